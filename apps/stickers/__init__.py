@@ -1,0 +1,1 @@
+"""The bundled sticker captioner: data recipe, training configuration, model."""

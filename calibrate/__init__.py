@@ -1,0 +1,1 @@
+"""Quality, traces, search, certificates and training."""

@@ -1,0 +1,1 @@
+"""From torch to artefacts: the cut, the converters, the bundle's making and its verification."""

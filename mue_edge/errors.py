@@ -1,0 +1,50 @@
+"""One family of errors, each with an exit code, what was wrong and the next command.
+
+Exit codes: 2 usage, 3 cannot be met, 4 bad input file, 5 environment lacks something,
+6 verification failed.
+"""
+
+from __future__ import annotations
+
+
+class MueEdgeError(Exception):
+    """Base of every error that a user can cause or cure; `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class UsageError(MueEdgeError):
+    """A command or call was given something that it does not take."""
+
+    exit_code = 2
+
+
+class CannotBeMetError(MueEdgeError):
+    """The request is sound but out of reach (a budget below the fastest policy)."""
+
+    exit_code = 3
+
+
+class InputFileError(MueEdgeError):
+    """A file that came from outside is missing, damaged, too large or not what it says."""
+
+    exit_code = 4
+
+
+class EnvironmentLacksError(MueEdgeError):
+    """A package, tool or device that this command needs is not here."""
+
+    exit_code = 5
+
+
+class VerificationError(MueEdgeError):
+    """Something that was computed does not equal what it must equal."""
+
+    exit_code = 6
+
+
+def missing_extra(package: str, extra: str) -> EnvironmentLacksError:
+    """The error for an optional dependency that is not installed."""
+    return EnvironmentLacksError(
+        f"{package} is not installed; it comes with the extra {extra!r}: pip install 'mue-edge[{extra}]'"
+    )

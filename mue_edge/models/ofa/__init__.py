@@ -1,0 +1,1 @@
+"""OFA with joint encoder, and MuE's decomposed form of it."""

@@ -1,0 +1,1 @@
+"""Device classes: one module (runtime adapter) and one TOML (devices, limits, default plan) each."""
