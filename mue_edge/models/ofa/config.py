@@ -85,13 +85,17 @@ def from_json(data: dict[str, Any]) -> OFAConfig:
         if isinstance(default, bool):
             fits = isinstance(value, bool)
         elif isinstance(default, tuple):
-            fits = isinstance(value, list) and len(value) == 3 and all(type(v) is int and v > 0 for v in value)
+            fits = (
+                isinstance(value, list) and len(value) == 3 and all(type(v) is int and v > 0 for v in value)
+            )
         elif isinstance(default, float):
             fits = isinstance(value, (int, float)) and not isinstance(value, bool)
         else:
             fits = type(value) is int and value >= 0
         if not fits:
-            raise InputFileError(f"config.json: {name} = {value!r} is not a {type(default).__name__} that fits")
+            raise InputFileError(
+                f"config.json: {name} = {value!r} is not a {type(default).__name__} that fits"
+            )
     if "trunk_blocks" in values:
         values["trunk_blocks"] = tuple(values["trunk_blocks"])
     return OFAConfig(**values)

@@ -1,0 +1,53 @@
+"""The command line: a thin group that imports only the command that runs."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from typing import Any
+
+import click
+
+import mue_edge
+from mue_edge import commands
+from mue_edge.errors import MueEdgeError
+
+
+class LazyGroup(click.Group):
+    """Finds a command `do-it` in mue_edge/commands/do_it.py (`do_it_.py` for reserved words)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(m.name.rstrip("_").replace("_", "-") for m in pkgutil.iter_modules(commands.__path__))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        stem = name.replace("-", "_")
+        for module in pkgutil.iter_modules(commands.__path__):
+            if module.name.rstrip("_") == stem:
+                command: click.Command = importlib.import_module(f"mue_edge.commands.{module.name}").command
+                return command
+        return None
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(mue_edge.__version__, prog_name="mue-edge")
+def group() -> None:
+    """Run OFA/MuE vision-language models on devices, leaving early where the hidden state stops changing."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point; a user's mistake ends in one line on stderr and the error's exit code."""
+    try:
+        code: Any = group.main(args, prog_name="mue-edge", standalone_mode=False)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(2)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except MueEdgeError as problem:
+        click.echo(f"error: {problem}", err=True)
+        sys.exit(problem.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,297 @@
+"""The host loop, sans-IO: it decides, a driver computes.
+
+`caption_loop` is a generator. It yields a `Request` ("run this segment") and is sent an
+`Answer` (the scalars that it wanted, the clock). It never sees a tensor: buffers are names,
+`constant:NAME` being one of the bundle's constants. Every device and every port in another
+language follows the requests that this file makes, so its log is the conformance test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mue_edge.cache import Cache
+from mue_edge.errors import VerificationError
+from mue_edge.policy import Decider, exits
+from mue_edge.search import BeamSearch, Hypothesis
+
+EXIT_STATES = "exit_states"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One segment of a stack: its name and the layer after which it ends (counted from 1)."""
+
+    name: str
+    depth: int
+    constants: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the loop must know of a bundle.
+
+    `encoder` maps a stack ("image", "text" or "encoder") to its stages, in the order in which they
+    run. `prompt_gaps` are the exit gaps of a constant prompt, whose text states are the constants
+    `text_x.DEPTH`. `rows` is the static number of queries of the decoder segments.
+    """
+
+    stem: str
+    encoder: Mapping[str, tuple[Stage, ...]]
+    decoder: tuple[Stage, ...]
+    rows: int
+    fill_rows: int
+    prompt_gaps: tuple[float, ...] = ()
+
+    def calls(self, steps: int) -> int:
+        """Calls of a caption of `steps` steps at full depth."""
+        once = 1 + sum(map(len, self.encoder.values())) + len(self.decoder)
+        return once + steps * (2 + len(self.decoder))
+
+
+@dataclass(frozen=True)
+class Store:
+    """After the run, copy row i of output (or kept buffer) `port` to row rows[i] of `buffer`."""
+
+    port: str
+    buffer: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Position:
+    """What a decoder segment's biases follow from: the step and each query's ancestor slots."""
+
+    step: int
+    ancestry: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Run segment `run`.
+
+    inputs, outputs: graph port → buffer name. ids: token ids for the port "ids". gather: rows of
+    the input buffer that go in, in this order (the rest of a static port is arbitrary). read:
+    scalars wanted back; empty means nobody waits. then: the complete next request if nothing
+    exits, offered only when running it ahead has no side cost.
+    """
+
+    run: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    read: tuple[str, ...] = ()
+    ids: tuple[int, ...] = ()
+    gather: tuple[int, ...] = ()
+    store: tuple[Store, ...] = ()
+    position: Position | None = None
+    then: Request | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`scalars` holds what the request read: scores and gaps as lists, the head's candidates as
+    `candidates` (a list of rows for the search). `now` is a monotonic clock in seconds."""
+
+    scalars: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    candidates: Sequence[tuple[Sequence[int], Sequence[float], float]] = ()
+    now: float = 0.0
+    ran_ahead: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One exit test: scores are those of the live rows (one for an encoder)."""
+
+    stack: str
+    depth: int
+    step: int
+    scores: tuple[float, ...]
+    gaps: tuple[float, ...]
+    threshold: float
+    exit: bool
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """One decoder step: depth run, tokens of the live rows after it, parents (empty at the end)."""
+
+    depth: int
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a caption's run decided."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    depths: Mapping[str, int]
+    steps: tuple[StepLog, ...]
+    decisions: tuple[Decision, ...]
+    calls: int
+
+
+Loop = Generator[Request, Answer, Outcome]
+Asked = Generator[Request, Answer, Answer]
+
+
+def caption_loop(layout: Layout, policy: Decider, search: BeamSearch, *, trace: bool = False) -> Loop:
+    """Encode one picture and decode it. `trace` reads every score, also where none can exit."""
+    return (yield from _Run(layout, policy, search, trace).run())
+
+
+class _Run:
+    def __init__(self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool) -> None:
+        self.layout, self.policy, self.search, self.trace = layout, policy, search, trace
+        self.cache = Cache(len(layout.decoder), layout.rows)
+        self.decisions: list[Decision] = []
+        self.calls = 0
+        self.cross: set[int] = set()
+
+    def run(self) -> Loop:
+        sources: dict[str, str] = {}
+        depths: dict[str, int] = {}
+        for stack, stages in self.layout.encoder.items():
+            depths[stack], sources[stack] = yield from self._encode(stack, stages)
+        if self.layout.prompt_gaps:
+            depths["text"] = self._prompt_depth()
+            sources["text"] = f"constant:text_x.{depths['text']}"
+        self.memory = {f"{stack}_x": buffer for stack, buffer in sources.items()}
+        steps: list[StepLog] = []
+        while True:
+            step = yield from self._step()
+            steps.append(step)
+            if not step.parents:
+                break
+        return Outcome(
+            tuple(self.search.hypotheses()), depths, tuple(steps), tuple(self.decisions), self.calls
+        )
+
+    def _ask(self, request: Request) -> Asked:
+        self.calls += 1
+        return (yield request)
+
+    def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, tuple[int, str]]:
+        first = {"image": "stem", "encoder": "stem", "text": "text_stem"}[stack]
+        name = self.layout.stem if first == "stem" else first
+        source = {"pixels": "pixels"} if first == "stem" else {"ids": "source_ids", "mask": "source_mask"}
+        yield from self._ask(Request(name, source, {"x": f"{stack}.0"}))
+        requests = [self._encoder_request(stack, stages, i) for i in range(len(stages))]
+        for i, stage in enumerate(stages):
+            last = i + 1 == len(stages)
+            threshold = math.inf if last else self.policy.threshold(stack, stage.depth)
+            request = _with(requests[i], self._reads(threshold), None if last else requests[i + 1])
+            answer = yield from self._ask(request)
+            if self._leave(stack, stage.depth, 0, 1, threshold, answer):
+                break
+        return stage.depth, f"{stack}.{(i + 1) % 2}"
+
+    def _encoder_request(self, stack: str, stages: Sequence[Stage], i: int) -> Request:
+        inputs = {"x": f"{stack}.{i % 2}"} | dict(stages[i].constants)
+        outputs = {"y": f"{stack}.{(i + 1) % 2}", "score": "score", "gap": "gap"}
+        return Request(stages[i].name, inputs, outputs)
+
+    def _prompt_depth(self) -> int:
+        gaps = self.layout.prompt_gaps
+        for depth, gap in enumerate(gaps[:-1], 1):
+            threshold = self.policy.threshold("text", depth)
+            leave = exits(1 - gap, gap, threshold)
+            self.decisions.append(Decision("text", depth, 0, (1 - gap,), (gap,), threshold, leave))
+            if leave:
+                return depth
+        return len(gaps)
+
+    def _step(self) -> Generator[Request, Answer, StepLog]:
+        layout, cache, t = self.layout, self.cache, self.cache.step
+        live = len(self.search.tokens)
+        last_ids = [row[-1] for row in self.search.tokens]
+        ids = tuple(last_ids + last_ids[:1] * (layout.rows - live))
+        yield from self._ask(Request("embed", {"ids": "ids"}, {"x": "decoder.0"}, ids=ids))
+        for j, stage in enumerate(layout.decoder):
+            yield from self._prepare(j)
+            last = j + 1 == len(layout.decoder)
+            threshold = (
+                math.inf if last else self.policy.threshold("decoder", stage.depth, t, self._max_length())
+            )
+            ahead = not last and j + 1 in self.cross and not cache.pending(j + 1)
+            then = self._decoder_request(j + 1) if ahead else None
+            request = _with(self._decoder_request(j), self._reads(threshold), then)
+            answer = yield from self._ask(request)
+            cache.mark(j)
+            if self._leave("decoder", stage.depth, t, live, threshold, answer):
+                if answer.ran_ahead:
+                    cache.mark(j + 1)  # it wrote exactly the row that propagation would
+                break
+        y = f"decoder.{(j + 1) % 2}"
+        keep = () if last else (Store(y, EXIT_STATES, cache.slots()),)
+        answer = yield from self._ask(
+            Request("head", {"y": y}, {"ids": "ids", "values": "values"}, read=("candidates",), store=keep)
+        )
+        parents = self.search.advance(answer.candidates[:live])
+        tokens = tuple(row[-1] for row in self.search.tokens) if parents is not None else ()
+        if parents is not None:
+            cache.advance(parents)
+        return StepLog(stage.depth, tokens, tuple(parents or ()))
+
+    def _max_length(self) -> int:
+        return self.search.settings.max_length
+
+    def _prepare(self, j: int) -> Generator[Request, Answer, None]:
+        """What segment j lacks: its cross-attention K/V, and the rows of steps that left before it."""
+        if j not in self.cross:
+            self.cross.add(j)
+            outputs = {"k": f"cross_k.{j}", "v": f"cross_v.{j}"}
+            yield from self._ask(Request(f"cross_kv.{j}", self.memory, outputs))
+        pending = self.cache.pending(j)
+        for start in range(0, len(pending), self.layout.fill_rows):
+            rows = tuple(pending[start : start + self.layout.fill_rows])
+            store = (Store("kv_rows", f"slots.{j}", rows),)
+            yield from self._ask(
+                Request(f"fill.{j}", {"x": EXIT_STATES}, {"kv_rows": "fill_rows"}, gather=rows, store=store)
+            )
+        if pending:
+            self.cache.mark_filled(j)
+
+    def _decoder_request(self, j: int) -> Request:
+        stage, cache = self.layout.decoder[j], self.cache
+        inputs = {
+            "x": f"decoder.{j % 2}",
+            "slots": f"slots.{j}",
+            "slot_bias": f"slot_bias.{j}",
+            "own_bias": f"own_bias.{j}",
+            "cross_k": f"cross_k.{j}",
+            "cross_v": f"cross_v.{j}",
+            "cross_bias": "cross_bias",
+        }
+        outputs = {"y": f"decoder.{(j + 1) % 2}", "score": "score", "gap": "gap", "kv_rows": f"kv_rows.{j}"}
+        store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
+        position = Position(cache.step, tuple(cache.ancestry))
+        return Request(stage.name, inputs, outputs, store=store, position=position)
+
+    def _reads(self, threshold: float) -> tuple[str, ...]:
+        return ("score", "gap") if self.trace or not math.isinf(threshold) else ()
+
+    def _leave(self, stack: str, depth: int, step: int, live: int, threshold: float, answer: Answer) -> bool:
+        scores = tuple(float(v) for v in answer.scalars.get("score", ()))[:live]
+        gaps = tuple(float(v) for v in answer.scalars.get("gap", ()))[:live]
+        if not all(map(math.isfinite, scores + gaps)):
+            raise VerificationError(
+                f"the exit score of {stack} after layer {depth} (step {step}) is not finite: {scores}; "
+                "check the bundle with: mue-edge verify BUNDLE"
+            )
+        if math.isinf(threshold):
+            leave = threshold < 0
+        else:
+            leave = all(exits(s, g, threshold) for s, g in zip(scores, gaps))
+        if scores or leave:
+            self.decisions.append(Decision(stack, depth, step, scores, gaps, threshold, leave))
+        return leave
+
+
+def _with(request: Request, read: tuple[str, ...], then: Request | None) -> Request:
+    return Request(
+        request.run, request.inputs, request.outputs, read, request.ids, request.gather,
+        request.store, request.position, then,
+    )  # fmt: skip

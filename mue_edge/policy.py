@@ -1,0 +1,163 @@
+"""When to leave a stack early: policies, the decay schedule and the rules.
+
+A policy answers one question, `threshold(stack, depth, step, max_length)`: which exit score
+must be exceeded to leave `stack` after `depth` layers. `inf` means never, `-inf` always, so
+that neither needs a score. Stacks are "image", "text", "encoder" (OFA's joint one) and "decoder".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from mue_edge.errors import InputFileError, UsageError
+
+NEVER, ALWAYS = math.inf, -math.inf
+
+
+class Decider(Protocol):
+    """What the loop needs of a policy."""
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float: ...
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One operating point. A theta of None, or of 1 and more, never exits its stack.
+
+    `beta`, `tau` and `horizon` (N; default max_length + 1) shape the decoder's schedule, `warmup`
+    is the fraction of N in which the decoder never exits, `min_depth` the layers that always run.
+    `depth_*` belong to the rule "fixed". `plan` is the hash of the plan that the policy was made for.
+    """
+
+    rule: str = "mue"
+    theta_image: float | None = None
+    theta_text: float | None = None
+    theta_decoder: float | None = None
+    beta: float = 0.9
+    tau: float = 1.0
+    horizon: int | None = None
+    warmup: float = 0.0
+    min_depth: int = 1
+    depth_image: int | None = None
+    depth_text: int | None = None
+    depth_decoder: int | None = None
+    name: str = ""
+    plan: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UsageError(f"unknown policy rule {self.rule!r}; known rules: {', '.join(RULES)}")
+        for name in ("theta_image", "theta_text", "theta_decoder", "beta", "tau", "warmup"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"policy: {name} = {value} is not a finite number (leave it out for never)")
+        if self.min_depth < 1 or (self.horizon is not None and self.horizon < 1):
+            raise UsageError("policy: min_depth and horizon start at 1")
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        """The score that the exit test after `depth` layers must exceed (strictly)."""
+        return NEVER if depth < self.min_depth else RULES[self.rule](self, stack, depth, step, max_length)
+
+    def theta(self, stack: str) -> float | None:
+        """θ of a stack; the joint encoder has none, since its exits were never trained for."""
+        value: float | None = getattr(self, f"theta_{stack}", None)
+        return None if value is None or value >= 1 else value
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that differ from the defaults, and the rule."""
+        return {"rule": self.rule} | {
+            f.name: value for f in fields(self) if (value := asdict(self)[f.name]) != f.default
+        }
+
+
+@dataclass(frozen=True)
+class ForcedExits:
+    """Leaves at given depths: replays a decision log, whatever the scores are."""
+
+    depths: Mapping[str, int]
+    decoder: tuple[int, ...]
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        wanted = self.decoder[step] if stack == "decoder" else self.depths[stack]
+        return ALWAYS if depth >= wanted else NEVER
+
+
+def decayed(theta: float, step: int, n: int, beta: float, tau: float) -> float:
+    """Θ(t) = βθ + (1 − β)·e^(−τt/N), the schedule of the paper's slides; t counts from 0."""
+    return beta * theta + (1 - beta) * math.exp(-tau * step / n)
+
+
+def _never(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
+    return NEVER
+
+
+def _fixed(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
+    wanted: int | None = getattr(policy, f"depth_{stack}", None)
+    return ALWAYS if wanted is not None and depth >= wanted else NEVER
+
+
+def _mue(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
+    theta, n = policy.theta(stack), policy.horizon or max_length + 1
+    if theta is None or stack != "decoder":
+        return NEVER if theta is None else theta
+    if step < policy.warmup * n:
+        return NEVER
+    value = decayed(theta, step, n, policy.beta, policy.tau)
+    return NEVER if value >= 1 else value
+
+
+def _mue_published(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
+    """The authors' code: no exit while t < N/3, then 0.9·θ + 0.1·e^(−(t+1)/N), N = max_length + 1."""
+    theta, n = policy.theta(stack), policy.horizon or max_length + 1
+    if theta is None or stack != "decoder":
+        return NEVER if theta is None else theta
+    return NEVER if step < n / 3 else decayed(theta, step + 1, n, 0.9, 1.0)
+
+
+Rule = Callable[[Policy, str, int, int, int], float]
+RULES: dict[str, Rule] = {"mue": _mue, "mue-published": _mue_published, "never": _never, "fixed": _fixed}
+
+
+def from_json(data: object) -> Policy:
+    """The policy of a JSON object; unknown keys and ill-typed values are InputFileErrors."""
+    if not isinstance(data, dict):
+        raise InputFileError(f"a policy is a JSON object, not {type(data).__name__}")
+    known = {f.name: f for f in fields(Policy)}
+    surplus = set(data) - set(known)
+    if surplus:
+        raise InputFileError(f"policy has unknown keys {sorted(surplus)}; known: {', '.join(known)}")
+    for key, value in data.items():
+        text = key in ("rule", "name", "plan")
+        whole = key in ("horizon", "min_depth") or key.startswith("depth_")
+        kinds: tuple[type, ...] = (str,) if text else (int,) if whole else (int, float)
+        if value is None and known[key].default is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise InputFileError(f"policy: {key} = {value!r} is not {' or '.join(k.__name__ for k in kinds)}")
+    try:
+        return Policy(**data)
+    except UsageError as problem:
+        raise InputFileError(str(problem)) from problem
+
+
+def read(path: str | Path) -> Policy:
+    """The policy of a JSON file."""
+    try:
+        return from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+    except OSError as problem:
+        raise InputFileError(f"cannot read the policy {path}: {problem.strerror}") from problem
+    except ValueError as problem:
+        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+
+
+def exits(score: float, gap: float | None, threshold: float) -> bool:
+    """Strictly more alike than the threshold; the gap 1 − cosine decides where there is one,
+    because scores of good models crowd just below 1, where float32 is coarse."""
+    if math.isinf(threshold):
+        return threshold < 0
+    return score > threshold if gap is None else gap < 1 - threshold
