@@ -1,0 +1,294 @@
+"""The bundle: the folder that a device gets, its manifest, and its strict reader.
+
+Standard library only. Nothing of a bundle reaches a runtime before it was checked here: sizes,
+hashes, paths that stay inside, no links, no unknown keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mue_edge import schema
+from mue_edge.errors import InputFileError
+from mue_edge.files import atomic_write, sha256
+from mue_edge.loop import Layout, Stage
+from mue_edge.policy import Policy
+from mue_edge.policy import from_json as policy_from_json
+from mue_edge.search import SearchSettings
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_FILE_BYTES = 16 << 30
+
+
+@dataclass(frozen=True)
+class Port:
+    """A named input or output of a segment; dtype is numpy's name."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One graph: layers first+1 … last of its stack (both 0 outside the stacks)."""
+
+    file: str
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    stack: str = ""
+    first: int = 0
+    last: int = 0
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor in a file of the bundle; with `index` it is a table whose rows the int32 constant of
+    that name picks: value[..., i, j] = table[index[i, j]] (expanded once, when it is first used)."""
+
+    file: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    index: str | None = None
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size and hash of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The runtime that the segments are made for, with its version range (PEP 440)."""
+
+    name: str
+    versions: str
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """One stage of a stack, as in `loop.Stage`."""
+
+    name: str
+    depth: int
+    constants: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayoutEntry:
+    """The cut: what `loop.Layout` is made of, and how many cache slots a decoder segment has."""
+
+    encoder: Mapping[str, tuple[StageEntry, ...]]
+    decoder: tuple[StageEntry, ...]
+    rows: int
+    slots: int
+    fill_rows: int
+    prompt_gaps: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """RGB, bicubic to height × width, /255, (x − mean) / std."""
+
+    height: int
+    width: int
+    mean: float = 0.5
+    std: float = 0.5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The highest rung of the verification ladder that was reached, with what it was reached on."""
+
+    rung: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`. `front` runs from the fastest policy to full depth; `chosen` names one."""
+
+    schema: int
+    name: str
+    family: str
+    task: str
+    target: str
+    precision: str
+    runtime: Runtime
+    model: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    plan_hash: str
+    segments: Mapping[str, Segment]
+    constants: Mapping[str, Constant]
+    files: Mapping[str, FileEntry]
+    layout: LayoutEntry
+    search: SearchSettings
+    preprocess: Preprocess
+    front: tuple[dict[str, Any], ...] = ()
+    chosen: str = ""
+    prompt: str = ""
+    evidence: Evidence = field(default_factory=lambda: Evidence("none"))
+
+    def loop_layout(self) -> Layout:
+        """The loop's view of the cut."""
+        stages = lambda entries: tuple(Stage(e.name, e.depth, e.constants) for e in entries)
+        cut = self.layout
+        encoder = {stack: stages(entries) for stack, entries in cut.encoder.items()}
+        return Layout("stem", encoder, stages(cut.decoder), cut.rows, cut.fill_rows, cut.prompt_gaps)
+
+    def policies(self) -> dict[str, Policy]:
+        """The front by name."""
+        return {p["name"]: policy_from_json(p) for p in self.front}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its checked manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """A file of the bundle, its hash checked now."""
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise InputFileError(f"{self.path}: the manifest lists no file {name!r}")
+        _check_hash(self.path, name, entry)
+        return self.path / name
+
+
+def plan_hash(plan: Mapping[str, Any]) -> str:
+    """Hash of a plan's JSON; policies carry it, so that they cannot be used with another plan."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json into a bundle that is being made."""
+    atomic_write(folder / MANIFEST, json.dumps(schema.encode(manifest), indent=1) + "\n")
+
+
+def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
+    """Read and check a bundle.
+
+    All files are hashed the first time, or always if `paranoid`; later opens compare size, time
+    and inode with a stamp in the user's cache. Raises InputFileError.
+    """
+    folder = Path(path)
+    manifest = _read_manifest(folder)
+    for name, entry in manifest.files.items():
+        _check_file(folder, name, entry)
+    for name, segment in manifest.segments.items():
+        if segment.file not in manifest.files:
+            raise InputFileError(
+                f"{folder}: segment {name} names {segment.file!r}, which the manifest does not list"
+            )
+    for name, constant in manifest.constants.items():
+        if (
+            constant.file not in manifest.files
+            or not 0 <= constant.offset <= manifest.files[constant.file].bytes
+        ):
+            raise InputFileError(f"{folder}: constant {name} does not lie in a file of the bundle")
+    stamp = _stamp(folder, manifest)
+    if paranoid or _read_stamp(folder) != stamp:
+        for name, entry in manifest.files.items():
+            _check_hash(folder, name, entry)
+        _write_stamp(folder, stamp)
+    return Bundle(folder, manifest)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not path.is_file() or path.is_symlink():
+        raise InputFileError(
+            f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: mue-edge export --out {folder}"
+        )
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise InputFileError(f"{path} is larger than {MAX_MANIFEST_BYTES >> 20} MiB")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as problem:
+        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    version = data.get("schema") if isinstance(data, dict) else None
+    if version != SCHEMA:
+        raise InputFileError(
+            f"{path} has schema {version!r}; this mue-edge reads {SCHEMA}. Export the bundle again."
+        )
+    manifest = schema.decode(Manifest, data, MANIFEST)
+    if plan_hash(manifest.plan) != manifest.plan_hash:
+        raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
+    names = manifest.policies()
+    if manifest.chosen not in names:
+        raise InputFileError(
+            f"{path}: the chosen policy {manifest.chosen!r} is not in the front ({', '.join(names)})"
+        )
+    return manifest
+
+
+def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
+    parts = PurePosixPath(name).parts
+    if (
+        not parts
+        or name.startswith("/")
+        or "\\" in name
+        or ":" in name
+        or any(p in ("..", ".") for p in parts)
+    ):
+        raise InputFileError(f"{folder}: the manifest names {name!r}, a path that leaves the bundle")
+    path = folder
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise InputFileError(f"{folder}: {name} goes through a link; bundles hold none")
+    if not path.is_file():
+        raise InputFileError(f"{folder}: {name} is missing; copy the bundle again or export it again")
+    size = path.stat().st_size
+    if size != entry.bytes or size > MAX_FILE_BYTES:
+        raise InputFileError(f"{folder}: {name} has {size} bytes, the manifest says {entry.bytes}")
+
+
+def _check_hash(folder: Path, name: str, entry: FileEntry) -> None:
+    if sha256(folder / name) != entry.sha256:
+        raise InputFileError(
+            f"{folder}: {name} was changed (its hash differs); copy or export the bundle again"
+        )
+
+
+def _stamp_path(folder: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]
+    return cache / "mue-edge" / "stamps" / f"{key}.json"
+
+
+def _stamp(folder: Path, manifest: Manifest) -> dict[str, list[int] | str]:
+    stamp: dict[str, list[int] | str] = {"manifest": sha256(folder / MANIFEST)}
+    for name in manifest.files:
+        s = (folder / name).stat()
+        stamp[name] = [s.st_size, s.st_mtime_ns, s.st_ino]
+    return stamp
+
+
+def _read_stamp(folder: Path) -> object:
+    with suppress(OSError, ValueError):
+        return json.loads(_stamp_path(folder).read_text(encoding="utf-8"))
+    return None
+
+
+def _write_stamp(folder: Path, stamp: object) -> None:
+    with suppress(OSError):  # a read-only home only costs the hashing at the next open
+        path = _stamp_path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps(stamp))

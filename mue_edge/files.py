@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all, and their hashes. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mue_edge.errors import InputFileError, UsageError
+
+
+@contextmanager
+def atomic_folder(destination: str | Path, marker: str) -> Iterator[Path]:
+    """A temporary folder beside `destination` that takes its place when the block succeeds.
+
+    An existing `destination` is replaced only if it holds the file `marker` (that is, if it is of
+    the same kind) or is empty; on any error it stays as it was. Raises UsageError otherwise.
+    """
+    target = Path(destination).absolute()
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UsageError(f"{destination} exists and is not a folder; choose another --out")
+    if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
+        raise UsageError(
+            f"{destination} exists and holds other things (no {marker}); choose another --out or empty it"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            os.replace(target, old / "replaced")
+            os.replace(work, target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def atomic_write(path: str | Path, data: bytes | str) -> None:
+    """Write beside `path`, then rename over it."""
+    target = Path(path)
+    raw = data.encode("utf-8") if isinstance(data, str) else data
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(raw)
+        Path(name).chmod(0o644)
+        os.replace(name, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as problem:
+        raise InputFileError(f"cannot read {path}: {problem.strerror}") from problem
+    return digest.hexdigest()
