@@ -1,0 +1,103 @@
+"""The OFA network: `Model` with joint (OFA) and decomposed (MuE) encoder, and `load` for model folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mue_edge.errors import InputFileError, missing_extra
+from mue_edge.models.ofa.config import OFAConfig, from_json
+from mue_edge.models.ofa.decoder import Decoder
+from mue_edge.models.ofa.encoder import Encoder, EncoderOutput
+from mue_edge.models.ofa.options import ExitPolicy, MueOptions, options_for
+
+__all__ = ["EncoderOutput", "Model", "load", "stored_weights"]
+
+WEIGHTS = "model.safetensors"
+# BatchNorm's counter is of no use in inference and is not stored.
+_NOT_STORED = ".num_batches_tracked"
+
+
+class Model(nn.Module):
+    """Encoder and decoder of one configuration, freshly initialised; `load` reads trained ones."""
+
+    def __init__(self, config: OFAConfig) -> None:
+        super().__init__()
+        if config.share_all_embeddings and config.encoder_dim != config.decoder_dim:
+            raise InputFileError(
+                f"config: share_all_embeddings needs equal widths, but encoder_dim is {config.encoder_dim} "
+                f"and decoder_dim {config.decoder_dim}"
+            )
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config, self.encoder.embed_tokens)
+
+    def encode(
+        self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
+        *, decomposed: bool, policy: ExitPolicy | None = None, options: MueOptions | None = None,
+    ) -> EncoderOutput:  # fmt: skip
+        """Words [B, T] (right padding) and pixels [B, 3, H, W]; `patch_masks` [B]: false = no image.
+
+        A policy's exits apply to the decomposed encoder; the joint one always runs all layers.
+        `options` default to those of the policy's rule.
+        """
+        chosen = options_for(policy, options)
+        if not decomposed:
+            return self.encoder.forward_joint(src_tokens, patch_images, patch_masks, options=chosen)
+        return self.encoder.forward_decomposed(
+            src_tokens, patch_images, patch_masks, policy=policy, options=chosen
+        )
+
+    def decode(self, prev_output_tokens: Tensor, encoder_output: EncoderOutput) -> Tensor:
+        """Teacher-forced logits [B, L, V] at full depth of target prefixes [B, L] (right padding)."""
+        return self.decoder.project(self.decoder.hidden_states(prev_output_tokens, encoder_output)[-1])
+
+
+def stored_weights(model: Model) -> dict[str, Tensor]:
+    """What `model.safetensors` holds of a model: every tensor once, under its fairseq name."""
+    return {
+        key: value.detach().contiguous()
+        for key, value in model.state_dict().items()
+        if not key.endswith(_NOT_STORED)
+    }
+
+
+def load(folder: Path, config: dict[str, Any]) -> Model:
+    """The model of a folder whose `config.json` has been read: eval mode, float32.
+
+    Raises InputFileError naming every missing, surplus and misshaped tensor.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise InputFileError(f"{folder} holds no {WEIGHTS}. Make a model folder with: mue-edge import")
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as problem:
+        raise missing_extra("safetensors", "torch") from problem
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as problem:
+        raise InputFileError(f"{path} is not a safetensors file: {problem}") from problem
+    # Shapes only: the weights of the file then take the place of the parameters, uncopied.
+    with torch.device("meta"):
+        model = Model(from_json(config))
+    _check(path, weights, stored_weights(model))
+    model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True, assign=True)
+    return model.eval()
+
+
+def _check(path: Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    problems = [f"missing {key}" for key in expected.keys() - weights.keys()]
+    problems += [f"surplus {key}" for key in weights.keys() - expected.keys()]
+    for key in expected.keys() & weights.keys():
+        found, wanted = list(weights[key].shape), list(expected[key].shape)
+        if found != wanted:
+            problems.append(f"{key} has shape {found}, expected {wanted}")
+        elif not weights[key].is_floating_point():
+            problems.append(f"{key} has type {weights[key].dtype}, expected floating point")
+    if problems:
+        raise InputFileError(f"{path} does not fit its config.json: {'; '.join(sorted(problems))}")
