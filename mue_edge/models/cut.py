@@ -1,0 +1,84 @@
+"""What a family of models provides to be deployed: the cut.
+
+A cut is a list of segments as torch modules, the constants that they are fed, and the layout by
+which the host loop drives them. Export, loop and targets know these words and no family.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mue_edge.bundle import LayoutEntry
+from mue_edge.search import SearchSettings
+
+
+@dataclass(frozen=True)
+class CutRequest:
+    """How to cut. `ends`: stack → layers after which a segment ends, the last being the stack's depth.
+
+    prompt: token ids of a constant prompt (bos and eos included); None cuts a text branch of
+    `text_length` tokens instead. `search` sizes the decoder: one query row a beam.
+    """
+
+    height: int
+    width: int
+    ends: Mapping[str, tuple[int, ...]]
+    search: SearchSettings
+    prompt: tuple[int, ...] | None
+    text_length: int = 0
+    fill_rows: int = 4
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One segment before conversion: a module, example inputs by port (in call order), output ports."""
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    stack: str = ""
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant value[n, h, i, j] = rows[n, index[i, j], h]; stored unexpanded."""
+
+    rows: NDArray[np.float32]
+    index: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Segments, constants and layout of one model."""
+
+    pieces: tuple[Piece, ...]
+    constants: Mapping[str, NDArray[np.float32]]
+    layout: LayoutEntry
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+    def piece(self, name: str) -> Piece:
+        return next(p for p in self.pieces if p.name == name)
+
+
+def cut(model: Any, request: CutRequest) -> Cut:
+    """The cut of a loaded model, made by its family (the package that its class comes from)."""
+    family = type(model).__module__.rsplit(".", 1)[0]
+    made: Cut = importlib.import_module(f"{family}.cut").cut(model, request)
+    return made
+
+
+def stacks(model: Any) -> dict[str, int]:
+    """Stack → number of layers, in the order in which they run; made by the model's family."""
+    family = type(model).__module__.rsplit(".", 1)[0]
+    found: dict[str, int] = importlib.import_module(f"{family}.cut").stacks(model)
+    return found

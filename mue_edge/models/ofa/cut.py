@@ -1,0 +1,316 @@
+"""Where an OFA/MuE model is cut, and the constants that its segments are fed.
+
+Constants (float32): pos_q, pos_k [H, S, w] of the image or joint encoder; text_x.DEPTH [1, T, d], a
+constant prompt's states after every depth; text_bias.j [n, H, T, T] of a text branch; self_bias.j
+[n, H, L, L] and cross_bias [L, H, S] of the decoder for L = max_length + 1 steps. Tables:
+image_rel.j or encoder_rel.j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mue_edge.bundle import LayoutEntry, StageEntry
+from mue_edge.errors import UsageError
+from mue_edge.models.cut import Cut, CutRequest, Piece, Table
+from mue_edge.models.ofa import positions as pos
+from mue_edge.models.ofa import segments as seg
+from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
+from mue_edge.models.ofa.model import Model
+
+Array = NDArray[np.float32]
+SCORED = ("y", "score", "gap")
+
+
+def stacks(model: Model) -> dict[str, int]:
+    """Stack → layers. A joint encoder's exits were never trained for, but its decoder's may be used."""
+    c = model.config
+    encoder = (
+        {"image": c.encoder_layers, "text": c.encoder_layers}
+        if c.decomposed
+        else {"encoder": c.encoder_layers}
+    )
+    return encoder | {"decoder": c.decoder_layers}
+
+
+def cut(model: Model, request: CutRequest) -> Cut:
+    """The segments of `model`. Raises UsageError for what cannot be cut as asked."""
+    _check(model, request)
+    with torch.no_grad():
+        world = _World.of(model, request)
+        encoder = _decomposed(world) if model.config.decomposed else _joint(world)
+        decoder = _decoder(world)
+    return Cut(
+        pieces=(*encoder.pieces, *decoder.pieces),
+        constants=encoder.constants | decoder.constants,
+        tables=encoder.tables,
+        layout=LayoutEntry(
+            encoder=encoder.stages, decoder=decoder.stages["decoder"], rows=request.search.beam,
+            slots=request.search.beam * (request.search.max_length + 1), fill_rows=request.fill_rows,
+            prompt_gaps=encoder.prompt_gaps,
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _World:
+    """What all parts of the cut need: the model, its positions at this size, example tensors' sizes."""
+
+    model: Model
+    request: CutRequest
+    grid: tuple[int, int]
+    image_positions: Tensor
+    text_positions: Tensor
+    prompt: Tensor | None
+
+    @staticmethod
+    def of(model: Model, request: CutRequest) -> _World:
+        encoder = model.encoder
+        _, grid = encoder.embed_patches(torch.zeros(1, 3, request.height, request.width))
+        prompt = None if request.prompt is None else torch.tensor([request.prompt])
+        length = request.text_length if prompt is None else prompt.shape[1]
+        return _World(
+            model, request, grid,
+            encoder.image_pos_ln(encoder.image_position_vectors(grid)),
+            encoder.pos_ln(encoder.text_position_vectors(length)),
+            prompt,
+        )  # fmt: skip
+
+    @property
+    def patches(self) -> int:
+        return len(self.image_positions)
+
+    @property
+    def words(self) -> int:
+        return len(self.text_positions)
+
+    def encoder_layers(self, first: int, last: int) -> list[EncoderLayer]:
+        return [layer for layer in self.model.encoder.layers[first:last] if isinstance(layer, EncoderLayer)]
+
+    def decoder_layers(self, first: int, last: int) -> list[DecoderLayer]:
+        return [self.model.decoder.layer(i) for i in range(first, last)]
+
+
+@dataclass(frozen=True)
+class _Part:
+    pieces: tuple[Piece, ...]
+    constants: dict[str, Array]
+    stages: dict[str, tuple[StageEntry, ...]]
+    tables: dict[str, Table]
+    prompt_gaps: tuple[float, ...] = ()
+
+
+def _decomposed(world: _World) -> _Part:
+    image = _image_part(world)
+    text = _prompt_part(world) if world.prompt is not None else _text_part(world)
+    return _Part(
+        image.pieces + text.pieces, image.constants | text.constants,
+        text.stages | image.stages, image.tables, text.prompt_gaps,
+    )  # fmt: skip
+
+
+def _image_part(world: _World) -> _Part:
+    c, encoder = world.model.config, world.model.encoder
+    constants = _position_columns(world, world.image_positions)
+    tables: dict[str, Table] = {}
+    pieces = [Piece("stem", seg.Stem(encoder), {"pixels": _pixels(world)}, ("x",))]
+    stages = []
+    buckets = pos.image_buckets(*world.grid, c.image_bucket_size)
+    for j, (first, last) in enumerate(_spans(world.request.ends["image"])):
+        fed = {"pos_q": "constant:pos_q", "pos_k": "constant:pos_k"}
+        inputs = {"x": torch.zeros(1, world.patches, c.encoder_dim)} | {
+            port: torch.from_numpy(constants[port]) for port in ("pos_q", "pos_k")
+        }
+        if c.image_relative_bias:
+            tables[f"image_rel.{j}"] = _table(encoder.image_rel_pos_table_list, first, last, buckets)
+            fed["rel"] = f"constant:image_rel.{j}"
+            inputs["rel"] = torch.zeros(last - first, c.encoder_heads, world.patches, world.patches)
+        module = seg.EncoderSegment(world.encoder_layers(first, last))
+        pieces.append(Piece(f"image.{j}", module, inputs, SCORED, "image", first, last))
+        stages.append(StageEntry(f"image.{j}", last, fed))
+    return _Part(tuple(pieces), constants, {"image": tuple(stages)}, tables)
+
+
+def _prompt_part(world: _World) -> _Part:
+    """A constant prompt's text branch is a constant: its state after each layer, and the gaps."""
+    assert world.prompt is not None
+    encoder = world.model.encoder
+    bias = encoder.text_bias(world.text_positions)
+    x, constants, gaps = encoder.embed_words(world.prompt), {}, []
+    for i, layer in enumerate(world.encoder_layers(0, len(encoder.layers))):
+        y = layer(x, bias(i))
+        gaps.append(float(seg.flat_similarity(y[0], x[0])[1]))
+        x = y
+        constants[f"text_x.{i + 1}"] = _array(x)
+    return _Part((), constants, {}, {}, tuple(gaps))
+
+
+def _text_part(world: _World) -> _Part:
+    c, encoder = world.model.config, world.model.encoder
+    words = world.words
+    live = torch.ones(1, words, 1)
+    stem = {"ids": torch.zeros(words, dtype=torch.long), "live": live}
+    pieces = [Piece("text_stem", seg.TextStem(encoder), stem, ("x",))]
+    constants, stages = {}, []
+    bias = encoder.text_bias(world.text_positions)
+    for j, (first, last) in enumerate(_spans(world.request.ends["text"])):
+        constants[f"text_bias.{j}"] = _array(torch.stack([bias(i) for i in range(first, last)]))
+        inputs = {
+            "x": torch.zeros(1, words, c.encoder_dim),
+            "bias": torch.from_numpy(constants[f"text_bias.{j}"]),
+            "live": live,
+        }
+        module = seg.TextSegment(world.encoder_layers(first, last))
+        pieces.append(Piece(f"text.{j}", module, inputs, SCORED, "text", first, last))
+        stages.append(StageEntry(f"text.{j}", last, {"bias": f"text_bias.{j}", "live": "source_live"}))
+    return _Part(tuple(pieces), constants, {"text": tuple(stages)}, {})
+
+
+def _joint(world: _World) -> _Part:
+    """One sequence [image ; words]; the stack has no trained exits, so it is one segment by default."""
+    assert world.prompt is not None
+    c, encoder = world.model.config, world.model.encoder
+    patches, size = world.patches, world.patches + world.words
+    constants = _position_columns(world, torch.cat([world.image_positions, world.text_positions]))
+    image_rows = pos.image_table_rows(c.image_bucket_size)
+    none = image_rows + pos.token_table_rows(c.token_bucket_size)
+    index = torch.full((size, size), none, dtype=torch.long)
+    index[:patches, :patches] = pos.image_buckets(*world.grid, c.image_bucket_size)
+    index[patches:, patches:] = pos.token_buckets(world.words, c.token_bucket_size) + image_rows
+    pieces = [
+        Piece(
+            "stem", seg.Stem(encoder, encoder.embed_words(world.prompt)), {"pixels": _pixels(world)}, ("x",)
+        )
+    ]
+    tables, stages = {}, []
+    for j, (first, last) in enumerate(_spans(world.request.ends["encoder"])):
+        tables[f"encoder_rel.{j}"] = _joint_table(world, first, last, index)
+        inputs = {"x": torch.zeros(1, size, c.encoder_dim)} | {
+            port: torch.from_numpy(constants[port]) for port in ("pos_q", "pos_k")
+        }
+        inputs["rel"] = torch.zeros(last - first, c.encoder_heads, size, size)
+        module = seg.EncoderSegment(world.encoder_layers(first, last))
+        pieces.append(Piece(f"encoder.{j}", module, inputs, SCORED, "encoder", first, last))
+        fed = {"pos_q": "constant:pos_q", "pos_k": "constant:pos_k", "rel": f"constant:encoder_rel.{j}"}
+        stages.append(StageEntry(f"encoder.{j}", last, fed))
+    return _Part(tuple(pieces), constants, {"encoder": tuple(stages)}, tables)
+
+
+def _decoder(world: _World) -> _Part:
+    c, decoder, request = world.model.config, world.model.decoder, world.request
+    rows, steps = request.search.beam, request.search.max_length + 1
+    heads, dim, width = c.decoder_heads, c.decoder_dim, c.decoder_dim // c.decoder_heads
+    size = world.patches + world.words
+    biases = decoder.self_biases(steps)
+    positions = torch.cat([world.image_positions, world.text_positions])[None]
+    constants = {"cross_bias": _array(decoder.cross_bias(steps, positions).transpose(0, 1))}
+    top = min(request.search.needed, c.vocab_size)
+    ids = torch.zeros(rows, dtype=torch.long)
+    pieces = [
+        Piece("embed", seg.Embed(decoder), {"ids": ids}, ("x",)),
+        Piece(
+            "head", seg.Head(decoder, top, c.eos), {"y": torch.zeros(rows, dim)},
+            ("top_ids", "top_values", "logsumexp", "eos"),
+        ),
+    ]  # fmt: skip
+    memory = _memory(world)
+    stages = []
+    for j, (first, last) in enumerate(_spans(request.ends["decoder"])):
+        n, layers = last - first, world.decoder_layers(first, last)
+        constants[f"self_bias.{j}"] = _array(torch.stack(biases[first:last]))
+        kv = torch.zeros(n, heads, size, width)
+        inputs = {
+            "x": torch.zeros(rows, dim),
+            "slots": torch.zeros(n, 2, rows * steps, dim),
+            "slot_bias": torch.zeros(n, heads, rows, rows * steps),
+            "own_bias": torch.zeros(n, heads, rows, rows),
+            "cross_k": kv, "cross_v": kv,
+            "cross_bias": torch.zeros(heads, rows, size),
+        }  # fmt: skip
+        fill = {"x": torch.zeros(request.fill_rows, dim)}
+        cross = seg.CrossKV(world.model.encoder, layers)
+        span = ("decoder", first, last)
+        pieces.append(Piece(f"cross_kv.{j}", cross, memory, ("k", "v"), *span))
+        pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers), inputs, (*SCORED, "kv_rows"), *span))
+        if j:
+            pieces.append(Piece(f"fill.{j}", seg.Fill(layers), fill, ("kv_rows",), *span))
+        stages.append(StageEntry(f"decoder.{j}", last))
+    return _Part(tuple(pieces), constants, {"decoder": tuple(stages)}, {})
+
+
+def _memory(world: _World) -> dict[str, Tensor]:
+    dim = world.model.config.encoder_dim
+    if world.model.config.decomposed:
+        return {"image_x": torch.zeros(1, world.patches, dim), "text_x": torch.zeros(1, world.words, dim)}
+    return {"encoder_x": torch.zeros(1, world.patches + world.words, dim)}
+
+
+def _position_columns(world: _World, positions: Tensor) -> dict[str, Array]:
+    """The absolute bias as products: pos_q [H, S, w] (scaled) and pos_k [H, S, w]."""
+    c, encoder = world.model.config, world.model.encoder
+    heads = c.encoder_heads
+    scale = (c.encoder_dim // heads * c.attn_scale_factor) ** -0.5
+
+    def split(linear: nn.Linear) -> Tensor:
+        x: Tensor = linear(positions)
+        return x.reshape(len(positions), heads, -1).transpose(0, 1)
+
+    return {
+        "pos_q": _array(split(encoder.pos_q_linear) * scale),
+        "pos_k": _array(split(encoder.pos_k_linear)),
+    }
+
+
+def _table(list_of_tables: nn.ModuleList, first: int, last: int, index: Tensor) -> Table:
+    return _compact(torch.stack(_weights(list_of_tables, first, last)), index)
+
+
+def _joint_table(world: _World, first: int, last: int, index: Tensor) -> Table:
+    encoder, heads = world.model.encoder, world.model.config.encoder_heads
+    image = _weights(encoder.image_rel_pos_table_list, first, last)
+    token = _weights(encoder.token_rel_pos_table_list, first, last)
+    zero = torch.zeros(1, heads)
+    return _compact(torch.stack([torch.cat([i, t, zero]) for i, t in zip(image, token)]), index)
+
+
+def _compact(rows: Tensor, index: Tensor) -> Table:
+    """Only the rows that occur at this size."""
+    used, local = torch.unique(index, return_inverse=True)
+    return Table(_array(rows[:, used]), local.to(torch.int32).numpy())
+
+
+def _weights(list_of_tables: nn.ModuleList, first: int, last: int) -> list[Tensor]:
+    return [table.weight for table in list_of_tables[first:last] if isinstance(table, nn.Embedding)]
+
+
+def _pixels(world: _World) -> Tensor:
+    return torch.zeros(1, 3, world.request.height, world.request.width)
+
+
+def _array(tensor: Tensor) -> Array:
+    return np.ascontiguousarray(tensor.detach().to(torch.float32).numpy())
+
+
+def _spans(ends: Sequence[int]) -> Iterable[tuple[int, int]]:
+    return zip((0, *ends[:-1]), ends)
+
+
+def _check(model: Model, request: CutRequest) -> None:
+    if not model.config.disable_entangle:
+        raise UsageError(
+            "a decoder with position vectors added to its input (disable_entangle off) has no cut yet"
+        )
+    if request.prompt is None and not model.config.decomposed:
+        raise UsageError("the joint encoder needs a constant prompt; give the task's prompt")
+    for stack, depth in stacks(model).items():
+        ends = request.ends.get(stack, ())
+        if not ends or list(ends) != sorted(set(ends)) or ends[0] < 1 or ends[-1] != depth:
+            raise UsageError(
+                f"boundaries of {stack!r} must rise from at least 1 to its {depth} layers, not {list(ends)}"
+            )

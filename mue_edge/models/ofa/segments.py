@@ -1,0 +1,281 @@
+"""The segments of an OFA/MuE model as torch modules with the signatures of the host loop.
+
+Batch is one. Inside a segment everything is of rank 2 and 3: [tokens, d] and [heads, tokens, w],
+which every converter takes. Constant factors are folded into weights: the attention scale into
+q_proj, the head scales into out_proj. Notation: S tokens, d width, H heads, w head width, n layers
+of the segment, Q decoder rows, M cache slots.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mue_edge.models.ofa.decoder import Decoder
+from mue_edge.models.ofa.encoder import Encoder
+from mue_edge.models.ofa.layers import Attention, DecoderLayer, EncoderLayer
+
+
+def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and gap over the last dimension, in float32: 1 − cos = ‖a/‖a‖ − b/‖b‖‖² / 2.
+
+    This form keeps the gap's digits where the cosine is all but 1.
+    """
+    a, b = a.float(), b.float()
+    unit_a = a * torch.rsqrt((a * a).sum(-1, keepdim=True) + 1e-12)
+    unit_b = b * torch.rsqrt((b * b).sum(-1, keepdim=True) + 1e-12)
+    difference = unit_a - unit_b
+    gap = 0.5 * (difference * difference).sum(-1)
+    return 1 - gap, gap
+
+
+def flat_similarity(a: Tensor, b: Tensor, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One score for [S, d] against [S, d], live rows only: shapes [1]."""
+    if live is not None:
+        a, b = a * live, b * live
+    return similarity(a.reshape(1, -1), b.reshape(1, -1))
+
+
+class Attend(nn.Module):
+    """Multi-head attention on [S, d] with the scale and the head scales folded into the weights."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.heads = attention.heads
+        self.q_proj, self.out_proj = copy.deepcopy(attention.q_proj), copy.deepcopy(attention.out_proj)
+        self.k_proj, self.v_proj = attention.k_proj, attention.v_proj
+        with torch.no_grad():
+            self.q_proj.weight.mul_(attention.scale)
+            self.q_proj.bias.mul_(attention.scale)
+            if attention.c_attn is not None:
+                width = self.out_proj.in_features // self.heads
+                self.out_proj.weight.mul_(attention.c_attn.repeat_interleave(width))
+
+    def split(self, x: Tensor) -> Tensor:
+        """[S, d] → [H, S, w]."""
+        return x.reshape(x.shape[0], self.heads, -1).transpose(0, 1)
+
+    def merge(self, weights: Tensor, values: Tensor) -> Tensor:
+        """[H, Q, S] logits and [H, S, w] values → [Q, d]."""
+        heads = torch.bmm(torch.softmax(weights, -1), values)
+        out: Tensor = self.out_proj(heads.transpose(0, 1).reshape(heads.shape[1], -1))
+        return out
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def _at(modules: nn.ModuleList, i: int, kind: type[M]) -> M:
+    module = modules[i]
+    assert isinstance(module, kind)
+    return module
+
+
+def _feed_forward(layer: EncoderLayer | DecoderLayer, x: Tensor) -> Tensor:
+    h = F.gelu(layer.fc1(layer.final_layer_norm(x)))
+    if layer.ffn_layernorm is not None:
+        h = layer.ffn_layernorm(h)
+    out: Tensor = layer.fc2(h) + (x if layer.w_resid is None else layer.w_resid * x)
+    return out
+
+
+def _normed(norm: nn.LayerNorm | None, x: Tensor) -> Tensor:
+    return x if norm is None else norm(x)
+
+
+class Stem(nn.Module):
+    """pixels [1, 3, H, W] → x [1, P, d]; for the joint encoder the constant words are appended."""
+
+    def __init__(self, encoder: Encoder, words: Tensor | None = None) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder)
+        _fold_batch_norms(self.encoder.embed_images)
+        self.words = None if words is None else nn.Parameter(words, requires_grad=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x, _ = self.encoder.embed_patches(pixels)
+        return x if self.words is None else torch.cat([x, self.words], 1)
+
+
+class TextStem(nn.Module):
+    """ids [T], live [1, T, 1] → x [1, T, d], padding zeroed."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, ids: Tensor, live: Tensor) -> Tensor:
+        return self.encoder.embed_words(ids[None]) * live
+
+
+class EncoderSegment(nn.Module):
+    """x [1, S, d] → y [1, S, d], score [1], gap [1].
+
+    The absolute position bias comes as extra columns of queries and keys, pos_q and pos_k
+    [H, S, w]; a relative one, where the stack has it, as rel [n, H, S, S].
+    """
+
+    def __init__(self, layers: Sequence[EncoderLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.attend = nn.ModuleList(Attend(layer.self_attn) for layer in layers)
+
+    def forward(
+        self, x: Tensor, pos_q: Tensor, pos_k: Tensor, rel: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        y = before = x[0]
+        keys = pos_k.transpose(1, 2)
+        for i in range(len(self.layers)):
+            before, a, layer = y, _at(self.attend, i, Attend), _at(self.layers, i, EncoderLayer)
+            h = layer.self_attn_layer_norm(y)
+            q = torch.cat([a.split(a.q_proj(h)), pos_q], 2)
+            k = torch.cat([a.split(a.k_proj(h)).transpose(1, 2), keys], 1)
+            logits = torch.bmm(q, k)
+            if rel is not None:
+                logits = logits + rel[i]
+            y = _encoder_tail(layer, y, a.merge(logits, a.split(a.v_proj(h))))
+        score, gap = flat_similarity(y, before)
+        return y[None], score, gap
+
+
+class TextSegment(nn.Module):
+    """x [1, T, d], bias [n, H, T, T] (positions and padding), live [1, T, 1] → y, score, gap."""
+
+    def __init__(self, layers: Sequence[EncoderLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.attend = nn.ModuleList(Attend(layer.self_attn) for layer in layers)
+
+    def forward(self, x: Tensor, bias: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = before = x[0]
+        for i in range(len(self.layers)):
+            before, a, layer = y, _at(self.attend, i, Attend), _at(self.layers, i, EncoderLayer)
+            h = layer.self_attn_layer_norm(y)
+            logits = torch.bmm(a.split(a.q_proj(h)), a.split(a.k_proj(h)).transpose(1, 2)) + bias[i]
+            y = _encoder_tail(layer, y, a.merge(logits, a.split(a.v_proj(h))))
+        score, gap = flat_similarity(y, before, live[0])
+        return y[None], score, gap
+
+
+def _encoder_tail(layer: EncoderLayer, x: Tensor, attended: Tensor) -> Tensor:
+    return _feed_forward(layer, x + _normed(layer.attn_ln, attended))
+
+
+class CrossKV(nn.Module):
+    """Encoder states [1, S, d] (image_x and text_x, or encoder_x) → k, v [n, H, S, w].
+
+    The encoder's final norm is applied here, so that a stack may be left after any layer.
+    """
+
+    def __init__(self, encoder: Encoder, layers: Sequence[DecoderLayer]) -> None:
+        super().__init__()
+        self.norm = encoder.layer_norm
+        self.attend = nn.ModuleList(Attend(layer.encoder_attn) for layer in layers)
+
+    def forward(self, first: Tensor, second: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = self.norm((first if second is None else torch.cat([first, second], 1))[0])
+        attend = [_at(self.attend, i, Attend) for i in range(len(self.attend))]
+        k = [a.split(a.k_proj(x)) for a in attend]
+        v = [a.split(a.v_proj(x)) for a in attend]
+        return torch.stack(k), torch.stack(v)
+
+
+class DecoderSegment(nn.Module):
+    """One step of n decoder layers for Q rows.
+
+    x [Q, d]; slots [n, 2, M, d] (keys, values of earlier steps), slot_bias [n, H, Q, M] (position
+    bias; very negative where a slot is no ancestor of the row); own_bias [n, H, Q, Q] (this step's
+    rows among themselves); cross_k, cross_v [n, H, S, w]; cross_bias [H, Q, S]
+    → y [Q, d], score [Q], gap [Q], kv_rows [n, Q, 2, d].
+    """
+
+    def __init__(self, layers: Sequence[DecoderLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.own = nn.ModuleList(Attend(layer.self_attn) for layer in layers)
+        self.cross = nn.ModuleList(Attend(layer.encoder_attn) for layer in layers)
+
+    def forward(
+        self, x: Tensor, slots: Tensor, slot_bias: Tensor, own_bias: Tensor,
+        cross_k: Tensor, cross_v: Tensor, cross_bias: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        y = before = x
+        rows = []
+        for i in range(len(self.layers)):
+            layer = _at(self.layers, i, DecoderLayer)
+            own, cross = _at(self.own, i, Attend), _at(self.cross, i, Attend)
+            before = y
+            h = layer.self_attn_layer_norm(y)
+            k, v = own.k_proj(h), own.v_proj(h)
+            rows.append(torch.stack([k, v], 1))
+            keys = own.split(torch.cat([slots[i, 0], k], 0)).transpose(1, 2)
+            values = own.split(torch.cat([slots[i, 1], v], 0))
+            logits = torch.bmm(own.split(own.q_proj(h)), keys) + torch.cat([slot_bias[i], own_bias[i]], 2)
+            y = y + _normed(layer.self_attn_ln, own.merge(logits, values))
+            q = cross.split(cross.q_proj(layer.encoder_attn_layer_norm(y)))
+            logits = torch.bmm(q, cross_k[i].transpose(1, 2)) + cross_bias
+            y = y + _normed(layer.cross_attn_ln, cross.merge(logits, cross_v[i]))
+            y = _feed_forward(layer, y)
+        score, gap = similarity(y, before)
+        return y, score, gap, torch.stack(rows)
+
+
+class Fill(nn.Module):
+    """Exit states x [W, d] of tokens that never reached these layers → kv_rows [n, W, 2, d]."""
+
+    def __init__(self, layers: Sequence[DecoderLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = []
+        for i in range(len(self.layers)):
+            layer = _at(self.layers, i, DecoderLayer)
+            h = layer.self_attn_layer_norm(x)
+            rows.append(torch.stack([layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)], 1))
+        return torch.stack(rows)
+
+
+class Embed(nn.Module):
+    """ids [Q] → x [Q, d]."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.table, self.norm = decoder.token_embedding, decoder.layernorm_embedding
+        self.scale = decoder.embed_scale
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return _normed(self.norm, self.scale * self.table(ids))
+
+
+class Head(nn.Module):
+    """y [Q, d] → the k best ids [Q, k] and logits [Q, k], log-sum-exp [Q] of all, logit of eos [Q]."""
+
+    def __init__(self, decoder: Decoder, k: int, eos: int) -> None:
+        super().__init__()
+        self.norm, self.k, self.eos = decoder.layer_norm, k, eos
+        self.weight = decoder.projection_weight
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits = F.linear(self.norm(y), self.weight)
+        values, ids = torch.topk(logits, self.k, dim=-1)
+        # Written out: some converters have no logsumexp.
+        total = torch.log(torch.exp(logits - values[:, :1]).sum(-1)) + values[:, 0]
+        return ids, values, total, logits[:, self.eos]
+
+
+def _fold_batch_norms(trunk: nn.Module) -> None:
+    """Fold every BatchNorm into the convolution before it, in place."""
+    for block in list(trunk.modules()):
+        pairs = [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)] + [("0", "1")]
+        for conv_name, norm_name in pairs:
+            conv, norm = getattr(block, conv_name, None), getattr(block, norm_name, None)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(block, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(block, norm_name, nn.Identity())
