@@ -85,7 +85,7 @@ def apply_merges(symbols: list[str], ranks: dict[tuple[str, str], int]) -> list[
             after[i] = after[j]
             if after[i] < count:
                 before[after[i]] = i
-            changed += [i]
+            changed += [before[i], i]
         for i in changed:
             consider(i)
     return [symbol for symbol in symbols if symbol]
