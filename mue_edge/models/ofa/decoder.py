@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.encoder import EncoderOutput, check_length, embedding, tables
-from mue_edge.models.ofa.layers import DecoderLayer, KeysValues, linear
+from mue_edge.models.ofa.layers import DecoderLayer, KeysValues, embedding, linear, tables
+from mue_edge.models.ofa.outputs import EncoderOutput
 
 # Asked after each layer with (layers run so far, states before it, states after it).
 StopTest = Callable[[int, Tensor, Tensor], bool]
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
 
     def position_vectors(self, length: int) -> Tensor:
         """Normalised position vectors [L, d]."""
-        check_length(length, self.embed_positions, "target text")
+        pos.check_length(length, self.embed_positions, "target text")
         vectors: Tensor = self.pos_ln(self.embed_positions.weight[:length])
         return vectors
 
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
         return biases
 
     def cross_bias(self, length: int, encoder_positions: Tensor) -> Tensor:
-        """All layers' cross-attention bias [H, L, S]; `encoder_positions` [B, S, encoder_dim] are equal over B."""
+        """All layers' cross-attention bias [H, L, S]; `encoder_positions` [B, S, d] are equal over B."""
         c = self.config
         return pos.absolute_bias(
             self.position_vectors(length), encoder_positions[0],

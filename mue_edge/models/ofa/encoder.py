@@ -7,8 +7,7 @@ Shapes: B samples, P patches, T words, S = P + T, H heads, d = encoder_dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
 
 import torch
 from torch import Tensor, nn
@@ -16,68 +15,12 @@ from torch import Tensor, nn
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.layers import EncoderLayer, linear
-from mue_edge.models.ofa.options import MUE, ExitPolicy, MueOptions
-from mue_edge.models.ofa.similarity import exit_scores
+from mue_edge.models.ofa.layers import EncoderLayer, embedding, linear, tables
+from mue_edge.models.ofa.options import MUE, MueOptions
+from mue_edge.models.ofa.outputs import Embedded, EncoderOutput
+from mue_edge.models.ofa.stack import BiasOfLayer, StackRun, first_layers, run_layers, run_with_exits
 from mue_edge.models.ofa.trunk import Trunk
-
-BiasOfLayer = Callable[[int], Tensor]
-
-
-@dataclass(frozen=True)
-class EncoderOutput:
-    """What the decoder reads, and how it came about.
-
-    hidden: [B, S, d] after the final norm.
-    layers: the residual stream [B, S, d] after 0, 1, … all layers; where a modality has left, its exit state.
-    padding_mask: boolean [B, S], true = padding.
-    positions: normalised position vectors [B, S, d]; the same for every sample.
-    scores: modality ("image" and "text", or "joint") → for each sample the exit score after layers
-        1, 2, … that it ran; empty in training mode.
-    exits: modality → for each sample the number of layers that it ran.
-    """
-
-    hidden: Tensor
-    layers: tuple[Tensor, ...]
-    padding_mask: Tensor
-    positions: Tensor
-    scores: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
-    exits: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def rows(self, index: Tensor) -> EncoderOutput:
-        """The output of the samples `index` (int64 [R]), in that order; repeats are allowed."""
-        chosen = index.tolist()
-        return EncoderOutput(
-            self.hidden[index],
-            tuple(layer[index] for layer in self.layers),
-            self.padding_mask[index],
-            self.positions[index],
-            {name: tuple(values[i] for i in chosen) for name, values in self.scores.items()},
-            {name: tuple(values[i] for i in chosen) for name, values in self.exits.items()},
-        )
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """The encoder's input: image [B, P, d], text [B, T, d] (padding zeroed), boolean padding masks [B, P] and
-    [B, T], normalised position vectors [P, d] and [T, d], and the patch grid (height, width)."""
-
-    image: Tensor
-    text: Tensor
-    image_padding: Tensor
-    text_padding: Tensor
-    image_positions: Tensor
-    text_positions: Tensor
-    grid: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """One run through the layers: states after 0, 1, … layers, scores and layers run by sample."""
-
-    states: list[Tensor]
-    scores: tuple[tuple[float, ...], ...]
-    exits: tuple[int, ...]
+from mue_edge.policy import Decider
 
 
 class Encoder(nn.Module):
@@ -147,7 +90,8 @@ class Encoder(nn.Module):
         if max(grid) > self.config.image_bucket_size:
             raise UsageError(
                 f"an image of {patch_images.shape[2]}x{patch_images.shape[3]} pixels has "
-                f"{grid[0]}x{grid[1]} patches; this model has positions for {self.config.image_bucket_size} a side"
+                f"{grid[0]}x{grid[1]} patches; this model has positions for "
+                f"{self.config.image_bucket_size} a side"
             )
         x: Tensor = self.embed_scale * self.image_proj(features.flatten(2).transpose(1, 2))
         if self.config.entangle_position_embedding:
@@ -158,7 +102,7 @@ class Encoder(nn.Module):
 
     def text_position_vectors(self, length: int) -> Tensor:
         """Before their norm: [T, d]."""
-        check_length(length, self.embed_positions, "source text")
+        pos.check_length(length, self.embed_positions, "source text")
         return self.embed_positions.weight[:length]
 
     def image_position_vectors(self, grid: tuple[int, int]) -> Tensor:
@@ -214,75 +158,60 @@ class Encoder(nn.Module):
 
     def forward_joint(
         self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
-        *, depth: int | None = None, options: MueOptions = MUE,
+        *, depth: int | None = None, policy: Decider | None = None, options: MueOptions = MUE,
     ) -> EncoderOutput:  # fmt: skip
-        """OFA's encoder: one pass over [image ; text]; `depth` layers (default all), no exits."""
+        """OFA's encoder: one pass over [image ; text], up to `depth` layers (default all).
+
+        A policy's stack "encoder" may end it earlier, in eval mode.
+        """
         e = self.embed(src_tokens, patch_images, patch_masks)
         padding = torch.cat([e.image_padding, e.text_padding], 1)
         x = torch.cat([e.image, e.text], 1)
-        run = self._run(x, self.joint_bias(e), padding, padding[:, None, None], depth, None, 1, options)
-        return self._output(e, run.states, {"joint": run})
+        run = self._run(
+            "encoder", x, self.joint_bias(e), padding[:, None, None], padding, depth, policy, options
+        )
+        states = [run.state(i) for i in range(len(self.layers) + 1)]
+        return self._output(e, states, {"joint": run})
 
     def forward_decomposed(
         self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
         *, image_depth: int | None = None, text_depth: int | None = None,
-        policy: ExitPolicy | None = None, options: MueOptions = MUE,
+        policy: Decider | None = None, options: MueOptions = MUE,
     ) -> EncoderOutput:  # fmt: skip
-        """MuE's encoder: words and patches apart, each up to its depth (default all layers) or its exit."""
+        """MuE's encoder: words and patches apart, each up to its depth (default all layers).
+
+        A policy's stacks "text" and "image" may end them earlier, in eval mode.
+        """
         e = self.embed(src_tokens, patch_images, patch_masks)
-        theta_text, theta_image, min_depth = None, None, 1
-        if policy is not None and not self.training:
-            theta_text, theta_image, min_depth = policy.theta_text, policy.theta_image, policy.min_depth
         text = self._run(
-            e.text, self.text_bias(e.text_positions), e.text_padding, e.text_padding[:, None, None],
-            text_depth, theta_text, min_depth, options,
+            "text", e.text, self.text_bias(e.text_positions), e.text_padding[:, None, None],
+            e.text_padding, text_depth, policy, options,
         )  # fmt: skip
         # No mask among patches: an image is there or not as a whole, and the decoder hides a missing one.
         image = self._run(
-            e.image, self.image_bias(e.image_positions, e.grid, self.config.image_relative_bias),
-            e.image_padding, None, image_depth, theta_image, min_depth, options,
+            "image", e.image, self.image_bias(e.image_positions, e.grid, self.config.image_relative_bias),
+            None, e.image_padding, image_depth, policy, options,
         )  # fmt: skip
         states: list[Tensor] = []
         for i in range(len(self.layers) + 1):
-            parts = [run.states[min(i, len(run.states) - 1)] for run in (image, text)]
             ran = i < max(len(image.states), len(text.states))
-            states.append(torch.cat(parts, 1) if ran else states[-1])
+            states.append(torch.cat([image.state(i), text.state(i)], 1) if ran else states[-1])
         return self._output(e, states, {"image": image, "text": text})
 
     def _run(
-        self, x: Tensor, bias: BiasOfLayer, padding: Tensor, mask: Tensor | None,
-        depth: int | None, threshold: float | None, min_depth: int, options: MueOptions,
-    ) -> _Pass:  # fmt: skip
-        depth = len(self.layers) if depth is None else depth
-        if not 0 <= depth <= len(self.layers):
-            raise UsageError(f"encoder depth {depth} is not within 0 … {len(self.layers)}")
-        samples = x.shape[0]
-        live = ~padding if options.pads == "masked" else torch.ones_like(padding)
-        active = torch.ones(samples, dtype=torch.bool, device=x.device)
-        states, exits = [x], [0] * samples
-        scores: list[list[float]] = [[] for _ in range(samples)]
-        for i in range(depth):
-            y = self.layers[i](x, bias(i), mask)
-            if self.training:
-                x, exits = y, [i + 1] * samples
-                states.append(x)
-                continue
-            score = exit_scores(x, y, live, over=options.encoder, similarity=options.similarity).expand(
-                samples
-            )
-            # A sample that has left keeps its state while the others go on.
-            x = torch.where(active[:, None, None], y, x)
-            states.append(x)
-            for sample in active.nonzero().flatten().tolist():
-                scores[sample].append(float(score[sample]))
-                exits[sample] = i + 1
-            if threshold is not None and i + 1 >= min_depth:
-                active = active & ~(score > threshold)
-                if not active.any():
-                    break
-        return _Pass(states, tuple(map(tuple, scores)), tuple(exits))
+        self, stack: str, x: Tensor, bias: BiasOfLayer, mask: Tensor | None, padding: Tensor,
+        depth: int | None, policy: Decider | None, options: MueOptions,
+    ) -> StackRun:  # fmt: skip
+        layers = first_layers(self.layers, depth)
+        if self.training:
+            return run_layers(layers, x, bias, mask)
 
-    def _output(self, e: Embedded, states: list[Tensor], runs: dict[str, _Pass]) -> EncoderOutput:
+        def threshold(layers_run: int) -> float:
+            return math.inf if policy is None else policy.threshold(stack, layers_run)
+
+        return run_with_exits(layers, x, bias, mask, padding, threshold, options)
+
+    def _output(self, e: Embedded, states: list[Tensor], runs: dict[str, StackRun]) -> EncoderOutput:
         positions = torch.cat([e.image_positions, e.text_positions])
         return EncoderOutput(
             self.layer_norm(states[-1]),
@@ -291,28 +220,4 @@ class Encoder(nn.Module):
             positions.expand(len(e.text), *positions.shape),
             {} if self.training else {name: run.scores for name, run in runs.items()},
             {name: run.exits for name, run in runs.items()},
-        )
-
-
-def embedding(rows: int, dim: int) -> nn.Embedding:
-    """A table initialised with standard deviation dim^-1/2, as fairseq does."""
-    table = nn.Embedding(rows, dim)
-    nn.init.normal_(table.weight, std=dim**-0.5)
-    return table
-
-
-def tables(layers: int, rows: int, heads: int) -> nn.ModuleList:
-    """One relative table a layer, zero at first: no position is preferred before training."""
-    made = [nn.Embedding(rows, heads) for _ in range(layers)]
-    for table in made:
-        nn.init.zeros_(table.weight)
-    return nn.ModuleList(made)
-
-
-def check_length(length: int, table: nn.Embedding, what: str) -> None:
-    """Raise UsageError for a text that is longer than its position table."""
-    limit = min(table.num_embeddings, pos.MAX_TOKENS)
-    if length > limit:
-        raise UsageError(
-            f"{what} of {length} tokens is longer than the {limit} that this model has positions for"
         )

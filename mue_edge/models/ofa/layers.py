@@ -21,6 +21,21 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return module
 
 
+def embedding(rows: int, dim: int) -> nn.Embedding:
+    """A table initialised with standard deviation dim^-1/2, as fairseq does."""
+    table = nn.Embedding(rows, dim)
+    nn.init.normal_(table.weight, std=dim**-0.5)
+    return table
+
+
+def tables(layers: int, rows: int, heads: int) -> nn.ModuleList:
+    """One relative table a layer, zero at first: no position is preferred before training."""
+    made = [nn.Embedding(rows, heads) for _ in range(layers)]
+    for table in made:
+        nn.init.zeros_(table.weight)
+    return nn.ModuleList(made)
+
+
 class Attention(nn.Module):
     """Multi-head attention whose keys and values may come from a wider or narrower stream."""
 

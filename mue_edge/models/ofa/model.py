@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,16 @@ from torch import Tensor, nn
 from mue_edge.errors import InputFileError, missing_extra
 from mue_edge.models.ofa.config import OFAConfig, from_json
 from mue_edge.models.ofa.decoder import Decoder
-from mue_edge.models.ofa.encoder import Encoder, EncoderOutput
-from mue_edge.models.ofa.options import ExitPolicy, MueOptions, options_for
+from mue_edge.models.ofa.encoder import Encoder
+from mue_edge.models.ofa.generate import Hypothesis, generate
+from mue_edge.models.ofa.incremental import KvMode
+from mue_edge.models.ofa.options import MueOptions, options_for
+from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.models.ofa.score import Form, Scores, score
+from mue_edge.policy import Decider
+from mue_edge.search import SearchSettings
 
-__all__ = ["EncoderOutput", "Model", "load", "stored_weights"]
+__all__ = ["EncoderOutput", "Hypothesis", "Model", "Scores", "load", "stored_weights"]
 
 WEIGHTS = "model.safetensors"
 # BatchNorm's counter is of no use in inference and is not stored.
@@ -37,16 +44,18 @@ class Model(nn.Module):
 
     def encode(
         self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
-        *, decomposed: bool, policy: ExitPolicy | None = None, options: MueOptions | None = None,
+        *, decomposed: bool, policy: Decider | None = None, options: MueOptions | None = None,
     ) -> EncoderOutput:  # fmt: skip
         """Words [B, T] (right padding) and pixels [B, 3, H, W]; `patch_masks` [B]: false = no image.
 
-        A policy's exits apply to the decomposed encoder; the joint one always runs all layers.
+        A policy may end the stacks "image" and "text" (or "encoder") early, in eval mode.
         `options` default to those of the policy's rule.
         """
         chosen = options_for(policy, options)
         if not decomposed:
-            return self.encoder.forward_joint(src_tokens, patch_images, patch_masks, options=chosen)
+            return self.encoder.forward_joint(
+                src_tokens, patch_images, patch_masks, policy=policy, options=chosen
+            )
         return self.encoder.forward_decomposed(
             src_tokens, patch_images, patch_masks, policy=policy, options=chosen
         )
@@ -54,6 +63,50 @@ class Model(nn.Module):
     def decode(self, prev_output_tokens: Tensor, encoder_output: EncoderOutput) -> Tensor:
         """Teacher-forced logits [B, L, V] at full depth of target prefixes [B, L] (right padding)."""
         return self.decoder.project(self.decoder.hidden_states(prev_output_tokens, encoder_output)[-1])
+
+    @torch.inference_mode()
+    def generate(
+        self, src_tokens: Tensor, patch_images: Tensor,
+        *, patch_masks: Tensor | None = None, decomposed: bool | None = None,
+        policy: Decider | None = None, options: MueOptions | None = None, kv: KvMode = "propagate",
+        beam: int = 1, max_length: int = 16, min_length: int = 1,
+        no_repeat_ngram: int = 3, length_penalty: float = 1.0,
+    ) -> list[list[Hypothesis]]:  # fmt: skip
+        """For each sample its finished hypotheses, best first.
+
+        Source words [B, T] and pixels [B, 3, H, W]. `decomposed` defaults to the configuration's;
+        `kv` is what skipped decoder layers remember (`mue_edge.models.ofa.incremental`);
+        `max_length` words at most, without eos (fairseq's max_len_b).
+        """
+        chosen = options_for(policy, options)
+        encoder_output = self.encode(
+            src_tokens, patch_images, patch_masks,
+            decomposed=self.config.decomposed if decomposed is None else decomposed,
+            policy=policy, options=chosen,
+        )  # fmt: skip
+        c = self.config
+        settings = SearchSettings(
+            beam, max_length, min_length, no_repeat_ngram, length_penalty, c.bos, c.pad, c.eos
+        )
+        return generate(self.decoder, encoder_output, settings, policy=policy, options=chosen, kv=kv)
+
+    @torch.inference_mode()
+    def score(
+        self, src_tokens: Tensor, patch_images: Tensor,
+        prompt: Sequence[int], answers: Sequence[Sequence[int]],
+        *, decomposed: bool | None = None, policy: Decider | None = None,
+        options: MueOptions | None = None, form: Form = "joint",
+    ) -> Scores:  # fmt: skip
+        """Which of `answers` continues the decoder input `prompt` best, for one sample (entailment).
+
+        Source words [1, T], pixels [1, 3, H, W]; see `mue_edge.models.ofa.score.score`.
+        """
+        chosen = options_for(policy, options)
+        decomposed = self.config.decomposed if decomposed is None else decomposed
+        encoder_output = self.encode(
+            src_tokens, patch_images, decomposed=decomposed, policy=policy, options=chosen
+        )
+        return score(self.decoder, encoder_output, prompt, answers, policy=policy, options=chosen, form=form)
 
 
 def stored_weights(model: Model) -> dict[str, Tensor]:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mue_edge.errors import UsageError
+
 # The reference builds its token buckets for this length whatever the configuration says.
 MAX_TOKENS = 1024
 
@@ -89,3 +91,12 @@ def image_position_vectors(
     grid = trained.T.reshape(1, -1, orig_side, orig_side)
     resized = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
     return resized[0].flatten(1).T
+
+
+def check_length(length: int, table: nn.Embedding, what: str) -> None:
+    """Raise UsageError for a text that is longer than its position table."""
+    limit = min(table.num_embeddings, MAX_TOKENS)
+    if length > limit:
+        raise UsageError(
+            f"{what} of {length} tokens is longer than the {limit} that this model has positions for"
+        )

@@ -1,0 +1,57 @@
+"""What passes from the encoder to the decoder. Shapes: B samples, P patches, T words, S = P + T."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What the decoder reads, and how it came about.
+
+    hidden: [B, S, d] after the final norm.
+    layers: the residual stream [B, S, d] after 0, 1, … all layers; where a modality has left, its exit state.
+    padding_mask: boolean [B, S], true = padding.
+    positions: normalised position vectors [B, S, d]; the same for every sample.
+    scores: modality ("image" and "text", or "joint") → for each sample the exit score after layers
+        1, 2, … that it ran; empty in training mode.
+    exits: modality → for each sample the number of layers that it ran.
+    """
+
+    hidden: Tensor
+    layers: tuple[Tensor, ...]
+    padding_mask: Tensor
+    positions: Tensor
+    scores: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    exits: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def rows(self, index: Tensor) -> EncoderOutput:
+        """The output of the samples `index` (int64 [R]), in that order; repeats are allowed."""
+        chosen = index.tolist()
+        return EncoderOutput(
+            self.hidden[index],
+            tuple(layer[index] for layer in self.layers),
+            self.padding_mask[index],
+            self.positions[index],
+            {name: tuple(values[i] for i in chosen) for name, values in self.scores.items()},
+            {name: tuple(values[i] for i in chosen) for name, values in self.exits.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The encoder's input.
+
+    image [B, P, d] and text [B, T, d] with padding zeroed; boolean padding masks [B, P] and
+    [B, T]; normalised position vectors [P, d] and [T, d]; the patch grid (height, width).
+    """
+
+    image: Tensor
+    text: Tensor
+    image_padding: Tensor
+    text_padding: Tensor
+    image_positions: Tensor
+    text_positions: Tensor
+    grid: tuple[int, int]

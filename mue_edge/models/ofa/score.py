@@ -1,0 +1,98 @@
+"""Choosing among given answers (entailment): each is scored after a prompt that the decoder is fed.
+
+Only words that continue an answer may be predicted, so that probabilities compete among answers.
+Shapes: C answers, L decoder inputs, V words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mue_edge.errors import UsageError
+from mue_edge.models.ofa.decoder import Decoder
+from mue_edge.models.ofa.generate import DecoderExit
+from mue_edge.models.ofa.options import MueOptions
+from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.policy import Decider, Policy
+
+Form = Literal["joint", "prompt"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """scores: log-probability of each answer, its end included; best: index of the highest;
+    exit: decoder layers run; exit_scores: the deciding score after layers 1, 2, …"""
+
+    scores: tuple[float, ...]
+    best: int
+    exit: int
+    exit_scores: tuple[float, ...]
+
+
+def score(
+    decoder: Decoder, encoder_output: EncoderOutput, prompt: Sequence[int], answers: Sequence[Sequence[int]],
+    *, policy: Decider | None, options: MueOptions, form: Form,
+) -> Scores:  # fmt: skip
+    """Scores of `answers` (token ids) after the decoder input `prompt` (bos first), for one sample.
+
+    form "joint": all answers in one call, as in the authors' code, whose exit test covers them all;
+    "prompt": one pass over the prompt alone, for answers of one token each: equal at full depth.
+    A MuE policy's decoder threshold does not decay here, since there are no steps.
+    """
+    if len(encoder_output.hidden) != 1:
+        raise UsageError(f"scoring takes one sample at a time, not {len(encoder_output.hidden)}")
+    if not prompt or not answers or not all(answers):
+        raise UsageError("scoring needs a prompt and at least one answer, none of them empty")
+    if form == "prompt" and any(len(answer) != 1 for answer in answers):
+        raise UsageError('form "prompt" takes answers of one token each; use form "joint"')
+    pad, eos = decoder.config.pad, decoder.config.eos
+    fed = [list(prompt)] if form == "prompt" else [[*prompt, *answer] for answer in answers]
+    length = max(map(len, fed))
+    device = encoder_output.hidden.device
+    tokens = torch.tensor([row + [pad] * (length - len(row)) for row in fed], device=device)
+    test = _PrefixExit(_held(policy), options, tokens.ne(pad))
+    x = decoder.hidden_states(tokens, encoder_output, test)[-1]
+    logits = decoder.project(x[:, len(prompt) - 1 :])
+    each = []
+    for i, answer in enumerate(answers):
+        row = logits[0 if form == "prompt" else i]
+        # In the form "prompt" there is no logit for the end, and no alternative to it.
+        ends = () if form == "prompt" else (eos,)
+        each.append(_restricted(row, [*answer, *ends], answers, eos))
+    best = max(range(len(each)), key=each.__getitem__)
+    return Scores(tuple(each), best, len(test.scores), tuple(test.scores))
+
+
+class _PrefixExit(DecoderExit):
+    """The exit test of a teacher-forced call."""
+
+    def __init__(self, policy: Decider | None, options: MueOptions, words: Tensor) -> None:
+        super().__init__(policy, options, 0, words.shape[1])
+        self.live = words if options.pads == "masked" else torch.ones_like(words)
+
+    def __call__(self, depth: int, before: Tensor, after: Tensor) -> bool:
+        return self.decide(depth, before, after, self.live)
+
+
+def _held(policy: Decider | None) -> Decider | None:
+    """The policy with its decoder threshold held at θ."""
+    if isinstance(policy, Policy) and policy.rule in ("mue", "mue-published"):
+        return replace(policy, rule="mue", beta=1.0, warmup=0.0)
+    return policy
+
+
+def _restricted(logits: Tensor, words: Sequence[int], answers: Sequence[Sequence[int]], eos: int) -> float:
+    """Log-probability of `words` under logits [>= len(words), V] that only let answers be spelled."""
+    total = 0.0
+    for k, word in enumerate(words):
+        before = list(words[:k])
+        spelled = [[*answer, eos] for answer in answers]
+        allowed = sorted({answer[k] for answer in spelled if len(answer) > k and answer[:k] == before})
+        logprobs = torch.log_softmax(logits[k, allowed].float(), 0)
+        total += float(logprobs[allowed.index(word)])
+    return total

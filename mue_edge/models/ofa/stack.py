@@ -1,0 +1,74 @@
+"""One run of hidden states through the encoder's layers, with an exit test after each (MuE)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mue_edge.errors import UsageError
+from mue_edge.models.ofa.options import MueOptions
+from mue_edge.models.ofa.similarity import exit_scores
+from mue_edge.policy import exits
+
+BiasOfLayer = Callable[[int], Tensor]
+# Layers run so far → the score that must be exceeded to leave; infinite: never.
+ThresholdOfDepth = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class StackRun:
+    """States [B, L, d] after 0, 1, … layers; by sample, its scores and the layers that it ran."""
+
+    states: list[Tensor]
+    scores: tuple[tuple[float, ...], ...]
+    exits: tuple[int, ...]
+
+    def state(self, depth: int) -> Tensor:
+        """The state after `depth` layers, or after the last one that ran."""
+        return self.states[min(depth, len(self.states) - 1)]
+
+
+def run_layers(layers: Sequence[nn.Module], x: Tensor, bias: BiasOfLayer, mask: Tensor | None) -> StackRun:
+    """All `layers`, without tests or scores: for training."""
+    states = [x]
+    for i, layer in enumerate(layers):
+        states.append(layer(states[-1], bias(i), mask))
+    return StackRun(states, (), (len(layers),) * len(x))
+
+
+def run_with_exits(
+    layers: Sequence[nn.Module], x: Tensor, bias: BiasOfLayer, mask: Tensor | None,
+    padding: Tensor, threshold: ThresholdOfDepth, options: MueOptions,
+) -> StackRun:  # fmt: skip
+    """`layers` until every sample has left or the last one is done.
+
+    x [B, L, d]; mask boolean [B, 1, 1, L] or None; padding boolean [B, L]. A sample that has left
+    keeps its state while the others go on.
+    """
+    samples = len(x)
+    live = ~padding if options.pads == "masked" else torch.ones_like(padding)
+    states, active = [x], [True] * samples
+    scores: list[list[float]] = [[] for _ in range(samples)]
+    for i, layer in enumerate(layers):
+        y = layer(x, bias(i), mask)
+        score = exit_scores(x, y, live, over=options.encoder, similarity=options.similarity)
+        x = torch.where(torch.tensor(active, device=x.device)[:, None, None], y, x)
+        states.append(x)
+        needed = threshold(i + 1)
+        for sample, value in enumerate(score.expand(samples).tolist()):
+            if active[sample]:
+                scores[sample].append(value)
+                active[sample] = not exits(value, None, needed)
+        if not any(active):
+            break
+    return StackRun(states, tuple(map(tuple, scores)), tuple(map(len, scores)))
+
+
+def first_layers(layers: nn.ModuleList, depth: int | None) -> list[nn.Module]:
+    """The first `depth` layers (None: all). Raises UsageError for a depth that is not there."""
+    if depth is not None and not 0 <= depth <= len(layers):
+        raise UsageError(f"depth {depth} is not within 0 … {len(layers)} encoder layers")
+    return list(layers)[:depth]
