@@ -52,7 +52,7 @@ class DecoderCache:
         return [0 if kv is None else kv[0].shape[2] for kv in self._self]
 
     def step(self, tokens: Tensor, stop: StopTest) -> Tensor:
-        """Take the rows' next words [R]; returns the last states [R, 1, d] that `stop` let the layers make."""
+        """Take the rows' next words [R]; returns the last states [R, 1, d] before `stop` said so."""
         self.prefix = torch.cat([self.prefix, tokens[:, None]], 1)
         if self.kv == "full_prefix":
             one = len(self.encoder_output.hidden) == 1
