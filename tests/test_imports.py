@@ -1,0 +1,196 @@
+"""What may import what: the arrows of the house, and what runs where almost nothing is installed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+from tools import link_types
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4}
+BARE = ("loop", "policy", "cache", "search", "bundle", "tokens")
+HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "executorch", "coremltools", "torchao")
+HEAVY += ("tensorrt", "tensorrt_rtx", "scipy", "hypothesis", "pytest")
+# These may reach into rooms from inside a function, when the user asks for it.
+DOORS = ("mue_edge/cli.py", "mue_edge/commands/", "mue_edge/__init__.py")
+# The registry of families, the import command, and the application that trains an OFA of its own.
+KNOW_OFA = ("mue_edge/models/", "mue_edge/commands/import_.py", "apps/stickers/")
+
+
+@dataclass(frozen=True)
+class Import:
+    file: str
+    line: int
+    name: str
+    in_function: bool
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.name}"
+
+    @property
+    def level(self) -> int:
+        """Of the importing file."""
+        return LEVELS.get(self.file.partition("/")[0], 0)
+
+    @property
+    def target(self) -> int:
+        return LEVELS.get(self.name.split(".")[1], 0) if "." in self.name else 0
+
+    @property
+    def through_a_door(self) -> bool:
+        return self.in_function and self.file.startswith(DOORS)
+
+
+def source_files() -> list[Path]:
+    return sorted(p for top in ("mue_edge", *link_types.ROOMS) for p in (ROOT / top).rglob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Every import of this package in a file, but those for type checkers only."""
+    file = path.relative_to(ROOT).as_posix()
+    package = file if file.startswith("mue_edge") else f"mue_edge/{file}"
+    package = package.rpartition("/")[0].replace("/", ".")
+
+    def visit(node: ast.AST, in_function: bool) -> Iterator[Import]:
+        names: list[str] = []
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = (
+                resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            )
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names = [c.value for c in node.args if isinstance(c, ast.Constant) and isinstance(c.value, str)]
+        for name in names:
+            if name.split(".")[0] == "mue_edge":
+                yield Import(file, getattr(node, "lineno", 0), name, in_function)
+        inner = in_function or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inner)
+
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), False)
+
+
+IMPORTS = [found for path in source_files() for found in imports_of(path)]
+
+
+def test_the_scan_sees_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    file = tmp_path / "export" / "a.py"
+    file.parent.mkdir()
+    file.write_text(
+        "import mue_edge.apps.x\nfrom . import b\nfrom ..calibrate import c\nif TYPE_CHECKING:\n"
+        "    import mue_edge.no\ndef f():\n    importlib.import_module('mue_edge.targets')\n"
+    )
+    found = list(imports_of(file))
+    assert [(i.name, i.in_function) for i in found] == [
+        ("mue_edge.apps.x", False),
+        ("mue_edge.export.b", False),
+        ("mue_edge.calibrate.c", False),
+        ("mue_edge.targets", True),
+    ]
+    assert [i.target > i.level for i in found] == [True, False, True, False]
+    assert len(IMPORTS) > 50
+
+
+def test_imports_point_one_way() -> None:
+    against = [i for i in IMPORTS if i.target > i.level and not i.through_a_door]
+    assert not against, "\n".join(map(str, against))
+
+
+def test_core_imports_no_networks() -> None:
+    core = [i for i in IMPORTS if i.level == 0 and not i.file.startswith("mue_edge/models/")]
+    wrong = [i for i in core if i.name.startswith("mue_edge.models") and not i.through_a_door]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_only_the_family_knows_ofa() -> None:
+    wrong = [
+        i for i in IMPORTS if i.name.startswith("mue_edge.models.ofa") and not i.file.startswith(KNOW_OFA)
+    ]
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_no_module_exists_twice() -> None:
+    """In a checkout `mue_edge.mue_edge.plan` would be a second instance of `mue_edge.plan`."""
+    found = [i for path in (ROOT / "tests").rglob("*.py") for i in imports_of(path)] + IMPORTS
+    doubled = [str(i) for i in found if i.name.startswith("mue_edge.mue_edge")]
+    assert doubled == []
+
+
+def test_type_links_equal_the_folders() -> None:
+    farm = ROOT / "tools" / "typelinks" / "mue_edge"
+    links = {p.name: p.readlink().as_posix() for p in farm.iterdir() if p.name != "__pycache__"}
+    assert links == link_types.expected(), "run: python tools/link_types.py"
+
+
+def test_packages_equal_the_folders() -> None:
+    """Folders with code are installed, and each top folder under the name by which it is imported."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {p.parent.relative_to(ROOT).as_posix() for p in source_files()}
+    names = {f if f.startswith("mue_edge") else f"mue_edge/{f}" for f in folders}
+    assert set(setuptools["packages"]) == {name.replace("/", ".") for name in names}
+    rooms = {f"mue_edge.{room}": room for room in link_types.ROOMS}
+    assert setuptools["package-dir"] == {"mue_edge": "mue_edge"} | rooms
+    for folder in folders:
+        assert (ROOT / folder / "__init__.py").is_file(), f"{folder} has no __init__.py"
+
+
+BLOCKER = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Blocker())
+import importlib
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+
+
+def run_blocked(blocked: tuple[str, ...], modules: list[str], then: str = "") -> None:
+    code = BLOCKER.format(blocked=set(blocked), modules=modules) + then
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_loop_and_bundle_need_nothing_but_python() -> None:
+    modules = [f"mue_edge.{name}" for name in BARE]
+    run_blocked((*HEAVY, "numpy", "click", "PIL"), modules)
+
+
+def test_the_blocker_blocks() -> None:
+    with pytest.raises(AssertionError, match="blocked: numpy"):
+        run_blocked(("numpy",), ["mue_edge.image"])
+
+
+def test_core_needs_neither_torch_nor_onnx() -> None:
+    modules = [f"mue_edge.{p.stem}" for p in (ROOT / "mue_edge").glob("*.py") if not p.stem.startswith("__")]
+    commands = sorted(p.stem for p in (ROOT / "mue_edge" / "commands").glob("*.py") if p.stem != "__init__")
+    modules += ["mue_edge", "mue_edge.targets", "mue_edge.models", "mue_edge.models.ofa.config"]
+    modules += [f"mue_edge.commands.{name}" for name in commands]
+    helps = [["--help"], *([name.rstrip("_").replace("_", "-"), "--help"] for name in commands)]
+    # Every command's help is printed too: its options must not need the room behind it.
+    run_blocked(
+        HEAVY,
+        modules,
+        f"for args in {helps!r}:\n    try: sys.modules['mue_edge.cli'].main(args)\n"
+        "    except SystemExit as end: assert not end.code, args\n",
+    )
