@@ -145,10 +145,13 @@ class Manifest:
 
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
-        stages = lambda entries: tuple(Stage(e.name, e.depth, e.constants) for e in entries)
+
+        def stages(entries: tuple[StageEntry, ...]) -> tuple[Stage, ...]:
+            return tuple(Stage(e.name, e.depth, e.constants) for e in entries)
+
         cut = self.layout
         encoder = {stack: stages(entries) for stack, entries in cut.encoder.items()}
-        return Layout("stem", encoder, stages(cut.decoder), cut.rows, cut.fill_rows, cut.prompt_gaps)
+        return Layout(encoder, stages(cut.decoder), cut.rows, cut.fill_rows, cut.prompt_gaps)
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""
@@ -206,7 +209,8 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     if paranoid or _read_stamp(folder) != stamp:
         for name, entry in manifest.files.items():
             _check_hash(folder, name, entry)
-        _write_stamp(folder, stamp)
+        if not paranoid:
+            _write_stamp(folder, stamp)
     return Bundle(folder, manifest)
 
 

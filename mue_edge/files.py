@@ -34,11 +34,11 @@ def atomic_folder(destination: str | Path, marker: str) -> Iterator[Path]:
         work.chmod(0o755)
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            os.replace(target, old / "replaced")
-            os.replace(work, target)
+            target.replace(old / "replaced")
+            work.replace(target)
             shutil.rmtree(old, ignore_errors=True)
         else:
-            os.replace(work, target)
+            work.replace(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -52,7 +52,7 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
         with os.fdopen(handle, "wb") as out:
             out.write(raw)
         Path(name).chmod(0o644)
-        os.replace(name, target)
+        Path(name).replace(target)
     except BaseException:
         with suppress(FileNotFoundError):
             Path(name).unlink()

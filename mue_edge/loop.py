@@ -18,6 +18,7 @@ from mue_edge.policy import Decider, exits
 from mue_edge.search import BeamSearch, Hypothesis
 
 EXIT_STATES = "exit_states"
+HEAD_PORTS = ("top_ids", "top_values", "logsumexp", "eos")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ class Layout:
     `text_x.DEPTH`. `rows` is the static number of queries of the decoder segments.
     """
 
-    stem: str
     encoder: Mapping[str, tuple[Stage, ...]]
     decoder: tuple[Stage, ...]
     rows: int
@@ -91,8 +91,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`scalars` holds what the request read: scores and gaps as lists, the head's candidates as
-    `candidates` (a list of rows for the search). `now` is a monotonic clock in seconds."""
+    """`scalars` holds the scores and gaps that were read, a value a row; `candidates` what the head
+    was read for, a row for the search each (log-probability = value − logsumexp). `now` is a
+    monotonic clock in seconds."""
 
     scalars: Mapping[str, Sequence[float]] = field(default_factory=dict)
     candidates: Sequence[tuple[Sequence[int], Sequence[float], float]] = ()
@@ -174,10 +175,9 @@ class _Run:
         return (yield request)
 
     def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, tuple[int, str]]:
-        first = {"image": "stem", "encoder": "stem", "text": "text_stem"}[stack]
-        name = self.layout.stem if first == "stem" else first
-        source = {"pixels": "pixels"} if first == "stem" else {"ids": "source_ids", "mask": "source_mask"}
-        yield from self._ask(Request(name, source, {"x": f"{stack}.0"}))
+        stem = "text_stem" if stack == "text" else "stem"
+        source = {"ids": "source_ids", "live": "source_live"} if stack == "text" else {"pixels": "pixels"}
+        yield from self._ask(Request(stem, source, {"x": f"{stack}.0"}))
         requests = [self._encoder_request(stack, stages, i) for i in range(len(stages))]
         for i, stage in enumerate(stages):
             last = i + 1 == len(stages)
@@ -190,7 +190,7 @@ class _Run:
 
     def _encoder_request(self, stack: str, stages: Sequence[Stage], i: int) -> Request:
         inputs = {"x": f"{stack}.{i % 2}"} | dict(stages[i].constants)
-        outputs = {"y": f"{stack}.{(i + 1) % 2}", "score": "score", "gap": "gap"}
+        outputs = {"y": f"{stack}.{(i + 1) % 2}", "score": "encoder_score", "gap": "encoder_gap"}
         return Request(stages[i].name, inputs, outputs)
 
     def _prompt_depth(self) -> int:
@@ -208,7 +208,7 @@ class _Run:
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
         ids = tuple(last_ids + last_ids[:1] * (layout.rows - live))
-        yield from self._ask(Request("embed", {"ids": "ids"}, {"x": "decoder.0"}, ids=ids))
+        yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": "decoder.0"}, ids=ids))
         for j, stage in enumerate(layout.decoder):
             yield from self._prepare(j)
             last = j + 1 == len(layout.decoder)
@@ -227,7 +227,7 @@ class _Run:
         y = f"decoder.{(j + 1) % 2}"
         keep = () if last else (Store(y, EXIT_STATES, cache.slots()),)
         answer = yield from self._ask(
-            Request("head", {"y": y}, {"ids": "ids", "values": "values"}, read=("candidates",), store=keep)
+            Request("head", {"y": y}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
         )
         parents = self.search.advance(answer.candidates[:live])
         tokens = tuple(row[-1] for row in self.search.tokens) if parents is not None else ()
@@ -249,7 +249,9 @@ class _Run:
             rows = tuple(pending[start : start + self.layout.fill_rows])
             store = (Store("kv_rows", f"slots.{j}", rows),)
             yield from self._ask(
-                Request(f"fill.{j}", {"x": EXIT_STATES}, {"kv_rows": "fill_rows"}, gather=rows, store=store)
+                Request(
+                    f"fill.{j}", {"x": EXIT_STATES}, {"kv_rows": f"fill_rows.{j}"}, gather=rows, store=store
+                )
             )
         if pending:
             self.cache.mark_filled(j)
@@ -265,7 +267,12 @@ class _Run:
             "cross_v": f"cross_v.{j}",
             "cross_bias": "cross_bias",
         }
-        outputs = {"y": f"decoder.{(j + 1) % 2}", "score": "score", "gap": "gap", "kv_rows": f"kv_rows.{j}"}
+        outputs = {
+            "y": f"decoder.{(j + 1) % 2}",
+            "score": "decoder_score",
+            "gap": "decoder_gap",
+            "kv_rows": f"kv_rows.{j}",
+        }
         store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
         position = Position(cache.step, tuple(cache.ancestry))
         return Request(stage.name, inputs, outputs, store=store, position=position)

@@ -1,0 +1,173 @@
+"""Model folder → bundle: cut, convert, verify, write, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mue_edge import models, targets
+from mue_edge.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Bundle,
+    Constant,
+    Evidence,
+    FileEntry,
+    Manifest,
+    Preprocess,
+    Runtime,
+    open_bundle,
+    plan_hash,
+    write_manifest,
+)  # fmt: skip
+from mue_edge.errors import InputFileError
+from mue_edge.export import golden, onnx, plan
+from mue_edge.export.quantise import int8
+from mue_edge.export.reference import TorchRuntime
+from mue_edge.export.verify import check_graphs
+from mue_edge.files import atomic_folder, sha256
+from mue_edge.models.cut import Cut, cut
+from mue_edge.targets.verify import Verified, verify
+
+CONSTANTS = "constants.bin"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was made: the bundle, the errors found by verification."""
+
+    bundle: Bundle
+    graph_error: float
+    loop: Verified
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A task's constant source text."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+def read_prompt(folder: Path, task: str) -> Prompt:
+    """The prompt of a task from prompts.json. Raises InputFileError when it is not there."""
+    path = folder / "prompts.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        entry = data[task]
+        return Prompt(str(entry["text"]), tuple(int(i) for i in entry["ids"]))
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise InputFileError(
+            f"{folder} holds no prompt for the task {task!r} in prompts.json; import the checkpoint with "
+            "--tokenizer DIR (in an OFA checkout: utils/BPE)"
+        ) from problem
+
+
+def export(
+    folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Exported:  # fmt: skip
+    """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error."""
+    report = progress or (lambda what, done, total: None)
+    target = targets.target(target_name)
+    model = models.load(folder)
+    config = model.config
+    made = plan.make(model, target, (config.image_size, config.image_size), options or {})
+    prompt = read_prompt(folder, made.task)
+    ids = {name: getattr(config, name) for name in ("bos", "pad", "eos")}
+    request = plan.cut_request(made, prompt.ids, ids)
+    report("cutting", 0, 1)
+    pieces = cut(model, request)
+    with atomic_folder(out, MANIFEST) as work:
+        exporter, graphs = onnx.Exporter(), []
+        for i, piece in enumerate(pieces.pieces):
+            report(piece.name, i, len(pieces.pieces))
+            graph = exporter.graph(piece)
+            graphs.append((piece, int8(piece, graph) if made.precision == "int8" else graph))
+        segments = onnx.write_segments(graphs, work)
+        constants = _write_constants(pieces, work)
+        if (folder / "tokenizer.json").is_file():
+            (work / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+        preprocess = Preprocess(made.height, made.width)
+        reference = TorchRuntime(pieces)
+        manifest = Manifest(
+            schema=SCHEMA, name=folder.resolve().name, family="ofa", task=made.task, target=target.name,
+            precision=made.precision, runtime=Runtime(target.runtime, target.versions),
+            model=_model_entry(model, folder), plan=made.to_json(), plan_hash=plan_hash(made.to_json()),
+            segments=segments, constants=constants, files={}, layout=pieces.layout,
+            search=request.search, preprocess=preprocess,
+            front=({"rule": "never", "name": "full"},), chosen="full", prompt=prompt.text,
+        )  # fmt: skip
+        report("golden answers", 0, 1)
+        golden.write(work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess))
+        manifest = replace(manifest, files=_files(work))
+        write_manifest(work, manifest)
+        report("verifying", 0, 1)
+        graph_error = check_graphs(pieces, work, strict=made.precision == "fp32")
+        bundle = open_bundle(work, paranoid=True)
+        runtime = targets.open_runtime(bundle)
+        verified = verify(bundle, runtime)
+        runtime.close()
+        manifest = replace(manifest, evidence=_evidence(graph_error, verified))
+        write_manifest(work, manifest)
+    return Exported(open_bundle(out), graph_error, verified)
+
+
+def _write_constants(made: Cut, folder: Path) -> dict[str, Constant]:
+    """constants.bin: every constant 64-byte aligned; tables as rows and a shared index."""
+    entries: dict[str, Constant] = {}
+    written: dict[bytes, str] = {}
+    with (folder / CONSTANTS).open("wb") as file:
+
+        def put(name: str, value: np.ndarray[Any, Any], index: str | None = None) -> None:
+            file.write(b"\0" * (-file.tell() % 64))
+            entries[name] = Constant(CONSTANTS, file.tell(), value.shape, value.dtype.name, index)
+            file.write(np.ascontiguousarray(value).tobytes())
+
+        for name, value in made.constants.items():
+            put(name, value)
+        for name, table in made.tables.items():
+            key = table.index.tobytes()
+            if key not in written:
+                written[key] = f"{name}.index"
+                put(written[key], table.index)
+            put(name, table.rows, written[key])
+    return entries
+
+
+def _model_entry(model: Any, folder: Path) -> dict[str, Any]:
+    c = model.config
+    return {
+        "config": c.to_json(),
+        "sha256": sha256(folder / "model.safetensors"),
+        "vocab_size": c.vocab_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def _files(folder: Path) -> dict[str, FileEntry]:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {p.relative_to(folder).as_posix(): FileEntry(p.stat().st_size, sha256(p)) for p in paths}
+
+
+def _evidence(graph_error: float, loop: Verified) -> Evidence:
+    import onnxruntime
+    import torch
+
+    versions = {
+        "onnxruntime": onnxruntime.__version__, "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }  # fmt: skip
+    figures = {
+        "graph_max_error": graph_error, "golden_logs": loop.logs, "golden_scores": loop.scores,
+        "score_max_error": loop.max_score_error, "score_p99_error": loop.p99_score_error,
+        "replay_same_tokens": loop.replay_same_tokens, "free_same_tokens": loop.free_same_tokens,
+    }  # fmt: skip
+    return Evidence("loop", versions, {k: float(v) for k, v in figures.items()})

@@ -1,0 +1,76 @@
+"""Golden answers: decision logs of the torch reference on a few pictures, kept in the bundle.
+
+On a device without torch, `mue-edge verify` replays them. The pictures are made, not taken: smooth
+random colours, the same on every machine, so that a bundle of any model can carry them.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge import schema
+from mue_edge.bundle import Preprocess
+from mue_edge.driver import Runtime
+from mue_edge.loop import Layout
+from mue_edge.policy import Policy
+from mue_edge.replay import Log, log_of, run
+from mue_edge.search import SearchSettings
+from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
+
+COUNT = 4
+
+
+def pictures(height: int, width: int, count: int = COUNT) -> NDArray[np.uint8]:
+    """[count, H, W, 3]: bilinear blends of a 4 × 4 grid of colours from a fixed generator."""
+    rng = np.random.Generator(np.random.PCG64(7))
+    corners = rng.uniform(0, 255, (count, 4, 4, 3))
+    out = np.empty((count, height, width, 3))
+    for axis_y, y in enumerate(np.linspace(0, 3, height)):
+        top, fy = min(int(y), 2), y - min(int(y), 2)
+        row = corners[:, top] * (1 - fy) + corners[:, top + 1] * fy
+        for channel in range(3):
+            for i in range(count):
+                out[i, axis_y, :, channel] = np.interp(
+                    np.linspace(0, 3, width), np.arange(4), row[i, :, channel]
+                )
+    return out.round().astype(np.uint8)
+
+
+def make(
+    layout: Layout, settings: SearchSettings, reference: Runtime, preprocess: Preprocess
+) -> tuple[NDArray[np.uint8], list[Golden]]:
+    """Logs at full depth, and with thresholds at the median score, so that about half exit."""
+    shown = pictures(preprocess.height, preprocess.width)
+    full, made = Policy("never", name="full"), []
+    for i, picture in enumerate(shown):
+        reference.set_pixels(pixels(picture, preprocess))
+        made.append(Golden(i, full.to_json(), log_of(run(layout, settings, full, reference, trace=True))))
+    policy = median_policy([g.log for g in made])
+    for i, picture in enumerate(shown):
+        reference.set_pixels(pixels(picture, preprocess))
+        made.append(Golden(i, policy.to_json(), log_of(run(layout, settings, policy, reference, trace=True))))
+    return shown, made
+
+
+def median_policy(logs: Sequence[Log]) -> Policy:
+    """A constant threshold for each stack: the median of all scores that could exit there."""
+    scores: dict[str, list[float]] = {}
+    for log in logs:
+        for entry in log.scores:
+            if entry.stack != "decoder" or entry.step:
+                scores.setdefault(entry.stack, []).append(min(entry.scores))
+    theta = {stack: min(statistics.median(values), 0.999999) for stack, values in scores.items()}
+    return Policy("mue", theta.get("image"), theta.get("text"), theta.get("decoder"), beta=1.0, name="median")
+
+
+def write(folder: Path, shown: NDArray[np.uint8], golden: Sequence[Golden]) -> None:
+    """Into a bundle that is being made."""
+    (folder / "golden").mkdir()
+    np.save(folder / PICTURES, shown)
+    (folder / LOGS).write_text(json.dumps([schema.encode(g) for g in golden]) + "\n", encoding="utf-8")

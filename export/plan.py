@@ -1,0 +1,90 @@
+"""What is compiled in: image size, precision, boundaries, beam. The input of export, and hashed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mue_edge import schema
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.models.cut import CutRequest, stacks
+from mue_edge.search import SearchSettings
+from mue_edge.targets import Target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`ends`: stack → layers after which a segment ends (a test may stop there); empty means the
+    target's default. `fill_rows` pending rows are filled in one call."""
+
+    height: int
+    width: int
+    precision: str = "fp32"
+    ends: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    beam: int = 1
+    max_length: int = 16
+    min_length: int = 1
+    no_repeat_ngram: int = 3
+    length_penalty: float = 1.0
+    fill_rows: int = 4
+    task: str = "caption"
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON data with every field, so that the hash does not depend on defaults."""
+        return {k: schema.encode(v) for k, v in vars(self).items()}
+
+
+def default_ends(model: Any, target: Target) -> dict[str, tuple[int, ...]]:
+    """A boundary after every layer where calls are cheap, else the target's number of segments.
+
+    A joint encoder has no trained exits, so it is one segment.
+    """
+    ends = {}
+    for stack, depth in stacks(model).items():
+        wanted = depth if target.calls == "per-layer" else min(depth, target.segments.get(stack, depth))
+        wanted = 1 if stack == "encoder" else wanted
+        ends[stack] = tuple(round(depth * (i + 1) / wanted) for i in range(wanted))
+    return ends
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The JSON object of a plan file, as options for `make`."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise InputFileError(f"cannot read the plan {path}: {problem.strerror}") from problem
+    except ValueError as problem:
+        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    if not isinstance(data, dict):
+        raise InputFileError(f"{path} is not a JSON object")
+    return data
+
+
+def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str, Any]) -> Plan:
+    """A complete plan for a model and a target; `options` (a plan file, the command line) override.
+
+    Raises UsageError or InputFileError for what the target or the model cannot do.
+    """
+    plan = schema.decode(Plan, {"height": size[0], "width": size[1]} | dict(options), "plan")
+    if plan.precision not in target.precisions:
+        known = ", ".join(target.precisions)
+        raise UsageError(f"target {target.name} has no precision {plan.precision!r}; it has: {known}")
+    if not 1 <= plan.beam <= 32 or plan.fill_rows < 1 or min(plan.height, plan.width) < 16:
+        raise UsageError("plan: beam goes from 1 to 32, fill_rows from 1, height and width from 16")
+    ends = {stack: tuple(plan.ends.get(stack, e)) for stack, e in default_ends(model, target).items()}
+    surplus = set(plan.ends) - set(ends)
+    if surplus:
+        raise UsageError(f"plan: no stack {sorted(surplus)[0]!r} in this model; it has: {', '.join(ends)}")
+    return schema.decode(Plan, plan.to_json() | {"ends": {k: list(v) for k, v in ends.items()}}, "plan")
+
+
+def cut_request(plan: Plan, prompt: tuple[int, ...], ids: Mapping[str, int]) -> CutRequest:
+    """The plan in the words of the cut; `ids` are bos, pad and eos."""
+    search = SearchSettings(
+        plan.beam, plan.max_length, plan.min_length, plan.no_repeat_ngram, plan.length_penalty,
+        ids["bos"], ids["pad"], ids["eos"],
+    )  # fmt: skip
+    return CutRequest(plan.height, plan.width, plan.ends, search, prompt, fill_rows=plan.fill_rows)

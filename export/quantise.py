@@ -1,0 +1,41 @@
+"""int8: dynamic quantisation of the matrix products that have constant weights.
+
+The stem stays in float (its convolutions would need calibration pictures), and so do the fill
+segments, where one activation scale a tensor would let rows influence one another.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from mue_edge.models.cut import Piece
+
+KEPT_IN_FLOAT = ("stem", "embed", "fill")
+
+
+def int8(piece: Piece, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with MatMul and Gemm weights in int8, per channel; unchanged where float is kept."""
+    if piece.name.partition(".")[0] in KEPT_IN_FLOAT:
+        return model
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "int8.onnx"
+            plain = copy.deepcopy(model)
+            del plain.graph.value_info[:]  # the quantiser infers shapes itself, and trips over given ones
+            # Attention and other nodes are left alone: the quantiser would break some of them.
+            quantize_dynamic(
+                plain, made, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
+                weight_type=QuantType.QInt8,
+            )  # fmt: skip
+            return onnx.load(str(made))
+    finally:
+        logging.disable(before)

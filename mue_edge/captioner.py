@@ -1,0 +1,163 @@
+"""The public Python API: `mue_edge.open(bundle).caption(picture)`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mue_edge.bundle import Bundle
+from mue_edge.driver import Runtime, Stopwatch
+from mue_edge.errors import UsageError
+from mue_edge.loop import Decision, caption_loop
+from mue_edge.policy import Policy
+from mue_edge.policy import read as read_policy
+from mue_edge.search import BeamSearch
+from mue_edge.tokens import Tokenizer, ids_only
+from mue_edge.tokens import load as load_tokenizer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption and how it came about.
+
+    exits: stack → layers run ("image", "text" or "encoder"; "decoder" holds a list, one a token).
+    decisions: every exit test whose score was read. seconds: kind of segment → wall-clock time,
+    with "preprocess" and "total". calls: segment calls made.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    score: float
+    exits: Mapping[str, Any]
+    decisions: tuple[Decision, ...]
+    seconds: Mapping[str, float]
+    calls: int
+
+    @property
+    def decoder_layers(self) -> float:
+        """Mean decoder layers a token."""
+        layers: list[int] = self.exits["decoder"]
+        return sum(layers) / len(layers)
+
+
+class Captioner:
+    """A bundle with its runtime. Not for several threads at once; open one each."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle, self.runtime = bundle, runtime
+        self.tokenizer = _tokenizer(bundle)
+        self._layout = bundle.manifest.loop_layout()
+        self._policies = bundle.manifest.policies()
+
+    def policy(self, chosen: str | Path | Policy | None = None) -> Policy:
+        """A policy of the bundle's front by name, a policy file, or the front's chosen one.
+
+        Raises UsageError for an unknown name or a policy that was made for another plan.
+        """
+        if chosen is None:
+            chosen = self.bundle.manifest.chosen
+        if isinstance(chosen, Policy):
+            policy = chosen
+        elif str(chosen) in self._policies:
+            policy = self._policies[str(chosen)]
+        elif Path(chosen).is_file():
+            policy = read_policy(chosen)
+        else:
+            raise UsageError(
+                f"no policy {str(chosen)!r}: neither a file nor in the bundle's front "
+                f"({', '.join(self._policies)})"
+            )
+        if policy.plan is not None and policy.plan != self.bundle.manifest.plan_hash:
+            raise UsageError(
+                f"policy {policy.name or chosen} was made for plan {policy.plan}, this bundle has "
+                f"{self.bundle.manifest.plan_hash}; calibrate again"
+            )
+        return policy
+
+    def caption(
+        self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
+        beam: int | None = None, trace: bool = False,
+    ) -> Caption:  # fmt: skip
+        """Caption one picture. `beam` up to what the bundle was exported for; `trace` reads all scores.
+
+        Raises InputFileError for a picture that cannot be used.
+        """
+        steps = self.stream(picture, policy=policy, beam=beam, trace=trace)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: Caption = end.value
+                return result
+
+    def stream(
+        self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
+        beam: int | None = None, trace: bool = False,
+    ) -> Generator[str, None, Caption]:  # fmt: skip
+        """Like `caption`, yielding the text so far after every token (with beams, of the best row).
+
+        The generator's return value is the `Caption`.
+        """
+        started = time.perf_counter()
+        decider = self.policy(policy)
+        search = BeamSearch(self._settings(beam))
+        self.runtime.set_pixels(self._pixels(picture))
+        watch = Stopwatch()
+        prepared = time.perf_counter() - started
+        loop = caption_loop(self._layout, decider, search, trace=trace)
+        try:
+            request = next(loop)
+            while True:
+                answer = self.runtime.execute(request)
+                watch(request, answer)
+                finished_token = request.run == "head"
+                request = loop.send(answer)
+                if finished_token:
+                    yield self.tokenizer.caption(search.tokens[0][1:])
+        except StopIteration as end:
+            outcome = end.value
+        best = outcome.hypotheses[0]
+        total = time.perf_counter() - started
+        return Caption(
+            self.tokenizer.caption(best.tokens), best.tokens, best.score,
+            {**outcome.depths, "decoder": [step.depth for step in outcome.steps]},
+            outcome.decisions, {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Free the runtime's sessions and buffers."""
+        self.runtime.close()
+
+    def __enter__(self) -> Captioner:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def _settings(self, beam: int | None) -> Any:
+        settings, rows = self.bundle.manifest.search, self.bundle.manifest.layout.rows
+        if beam is None or beam == settings.beam:
+            return settings
+        if not 1 <= beam <= rows:
+            raise UsageError(
+                f"this bundle was exported for a beam of {rows}; for {beam}: mue-edge export --beam {beam}"
+            )
+        return replace(settings, beam=beam)
+
+    def _pixels(self, picture: str | Path | bytes | Image) -> object:
+        from mue_edge import image
+
+        p = self.bundle.manifest.preprocess
+        return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    if "tokenizer.json" in bundle.manifest.files:
+        return load_tokenizer(bundle.file("tokenizer.json"))
+    return ids_only(int(bundle.manifest.model["vocab_size"]))

@@ -1,0 +1,53 @@
+"""Runs the loop on a runtime, one request after the other.
+
+A runtime is anything with `execute(request) -> Answer`; tensors stay inside it. The asynchronous
+drivers of other hosts follow the same requests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
+from mue_edge.loop import Answer, Loop, Outcome, Request
+
+Watcher = Callable[[Request, Answer], None]
+
+
+class Runtime(Protocol):
+    """One bundle on one runtime. `set_pixels` takes [1, 3, H, W] float32."""
+
+    def set_pixels(self, pixels: object) -> None: ...
+
+    def execute(self, request: Request) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
+def drive(loop: Loop, runtime: Runtime, watch: Watcher | None = None) -> Outcome:
+    """Run a loop to its end; `watch` sees every request with its answer."""
+    try:
+        request = next(loop)
+        while True:
+            answer = runtime.execute(request)
+            if watch is not None:
+                watch(request, answer)
+            request = loop.send(answer)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
+class Stopwatch:
+    """A watcher that adds up wall-clock seconds by kind of segment ("image", "decoder", "head" …)."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._last = time.perf_counter()
+
+    def __call__(self, request: Request, answer: Answer) -> None:
+        now = time.perf_counter()
+        self.seconds[request.run.partition(".")[0]] += now - self._last
+        self._last = now

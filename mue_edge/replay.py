@@ -1,0 +1,87 @@
+"""Decision logs: what a run decided, as JSON, and how a replay of it differs.
+
+A log separates numerical error from diverging decisions: replayed with its exits forced, another
+runtime must give the same scores up to rounding and the same tokens. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mue_edge.driver import Runtime, drive
+from mue_edge.loop import Layout, Outcome, caption_loop
+from mue_edge.policy import Decider, ForcedExits
+from mue_edge.search import BeamSearch, SearchSettings
+
+
+@dataclass(frozen=True)
+class ScoreEntry:
+    """The scores of one exit test, a value a live row."""
+
+    stack: str
+    depth: int
+    step: int
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Log:
+    """One caption's decisions: layers run by each stack, by each decoder step, tokens, scores."""
+
+    depths: Mapping[str, int]
+    decoder: tuple[int, ...]
+    tokens: tuple[int, ...]
+    score: float
+    scores: tuple[ScoreEntry, ...]
+
+    def exits(self) -> ForcedExits:
+        return ForcedExits(self.depths, self.decoder)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of a replay: whether its tokens equal the log's, and the largest error of every score."""
+
+    same_tokens: bool
+    score_errors: tuple[float, ...]
+
+
+def run(
+    layout: Layout, settings: SearchSettings, policy: Decider, runtime: Runtime, *, trace: bool = False
+) -> Outcome:
+    """One caption of the picture that the runtime holds."""
+    return drive(caption_loop(layout, policy, BeamSearch(settings), trace=trace), runtime)
+
+
+def log_of(outcome: Outcome) -> Log:
+    """The log of a run; a traced run has the score of every boundary that it reached."""
+    best = outcome.hypotheses[0]
+    entries = (ScoreEntry(d.stack, d.depth, d.step, d.scores) for d in outcome.decisions if d.scores)
+    return Log(
+        dict(outcome.depths), tuple(s.depth for s in outcome.steps), best.tokens, best.score, tuple(entries)
+    )
+
+
+def replay(log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime) -> Difference:
+    """Run the log's exits, whatever the scores are, and compare. A differing token ends the search
+    elsewhere, so that scores after it are not compared."""
+    forced = _Patient(log.exits())
+    outcome = run(layout, settings, forced, runtime, trace=True)
+    mine = {(d.stack, d.depth, d.step): d.scores for d in outcome.decisions}
+    errors = []
+    for entry in log.scores:
+        found = mine.get((entry.stack, entry.depth, entry.step), ())
+        errors += [abs(a - b) for a, b in zip(entry.scores, found)]
+    return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """Forced exits that do not run out when a replay takes more steps than its log."""
+
+    exits: ForcedExits
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        step = min(step, len(self.exits.decoder) - 1)
+        return self.exits.threshold(stack, depth, step, max_length)

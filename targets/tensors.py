@@ -1,0 +1,81 @@
+"""What every numpy-fed adapter needs of a bundle: its constants, and a step's position biases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge.bundle import Bundle, Constant
+from mue_edge.loop import Position
+
+# Large enough that softmax gives exactly zero, small enough for float16.
+HIDDEN = -1e4
+
+Array = NDArray[np.float32]
+
+
+class Constants:
+    """The bundle's constants, read when first asked for; tables are expanded once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._raw: dict[str, NDArray[np.uint8]] = {}
+        self._made: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._made:
+            constant = self._bundle.manifest.constants[name]
+            rows = self._read(constant)
+            if constant.index is not None:
+                index = self._read(self._bundle.manifest.constants[constant.index])
+                rows = np.ascontiguousarray(rows[:, index].transpose(0, 3, 1, 2))
+            self._made[name] = rows
+        return self._made[name]
+
+    def _read(self, constant: Constant) -> Array:
+        if constant.file not in self._raw:
+            self._raw[constant.file] = np.fromfile(self._bundle.file(constant.file), np.uint8)
+        dtype = np.dtype(constant.dtype)
+        size = int(np.prod(constant.shape)) * dtype.itemsize
+        raw = self._raw[constant.file][constant.offset : constant.offset + size]
+        return np.array(raw.view(dtype).reshape(constant.shape))
+
+
+class StepBiases:
+    """The decoder's position biases and masks of one step, from self_bias.j and cross_bias.
+
+    slot_bias [n, H, Q, M] is the position bias of each ancestor's slot and HIDDEN elsewhere;
+    own_bias [n, H, Q, Q] lets a row see itself only; cross_bias [H, Q, S] is equal for all rows.
+    """
+
+    def __init__(self, constants: Constants, rows: int, slots: int) -> None:
+        self._constants, self._rows, self._slots = constants, rows, slots
+        self._greedy: dict[tuple[int, int], Array] = {}
+
+    def slot_bias(self, segment: int, position: Position) -> Array:
+        """For one row with its own history the answer follows from the step alone and is kept."""
+        if self._rows > 1:
+            return self._slot_bias(segment, position.step, position.ancestry)
+        key = (segment, position.step)
+        if key not in self._greedy:
+            self._greedy[key] = self._slot_bias(segment, position.step, position.ancestry)
+        return self._greedy[key]
+
+    def _slot_bias(self, segment: int, step: int, ancestry: Sequence[Sequence[int]]) -> Array:
+        table = self._constants[f"self_bias.{segment}"][:, :, step]
+        out = np.full((*table.shape[:2], self._rows, self._slots), HIDDEN, np.float32)
+        for row, slots in enumerate(ancestry):
+            out[:, :, row, list(slots)] = table[:, :, : len(slots)]
+        return out
+
+    def own_bias(self, segment: int, step: int) -> Array:
+        table = self._constants[f"self_bias.{segment}"][:, :, step, step]
+        out = np.full((*table.shape, self._rows, self._rows), HIDDEN, np.float32)
+        out[:, :, range(self._rows), range(self._rows)] = table[:, :, None]
+        return out
+
+    def cross_bias(self, step: int) -> Array:
+        row: Array = self._constants["cross_bias"][step][:, None]
+        return row
