@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[B, L, d] → [B, H, L, w]."""
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def keys_values(self, x: Tensor) -> KeysValues:
         """Keys and values [B, H, S, w] of a stream [B, S, key_dim]."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.incremental import KV_MODES, KvMode
 from mue_edge.models.ofa.options import MUE, MUE_PUBLISHED, MueOptions
+from mue_edge.models.ofa.score import Form
 from mue_edge.models.ofa.similarity import exit_scores
 from mue_edge.policy import ForcedExits, Policy
 from tests.models.ofa.tiny import UNEQUAL, inputs, make
@@ -150,6 +151,23 @@ def test_kv_modes_under_early_exits() -> None:
 def test_unknown_kv_mode() -> None:
     with pytest.raises(UsageError, match="known: propagate, published, copy_clone, full_prefix"):
         make().generate(*inputs(1), kv="holes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["joint", "prompt"])
+def test_scoring_holds_the_threshold_without_decay(form: Form) -> None:
+    model, answers = make(), [[6], [7], [8]]
+    score = partial(model.score, *inputs(1), [0, 5, 9], answers, decomposed=True, form=form)
+    full = score()
+    assert full.exit == 3 and len(full.scores) == 3
+    theta = full.exit_scores[0] - 1e-6
+    for rule in ("mue", "mue-published"):
+        # With the rule's own options: the published one has another score.
+        first = score(policy=Policy(rule)).exit_scores[0]
+        found = score(policy=Policy(rule, theta_decoder=first - 1e-6, warmup=0.5))
+        assert found.exit == 1
+        assert score(policy=Policy(rule, theta_decoder=first + 1e-6)).exit > 1
+    assert score(policy=Policy(theta_decoder=theta, min_depth=2)).exit > 1
+    assert math.fsum(map(math.exp, full.scores)) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_scoring_refuses_what_it_cannot_do() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.ofa import positions as pos
+from mue_edge.models.ofa.config import SIZES
 from mue_edge.models.ofa.generate import DecoderExit
 from mue_edge.models.ofa.incremental import DecoderCache
 from mue_edge.models.ofa.layers import EncoderLayer
@@ -231,6 +232,27 @@ def test_chosen_depths_equal_the_layers_of_a_full_run() -> None:
     close(some.hidden, model.encoder.layer_norm(some.layers[3]))
     with pytest.raises(UsageError, match="depth 4"):
         model.encoder.forward_decomposed(*inputs(), image_depth=4)
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"),
+    [
+        ("ofa-tiny", 33.49),
+        ("ofa-medium", 92.89),
+        ("ofa-base", 182.24),
+        ("ofa-large", 472.98),
+        ("ofa-huge", 929.49),
+    ],
+)
+def test_published_sizes(size: str, millions: float) -> None:
+    config = SIZES[size]
+    with torch.device("meta"):
+        model = Model(config)
+    ours = sum(parameter.numel() for parameter in model.parameters())
+    # The published count includes the decoder's image-code parts, which this network leaves out.
+    tables = config.decoder_layers * pos.image_table_rows(config.image_bucket_size) * config.decoder_heads
+    left_out = (config.image_bucket_size**2 + 1 + 4) * config.decoder_dim + tables
+    assert round((ours + left_out) / 1e6, 2) == millions
 
 
 def test_fresh_network_is_untrained_but_sound() -> None:
