@@ -74,7 +74,8 @@ def _trace(piece: Piece) -> onnx.ModelProto:
 
 
 def _plain_weights(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) -> list[str] | None:
-    """The weights by name, or None if a weight was folded into something else."""
+    """The weights that the graph uses, or None if one was folded into something else: then the graph
+    holds a float tensor that is no weight (or a weight under its name with other values)."""
     names = []
     for tensor in model.graph.initializer:
         if tensor.name in state:
@@ -83,9 +84,7 @@ def _plain_weights(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) ->
             names.append(tensor.name)
         elif tensor.data_type == onnx.TensorProto.FLOAT and int(np.prod(tensor.dims)) > 1:
             return None
-    # Every weight must still be there, under its own name or that of a module it is shared with.
-    kept = {state[name].data_ptr() for name in names}
-    return names if all(t.data_ptr() in kept for t in state.values()) else None
+    return names
 
 
 def _reweighted(

@@ -62,7 +62,8 @@ def _svg(icon: dict[str, Any], data: dict[str, Any]) -> str:
         for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
     ]
     view = " ".join(str(value) for value in box)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{view}">{icon["body"]}</svg>'
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg {spaces} viewBox="{view}">{icon["body"]}</svg>'
 
 
 def bitmap_sources(folder: Path, known: set[str]) -> Iterator[Source]:

@@ -224,13 +224,13 @@ def _decoder(world: _World) -> _Part:
     for j, (first, last) in enumerate(_spans(request.ends["decoder"])):
         n, layers = last - first, world.decoder_layers(first, last)
         constants[f"self_bias.{j}"] = _array(torch.stack(biases[first:last]))
-        kv = torch.zeros(n, heads, size, width)
+        kv = (n, heads, size, width)
         inputs = {
             "x": torch.zeros(rows, dim),
             "slots": torch.zeros(n, 2, rows * steps, dim),
             "slot_bias": torch.zeros(n, heads, rows, rows * steps),
             "own_bias": torch.zeros(n, heads, rows, rows),
-            "cross_k": kv, "cross_v": kv,
+            "cross_k": torch.zeros(kv), "cross_v": torch.zeros(kv),
             "cross_bias": torch.zeros(heads, rows, size),
         }  # fmt: skip
         fill = {"x": torch.zeros(request.fill_rows, dim)}
