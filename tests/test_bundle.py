@@ -1,0 +1,159 @@
+"""Strict reading of bundles: whatever was tampered with is refused before a runtime sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mue_edge import schema
+from mue_edge.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Bundle,
+    Constant,
+    FileEntry,
+    LayoutEntry,
+    Manifest,
+    Port,
+    Preprocess,
+    Runtime,
+    Segment,
+    StageEntry,
+    open_bundle,
+    plan_hash,
+    write_manifest,
+)
+from mue_edge.errors import InputFileError
+from mue_edge.files import sha256
+from mue_edge.search import SearchSettings
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def manifest(folder: Path) -> Manifest:
+    files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    plan = {"height": 32, "width": 32}
+    return Manifest(
+        SCHEMA, "m", "ofa", "caption", "host", "fp32", Runtime("onnxruntime", ">=1"), {"vocab_size": 9},
+        plan, plan_hash(plan),
+        {"stem": Segment("segments/stem.onnx", {"pixels": Port((1, 3, 32, 32))}, {"x": Port((1, 4, 8))})},
+        {"pos_q": Constant("constants.bin", 0, (2, 2))},
+        {name: FileEntry(p.stat().st_size, sha256(p)) for name, p in files.items() if name != MANIFEST},
+        LayoutEntry({"image": (StageEntry("image.0", 1),)}, (StageEntry("decoder.0", 1),), 1, 17, 4),
+        SearchSettings(), Preprocess(32, 32), ({"rule": "never", "name": "full"},), "full",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "bundle"
+    (made / "segments").mkdir(parents=True)
+    (made / "segments" / "stem.onnx").write_bytes(b"graph" * 100)
+    (made / "constants.bin").write_bytes(bytes(64))
+    write_manifest(made, manifest(made))
+    return made
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / MANIFEST
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_round_trip(folder: Path) -> None:
+    opened = open_bundle(folder)
+    assert isinstance(opened, Bundle)
+    again = schema.decode(Manifest, schema.encode(opened.manifest), "again")
+    assert again == opened.manifest == manifest(folder)
+
+
+def flip(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    times = path.stat()
+    path.write_bytes(raw)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_flipped_byte_is_refused(folder: Path) -> None:
+    flip(folder / "segments" / "stem.onnx")
+    with pytest.raises(InputFileError, match=r"stem\.onnx was changed"):
+        open_bundle(folder)
+
+
+def test_later_opens_trust_the_stamp_but_loading_and_paranoia_do_not(folder: Path) -> None:
+    opened = open_bundle(folder)
+    flip(folder / "segments" / "stem.onnx")  # size, time and inode as before
+    assert open_bundle(folder).manifest == opened.manifest
+    with pytest.raises(InputFileError, match="was changed"):
+        opened.file("segments/stem.onnx")
+    with pytest.raises(InputFileError, match="was changed"):
+        open_bundle(folder, paranoid=True)
+
+
+def test_a_missing_segment_is_named(folder: Path) -> None:
+    (folder / "segments" / "stem.onnx").unlink()
+    with pytest.raises(InputFileError, match=r"stem\.onnx is missing"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/hostname", "a/../../x", "C:\\x", "..", "segments\\x"])
+def test_paths_that_leave_the_folder(folder: Path, name: str) -> None:
+    (folder.parent / "x").write_bytes(b"outside")
+    edit(folder, lambda d: d["files"].update({name: {"bytes": 7, "sha256": "0" * 64}}))
+    with pytest.raises(InputFileError, match=r"leaves the bundle|names"):
+        open_bundle(folder)
+
+
+def test_links_are_refused(folder: Path) -> None:
+    target = folder.parent / "outside.bin"
+    (folder / "constants.bin").rename(target)
+    (folder / "constants.bin").symlink_to(target)
+    with pytest.raises(InputFileError, match="link"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(surprise=1),
+        lambda d: d.pop("layout"),
+        lambda d: d.update(schema=2),
+        lambda d: d.update(schema=True),
+        lambda d: d["plan"].update(height=64),
+        lambda d: d.update(chosen="fast"),
+        lambda d: d["front"].append({"rule": "never", "name": "x", "junk": 1}),
+        lambda d: d["segments"]["stem"].update(file="segments/other.onnx"),
+        lambda d: d["segments"]["stem"]["inputs"]["pixels"].update(shape=["1"]),
+        lambda d: d["constants"]["pos_q"].update(offset=10**9),
+        lambda d: d["constants"]["pos_q"].update(offset=-1),
+        lambda d: d["files"]["constants.bin"].update(bytes=63),
+        lambda d: d["preprocess"].update(mean=float("nan")),
+        lambda d: d["layout"].update(rows="1"),
+    ],
+)
+def test_a_manifest_that_does_not_fit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    edit(folder, change)
+    with pytest.raises(InputFileError):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', "[" * 100_000])
+def test_a_manifest_that_is_no_manifest(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(InputFileError):
+        open_bundle(folder)
+
+
+def test_a_folder_that_is_no_bundle_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="mue-edge export"):
+        open_bundle(tmp_path)

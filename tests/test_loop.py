@@ -1,0 +1,143 @@
+"""The loop alone, driven by a made-up runtime: which requests it makes and what it decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from mue_edge.driver import drive
+from mue_edge.errors import VerificationError
+from mue_edge.loop import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage, caption_loop
+from mue_edge.policy import ForcedExits, Policy
+from mue_edge.search import BeamSearch, SearchSettings
+
+LAYERS = 3
+Scores = Callable[[str], float]
+
+
+def layout(rows: int = 1) -> Layout:
+    image = tuple(Stage(f"image.{i}", i + 1, {"pos_q": "constant:pos_q"}) for i in range(LAYERS))
+    decoder = tuple(Stage(f"decoder.{i}", i + 1) for i in range(LAYERS))
+    return Layout({"image": image}, decoder, rows, fill_rows=4, prompt_gaps=(0.5, 0.1, 0.01))
+
+
+class Scripted:
+    """Answers every score with 0.5 unless told otherwise, and always proposes token 5, then eos."""
+
+    def __init__(self, length: int = 3, ahead: bool = False, score: Scores = lambda run: 0.5) -> None:
+        self.requests: list[Request] = []
+        self.length, self.ahead, self.score = length, ahead, score
+        self.heads = 0
+
+    def set_pixels(self, pixels: object) -> None: ...
+
+    def close(self) -> None: ...
+
+    def execute(self, request: Request) -> Answer:
+        self.requests.append(request)
+        if request.read == HEAD_PORTS:
+            self.heads += 1
+            done = self.heads > self.length
+            ids = [2, 4 + self.heads] if done else [4 + self.heads, 2]
+            return Answer(candidates=[(ids, [-0.1, -3.0], -0.1 if done else -3.0)] * 8)
+        value = self.score(request.run)
+        scalars = {"score": [value] * 8, "gap": [1 - value] * 8} if request.read else {}
+        return Answer(scalars, ran_ahead=self.ahead and request.then is not None)
+
+    def runs(self, kind: str) -> list[str]:
+        return [r.run for r in self.requests if r.run.startswith(kind)]
+
+
+def run(policy: Policy | ForcedExits, runtime: Scripted, rows: int = 1, trace: bool = False) -> Outcome:
+    search = BeamSearch(SearchSettings(beam=rows, max_length=16))
+    return drive(caption_loop(layout(rows), policy, search, trace=trace), runtime)
+
+
+def test_full_depth_reads_no_score_and_runs_everything_once() -> None:
+    runtime = Scripted()
+    outcome = run(Policy("never"), runtime)
+    assert outcome.hypotheses[0].tokens == (5, 6, 7, 2)
+    assert [s.depth for s in outcome.steps] == [3, 3, 3, 3]
+    assert all(r.read in ((), HEAD_PORTS) for r in runtime.requests)
+    assert runtime.runs("cross_kv") == ["cross_kv.0", "cross_kv.1", "cross_kv.2"]
+    assert runtime.runs("fill") == []
+    assert outcome.calls == len(runtime.requests) == layout().calls(4)
+    assert outcome.depths == {"image": 3, "text": 3}
+
+
+def test_layers_that_are_never_reached_never_pay() -> None:
+    runtime = Scripted()
+    outcome = run(ForcedExits({"image": 1, "text": 2}, (1, 1, 1, 1)), runtime)
+    assert runtime.runs("image") == ["image.0"]
+    assert runtime.runs("cross_kv") == ["cross_kv.0"] and runtime.runs("fill") == []
+    cross = next(r for r in runtime.requests if r.run == "cross_kv.0")
+    assert cross.inputs == {"image_x": "image.1", "text_x": "constant:text_x.2"}
+    assert outcome.depths == {"image": 1, "text": 2}
+
+
+def test_pending_rows_are_filled_when_first_needed_and_only_then() -> None:
+    runtime = Scripted(length=6)
+    run(ForcedExits({"image": 3, "text": 3}, (1, 1, 1, 1, 1, 3, 3)), runtime)
+    fills = [(r.run, r.gather) for r in runtime.requests if r.run.startswith("fill")]
+    assert fills == [("fill.1", (0, 1, 2, 3)), ("fill.1", (4,)), ("fill.2", (0, 1, 2, 3)), ("fill.2", (4,))]
+    kept = [r.store[0].rows for r in runtime.requests if r.run == "head" and r.store]
+    assert kept == [(0,), (1,), (2,), (3,), (4,)]
+
+
+def test_a_layer_that_ran_ahead_of_an_exit_counts_as_done() -> None:
+    depths = (3, 1, 1, 3)
+    plain, ahead = Scripted(), Scripted(ahead=True)
+    run(ForcedExits({"image": 3, "text": 3}, depths), plain)
+    run(ForcedExits({"image": 3, "text": 3}, depths), ahead)
+    assert ("fill.1", (1, 2)) in [(r.run, r.gather) for r in plain.requests]
+    assert ahead.runs("fill") == ["fill.2"]
+
+
+def test_run_ahead_is_offered_only_where_it_is_free() -> None:
+    runtime = Scripted()
+    run(ForcedExits({"image": 3, "text": 3}, (1, 1, 3, 3)), runtime)
+    offers = [
+        (r.run, r.then.run if r.then else None) for r in runtime.requests if r.run.startswith("decoder")
+    ]
+    assert offers[:2] == [("decoder.0", None), ("decoder.0", None)]  # no cross K/V of the next one yet
+    assert offers[2:5] == [("decoder.0", None), ("decoder.1", None), ("decoder.2", None)]
+    assert offers[5:] == [("decoder.0", "decoder.1"), ("decoder.1", "decoder.2"), ("decoder.2", None)]
+
+
+def test_similarity_exits_by_modality() -> None:
+    scores = {"image.0": 0.5, "image.1": 0.95, "decoder.0": 0.2, "decoder.1": 0.99}
+    runtime = Scripted(score=lambda name: scores.get(name, 0.0))
+    policy = Policy(theta_image=0.9, theta_text=0.8, theta_decoder=0.9, beta=1.0)
+    outcome = run(policy, runtime)
+    assert outcome.depths == {"image": 2, "text": 2}
+    assert {s.depth for s in outcome.steps} == {2}
+    tests = [(d.stack, d.depth, d.exit) for d in outcome.decisions if d.stack == "image"]
+    assert tests == [("image", 1, False), ("image", 2, True)]
+
+
+def test_a_step_exits_when_every_live_row_would() -> None:
+    class Split(Scripted):
+        def execute(self, request: Request) -> Answer:
+            answer = super().execute(request)
+            if not answer.scalars:
+                return answer
+            return Answer({"score": [0.99, 0.1, 0.99], "gap": [0.01, 0.9, 0.01]})
+
+    outcome = run(Policy(theta_decoder=0.9, beta=1.0), Split(), rows=3)
+    # Step 0 has three equal live rows, later steps what the search kept.
+    assert outcome.steps[0].depth == LAYERS
+
+
+def test_trace_reads_every_score() -> None:
+    runtime = Scripted()
+    outcome = run(Policy("never"), runtime, trace=True)
+    assert len([d for d in outcome.decisions if d.stack == "image"]) == LAYERS
+    assert len([d for d in outcome.decisions if d.stack == "decoder"]) == LAYERS * 4
+
+
+def test_a_score_that_is_not_finite_is_an_error() -> None:
+    runtime = Scripted(score=lambda name: math.nan if name == "decoder.1" else 0.1)
+    with pytest.raises(VerificationError, match="decoder after layer 2"):
+        run(Policy(theta_decoder=0.9), runtime)

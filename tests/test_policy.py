@@ -1,0 +1,81 @@
+"""Policies: schedules, rules, reading."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.policy import ALWAYS, NEVER, ForcedExits, Policy, exits, from_json, read
+
+
+def test_slide_formula() -> None:
+    policy = Policy(theta_decoder=0.9, beta=0.8, tau=2.0)
+    expected = 0.8 * 0.9 + 0.2 * math.exp(-2 * 5 / 17)
+    assert policy.threshold("decoder", 1, step=5, max_length=16) == pytest.approx(expected)
+
+
+def test_published_schedule() -> None:
+    """Values of the authors' code for theta = 0.9: never before step 6, .876 at 6, .847 at 16."""
+    policy = Policy("mue-published", theta_decoder=0.9)
+    values = [policy.threshold("decoder", 1, step=t, max_length=16) for t in range(17)]
+    assert values[:6] == [NEVER] * 6
+    assert values[6] == pytest.approx(0.876, abs=1e-3)
+    assert values[16] == pytest.approx(0.847, abs=1e-3)
+
+
+@pytest.mark.parametrize("theta", [None, 1.0, 5.0])
+def test_thresholds_of_one_and_more_never_exit(theta: float | None) -> None:
+    policy = Policy(theta_image=theta, theta_text=theta, theta_decoder=theta)
+    for stack in ("image", "text", "decoder"):
+        assert policy.threshold(stack, 3) == NEVER
+
+
+def test_warm_up_and_minimum_depth() -> None:
+    policy = Policy(theta_image=0.5, theta_decoder=0.5, warmup=0.5, min_depth=2, beta=1.0)
+    assert policy.threshold("image", 1) == NEVER and policy.threshold("image", 2) == 0.5
+    assert policy.threshold("decoder", 2, step=8, max_length=16) == NEVER
+    assert policy.threshold("decoder", 2, step=9, max_length=16) == 0.5
+
+
+def test_fixed_and_forced() -> None:
+    fixed = Policy("fixed", depth_image=2)
+    assert [fixed.threshold("image", d) for d in (1, 2, 3)] == [NEVER, ALWAYS, ALWAYS]
+    assert fixed.threshold("decoder", 6) == NEVER
+    forced = ForcedExits({"image": 1}, (3, 1))
+    assert forced.threshold("image", 1) == ALWAYS
+    assert forced.threshold("decoder", 2, step=0) == NEVER
+    assert forced.threshold("decoder", 1, step=1) == ALWAYS
+
+
+def test_the_exit_test_is_strict_and_uses_the_gap() -> None:
+    assert not exits(0.9, None, 0.9) and exits(0.91, None, 0.9)
+    assert exits(1.0, 1e-9, 1 - 1e-8) and not exits(1.0, 1e-7, 1 - 1e-8)
+    assert exits(0.0, 1.0, ALWAYS) and not exits(2.0, -1.0, NEVER)
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    policy = Policy(theta_image=0.99, theta_decoder=0.9, beta=0.95, name="fast", plan="abc")
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps(policy.to_json()))
+    assert read(path) == policy
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [], {"rule": "mu"}, {"theta": 1}, {"theta_image": "0.9"}, {"min_depth": 0}, {"horizon": 1.5},
+        {"beta": None}, {"theta_image": True}, {"theta_decoder": float("nan")},
+    ],
+)  # fmt: skip
+def test_bad_policies_are_named(data: object) -> None:
+    with pytest.raises(InputFileError):
+        from_json(data)
+
+
+def test_unknown_rule_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="mue-published"):
+        Policy("mu")
