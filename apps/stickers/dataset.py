@@ -1,0 +1,48 @@
+"""Reads what the recipe wrote: records, pixels, splits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge.apps.stickers.recipe import SIZE, Record
+from mue_edge.apps.stickers.sources import default_cache
+from mue_edge.errors import InputFileError
+
+SPLITS = ("train", "val_render", "cal_render", "test_render", "test_comp", "test_vendor")
+
+
+@dataclass(frozen=True)
+class Stickers:
+    """Records and their pixels, uint8 RGBA [N, S, S, 4] (memory-mapped), in one order."""
+
+    records: tuple[Record, ...]
+    pixels: NDArray[np.uint8]
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Indices of a split's records. Raises InputFileError for a split that is not there."""
+        found = [i for i, record in enumerate(self.records) if record.split == split]
+        if not found:
+            raise InputFileError(f"the stickers have no split {split!r}; they have {', '.join(SPLITS)}")
+        return np.asarray(found, dtype=np.int64)
+
+
+def read(cache: Path | None = None, size: int = SIZE) -> Stickers:
+    """The sticker set below `cache`. Raises InputFileError when the recipe has not been run."""
+    folder = cache or default_cache()
+    index, pixels = folder / "index.json", folder / f"pixels-{size}.npy"
+    if not (index.is_file() and pixels.is_file()):
+        raise InputFileError(
+            f"{folder} holds no sticker set of {size} pixels; "
+            "make it with: python -m mue_edge.apps.stickers.recipe"
+        )
+    rows = json.loads(index.read_text(encoding="utf-8"))
+    records = tuple(
+        Record(**(row | {"references": tuple(row["references"]), "keywords": tuple(row["keywords"])}))
+        for row in rows
+    )
+    return Stickers(records, np.load(pixels, mmap_mode="r"))

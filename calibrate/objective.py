@@ -1,0 +1,126 @@
+"""What one training step minimises: MuE's layer-wise loss at sampled encoder depths, and distillation.
+
+The caption prompt is the same for every picture and MuE's text branch never sees the picture, so
+that branch runs once a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mue_edge.models.ofa.loss import layerwise_loss
+from mue_edge.models.ofa.model import Model
+from mue_edge.models.ofa.outputs import EncoderOutput
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pixels [B, 3, H, W] in −1 … 1; tokens [B, L + 1] (bos … eos, right padding).
+
+    `features` [N, P, C], targets of a teacher for the first N samples; N may be 0.
+    """
+
+    pixels: Tensor
+    tokens: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True)
+class Depths:
+    """Layers that the image and the prompt pass through in the encoder."""
+
+    image: int
+    text: int
+
+
+def sample_depths(layers: int, share: float, rng: torch.Generator) -> Depths:
+    """Full depth, or, in a share of the steps, depths drawn evenly from 1 … layers."""
+    if torch.rand((), generator=rng) >= share:
+        return Depths(layers, layers)
+    image, text = (torch.randint(1, layers + 1, (2,), generator=rng)).tolist()
+    return Depths(image, text)
+
+
+def encode(model: Model, prompt: Tensor, pixels: Tensor, depths: Depths) -> tuple[EncoderOutput, Tensor]:
+    """Decomposed encoding of pictures [B, 3, H, W] under one prompt [1, T], without exits.
+
+    Returns the decoder's input and the trunk's features [B, P, 16 * trunk_width].
+    """
+    encoder = model.encoder
+    seen: list[Tensor] = []
+    hook = encoder.embed_images.register_forward_hook(lambda _module, _inputs, out: seen.append(out))
+    try:
+        image, grid = encoder.embed_patches(pixels)
+    finally:
+        hook.remove()
+    text = encoder.embed_words(prompt)
+    image_positions = encoder.image_pos_ln(encoder.image_position_vectors(grid))
+    text_positions = encoder.pos_ln(encoder.text_position_vectors(prompt.shape[1]))
+    image_bias = encoder.image_bias(image_positions, grid, model.config.image_relative_bias)
+    text_bias = encoder.text_bias(text_positions)
+    for i, layer in enumerate(encoder.layers):
+        if i < depths.image:
+            image = layer(image, image_bias(i), None)
+        if i < depths.text:
+            text = layer(text, text_bias(i), None)
+    both = torch.cat([image, text.expand(len(image), -1, -1)], 1)
+    padding = torch.zeros(both.shape[:2], dtype=torch.bool)
+    positions = torch.cat([image_positions, text_positions])[None]
+    return EncoderOutput(encoder.layer_norm(both), (), padding, positions), seen[0].flatten(2).transpose(1, 2)
+
+
+class Students(nn.Module):
+    """Throw-away heads that regress a teacher's features from the trunk and from the encoder's output."""
+
+    def __init__(self, model: Model, channels: int) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(model.config.trunk_channels, channels)
+        self.encoder = nn.Linear(model.config.encoder_dim, channels)
+
+    def forward(self, trunk: Tensor, encoded: Tensor, features: Tensor) -> Tensor:
+        """Mean squared error of both heads against [N, P, C], over the first N samples."""
+        n, patches = features.shape[:2]
+        near = F.mse_loss(self.trunk(trunk[:n]).float(), features)
+        far = F.mse_loss(self.encoder(encoded[:n, :patches]).float(), features)
+        return near + far
+
+
+@dataclass(frozen=True)
+class Losses:
+    """total: with gradient; words: mean loss a word of the last layer; distance: of the students."""
+
+    total: Tensor
+    words: float
+    distance: float
+
+
+def losses(
+    model: Model, students: Students, prompt: Tensor, batch: Batch, depths: Depths,
+    *, label_smoothing: float, distil: float,
+) -> Losses:  # fmt: skip
+    """Layer-wise loss (mean over layers and words) plus `distil` times the students' distance."""
+    encoded, trunk = encode(model, prompt, batch.pixels, depths)
+    pad = model.config.pad
+    lengths = batch.tokens.ne(pad).sum(1)
+    order = lengths.argsort()
+    total, last, words = torch.zeros(()), 0.0, int((lengths - 1).sum())
+    # Two halves by length: short captions do not pay for the padding of long ones.
+    for rows in order.chunk(2):
+        tokens = batch.tokens[rows, : int(lengths[rows].max())]
+        part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
+        states = model.decoder.hidden_states(tokens[:, :-1], part)[1:]
+        loss = layerwise_loss(
+            model.decoder, states, tokens[:, 1:], label_smoothing=label_smoothing, over_layers="mean"
+        )
+        total = total + loss.loss / words
+        last += float(loss.by_layer[-1]) / words
+    distance = 0.0
+    if distil and len(batch.features):
+        apart = students(trunk, encoded.hidden, batch.features)
+        total = total + distil * apart
+        distance = float(apart.detach())
+    return Losses(total, last, distance)

@@ -1,0 +1,121 @@
+"""Caption quality: exact match, token F1 and ROUGE-L, with standard errors by cluster."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mue_edge.models.ofa.model import Model
+from mue_edge.tokens import Tokenizer
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over samples and its standard error, samples of one cluster counted as one draw."""
+
+    mean: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Figures of one set of captions; `clusters` are what the standard errors count."""
+
+    samples: int
+    clusters: int
+    metrics: dict[str, Estimate]
+
+
+def greedy(
+    model: Model, prompt: Sequence[int], pixels: Tensor, *, max_length: int = 24,
+    image_depth: int | None = None, decoder_depth: int | None = None,
+) -> list[list[int]]:  # fmt: skip
+    """Greedy captions (ids without bos and eos) of [B, 3, H, W] at fixed depths (default: all layers).
+
+    The whole prefix runs through `decoder_depth` layers at every step, so no cache can be stale.
+    """
+    bos, pad, eos = model.config.bos, model.config.pad, model.config.eos
+    rows = len(pixels)
+    with torch.inference_mode():
+        source = torch.tensor([list(prompt)]).expand(rows, -1)
+        if model.config.decomposed:
+            encoded = model.encoder.forward_decomposed(source, pixels, image_depth=image_depth)
+        else:
+            encoded = model.encoder.forward_joint(source, pixels, depth=image_depth)
+        tokens = torch.full((rows, 1), bos)
+        ended = torch.zeros(rows, dtype=torch.bool)
+        for _ in range(max_length):
+            states = model.decoder.hidden_states(
+                tokens, encoded, lambda depth, _before, _after: depth == decoder_depth
+            )
+            logits = model.decoder.project(states[-1][:, -1:])[:, 0]
+            logits[:, [pad, bos]] = -math.inf
+            chosen = logits.argmax(-1).masked_fill(ended, eos)
+            ended |= chosen == eos
+            tokens = torch.cat([tokens, chosen[:, None]], 1)
+            if bool(ended.all()):
+                break
+    return [row[: row.index(eos)] if eos in row else row for row in tokens[:, 1:].tolist()]
+
+
+def caption_texts(tokenizer: Tokenizer, ids: Sequence[Sequence[int]]) -> list[str]:
+    """Captions as they are compared: decoded, stripped, lower case."""
+    return [tokenizer.caption(row).lower() for row in ids]
+
+
+def measure(captions: Sequence[str], references: Sequence[str], clusters: Sequence[str]) -> Quality:
+    """Compare each caption with its reference (lower case); `clusters` names what is drawn together."""
+    scores = {
+        "exact_match": [float(a == b) for a, b in zip(captions, references, strict=True)],
+        "token_f1": [token_f1(a, b) for a, b in zip(captions, references, strict=True)],
+        "rouge_l": [rouge_l(a, b) for a, b in zip(captions, references, strict=True)],
+    }
+    metrics = {name: clustered_mean(values, clusters) for name, values in scores.items()}
+    return Quality(len(captions), len(set(clusters)), metrics)
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
+    """Mean over samples; standard error by linearisation of the ratio (sum over clusters / samples).
+
+    sqrt(C/(C−1) · Σ_c (Σ_{i∈c} (x_i − mean))²) / n, C clusters, n samples (Cochran 1977, ratio estimator).
+    """
+    n = len(values)
+    mean = sum(values) / n
+    residuals: dict[str, float] = defaultdict(float)
+    for value, cluster in zip(values, clusters, strict=True):
+        residuals[cluster] += value - mean
+    count = len(residuals)
+    if count < 2:
+        return Estimate(mean, math.nan)
+    spread = sum(r * r for r in residuals.values()) * count / (count - 1)
+    return Estimate(mean, math.sqrt(spread) / n)
+
+
+def token_f1(caption: str, reference: str) -> float:
+    """Harmonic mean of precision and recall over words (as bags)."""
+    a, b = caption.split(), reference.split()
+    common = sum((Counter(a) & Counter(b)).values())
+    return 2 * common / (len(a) + len(b)) if common else 0.0
+
+
+def rouge_l(caption: str, reference: str, beta: float = 1.2) -> float:
+    """F measure of the longest common subsequence of words (Lin 2004, β as in the COCO tools)."""
+    a, b = caption.split(), reference.split()
+    longest = [0] * (len(b) + 1)
+    for word in a:
+        diagonal = 0
+        for j, other in enumerate(b, start=1):
+            diagonal, longest[j] = (
+                longest[j],
+                diagonal + 1 if word == other else max(longest[j], longest[j - 1]),
+            )
+    common = longest[-1]
+    if not common:
+        return 0.0
+    precision, recall = common / len(a), common / len(b)
+    return (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
