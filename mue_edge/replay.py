@@ -17,7 +17,7 @@ from mue_edge.search import BeamSearch, SearchSettings
 
 @dataclass(frozen=True)
 class ScoreEntry:
-    """The scores of one exit test, a value a live row."""
+    """The scores of one exit test, a value a live row, or only the lowest, which decides."""
 
     stack: str
     depth: int
@@ -41,7 +41,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a replay: whether its tokens equal the log's, and the largest error of every score."""
+    """Of a replay: whether its tokens equal the log's, and the error of each test's lowest score."""
 
     same_tokens: bool
     score_errors: tuple[float, ...]
@@ -71,8 +71,9 @@ def replay(log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime)
     mine = {(d.stack, d.depth, d.step): d.scores for d in outcome.decisions}
     errors = []
     for entry in log.scores:
-        found = mine.get((entry.stack, entry.depth, entry.step), ())
-        errors += [abs(a - b) for a, b in zip(entry.scores, found)]
+        found = mine.get((entry.stack, entry.depth, entry.step))
+        if found:
+            errors.append(abs(min(entry.scores) - min(found)))
     return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
 from mue_edge.loop import HEAD_PORTS, Answer, Request, Store
+from mue_edge.targets import onnx_guard
 from mue_edge.targets.tensors import Constants, StepBiases
 
 Array = NDArray[Any]
@@ -149,7 +150,8 @@ class HostRuntime:
     def _session(self, name: str) -> Any:
         if name not in self._sessions:
             entry = self.bundle.manifest.segments[name]
-            path = self.bundle.file(entry.file)
+            onnx_guard.check(self.bundle, entry.file)
+            path = self.bundle.path / entry.file
             try:
                 self._sessions[name] = self._ort.InferenceSession(
                     str(path), self._options(entry.stack == "decoder" or name == "head"),
