@@ -7,7 +7,6 @@ random colours, the same on every machine, so that a bundle of any model can car
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from mue_edge.bundle import Preprocess
 from mue_edge.driver import Runtime
 from mue_edge.loop import Layout
 from mue_edge.policy import Policy
-from mue_edge.replay import Log, log_of, run
+from mue_edge.replay import log_of, quantile_policy, run
 from mue_edge.search import SearchSettings
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
 
@@ -45,28 +44,19 @@ def pictures(height: int, width: int, count: int = COUNT) -> NDArray[np.uint8]:
 def make(
     layout: Layout, settings: SearchSettings, reference: Runtime, preprocess: Preprocess
 ) -> tuple[NDArray[np.uint8], list[Golden]]:
-    """Logs at full depth, and with thresholds at the median score, so that about half exit."""
+    """Logs at full depth, and with thresholds at the median gap, so that about half exit."""
     shown = pictures(preprocess.height, preprocess.width)
-    full, made = Policy("never", name="full"), []
+    full, made, decisions = Policy("never", name="full"), [], []
     for i, picture in enumerate(shown):
         reference.set_pixels(pixels(picture, preprocess))
-        made.append(Golden(i, full.to_json(), log_of(run(layout, settings, full, reference, trace=True))))
-    policy = median_policy([g.log for g in made])
+        outcome = run(layout, settings, full, reference, trace=True)
+        made.append(Golden(i, full.to_json(), log_of(outcome)))
+        decisions += outcome.decisions
+    policy = quantile_policy(decisions, 0.5, "median")
     for i, picture in enumerate(shown):
         reference.set_pixels(pixels(picture, preprocess))
         made.append(Golden(i, policy.to_json(), log_of(run(layout, settings, policy, reference, trace=True))))
     return shown, made
-
-
-def median_policy(logs: Sequence[Log]) -> Policy:
-    """A constant threshold for each stack: the median of all scores that could exit there."""
-    scores: dict[str, list[float]] = {}
-    for log in logs:
-        for entry in log.scores:
-            if entry.stack != "decoder" or entry.step:
-                scores.setdefault(entry.stack, []).append(min(entry.scores))
-    theta = {stack: min(statistics.median(values), 0.999999) for stack, values in scores.items()}
-    return Policy("mue", theta.get("image"), theta.get("text"), theta.get("decoder"), beta=1.0, name="median")
 
 
 def write(folder: Path, shown: NDArray[np.uint8], golden: Sequence[Golden]) -> None:

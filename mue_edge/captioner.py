@@ -14,7 +14,7 @@ from mue_edge.errors import UsageError
 from mue_edge.loop import Decision, caption_loop
 from mue_edge.policy import Policy
 from mue_edge.policy import read as read_policy
-from mue_edge.search import BeamSearch
+from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.tokens import Tokenizer, ids_only
 from mue_edge.tokens import load as load_tokenizer
 
@@ -52,7 +52,7 @@ class Captioner:
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.bundle, self.runtime = bundle, runtime
         self.tokenizer = _tokenizer(bundle)
-        self._layout = bundle.manifest.loop_layout()
+        self.layout = bundle.manifest.loop_layout()
         self._policies = bundle.manifest.policies()
 
     def policy(self, chosen: str | Path | Policy | None = None) -> Policy:
@@ -106,11 +106,11 @@ class Captioner:
         """
         started = time.perf_counter()
         decider = self.policy(policy)
-        search = BeamSearch(self._settings(beam))
-        self.runtime.set_pixels(self._pixels(picture))
+        search = BeamSearch(self.settings(beam))
+        self.runtime.set_pixels(self.pixels(picture))
         watch = Stopwatch()
         prepared = time.perf_counter() - started
-        loop = caption_loop(self._layout, decider, search, trace=trace)
+        loop = caption_loop(self.layout, decider, search, trace=trace)
         try:
             request = next(loop)
             while True:
@@ -140,7 +140,8 @@ class Captioner:
     def __exit__(self, *problem: object) -> None:
         self.close()
 
-    def _settings(self, beam: int | None) -> Any:
+    def settings(self, beam: int | None = None) -> SearchSettings:
+        """The search of the bundle, with another beam. Raises UsageError for one that it cannot run."""
         settings, rows = self.bundle.manifest.search, self.bundle.manifest.layout.rows
         if beam is None or beam == settings.beam:
             return settings
@@ -150,7 +151,8 @@ class Captioner:
             )
         return replace(settings, beam=beam)
 
-    def _pixels(self, picture: str | Path | bytes | Image) -> object:
+    def pixels(self, picture: str | Path | bytes | Image) -> object:
+        """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError."""
         from mue_edge import image
 
         p = self.bundle.manifest.preprocess

@@ -6,12 +6,12 @@ runtime must give the same scores up to rounding and the same tokens. Standard l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mue_edge.driver import Runtime, drive
-from mue_edge.loop import Layout, Outcome, caption_loop
-from mue_edge.policy import Decider, ForcedExits
+from mue_edge.loop import Decision, Layout, Outcome, caption_loop
+from mue_edge.policy import Decider, ForcedExits, Policy
 from mue_edge.search import BeamSearch, SearchSettings
 
 
@@ -75,6 +75,31 @@ def replay(log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime)
         if found:
             errors.append(abs(min(entry.scores) - min(found)))
     return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
+
+
+def quantile_policy(
+    decisions: Iterable[Decision], quantile: float, name: str, plan: str | None = None
+) -> Policy:
+    """A constant threshold a stack, which `quantile` of the traced exit tests would pass.
+
+    Nothing is known of the captions' quality under it: it serves tests and first measurements.
+    """
+    gaps: dict[str, list[float]] = {}
+    for decision in decisions:
+        if decision.gaps:
+            gaps.setdefault(decision.stack, []).append(max(decision.gaps))
+    theta = {stack: 1 - _between(values, quantile) for stack, values in gaps.items()}
+    theta = {stack: value for stack, value in theta.items() if value < 1}
+    return Policy(
+        "mue", theta.get("image"), theta.get("text"), theta.get("decoder"), beta=1.0, name=name, plan=plan
+    )
+
+
+def _between(values: list[float], quantile: float) -> float:
+    """Half way between two neighbours, so that rounding does not decide whether a test passes."""
+    values = sorted(values)
+    upper = min(len(values) - 1, max(1, round(quantile * len(values))))
+    return (values[upper - 1] + values[upper]) / 2 if len(values) > 1 else values[0]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""Models by name: the trained ones that come with the package, and any model folder by its path."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from mue_edge.errors import InputFileError, UsageError
+
+# Name → the application that ships it and offers `model_folder()`.
+BUNDLED = {"stickers": "mue_edge.apps.stickers"}
+DEFAULT = "stickers"
+
+
+def resolve_model(name: str) -> Path:
+    """The model folder `name`, or the bundled model of that name; a folder of that name goes first.
+
+    Raises UsageError for a name that is neither, InputFileError for a folder that holds no model.
+    """
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return path
+    if name in BUNDLED:
+        return bundled_model(name)
+    if path.is_dir():
+        raise InputFileError(
+            f"{name} is a folder but no model: it holds no config.json. "
+            f"Make one with: mue-edge import CHECKPOINT --out {name}"
+        )
+    raise UsageError(
+        f"no model {name!r}: neither a model folder nor a bundled model ({', '.join(BUNDLED)}). "
+        "Make a model folder with: mue-edge import CHECKPOINT --out FOLDER"
+    )
+
+
+def bundled_model(name: str) -> Path:
+    """Folder of a bundled model. Raises InputFileError when this installation lacks its files."""
+    folder = Path(importlib.import_module(BUNDLED[name]).model_folder())
+    if not (folder / "config.json").is_file():
+        raise InputFileError(
+            f"this installation lacks the files of the bundled model {name!r} ({folder}); install mue-edge "
+            "again, or name a model folder made by: mue-edge import CHECKPOINT --out FOLDER"
+        )
+    return folder
