@@ -31,7 +31,7 @@ test: check  ## Lint, types, tests
 	$(BIN)/python -m pytest
 
 evidence: $(VENV)/test.stamp  ## The long proofs; resumes where it was stopped
-	$(BIN)/python -m tools.evidence
+	$(BIN)/python tools/evidence.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -53,6 +53,7 @@ class StepBiases:
     def __init__(self, constants: Constants, rows: int, slots: int) -> None:
         self._constants, self._rows, self._slots = constants, rows, slots
         self._greedy: dict[tuple[int, int], Array] = {}
+        self._own: dict[tuple[int, int], Array] = {}
 
     def slot_bias(self, segment: int, position: Position) -> Array:
         """For one row with its own history the answer follows from the step alone and is kept."""
@@ -71,10 +72,12 @@ class StepBiases:
         return out
 
     def own_bias(self, segment: int, step: int) -> Array:
-        table = self._constants[f"self_bias.{segment}"][:, :, step, step]
-        out = np.full((*table.shape, self._rows, self._rows), HIDDEN, np.float32)
-        out[:, :, range(self._rows), range(self._rows)] = table[:, :, None]
-        return out
+        if (segment, step) not in self._own:
+            table = self._constants[f"self_bias.{segment}"][:, :, step, step]
+            out = np.full((*table.shape, self._rows, self._rows), HIDDEN, np.float32)
+            out[:, :, range(self._rows), range(self._rows)] = table[:, :, None]
+            self._own[segment, step] = out
+        return self._own[segment, step]
 
     def cross_bias(self, step: int) -> Array:
         row: Array = self._constants["cross_bias"][step][:, None]

@@ -1,0 +1,176 @@
+"""The long proofs: `python tools/evidence.py [NAME…]`, or `make evidence`.
+
+Each job writes evidence/NAME.json when it is done and is skipped while that file is fresh (the
+code that it covers is unchanged), so a run that was stopped goes on where it was. `--check` lists
+stale and missing evidence. Pictures come from the sticker recipe, which must have been run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "evidence"
+BUNDLES = ROOT / ".cache" / "bundles"
+PICTURES = 500
+CORE = ("mue_edge/loop.py", "mue_edge/policy.py", "mue_edge/search.py", "mue_edge/cache.py")
+SEGMENTS = (
+    "mue_edge/models/ofa/segments.py",
+    "mue_edge/models/ofa/cut.py",
+    "export/onnx.py",
+    "targets/host.py",
+)
+MODEL = ("apps/stickers/model/model.safetensors", "apps/stickers/model/config.json")
+
+
+def covers(paths: tuple[str, ...]) -> dict[str, str]:
+    """Hash of each covered file."""
+    return {p: hashlib.sha256((ROOT / p).read_bytes()).hexdigest()[:16] for p in paths}
+
+
+def is_fresh(path: Path) -> bool:
+    """Whether the evidence exists and nothing that it covers has changed."""
+    if not path.is_file():
+        return False
+    wanted: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["covers"]
+    return all((ROOT / p).is_file() for p in wanted) and covers(tuple(wanted)) == wanted
+
+
+def write(name: str, command: str, covered: tuple[str, ...], figures: Any) -> None:
+    """evidence/NAME.json: what was measured, by what, on what."""
+    from mue_edge.files import atomic_write
+
+    git = lambda *words: subprocess.run(
+        ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    packages = ("torch", "onnxruntime", "onnx", "numpy", "Pillow")
+    record = {
+        "name": name,
+        "date": date.today().isoformat(),
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "command": command,
+        "system": f"{platform.system()} {platform.machine()}, {platform.processor() or 'CPU'}, Python "
+        + platform.python_version(),
+        "versions": {p: metadata.version(p) for p in packages},
+        "covers": covers(covered),
+        "figures": figures,
+    }
+    FOLDER.mkdir(exist_ok=True)
+    atomic_write(FOLDER / f"{name}.json", json.dumps(record, indent=1) + "\n")
+
+
+def bundle(beam: int) -> Path:
+    """The bundled model, exported for a beam, in the cache; made again when its evidence is stale."""
+    from mue_edge.apps.stickers import model_folder
+    from mue_edge.export.build import export
+
+    out = BUNDLES / f"stickers-beam{beam}"
+    export(model_folder(), out, "host", {"beam": beam})
+    return out
+
+
+def held_out(count: int) -> list[Any]:
+    """`count` test_render pictures as RGB images, spread over the split."""
+    import numpy as np
+    from PIL import Image
+
+    from mue_edge.apps.stickers.dataset import read
+
+    data = read()
+    rows = data.rows("test_render")
+    chosen = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+    pictures = []
+    for i in chosen:
+        rgba = Image.fromarray(np.asarray(data.pixels[i]), "RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        pictures.append(Image.alpha_composite(white, rgba).convert("RGB"))
+    return pictures
+
+
+def loop(beam: int) -> None:
+    """Design 5's criteria (a) and (b) for one beam, at full depth and with exits."""
+    import torch
+
+    from mue_edge import models, targets
+    from mue_edge.apps.stickers import model_folder
+    from mue_edge.bundle import open_bundle
+    from mue_edge.export.build import read_prompt
+    from mue_edge.export.golden import median_policy
+    from mue_edge.export.prove import prove, reference_log
+    from mue_edge.image import preprocess
+    from mue_edge.policy import Policy
+
+    opened = open_bundle(bundle(beam))
+    runtime = targets.open_runtime(opened)
+    model = models.load(model_folder())
+    prompt = read_prompt(model_folder(), "caption").ids
+    p = opened.manifest.preprocess
+    pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in held_out(PICTURES)]
+    with torch.no_grad():
+        traced = [
+            reference_log(model, prompt, x, opened.manifest.search, Policy("never")) for x in pixels[:50]
+        ]
+        figures = {}
+        for policy in (Policy("never", name="full"), median_policy(traced)):
+            with click.progressbar(length=len(pixels), label=f"loop, beam {beam}, {policy.name}") as bar:
+                proof = prove(
+                    opened, runtime, model, prompt, pixels, policy, lambda done, bar=bar: bar.update(1)
+                )
+            figures[policy.name] = asdict(proof) | {"holds": proof.holds("fp32")}
+    write(
+        f"loop-beam{beam}", f"python tools/evidence.py loop-beam{beam}", (*CORE, *SEGMENTS, *MODEL), figures
+    )
+
+
+def bench() -> None:
+    """`mue-edge bench` on held-out demo pictures, against the monolithic graphs."""
+    from mue_edge.apps.stickers import demo_pictures, model_folder
+
+    out = FOLDER / "bench.raw.json"
+    pictures = [str(path) for path, _ in demo_pictures()]
+    command = ["bench", str(bundle(1)), *pictures, "--model", str(model_folder()), "--out", str(out)]
+    subprocess.run([sys.executable, "-m", "mue_edge", *command], cwd=ROOT, check=True)
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    out.unlink()
+    write(
+        "bench", "mue-edge bench BUNDLE DEMO-PICTURES --model stickers", (*CORE, *SEGMENTS, *MODEL), figures
+    )
+
+
+JOBS: dict[str, Callable[[], None]] = {
+    "loop-beam1": lambda: loop(1),
+    "loop-beam5": lambda: loop(5),
+    "bench": bench,
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(JOBS)))
+@click.option("--force", is_flag=True, help="Also what is fresh.")
+@click.option("--check", is_flag=True, help="Only say what is stale or missing.")
+def main(names: tuple[str, ...], force: bool, check: bool) -> None:
+    for name in names or JOBS:
+        path = FOLDER / f"{name}.json"
+        state = "fresh" if is_fresh(path) else "stale" if path.is_file() else "missing"
+        if check or (state == "fresh" and not force):
+            click.echo(f"{name}: {state}")
+            continue
+        click.echo(f"{name}: {state}; measuring")
+        JOBS[name]()
+
+
+if __name__ == "__main__":
+    main()
