@@ -98,6 +98,9 @@ class HostRuntime:
         states[store.rows[0] : store.rows[-1] + 1] = rows
 
     def _store_rows(self, request: Request, store: Store) -> None:
+        if store.buffer not in self._arrays:  # skipped by all steps so far: filled before it first runs
+            decoder = f"decoder.{request.run.partition('.')[2]}"
+            self._buffer(store.buffer, self.bundle.manifest.segments[decoder].inputs["slots"])
         rows = self._arrays[request.outputs["kv_rows"]][:, : len(store.rows)]
         first, last = store.rows[0], store.rows[-1] + 1  # always contiguous
         self._arrays[store.buffer][:, :, first:last] = rows.transpose(0, 2, 1, 3)

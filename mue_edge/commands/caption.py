@@ -1,0 +1,130 @@
+"""`mue-edge caption`: pictures to text."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mue_edge.captioner import Caption, Captioner
+    from mue_edge.policy import Policy
+
+
+@click.command("caption")
+@click.argument("bundle")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a picture and line.")
+@click.option("--beam", type=click.IntRange(1), help="Beams, up to what the bundle was exported for.")
+@click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
+@click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
+def command(
+    bundle: str, images: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
+    trace: bool, svg: str | None, threads: int | None,
+) -> int:  # fmt: skip
+    """Caption pictures with a BUNDLE.
+
+    IMAGES are files, folders, or "-" for a list of files on standard input. A picture that cannot
+    be used is named on standard error and the others are still captioned; the exit code is then 4.
+    """
+    from mue_edge import image, targets
+    from mue_edge.errors import InputFileError, UsageError
+
+    with targets.open(bundle, threads=threads) as captioner:
+        chosen = captioner.policy(policy)
+        captioner.settings(beam)  # a beam that cannot be run stops here
+        files = image.gather(images)
+        if svg and len(files) != 1:
+            raise UsageError(f"--svg draws one picture; {len(files)} were given")
+        failed = False
+        for file in files:
+            try:
+                picture = image.load(file)
+            except InputFileError as problem:
+                click.echo(f"error: {problem}", err=True)
+                failed = True
+                continue
+            live = len(files) == 1 and not as_json and _is_terminal()
+            if len(files) > 1 and not as_json:
+                click.echo(f"{file}: ", nl=False)
+            result = _caption(captioner, picture, chosen, beam, trace or svg is not None, live)
+            if as_json:
+                click.echo(json.dumps(_record(file, result, trace)))
+                continue
+            if not live:
+                click.echo(result.text)
+            if trace:
+                _draw(captioner, result)
+            if svg:
+                _draw_svg(captioner, result, picture, svg)
+    return 4 if failed else 0
+
+
+def _is_terminal() -> bool:
+    return click.get_text_stream("stdout").isatty()
+
+
+def _caption(
+    captioner: Captioner, picture: Any, policy: Policy, beam: int | None, trace: bool, live: bool
+) -> Caption:
+    """The caption; `live` writes its text as it grows (a beam's best row may change its mind)."""
+    shown = ""
+    steps = captioner.stream(picture, policy=policy, beam=beam, trace=trace)
+    while True:
+        try:
+            text = next(steps).rstrip("\ufffd")  # the rest of a character may still come
+        except StopIteration as end:
+            result: Caption = end.value
+            if live:
+                _grow(shown, result.text)
+                click.echo()
+            return result
+        if live:
+            _grow(shown, text)
+            shown = text
+
+
+def _grow(shown: str, text: str) -> None:
+    if text.startswith(shown):
+        click.echo(text[len(shown) :], nl=False)
+    else:
+        click.echo(f"\r\x1b[K{text}", nl=False)
+
+
+def _record(file: Path, result: Caption, trace: bool) -> dict[str, Any]:
+    record = {
+        "file": str(file), "text": result.text, "tokens": list(result.tokens), "score": result.score,
+        "exits": dict(result.exits), "decoder_layers": result.decoder_layers,
+        "seconds": dict(result.seconds), "calls": result.calls,
+    }  # fmt: skip
+    if trace:
+        # JSON knows no infinity: a test that no score could pass has the threshold null.
+        record["decisions"] = [
+            vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None}
+            for d in result.decisions
+        ]
+    return record
+
+
+def _draw(captioner: Captioner, result: Caption) -> None:
+    from mue_edge import draw
+
+    drawing = draw.of(result, captioner.layout, captioner.tokenizer)
+    click.echo(draw.as_text(drawing, shutil.get_terminal_size((100, 24)).columns))
+    seconds = result.seconds["total"] * 1000
+    click.echo(f"score {result.score:.3f}, {result.calls} segment calls, {seconds:.1f} ms\n")
+
+
+def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: str) -> None:
+    from mue_edge import draw
+    from mue_edge.files import atomic_write
+
+    drawing = draw.of(result, captioner.layout, captioner.tokenizer)
+    atomic_write(path, draw.as_svg(drawing, picture))
+    click.echo(f"wrote {path}", err=True)
