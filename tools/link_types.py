@@ -6,7 +6,6 @@ do not follow the `__path__` that makes this work at run time.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def rebuild() -> None:
     shutil.rmtree(farm, ignore_errors=True)
     farm.mkdir(parents=True)
     for name, target in sorted(expected().items()):
-        os.symlink(target, farm / name)
+        (farm / name).symlink_to(target)
 
 
 if __name__ == "__main__":
