@@ -33,10 +33,14 @@ from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
 from mue_edge.models.cut import Cut, cut
+from mue_edge.policy import from_json as policy_from_json
 from mue_edge.targets.verify import Verified, verify
 
 CONSTANTS = "constants.bin"
 Progress = Callable[[str, int, int], None]
+
+
+FULL = {"rule": "never", "name": "full"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,25 @@ def read_prompt(folder: Path, task: str) -> Prompt:
             f"{folder} holds no prompt for the task {task!r} in prompts.json; import the checkpoint with "
             "--tokenizer DIR (in an OFA checkout: utils/BPE)"
         ) from problem
+
+
+def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The model's own policies (policies.json, from fastest to slowest, if there is one), then full depth.
+
+    They hold for every plan: similarity scores do not depend on how layers are grouped.
+    Raises InputFileError for a file that does not fit.
+    """
+    path = folder / "policies.json"
+    if not path.is_file():
+        return (FULL,)
+    try:
+        policies = [policy_from_json(p) for p in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as problem:
+        raise InputFileError(f"{path} is not a list of policies: {problem}") from problem
+    names = [p.name for p in policies]
+    if "" in names or FULL["name"] in names or len(set(names)) < len(names):
+        raise InputFileError(f"{path}: policies need names that differ, other than 'full': {names}")
+    return (*(p.to_json() for p in policies), FULL)
 
 
 def export(
@@ -103,7 +126,7 @@ def export(
             model=_model_entry(model, folder), plan=made.to_json(), plan_hash=plan_hash(made.to_json()),
             segments=segments, constants=constants, files={}, layout=pieces.layout,
             search=request.search, preprocess=preprocess,
-            front=({"rule": "never", "name": "full"},), chosen="full", prompt=prompt.text,
+            front=read_front(folder), chosen=FULL["name"], prompt=prompt.text,
         )  # fmt: skip
         report("golden answers", 0, 1)
         golden.write(work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess))
