@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mue_edge import schema
 from mue_edge.bundle import Preprocess
 from mue_edge.driver import Runtime
-from mue_edge.loop import Layout
+from mue_edge.loop import Decision, Layout
 from mue_edge.policy import Policy
 from mue_edge.replay import log_of, quantile_policy, run
 from mue_edge.search import SearchSettings
@@ -46,7 +46,8 @@ def make(
 ) -> tuple[NDArray[np.uint8], list[Golden]]:
     """Logs at full depth, and with thresholds at the median gap, so that about half exit."""
     shown = pictures(preprocess.height, preprocess.width)
-    full, made, decisions = Policy("never", name="full"), [], []
+    full, made = Policy("never", name="full"), []
+    decisions: list[Decision] = []
     for i, picture in enumerate(shown):
         reference.set_pixels(pixels(picture, preprocess))
         outcome = run(layout, settings, full, reference, trace=True)

@@ -119,7 +119,8 @@ def segment_costs(
     for i in range(1 + runs):
         for pixels in pictures:
             runtime.set_pixels(pixels)
-            watch, counted = Stopwatch(), defaultdict(int)
+            counted: dict[str, int] = defaultdict(int)
+            watch = Stopwatch()
 
             def see(
                 request: Request, answer: Answer, watch: Stopwatch = watch, n: dict[str, int] = counted

@@ -136,7 +136,7 @@ def as_svg(drawing: Drawing, picture: Image | None = None) -> str:
     y += 18 * total + 44
     note = f"{drawing.mean:.2f} of {total} decoder layers a token; blue cells were run, grey ones were not"
     body.append(_text(x0, y, note, 13, GREY))
-    wide = max(x, x0 + 6.6 * len(note), x0 + 12.5 * len(drawing.text)) + 24
+    wide = max(x, x0 + 6.6 * len(note), x0 + 14 * _width(drawing.text)) + 24
     high = max(y + 22, side + 48)
     if picture is not None:
         body.append(_picture(picture, side))

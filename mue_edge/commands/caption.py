@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def command(
                 click.echo(f"error: {problem}", err=True)
                 failed = True
                 continue
-            live = len(files) == 1 and not as_json and _is_terminal()
+            live = len(files) == 1 and not as_json and sys.stdout.isatty()
             if len(files) > 1 and not as_json:
                 click.echo(f"{file}: ", nl=False)
             result = _caption(captioner, picture, chosen, beam, trace or svg is not None, live)
@@ -64,10 +65,6 @@ def command(
             if svg:
                 _draw_svg(captioner, result, picture, svg)
     return 4 if failed else 0
-
-
-def _is_terminal() -> bool:
-    return click.get_text_stream("stdout").isatty()
 
 
 def _caption(
