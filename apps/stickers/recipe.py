@@ -109,7 +109,9 @@ def build(cache: Path, size: int = SIZE, workers: int | None = None) -> Path:
 def _write_pixels(raw: Path, path: Path, shape: tuple[int, int, int, int]) -> None:
     partial = path.with_suffix(".partial")
     source = np.memmap(raw, dtype=np.uint8, mode="r", shape=shape)
-    target = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    target = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        partial, mode="w+", dtype=np.uint8, shape=shape
+    )
     target[:] = source
     target.flush()
     del source, target

