@@ -1,0 +1,64 @@
+"""`mue-edge import`: a checkpoint becomes a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mue_edge.errors import EnvironmentLacksError, UsageError, missing_extra
+
+
+@click.command("import")
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to write.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings as JSON; they win over the file's.")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder with the vocabulary's files.")
+@click.option(
+    "--task", type=click.Choice(["caption", "entail"]), help="Default: the checkpoint's, or caption."
+)
+@click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis}.")
+@click.option("--image-size", type=int, help="Side of the pictures in pixels.  [default: the checkpoint's]")
+@click.option("--allow-pickle", is_flag=True, help="Read .pt and .bin files, restricted to plain weights.")
+@click.option(
+    "--mue/--no-mue", default=None, help="Decomposed or joint encoder.  [default: the checkpoint's]"
+)
+@click.option(
+    "--random", "size", metavar="SIZE", help="No checkpoint: untrained weights of ofa-tiny … ofa-huge."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the untrained weights.")
+def command(
+    checkpoint: Path | None, out: Path, config: Path | None, tokenizer: Path | None,
+    task: str | None, prompt: str | None, image_size: int | None, allow_pickle: bool,
+    mue: bool | None, size: str | None, seed: int,
+) -> None:  # fmt: skip
+    """Turn CHECKPOINT into a model folder.
+
+    CHECKPOINT is a fairseq .pt file, a Hugging Face OFA folder, or a .safetensors file with --config.
+    Every tensor is checked; nothing is filled in. A checkpoint holds no vocabulary: --tokenizer names
+    fairseq's folder (dict.txt, encoder.json, vocab.bpe; in a checkout of OFA: utils/BPE) or a
+    Hugging Face one (vocab.json, merges.txt).
+    """
+    if (checkpoint is None) == (size is None):
+        raise UsageError("give either a CHECKPOINT or --random SIZE; see: mue-edge import --help")
+    try:
+        from mue_edge.models.ofa import importing
+    except ImportError as problem:
+        raise missing_extra("torch", "torch") from problem
+    request = importing.Request(
+        checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed
+    )
+    try:
+        imported = importing.write(request, out)
+    except OSError as problem:
+        raise EnvironmentLacksError(f"{out} cannot be written: {problem}") from problem
+    for note in imported.notes:
+        click.echo(f"note: {note}", err=True)
+    c = imported.config
+    click.echo(
+        f"{out}: OFA with {'decomposed (MuE)' if c.decomposed else 'joint'} encoder, "
+        f"{c.encoder_layers}+{c.decoder_layers} layers of width {c.encoder_dim}, "
+        f"{imported.parameters / 1e6:.1f} million weights, pictures of {c.image_size} pixels, "
+        f"{c.vocab_size} tokens"
+    )
+    click.echo(f"next: mue-edge export {out} --target host --out BUNDLE")

@@ -1,0 +1,225 @@
+"""An OFA configuration from what a checkpoint says and what its tensors show.
+
+What the shapes show is checked against what the settings say; what only the settings can say
+(`attn_scale_factor`, `disable_entangle`, …) is taken from them, else it is the published default,
+and the user is told.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mue_edge.errors import InputFileError
+from mue_edge.models.ofa.config import OFAConfig, from_json
+
+_FAIRSEQ = {
+    "encoder_dim": "encoder_embed_dim",
+    "encoder_ffn": "encoder_ffn_embed_dim",
+    "encoder_heads": "encoder_attention_heads",
+    "decoder_dim": "decoder_embed_dim",
+    "decoder_ffn": "decoder_ffn_embed_dim",
+    "decoder_heads": "decoder_attention_heads",
+    "trunk_blocks": "resnet_layers",
+    "image_size": "patch_image_size",
+    "orig_image_size": "orig_patch_image_size",
+    "type_embedding": "add_type_embedding",
+    "decomposed": "train_mue",
+}
+_FAIRSEQ |= {
+    name: name
+    for name in (
+        *("vocab_size", "encoder_layers", "decoder_layers", "token_bucket_size", "image_bucket_size"),
+        *("max_source_positions", "max_target_positions", "attn_scale_factor", "interpolate_position"),
+        *("scale_attn", "scale_fc", "scale_heads", "scale_resids", "layernorm_embedding"),
+        *("patch_layernorm_embedding", "entangle_position_embedding", "disable_entangle"),
+        *("no_scale_embedding", "share_all_embeddings", "share_decoder_input_output_embed"),
+        *("bos", "pad", "eos", "unk"),
+    )
+}
+_HUGGING_FACE = _FAIRSEQ | {
+    "encoder_dim": "d_model",
+    "decoder_dim": "d_model",
+    "encoder_ffn": "encoder_ffn_dim",
+    "decoder_ffn": "decoder_ffn_dim",
+    "max_source_positions": "max_position_embeddings",
+    "max_target_positions": "max_position_embeddings",
+    "scale_attn": "normformer",
+    "scale_fc": "normformer",
+    "bos": "bos_token_id",
+    "pad": "pad_token_id",
+    "eos": "eos_token_id",
+}
+# What the published code takes when a setting is absent, where no shape shows it.
+_DEFAULTS = {
+    "attn_scale_factor": 2.0,
+    "disable_entangle": False,
+    "entangle_position_embedding": False,
+    "no_scale_embedding": True,
+    "interpolate_position": False,
+    "image_size": 480,
+    "orig_image_size": 256,
+    "decomposed": False,
+}
+# The Hugging Face port adds no positions to the decoder's input and does not know the other two.
+_HUGGING_FACE_DEFAULTS = _DEFAULTS | {"disable_entangle": True, "orig_image_size": 224}
+_SILENT = {"orig_image_size", "interpolate_position", "decomposed"}
+# Settings under which the network would be another one.
+_GELU = ("activation_fn", "activation_function")
+_MUST_BE = ("encoder_normalize_before", "decoder_normalize_before", "use_image_feature")
+_MUST_NOT_BE = (
+    *("use_ofasys", "share_attn_bias", "use_gamma_feature", "adapter", "encoder_prompt", "decoder_prompt"),
+    *("adaptive_input", "no_cross_attention", "cross_self_attention", "imagenet_default_mean_and_std"),
+    *("adaptive_softmax_cutoff", "encoder_layers_to_keep", "decoder_layers_to_keep"),
+)
+_RESNETS = {"resnet50": (3, 4, 6), "resnet101": (3, 4, 23), "resnet152": (3, 8, 36)}
+_LARGEST, _MOST_LAYERS = 1 << 20, 512
+
+
+def derive(
+    weights: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> tuple[OFAConfig, list[str], list[str]]:
+    """Configuration, contradictions between settings and weights, and notes.
+
+    `weights` have fairseq's names. Raises InputFileError for settings that no OFA here has.
+    """
+    hugging_face = "d_model" in settings
+    names = _HUGGING_FACE if hugging_face else _FAIRSEQ
+    defaults = _HUGGING_FACE_DEFAULTS if hugging_face else _DEFAULTS
+    _check_supported(settings)
+    given = {ours: settings[theirs] for ours, theirs in names.items() if settings.get(theirs) is not None}
+    if isinstance(given.get("trunk_blocks"), tuple):
+        given["trunk_blocks"] = list(given["trunk_blocks"])
+    if hugging_face:
+        given["no_scale_embedding"] = not settings.get("scale_embedding", False)
+        given["share_all_embeddings"] = True
+    shown = _shown(weights)
+    values: dict[str, Any] = {name: value for name, (value, _) in shown.items()}
+    values |= {name: value for name, value in defaults.items() if name not in given}
+    notes = [
+        f"the configuration does not say {names.get(name, name)}; taken: {value}"
+        for name, value in defaults.items()
+        if name not in given and name not in _SILENT
+    ]
+    contradictions = [
+        f"{names[name]} is {given[name]!r} in the configuration, but {why} shows {value!r}"
+        for name, (value, why) in shown.items()
+        if name in given and given[name] != value
+    ]
+    values |= given
+    contradictions += _tie(weights, values, given)
+    if (expected := _RESNETS.get(str(settings.get("resnet_type")))) and "trunk_blocks" in shown:
+        found = tuple(shown["trunk_blocks"][0])
+        if found != expected:
+            notes.append(f"resnet_type is {settings['resnet_type']!r}, but the trunk has {found} blocks")
+    _check_sizes(values, names)
+    return from_json(values), contradictions, notes
+
+
+def _check_sizes(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Before a network of these sizes is built, be it without memory."""
+    for name, value in values.items():
+        limit = _MOST_LAYERS if name.endswith("layers") or name == "trunk_blocks" else _LARGEST
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, int) and not 0 <= part <= limit for part in parts):
+            raise InputFileError(f"{names.get(name, name)} = {value} is out of range (0 to {limit})")
+
+
+def _check_supported(settings: Mapping[str, Any]) -> None:
+    wrong = [name for name in _GELU if settings.get(name) not in (None, "gelu")]
+    wrong += [name for name in _MUST_BE if settings.get(name) not in (None, True)]
+    wrong += [name for name in _MUST_NOT_BE if settings.get(name)]
+    width = settings.get("decoder_embed_dim")
+    for name in ("decoder_input_dim", "decoder_output_dim"):
+        if None not in (settings.get(name), width) and settings[name] != width:
+            wrong.append(name)
+    if wrong:
+        said = ", ".join(f"{name} = {settings[name]!r}" for name in wrong)
+        raise InputFileError(f"the configuration has {said}; such a variant of OFA is not supported")
+
+
+def _shown(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, str]]:
+    """What tensors show: our name → (value, which tensor shows it)."""
+    shown: dict[str, tuple[Any, str]] = {}
+
+    def size(name: str, key: str, axis: int = 0, of: Any = int) -> None:
+        if key in weights and weights[key].dim() > axis:
+            shown[name] = (of(weights[key].shape[axis]), key)
+
+    size("vocab_size", "encoder.embed_tokens.weight")
+    size("trunk_width", "encoder.embed_images.conv1.weight")
+    size("image_bucket_size", "encoder.image_rel_pos_table_list.0.weight", of=_image_buckets)
+    size("max_source_positions", "encoder.embed_positions.weight", of=lambda rows: rows - 2)
+    size("max_target_positions", "decoder.embed_positions.weight", of=lambda rows: rows - 2)
+    size("token_bucket_size", "encoder.token_rel_pos_table_list.0.weight", of=lambda rows: (rows + 1) // 2)
+    for stack in ("encoder", "decoder"):
+        size(f"{stack}_dim", f"{stack}.embed_positions.weight", 1)
+        size(f"{stack}_ffn", f"{stack}.layers.0.fc1.weight")
+        size(f"{stack}_heads", f"{stack}.token_rel_pos_table_list.0.weight", 1)
+        if last := _last(weights, rf"{stack}\.layers\.(\d{{1,6}})\."):
+            shown[f"{stack}_layers"] = last
+    stages = [_last(weights, rf"encoder\.embed_images\.layer{stage}\.(\d{{1,6}})\.") for stage in (1, 2, 3)]
+    if all(stages):
+        shown["trunk_blocks"] = ([stage[0] for stage in stages if stage], "encoder.embed_images")
+    for name, ending in (
+        *(
+            ("scale_attn", "attn_ln.weight"),
+            ("scale_fc", ".ffn_layernorm.weight"),
+            ("scale_heads", ".c_attn"),
+        ),
+        *(("scale_resids", ".w_resid"), ("type_embedding", "encoder.type_embedding.weight")),
+        ("layernorm_embedding", "coder.layernorm_embedding.weight"),
+        ("patch_layernorm_embedding", "encoder.patch_layernorm_embedding.weight"),
+    ):
+        key = next((key for key in weights if key.endswith(ending)), None)
+        shown[name] = (key is not None, key or f"the absence of all keys in {ending}")
+    return shown
+
+
+def _last(weights: Mapping[str, Tensor], pattern: str) -> tuple[int, str] | None:
+    """1 + the largest number that the pattern finds in a key, and that key."""
+    found = [(int(match[1]) + 1, key) for key in weights if (match := re.match(pattern, key))]
+    return max(found) if found else None
+
+
+def _image_buckets(rows: int) -> int:
+    """B of a table of (2B-1)^2 + 3 rows."""
+    return (math.isqrt(max(rows - 3, 0)) + 1) // 2
+
+
+def _tie(weights: Mapping[str, Tensor], values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Decide which of the three embeddings are one; a difference where they should be is a contradiction."""
+    encoder = weights.get("encoder.embed_tokens.weight")
+    decoder = weights.get("decoder.embed_tokens.weight")
+    out = weights.get("decoder.output_projection.weight")
+
+    def differ(a: Tensor | None, b: Tensor | None) -> bool:
+        return (
+            a is not None and b is not None and (a.shape != b.shape or not torch.equal(a.float(), b.float()))
+        )
+
+    contradictions = []
+    values.setdefault("share_all_embeddings", not differ(encoder, decoder) and not differ(encoder, out))
+    if values["share_all_embeddings"]:
+        values["share_decoder_input_output_embed"] = True
+        if differ(encoder, decoder):
+            contradictions.append(
+                "share_all_embeddings is True in the configuration, but decoder.embed_tokens.weight differs "
+                "from encoder.embed_tokens.weight"
+            )
+    table = encoder if values["share_all_embeddings"] else decoder
+    values.setdefault("share_decoder_input_output_embed", not differ(table, out))
+    if values["share_decoder_input_output_embed"] and differ(table, out):
+        name = (
+            "share_all_embeddings" if values["share_all_embeddings"] else "share_decoder_input_output_embed"
+        )
+        said = "is True in the configuration" if name in given else "follows from the input tables"
+        contradictions.append(
+            f"{name} {said}, but decoder.output_projection.weight differs from the input embedding"
+        )
+    return contradictions

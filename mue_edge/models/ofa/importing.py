@@ -1,0 +1,114 @@
+"""Writing a model folder from a checkpoint, or from a size's name and a seed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from mue_edge.errors import InputFileError, UsageError, missing_extra
+from mue_edge.files import atomic_folder
+from mue_edge.models import read_config
+from mue_edge.models.ofa import prompts, tokenizer
+from mue_edge.models.ofa.checkpoint import Converted, convert, random_weights
+from mue_edge.models.ofa.checkpoint_files import Stored, read
+from mue_edge.models.ofa.config import SIZES, OFAConfig
+from mue_edge.models.ofa.model import WEIGHTS
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to import; the fields are the command's options. Either `checkpoint` or `size` is given."""
+
+    checkpoint: Path | None = None
+    config: Path | None = None
+    tokenizer: Path | None = None
+    task: str | None = None
+    prompt: str | None = None
+    image_size: int | None = None
+    allow_pickle: bool = False
+    decomposed: bool | None = None
+    size: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was written."""
+
+    config: OFAConfig
+    parameters: int
+    notes: tuple[str, ...]
+
+
+def write(request: Request, out: str | Path) -> Imported:
+    """Make the model folder `out`. On any error nothing is written, and an older folder stays.
+
+    Raises InputFileError for a checkpoint or vocabulary that does not fit, UsageError for options
+    that do not.
+    """
+    _check_out(Path(out))
+    if request.checkpoint is not None:
+        stored = read(request.checkpoint, request.config, allow_pickle=request.allow_pickle)
+        made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
+    else:
+        stored, made = Stored(Path(), {}, {}), _random(request)
+    config, notes = made.config, list(made.notes)
+    words, folder = None, request.tokenizer or stored.tokenizer
+    if folder is not None:
+        words, more = tokenizer.read(folder, config.vocab_size, codes=made.codes, bins=made.bins)
+        notes += more
+    else:
+        notes.append(
+            f"no vocabulary, so captions will be ids; --tokenizer DIR gives words: {tokenizer.WHERE}"
+        )
+    task = request.task or ("entail" if "snli" in stored.task else "caption")
+    texts = prompts.make(
+        task, config, words, request.prompt, captions=bool(stored.settings.get("add_caption"))
+    )
+    if texts is None:
+        if request.prompt is not None:
+            raise UsageError(f"a prompt needs the vocabulary: --tokenizer DIR; {tokenizer.WHERE}")
+        notes.append("no prompt: without the vocabulary its ids are not known")
+    with atomic_folder(out, "config.json") as work:
+        _save(made.weights, work / WEIGHTS)
+        if words is not None:
+            words.save(work / "tokenizer.json")
+        if texts is not None:
+            (work / "prompts.json").write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
+        (work / "config.json").write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+    return Imported(config, sum(value.numel() for value in made.weights.values()), tuple(notes))
+
+
+def _random(request: Request) -> Converted:
+    if request.size not in SIZES:
+        raise UsageError(f"--random {request.size}: known sizes are {', '.join(SIZES)}")
+    if request.config is not None:
+        raise UsageError("--random takes a named size, so --config does not apply")
+    config = replace(SIZES[request.size], decomposed=bool(request.decomposed))
+    if request.image_size is not None:
+        config = replace(config, image_size=request.image_size)
+    return Converted(config, random_weights(config, request.seed))
+
+
+def _save(weights: dict[str, Tensor], path: Path) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ImportError as problem:
+        raise missing_extra("safetensors", "torch") from problem
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors writes for the owner only
+
+
+def _check_out(out: Path) -> None:
+    """A Hugging Face folder also holds a config.json: only a model folder of ours may be replaced."""
+    if not (out / "config.json").exists():
+        return
+    try:
+        read_config(out)
+    except InputFileError as problem:
+        raise UsageError(
+            f"{out} exists and is not a model folder of mue-edge; choose another --out"
+        ) from problem
