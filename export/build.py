@@ -95,9 +95,12 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
 
 def export(
     folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, name: str | None = None,
 ) -> Exported:  # fmt: skip
-    """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error."""
+    """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error.
+
+    `name` of the model; the folder's if it is not given.
+    """
     report = progress or (lambda what, done, total: None)
     target = targets.target(target_name)
     model = models.load(folder)
@@ -121,8 +124,8 @@ def export(
         preprocess = Preprocess(made.height, made.width)
         reference = TorchRuntime(pieces)
         manifest = Manifest(
-            schema=SCHEMA, name=folder.resolve().name, family="ofa", task=made.task, target=target.name,
-            precision=made.precision, runtime=Runtime(target.runtime, target.versions),
+            schema=SCHEMA, name=name or folder.resolve().name, family="ofa", task=made.task,
+            target=target.name, precision=made.precision, runtime=Runtime(target.runtime, target.versions),
             model=_model_entry(model, folder), plan=made.to_json(), plan_hash=plan_hash(made.to_json()),
             segments=segments, constants=constants, files={}, layout=pieces.layout,
             search=request.search, preprocess=preprocess,

@@ -14,6 +14,9 @@ from mue_edge.models.cut import CutRequest, stacks
 from mue_edge.search import SearchSettings
 from mue_edge.targets import Target
 
+# A boundary after every layer; or none at all, which is full depth only: what exits are compared with.
+NAMED = ("per-layer", "whole")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -51,11 +54,15 @@ def default_ends(model: Any, target: Target) -> dict[str, tuple[int, ...]]:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The JSON object of a plan file, as options for `make`."""
+    """The JSON object of a plan file, or a named plan, as options for `make`."""
+    if str(path) in NAMED:
+        return {"ends": str(path)}
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
-        raise InputFileError(f"cannot read the plan {path}: {problem.strerror}") from problem
+        raise InputFileError(
+            f"cannot read the plan {path}: {problem.strerror}; plans known by name: {', '.join(NAMED)}"
+        ) from problem
     except ValueError as problem:
         raise InputFileError(f"{path} is not JSON: {problem}") from problem
     if not isinstance(data, dict):
@@ -66,9 +73,13 @@ def read(path: str | Path) -> dict[str, Any]:
 def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str, Any]) -> Plan:
     """A complete plan for a model and a target; `options` (a plan file, the command line) override.
 
-    Raises UsageError or InputFileError for what the target or the model cannot do.
+    Instead of boundaries, "ends" may be a name of NAMED. Raises UsageError or InputFileError for
+    what the target or the model cannot do.
     """
-    plan = schema.decode(Plan, {"height": size[0], "width": size[1]} | dict(options), "plan")
+    options = dict(options)
+    if isinstance(options.get("ends"), str):
+        options["ends"] = _named_ends(model, options["ends"])
+    plan = schema.decode(Plan, {"height": size[0], "width": size[1]} | options, "plan")
     if plan.precision not in target.precisions:
         known = ", ".join(target.precisions)
         raise UsageError(f"target {target.name} has no precision {plan.precision!r}; it has: {known}")
@@ -79,6 +90,15 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
     if surplus:
         raise UsageError(f"plan: no stack {sorted(surplus)[0]!r} in this model; it has: {', '.join(ends)}")
     return schema.decode(Plan, plan.to_json() | {"ends": {k: list(v) for k, v in ends.items()}}, "plan")
+
+
+def _named_ends(model: Any, name: str) -> dict[str, list[int]]:
+    if name not in NAMED:
+        raise UsageError(f"unknown plan {name!r}; plans known by name: {', '.join(NAMED)}")
+    return {
+        stack: list(range(1, depth + 1)) if name == "per-layer" else [depth]
+        for stack, depth in stacks(model).items()
+    }
 
 
 def cut_request(plan: Plan, prompt: tuple[int, ...], ids: Mapping[str, int]) -> CutRequest:

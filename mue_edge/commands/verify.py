@@ -36,7 +36,7 @@ def command(bundle: str, as_json: bool, threads: int | None) -> None:
     click.echo(f"files    {len(manifest.files)} whole, {size / 1e6:.1f} MB")
     click.echo(
         f"replay   {found.replay_same_tokens} of {found.logs} logs give the same tokens; "
-        f"{found.scores} scores differ by {found.max_score_error:.1e} or less, p99 {found.p99_score_error:.1e}"
+        f"{found.scores} scores differ by up to {found.max_score_error:.1e}, p99 {found.p99_score_error:.1e}"
     )
     click.echo(
         f"free run {found.free_same_tokens} of {found.logs} captions and {found.free_same_exits} of "

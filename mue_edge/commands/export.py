@@ -1,0 +1,145 @@
+"""`mue-edge export`: a model folder to a bundle."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mue_edge.bench import SegmentCost
+    from mue_edge.export.build import Exported
+
+DEFAULT_MODEL = "stickers"
+
+
+@click.command("export")
+@click.argument("model", default=DEFAULT_MODEL)
+@click.option("--target", default="host", show_default=True, help="What the bundle is for; see: targets.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="The bundle.  [default: MODEL-TARGET]")
+@click.option("--plan", metavar="FILE|NAME", help='A plan as JSON; or "per-layer", "whole".')
+@click.option("--precision", help="fp32, int8: what the target has.")
+@click.option("--beam", type=int, help="Beams that the decoder's graphs take.")
+@click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+def command(
+    model: str, target: str, out: str | None, plan: str | None, precision: str | None,
+    beam: int | None, image_size: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Cut MODEL into segments, convert them, verify them here, and write a bundle.
+
+    MODEL is a folder made by `mue-edge import` or `train`, or a bundled model's name.
+    """
+    size = parse_size(image_size)  # mistakes first: loading torch takes seconds
+    from mue_edge import targets
+    from mue_edge.apps.catalogue import resolve_model
+
+    targets.target(target)
+    folder = resolve_model(model)
+    build, plans = _room()
+    options: dict[str, Any] = plans.read(plan) if plan else {}
+    options |= {k: v for k, v in (("precision", precision), ("beam", beam)) if v is not None} | size
+    name = Path(model).resolve().name
+    place = Path(out or f"{name}-{target}")
+    made = build.export(folder, place, target, options, progress(), name)
+    report = describe(made)
+    click.echo(json.dumps(report, indent=1) if as_json else _text(place, made, report))
+
+
+def parse_size(text: str | None) -> dict[str, int]:
+    """ "480" or "384x512" (height x width) as options of a plan. Raises UsageError."""
+    from mue_edge.errors import UsageError
+
+    if text is None:
+        return {}
+    found = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
+    if found is None:
+        raise UsageError(f"--image-size {text!r} is neither N nor HxW, as in 480 or 384x512")
+    return {"height": int(found[1]), "width": int(found[2] or found[1])}
+
+
+def _room() -> tuple[Any, Any]:
+    """The export room, whose packages are extras."""
+    from mue_edge.errors import missing_extra
+
+    try:
+        from mue_edge.export import build, plan
+    except ImportError as problem:
+        raise missing_extra(problem.name or "torch", "export") from problem
+    return build, plan
+
+
+def progress() -> Any:
+    """A line on a terminal's standard error that says what is being done; silent elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(what: str, done: int, total: int) -> None:
+        share = f"{done + 1}/{total} " if total > 1 else ""
+        click.echo(f"\r\x1b[K{share}{what}", nl=False, err=True)
+        if what == "verifying":
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    return show
+
+
+def describe(made: Exported) -> dict[str, Any]:
+    """Bytes, time, calls and verification of a bundle that was just made."""
+    from mue_edge import bench, targets
+    from mue_edge.export.report import bytes_by_kind
+    from mue_edge.targets import golden
+
+    manifest = made.bundle.manifest
+    shown, _ = golden.read(made.bundle)
+    pixels = [golden.pixels(picture, manifest.preprocess) for picture in shown]
+    runtime = targets.open_runtime(made.bundle)
+    try:
+        costs = bench.segment_costs(manifest.loop_layout(), manifest.search, runtime, pixels, runs=3)
+    finally:
+        runtime.close()
+    steps = costs["head"].calls
+    calls = manifest.loop_layout().calls(steps)
+    return {
+        "bundle": str(made.bundle.path), "plan": manifest.plan_hash,
+        "bytes": bytes_by_kind(made.bundle),
+        "full_depth": {"steps": steps, "calls": calls, "segments": _costs(costs)},
+        "evidence": {
+            "rung": manifest.evidence.rung, "graph_max_error": made.graph_error, **vars(made.loop),
+        },
+    }  # fmt: skip
+
+
+def _costs(costs: dict[str, SegmentCost]) -> dict[str, dict[str, float]]:
+    return {kind: {"calls": c.calls, "seconds": c.seconds} for kind, c in costs.items()}
+
+
+def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
+    total = sum(report["bytes"].values())
+    lines = [f"bytes: {total / 1e6:.2f} MB"]
+    lines += [
+        f"  {kind:<18}{size / 1e6:9.2f} MB  {size / total:4.0%}" for kind, size in report["bytes"].items()
+    ]
+    full = report["full_depth"]
+    seconds = sum(c["seconds"] for c in full["segments"].values())
+    lines.append(
+        f"time of a caption at full depth ({full['steps']} steps, {full['calls']} calls, medians on this "
+        f"machine): {seconds * 1000:.2f} ms"
+    )
+    lines += [
+        f"  {kind:<18}{c['seconds'] * 1000:9.2f} ms  {c['seconds'] / seconds:4.0%}  {c['calls']:4} calls"
+        for kind, c in full["segments"].items()
+    ]
+    loop, rung = made.loop, report["evidence"]["rung"]
+    lines += [
+        f"verified up to rung {rung}:",
+        f"  graph  outputs of all segments differ from torch's by up to {made.graph_error:.1e}",
+        f"  loop   {loop.replay_same_tokens} of {loop.logs} forced replays give the same tokens",
+        f"         {loop.scores} exit scores differ by up to {loop.max_score_error:.1e}",
+        f"         {loop.free_same_tokens} of {loop.logs} free runs give the same tokens",
+        f"wrote {place}; next: mue-edge caption {place} PICTURE",
+    ]
+    return "\n".join(lines)
