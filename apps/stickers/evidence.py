@@ -1,0 +1,93 @@
+"""Measures the bundled model on all splits: `python -m mue_edge.apps.stickers.evidence`.
+
+Writes `evidence/stickers.json`: commit, versions, command, and the figures by split and depth.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from mue_edge.apps.stickers import model_folder
+from mue_edge.apps.stickers.evaluation import Evaluation, evaluate
+from mue_edge.files import atomic_write, sha256
+
+SPLITS = ("val_render", "test_render", "test_comp", "test_vendor")
+# (image layers, decoder layers) measured beside full depth, on test_render.
+DEPTHS = ((6, 1), (6, 3), (3, 6), (3, 3), (1, 6))
+COMMAND = "python -m mue_edge.apps.stickers.evidence"
+
+
+def figures(found: Evaluation) -> dict[str, Any]:
+    """Samples, clusters and every metric with its standard error."""
+    metrics = {
+        name: {key: round(value, 4) for key, value in asdict(estimate).items()}
+        for name, estimate in found.quality.metrics.items()
+    }
+    return {"samples": found.quality.samples, "clusters": found.quality.clusters} | metrics
+
+
+def commit() -> str:
+    """Of the checkout that this file stands in; "unknown" elsewhere."""
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+@click.command()
+@click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("evidence") / "stickers.json")
+@click.option("--threads", default=1, show_default=True)
+def main(cache: Path | None, out: Path, threads: int) -> None:
+    """Evaluate the bundled model and write the evidence file."""
+    torch.set_num_threads(threads)
+    folder = model_folder()
+    splits: dict[str, dict[str, Any]] = {}
+    sets: dict[str, float] = {}
+    for split in SPLITS:
+        found = evaluate(folder, split, cache=cache)
+        splits[split] = figures(found)
+        if split == "test_render":
+            sets = by_set(found)
+    depths = [
+        {"image_depth": image, "decoder_depth": decoder}
+        | figures(evaluate(folder, "test_render", cache=cache, image_depth=image, decoder_depth=decoder))
+        for image, decoder in DEPTHS
+    ]
+    content = {
+        "command": COMMAND,
+        "commit": commit(),
+        "model_sha256": sha256(folder / "model.safetensors"),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "numpy", "resvg-py", "Pillow")},
+        "decoding": "greedy, fp32, fixed depth; reference: the CLDR name, lower case; clusters: emoji",
+        "splits": splits,
+        "test_render_exact_match_by_set": sets,
+        "test_render_by_depth": depths,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(out, json.dumps(content, indent=1) + "\n")
+    for split in SPLITS:
+        click.echo(f"{split}: exact match {splits[split]['exact_match']['mean']:.3f}")
+    click.echo(f"written: {out}")
+
+
+def by_set(found: Evaluation) -> dict[str, float]:
+    """Exact match of each picture set."""
+    right: dict[str, list[bool]] = {}
+    for record, caption in found.captions:
+        right.setdefault(record.set, []).append(caption == record.caption)
+    return {name: round(sum(values) / len(values), 4) for name, values in sorted(right.items())}
+
+
+if __name__ == "__main__":
+    main()
