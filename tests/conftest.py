@@ -1,0 +1,53 @@
+"""Fixtures that several rooms share: a tiny random MuE model with words, and its host bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+# Before any library makes its pool: tests run beside others, on tiny models.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stamps of opened bundles go to a folder of the test run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder: 3 + 3 layers, decomposed, 48 × 48 pixels, forty one-letter words."""
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors.torch")
+    from mue_edge.models.ofa.model import stored_weights
+    from mue_edge.tokens import Tokenizer
+    from tests.models.ofa.tiny import make
+
+    torch.set_num_threads(1)
+    model = make(decomposed=True)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    weights = {name: value.contiguous().clone() for name, value in stored_weights(model).items()}
+    safetensors.save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(model.config.to_json()))
+    (folder / "prompts.json").write_text(json.dumps({"caption": {"text": " abc", "ids": [0, 5, 6, 7, 2]}}))
+    letters = [f"Ġ{chr(ord('a') + i % 26)}{i // 26 or ''}" for i in range(36)]
+    pieces = ("<s>", "<pad>", "</s>", "<unk>", *letters)
+    Tokenizer(pieces, (), frozenset(range(4)), strip_punctuation=False).save(folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host bundle of `tiny_model_folder`, greedy. Read only: copy it to change it."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    export(tiny_model_folder, out)
+    return out

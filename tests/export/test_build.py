@@ -1,0 +1,129 @@
+"""Model folder → bundle: everything checked, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mue_edge
+from mue_edge import targets
+from mue_edge.bundle import open_bundle
+from mue_edge.errors import InputFileError, UsageError, VerificationError
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+torch = pytest.importorskip("torch")
+
+from mue_edge.export import onnx as exporter  # noqa: E402
+from mue_edge.export.build import export, read_front  # noqa: E402
+from mue_edge.export.plan import make  # noqa: E402
+from mue_edge.targets.verify import verify  # noqa: E402
+
+
+def test_a_bundle_is_verified_and_says_so(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    evidence = bundle.manifest.evidence
+    assert evidence.rung == "loop"
+    assert evidence.figures["graph_max_error"] <= 1e-4
+    assert evidence.figures["score_max_error"] <= 1e-5
+    assert evidence.figures["replay_same_tokens"] == evidence.figures["golden_logs"] == 8
+
+
+def test_some_golden_captions_leave_early(tiny_bundle: Path) -> None:
+    logs = json.loads((tiny_bundle / "golden" / "logs.json").read_text())
+    median = [g["log"]["decoder"] for g in logs if g["policy"]["rule"] == "mue"]
+    full = [g["log"]["decoder"] for g in logs if g["policy"]["rule"] == "never"]
+    assert sum(map(sum, median)) / sum(map(len, median)) < sum(map(sum, full)) / sum(map(len, full))
+
+
+def test_equal_weights_are_stored_once(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    referred = sum(s.weight_bytes for s in bundle.manifest.segments.values())
+    stored = bundle.manifest.files["segments/weights.bin"].bytes
+    assert stored < referred + 4096 * 400
+    # The tied embedding serves `embed` and `head`; projections serve decoder, fill and cross K/V.
+    raw = (tiny_bundle / "segments" / "weights.bin").read_bytes()
+    table = np.frombuffer(raw, np.float32)
+    assert len(table) > 0
+
+
+def test_no_path_of_this_machine_is_in_a_bundle(tiny_bundle: Path) -> None:
+    here = str(Path(mue_edge.__file__).parent.parent).encode()
+    for path in tiny_bundle.rglob("*"):
+        if path.is_file():
+            assert here not in path.read_bytes(), path
+
+
+def test_a_damaged_weight_is_noticed_by_the_replay(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    weights = copy / "segments" / "weights.bin"
+    values = np.fromfile(weights, np.float32)
+    values[np.abs(values) > 0.01] += 0.01
+    values.tofile(weights)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    from mue_edge.files import sha256
+
+    manifest["files"]["segments/weights.bin"]["sha256"] = sha256(weights)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    bundle = open_bundle(copy)
+    runtime = targets.open_runtime(bundle, 1)
+    with pytest.raises(VerificationError, match="golden replay differs"):
+        verify(bundle, runtime)
+
+
+def test_a_wrong_graph_leaves_no_bundle(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: object, names: object, state: dict[str, object]) -> object:
+        return model  # every layer with the first one's weights
+
+    monkeypatch.setattr(exporter, "_reweighted", wrong)
+    with pytest.raises(VerificationError, match="differs from torch"):
+        export(tiny_model_folder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_prompt_nothing_is_exported(tiny_model_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, copy)
+    (copy / "prompts.json").unlink()
+    with pytest.raises(InputFileError, match="utils/BPE"):
+        export(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_policies_of_the_model_stand_before_full_depth(tmp_path: Path) -> None:
+    assert [p["name"] for p in read_front(tmp_path)] == ["full"]
+    path = tmp_path / "policies.json"
+    path.write_text(json.dumps([{"rule": "mue", "theta_image": 0.9, "name": "fast"}]))
+    assert [p["name"] for p in read_front(tmp_path)] == ["fast", "full"]
+    for bad in ('{"rule": "mue"}', '[{"rule": "mue"}]', '[{"rule": "mue", "name": "full"}]', "[1]", "["):
+        path.write_text(bad)
+        with pytest.raises(InputFileError):
+            read_front(tmp_path)
+
+
+def test_plans_name_what_does_not_fit(tiny_model_folder: Path) -> None:
+    from mue_edge import models
+
+    model = models.load(tiny_model_folder)
+    host = targets.target("host")
+    for options, words in (
+        ({"precision": "fp8"}, "fp32, int8"),
+        ({"ends": {"sound": [1]}}, "no stack 'sound'"),
+        ({"beam": 0}, "beam"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            make(model, host, (32, 32), options)
+    with pytest.raises(InputFileError, match="unknown keys: sharpness"):
+        make(model, host, (32, 32), {"sharpness": 1})
+
+
+def test_unknown_target_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="host"):
+        targets.target("toaster")

@@ -1,0 +1,89 @@
+"""Writes the figures of README.md and the docs from evidence/: `python tools/readme.py`.
+
+A block stands between `<!-- evidence: NAME -->` and `<!-- /evidence -->`. A test compares every
+block with what the evidence says, so that no page can show a figure that was not measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "apps" / "stickers" / "MODEL_CARD.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+BLOCK = re.compile(r"(<!-- evidence: (\S+) -->\n)(.*?)(<!-- /evidence -->)", re.DOTALL)
+NOT_MEASURED = "*Not measured yet: `make evidence`.*\n"
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """An evidence file, or None if it was not made."""
+    path = ROOT / "evidence" / f"{name}.json"
+    if not path.is_file():
+        return None
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def source(*records: dict[str, Any]) -> str:
+    """Where the figures come from, in one line."""
+    names = ", ".join(f"`evidence/{r['name']}.json`" for r in records)
+    return f"\nFrom {names} ({records[0]['date']}, commit {records[0]['commit'][:10]}, {records[0]['system']}).\n"
+
+
+def loop() -> str:
+    """The loop rung: forced replay and free run against the torch model."""
+    records = [r for r in map(read, ("loop-beam1", "loop-beam5")) if r]
+    rows = []
+    for record in records:
+        for name, f in record["figures"].items():
+            n = f["pictures"]
+            rows.append(
+                [
+                    record["name"].removeprefix("loop-beam"), "full depth" if name == "full" else "exits",
+                    f"{f['mean_image_layers']:.2f} / {f['mean_layers']:.2f}",
+                    f"{f['score_error_p99']:.1e} / {f['score_error_max']:.1e}",
+                    f"{f['replay_same_tokens']} of {n}", f"{f['free_same_captions']} of {n}",
+                    "yes" if f["holds"] else "**no**",
+                ]
+            )  # fmt: skip
+    if not rows:
+        return NOT_MEASURED
+    head = [
+        "beam", "policy", "image / decoder layers run", "score error p99 / max", "replay: tokens equal",
+        "free run: captions equal", "criteria hold",
+    ]  # fmt: skip
+    words = (
+        "The exported `stickers` bundle on ONNX Runtime against the torch model, on held-out pictures (fp32). "
+        "Replay forces the model's exits and compares scores and tokens; the free run decides by itself.\n\n"
+    )
+    return words + table(head, rows) + source(*records)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"loop": loop}
+
+
+def rendered(page: str) -> str:
+    """The page with every block as the evidence has it."""
+    return BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]]() + m[4], page)
+
+
+def main() -> None:
+    for path in PAGES:
+        if path.is_file():
+            path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
