@@ -7,7 +7,7 @@ random colours, the same on every machine, so that a bundle of any model can car
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from mue_edge import schema
 from mue_edge.bundle import Preprocess
 from mue_edge.driver import Runtime
-from mue_edge.loop import Decision, Layout
+from mue_edge.loop import Layout
 from mue_edge.policy import Policy
-from mue_edge.replay import log_of, quantile_policy, run
+from mue_edge.replay import Log, log_of, quantile_policy, run
 from mue_edge.search import SearchSettings
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
 
@@ -47,17 +47,20 @@ def make(
     """Logs at full depth, and with thresholds at the median gap, so that about half exit."""
     shown = pictures(preprocess.height, preprocess.width)
     full, made = Policy("never", name="full"), []
-    decisions: list[Decision] = []
     for i, picture in enumerate(shown):
         reference.set_pixels(pixels(picture, preprocess))
-        outcome = run(layout, settings, full, reference, trace=True)
-        made.append(Golden(i, full.to_json(), log_of(outcome)))
-        decisions += outcome.decisions
-    policy = quantile_policy(decisions, 0.5, "median")
+        made.append(Golden(i, full.to_json(), log_of(run(layout, settings, full, reference, trace=True))))
+    policy = median_policy([g.log for g in made])
     for i, picture in enumerate(shown):
         reference.set_pixels(pixels(picture, preprocess))
         made.append(Golden(i, policy.to_json(), log_of(run(layout, settings, policy, reference, trace=True))))
     return shown, made
+
+
+def median_policy(logs: Iterable[Log]) -> Policy:
+    """A constant threshold for each stack, such that half of the tests in traced logs would pass."""
+    tests = [(entry.stack, 1 - min(entry.scores)) for log in logs for entry in log.scores]
+    return quantile_policy(tests, 0.5, "median")
 
 
 def write(folder: Path, shown: NDArray[np.uint8], golden: Sequence[Golden]) -> None:

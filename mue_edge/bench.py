@@ -15,10 +15,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime, Stopwatch, drive
 from mue_edge.loop import Answer, Layout, Request, caption_loop
 from mue_edge.policy import Policy
+from mue_edge.replay import exit_tests, quantile_policy, run
 from mue_edge.search import BeamSearch, SearchSettings
 
 # A twin outside of these bounds means that the run is noise.
@@ -51,12 +54,11 @@ class Quartiles:
         return f"{self.median:.3f} [{self.low:.3f}-{self.high:.3f}]"
 
 
-def sample(work: Callable[[], object], repeats: int = 1) -> Sample:
-    """The time of `repeats` runs, divided by them."""
+def sample(work: Callable[[], object]) -> Sample:
+    """The time of one run."""
     wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(repeats):
-        work()
-    return Sample((time.process_time() - cpu) / repeats, (time.perf_counter() - wall) / repeats)
+    work()
+    return Sample(time.process_time() - cpu, time.perf_counter() - wall)
 
 
 def interleave(
@@ -64,19 +66,24 @@ def interleave(
 ) -> dict[str, list[Sample]]:
     """One sample of every system in each round, in random order; systems are called with the round.
 
-    How often the work is repeated within a sample follows from the reference's time.
+    Short work is repeated within a round, the systems taking turns: a sample is the mean. How often
+    follows from the reference's time.
     """
     order = random.Random(seed)
     for i in range(warm_up):
-        for run in systems.values():
-            run(rounds[i % len(rounds)])
-    once = sample(lambda: systems[reference](rounds[0]))
+        for system in systems.values():
+            system(rounds[i % len(rounds)])
+    once = sample(partial(systems[reference], rounds[0]))
     repeats = min(MAX_REPEATS, max(1, math.ceil(SAMPLE_SECONDS / max(once.cpu, 1e-6))))
     samples: dict[str, list[Sample]] = {name: [] for name in systems}
     for i in rounds:
-        for name in order.sample(list(systems), len(systems)):
-            run = systems[name]
-            samples[name].append(sample(lambda run=run, i=i: run(i), repeats))  # type: ignore[misc]
+        turns: dict[str, list[Sample]] = {name: [] for name in systems}
+        for _ in range(repeats):
+            for name in order.sample(list(systems), len(systems)):
+                turns[name].append(sample(partial(systems[name], i)))
+        for name, found in turns.items():
+            cpu, wall = (statistics.fmean(getattr(s, clock) for s in found) for clock in ("cpu", "wall"))
+            samples[name].append(Sample(cpu, wall))
     return samples
 
 
@@ -136,3 +143,26 @@ def segment_costs(
         kind: SegmentCost(round(statistics.median(calls[kind])), statistics.median(values))
         for kind, values in seconds.items()
     }
+
+
+def exiting_policy(captioner: Captioner, pictures: Sequence[object]) -> tuple[Policy, str]:
+    """A policy of the bundle that exits, and where it comes from.
+
+    The chosen one; else the one next to full depth in the front; else thresholds at the median gap
+    of these pictures ([1, 3, H, W] each), of whose quality nothing is known.
+    """
+    manifest = captioner.bundle.manifest
+    front = manifest.policies()
+    if front[manifest.chosen].may_exit:
+        return front[manifest.chosen], f"{manifest.chosen}, the bundle's chosen policy"
+    exiting = [name for name, policy in front.items() if policy.may_exit]
+    if exiting:
+        return front[exiting[-1]], f"{exiting[-1]}, of the bundle's front"
+    tests = []
+    for pixels in pictures:
+        captioner.runtime.set_pixels(pixels)
+        settings = captioner.settings()
+        outcome = run(captioner.layout, settings, Policy("never"), captioner.runtime, trace=True)
+        tests += exit_tests(outcome.decisions)
+    policy = quantile_policy(tests, 0.5, "median", manifest.plan_hash)
+    return policy, "median, uncalibrated: thresholds at the median gap of these pictures"

@@ -68,6 +68,14 @@ class Policy:
         value: float | None = getattr(self, f"theta_{stack}", None)
         return None if value is None or value >= 1 else value
 
+    @property
+    def may_exit(self) -> bool:
+        """Whether any stack can be left early."""
+        if self.rule == "fixed":
+            return any(d is not None for d in (self.depth_image, self.depth_text, self.depth_decoder))
+        thetas = map(self.theta, ("image", "text", "decoder"))
+        return self.rule != "never" and any(theta is not None for theta in thetas)
+
     def to_json(self) -> dict[str, Any]:
         """The fields that differ from the defaults, and the rule."""
         return {"rule": self.rule} | {

@@ -78,21 +78,25 @@ def replay(log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime)
 
 
 def quantile_policy(
-    decisions: Iterable[Decision], quantile: float, name: str, plan: str | None = None
+    tests: Iterable[tuple[str, float]], quantile: float, name: str, plan: str | None = None
 ) -> Policy:
-    """A constant threshold a stack, which `quantile` of the traced exit tests would pass.
+    """A constant threshold a stack, which `quantile` of the given exit tests (stack, gap) would pass.
 
     Nothing is known of the captions' quality under it: it serves tests and first measurements.
     """
     gaps: dict[str, list[float]] = {}
-    for decision in decisions:
-        if decision.gaps:
-            gaps.setdefault(decision.stack, []).append(max(decision.gaps))
+    for stack, gap in tests:
+        gaps.setdefault(stack, []).append(gap)
     theta = {stack: 1 - _between(values, quantile) for stack, values in gaps.items()}
     theta = {stack: value for stack, value in theta.items() if value < 1}
     return Policy(
         "mue", theta.get("image"), theta.get("text"), theta.get("decoder"), beta=1.0, name=name, plan=plan
     )
+
+
+def exit_tests(decisions: Iterable[Decision]) -> list[tuple[str, float]]:
+    """(stack, gap of the row that is furthest from leaving) of every test of a traced run."""
+    return [(d.stack, max(d.gaps)) for d in decisions if d.gaps]
 
 
 def _between(values: list[float], quantile: float) -> float:

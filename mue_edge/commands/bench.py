@@ -1,0 +1,242 @@
+"""`mue-edge bench`: what early exits save, measured so that it can be believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mue_edge.bench import Sample
+    from mue_edge.bundle import Bundle
+    from mue_edge.captioner import Captioner
+    from mue_edge.loop import Outcome
+    from mue_edge.policy import Policy
+
+FULL, TWIN, EXITS, WHOLE = "full depth", "twin", "exits", "monolithic"
+# Allocation luck alone moves a session's time by some percent, so sessions are made anew this often.
+SESSIONS = 3
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One system: a bundle, and the policy that it runs with."""
+
+    bundle: Bundle
+    policy: Policy
+
+
+@click.command("bench")
+@click.argument("bundle")
+@click.argument("images", nargs=-1)
+@click.option("--policy", metavar="FILE|NAME", help="[default: the bundle's, or the median gap's]")
+@click.option("--rounds", type=click.IntRange(3, 10_000), default=21, show_default=True)
+@click.option("--model", metavar="FOLDER|NAME", help="Also measure monolithic graphs of this model.")
+@click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the record to this file too.")
+@click.option("--force", is_flag=True, help="Print even if the twin is off; the result is marked as noisy.")
+def command(
+    bundle: str, images: tuple[str, ...], policy: str | None, rounds: int, model: str | None,
+    as_json: bool, out: str | None, force: bool,
+) -> None:  # fmt: skip
+    """Time a BUNDLE at full depth and with exits, on IMAGES or its golden pictures.
+
+    Ratios of the process's CPU time at one thread, of the loop over the segments; reading and
+    resizing pictures is not in it. Rounds are interleaved, ratios paired. An identical twin of the
+    full-depth system is measured too: if it does not come out as 1, the figures are noise and are
+    not printed (exit code 6).
+    """
+    from mue_edge import bench, targets
+    from mue_edge.errors import VerificationError
+    from mue_edge.files import atomic_write
+    from mue_edge.policy import Policy
+
+    with targets.open(bundle, threads=1) as captioner:
+        opened = captioner.bundle
+        pictures = _pictures(captioner, images)
+        if policy is None:
+            chosen, origin = bench.exiting_policy(captioner, pictures)
+        else:
+            chosen, origin = captioner.policy(policy), f"{policy}, given"
+    full = Policy("never", name="full")
+    contenders = {FULL: Contender(opened, full), TWIN: Contender(opened, full)}
+    contenders[EXITS] = Contender(opened, chosen)
+    load = _load()
+    with _monolithic(opened, model) as whole:
+        if whole is not None:
+            contenders[WHOLE] = Contender(whole, full)
+        outcomes, samples = measure(contenders, pictures, rounds)
+    twin = bench.ratios(samples[TWIN], samples[FULL])
+    problem = bench.twin_problem(twin)
+    if problem is not None and not force:
+        raise VerificationError(
+            f"{problem}. The machine is too restless to compare anything (load average {_load():.1f}); "
+            "wait until it is quiet, take more --rounds, or see the noise with --force"
+        )
+    check_equal(outcomes, opened.manifest.precision)
+    record = {
+        "bundle": opened.manifest.name, "target": opened.manifest.target,
+        "precision": opened.manifest.precision, "beam": opened.manifest.search.beam,
+        "plan": opened.manifest.plan_hash, "pictures": len(pictures), "rounds": rounds,
+        "sessions": SESSIONS, "threads": 1, "policy": chosen.to_json(), "policy_origin": origin,
+        "load_average": [load, _load()], "cores": os.cpu_count(), "versions": _versions(),
+        "noisy": problem, "systems": _systems(outcomes, samples),
+    }  # fmt: skip
+    if out:
+        atomic_write(out, json.dumps(record, indent=1) + "\n")
+    click.echo(json.dumps(record, indent=1) if as_json else _table(record))
+
+
+def measure(
+    contenders: Mapping[str, Contender], pictures: Sequence[object], rounds: int
+) -> tuple[dict[str, list[Outcome]], dict[str, list[Sample]]]:
+    """What every system decides on every picture, and its samples over all sessions."""
+    from mue_edge import bench, targets
+
+    outcomes: dict[str, list[Outcome]] = {}
+    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    for session in range(SESSIONS):
+        runtimes = {name: targets.open_runtime(c.bundle, 1) for name, c in contenders.items()}
+        systems = {name: _system(c, runtimes[name], pictures) for name, c in contenders.items()}
+        if not outcomes:
+            outcomes = {name: [run(i) for i in range(len(pictures))] for name, run in systems.items()}
+        part = range(session * rounds // SESSIONS, (session + 1) * rounds // SESSIONS)
+        for name, found in bench.interleave(systems, FULL, part, seed=session).items():
+            samples[name] += found
+        for runtime in runtimes.values():
+            runtime.close()
+    return outcomes, samples
+
+
+def _system(contender: Contender, runtime: Any, pictures: Sequence[object]) -> Any:
+    from mue_edge.replay import run
+
+    manifest = contender.bundle.manifest
+    layout, settings = manifest.loop_layout(), manifest.search
+
+    def caption(i: int) -> Outcome:
+        runtime.set_pixels(pictures[i % len(pictures)])
+        return run(layout, settings, contender.policy, runtime)
+
+    return caption
+
+
+def check_equal(outcomes: Mapping[str, Sequence[Outcome]], precision: str) -> None:
+    """Systems at full depth must give the same tokens: the twin always, the monolithic graphs in fp32."""
+    from mue_edge.errors import VerificationError
+
+    for name in (TWIN, WHOLE) if precision == "fp32" else (TWIN,):
+        if name in outcomes and _same(outcomes[name], outcomes[FULL]) < len(outcomes[FULL]):
+            raise VerificationError(
+                f"{name} and {FULL} give different captions, so their times cannot be compared; "
+                "check the bundle with: mue-edge verify BUNDLE"
+            )
+
+
+def _same(a: Sequence[Outcome], b: Sequence[Outcome]) -> int:
+    return sum(x.hypotheses[0].tokens == y.hypotheses[0].tokens for x, y in zip(a, b))
+
+
+def _pictures(captioner: Captioner, images: tuple[str, ...]) -> list[object]:
+    from mue_edge import image
+    from mue_edge.targets import golden
+
+    if images:
+        return [captioner.pixels(file) for file in image.gather(images)]
+    shown, _ = golden.read(captioner.bundle)
+    return [golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown]
+
+
+@contextmanager
+def _monolithic(bundle: Bundle, model: str | None) -> Iterator[Bundle | None]:
+    """The same model and plan with one graph a stack, in a folder that goes away."""
+    if model is None:
+        yield None
+        return
+    from mue_edge.apps.catalogue import resolve_model
+    from mue_edge.errors import UsageError, missing_extra
+    from mue_edge.files import sha256
+
+    try:
+        from mue_edge.export.build import export
+    except ImportError as problem:
+        raise missing_extra(problem.name or "torch", "export") from problem
+    folder, manifest = resolve_model(model), bundle.manifest
+    if sha256(folder / "model.safetensors") != manifest.model.get("sha256"):
+        raise UsageError(f"{model} is not the model that {bundle.path} was made from")
+    with tempfile.TemporaryDirectory() as place:
+        options = {**manifest.plan, "ends": "whole"}
+        yield export(folder, Path(place) / "whole", manifest.target, options).bundle
+
+
+def _systems(
+    outcomes: Mapping[str, Sequence[Outcome]], samples: Mapping[str, Sequence[Sample]]
+) -> dict[str, dict[str, Any]]:
+    from mue_edge import bench
+
+    found = {}
+    for name, runs in outcomes.items():
+        stacks = runs[0].depths
+        steps = [s.depth for run in runs for s in run.steps]
+        found[name] = {
+            "layers": {k: sum(run.depths[k] for run in runs) / len(runs) for k in stacks}
+            | {"decoder": sum(steps) / len(steps)},
+            "steps": len(steps) / len(runs),
+            "calls": sum(run.calls for run in runs) / len(runs),
+            "same_captions": _same(runs, outcomes[FULL]),
+            "cpu_ms": bench.quartiles([s.cpu * 1000 for s in samples[name]]).median,
+            "cpu_ratio": asdict(bench.ratios(samples[name], samples[FULL])),
+            "wall_ratio": asdict(bench.ratios(samples[name], samples[FULL], "wall")),
+        }
+    return found
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+
+
+def _versions() -> dict[str, str]:
+    from mue_edge import versions
+
+    packages = {name: versions.installed(name) for name in ("onnxruntime", "numpy")}
+    system = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    return {name: version for name, version in packages.items() if version} | system
+
+
+def _table(record: dict[str, Any]) -> str:
+    from mue_edge.bench import Quartiles
+
+    versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+    before, after = record["load_average"]
+    lines = [
+        f"{record['bundle']} on {record['target']}, {record['precision']}, beam {record['beam']}, 1 thread",
+        f"{record['pictures']} pictures, {record['rounds']} rounds, sessions made {SESSIONS} times",
+        f"load average {before:.1f} before, {after:.1f} after; {versions}",
+        f"exits by policy {record['policy_origin']}",
+        "",
+    ]
+    rows = [("system", "layers run", "steps", "calls", "same captions", "CPU ms", "CPU time / full", "wall")]
+    for name, s in record["systems"].items():
+        cpu, wall = Quartiles(**s["cpu_ratio"]), Quartiles(**s["wall_ratio"])
+        rows.append(
+            (
+                name, ", ".join(f"{k} {v:.2f}" for k, v in s["layers"].items()),
+                f"{s['steps']:.1f}", f"{s['calls']:.1f}", f"{s['same_captions']} of {record['pictures']}",
+                f"{s['cpu_ms']:.2f}", "1" if name == FULL else str(cpu), "1" if name == FULL else str(wall),
+            )
+        )  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    if WHOLE not in record["systems"]:
+        lines.append("(monolithic graphs were not measured: name the model with --model)")
+    if record["noisy"]:
+        lines.append(f"NOISY: {record['noisy']}. These figures compare nothing.")
+    return "\n".join(lines)
