@@ -1,0 +1,90 @@
+"""`mue-edge evaluate` on a made-up sticker set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mue_edge.apps.stickers.recipe import Record
+from mue_edge.apps.stickers.train import caption_prompt, write_model
+from mue_edge.cli import main
+from mue_edge.commands.evaluate import command
+from mue_edge.models import load
+from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.models.ofa.model import Model
+from mue_edge.tokens import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny random model folder and the cache of a set of six pictures."""
+    root = tmp_path_factory.mktemp("evaluate")
+    letters = sorted(set("whatdoestheimagedescribe?".replace(" ", "")) | {"Ġ", "n", "k"})
+    tokenizer = Tokenizer(
+        ("<s>", "<pad>", "</s>", "<unk>", *letters), (), frozenset(range(4)), strip_punctuation=False
+    )
+    config = replace(
+        OFAConfig(), vocab_size=len(tokenizer.pieces), encoder_layers=2, decoder_layers=2, encoder_dim=32,
+        decoder_dim=32, encoder_ffn=64, decoder_ffn=64, encoder_heads=2, decoder_heads=2,
+        trunk_blocks=(1, 1, 1), trunk_width=8, image_size=32, orig_image_size=32, token_bucket_size=8,
+        image_bucket_size=4, max_source_positions=64, max_target_positions=64, decomposed=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    write_model(Model(config), tokenizer, root / "model")
+    records = [
+        Record(
+            f"a/{i}", f"{i}", "the tin", ("the tin",), (), f"{i // 2}", f"{i}", "a", "a", "val_render", "MIT"
+        )
+        for i in range(6)
+    ]
+    (root / "index.json").write_text(json.dumps([asdict(r) for r in records]), encoding="utf-8")
+    np.save(root / "pixels-96.npy", np.random.default_rng(0).integers(0, 255, (6, 32, 32, 4), np.uint8))
+    return root / "model", root
+
+
+def test_figures_as_json(places: tuple[Path, Path]) -> None:
+    model, cache = places
+    run = CliRunner().invoke(command, [str(model), "--cache", str(cache), "--json", "--limit", "5"])
+    assert run.exit_code == 0, run.output
+    found = json.loads(run.stdout)
+    assert found["samples"] == 5
+    assert found["clusters"] == 3
+    assert found["metrics"]["exact_match"]["mean"] == 0.0
+    assert set(found["metrics"]) == {"exact_match", "token_f1", "rouge_l", "exact_match_but_tone"}
+
+
+def test_table_and_captions(places: tuple[Path, Path]) -> None:
+    model, cache = places
+    options = ["--cache", str(cache), "--image-depth", "1", "--decoder-depth", "1", "--show", "2"]
+    run = CliRunner().invoke(command, [str(model), *options])
+    assert run.exit_code == 0, run.output
+    assert "val_render: 6 pictures of 3 captions" in run.stdout
+    assert run.stdout.count("'the tin'") == 2
+
+
+def test_a_split_that_is_not_there(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    model, cache = places
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(model), "--cache", str(cache), "--split", "test"])
+    assert end.value.code == 4
+    assert "val_render" in capsys.readouterr().err
+
+
+def test_written_model_loads_in_half_precision(places: tuple[Path, Path]) -> None:
+    from safetensors.torch import load_file
+
+    model = load(places[0])
+    assert model.config.decomposed
+    assert {t.dtype for t in load_file(places[0] / "model.safetensors").values()} == {torch.float16}
+    prompt = json.loads((places[0] / "prompts.json").read_text(encoding="utf-8"))
+    from mue_edge import tokens
+
+    tokenizer = tokens.load(places[0] / "tokenizer.json")
+    assert prompt == caption_prompt(model.config, tokenizer)
+    assert tokenizer.decode(prompt["caption"]["ids"]) == " what does the image describe?"
