@@ -1,0 +1,155 @@
+"""`mue-edge demo`: the bundled model on held-out pictures, full depth beside early exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mue_edge.bench import Sample
+    from mue_edge.captioner import Captioner
+    from mue_edge.loop import Outcome
+    from mue_edge.policy import Policy
+
+MODEL = "stickers"
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture captioned in both ways; times are paired samples of the two."""
+
+    picture: str
+    reference: str
+    full: str
+    early: str
+    outcome: Outcome
+    times: tuple[list[Sample], list[Sample]]
+
+    @property
+    def decoder_layers(self) -> float:
+        return sum(step.depth for step in self.outcome.steps) / len(self.outcome.steps)
+
+
+@click.command("demo")
+@click.option("--out", default=f"{MODEL}-host", show_default=True, metavar="DIR", help="The bundle.")
+@click.option("--keep", is_flag=True, help="Use the bundle in DIR even if another model made it.")
+@click.option("--pictures", "count", type=click.IntRange(1), default=16, show_default=True)
+def command(out: str, keep: bool, count: int) -> None:
+    """Export the bundled model if its bundle is not there yet, and caption held-out pictures.
+
+    Each picture is captioned at full depth and with early exits; times are CPU time at one thread.
+    """
+    from mue_edge import bench, targets
+    from mue_edge.apps import stickers
+
+    place = Path(out)
+    if not (keep and (place / "manifest.json").is_file()):
+        _export(place)
+    every = stickers.demo_pictures()
+    chosen = [every[i * len(every) // count] for i in range(count)] if count < len(every) else every
+    with targets.open(place, threads=1) as captioner:
+        pixels = [captioner.pixels(path) for path, _ in chosen]
+        policy, origin = bench.exiting_policy(captioner, pixels)
+        shown = []
+        for (path, reference), picture in zip(chosen, pixels):
+            shown.append(_caption(captioner, policy, picture, path.stem, reference))
+        layers = _layers(captioner)
+    click.echo("\n".join([*_table(shown), "", *_summary(shown, layers, origin)]))
+    click.echo(f"\nnext: mue-edge caption {out} PICTURE --trace; figures to rely on: mue-edge bench {out}")
+
+
+def _export(place: Path) -> None:
+    """Make the bundle of the bundled model, unless it is there."""
+    from mue_edge import bundle
+    from mue_edge.apps.catalogue import bundled_model
+    from mue_edge.errors import InputFileError, UsageError, missing_extra
+    from mue_edge.files import sha256
+
+    folder = bundled_model(MODEL)
+    try:
+        there = bundle.open_bundle(place).manifest
+    except InputFileError:
+        there = None
+    if there is not None and there.model.get("sha256") == sha256(folder / "model.safetensors"):
+        return
+    if there is not None and there.name != MODEL:
+        raise UsageError(f"{place} is a bundle of {there.name}; choose another --out, or use it with --keep")
+    try:
+        from mue_edge.export.build import export
+    except ImportError as problem:
+        raise missing_extra(problem.name or "torch", "export") from problem
+    from mue_edge.commands.export import progress
+
+    click.echo(f"exporting {MODEL} to {place} (once)", err=True)
+    export(folder, place, "host", {}, progress(), MODEL)
+
+
+def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> Shown:
+    from mue_edge import bench
+    from mue_edge.policy import Policy as AnyPolicy
+    from mue_edge.replay import run
+
+    def system(policy: Policy) -> Any:
+        def once(i: int) -> Outcome:
+            captioner.runtime.set_pixels(pixels)
+            return run(captioner.layout, captioner.settings(), policy, captioner.runtime)
+
+        return once
+
+    full, early = system(AnyPolicy("never")), system(policy)
+    outcomes = full(0), early(0)
+    times = bench.interleave({"full": full, "early": early}, "full", range(ROUNDS), warm_up=1)
+    texts = [captioner.tokenizer.caption(outcome.hypotheses[0].tokens) for outcome in outcomes]
+    return Shown(name, reference, texts[0], texts[1], outcomes[1], (times["early"], times["full"]))
+
+
+def _layers(captioner: Captioner) -> dict[str, int]:
+    layout = captioner.layout
+    stacks = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
+    return stacks | {"decoder": layout.decoder[-1].depth}
+
+
+def _table(shown: list[Shown]) -> list[str]:
+    from mue_edge import bench
+
+    stack = "image" if "image" in shown[0].outcome.depths else "encoder"
+    head = ("picture", "people call it", "full depth", "early exit", f"{stack} layers", "decoder", "time")
+    rows = [head]
+    for s in shown:
+        time = f"x {bench.ratios(*s.times).median:.2f}"
+        early = "same" if s.early == s.full else s.early
+        rows.append(
+            (
+                _cut(s.picture), _cut(s.reference), _cut(s.full), _cut(early),
+                str(s.outcome.depths[stack]), f"{s.decoder_layers:.2f}", time,
+            )
+        )  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def _cut(text: str, length: int = 32) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _summary(shown: list[Shown], layers: dict[str, int], origin: str) -> list[str]:
+    from mue_edge import bench
+
+    n = len(shown)
+    early = [sample for s in shown for sample in s.times[0]]
+    full = [sample for s in shown for sample in s.times[1]]
+    same = sum(s.early == s.full for s in shown)
+    means = [f"decoder {sum(s.decoder_layers for s in shown) / n:.2f} of {layers.pop('decoder')}"]
+    for stack, total in layers.items():
+        means.insert(0, f"{stack} {sum(s.outcome.depths[stack] for s in shown) / n:.2f} of {total}")
+    right_full = sum(s.full == s.reference for s in shown)
+    right_early = sum(s.early == s.reference for s in shown)
+    return [
+        f"{same} of {n} captions are the same; as people call it: {right_full} at full depth, {right_early} early",
+        f"mean layers run: {', '.join(means)}; time early / full: {bench.ratios(early, full)}",
+        f"policy: {origin}",
+    ]
