@@ -1,6 +1,7 @@
 """Measures the bundled model on all splits: `python -m mue_edge.apps.stickers.evidence`.
 
-Writes `evidence/stickers.json`: commit, versions, command, and the figures by split and depth.
+Writes `evidence/stickers.json` (commit, versions, command, figures by split and depth) and puts the
+same figures into MODEL_CARD.md.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from mue_edge.files import atomic_write, sha256
 SPLITS = ("val_render", "test_render", "test_comp", "test_vendor")
 # (image layers, decoder layers) measured beside full depth, on test_render.
 DEPTHS = ((6, 1), (6, 3), (3, 6), (3, 3), (1, 6))
+EXAMPLES = 24
+CARD = Path(__file__).parent / "MODEL_CARD.md"
+BEGIN, END = "<!-- figures of evidence/stickers.json -->", "<!-- end of figures -->"
 COMMAND = "python -m mue_edge.apps.stickers.evidence"
 
 
@@ -53,11 +57,13 @@ def main(cache: Path | None, out: Path, threads: int) -> None:
     folder = model_folder()
     splits: dict[str, dict[str, Any]] = {}
     sets: dict[str, float] = {}
+    examples: list[list[str]] = []
     for split in SPLITS:
         found = evaluate(folder, split, cache=cache)
         splits[split] = figures(found)
         if split == "test_render":
             sets = by_set(found)
+            examples = [[r.id, r.caption, caption] for r, caption in found.captions[:EXAMPLES]]
     depths = [
         {"image_depth": image, "decoder_depth": decoder}
         | figures(evaluate(folder, "test_render", cache=cache, image_depth=image, decoder_depth=decoder))
@@ -73,12 +79,54 @@ def main(cache: Path | None, out: Path, threads: int) -> None:
         "splits": splits,
         "test_render_exact_match_by_set": sets,
         "test_render_by_depth": depths,
+        "test_render_examples": examples,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(out, json.dumps(content, indent=1) + "\n")
+    atomic_write(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    atomic_write(CARD, with_figures(CARD.read_text(encoding="utf-8"), content))
     for split in SPLITS:
         click.echo(f"{split}: exact match {splits[split]['exact_match']['mean']:.3f}")
-    click.echo(f"written: {out}")
+    click.echo(f"written: {out}, {CARD.name}")
+
+
+def with_figures(card: str, content: dict[str, Any]) -> str:
+    """The model card with the figures of an evidence file between its two markers."""
+    head, rest = card.split(BEGIN)
+    return f"{head}{BEGIN}\n{tables(content)}\n{END}{rest.split(END)[1]}"
+
+
+def tables(content: dict[str, Any]) -> str:
+    """Markdown of what the evidence holds: splits, sets, depths, examples."""
+    names = ("exact_match", "exact_match_but_tone", "token_f1", "rouge_l")
+
+    def cells(row: dict[str, Any]) -> str:
+        return " | ".join(f"{row[name]['mean']:.3f} ± {row[name]['standard_error']:.3f}" for name in names)
+
+    lines = [
+        "",
+        "| split | pictures | captions | exact match | right but for the tone | token F1 | ROUGE-L |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    for split, row in content["splits"].items():
+        lines.append(f"| {split} | {row['samples']} | {row['clusters']} | {cells(row)} |")
+    lines += ["", "| test_render by set | exact match |", "|---|---|"]
+    lines += [
+        f"| {name} | {value:.3f} |" for name, value in content["test_render_exact_match_by_set"].items()
+    ]
+    lines += [
+        "",
+        "| image layers | decoder layers | exact match | right but for the tone | token F1 | ROUGE-L |",
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    full = {"image_depth": "all", "decoder_depth": "all"} | content["splits"]["test_render"]
+    for row in [full, *content["test_render_by_depth"]]:
+        lines.append(f"| {row['image_depth']} | {row['decoder_depth']} | {cells(row)} |")
+    lines += ["", "| picture | called | model says |", "|---|---|---|"]
+    lines += [
+        f"| {ident} | {reference} | {'the same' if caption == reference else caption} |"
+        for ident, reference, caption in content["test_render_examples"]
+    ]
+    return "\n".join([*lines, ""])
 
 
 def by_set(found: Evaluation) -> dict[str, float]:
