@@ -39,7 +39,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def source(*records: dict[str, Any]) -> str:
     """Where the figures come from, in one line."""
     names = ", ".join(f"`evidence/{r['name']}.json`" for r in records)
-    return f"\nFrom {names} ({records[0]['date']}, commit {records[0]['commit'][:10]}, {records[0]['system']}).\n"
+    first = records[0]
+    return f"\nFrom {names} ({first['date']}, commit {first['commit'][:10]}, {first['system']}).\n"
 
 
 def loop() -> str:
@@ -65,13 +66,41 @@ def loop() -> str:
         "free run: captions equal", "criteria hold",
     ]  # fmt: skip
     words = (
-        "The exported `stickers` bundle on ONNX Runtime against the torch model, on held-out pictures (fp32). "
-        "Replay forces the model's exits and compares scores and tokens; the free run decides by itself.\n\n"
+        "The exported `stickers` bundle on ONNX Runtime against the torch model, on held-out pictures, "
+        "fp32. Replay forces the model's exits and compares scores and tokens; the free run decides "
+        "by itself.\n\n"
     )
     return words + table(head, rows) + source(*records)
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"loop": loop}
+def bench() -> str:
+    """What exits save, and what segments cost."""
+    record = read("bench")
+    if record is None:
+        return NOT_MEASURED
+    f = record["figures"]
+    rows = []
+    for name, s in f["systems"].items():
+        layers = ", ".join(f"{stack} {value:.2f}" for stack, value in s["layers"].items())
+        ratio = lambda r: f"{r['median']:.3f} [{r['low']:.3f}–{r['high']:.3f}]"
+        label = {"twin": "its twin (A/A control)", "monolithic": "one graph a stack, no exits"}.get(
+            name, name
+        )
+        rows.append(
+            [
+                label, layers, f"{s['calls']:.1f}", f"{s['same_captions']} of {f['pictures']}",
+                "1" if name == "full depth" else ratio(s["cpu_ratio"]),
+            ]
+        )  # fmt: skip
+    words = (
+        f"`{f['bundle']}` on `{f['target']}`, {f['precision']}, greedy, {f['pictures']} held-out pictures, "
+        f"{f['rounds']} rounds; exits by policy *{f['policy_origin']}*.\n\n"
+    )
+    head = ["system", "layers run", "calls", "captions as at full depth", "CPU time / full depth"]
+    return words + table(head, rows) + source(record)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"loop": loop, "bench": bench, "stickers": lambda: NOT_MEASURED}
 
 
 def rendered(page: str) -> str:

@@ -93,7 +93,6 @@ def name_tables(modules: Path, words: dict[str, Words]) -> dict[str, dict[str, s
         own[folder.name] = {
             name: normal(code) for code, name in sorted(chars.items()) if normal(code) in words
         }
-        # An alias of a charted icon is a second spelling of the same emoji.
     shared: dict[str, str] = dict(by_slug)
     for name in ("fluent-emoji-flat", "twemoji", "noto", "openmoji"):
         for icon, emoji in own.get(name, {}).items():
