@@ -141,19 +141,29 @@ def bench() -> None:
 
     out = FOLDER / "bench.raw.json"
     pictures = [str(path) for path, _ in demo_pictures()]
-    command = ["bench", str(bundle(1)), *pictures, "--model", str(model_folder()), "--out", str(out)]
+    policy = ["--policy", "balanced", "--rounds", "30"]
+    command = ["bench", str(bundle(1)), *pictures, *policy, "--model", str(model_folder()), "--out", str(out)]
     subprocess.run([sys.executable, "-m", "mue_edge", *command], cwd=ROOT, check=True)
     figures = json.loads(out.read_text(encoding="utf-8"))
     out.unlink()
     write(
-        "bench", "mue-edge bench BUNDLE DEMO-PICTURES --model stickers", (*CORE, *SEGMENTS, *MODEL), figures
+        "bench",
+        "mue-edge bench BUNDLE DEMO-PICTURES --model stickers --policy balanced --rounds 30",
+        (*CORE, *SEGMENTS, *MODEL),
+        figures,
     )
+
+
+def stickers() -> None:
+    """The bundled model on all splits; the module writes its own evidence and the model card."""
+    subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
 
 
 JOBS: dict[str, Callable[[], None]] = {
     "loop-beam1": lambda: loop(1),
     "loop-beam5": lambda: loop(5),
     "bench": bench,
+    "stickers": stickers,
 }
 
 

@@ -100,7 +100,27 @@ def bench() -> str:
     return words + table(head, rows) + source(record)
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"loop": loop, "bench": bench, "stickers": lambda: NOT_MEASURED}
+def stickers() -> str:
+    """The bundled model's quality by split."""
+    record = read("stickers")
+    if record is None:
+        return NOT_MEASURED
+    asks = {
+        "val_render": "known caption, unseen drawing (used for choices)",
+        "test_render": "known caption, unseen drawing",
+        "test_comp": "unseen combination of person and skin tone",
+        "test_vendor": "an artist never seen",
+    }
+    rows = []
+    for split, f in record["splits"].items():
+        exact, but_tone = (f[key] for key in ("exact_match", "exact_match_but_tone"))
+        show = lambda e: f"{e['mean']:.3f} ± {e['standard_error']:.3f}"
+        rows.append([split, asks[split], str(f["samples"]), show(exact), show(but_tone)])
+    head = ["split", "what it asks", "pictures", "exact match", "right but for the skin tone"]
+    return table(head, rows) + "\nFrom `evidence/stickers.json`; ± is one standard error by emoji.\n"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"loop": loop, "bench": bench, "stickers": stickers}
 
 
 def rendered(page: str) -> str:
