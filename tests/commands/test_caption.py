@@ -1,0 +1,113 @@
+"""`mue-edge caption`: several pictures, traces, and what is wrong with either."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.commands.run import Runner, picture
+
+
+def test_one_picture_gives_its_text(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
+    done = run("caption", tiny_bundle, pictures / "0.png")
+    assert (done.code, done.err) == (0, "")
+    assert len(done.out.splitlines()) == 1 and done.out.strip()
+
+
+def test_a_bad_picture_does_not_stop_the_others(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
+    done = run("caption", tiny_bundle, pictures, pictures / "none.png", "--json")
+    assert done.code == 4
+    records = [json.loads(line) for line in done.out.splitlines()]
+    assert [Path(r["file"]).name for r in records] == ["0.png", "1.png", "2.png"]
+    errors = done.err.splitlines()
+    assert len(errors) == 2 and "1b-damaged.png" in errors[0] and "none.png does not exist" in errors[1]
+
+
+def test_a_record_tells_how_the_caption_came_about(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
+    record = run("caption", tiny_bundle, pictures / "0.png", "--json", "--trace").json()
+    assert set(record["exits"]) == {"image", "text", "decoder"}
+    assert record["exits"]["image"] == 3 and set(record["exits"]["decoder"]) == {3}
+    assert len(record["exits"]["decoder"]) == len(record["tokens"])
+    assert record["decoder_layers"] == 3 and record["calls"] > len(record["tokens"]) * 5
+    assert {"preprocess", "stem", "decoder", "total"} <= set(record["seconds"])
+    # Full depth: every score was read, none had a threshold.
+    assert {d["threshold"] for d in record["decisions"]} == {None}
+    assert sum(d["stack"] == "decoder" for d in record["decisions"]) == 3 * len(record["tokens"])
+
+
+def test_a_policy_file_runs_fewer_layers(run: Runner, tiny_bundle: Path, pictures: Path, early: Path) -> None:
+    full = run("caption", tiny_bundle, pictures / "0.png", "--json", "--policy", "full").json()
+    fewer = run("caption", tiny_bundle, pictures / "0.png", "--json", "--policy", early).json()
+    assert fewer["decoder_layers"] < full["decoder_layers"] == 3
+    assert fewer["calls"] < full["calls"]
+
+
+def test_a_list_on_standard_input(
+    run: Runner, tiny_bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{pictures / '2.png'}\n{pictures / '0.png'}\n"))
+    lines = run("caption", tiny_bundle, "-").out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [str(pictures / "2.png"), str(pictures / "0.png")]
+
+
+def test_a_terminal_sees_the_text_grow(
+    run: Runner, tiny_bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run("caption", tiny_bundle, pictures / "0.png").out
+    monkeypatch.setattr(sys.stdout.__class__, "isatty", lambda self: True)
+    written: list[str] = []
+    echo = __import__("click").echo
+    monkeypatch.setattr("click.echo", lambda *a, **k: (written.extend(map(str, a)), echo(*a, **k)))
+    live = run("caption", tiny_bundle, pictures / "0.png").out
+    assert live == plain
+    assert len(written) > 3  # a write a token
+
+
+def test_trace_draws_layers_and_tokens(
+    run: Runner, tiny_bundle: Path, pictures: Path, early: Path, tmp_path: Path
+) -> None:
+    svg = tmp_path / "trace.svg"
+    done = run("caption", tiny_bundle, pictures / "0.png", "--policy", early, "--trace", "--svg", svg)
+    assert done.code == 0
+    assert "layer 3" in done.out and "image    " in done.out and "score" in done.out
+    assert "·" in done.out and "█" in done.out
+    root = ElementTree.parse(svg).getroot()
+    assert root.tag.endswith("svg")
+    assert [e for e in root.iter() if e.tag.endswith("image")]  # the picture is in it
+
+
+def test_svg_is_for_one_picture(run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    run("caption", tiny_bundle, pictures, "--svg", tmp_path / "x.svg").error(2)
+    assert not (tmp_path / "x.svg").exists()
+
+
+def test_a_beam_beyond_the_bundle(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
+    assert "--beam 3" in run("caption", tiny_bundle, pictures / "0.png", "--beam", "3").error(2)
+
+
+def test_unknown_and_foreign_policies(run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    one = pictures / "0.png"
+    assert "(full)" in run("caption", tiny_bundle, one, "--policy", "fast").error(2)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"rule": "mue", "theta_decoder": 0.9, "plan": "0" * 16}))
+    assert "calibrate again" in run("caption", tiny_bundle, one, "--policy", other).error(2)
+    other.write_text(json.dumps({"rule": "mue", "theta": 0.9}))
+    assert "unknown keys" in run("caption", tiny_bundle, one, "--policy", other).error(4)
+
+
+def test_empty_folder(run: Runner, tiny_bundle: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert str(empty) in run("caption", tiny_bundle, empty).error(4)
+    done = run("caption", tiny_bundle, empty, picture(tmp_path / "a.png"))
+    assert str(empty) in done.error(4) and "a.png: " in done.out
+
+
+def test_what_is_no_bundle(run: Runner, tiny_model_folder: Path, pictures: Path) -> None:
+    assert "mue-edge export" in run("caption", tiny_model_folder, pictures / "0.png").error(4)
+    assert "mue-edge export" in run("caption", pictures / "nothing", pictures / "0.png").error(4)
