@@ -1,0 +1,91 @@
+"""The ONNX Runtime adapter: buffers, threads, errors, and equality with the torch reference."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mue_edge
+from mue_edge import targets
+from mue_edge.bundle import open_bundle
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.policy import Policy
+from mue_edge.replay import log_of, run
+
+ort = pytest.importorskip("onnxruntime")
+
+
+def noise(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (1, 3, 48, 48)).astype(np.float32)
+
+
+def test_bound_arrays_are_the_tensors_themselves() -> None:
+    """The runtime writes inputs and reads scores through numpy views: this must not copy."""
+    array = np.zeros((2, 3), np.float32)
+    value = ort.OrtValue.ortvalue_from_numpy(array)
+    assert value.data_ptr() == array.ctypes.data
+
+
+def test_two_captions_do_not_influence_one_another(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    layout, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    runtime = targets.open_runtime(bundle, 1)
+    early = Policy("fixed", depth_image=1, depth_decoder=1)
+
+    def log(seed: int, policy: Policy) -> object:
+        runtime.set_pixels(noise(seed))
+        return log_of(run(layout, settings, policy, runtime, trace=True))
+
+    first = log(1, Policy("never"))
+    log(2, early)
+    log(3, Policy("fixed", depth_image=2, depth_decoder=2))
+    assert log(1, Policy("never")) == first
+
+
+def test_pixels_of_another_shape_are_refused(tiny_bundle: Path) -> None:
+    runtime = targets.open_runtime(open_bundle(tiny_bundle), 1)
+    with pytest.raises(InputFileError, match=r"\(1, 3, 48, 48\)"):
+        runtime.set_pixels(np.zeros((1, 3, 32, 48), np.float32))
+
+
+def test_early_exits_call_less(tiny_bundle: Path) -> None:
+    with mue_edge.open(tiny_bundle, threads=1) as captioner:
+        from PIL import Image
+
+        picture = Image.new("RGB", (60, 40), (200, 30, 90))
+        full = captioner.caption(picture, policy="full")
+        early = captioner.caption(picture, policy=Policy("fixed", depth_image=1, depth_decoder=1))
+    assert full.exits["image"] == 3 and set(full.exits["decoder"]) == {3}
+    assert early.exits["image"] == 1 and set(early.exits["decoder"]) == {1}
+    assert early.calls / len(early.exits["decoder"]) < full.calls / len(full.exits["decoder"])
+    assert early.decoder_layers == 1
+
+
+def test_a_stream_grows_to_the_caption(tiny_bundle: Path) -> None:
+    from PIL import Image
+
+    with mue_edge.open(tiny_bundle, threads=1) as captioner:
+        steps = captioner.stream(Image.new("RGB", (48, 48), "teal"))
+        texts = []
+        while True:
+            try:
+                texts.append(next(steps))
+            except StopIteration as end:
+                result = end.value
+                break
+    assert texts and result.text.startswith(texts[-1])
+    assert all(b.startswith(a) for a, b in itertools.pairwise(texts))
+    assert set(result.seconds) >= {"stem", "image", "decoder", "head", "cross_kv", "preprocess", "total"}
+
+
+def test_policies_and_beams_that_do_not_fit(tiny_bundle: Path) -> None:
+    with mue_edge.open(tiny_bundle, threads=1) as captioner:
+        with pytest.raises(UsageError, match="full"):
+            captioner.policy("no-such")
+        with pytest.raises(UsageError, match="was made for plan"):
+            captioner.policy(Policy(theta_image=0.9, plan="another"))
+        with pytest.raises(UsageError, match="--beam 5"):
+            captioner.caption(b"", beam=5, policy="full")
