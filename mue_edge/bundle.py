@@ -217,6 +217,10 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file() or path.is_symlink():
+        if (folder / "config.json").is_file():
+            raise InputFileError(
+                f"{folder} is a model folder, not a bundle; make one with: mue-edge export {folder}"
+            )
         raise InputFileError(
             f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: mue-edge export --out {folder}"
         )

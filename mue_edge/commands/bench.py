@@ -162,19 +162,18 @@ def _monolithic(bundle: Bundle, model: str | None) -> Iterator[Bundle | None]:
         yield None
         return
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.errors import UsageError, missing_extra
+    from mue_edge.commands.export import room
+    from mue_edge.errors import UsageError
     from mue_edge.files import sha256
 
-    try:
-        from mue_edge.export.build import export
-    except ImportError as problem:
-        raise missing_extra(problem.name or "torch", "export") from problem
+    build, _ = room()
     folder, manifest = resolve_model(model), bundle.manifest
     if sha256(folder / "model.safetensors") != manifest.model.get("sha256"):
         raise UsageError(f"{model} is not the model that {bundle.path} was made from")
     with tempfile.TemporaryDirectory() as place:
         options = {**manifest.plan, "ends": "whole"}
-        yield export(folder, Path(place) / "whole", manifest.target, options).bundle
+        made: Bundle = build.export(folder, Path(place) / "whole", manifest.target, options).bundle
+        yield made
 
 
 def _systems(

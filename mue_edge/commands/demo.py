@@ -66,7 +66,8 @@ def _export(place: Path) -> None:
     """Make the bundle of the bundled model, unless it is there."""
     from mue_edge import bundle
     from mue_edge.apps.catalogue import bundled_model
-    from mue_edge.errors import InputFileError, UsageError, missing_extra
+    from mue_edge.commands.export import progress, room
+    from mue_edge.errors import InputFileError, UsageError
     from mue_edge.files import sha256
 
     folder = bundled_model(MODEL)
@@ -78,14 +79,9 @@ def _export(place: Path) -> None:
         return
     if there is not None and there.name != MODEL:
         raise UsageError(f"{place} is a bundle of {there.name}; choose another --out, or use it with --keep")
-    try:
-        from mue_edge.export.build import export
-    except ImportError as problem:
-        raise missing_extra(problem.name or "torch", "export") from problem
-    from mue_edge.commands.export import progress
-
+    build, _ = room()
     click.echo(f"exporting {MODEL} to {place} (once)", err=True)
-    export(folder, place, "host", {}, progress(), MODEL)
+    build.export(folder, place, "host", {}, progress(), MODEL)
 
 
 def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> Shown:

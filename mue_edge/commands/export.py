@@ -40,7 +40,7 @@ def command(
 
     targets.target(target)
     folder = resolve_model(model)
-    build, plans = _room()
+    build, plans = room()
     options: dict[str, Any] = plans.read(plan) if plan else {}
     options |= {k: v for k, v in (("precision", precision), ("beam", beam)) if v is not None} | size
     name = Path(model).resolve().name
@@ -62,14 +62,17 @@ def parse_size(text: str | None) -> dict[str, int]:
     return {"height": int(found[1]), "width": int(found[2] or found[1])}
 
 
-def _room() -> tuple[Any, Any]:
-    """The export room, whose packages are extras."""
+def room() -> tuple[Any, Any]:
+    """The modules build and plan of the export room. Raises EnvironmentLacksError without its extra."""
     from mue_edge.errors import missing_extra
 
     try:
         from mue_edge.export import build, plan
     except ImportError as problem:
-        raise missing_extra(problem.name or "torch", "export") from problem
+        package = (problem.name or "mue_edge").partition(".")[0]
+        if package == "mue_edge":
+            raise
+        raise missing_extra(package, "export") from problem
     return build, plan
 
 

@@ -109,5 +109,6 @@ def test_empty_folder(run: Runner, tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_bundle(run: Runner, tiny_model_folder: Path, pictures: Path) -> None:
-    assert "mue-edge export" in run("caption", tiny_model_folder, pictures / "0.png").error(4)
-    assert "mue-edge export" in run("caption", pictures / "nothing", pictures / "0.png").error(4)
+    error = run("caption", tiny_model_folder, pictures / "0.png").error(4)
+    assert error.endswith(f"mue-edge export {tiny_model_folder}")
+    assert "mue-edge export --out" in run("caption", pictures / "nothing", pictures / "0.png").error(4)
