@@ -221,8 +221,10 @@ class _Run:
             answer = yield from self._ask(request)
             cache.mark(j)
             if self._leave("decoder", stage.depth, t, live, threshold, answer):
-                if answer.ran_ahead:
-                    cache.mark(j + 1)  # it wrote exactly the row that propagation would
+                if answer.ran_ahead and layout.decoder[j + 1].depth == stage.depth + 1:
+                    # It wrote exactly the rows that propagation would. A segment of several layers
+                    # did so for its first layer only: its rows stay pending and are overwritten.
+                    cache.mark(j + 1)
                 break
         y = f"decoder.{(j + 1) % 2}"
         keep = () if last else (Store(y, EXIT_STATES, cache.slots()),)

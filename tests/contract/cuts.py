@@ -1,0 +1,208 @@
+"""Three tiny random models, each cut in another way, so that every kind of segment occurs.
+
+`prompt`: MuE's encoder, constant prompt, relative image bias, uneven segments, beam 3.
+`joint`: OFA's joint encoder, wider than the decoder, residual scales, a decoder segment a layer, greedy.
+`text`: MuE's encoder with a text branch on the device and a padded source text, uneven, beam 3.
+Where they need not differ they are equal, so that a graph that two cases share is traced once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mue_edge.bundle import StageEntry
+from mue_edge.export import golden
+from mue_edge.export.reference import TorchRuntime
+from mue_edge.loop import Layout, Outcome, Stage
+from mue_edge.models.cut import Cut, CutRequest, cut
+from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.models.ofa.generate import Hypothesis
+from mue_edge.models.ofa.model import Model
+from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
+from mue_edge.replay import run
+from mue_edge.search import SearchSettings
+from tests.models.ofa.tiny import make
+
+CASES = ("prompt", "joint", "text")
+SIDE = 32  # pixels; 2 × 2 patches
+CONFIG = OFAConfig(
+    vocab_size=60, encoder_layers=3, encoder_dim=32, encoder_ffn=48, encoder_heads=4,
+    decoder_layers=3, decoder_dim=32, decoder_ffn=48, decoder_heads=4,
+    trunk_blocks=(1, 1, 1), trunk_width=4, image_size=SIDE, orig_image_size=SIDE,
+    token_bucket_size=8, image_bucket_size=6, max_source_positions=32, max_target_positions=32,
+)  # fmt: skip
+NARROW = {"decoder_dim": 24, "decoder_heads": 3, "share_all_embeddings": False, "scale_resids": True}
+RELATIVE = {"decomposed": True, "image_relative_bias": True}
+PROMPT = (0, 5, 6, 7, 8, 9, 2)
+SHORTER = (0, 5, 6, 7, 2)  # the text branch's source, with two words of padding
+FULL = Policy("never", name="full")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its cut."""
+
+    name: str
+    model: Model
+    cut: Cut
+    request: CutRequest
+
+    @property
+    def settings(self) -> SearchSettings:
+        return self.request.search
+
+    @property
+    def layout(self) -> Layout:
+        def stages(entries: Sequence[StageEntry]) -> tuple[Stage, ...]:
+            return tuple(Stage(e.name, e.depth, e.constants) for e in entries)
+
+        entry = self.cut.layout
+        encoder = {name: stages(entries) for name, entries in entry.encoder.items()}
+        return Layout(encoder, stages(entry.decoder), entry.rows, entry.fill_rows, entry.prompt_gaps)
+
+    def reference(self, picture: NDArray[np.float32]) -> TorchRuntime:
+        """The cut run by torch, with a picture and the source text set."""
+        return started(self.cut, picture)
+
+
+@lru_cache
+def make_case(name: str) -> Case:
+    """The case of that name."""
+    changes, ends, beam = {
+        "prompt": (
+            {"decomposed": True, "image_relative_bias": True},
+            {"image": (1, 3), "text": (1, 2, 3)},
+            3,
+        ),
+        "joint": (NARROW, {"encoder": (1, 3), "decoder": (1, 2, 3)}, 1),
+        "text": ({"decomposed": True}, {"image": (1, 2, 3), "text": (1, 3)}, 3),
+    }[name]
+    model = make(CONFIG, seed=3, **changes)
+    search = SearchSettings(beam, max_length=9, min_length=7)
+    prompt = None if name == "text" else PROMPT
+    ends = {"decoder": (1, 3)} | ends
+    request = CutRequest(SIDE, SIDE, ends, search, prompt, text_length=len(PROMPT), fill_rows=2)
+    return Case(name, model, cut(model, request), request)
+
+
+@lru_cache
+def pictures() -> tuple[NDArray[np.float32], ...]:
+    """Two pictures [1, 3, H, W]."""
+    shown = golden.pictures(SIDE, SIDE, 2).astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
+    return tuple(shown[:, None])
+
+
+class SourceRuntime(TorchRuntime):
+    """With what an adapter does for a text branch: the words, and their padding as part of the biases."""
+
+    def set_source(self, ids: Sequence[int]) -> None:
+        words = self._pieces["text_stem"].inputs["ids"].shape[0]
+        live = torch.arange(words) < len(ids)
+        hidden = torch.where(live, 0.0, -1e4)
+        self._buffers["source_ids"] = torch.tensor([*ids, *[1] * (words - len(ids))])
+        self._buffers["source_live"] = live.float()[None, :, None]
+        for name, value in self.cut.constants.items():
+            if name.startswith("text_bias."):
+                self._buffers[name] = torch.from_numpy(value) + hidden
+        cross = torch.from_numpy(self.cut.constants["cross_bias"])
+        patches = cross.shape[2] - words
+        self._constants["cross_bias"] = cross + torch.nn.functional.pad(hidden, (patches, 0))
+
+
+def started(made: Cut, picture: NDArray[np.float32]) -> TorchRuntime:
+    """A runtime of that cut, ready to run the loop."""
+    runtime = SourceRuntime(made)
+    runtime.set_pixels(picture)
+    if "text" in made.layout.encoder:
+        runtime.set_source(SHORTER)
+    return runtime
+
+
+@dataclass(frozen=True)
+class Cyclic:
+    """Always `encoder` layers of every encoder stack and decoder[step mod length] decoder layers."""
+
+    encoder: int
+    decoder: tuple[int, ...]
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        wanted = self.decoder[step % len(self.decoder)] if stack == "decoder" else self.encoder
+        return ALWAYS if depth >= wanted else NEVER
+
+
+# Steps that leave early between steps that do not: rows are pending, are filled, and are pending again.
+UP_AND_DOWN = Cyclic(2, (1, 1, 3, 1, 1, 1, 2, 3, 1))
+# Deep layers are first reached after several steps.
+LATE = Cyclic(1, (1, 1, 1, 1, 3, 1, 3, 3, 3))
+
+
+@lru_cache
+def threshold_policies(name: str) -> tuple[Policy, ...]:
+    """MuE's rule at thresholds that part the case's exit tests, and with the decaying schedule."""
+    case = make_case(name)
+    gaps: dict[str, list[float]] = {}
+    for picture in pictures():
+        for test in run(case.layout, case.settings, FULL, case.reference(picture), trace=True).decisions:
+            if test.depth < CONFIG.decoder_layers:
+                gaps.setdefault(test.stack, []).append(max(test.gaps))
+    half, most = (
+        {stack: 1 - _between(values, part) for stack, values in gaps.items()} for part in (0.5, 0.8)
+    )
+    theta = half["decoder"]
+    return (
+        Policy("mue", half.get("image"), half.get("text"), theta, beta=1.0),
+        Policy("mue", most.get("image"), most.get("text"), most["decoder"], beta=1.0),
+        Policy("mue", half.get("image"), half.get("text"), theta - 0.01, beta=0.9, tau=8.0),
+    )
+
+
+def _between(values: Sequence[float], part: float) -> float:
+    """Half way between two neighbours, so that rounding decides nothing."""
+    values = sorted(values)
+    i = max(1, min(len(values) - 1, round(part * len(values))))
+    return (values[i - 1] + values[i]) / 2
+
+
+def policies(name: str) -> dict[str, Decider]:
+    """Every policy under which a case is compared."""
+    half, most, decayed = threshold_policies(name)
+    fixed = Policy("fixed", depth_image=2, depth_text=1, depth_decoder=2)
+    return {
+        "never": FULL, "half": half, "most": most, "decayed": decayed, "fixed": fixed,
+        "up-and-down": UP_AND_DOWN, "late": LATE,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AtEnds:
+    """A policy for the torch model, which tests after every layer: exits at the cut's boundaries only."""
+
+    policy: Decider
+    request: CutRequest
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        if depth not in self.request.ends[stack]:
+            return NEVER
+        return self.policy.threshold(stack, depth, step, max_length)
+
+
+def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[Hypothesis]:
+    """What the torch model itself does: eager propagation, reordered caches."""
+    s = case.settings
+    tokens = torch.tensor([case.request.prompt or (*SHORTER, s.pad, s.pad)])
+    return case.model.generate(
+        tokens, torch.from_numpy(picture), policy=AtEnds(policy, case.request), kv="propagate",
+        beam=s.beam, max_length=s.max_length, min_length=s.min_length,
+        no_repeat_ngram=s.no_repeat_ngram, length_penalty=s.length_penalty,
+    )[0]  # fmt: skip
+
+
+def exit_scores(outcome: Outcome) -> dict[tuple[str, int, int], float]:
+    """(stack, depth, step) → the lowest score of the live rows."""
+    return {(d.stack, d.depth, d.step): min(d.scores) for d in outcome.decisions if d.scores}
