@@ -10,6 +10,7 @@ import json
 import platform
 import subprocess
 from dataclasses import asdict
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ SPLITS = ("val_render", "test_render", "test_comp", "test_vendor")
 # (image layers, decoder layers) measured beside full depth, on test_render.
 DEPTHS = ((6, 1), (6, 3), (3, 6), (3, 3), (1, 6))
 EXAMPLES = 24
+ROOT = Path(__file__).resolve().parents[2]
+# The figures are stale when one of these has changed.
+COVERED = (
+    "apps/stickers/model/model.safetensors",
+    "apps/stickers/model/config.json",
+    "apps/stickers/evaluation.py",
+    "apps/stickers/splits.py",
+    "calibrate/quality.py",
+    "mue_edge/models/ofa/greedy.py",
+)
 CARD = Path(__file__).parent / "MODEL_CARD.md"
 BEGIN, END = "<!-- figures of evidence/stickers.json -->", "<!-- end of figures -->"
 COMMAND = "python -m mue_edge.apps.stickers.evidence"
@@ -70,11 +81,14 @@ def main(cache: Path | None, out: Path, threads: int) -> None:
         for image, decoder in DEPTHS
     ]
     content = {
+        "name": "stickers",
+        "date": date.today().isoformat(),
         "command": COMMAND,
         "commit": commit(),
+        "covers": {name: sha256(ROOT / name)[:16] for name in COVERED},
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "model_sha256": sha256(folder / "model.safetensors"),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "numpy", "resvg-py", "Pillow")},
+        "versions": {name: version(name) for name in ("torch", "numpy", "resvg-py", "Pillow")},
         "decoding": "greedy, fp32, fixed depth; reference: the CLDR name, lower case; clusters: emoji",
         "splits": splits,
         "test_render_exact_match_by_set": sets,
