@@ -141,7 +141,7 @@ def export(
         runtime = targets.open_runtime(bundle)
         verified = verify(bundle, runtime)
         runtime.close()
-        manifest = replace(manifest, evidence=_evidence(graph_error, verified))
+        manifest = replace(manifest, evidence=_evidence(made.precision, graph_error, verified))
         write_manifest(work, manifest)
     return Exported(open_bundle(out), graph_error, verified)
 
@@ -183,7 +183,8 @@ def _files(folder: Path) -> dict[str, FileEntry]:
     return {p.relative_to(folder).as_posix(): FileEntry(p.stat().st_size, sha256(p)) for p in paths}
 
 
-def _evidence(graph_error: float, loop: Verified) -> Evidence:
+def _evidence(precision: str, graph_error: float, loop: Verified) -> Evidence:
+    """What was found; only fp32 promises equality with the reference, so only it reaches a rung here."""
     import onnxruntime
     import torch
 
@@ -196,4 +197,6 @@ def _evidence(graph_error: float, loop: Verified) -> Evidence:
         "score_max_error": loop.max_score_error, "score_p99_error": loop.p99_score_error,
         "replay_same_tokens": loop.replay_same_tokens, "free_same_tokens": loop.free_same_tokens,
     }  # fmt: skip
-    return Evidence("loop", versions, {k: float(v) for k, v in figures.items()})
+    return Evidence(
+        "loop" if precision == "fp32" else "none", versions, {k: float(v) for k, v in figures.items()}
+    )
