@@ -102,3 +102,17 @@ def signature(piece: Piece) -> Ports:
         {port: tuple(x.shape) for port, x in piece.inputs.items()},
         {port: tuple(x.shape) for port, x in zip(piece.outputs, outputs, strict=True)},
     )
+
+
+def structures(cases: Sequence[Case]) -> dict[str, tuple[Case, Piece]]:
+    """CASE/NAME → the pieces, one for each structure: the same graph with other weights says nothing
+    new to a converter."""
+    found: dict[str, tuple[Case, Piece]] = {}
+    seen = set()
+    for case in cases:
+        for piece in case.cut.pieces:
+            key = (piece.name.partition(".")[0], case.model.config.scale_resids, str(signature(piece)))
+            if key not in seen:
+                seen.add(key)
+                found[f"{case.name}/{piece.name}"] = case, piece
+    return found

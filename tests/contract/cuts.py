@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ class Case:
 @lru_cache
 def make_case(name: str) -> Case:
     """The case of that name."""
-    changes, ends, beam = {
+    cases: dict[str, tuple[dict[str, Any], dict[str, tuple[int, ...]], int]] = {
         "prompt": (
             {"decomposed": True, "image_relative_bias": True},
             {"image": (1, 3), "text": (1, 2, 3)},
@@ -82,7 +83,8 @@ def make_case(name: str) -> Case:
         ),
         "joint": (NARROW, {"encoder": (1, 3), "decoder": (1, 2, 3)}, 1),
         "text": ({"decomposed": True}, {"image": (1, 2, 3), "text": (1, 3)}, 3),
-    }[name]
+    }
+    changes, ends, beam = cases[name]
     model = make(CONFIG, seed=3, **changes)
     search = SearchSettings(beam, max_length=9, min_length=7)
     prompt = None if name == "text" else PROMPT
@@ -163,8 +165,8 @@ def threshold_policies(name: str) -> tuple[Policy, ...]:
 
 
 def _between(values: Sequence[float], part: float) -> float:
-    """Half way between two neighbours, so that rounding decides nothing."""
-    values = sorted(values)
+    """Half way between two different neighbours, so that rounding decides nothing."""
+    values = sorted(set(values))
     i = max(1, min(len(values) - 1, round(part * len(values))))
     return (values[i - 1] + values[i]) / 2
 

@@ -14,8 +14,8 @@ import torch
 ct = pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
 from mue_edge.models.cut import Piece  # noqa: E402
-from tests.contract.adapters import Ports, signature  # noqa: E402
-from tests.contract.cuts import Case  # noqa: E402
+from tests.contract.adapters import Ports, signature, structures  # noqa: E402
+from tests.contract.cuts import CASES, make_case  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -47,18 +47,12 @@ def ports(features: Any) -> dict[str, tuple[int, ...]]:
     return {f.name: tuple(f.type.multiArrayType.shape) for f in features}
 
 
-def test_segments_convert_with_their_signature(case: Case) -> None:
+def test_segments_convert_with_their_signature() -> None:
     kinds = ct.proto.FeatureTypes_pb2.ArrayFeatureType
-    seen = set()
-    for piece in case.cut.pieces:
-        wanted = signature(piece)
-        structure = (piece.name.partition(".")[0], str(wanted))
-        if structure in seen:
-            continue
-        seen.add(structure)
+    for name, (_, piece) in structures([make_case(case) for case in CASES]).items():
         spec = converted(piece).get_spec().description
-        assert Ports(ports(spec.input), ports(spec.output)) == wanted, piece.name
+        assert Ports(ports(spec.input), ports(spec.output)) == signature(piece), name
         for feature in (*spec.input, *spec.output):
             whole = feature.name in ("ids", "top_ids")
             kind = feature.type.multiArrayType.dataType
-            assert kind == (kinds.INT32 if whole else kinds.FLOAT32), f"{piece.name}.{feature.name}"
+            assert kind == (kinds.INT32 if whole else kinds.FLOAT32), f"{name}.{feature.name}"

@@ -1,8 +1,9 @@
 """ExecuTorch with XNNPACK: segments as methods of one program, and the whole loop with exits.
 
 All methods share one activation arena. Planned as here (neither inputs nor outputs in the arena) a
-method's outputs live until its next call; with inputs outside and outputs inside, a layer that is fed
-another's output writes over its own input, and its score is 1. So scores are compared, not states only.
+method's outputs live until its next call. With outputs in the arena and inputs outside, a layer that
+is fed another's output can write over its own input: the state is right and the score is 1. So
+scores are compared, not states only.
 """
 
 from __future__ import annotations

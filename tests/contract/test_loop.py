@@ -120,7 +120,8 @@ def test_ancestry_masks_equal_reordered_caches() -> None:
 def test_running_ahead_changes_nothing(case: Case) -> None:
     """A driver that runs `then` before it has seen the score ends with the same decisions and scores."""
     kept = dropped = 0
-    for policy in (UP_AND_DOWN, *threshold_policies(case.name)):
+    chosen: list[Decider] = [UP_AND_DOWN, *threshold_policies(case.name)]
+    for policy in chosen:
         for picture in pictures():
             outcome, _ = logged(case, policy, case.reference(picture))
             runtime = Ahead(case.reference(picture))
