@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mue_edge.calibrate.embedded import Embedded, rows_of
 from mue_edge.errors import InputFileError, UsageError
@@ -142,10 +142,10 @@ def _text(path: Path) -> str:
 
 def _delimited(delimiter: str) -> Callable[[Path, Path], Iterator[_Row]]:
     def rows(path: Path, images: Path) -> Iterator[_Row]:
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-        table = csv.reader(
-            io.StringIO(_text(path), newline=""), delimiter=delimiter, quoting=quoting, strict=True
-        )
+        # Tabs need no quotes: a quote in a table of tabs is text.
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        text = io.StringIO(_text(path), newline="")
+        table = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
         header: list[str] = []
         try:
             for cells in table:
