@@ -138,6 +138,18 @@ class Cyclic:
         return ALWAYS if depth >= wanted else NEVER
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """One policy for the encoder stacks and one for the decoder."""
+
+    encoder: Decider
+    decoder: Decider
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        policy = self.decoder if stack == "decoder" else self.encoder
+        return policy.threshold(stack, depth, step, max_length)
+
+
 # Steps that leave early between steps that do not: rows are pending, are filled, and are pending again.
 UP_AND_DOWN = Cyclic(2, (1, 1, 3, 1, 1, 1, 2, 3, 1))
 # Deep layers are first reached after several steps.
@@ -148,25 +160,35 @@ LATE = Cyclic(1, (1, 1, 1, 1, 3, 1, 3, 3, 3))
 def threshold_policies(name: str) -> tuple[Policy, ...]:
     """MuE's rule at thresholds that part the case's exit tests, and with the decaying schedule."""
     case = make_case(name)
+    full = _gaps(case, FULL)
+    half, most = (
+        {stack: 1 - _between(full[stack], part) for stack in full if stack != "decoder"}
+        for part in (0.5, 0.8)
+    )
+    # What the decoder scores depends on how far the encoder went and on the decoder's earlier exits.
+    encoder = Policy("mue", half.get("image"), half.get("text"))
+    gaps = _gaps(case, encoder)["decoder"] + _gaps(case, Mixed(encoder, LATE))["decoder"]
+    low, middle, high = (1 - _between(gaps, part) for part in (0.8, 0.5, 0.3))
+    return (
+        Policy("mue", half.get("image"), half.get("text"), middle, beta=1.0),
+        Policy("mue", most.get("image"), most.get("text"), low, beta=1.0),
+        Policy("mue", half.get("image"), half.get("text"), high - 0.05, beta=0.9, tau=4.0),
+    )
+
+
+def _gaps(case: Case, policy: Decider) -> dict[str, list[float]]:
+    """Stack → the largest gap of every test that could exit."""
     gaps: dict[str, list[float]] = {}
     for picture in pictures():
-        for test in run(case.layout, case.settings, FULL, case.reference(picture), trace=True).decisions:
-            if test.depth < CONFIG.decoder_layers:
+        for test in run(case.layout, case.settings, policy, case.reference(picture), trace=True).decisions:
+            if test.gaps and test.depth < CONFIG.decoder_layers:
                 gaps.setdefault(test.stack, []).append(max(test.gaps))
-    half, most = (
-        {stack: 1 - _between(values, part) for stack, values in gaps.items()} for part in (0.5, 0.8)
-    )
-    theta = half["decoder"]
-    return (
-        Policy("mue", half.get("image"), half.get("text"), theta, beta=1.0),
-        Policy("mue", most.get("image"), most.get("text"), most["decoder"], beta=1.0),
-        Policy("mue", half.get("image"), half.get("text"), theta - 0.01, beta=0.9, tau=8.0),
-    )
+    return gaps
 
 
 def _between(values: Sequence[float], part: float) -> float:
     """Half way between two different neighbours, so that rounding decides nothing."""
-    values = sorted(set(values))
+    values = sorted({*values, max(values) + 0.01})
     i = max(1, min(len(values) - 1, round(part * len(values))))
     return (values[i - 1] + values[i]) / 2
 
