@@ -16,7 +16,7 @@ $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[dev,executorch,coreml,stickers]'
-	-$(PIP) '.[rtx]' || echo 'TensorRT-RTX has no wheel here: its proxy build is not tested'
+	-$(PIP) --editable '.[rtx]' || echo 'TensorRT-RTX has no wheel here: its proxy build is not tested'
 	touch $@
 
 demo: $(VENV)/demo.stamp  ## Export the bundled model and caption held-out pictures
