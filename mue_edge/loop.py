@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from mue_edge.cache import Cache
 from mue_edge.errors import VerificationError
@@ -209,15 +210,17 @@ class _Run:
         last_ids = [row[-1] for row in self.search.tokens]
         ids = tuple(last_ids + last_ids[:1] * (layout.rows - live))
         yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": "decoder.0"}, ids=ids))
+        then: Request | None = None
         for j, stage in enumerate(layout.decoder):
             yield from self._prepare(j)
+            plain = then or self._decoder_request(j)
             last = j + 1 == len(layout.decoder)
             threshold = (
                 math.inf if last else self.policy.threshold("decoder", stage.depth, t, self._max_length())
             )
             ahead = not last and j + 1 in self.cross and not cache.pending(j + 1)
             then = self._decoder_request(j + 1) if ahead else None
-            request = _with(self._decoder_request(j), self._reads(threshold), then)
+            request = _with(plain, self._reads(threshold), then)
             answer = yield from self._ask(request)
             cache.mark(j)
             if self._leave("decoder", stage.depth, t, live, threshold, answer):
@@ -260,21 +263,7 @@ class _Run:
 
     def _decoder_request(self, j: int) -> Request:
         stage, cache = self.layout.decoder[j], self.cache
-        inputs = {
-            "x": f"decoder.{j % 2}",
-            "slots": f"slots.{j}",
-            "slot_bias": f"slot_bias.{j}",
-            "own_bias": f"own_bias.{j}",
-            "cross_k": f"cross_k.{j}",
-            "cross_v": f"cross_v.{j}",
-            "cross_bias": "cross_bias",
-        }
-        outputs = {
-            "y": f"decoder.{(j + 1) % 2}",
-            "score": "decoder_score",
-            "gap": "decoder_gap",
-            "kv_rows": f"kv_rows.{j}",
-        }
+        inputs, outputs = _decoder_buffers(j)
         store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
         position = Position(cache.step, tuple(cache.ancestry))
         return Request(stage.name, inputs, outputs, store=store, position=position)
@@ -297,6 +286,27 @@ class _Run:
         if scores or leave:
             self.decisions.append(Decision(stack, depth, step, scores, gaps, threshold, leave))
         return leave
+
+
+@cache
+def _decoder_buffers(j: int) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Buffers of decoder segment j's inputs and outputs; kept, since every step asks for them."""
+    inputs = {
+        "x": f"decoder.{j % 2}",
+        "slots": f"slots.{j}",
+        "slot_bias": f"slot_bias.{j}",
+        "own_bias": f"own_bias.{j}",
+        "cross_k": f"cross_k.{j}",
+        "cross_v": f"cross_v.{j}",
+        "cross_bias": "cross_bias",
+    }
+    outputs = {
+        "y": f"decoder.{(j + 1) % 2}",
+        "score": "decoder_score",
+        "gap": "decoder_gap",
+        "kv_rows": f"kv_rows.{j}",
+    }
+    return inputs, outputs
 
 
 def _with(request: Request, read: tuple[str, ...], then: Request | None) -> Request:
