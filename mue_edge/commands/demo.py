@@ -145,7 +145,8 @@ def _summary(shown: list[Shown], layers: dict[str, int], origin: str) -> list[st
     right_full = sum(s.full == s.reference for s in shown)
     right_early = sum(s.early == s.reference for s in shown)
     return [
-        f"{same} of {n} captions are the same; as people call it: {right_full}, early {right_early}",
+        f"{same} of {n} captions are the same",
+        f"named exactly as people do: {right_full} at full depth, {right_early} with early exits",
         f"mean layers run: {', '.join(means)}; time early / full: {bench.ratios(early, full)}",
         f"policy: {origin}",
     ]
