@@ -26,8 +26,8 @@ def exit_test(stack: str, step: int, score: float, leave: bool) -> Decision:
 
 def caption() -> Caption:
     decisions = (
-        exit_test("image", 0, 0.8, False), exit_test("image", 0, 0.95, True), exit_test("decoder", 0, 0.91, True),
-        exit_test("decoder", 1, 0.5, False),
+        exit_test("image", 0, 0.8, False), exit_test("image", 0, 0.95, True),
+        exit_test("decoder", 0, 0.91, True), exit_test("decoder", 1, 0.5, False),
     )  # fmt: skip
     exits = {"image": 2, "text": 3, "decoder": [2, 3, 2, 3]}
     return Caption("a cat <&>", (4, 5, 2), -0.5, exits, decisions, {"total": 0.01}, 17)
