@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
+from mue_edge.files import atomic_write
 
 Network = TypeVar("Network", bound=nn.Module)
 # (step, progress in 0 … 1) → the loss with its graph, and figures for the log.
@@ -38,6 +39,7 @@ class Settings:
     ema: float = 0.999
     bf16: bool = True
     save_every: float = 300.0  # seconds
+    log_every: int = 20  # steps; checkpoints lie on the same steps
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
@@ -88,7 +90,9 @@ class Trainer(Generic[Network]):
             loss, figures = self.objective(state.step, state.progress)
         loss.backward()  # type: ignore[no-untyped-call]
         now = time.monotonic()
-        elapsed, self._clock = self._synchronise(now - self._clock), now
+        shown = {"loss": float(loss.detach()), **figures}
+        elapsed, shown = self._synchronise(now - self._clock, shown)
+        self._clock = now
         norm = nn.utils.clip_grad_norm_(self.parameters, s.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=False)
@@ -99,38 +103,38 @@ class Trainer(Generic[Network]):
         state.seconds += elapsed
         done = state.step / s.steps if s.steps else state.seconds / (60 * (s.minutes or 1.0))
         state.progress = min(1.0, done)
-        return {"loss": float(loss.detach()), **figures, "rate": rate, "norm": float(norm)}
+        return {**shown, "rate": rate, "norm": float(norm)}
 
-    def _synchronise(self, seconds: float) -> float:
-        """Average gradients, and the step's time, over the processes, so that all see one schedule."""
+    def _synchronise(self, seconds: float, figures: dict[str, float]) -> tuple[float, dict[str, float]]:
+        """Average gradients, the step's time and figures over the processes: all see one schedule."""
         for p in self.parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         if not self.parallel:
-            return seconds
+            return seconds, figures
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        flat = torch.cat([*(g.reshape(-1) for g in grads), torch.tensor([seconds])])
+        flat = torch.cat([*(g.reshape(-1) for g in grads), torch.tensor([seconds, *figures.values()])])
         torch.distributed.all_reduce(flat)
         flat /= torch.distributed.get_world_size()
         start = 0
         for g in grads:
             g.copy_(flat[start : start + g.numel()].view_as(g))
             start += g.numel()
-        return float(flat[-1])
+        seconds, *values = flat[start:].tolist()
+        return seconds, dict(zip(figures, values))
 
     def averaged(self, run: Callable[[Network], None]) -> Network:
         """A copy with the averaged weights, in eval mode, BatchNorm's statistics taken anew.
 
         `run` passes clean data through the copy: statistics gathered while training belong to other
-        weights and to augmented pictures.
+        weights and to augmented pictures. A BatchNorm that was trained frozen (in eval mode) keeps its own.
         """
         copy = deepcopy(self.network)
         with torch.no_grad():
             for target, value in zip(copy.parameters(), self.average, strict=True):
                 target.copy_(value)
-            copy.train()
             for module in copy.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.BatchNorm2d) and module.training:
                     module.reset_running_stats()
                     module.momentum = None  # a plain mean over the batches
             run(copy)
@@ -161,39 +165,62 @@ class Trainer(Generic[Network]):
         self.state = State(**saved["state"])
 
 
+# After each step: where the run stands, and the figures of a logged one.
+Watch = Callable[[State, dict[str, float] | None], None]
+
+
 def train(
     trainer: Trainer[Network],
     folder: Path,
     after_save: Callable[[Trainer[Network]], dict[str, float]] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Run to the end of the schedule, resuming from `folder/checkpoint.pt` where it is.
 
-    `folder/log.jsonl` gets a line every 20 steps. `after_save` is called by the leader after each
-    checkpoint; what it returns is logged too.
+    `folder/log.jsonl` gets a line every `log_every` steps; lines of steps that a kill undid are taken
+    out. `after_save` is called by the leader after each checkpoint; what it returns is logged too.
+    Without `watch` the leader prints the log's lines.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.is_file():
         trainer.resume(checkpoint)
+    if trainer.leader:
+        _cut_log(folder / "log.jsonl", trainer.state.step)
     saved_at, sums, count = trainer.state.seconds, dict[str, float](), 0
     while trainer.state.progress < 1.0:
         for key, value in trainer.step().items():
             sums[key] = sums.get(key, 0.0) + value
         count += 1
         state = trainer.state
-        if state.step % 20 == 0 and trainer.leader:
-            _log(folder, state, {key: value / count for key, value in sums.items()})
+        ended = state.progress >= 1.0
+        logged = ended or state.step % trainer.settings.log_every == 0
+        means = {key: value / count for key, value in sums.items()} if logged else None
+        if means is not None:
             sums, count = {}, 0
-        if state.seconds - saved_at >= trainer.settings.save_every or state.progress >= 1.0:
+            if trainer.leader:
+                _log(folder, state, means, quiet=watch is not None)
+        if watch is not None and trainer.leader:
+            watch(state, means)
+        if ended or (logged and state.seconds - saved_at >= trainer.settings.save_every):
             saved_at = state.seconds
             trainer.save(checkpoint)
             if after_save is not None and trainer.leader:
-                _log(folder, state, after_save(trainer))
+                _log(folder, state, after_save(trainer), quiet=watch is not None)
 
 
-def _log(folder: Path, state: State, figures: dict[str, float]) -> None:
+def _cut_log(path: Path, step: int) -> None:
+    """Take out lines after `step`, and a last line that a kill left unfinished."""
+    if path.is_file():
+        whole = [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line.endswith("}")]
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        atomic_write(path, "".join(f"{line}\n" for line in kept))
+
+
+def _log(folder: Path, state: State, figures: dict[str, float], *, quiet: bool) -> None:
     where = {"step": state.step, "seconds": round(state.seconds, 1), "progress": round(state.progress, 4)}
     line = json.dumps(where | {key: round(value, 5) for key, value in figures.items()})
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(line + "\n")
-    print(line, flush=True)
+    if not quiet:
+        print(line, flush=True)

@@ -1,0 +1,111 @@
+"""Captions as training targets, and the batch of a step as a function of the step alone."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mue_edge.calibrate.augment import grounds, hide, moves, normalise, on_ground, place, recolour
+from mue_edge.calibrate.examples import Example
+from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.errors import UsageError
+from mue_edge.tokens import Tokenizer
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One caption of one picture: the picture's row, and the ids with bos and eos."""
+
+    row: int
+    ids: tuple[int, ...]
+
+
+def as_spoken(tokenizer: Tokenizer, caption: str) -> str:
+    """A reference as the model would write it: lower case, and without punctuation if it writes none."""
+    text = caption.lower()
+    return " ".join((text.translate(_NO_PUNCTUATION) if tokenizer.strip_punctuation else text).split())
+
+
+def targets(
+    examples: Sequence[Example], tokenizer: Tokenizer, longest: int
+) -> tuple[list[Target], list[str]]:
+    """Every caption of every example, and notes for the user: how many were cut, or hold unknown pieces.
+
+    Captions of more than `longest` tokens are cut there.
+    """
+    found, cut, unknown = [], 0, 0
+    for row, example in enumerate(examples):
+        for caption in example.captions:
+            ids = tokenizer.encode(f" {as_spoken(tokenizer, caption)}")
+            cut += len(ids) > longest
+            unknown += tokenizer.unk in ids
+            found.append(Target(row, (tokenizer.bos, *ids[:longest], tokenizer.eos)))
+    notes = []
+    if cut:
+        notes.append(f"{cut} of {len(found)} captions were cut to {longest} tokens (--max-tokens)")
+    if unknown:
+        notes.append(f"{unknown} of {len(found)} captions hold pieces that the vocabulary lacks")
+    return found, notes
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of a step: pixels [B, 3, H, W], tokens [B, L + 1], and the whole step's words."""
+
+    pixels: Tensor
+    tokens: Tensor
+    words: int
+
+
+class CaptionBatches:
+    """Batches over the processes: the same step is the same pictures, however many processes share it."""
+
+    def __init__(
+        self, pictures: Pictures, targets: Sequence[Target], batch: int, seed: int, pad: int,
+        *, augment: bool = False, rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        """`batch` captions a step over all processes; `augment` moves and recolours pictures.
+
+        Raises UsageError for more processes than captions."""
+        self.pictures, self.targets, self.seed, self.pad = pictures, targets, seed, pad
+        self.augment, self.rank, self.world = augment, rank, world
+        self.batch = min(batch, len(targets))
+        if self.batch < world:
+            raise UsageError(f"{world} processes cannot share a step of {self.batch} captions")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every caption is seen once, but for a rest that does not fill a batch."""
+        return len(self.targets) // self.batch
+
+    def generator(self, step: int, use: int) -> torch.Generator:
+        """Randomness of a step for one use."""
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 8 + use)
+
+    def __call__(self, step: int) -> Share:
+        """This process's share of a step."""
+        epoch, part = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.targets))
+        together = [self.targets[i] for i in order[part * self.batch : (part + 1) * self.batch].tolist()]
+        chosen = together[self.rank :: self.world]
+        pixels = self.pictures.pixels([t.row for t in chosen])
+        seen = self._augmented(pixels, step) if self.augment else as_input(pixels)
+        return Share(seen, self.tokens(chosen), sum(len(t.ids) - 1 for t in together))
+
+    def tokens(self, chosen: Sequence[Target]) -> Tensor:
+        """[B, L + 1], padded on the right."""
+        longest = max(len(t.ids) for t in chosen)
+        return torch.tensor([[*t.ids, *[self.pad] * (longest - len(t.ids))] for t in chosen])
+
+    def _augmented(self, pixels: Tensor, step: int) -> Tensor:
+        rng = self.generator(step * self.world + self.rank, 0)
+        opaque = torch.full((*pixels.shape[:3], 1), 255, dtype=torch.uint8)
+        placed = place(torch.cat([pixels, opaque], 3), moves(len(pixels), rng))
+        return normalise(hide(recolour(on_ground(placed, grounds(len(pixels), rng)), rng), rng))

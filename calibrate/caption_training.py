@@ -1,0 +1,205 @@
+"""Fine-tunes a model on captions with MuE's layer-wise loss, and writes its model folder.
+
+A run has a folder: `model/`, `log.jsonl`, `loss.svg`, `checkpoint.pt` and `run.json`, by which the
+same command goes on after a kill and another command is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mue_edge import tokens
+from mue_edge.calibrate import charts
+from mue_edge.calibrate.caption_batches import CaptionBatches, Target, as_spoken
+from mue_edge.calibrate.examples import Example
+from mue_edge.calibrate.finetune import Settings, Trainer, Watch, train
+from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.calibrate.quality import caption_texts
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.files import atomic_folder, atomic_write
+from mue_edge.models import captioning
+from mue_edge.tokens import Tokenizer
+
+_STATISTICS = 1024  # pictures from which BatchNorm's statistics are taken anew
+_VALIDATED = 512  # pictures of the validation at most, of which captions are written for
+_WRITTEN = 128
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model with its tokenizer and the content of its prompts.json."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    prompts: dict[str, Any]
+
+    @property
+    def prompt(self) -> list[int]:
+        """Ids of the caption prompt."""
+        ids: list[int] = self.prompts["caption"]["ids"]
+        return ids
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is minimised. `shallow`: share of the steps whose encoder depths are drawn at random."""
+
+    over_layers: Literal["sum", "mean"] = "sum"
+    label_smoothing: float = 0.1
+    shallow: float = 0.4
+    train_batchnorm: bool = False
+
+
+def learner(folder: Path, decomposed: bool | None) -> Learner:
+    """The model folder to start from. Raises InputFileError when it lacks vocabulary or caption prompt."""
+    model = captioning.load(folder, decomposed)
+    for name in ("tokenizer.json", "prompts.json"):
+        if not (folder / name).is_file():
+            raise InputFileError(
+                f"{folder} holds no {name}, so it cannot learn captions; "
+                "import it again with: mue-edge import CHECKPOINT --tokenizer DIR --out FOLDER"
+            )
+    tokenizer, prompts = tokens.load(folder / "tokenizer.json"), tokens.read_json(folder / "prompts.json")
+    try:
+        ids = prompts["caption"]["ids"]
+    except (KeyError, TypeError) as problem:
+        raise InputFileError(f"{folder / 'prompts.json'} has no caption prompt") from problem
+    if not tokenizer.words or not all(type(i) is int for i in ids):
+        raise InputFileError(f"{folder}: captions need a vocabulary and a prompt of ids")
+    return Learner(model, tokenizer, prompts)
+
+
+def split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """Training and validation examples: by a hash of the id, so that a picture keeps its side."""
+    train_part: list[Example] = []
+    held: list[Example] = []
+    for example in examples:
+        number = int.from_bytes(hashlib.sha256(example.id.encode()).digest()[:8], "big")
+        (held if number < share * 2**64 else train_part).append(example)
+    return train_part, held
+
+
+class CaptionRun:
+    """One run: the objective of a step, validation, and what is written."""
+
+    def __init__(
+        self, learner: Learner, recipe: Recipe, settings: Settings, batches: CaptionBatches,
+        validation: tuple[Pictures, Sequence[Target]] | None, out: Path,
+    ) -> None:  # fmt: skip
+        self.learner, self.recipe, self.batches = learner, recipe, batches
+        self.validation, self.out = validation, out
+        self._reported = False
+        self.trainer = Trainer(learner.model, nn.Module(), self.objective, settings)
+        if not recipe.train_batchnorm:
+            for module in learner.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def objective(self, step: int, _progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Loss a word of this process's share; the mean over processes is that of the whole step."""
+        share = self.batches(step)
+        loss, by_layer = captioning.loss(
+            self.learner.model, self.learner.prompt, share.pixels, share.tokens,
+            shallow=self.recipe.shallow, rng=self.batches.generator(step, 7),
+            label_smoothing=self.recipe.label_smoothing, over_layers=self.recipe.over_layers,
+        )  # fmt: skip
+        words = share.words / self.batches.world
+        return loss / words, {f"layer {i}": v for i, v in enumerate((by_layer / words).tolist(), start=1)}
+
+    def run(self, command: dict[str, Any], watch: Watch) -> None:
+        """Train to the end, or go on. `command` is what a later run must repeat to go on.
+
+        Raises UsageError when `out` holds a run of another command.
+        """
+        if self.trainer.leader:
+            self._claim(command)
+        if self.trainer.parallel:
+            torch.distributed.barrier()
+        train(self.trainer, self.out, self._report, watch)
+        if self.trainer.leader:
+            if not self._reported:  # a kill came between the last checkpoint and the model
+                self._report(self.trainer)
+            self._draw()
+
+    def _claim(self, command: dict[str, Any]) -> None:
+        known = self.out / "run.json"
+        asked = command | {"recipe": asdict(self.recipe), "data": self._fingerprint()}
+        if known.is_file():
+            before = tokens.read_json(known)
+            changed = [k for k in sorted(set(before) | set(asked)) if before.get(k) != asked.get(k)]
+            if changed:
+                raise UsageError(
+                    f"{self.out} holds a run with another {', '.join(changed)}; repeat its command to go on, "
+                    "or choose another --out"
+                )
+            return
+        if self.out.is_dir() and any(self.out.iterdir()):
+            raise UsageError(f"{self.out} exists and holds other things; choose another --out or empty it")
+        self.out.mkdir(parents=True, exist_ok=True)
+        atomic_write(known, json.dumps(asked, indent=1) + "\n")
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for target in self.batches.targets:
+            digest.update(f"{self.batches.pictures.examples[target.row].id} {target.ids}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def _report(self, trainer: Trainer[nn.Module]) -> dict[str, float]:
+        """Writes the model with averaged weights, and validates it."""
+        count = min(_STATISTICS, len(self.batches.pictures))
+        rows = torch.randperm(len(self.batches.pictures), generator=self.batches.generator(0, 7)).tolist()
+
+        def look(copy: nn.Module) -> None:
+            for start in range(0, count, 64):
+                part = rows[start : start + 64]
+                captioning.see(copy, as_input(self.batches.pictures.pixels(part)))
+
+        averaged = trainer.averaged(look if self.recipe.train_batchnorm else lambda _copy: None)
+        with atomic_folder(self.out / "model", "config.json") as work:
+            captioning.write(averaged, work)
+            self.learner.tokenizer.save(work / "tokenizer.json")
+            (work / "prompts.json").write_text(json.dumps(self.learner.prompts, indent=1) + "\n", "utf-8")
+        self._reported = True
+        return validate(averaged, self.learner, self.batches, *self.validation) if self.validation else {}
+
+    def _draw(self) -> None:
+        lines = [json.loads(line) for line in (self.out / "log.jsonl").read_text("utf-8").splitlines()]
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for line in lines:
+            for name, value in line.items():
+                if name.startswith(("layer ", "val layer ")):
+                    curves.setdefault(name, []).append((line["step"], value))
+        atomic_write(self.out / "loss.svg", charts.lines(curves, "step", "loss (nats a word)"))
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, learner: Learner, batches: CaptionBatches, pictures: Pictures, targets: Sequence[Target]
+) -> dict[str, float]:
+    """Loss a word by layer at full depth (no smoothing), and exact match of greedy captions."""
+    rows = list(range(len(pictures)))[:_VALIDATED]
+    known = [t for t in targets if t.row < len(rows)]
+    sums, words = torch.zeros(captioning.depths(model)[1]), 0
+    for start in range(0, len(known), 32):
+        part = known[start : start + 32]
+        pixels = as_input(pictures.pixels([t.row for t in part]))
+        sums += captioning.loss(model, learner.prompt, pixels, batches.tokens(part))[1]
+        words += sum(len(t.ids) - 1 for t in part)
+    right = 0
+    shown = rows[:_WRITTEN]
+    for start in range(0, len(shown), 32):
+        some = shown[start : start + 32]
+        ids = captioning.greedy(model, learner.prompt, as_input(pictures.pixels(some)))
+        for row, text in zip(some, caption_texts(learner.tokenizer, ids)):
+            references = pictures.examples[row].captions
+            right += text in {as_spoken(learner.tokenizer, reference) for reference in references}
+    by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
+    return by_layer | {"val exact match": right / len(shown)}

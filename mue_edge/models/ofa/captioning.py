@@ -1,0 +1,87 @@
+"""OFA's answers to `mue_edge.models.captioning`, where the functions are described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mue_edge import tokens as words
+from mue_edge.errors import InputFileError, missing_extra
+from mue_edge.models.ofa import prompts, tokenizer
+from mue_edge.models.ofa.config import from_json
+from mue_edge.models.ofa.greedy import greedy
+from mue_edge.models.ofa.loss import layerwise_loss
+from mue_edge.models.ofa.model import WEIGHTS, Model, stored_weights
+from mue_edge.models.ofa.objective import Depths, encode, sample_depths
+from mue_edge.tokens import Tokenizer
+
+__all__ = ["depths", "fresh", "greedy", "image_size", "longest_caption", "loss", "see", "write"]
+
+
+def fresh(config: dict[str, Any], vocabulary: Path) -> tuple[Model, Tokenizer, dict[str, Any]]:
+    """An untrained model; without `vocab_size` in the configuration, it is the vocabulary's."""
+    if vocabulary.is_dir():
+        made, _ = tokenizer.read(vocabulary, from_json(config).vocab_size)
+    else:
+        made = words.load(vocabulary)
+        config = {"vocab_size": len(made.pieces)} | config
+    shape = from_json(config)
+    if len(made.pieces) != shape.vocab_size:
+        raise InputFileError(
+            f"{vocabulary} has {len(made.pieces)} pieces, the configuration {shape.vocab_size}"
+        )
+    if (made.bos, made.pad, made.eos, made.unk) != (shape.bos, shape.pad, shape.eos, shape.unk):
+        raise InputFileError(f"{vocabulary} and the configuration differ in bos, pad, eos or unk")
+    texts = prompts.make("caption", shape, made)
+    assert texts is not None  # there is a tokenizer
+    return Model(shape), made, texts
+
+
+def image_size(model: Model) -> int:
+    return model.config.image_size
+
+
+def depths(model: Model) -> tuple[int, int]:
+    return model.config.encoder_layers, model.config.decoder_layers
+
+
+def longest_caption(model: Model) -> int:
+    return model.config.max_target_positions - 1
+
+
+def loss(
+    model: Model, prompt: Sequence[int], pixels: Tensor, tokens: Tensor, *,
+    shallow: float, rng: torch.Generator | None, label_smoothing: float, over_layers: Literal["sum", "mean"],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    layers = model.config.encoder_layers
+    depth = sample_depths(layers, shallow, rng) if rng is not None else Depths(layers, layers)
+    source = torch.tensor([list(prompt)])
+    if model.config.decomposed:
+        encoded, _ = encode(model, source, pixels, depth)
+    else:
+        encoded = model.encoder.forward_joint(source.expand(len(pixels), -1), pixels, depth=depth.image)
+    states = model.decoder.hidden_states(tokens[:, :-1], encoded)[1:]
+    found = layerwise_loss(
+        model.decoder, states, tokens[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
+    )
+    return found.loss, found.by_layer
+
+
+def see(model: Model, pixels: Tensor) -> None:
+    model.encoder.embed_images(pixels)
+
+
+def write(model: Model, folder: Path) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ImportError as problem:
+        raise missing_extra("safetensors", "torch") from problem
+    save_file(stored_weights(model), folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner only
+    config = json.dumps(model.config.to_json(), indent=1)
+    (folder / "config.json").write_text(config + "\n", encoding="utf-8")

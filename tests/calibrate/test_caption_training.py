@@ -1,0 +1,192 @@
+"""Training on captions: batches over processes, splits, frozen BatchNorm, cut logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mue_edge import image
+from mue_edge.calibrate.caption_batches import CaptionBatches, as_spoken, targets
+from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner, split
+from mue_edge.calibrate.examples import Example, read
+from mue_edge.calibrate.finetune import Settings
+from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.models import captioning
+from tests.calibrate import captioned
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("captioned")
+    return captioned.model_folder(root / "model"), captioned.pictures(root / "data")
+
+
+@pytest.fixture(scope="module")
+def shown(places: tuple[Path, Path]) -> Pictures:
+    return Pictures(read(places[1]), 32)
+
+
+def _batches(shown: Pictures, batch: int = 6, **options: int | bool) -> CaptionBatches:
+    learned, _ = targets(shown.examples, captioned.tokenizer(), 30)
+    return CaptionBatches(shown, learned, batch, 3, 1, **options)  # type: ignore[arg-type]
+
+
+def test_pictures_are_those_of_the_device(places: tuple[Path, Path], shown: Pictures) -> None:
+    file = shown.examples[2].picture
+    assert isinstance(file, Path)
+    expected = torch.from_numpy(image.preprocess(image.load(file), 32, 32))
+    assert torch.allclose(as_input(shown.pixels([2])), expected, atol=1e-6)
+    unkept = Pictures(shown.examples, 32, keep_bytes=0)
+    assert torch.equal(unkept.pixels([2, 5]), shown.pixels([2, 5]))
+
+
+def test_a_bad_picture_stops_or_is_left_out(shown: Pictures, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    bad = Example("bad", tmp_path / "bad.png", ("x",), "table, line 9")
+    with pytest.raises(InputFileError, match=r"table, line 9: .*bad\.png.*--skip-bad"):
+        Pictures([bad, *shown.examples], 32)
+    kept = Pictures([bad, *shown.examples], 32, skip_bad=True)
+    assert len(kept) == len(shown)
+    assert len(kept.problems) == 1
+    assert torch.equal(kept.pixels([0]), shown.pixels([0]))
+    with pytest.raises(InputFileError, match="none of 1"):
+        Pictures([bad], 32, skip_bad=True)
+
+
+def test_captions_become_targets() -> None:
+    tokenizer = captioned.tokenizer()
+    examples = [
+        Example("1", Path("1"), ("Red!", "green green"), "t"),
+        Example("2", Path("2"), ("xylitol",), "t"),
+    ]
+    found, notes = targets(examples, tokenizer, 6)
+    assert [t.row for t in found] == [0, 0, 1]
+    assert tokenizer.caption(found[0].ids) == "red"
+    assert found[0].ids[0] == tokenizer.bos
+    assert [len(t.ids) for t in found[1:]] == [8, 8]  # six tokens, bos, eos
+    assert all(t.ids[-1] == tokenizer.eos for t in found)
+    assert notes == [
+        "2 of 3 captions were cut to 6 tokens (--max-tokens)",
+        "1 of 3 captions hold pieces that the vocabulary lacks",
+    ]
+    assert as_spoken(tokenizer, " A-b,  C ") == "ab c"
+
+
+def test_an_epoch_sees_every_caption_once(shown: Pictures) -> None:
+    batches = _batches(shown, 5)
+    assert batches.steps_per_epoch == 2
+    epoch = [tuple(row) for step in (0, 1) for row in batches(step).tokens.tolist()]
+    other = [tuple(row) for step in (2, 3) for row in batches(step).tokens.tolist()]
+    assert len(epoch) == 10
+    assert epoch != other
+    assert torch.equal(batches(3).pixels, _batches(shown, 5)(3).pixels)
+
+
+def test_processes_share_a_step(shown: Pictures) -> None:
+    whole = _batches(shown)(1)
+    parts = [_batches(shown, rank=rank, world=2)(1) for rank in (0, 1)]
+    assert torch.equal(torch.cat([p.pixels for p in parts]).sort(0)[0], whole.pixels.sort(0)[0])
+    assert [p.words for p in parts] == [whole.words] * 2
+    assert sum(int(p.tokens[:, 1:].ne(1).sum()) for p in parts) == whole.words
+    with pytest.raises(UsageError, match="3 processes cannot share a step of 2"):
+        _batches(shown, 2, world=3)
+
+
+def test_augmented_pictures_are_repeatable_and_near(shown: Pictures) -> None:
+    plain, moved = _batches(shown)(0).pixels, _batches(shown, augment=True)(0).pixels
+    assert torch.equal(moved, _batches(shown, augment=True)(0).pixels)
+    assert not torch.equal(moved, _batches(shown, augment=True)(1).pixels)
+    assert 0.01 < float((moved - plain).abs().mean()) < 0.6
+
+
+@pytest.mark.parametrize("decomposed", [True, False])
+def test_the_loss_is_that_of_the_layers(places: tuple[Path, Path], shown: Pictures, decomposed: bool) -> None:
+    pupil = learner(places[0], decomposed)
+    share = _batches(shown)(0)
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        total, by_layer = captioning.loss(pupil.model, pupil.prompt, share.pixels, share.tokens)
+        mean, _ = captioning.loss(pupil.model, pupil.prompt, share.pixels, share.tokens, over_layers="mean")
+        drawn = [
+            float(captioning.loss(
+                pupil.model, pupil.prompt, share.pixels, share.tokens, shallow=1.0, rng=rng
+            )[0]) for _ in range(6)
+        ]  # fmt: skip
+        source = torch.tensor([pupil.prompt]).expand(6, -1)
+        encoded = pupil.model.encode(source, share.pixels, decomposed=decomposed)  # type: ignore[operator]
+        logits = pupil.model.decode(share.tokens[:, :-1], encoded)  # type: ignore[operator]
+        last = nn.functional.cross_entropy(
+            logits.flatten(0, 1), share.tokens[:, 1:].flatten(), ignore_index=1, reduction="sum"
+        )
+    assert float(total) == pytest.approx(float(by_layer.sum()), rel=1e-5)
+    assert float(mean) == pytest.approx(float(total) / 2, rel=1e-5)
+    assert float(by_layer[1]) == pytest.approx(float(last), rel=1e-4)
+    assert len({round(value, 3) for value in drawn}) > 1
+
+
+def test_a_split_keeps_its_pictures(shown: Pictures) -> None:
+    many = [Example(str(i), Path("x"), ("a",), "t") for i in range(400)]
+    left, held = split(many, 0.2)
+    assert 50 < len(held) < 110
+    assert len(left) + len(held) == 400
+    assert set(held) & set(split(many[:100], 0.2)[1]) == set(held) & set(many[:100])
+    assert split(many, 0.0)[1] == []
+
+
+def _run(places: tuple[Path, Path], shown: Pictures, out: Path, *, trained: bool, steps: int = 3) -> Learner:
+    pupil = learner(places[0], None)
+    settings = Settings(steps=steps, bf16=False, log_every=2, ema=0.5, save_every=0.0)
+    run = CaptionRun(pupil, Recipe(train_batchnorm=trained), settings, _batches(shown), None, out)
+    run.run({"steps": steps}, lambda _state, _figures: None)
+    return pupil
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_batchnorm_is_frozen_unless_asked(
+    places: tuple[Path, Path], shown: Pictures, tmp_path: Path, trained: bool
+) -> None:
+    _run(places, shown, tmp_path / "run", trained=trained)
+    before, after = (
+        captioning.load(places[0]).state_dict(),
+        captioning.load(tmp_path / "run/model").state_dict(),
+    )
+    name = "encoder.embed_images.bn1.running_mean"
+    assert torch.equal(before[name], after[name]) is not trained
+    assert not torch.equal(before["decoder.layers.0.fc1.weight"], after["decoder.layers.0.fc1.weight"])
+
+
+def test_a_run_is_one_command(places: tuple[Path, Path], shown: Pictures, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    _run(places, shown, out, trained=False)
+    log = (out / "log.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in log.splitlines() if "loss" in line] == [2, 3]
+    (out / "model" / "model.safetensors").unlink()
+    _run(places, shown, out, trained=False)  # over already: only the model is written again
+    assert (out / "log.jsonl").read_text() == log
+    assert (out / "model" / "model.safetensors").is_file()
+    with pytest.raises(UsageError, match="another steps"):
+        _run(places, shown, out, trained=False, steps=4)
+    with pytest.raises(UsageError, match="holds other things"):
+        _run(places, shown, places[1], trained=False)
+
+
+def test_lines_that_a_kill_undid_are_cut(places: tuple[Path, Path], shown: Pictures, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    _run(places, shown, out, trained=False)
+    log = (out / "log.jsonl").read_text()
+    with (out / "log.jsonl").open("a") as file:
+        file.write('{"step": 9, "loss": 1.0}\n{"step": 1')
+    _run(places, shown, out, trained=False)
+    assert (out / "log.jsonl").read_text() == log
+
+
+def test_a_folder_without_words_cannot_learn(places: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((places[0] / name).read_bytes())
+    with pytest.raises(InputFileError, match=r"no tokenizer\.json"):
+        learner(tmp_path, None)
