@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from typing import Any
@@ -47,6 +48,9 @@ def main(args: list[str] | None = None) -> None:
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except BrokenPipeError:  # `mue-edge caption … | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except MueEdgeError as problem:
         click.echo(f"error: {problem}", err=True)
         sys.exit(problem.exit_code)
