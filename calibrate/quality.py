@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mue_edge.tokens import Tokenizer
@@ -34,12 +34,17 @@ def caption_texts(tokenizer: Tokenizer, ids: Sequence[Sequence[int]]) -> list[st
 
 def measure(captions: Sequence[str], references: Sequence[str], clusters: Sequence[str]) -> Quality:
     """Compare each caption with its reference (lower case); `clusters` names what is drawn together."""
-    scores = {
-        "exact_match": [float(a == b) for a, b in zip(captions, references, strict=True)],
-        "token_f1": [token_f1(a, b) for a, b in zip(captions, references, strict=True)],
-        "rouge_l": [rouge_l(a, b) for a, b in zip(captions, references, strict=True)],
-    }
-    metrics = {name: clustered_mean(values, clusters) for name, values in scores.items()}
+    return measure_any(captions, [(reference,) for reference in references], clusters)
+
+
+def measure_any(
+    captions: Sequence[str], references: Sequence[Sequence[str]], clusters: Sequence[str]
+) -> Quality:
+    """`measure` with several references a caption, of which the best one counts."""
+    metrics = {}
+    for name, score in _SCORES.items():
+        each = [max(score(a, b) for b in several) for a, several in zip(captions, references, strict=True)]
+        metrics[name] = clustered_mean(each, clusters)
     return Quality(len(captions), len(set(clusters)), metrics)
 
 
@@ -83,3 +88,14 @@ def rouge_l(caption: str, reference: str, beta: float = 1.2) -> float:
         return 0.0
     precision, recall = common / len(a), common / len(b)
     return (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+
+
+def _exact(caption: str, reference: str) -> float:
+    return float(caption == reference)
+
+
+_SCORES: dict[str, Callable[[str, str], float]] = {
+    "exact_match": _exact,
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+}

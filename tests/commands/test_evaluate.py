@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from click.testing import CliRunner
 
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.train import caption_prompt, write_model
+from mue_edge.calibrate import coco_metrics
 from mue_edge.cli import main
 from mue_edge.commands.evaluate import command
 from mue_edge.models import load
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
 from mue_edge.tokens import Tokenizer
+from tests.calibrate import captioned
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_figures_as_json(places: tuple[Path, Path]) -> None:
     model, cache = places
-    run = CliRunner().invoke(command, [str(model), "--cache", str(cache), "--json", "--limit", "5"])
+    run = CliRunner().invoke(
+        command, [str(model), "--cache", str(cache), "--json", "--limit", "5", "--no-coco"]
+    )
     assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)
     assert found["samples"] == 5
@@ -61,7 +66,17 @@ def test_figures_as_json(places: tuple[Path, Path]) -> None:
 
 def test_table_and_captions(places: tuple[Path, Path]) -> None:
     model, cache = places
-    options = ["--cache", str(cache), "--image-depth", "1", "--decoder-depth", "1", "--show", "2"]
+    options = [
+        "--cache",
+        str(cache),
+        "--image-depth",
+        "1",
+        "--decoder-depth",
+        "1",
+        "--show",
+        "2",
+        "--no-coco",
+    ]
     run = CliRunner().invoke(command, [str(model), *options])
     assert run.exit_code == 0, run.output
     assert "val_render: 6 pictures of 3 captions" in run.stdout
@@ -74,6 +89,45 @@ def test_a_split_that_is_not_there(places: tuple[Path, Path], capsys: pytest.Cap
         main(["evaluate", str(model), "--cache", str(cache), "--split", "test"])
     assert end.value.code == 4
     assert "val_render" in capsys.readouterr().err
+
+
+def test_depths_of_stickers(places: tuple[Path, Path], tmp_path: Path) -> None:
+    model, cache = places
+    picture = tmp_path / "map.svg"
+    options = ["--cache", str(cache), "--no-coco", "--depths", "all,2", "--heatmap", str(picture), "--json"]
+    run = CliRunner().invoke(command, [str(model), *options])
+    assert run.exit_code == 0, run.output
+    found = json.loads(run.stdout)
+    assert [(c["image_depth"], c["decoder_depth"]) for c in found["cells"]] == [(1, 2), (2, 2)]
+    assert set(found["cells"][0]["metrics"]) >= {"exact_match", "exact_match_but_tone"}
+    assert "exact_match by depth, val_render" in picture.read_text(encoding="utf-8")
+
+
+def test_pictures_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)  # METEOR takes seconds to start
+    model, data = captioned.model_folder(tmp_path / "model"), captioned.pictures(tmp_path / "data", 1)
+    with (data / "captions.csv").open("a", encoding="utf-8") as table:
+        table.write("none.png,nothing\n")
+    plain = [str(model), "--data", str(data), "--depths", "2,2", "--depths", "1,all"]
+    assert "line 6" in str(CliRunner().invoke(command, plain).exception)
+    run = CliRunner().invoke(command, [*plain, "--skip-bad", "--show", "1"])
+    assert run.exit_code == 0, run.output
+    lines = run.stdout.splitlines()
+    assert lines[0] == "data: 4 pictures of 4 captions"
+    header = ["encoder", "decoder", "exact_match", "token_f1", "rouge_l"]
+    assert lines[1].split()[:5] == header
+    assert ("cider_d" in lines[1]) == coco_metrics.available()
+    assert [line.split()[:2] for line in lines[2:5]] == [["2", "2"], ["1", "1"], ["1", "2"]]
+    assert lines[5].startswith(("  ≠ ", "  = "))
+    assert "none.png is not there" in run.stderr
+
+
+def test_depths_are_named_once(places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (["--depths", "all", "--decoder-depth", "1"], ["--decoder-depth", "3"]):
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", str(places[0]), "--cache", str(places[1]), *options])
+        assert end.value.code == 2
+    assert "1 to 2,2 layers" in capsys.readouterr().err
 
 
 def test_written_model_loads_in_half_precision(places: tuple[Path, Path]) -> None:

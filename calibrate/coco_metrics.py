@@ -1,0 +1,124 @@
+"""The COCO caption metrics of the package pycocoevalcap (extra `evaluate`), as far as they can run here.
+
+BLEU-4, ROUGE-L and CIDEr-D need the package. With Java, texts are tokenised as COCO's are (PTB) and
+METEOR is measured; without it, words are cut at spaces. SPICE needs files that the package downloads
+at first use: it is measured only where they are, and nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from mue_edge.errors import EnvironmentLacksError
+
+Key = TypeVar("Key")
+_PACKAGE = "pycocoevalcap"
+_PTB = "edu.stanford.nlp.process.PTBTokenizer"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a set of captions, and of each caption where it is a mean of such (BLEU is not)."""
+
+    value: float
+    each: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Measured(Generic[Key]):
+    """Scores of each set by metric; `words`: ptb or spaces; notes say what was left out, and why."""
+
+    scores: Mapping[Key, Mapping[str, Score]]
+    words: str
+    notes: tuple[str, ...]
+
+
+def available() -> bool:
+    """Whether the extra is installed."""
+    try:
+        importlib.import_module(f"{_PACKAGE}.bleu.bleu")
+    except ImportError:
+        return False
+    return True
+
+
+def measure(sets: Mapping[Key, Sequence[str]], references: Sequence[Sequence[str]]) -> Measured[Key]:
+    """Several sets of captions of the same pictures against each picture's references.
+
+    Raises EnvironmentLacksError when Java or a scorer fails.
+    """
+    if not available():
+        note = "BLEU-4, METEOR, CIDEr-D and COCO's ROUGE-L are left out: pip install 'mue-edge[evaluate]'"
+        return Measured({key: {} for key in sets}, "spaces", (note,))
+    java, notes = shutil.which("java") is not None, []
+    if not java:
+        notes.append("METEOR is left out and words are cut at spaces: both METEOR and COCO's words need Java")
+    meteor = _scorer("meteor.meteor", "Meteor") if java else None
+    spice = _scorer("spice.spice", "Spice") if java and _spice_is_here() else None
+    if spice is None:
+        notes.append("SPICE is left out: its CoreNLP files are not in the package's folder")
+    lines = [text for texts in (*sets.values(), *references) for text in texts]
+    rest = iter(_tokenise(lines, java))
+    cut = {key: {i: [next(rest)] for i, _ in enumerate(texts)} for key, texts in sets.items()}
+    known = {i: [next(rest) for _ in texts] for i, texts in enumerate(references)}
+    scores = {key: _scores(known, found, meteor, spice) for key, found in cut.items()}
+    return Measured(scores, "ptb" if java else "spaces", tuple(notes))
+
+
+def _scores(
+    known: dict[int, list[str]], found: dict[int, list[str]], meteor: Any, spice: Any
+) -> dict[str, Score]:
+    bleu, _ = _scorer("bleu.bleu", "Bleu").compute_score(known, found, verbose=0)
+    scores = {"bleu_4": Score(float(bleu[3]), None)}
+    scorers = {"meteor": meteor, "rouge_l": _scorer("rouge.rouge", "Rouge")}
+    scorers |= {"cider_d": _scorer("cider.cider", "Cider")}
+    for name, scorer in scorers.items():
+        if scorer is not None:
+            value, each = scorer.compute_score(known, found)
+            scores[name] = Score(float(value), tuple(map(float, each)))
+    if spice is not None:
+        value, parts = spice.compute_score(known, found)
+        scores["spice"] = Score(float(value), tuple(float(part["All"]["f"]) for part in parts))
+    return scores
+
+
+def _scorer(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)()
+
+
+def _folder(module: str) -> Path:
+    return Path(str(importlib.import_module(f"{_PACKAGE}.{module}").__file__)).parent
+
+
+def _spice_is_here() -> bool:
+    library = _folder("spice.spice") / "lib"
+    return all((library / f"stanford-corenlp-3.6.0{part}.jar").is_file() for part in ("", "-models"))
+
+
+def _tokenise(texts: Sequence[str], java: bool) -> list[str]:
+    """Words in lower case with spaces between, punctuation taken out (COCO's list)."""
+    module = importlib.import_module(f"{_PACKAGE}.tokenizer.ptbtokenizer")
+    punctuation = frozenset(module.PUNCTUATIONS)
+    lines = [" ".join(text.split()) for text in texts]
+    if java:
+        jar = _folder("tokenizer.ptbtokenizer") / module.STANFORD_CORENLP_3_4_1_JAR
+        command = ["java", "-cp", str(jar), _PTB, "-preserveLines", "-lowerCase", "-encoding", "utf-8"]
+        done = subprocess.run(
+            command, input="".join(f"{line}\n" for line in lines),
+            capture_output=True, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+        found = done.stdout.split("\n")[:-1]
+        if done.returncode or len(found) != len(lines):
+            said = done.stderr.strip()[-200:]
+            raise EnvironmentLacksError(
+                f"Java's tokeniser gave {len(found)} of {len(lines)} lines: {said}; leave it out: --no-coco"
+            )
+    else:
+        found = [" ".join(w.strip(".?!,:;\"'`") for w in line.lower().split()) for line in lines]
+    return [" ".join(w for w in line.split() if w not in punctuation) for line in found]

@@ -1,0 +1,78 @@
+"""COCO's metrics: cases worked out by hand, and what is left out where something is missing."""
+
+from __future__ import annotations
+
+import math
+import shutil
+
+import pytest
+
+from mue_edge.calibrate import coco_metrics
+from mue_edge.calibrate.coco_metrics import measure
+
+REFERENCES = [("a cat sleeps on the old mat",), ("two dogs run in the snow", "dogs running outside")]
+GOOD = ["A cat sleeps on the old mat.", "Two dogs run in the snow!"]
+BAD = ["a cat sleeps on the new mat", ""]
+
+needs_package = pytest.mark.skipif(not coco_metrics.available(), reason="pycocoevalcap is not installed")
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java")
+
+
+@needs_package
+def test_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    found = measure({"good": GOOD, "bad": BAD}, REFERENCES)
+    assert found.words == "spaces"
+    assert "METEOR" in found.notes[0]
+    good, bad = found.scores["good"], found.scores["bad"]
+    assert set(good) == {"bleu_4", "rouge_l", "cider_d"}
+    assert good["bleu_4"].value == pytest.approx(1.0, abs=1e-6)
+    assert good["bleu_4"].each is None
+    assert good["rouge_l"].each == (1.0, 1.0)
+    # Identical sentences reach 10; the second picture's other reference has no 2-gram in common.
+    assert good["cider_d"].each is not None
+    assert good["cider_d"].each[0] == pytest.approx(10.0)
+    assert 5 <= good["cider_d"].each[1] < 6
+    # Six of seven words in order: precision = recall = 6/7.
+    assert bad["rouge_l"].each == pytest.approx((6 / 7, 0.0))
+    # 7 words, 6 of 7, 4 of 6, 3 of 5, 2 of 4 n-grams are right; brevity: 7 words against 7 + 3.
+    expected = (6 / 7 * 4 / 6 * 3 / 5 * 2 / 4) ** 0.25 * math.exp(1 - 10 / 7)
+    assert bad["bleu_4"].value == pytest.approx(expected, rel=1e-3)
+
+
+@needs_package
+@needs_java
+def test_with_java_words_are_coco_s_and_meteor_is_measured() -> None:
+    references = [("it 's a man s cat",), ("woman medium-light skin tone",)]
+    found = measure(
+        {"a": ["It's a man s cat...", "woman: medium-light\nskin tone"], "b": ["", "woman"]}, references
+    )
+    assert found.words == "ptb"
+    assert "SPICE" in found.notes[-1]
+    assert found.scores["a"]["bleu_4"].value == pytest.approx(1.0, abs=1e-6)
+    assert found.scores["a"]["meteor"].value == pytest.approx(1.0)
+    each = found.scores["b"]["meteor"].each
+    assert each is not None
+    assert each[0] == 0.0 < each[1] < 0.5
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco_metrics, "available", lambda: False)
+    found = measure({1: GOOD}, REFERENCES)
+    assert found.scores == {1: {}}
+    assert "mue-edge[evaluate]" in found.notes[0]
+
+
+@needs_package
+@needs_java
+def test_a_java_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from mue_edge.errors import EnvironmentLacksError
+
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "java").write_text("#!/bin/sh\necho no memory >&2\nexit 1\n")
+    (folder / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(EnvironmentLacksError, match="0 of 4 lines: no memory; leave it out: --no-coco"):
+        measure({1: ["a", "b"]}, [("a",), ("b",)])

@@ -1,0 +1,69 @@
+"""Quality by depth: which depths are meant, and that each cell is measured at its own."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from mue_edge.calibrate import coco_metrics
+from mue_edge.calibrate.caption_training import learner
+from mue_edge.calibrate.depths import Captioned, caption, judge, parse, with_coco
+from mue_edge.calibrate.examples import read
+from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.calibrate.quality import caption_texts
+from mue_edge.errors import UsageError
+from mue_edge.models import captioning
+from tests.calibrate import captioned
+
+
+def test_depths_by_name() -> None:
+    assert parse(["all"], (2, 3)) == [(i, j) for i in (1, 2) for j in (1, 2, 3)]
+    assert parse(["2,3", "1,all", "1,2"], (2, 3)) == [(2, 3), (1, 1), (1, 2), (1, 3)]
+    for wrong in ("2", "1,2,3", "a,1", "0,1", "3,1", "1,4", "-1,1"):
+        with pytest.raises(UsageError, match="--depths"):
+            parse([wrong], (2, 3))
+
+
+def test_captions_are_those_of_their_depth(tmp_path: Path) -> None:
+    pupil = learner(captioned.model_folder(tmp_path / "model"), None)
+    shown = Pictures(read(captioned.pictures(tmp_path / "data")), 32)
+    cells = [(1, 2), (2, 2)]
+    found = caption(pupil, shown, cells, limit=5, batch=2)
+    assert len({c.id for c in found}) == 5
+    assert found[0].references in [("red",), ("blue",), ("green",), ("white",)]
+    row = [e.id for e in shown.examples].index(found[3].id)
+    for image, decoder in cells:
+        ids = captioning.greedy(
+            pupil.model, pupil.prompt, as_input(shown.pixels([row])), image_depth=image, decoder_depth=decoder
+        )
+        assert [found[3].captions[image, decoder]] == caption_texts(pupil.tokenizer, ids)
+
+
+def test_any_reference_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [
+        Captioned("1", ("a cat", "cat"), "x", {(1, 1): "cat", (1, 2): "a dog"}),
+        Captioned("2", ("a dog",), "y", {(1, 1): "a dog", (1, 2): "a dog"}),
+    ]
+    cells = judge(samples)
+    assert cells[1, 1].metrics["exact_match"].mean == 1.0
+    assert cells[1, 2].metrics["exact_match"].mean == 0.5
+    scores = {
+        cell: {
+            "bleu_4": coco_metrics.Score(0.25, None),
+            "cider_d": coco_metrics.Score(2.0, (1.0, 3.0)),
+        }
+        for cell in cells
+    }
+    monkeypatch.setattr(
+        "mue_edge.calibrate.depths.coco_measure",
+        lambda _sets, _references: coco_metrics.Measured(scores, "ptb", ("a note",)),
+    )
+    found = with_coco(samples, cells)
+    metrics = found.cells[1, 2].metrics
+    assert metrics["exact_match"].mean == 0.5
+    assert metrics["bleu_4"].mean == 0.25
+    assert math.isnan(metrics["bleu_4"].standard_error)
+    assert metrics["cider_d"].standard_error == pytest.approx(1.0)
+    assert found.notes == ("a note",)
