@@ -33,6 +33,7 @@ class _Options:
     kind: str | None
     images: Path | None
     val: Path | None
+    val_images: Path | None
     val_share: float
     config: Path | None
     tokenizer: Path | None
@@ -60,7 +61,7 @@ class _Options:
 
     def to_repeat(self) -> dict[str, Any]:
         """What a command that goes on must have in common with the one that began."""
-        free = {"out", "threads", "save_every", "log_every", "skip_bad", "images"}
+        free = {"out", "threads", "save_every", "log_every", "skip_bad", "images", "val_images"}
         return {
             k: v if type(v) in (int, float, bool) else str(v) for k, v in vars(self).items() if k not in free
         }
@@ -73,6 +74,7 @@ class _Options:
 @click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
 @click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
 @click.option("--val", type=click.Path(path_type=Path), help="Validation data.")
+@click.option("--val-images", type=click.Path(path_type=Path), help="Where its pictures are.")
 @click.option(
     "--val-share", type=click.FloatRange(0, 0.5), default=0.05, show_default=True,
     help="Without --val: this share of the pictures.",
@@ -219,7 +221,7 @@ def _pictures(o: _Options, side: int, leader: bool) -> tuple[Pictures, Pictures 
 
     examples, problems = without_missing(read(o.data, kind=o.kind, images=o.images), skip=o.skip_bad)
     if o.val is not None:
-        held, more = without_missing(read(o.val), skip=o.skip_bad)
+        held, more = without_missing(read(o.val, images=o.val_images), skip=o.skip_bad)
         problems += more
     else:
         examples, held = split(examples, o.val_share)
