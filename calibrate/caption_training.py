@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,6 +141,8 @@ class CaptionRun:
                     f"{self.out} holds a run with another {', '.join(changed)}; repeat its command to go on, "
                     "or choose another --out"
                 )
+            for left in self.out.glob(".model.*"):  # half-written by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
             return
         if self.out.is_dir() and any(self.out.iterdir()):
             raise UsageError(f"{self.out} exists and holds other things; choose another --out or empty it")

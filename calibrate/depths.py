@@ -13,6 +13,7 @@ import numpy as np
 from mue_edge.calibrate.caption_batches import as_spoken
 from mue_edge.calibrate.caption_training import Learner
 from mue_edge.calibrate.coco_metrics import measure as coco_measure
+from mue_edge.calibrate.examples import Example
 from mue_edge.calibrate.pictures import Pictures, as_input
 from mue_edge.calibrate.quality import Estimate, Quality, caption_texts, clustered_mean, measure_any
 from mue_edge.errors import UsageError
@@ -63,16 +64,21 @@ def parse(texts: Sequence[str], layers: Depths) -> list[Depths]:
     return list(found)
 
 
+def mixed(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """The first `limit` in an order that mixes them, the same every time."""
+    order = np.random.default_rng(0).permutation(len(examples))[:limit]
+    return [examples[i] for i in order.tolist()]
+
+
 def caption(
     learner: Learner, pictures: Pictures, depths: Sequence[Depths], *,
-    limit: int | None = None, batch: int = 32, progress: Progress = iter,
+    batch: int = 32, progress: Progress = iter,
 ) -> list[Captioned]:  # fmt: skip
-    """Greedy captions at each depth of the pictures (of `limit` of them, in an order that mixes them)."""
-    rows = np.random.default_rng(0).permutation(len(pictures))[:limit].tolist()
+    """Greedy captions of the pictures at each depth."""
     longest = min(24, captioning.longest_caption(learner.model))
     found: dict[Depths, list[str]] = {cell: [] for cell in depths}
-    for start in progress(range(0, len(rows), batch)):
-        pixels = as_input(pictures.pixels(rows[start : start + batch]))
+    for start in progress(range(0, len(pictures), batch)):
+        pixels = as_input(pictures.pixels(range(start, min(start + batch, len(pictures)))))
         for image_depth, decoder_depth in depths:
             ids = captioning.greedy(
                 learner.model, learner.prompt, pixels,
@@ -81,12 +87,12 @@ def caption(
             found[image_depth, decoder_depth] += caption_texts(learner.tokenizer, ids)
     return [
         Captioned(
-            pictures.examples[row].id,
-            tuple(as_spoken(learner.tokenizer, text) for text in pictures.examples[row].captions),
-            pictures.examples[row].id,
+            example.id,
+            tuple(as_spoken(learner.tokenizer, text) for text in example.captions),
+            example.id,
             {cell: found[cell][i] for cell in depths},
         )
-        for i, row in enumerate(rows)
+        for i, example in enumerate(pictures.examples)
     ]
 
 

@@ -124,7 +124,7 @@ def _stickers(o: _Options) -> _Found:
 def _examples(o: _Options) -> _Found:
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.calibrate.caption_training import learner
-    from mue_edge.calibrate.depths import caption, judge
+    from mue_edge.calibrate.depths import caption, judge, mixed
     from mue_edge.calibrate.examples import read, without_missing
     from mue_edge.calibrate.pictures import Pictures
     from mue_edge.models import captioning
@@ -132,13 +132,13 @@ def _examples(o: _Options) -> _Found:
     pupil = learner(resolve_model(o.model), None)
     cells = _cells(o, captioning.depths(pupil.model))
     examples, problems = without_missing(read(o.data, kind=o.kind, images=o.images), skip=o.skip_bad)
-    shown = Pictures(examples, captioning.image_size(pupil.model), skip_bad=o.skip_bad)
+    shown = Pictures(mixed(examples, o.limit), captioning.image_size(pupil.model), skip_bad=o.skip_bad)
 
     def progress(starts: Sequence[int]) -> Iterable[int]:
         with click.progressbar(starts, label="captions", file=sys.stderr) as bar:
             yield from bar
 
-    captioned = caption(pupil, shown, cells, limit=o.limit, progress=progress)
+    captioned = caption(pupil, shown, cells, progress=progress)
     return captioned, judge(captioned), problems + shown.problems
 
 

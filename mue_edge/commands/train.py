@@ -228,6 +228,8 @@ def _pictures(o: _Options, side: int, leader: bool) -> tuple[Pictures, Pictures 
     if not examples:
         raise UsageError(f"{o.data} has too few pictures to hold some out; give --val-share 0")
 
+    _say(leader, f"reading {len(examples) + len(held)} pictures")
+
     def progress(label: str) -> Callable[[Sequence[Example]], Iterable[Example]]:
         def pass_on(found: Sequence[Example]) -> Iterable[Example]:
             if not (leader and sys.stderr.isatty()):

@@ -79,9 +79,11 @@ def test_a_killed_run_goes_on_to_the_same_losses(
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL  # it was still at work
     assert not (broken / "loss.svg").exists()
+    (broken / ".model.half").mkdir(exist_ok=True)
     done = run(*_command(places, broken, *more))
     assert done.code == 0, done.err
     assert re.search(r"going on after step (2|4|6|8|10|12|14|16|18|20|22)$", done.err, re.MULTILINE)
+    assert not list(broken.glob(".*"))
     assert _losses(broken) == pytest.approx(_losses(whole), rel=1e-4)
 
 
