@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
@@ -20,6 +21,8 @@ import torch
 
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.evaluation import Evaluation, evaluate
+from mue_edge.apps.stickers.recipe import Record
+from mue_edge.apps.stickers.splits import toned
 from mue_edge.files import atomic_write, sha256
 
 SPLITS = ("val_render", "test_render", "test_comp", "test_vendor")
@@ -68,12 +71,14 @@ def main(cache: Path | None, out: Path, threads: int) -> None:
     folder = model_folder()
     splits: dict[str, dict[str, Any]] = {}
     sets: dict[str, float] = {}
+    kinds: dict[str, float] = {}
     examples: list[list[str]] = []
     for split in SPLITS:
         found = evaluate(folder, split, cache=cache)
         splits[split] = figures(found)
         if split == "test_render":
-            sets = by_set(found)
+            sets = exact_match_by(found, lambda record: record.set)
+            kinds = exact_match_by(found, kind)
             examples = [[r.id, r.caption, caption] for r, caption in found.captions[:EXAMPLES]]
     depths = [
         {"image_depth": image, "decoder_depth": decoder}
@@ -92,6 +97,7 @@ def main(cache: Path | None, out: Path, threads: int) -> None:
         "decoding": "greedy, fp32, fixed depth; reference: the CLDR name, lower case; clusters: emoji",
         "splits": splits,
         "test_render_exact_match_by_set": sets,
+        "test_render_exact_match_by_kind": kinds,
         "test_render_by_depth": depths,
         "test_render_examples": examples,
     }
@@ -123,10 +129,9 @@ def tables(content: dict[str, Any]) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     for split, row in content["splits"].items():
         lines.append(f"| {split} | {row['samples']} | {row['clusters']} | {cells(row)} |")
-    lines += ["", "| test_render by set | exact match |", "|---|---|"]
-    lines += [
-        f"| {name} | {value:.3f} |" for name, value in content["test_render_exact_match_by_set"].items()
-    ]
+    for what in ("kind", "set"):
+        lines += ["", f"| test_render by {what} | exact match |", "|---|---|"]
+        lines += [f"| {k} | {v:.3f} |" for k, v in content[f"test_render_exact_match_by_{what}"].items()]
     lines += [
         "",
         "| image layers | decoder layers | exact match | right but for the tone | token F1 | ROUGE-L |",
@@ -143,11 +148,18 @@ def tables(content: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def by_set(found: Evaluation) -> dict[str, float]:
-    """Exact match of each picture set."""
+def kind(record: Record) -> str:
+    """What a picture shows: a person in a skin tone, a flag, or anything else."""
+    if toned(record.emoji):
+        return "person with a skin tone"
+    return "flag" if record.caption.startswith("flag: ") else "anything else"
+
+
+def exact_match_by(found: Evaluation, group: Callable[[Record], str]) -> dict[str, float]:
+    """Exact match within each group of pictures."""
     right: dict[str, list[bool]] = {}
     for record, caption in found.captions:
-        right.setdefault(record.set, []).append(caption == record.caption)
+        right.setdefault(group(record), []).append(caption == record.caption)
     return {name: round(sum(values) / len(values), 4) for name, values in sorted(right.items())}
 
 

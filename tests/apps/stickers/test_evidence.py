@@ -22,6 +22,7 @@ def _content() -> dict[str, object]:
     return {
         "splits": {"test_render": row},
         "test_render_exact_match_by_set": {"noto": 0.25},
+        "test_render_exact_match_by_kind": {"flag": 0.125},
         "test_render_by_depth": [{"image_depth": 3, "decoder_depth": 1} | row],
         "test_render_examples": [["noto/1f600", "grin", "grin"], ["noto/1f601", "smile", "laugh"]],
     }
@@ -33,6 +34,7 @@ def test_figures_replace_what_stood_between_the_markers() -> None:
     assert card.endswith(f"{END}\nafter\n")
     assert "old" not in card
     assert "| 3 | 1 | 0.500 ± 0.010 |" in card
+    assert "| flag | 0.125 |" in card
     assert "| noto/1f600 | grin | the same |" in card
     assert "| noto/1f601 | smile | laugh |" in card
     assert with_figures(card, _content()) == card
