@@ -78,7 +78,7 @@ def bundle(beam: int) -> Path:
     from mue_edge.export.build import export
 
     out = BUNDLES / f"stickers-beam{beam}"
-    export(model_folder(), out, "host", {"beam": beam})
+    export(model_folder(), out, "host", {"beam": beam}, name="stickers")
     return out
 
 
@@ -139,19 +139,39 @@ def bench() -> None:
     """`mue-edge bench` on held-out demo pictures, against the monolithic graphs."""
     from mue_edge.apps.stickers import demo_pictures, model_folder
 
-    out = FOLDER / "bench.raw.json"
     pictures = [str(path) for path, _ in demo_pictures()]
-    policy = ["--policy", "balanced", "--rounds", "30"]
-    command = ["bench", str(bundle(1)), *pictures, *policy, "--model", str(model_folder()), "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "mue_edge", *command], cwd=ROOT, check=True)
-    figures = json.loads(out.read_text(encoding="utf-8"))
-    out.unlink()
-    write(
-        "bench",
-        "mue-edge bench BUNDLE DEMO-PICTURES --model stickers --policy balanced --rounds 30",
-        (*CORE, *SEGMENTS, *MODEL),
-        figures,
-    )
+    figures = {}
+    for policy in ("balanced", "fast"):
+        options = ["--policy", policy, "--rounds", "30", "--model", str(model_folder())]
+        figures[policy] = measured(bundle(1), *pictures, *options)
+    write("bench", "mue-edge bench BUNDLE DEMO-PICTURES --model stickers --policy balanced|fast --rounds 30",
+          (*CORE, *SEGMENTS, *MODEL), figures)  # fmt: skip
+
+
+def bench_ofa_tiny() -> None:
+    """Random weights of OFA-tiny's size, forced to leave half way: what time does, not what words do."""
+    from mue_edge.export.build import export
+
+    model, out, policy = BUNDLES / "ofa-tiny", BUNDLES / "ofa-tiny-host", BUNDLES / "half.json"
+    cli("import", "--random", "ofa-tiny", "--mue", "--out", str(model))
+    export(model, out)
+    policy.write_text(json.dumps({"rule": "fixed", "depth_image": 2, "depth_decoder": 2, "name": "half"}))
+    figures = {"half": measured(out, "--policy", str(policy), "--rounds", "21", "--model", str(model))}
+    figures["half"]["policy_origin"] = "fixed: 2 of 4 image and decoder layers"
+    write("bench-ofa-tiny", "mue-edge bench BUNDLE --model MODEL --policy half.json --rounds 21",
+          (*CORE, *SEGMENTS), figures)  # fmt: skip
+
+
+def measured(place: Path, *options: str) -> dict[str, Any]:
+    """The record of one `mue-edge bench`."""
+    out = BUNDLES / "bench.json"
+    cli("bench", str(place), *options, "--out", str(out))
+    record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return record
+
+
+def cli(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "mue_edge", *words], cwd=ROOT, check=True)
 
 
 def stickers() -> None:
@@ -163,6 +183,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "loop-beam1": lambda: loop(1),
     "loop-beam5": lambda: loop(5),
     "bench": bench,
+    "bench-ofa-tiny": bench_ofa_tiny,
     "stickers": stickers,
 }
 

@@ -75,29 +75,40 @@ def loop() -> str:
 
 def bench() -> str:
     """What exits save, and what segments cost."""
-    record = read("bench")
-    if record is None:
+    records = [r for r in map(read, ("bench", "bench-ofa-tiny")) if r]
+    if not records:
         return NOT_MEASURED
-    f = record["figures"]
-    rows = []
-    for name, s in f["systems"].items():
-        layers = ", ".join(f"{stack} {value:.2f}" for stack, value in s["layers"].items())
-        ratio = lambda r: f"{r['median']:.3f} [{r['low']:.3f}–{r['high']:.3f}]"
-        label = {"twin": "its twin (A/A control)", "monolithic": "one graph a stack, no exits"}.get(
-            name, name
-        )
+    return "\n".join(bench_table(f) for r in records for f in [r["figures"]]) + source(*records)
+
+
+def bench_table(figures: dict[str, Any]) -> str:
+    """One model: full depth, its twin, one graph a stack, and each policy's exits."""
+    first = next(iter(figures.values()))
+    rows = [bench_row(SYSTEMS[name], first["systems"][name], first) for name in SYSTEMS]
+    for f in figures.values():
         rows.append(
-            [
-                label, layers, f"{s['calls']:.1f}", f"{s['same_captions']} of {f['pictures']}",
-                "1" if name == "full depth" else ratio(s["cpu_ratio"]),
-            ]
-        )  # fmt: skip
+            bench_row(f"exits: {f['policy_origin'].removesuffix(', given')}", f["systems"]["exits"], f)
+        )
     words = (
-        f"`{f['bundle']}` on `{f['target']}`, {f['precision']}, greedy, {f['pictures']} held-out pictures, "
-        f"{f['rounds']} rounds; exits by policy *{f['policy_origin']}*.\n\n"
+        f"`{first['bundle']}` on `{first['target']}`, {first['precision']}, greedy, {first['pictures']} "
+        f"pictures, {first['rounds']} rounds:\n\n"
     )
     head = ["system", "layers run", "calls", "captions as at full depth", "CPU time / full depth"]
-    return words + table(head, rows) + source(record)
+    return words + table(head, rows)
+
+
+SYSTEMS = {
+    "full depth": "segments, full depth",
+    "twin": "the same again (A/A control)",
+    "monolithic": "one graph a stack, no exits",
+}
+
+
+def bench_row(label: str, s: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    layers = ", ".join(f"{stack} {value:.2f}" for stack, value in s["layers"].items())
+    r = s["cpu_ratio"]
+    ratio = "1" if label == SYSTEMS["full depth"] else f"{r['median']:.3f} [{r['low']:.3f}–{r['high']:.3f}]"
+    return [label, layers, f"{s['calls']:.1f}", f"{s['same_captions']} of {record['pictures']}", ratio]
 
 
 def stickers() -> str:
