@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge import models, targets
+from mue_edge import models, schema, targets
 from mue_edge.bundle import (
     MANIFEST,
     SCHEMA,
@@ -54,10 +54,16 @@ class Exported:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A task's constant source text."""
+    """A task's constant source text, and the length of its answers where the model has one of its own."""
 
     text: str
     ids: tuple[int, ...]
+    max_length: int | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the plan takes from here unless it says otherwise."""
+        return {} if self.max_length is None else {"max_length": self.max_length}
 
 
 def read_prompt(folder: Path, task: str) -> Prompt:
@@ -66,7 +72,7 @@ def read_prompt(folder: Path, task: str) -> Prompt:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         entry = data[task]
-        return Prompt(str(entry["text"]), tuple(int(i) for i in entry["ids"]))
+        return schema.decode(Prompt, entry, f"{path}: {task}")
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise InputFileError(
             f"{folder} holds no prompt for the task {task!r} in prompts.json; import the checkpoint with "
@@ -105,8 +111,9 @@ def export(
     target = targets.target(target_name)
     model = models.load(folder)
     config = model.config
-    made = plan.make(model, target, (config.image_size, config.image_size), options or {})
-    prompt = read_prompt(folder, made.task)
+    wanted = dict(options or {})
+    prompt = read_prompt(folder, str(wanted.get("task", "caption")))
+    made = plan.make(model, target, (config.image_size, config.image_size), prompt.options | wanted)
     ids = {name: getattr(config, name) for name in ("bos", "pad", "eos")}
     request = plan.cut_request(made, prompt.ids, ids)
     report("cutting", 0, 1)

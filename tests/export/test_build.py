@@ -20,7 +20,7 @@ pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
 
 from mue_edge.export import onnx as exporter  # noqa: E402
-from mue_edge.export.build import export, read_front  # noqa: E402
+from mue_edge.export.build import export, read_front, read_prompt  # noqa: E402
 from mue_edge.export.plan import make  # noqa: E402
 from mue_edge.targets.verify import verify  # noqa: E402
 
@@ -94,6 +94,17 @@ def test_without_a_prompt_nothing_is_exported(tiny_model_folder: Path, tmp_path:
     with pytest.raises(InputFileError, match="utils/BPE"):
         export(copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_model_says_how_long_its_answers_are(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"caption": {"text": " x", "ids": [0, 5, 2], "max_length": 23}}))
+    assert read_prompt(tmp_path, "caption").options == {"max_length": 23}
+    path.write_text(json.dumps({"caption": {"text": " x", "ids": [0, 5, 2]}}))
+    assert read_prompt(tmp_path, "caption").options == {}
+    path.write_text(json.dumps({"caption": {"text": " x", "ids": ["0"]}}))
+    with pytest.raises(InputFileError, match="whole number"):
+        read_prompt(tmp_path, "caption")
 
 
 def test_policies_of_the_model_stand_before_full_depth(tmp_path: Path) -> None:
