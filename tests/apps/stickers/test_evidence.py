@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.evidence import BEGIN, CARD, END, tables, with_figures
 from mue_edge.files import sha256
@@ -41,8 +39,6 @@ def test_figures_replace_what_stood_between_the_markers() -> None:
 
 
 def test_the_card_holds_the_evidence_of_the_bundled_weights() -> None:
-    if not EVIDENCE.is_file():
-        pytest.skip("evidence/stickers.json is not there")
     content = json.loads(EVIDENCE.read_text(encoding="utf-8"))
     card = CARD.read_text(encoding="utf-8")
     assert card.split(BEGIN)[1].split(END)[0].strip() == tables(content).strip()
