@@ -25,14 +25,19 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "evidence"
 BUNDLES = ROOT / ".cache" / "bundles"
 PICTURES = 500
+# What a figure may depend on: everything but the evidence itself and the pages written from it.
+CODE = (".", ":!evidence", ":!*.md")
 CORE = ("mue_edge/loop.py", "mue_edge/policy.py", "mue_edge/search.py", "mue_edge/cache.py")
 SEGMENTS = (
     "mue_edge/models/ofa/segments.py",
     "mue_edge/models/ofa/cut.py",
     "export/onnx.py",
+    "export/plan.py",
     "targets/host.py",
+    "targets/tensors.py",
 )
-MODEL = ("apps/stickers/model/model.safetensors", "apps/stickers/model/config.json")
+FILES = ("model.safetensors", "config.json", "prompts.json", "policies.json", "tokenizer.json")
+MODEL = tuple(f"apps/stickers/model/{name}" for name in FILES)
 
 
 def covers(paths: tuple[str, ...]) -> dict[str, str]:
@@ -60,7 +65,7 @@ def write(name: str, command: str, covered: tuple[str, ...], figures: Any) -> No
         "name": name,
         "date": date.today().isoformat(),
         "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no", "--", *CODE)),
         "command": command,
         "system": f"{platform.system()} {platform.machine()}, {platform.processor() or 'CPU'}, Python "
         + platform.python_version(),
@@ -174,6 +179,29 @@ def cli(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "mue_edge", *words], cwd=ROOT, check=True)
 
 
+def policies() -> None:
+    """Exact match of the bundled policies on test_render, through the exported bundle."""
+    from mue_edge import targets
+    from mue_edge.apps.stickers.dataset import read
+    from mue_edge.apps.stickers.evaluation import still
+    from mue_edge.apps.stickers.policies import attempt
+
+    data = read()
+    rows = data.rows("test_render")
+    pixels = [still(data, rows[i : i + 1]).numpy() for i in range(len(rows))]
+    names = [data.records[i].caption for i in rows]
+    with targets.open(bundle(1), threads=1) as captioner:
+        front = captioner.bundle.manifest.policies()
+        figures = {
+            name: {
+                "pictures": len(rows),
+                "exact_match": attempt(captioner, policy, pixels, names).exact_match,
+            }
+            for name, policy in front.items()
+        }
+    write("policies", "python tools/evidence.py policies", (*CORE, *SEGMENTS, *MODEL), figures)
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -184,6 +212,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "loop-beam5": lambda: loop(5),
     "bench": bench,
     "bench-ofa-tiny": bench_ofa_tiny,
+    "policies": policies,
     "stickers": stickers,
 }
 

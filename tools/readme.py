@@ -40,7 +40,8 @@ def source(*records: dict[str, Any]) -> str:
     """Where the figures come from, in one line."""
     names = ", ".join(f"`evidence/{r['name']}.json`" for r in records)
     first = records[0]
-    return f"\nFrom {names} ({first['date']}, commit {first['commit'][:10]}, {first['system']}).\n"
+    commits = sorted({r["commit"][:10] + " and later changes" * r["uncommitted_changes"] for r in records})
+    return f"\nFrom {names} ({first['date']}, commit {', '.join(commits)}, {first['system']}).\n"
 
 
 def loop() -> str:
@@ -78,7 +79,7 @@ def bench() -> str:
     records = [r for r in map(read, ("bench", "bench-ofa-tiny")) if r]
     if not records:
         return NOT_MEASURED
-    return "\n".join(bench_table(f) for r in records for f in [r["figures"]]) + source(*records)
+    return "\n".join(bench_table(record["figures"]) for record in records) + source(*records)
 
 
 def bench_table(figures: dict[str, Any]) -> str:
@@ -128,7 +129,13 @@ def stickers() -> str:
         show = lambda e: f"{e['mean']:.3f} ± {e['standard_error']:.3f}"
         rows.append([split, asks[split], str(f["samples"]), show(exact), show(but_tone)])
     head = ["split", "what it asks", "pictures", "exact match", "right but for the skin tone"]
-    return table(head, rows) + "\nFrom `evidence/stickers.json`; ± is one standard error by emoji.\n"
+    words = "\nFrom `evidence/stickers.json`; ± is one standard error by emoji.\n"
+    through = read("policies")
+    if through is not None:
+        each = ", ".join(f"{name} {f['exact_match']:.3f}" for name, f in through["figures"].items())
+        words += f"Exact match on test_render through the exported bundle, by policy: {each}"
+        words += " (`evidence/policies.json`).\n"
+    return table(head, rows) + words
 
 
 BLOCKS: dict[str, Callable[[], str]] = {"loop": loop, "bench": bench, "stickers": stickers}
