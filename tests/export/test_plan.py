@@ -1,0 +1,30 @@
+"""Default boundaries: per layer where calls are cheap, else as many segments as the target wants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+from mue_edge.export.plan import default_ends
+from mue_edge.targets import target
+from tests.models.ofa.tiny import make
+
+
+def test_a_target_with_dear_calls_gets_few_segments() -> None:
+    model = make(encoder_layers=6, decoder_layers=6, decomposed=True)
+    host = target("host")
+    assert default_ends(model, host)["image"] == (1, 2, 3, 4, 5, 6)
+    dear = replace(host, calls="grouped", segments={"image": 3, "decoder": 2})
+    ends = default_ends(model, dear)
+    assert ends["image"] == (2, 4, 6) and ends["decoder"] == (3, 6)
+    assert ends["text"] == (1, 2, 3, 4, 5, 6)  # the target does not say
+    shallow = make(encoder_layers=2, decoder_layers=3, decomposed=True)
+    assert default_ends(shallow, dear)["image"] == (1, 2)
+    assert default_ends(shallow, dear)["decoder"] in ((1, 3), (2, 3))
+
+
+def test_a_joint_encoder_is_one_segment_everywhere() -> None:
+    assert default_ends(make(), target("host"))["encoder"] == (3,)
