@@ -131,7 +131,8 @@ def export(
         preprocess = Preprocess(made.height, made.width)
         reference = TorchRuntime(pieces)
         manifest = Manifest(
-            schema=SCHEMA, name=name or folder.resolve().name, family=models.read_config(folder)["family"], task=made.task,
+            schema=SCHEMA, name=name or folder.resolve().name,
+            family=models.read_config(folder)["family"], task=made.task,
             target=target.name, precision=made.precision, runtime=Runtime(target.runtime, target.versions),
             model=_model_entry(model, folder), plan=made.to_json(), plan_hash=plan_hash(made.to_json()),
             segments=segments, constants=constants, files={}, layout=pieces.layout,
