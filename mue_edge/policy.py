@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from mue_edge.errors import InputFileError, UsageError
 
 NEVER, ALWAYS = math.inf, -math.inf
+_STACKS = ("image", "text", "decoder")
+_THETAS = tuple(f"theta_{stack}" for stack in _STACKS)
+_BY_BOUNDARY = tuple(f"thetas_{stack}" for stack in _STACKS)
+_DEPTHS = tuple(f"depth_{stack}" for stack in _STACKS)
 
 
 class Decider(Protocol):
@@ -29,15 +33,20 @@ class Decider(Protocol):
 class Policy:
     """One operating point. A theta of None, or of 1 and more, never exits its stack.
 
-    `beta`, `tau` and `horizon` (N; default max_length + 1) shape the decoder's schedule, `warmup`
-    is the fraction of N in which the decoder never exits, `min_depth` the layers that always run.
-    `depth_*` belong to the rule "fixed". `plan` is the hash of the plan that the policy was made for.
+    `thetas_*` hold a theta for every boundary (the first after one layer), in the place of the
+    stack's one. `beta` in 0 … 1, `tau` ≥ 0 and `horizon` (N; default max_length + 1) shape the
+    decoder's schedule, `warmup` is the fraction of N in which the decoder never exits, `min_depth`
+    the layers that always run. `depth_*` end a stack there, whatever its scores are: all that the
+    rule "fixed" knows. `plan` is the hash of the plan that the policy was made for.
     """
 
     rule: str = "mue"
     theta_image: float | None = None
     theta_text: float | None = None
     theta_decoder: float | None = None
+    thetas_image: tuple[float | None, ...] | None = None
+    thetas_text: tuple[float | None, ...] | None = None
+    thetas_decoder: tuple[float | None, ...] | None = None
     beta: float = 0.9
     tau: float = 1.0
     horizon: int | None = None
@@ -52,34 +61,56 @@ class Policy:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise UsageError(f"unknown policy rule {self.rule!r}; known rules: {', '.join(RULES)}")
-        for name in ("theta_image", "theta_text", "theta_decoder", "beta", "tau", "warmup"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise UsageError(f"policy: {name} = {value} is not a finite number (leave it out for never)")
-        if self.min_depth < 1 or (self.horizon is not None and self.horizon < 1):
-            raise UsageError("policy: min_depth and horizon start at 1")
+        values = {name: (getattr(self, name),) for name in (*_THETAS, "beta", "tau", "warmup")}
+        values |= {name: getattr(self, name) or () for name in _BY_BOUNDARY}
+        for name, numbers in values.items():
+            for value in numbers:
+                if value is not None and not math.isfinite(value):
+                    raise UsageError(
+                        f"policy: {name} = {value} is not a finite number (leave it out for never)"
+                    )
+        for name, high in (("beta", 1.0), ("tau", math.inf), ("warmup", 1.0)):
+            if not 0 <= getattr(self, name) <= high:
+                raise UsageError(f"policy: {name} = {getattr(self, name)} is not in 0 … {high:g}")
+        whole = (self.min_depth, self.horizon, *(getattr(self, name) for name in _DEPTHS))
+        if any(value is not None and value < 1 for value in whole):
+            raise UsageError("policy: min_depth, horizon and depths start at 1")
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
         """The score that the exit test after `depth` layers must exceed (strictly)."""
-        return NEVER if depth < self.min_depth else RULES[self.rule](self, stack, depth, step, max_length)
+        if depth < self.min_depth or self.rule == "never":
+            return NEVER
+        end: int | None = getattr(self, f"depth_{stack}", None)
+        if end is not None and depth >= end:
+            return ALWAYS
+        return RULES[self.rule](self, stack, depth, step, max_length)
 
-    def theta(self, stack: str) -> float | None:
-        """θ of a stack; the joint encoder has none, since its exits were never trained for."""
-        value: float | None = getattr(self, f"theta_{stack}", None)
+    def theta(self, stack: str, depth: int) -> float | None:
+        """θ after `depth` layers; the joint encoder has none, since its exits were never trained for."""
+        several: tuple[float | None, ...] | None = getattr(self, f"thetas_{stack}", None)
+        if several is None:
+            value: float | None = getattr(self, f"theta_{stack}", None)
+        else:
+            value = several[depth - 1] if depth <= len(several) else None
         return None if value is None or value >= 1 else value
 
     @property
     def may_exit(self) -> bool:
         """Whether any stack can be left early."""
-        if self.rule == "fixed":
-            return any(d is not None for d in (self.depth_image, self.depth_text, self.depth_decoder))
-        thetas = map(self.theta, ("image", "text", "decoder"))
-        return self.rule != "never" and any(theta is not None for theta in thetas)
+        if self.rule == "never":
+            return False
+        if any(getattr(self, name) is not None for name in _DEPTHS):
+            return True
+        values = [getattr(self, name) for name in _THETAS]
+        for name in _BY_BOUNDARY:
+            values += getattr(self, name) or ()
+        return self.rule != "fixed" and any(value is not None and value < 1 for value in values)
 
     def to_json(self) -> dict[str, Any]:
         """The fields that differ from the defaults, and the rule."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return {"rule": self.rule} | {
-            f.name: value for f in fields(self) if (value := asdict(self)[f.name]) != f.default
+            key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()
         }
 
 
@@ -104,13 +135,8 @@ def _never(policy: Policy, stack: str, depth: int, step: int, max_length: int) -
     return NEVER
 
 
-def _fixed(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
-    wanted: int | None = getattr(policy, f"depth_{stack}", None)
-    return ALWAYS if wanted is not None and depth >= wanted else NEVER
-
-
 def _mue(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
-    theta, n = policy.theta(stack), policy.horizon or max_length + 1
+    theta, n = policy.theta(stack, depth), policy.horizon or max_length + 1
     if theta is None or stack != "decoder":
         return NEVER if theta is None else theta
     if step < policy.warmup * n:
@@ -121,14 +147,14 @@ def _mue(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> 
 
 def _mue_published(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
     """The authors' code: no exit while t < N/3, then 0.9·θ + 0.1·e^(−(t+1)/N), N = max_length + 1."""
-    theta, n = policy.theta(stack), policy.horizon or max_length + 1
+    theta, n = policy.theta(stack, depth), policy.horizon or max_length + 1
     if theta is None or stack != "decoder":
         return NEVER if theta is None else theta
     return NEVER if step < n / 3 else decayed(theta, step + 1, n, 0.9, 1.0)
 
 
 Rule = Callable[[Policy, str, int, int, int], float]
-RULES: dict[str, Rule] = {"mue": _mue, "mue-published": _mue_published, "never": _never, "fixed": _fixed}
+RULES: dict[str, Rule] = {"mue": _mue, "mue-published": _mue_published, "never": _never, "fixed": _never}
 
 
 def from_json(data: object) -> Policy:
@@ -139,16 +165,25 @@ def from_json(data: object) -> Policy:
     surplus = set(data) - set(known)
     if surplus:
         raise InputFileError(f"policy has unknown keys {sorted(surplus)}; known: {', '.join(known)}")
-    for key, value in data.items():
+    values = dict(data)
+    for key in set(_BY_BOUNDARY) & set(data):
+        if data[key] is not None and not isinstance(data[key], list):
+            raise InputFileError(f"policy: {key} = {data[key]!r} is not a list of numbers and nulls")
+        values[key] = None if data[key] is None else tuple(data[key])
+    for key, value in values.items():
+        several = key in _BY_BOUNDARY
         text = key in ("rule", "name", "plan")
-        whole = key in ("horizon", "min_depth") or key.startswith("depth_")
+        whole = key in ("horizon", "min_depth", *_DEPTHS)
         kinds: tuple[type, ...] = (str,) if text else (int,) if whole else (int, float)
-        if value is None and known[key].default is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise InputFileError(f"policy: {key} = {value!r} is not {' or '.join(k.__name__ for k in kinds)}")
+        for one in (value or ()) if several else (value,):
+            if one is None and (several or known[key].default is None):
+                continue
+            if isinstance(one, bool) or not isinstance(one, kinds):
+                raise InputFileError(
+                    f"policy: {key} = {one!r} is not {' or '.join(k.__name__ for k in kinds)}"
+                )
     try:
-        return Policy(**data)
+        return Policy(**values)
     except UsageError as problem:
         raise InputFileError(str(problem)) from problem
 

@@ -51,6 +51,24 @@ def test_fixed_and_forced() -> None:
     assert forced.threshold("decoder", 1, step=1) == ALWAYS
 
 
+def test_a_depth_ends_a_stack_under_every_rule_but_never() -> None:
+    policy = Policy(theta_image=0.9, theta_decoder=0.9, beta=1.0, depth_image=3, depth_decoder=2)
+    assert [policy.threshold("image", d) for d in (1, 2, 3, 4)] == [0.9, 0.9, ALWAYS, ALWAYS]
+    assert [policy.threshold("decoder", d) for d in (1, 2)] == [0.9, ALWAYS]
+    assert policy.threshold("text", 5) == NEVER
+    assert Policy("never", depth_image=1).threshold("image", 1) == NEVER
+    assert not Policy("never", depth_image=1).may_exit
+
+
+def test_a_theta_for_every_boundary() -> None:
+    policy = Policy(thetas_image=(None, 0.9, 1.5), thetas_decoder=(0.5, None), beta=0.5, theta_image=0.1)
+    assert [policy.threshold("image", d) for d in (1, 2, 3, 4)] == [NEVER, 0.9, NEVER, NEVER]
+    assert policy.threshold("decoder", 1, step=0) == pytest.approx(0.75)
+    assert policy.threshold("decoder", 2, step=0) == NEVER
+    assert policy.may_exit and not Policy(thetas_image=(None, 1.0)).may_exit
+    assert from_json(json.loads(json.dumps(policy.to_json()))) == policy
+
+
 def test_the_exit_test_is_strict_and_uses_the_gap() -> None:
     assert not exits(0.9, None, 0.9) and exits(0.91, None, 0.9)
     assert exits(1.0, 1e-9, 1 - 1e-8) and not exits(1.0, 1e-7, 1 - 1e-8)
@@ -68,7 +86,9 @@ def test_json_round_trip(tmp_path: Path) -> None:
     "data",
     [
         [], {"rule": "mu"}, {"theta": 1}, {"theta_image": "0.9"}, {"min_depth": 0}, {"horizon": 1.5},
-        {"beta": None}, {"theta_image": True}, {"theta_decoder": float("nan")},
+        {"beta": None}, {"theta_image": True}, {"theta_decoder": float("nan")}, {"beta": 1.1}, {"beta": -0.1},
+        {"tau": -1}, {"warmup": 2}, {"depth_image": 0}, {"thetas_image": 0.5}, {"thetas_image": ["0.5"]},
+        {"thetas_decoder": [float("inf")]},
     ],
 )  # fmt: skip
 def test_bad_policies_are_named(data: object) -> None:
