@@ -61,7 +61,9 @@ class Policy:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise UsageError(f"unknown policy rule {self.rule!r}; known rules: {', '.join(RULES)}")
-        values = {name: (getattr(self, name),) for name in (*_THETAS, "beta", "tau", "warmup")}
+        values: dict[str, tuple[float | None, ...]] = {
+            name: (getattr(self, name),) for name in (*_THETAS, "beta", "tau", "warmup")
+        }
         values |= {name: getattr(self, name) or () for name in _BY_BOUNDARY}
         for name, numbers in values.items():
             for value in numbers:
