@@ -87,7 +87,7 @@ def quantile_policy(
     gaps: dict[str, list[float]] = {}
     for stack, gap in tests:
         gaps.setdefault(stack, []).append(gap)
-    theta = {stack: 1 - _between(values, quantile) for stack, values in gaps.items()}
+    theta = {stack: 1 - between(values, quantile) for stack, values in gaps.items()}
     theta = {stack: value for stack, value in theta.items() if value < 1}
     return Policy(
         "mue", theta.get("image"), theta.get("text"), theta.get("decoder"), beta=1.0, name=name, plan=plan
@@ -99,8 +99,8 @@ def exit_tests(decisions: Iterable[Decision]) -> list[tuple[str, float]]:
     return [(d.stack, max(d.gaps)) for d in decisions if d.gaps]
 
 
-def _between(values: list[float], quantile: float) -> float:
-    """Half way between two neighbours, so that rounding does not decide whether a test passes."""
+def between(values: Iterable[float], quantile: float) -> float:
+    """The quantile, half way between two neighbours, so that rounding decides no test."""
     values = sorted(values)
     upper = min(len(values) - 1, max(1, round(quantile * len(values))))
     return (values[upper - 1] + values[upper]) / 2 if len(values) > 1 else values[0]

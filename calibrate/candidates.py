@@ -1,0 +1,103 @@
+"""Candidate policies: every pair of fixed depths, and thresholds at quantiles of the traced gaps.
+
+Scores of a good model crowd above .998, so a grid of thresholds would miss the range in which they
+decide; quantiles of the gaps 1 − cosine cannot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from mue_edge.loop import Decision
+from mue_edge.policy import Policy
+from mue_edge.replay import between
+
+# Shares of the tests that pass.
+ENCODER_QUANTILES = (0.25, 0.5, 0.75)
+DECODER_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# Of the first step's gaps and of the last steps' gaps: the ends of a schedule that grows milder.
+SCHEDULES = ((0.1, 0.4), (0.1, 0.7), (0.3, 0.6), (0.3, 0.9), (0.5, 0.8))
+TAU = 1.0
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Traced gaps of a stack's tests; `late` are those of the later half of a caption."""
+
+    image: tuple[float, ...]
+    decoder: tuple[float, ...]
+    first: tuple[float, ...]
+    late: tuple[float, ...]
+
+
+def gaps(traces: Iterable[Sequence[Decision]]) -> Gaps:
+    """Of full-depth traced captions, one sequence of decisions each."""
+    image: list[float] = []
+    decoder: list[tuple[int, int, float]] = []
+    for decisions in traces:
+        steps = 1 + max((d.step for d in decisions if d.stack == "decoder"), default=0)
+        image += [max(d.gaps) for d in decisions if d.stack in ("image", "encoder") and d.gaps]
+        decoder += [(d.step, steps, max(d.gaps)) for d in decisions if d.stack == "decoder" and d.gaps]
+    return Gaps(
+        tuple(image),
+        tuple(gap for _, _, gap in decoder),
+        tuple(gap for step, _, gap in decoder if step == 0),
+        tuple(gap for step, steps, gap in decoder if 2 * step >= steps),
+    )
+
+
+def fixed(encoder: str | None, depths: tuple[int, int]) -> Iterator[Policy]:
+    """Every pair of depths (encoder stack, decoder), full depth last; `encoder` None: it has no exits."""
+    for image in range(1, depths[0] + 1) if encoder == "image" else (depths[0],):
+        for decoder in range(1, depths[1] + 1):
+            if (image, decoder) != depths:
+                yield Policy(
+                    "fixed",
+                    depth_image=image if image < depths[0] else None,
+                    depth_decoder=decoder if decoder < depths[1] else None,
+                    name=f"fixed-{image}-{decoder}",
+                )
+
+
+def schedule(first: float, late: float, horizon: int) -> Policy:
+    """The policy of rule "mue" whose decoder gaps go from `first` at step 0 to `late` at step N.
+
+    1 − Θ(t) = β(1 − θ) + (1 − β)(1 − e^(−τt/N)), so that β(1 − θ) = first and
+    (1 − β)(1 − e^(−τ)) = late − first, at τ = 1.
+    """
+    beta = min(1.0, max(0.0, 1 - (late - first) / (1 - math.exp(-TAU))))
+    theta = 1 - first / beta if beta else 0.0
+    return Policy("mue", theta_decoder=theta, beta=beta, tau=TAU, horizon=horizon)
+
+
+def similarity(found: Gaps, depths: tuple[int, int], horizon: int, encoder: str | None) -> Iterator[Policy]:
+    """Policies of rule "mue": an encoder's choice times a decoder's.
+
+    Encoder: thresholds, and every fixed depth. Decoder: constant thresholds, thresholds from the second
+    layer on, and schedules between quantiles of early and of late gaps.
+    """
+    decoders: dict[str, Policy] = {"full": Policy("mue", beta=1.0)}
+    for share in DECODER_QUANTILES if found.decoder else ():
+        theta = 1 - between(found.decoder, share)
+        decoders[f"q{share:g}"] = Policy("mue", theta_decoder=theta, beta=1.0)
+        later = (None, *(theta for _ in range(depths[1] - 2)))
+        decoders[f"q{share:g}-from2"] = Policy("mue", thetas_decoder=later, beta=1.0)
+    for early, late in SCHEDULES if found.first and found.late else ():
+        ends = sorted((between(found.first, early), between(found.late, late)))
+        decoders[f"s{early:g}-{late:g}"] = schedule(ends[0], ends[1], horizon)
+    images: dict[str, Policy] = {"full": Policy("mue")}
+    if encoder == "image":
+        images |= {f"d{depth}": Policy("mue", depth_image=depth) for depth in range(1, depths[0])}
+        for share in ENCODER_QUANTILES if found.image else ():
+            images[f"q{share:g}"] = Policy("mue", theta_image=1 - between(found.image, share))
+    for image, first in images.items():
+        for decoder, second in decoders.items():
+            if (image, decoder) != ("full", "full"):
+                yield replace(
+                    second,
+                    theta_image=first.theta_image,
+                    depth_image=first.depth_image,
+                    name=f"mue-{image}-{decoder}",
+                )

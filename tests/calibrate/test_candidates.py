@@ -1,0 +1,63 @@
+"""Candidate policies: what is enumerated, and that schedules end where they should."""
+
+from __future__ import annotations
+
+import pytest
+
+from mue_edge.calibrate.candidates import fixed, gaps, schedule, similarity
+from mue_edge.loop import Decision
+from mue_edge.policy import Policy
+
+
+def _trace(scale: float) -> list[Decision]:
+    def decision(stack: str, depth: int, step: int, gap: float) -> Decision:
+        return Decision(stack, depth, step, (1 - gap,), (gap,), 2.0, False)
+
+    image = [decision("image", depth, 0, scale * 1e-3 / depth) for depth in (1, 2)]
+    return image + [
+        decision("decoder", depth, step, scale * 1e-2 / depth) for step in range(4) for depth in (1, 2)
+    ]
+
+
+TRACES = [_trace(1 + i / 10) for i in range(20)]
+
+
+def test_gaps_by_stack_and_time() -> None:
+    found = gaps(TRACES)
+    assert len(found.image) == 40
+    assert (len(found.decoder), len(found.first), len(found.late)) == (160, 40, 80)
+
+
+def test_fixed_depths_are_all_pairs_but_the_full_one() -> None:
+    policies = list(fixed("image", (3, 2)))
+    assert {(p.depth_image, p.depth_decoder) for p in policies} == {
+        (i, d) for i in (1, 2, None) for d in (1, None)
+    } - {(None, None)}
+    assert [p.depth_decoder for p in fixed(None, (3, 4))] == [1, 2, 3]
+
+
+def test_a_schedule_runs_between_its_gaps() -> None:
+    policy = schedule(0.002, 0.05, 17)
+    assert 1 - policy.threshold("decoder", 1, 0, 16) == pytest.approx(0.002)
+    assert 1 - policy.threshold("decoder", 1, 17, 16) == pytest.approx(0.05)
+    assert schedule(0.01, 0.01, 17).beta == 1
+
+
+def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
+    found = gaps(TRACES)
+    policies = list(similarity(found, (3, 3), 17, "image"))
+    names = [p.name for p in policies]
+    assert len(set(names)) == len(names)
+    assert Policy("mue") not in policies
+    thetas = [p.theta_decoder for p in policies if p.name.startswith("mue-full-q")]
+    constant = [t for t in thetas if t is not None]
+    assert all(min(found.decoder) < 1 - t < max(found.decoder) for t in constant)
+    assert constant == sorted(constant, reverse=True)
+    from_two = next(p for p in policies if p.name == "mue-d1-q0.5-from2")
+    assert from_two.threshold("image", 1) == -float("inf")
+    assert from_two.threshold("decoder", 1) == float("inf") > from_two.threshold("decoder", 2)
+
+
+def test_a_joint_encoder_is_left_alone() -> None:
+    policies = list(similarity(gaps(TRACES), (3, 3), 17, None))
+    assert all(p.theta_image is None and p.depth_image is None for p in policies)
