@@ -93,6 +93,16 @@ def greedy(
     return ids
 
 
+def greedy_by_depth(
+    model: nn.Module, prompt: Sequence[int], pixels: Tensor, cells: Sequence[tuple[int, int]],
+    *, max_length: int = 24,
+) -> dict[tuple[int, int], list[list[int]]]:  # fmt: skip
+    """`greedy` at each pair (encoder layers, decoder layers), the pictures encoded once for all."""
+    found: dict[tuple[int, int], list[list[int]]]
+    found = _of(model).greedy_by_depth(model, prompt, pixels, cells, max_length=max_length)
+    return found
+
+
 def see(model: nn.Module, pixels: Tensor) -> None:
     """Pass pictures through what looks at them, for BatchNorm's statistics."""
     _of(model).see(model, pixels)

@@ -14,13 +14,15 @@ from mue_edge import tokens as words
 from mue_edge.errors import InputFileError, missing_extra
 from mue_edge.models.ofa import prompts, tokenizer
 from mue_edge.models.ofa.config import from_json
-from mue_edge.models.ofa.greedy import greedy
+from mue_edge.models.ofa.greedy import greedy, greedy_by_depth
 from mue_edge.models.ofa.loss import layerwise_loss
 from mue_edge.models.ofa.model import WEIGHTS, Model, stored_weights
 from mue_edge.models.ofa.objective import Depths, encode, sample_depths
 from mue_edge.tokens import Tokenizer
 
-__all__ = ["depths", "fresh", "greedy", "image_size", "longest_caption", "loss", "see", "write"]
+__all__ = [
+    "depths", "fresh", "greedy", "greedy_by_depth", "image_size", "longest_caption", "loss", "see", "write",
+]  # fmt: skip
 
 
 def fresh(config: dict[str, Any], vocabulary: Path) -> tuple[Model, Tokenizer, dict[str, Any]]:
