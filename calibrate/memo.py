@@ -1,0 +1,233 @@
+"""The memo tree: every answer that runs over one sample ever got, so that no run asks twice.
+
+The loop is deterministic, so the answer to a request follows from the requests before it. The tree's
+edges are requests, its nodes their answers: a policy whose requests are all in the tree is served
+without a runtime, exactly, whatever its rule and however many beams. Runs are live only below the
+first request that the tree lacks.
+
+There the runtime must hold what the requests so far would have left. Buffers are therefore tracked:
+a cell (a buffer, or a row of one) holds the node whose run wrote it last. Before a request is run,
+those of its ancestors are run again whose cells it reads and which another branch has overwritten,
+in their order; so every run reads what it would have read in an undisturbed one. A decoder's `y`
+counts as gone once it was read, as the contract allows; everything else must last until the next
+picture. Nothing is run ahead. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+
+from mue_edge.driver import Runtime
+from mue_edge.errors import UsageError
+from mue_edge.loop import EXIT_STATES, HEAD_PORTS, Answer, Request
+
+KEY_BYTES = 8
+_SCORES = ("score", "gap")
+# A buffer's name and a row of it, or WHOLE.
+Cell = tuple[str, int]
+WHOLE = -1
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """An answer and what was asked next. `index` numbers a sample's nodes from 0, the root."""
+
+    index: int
+    answer: Answer = field(default_factory=Answer)
+    children: dict[bytes, Node] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Tree:
+    """One sample's nodes; `keep(parent, key, answer)` is told of every new one."""
+
+    root: Node = field(default_factory=lambda: Node(0))
+    size: int = 0
+    keep: Callable[[int, bytes, Answer], None] | None = None
+
+    def add(self, parent: Node, key: bytes, answer: Answer) -> Node:
+        """A new child of `parent`, kept first, so that what is not on disk is not in the tree."""
+        if self.keep is not None:
+            self.keep(parent.index, key, answer)
+        self.size += 1
+        node = parent.children[key] = Node(self.size, answer)
+        return node
+
+
+@dataclass(eq=False, slots=True)
+class _Step:
+    """A request of the present run. `reads`: its cells, with the step of this run that wrote each."""
+
+    request: Request
+    node: object
+    reads: list[tuple[Cell, int]] = field(default_factory=list)
+
+
+class Engine:
+    """A real runtime, and which node each of its cells holds. Nobody else may use the runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.held: dict[Cell, object] = {}
+        self._owner: object = None
+
+    def hold(self, owner: object, pixels: object) -> None:
+        """Show the runtime the owner's picture, unless it is there."""
+        if self._owner is not owner:
+            self.forget()
+            self.runtime.set_pixels(pixels)
+            self._owner = owner
+
+    def forget(self) -> None:
+        """Nothing is known of the buffers."""
+        self._owner = None
+        self.held.clear()
+
+    def run(self, step: _Step, read: tuple[str, ...]) -> Answer:
+        """Run a step whose cells are there."""
+        answer = self.runtime.execute(replace(step.request, read=read, then=None))
+        for cell in _reads(step.request):
+            if cell[0].startswith("decoder."):
+                self.held.pop(cell, None)
+        self.held |= dict.fromkeys(_writes(step.request), step.node)
+        return answer
+
+    def lacks(self, steps: Sequence[_Step]) -> list[int]:
+        """The steps to run again before the last one, in order."""
+        last = len(steps) - 1
+        again = {last}
+        first: dict[Cell, int] = {}  # cell → the first of `again` that overwrites it
+        grown = True
+        while grown:
+            grown = False
+            for i in range(last, -1, -1):
+                for cell, j in steps[i].reads if i in again else ():
+                    lost = self.held.get(cell) is not steps[j].node or first.get(cell, last) < j
+                    if lost and j not in again:
+                        grown = True
+                        again.add(j)
+                        for written in _writes(steps[j].request):
+                            first[written] = min(j, first.get(written, last))
+        return sorted(again - {last})
+
+
+class MemoRuntime:
+    """A `driver.Runtime` that asks another only what its tree lacks.
+
+    `live` counts requests run, `again` those among them that were run for their buffers alone,
+    `served` requests answered from the tree. Answers have no clock: `now` is 0.
+    """
+
+    def __init__(self, runtime: Runtime | Engine, pixels: object = None, tree: Tree | None = None) -> None:
+        self._engine = runtime if isinstance(runtime, Engine) else Engine(runtime)
+        self._pixels, self.tree = pixels, tree or Tree()
+        self.live = self.again = self.served = 0
+        self._closed = False
+        self._node: Node = self.tree.root
+        self._begin()
+
+    def set_pixels(self, pixels: object) -> None:
+        """Another picture, with an empty tree. A sample of a store keeps its picture."""
+        if self.tree.keep is not None:
+            raise UsageError("this memo belongs to a stored sample; ask the store for the next one")
+        self._pixels, self.tree = pixels, Tree()
+        self._engine.forget()
+        self._begin()
+
+    def execute(self, request: Request) -> Answer:
+        """The answer, from the tree if it is there. Raises UsageError after `close`."""
+        if self._closed:
+            raise UsageError("this memo is closed; ask its store for the sample again")
+        if "pixels" in request.inputs.values():
+            self._begin()
+        key = signature(request)
+        node = self._node.children.get(key)
+        if node is None:
+            node = self._ask(request, key)
+        else:
+            self.served += 1
+            self._steps.append(_Step(request, node))
+        self._node = node
+        answer = node.answer
+        return Answer({port: answer.scalars[port] for port in request.read if port in answer.scalars},
+                      answer.candidates)  # fmt: skip
+
+    def close(self) -> None:
+        """Take no more requests; the runtime stays open."""
+        self._closed = True
+
+    def _begin(self) -> None:
+        self._node = self.tree.root
+        self._steps: list[_Step] = []
+        self._linked = 0
+        self._writer: dict[Cell, int] = {}
+
+    def _ask(self, request: Request, key: bytes) -> Node:
+        """Run a request that the tree lacks, after those whose buffers it needs."""
+        engine, step = self._engine, _Step(request, None)
+        self._steps.append(step)
+        self._link()
+        try:
+            engine.hold(self, self._pixels)
+            again = engine.lacks(self._steps)
+            for i in again:
+                engine.run(self._steps[i], ())
+            answer = engine.run(step, _all(request))
+        except BaseException:  # also an interrupt: what the buffers hold now is unknown
+            engine.forget()
+            self._begin()
+            raise
+        self.again += len(again)
+        self.live += len(again) + 1
+        step.node = node = self.tree.add(self._node, key, Answer(answer.scalars, answer.candidates))
+        engine.held |= dict.fromkeys(_writes(request), node)
+        return node
+
+    def _link(self) -> None:
+        """Which step wrote what each step reads; done only when a run turns live."""
+        for i in range(self._linked, len(self._steps)):
+            step, writer = self._steps[i], self._writer
+            step.reads = [(cell, writer[cell]) for cell in _reads(step.request) if cell in writer]
+            writer |= dict.fromkeys(_writes(step.request), i)
+        self._linked = len(self._steps)
+
+
+def signature(request: Request) -> bytes:
+    """What tells requests after the same ones apart. A constant prompt's depth shows in the inputs of
+    cross_kv only, and other search settings in ids and ancestry only."""
+    more = tuple(port for port in request.read if port not in _SCORES)
+    position = request.position and (request.position.step, request.position.ancestry)
+    rows = tuple((store.buffer, store.rows) for store in request.store)
+    said = (request.run, tuple(request.inputs.values()), more, request.ids, request.gather, rows, position)
+    return blake2b(repr(said).encode(), digest_size=KEY_BYTES).digest()
+
+
+def _all(request: Request) -> tuple[str, ...]:
+    """What to read, so that a policy that reads more is served too."""
+    if request.read == HEAD_PORTS:
+        return HEAD_PORTS
+    scores = tuple(port for port in _SCORES if port in request.outputs)
+    return scores + tuple(port for port in request.read if port not in scores)
+
+
+def _reads(request: Request) -> Iterator[Cell]:
+    """Cells that go in. Slots outside a row's ancestry are masked, so they do not count."""
+    for port, buffer in request.inputs.items():
+        if port == "slots" and request.position is not None:
+            for row in set().union(*request.position.ancestry):
+                yield buffer, row
+        elif buffer == EXIT_STATES:
+            for row in request.gather:
+                yield buffer, row
+        else:
+            yield buffer, WHOLE
+
+
+def _writes(request: Request) -> Iterator[Cell]:
+    for buffer in request.outputs.values():
+        yield buffer, WHOLE
+    for store in request.store:
+        for row in store.rows:
+            yield store.buffer, row

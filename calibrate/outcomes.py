@@ -1,0 +1,230 @@
+"""Many policies over many samples: what each would do to each, found with few live runs.
+
+A sample at a time, its policies in an order in which neighbours run alike. Runs go through the memo
+tree (`memo.py`). Above it stands a tree of exit tests: policies that pass the same tests do the same, so
+the second of them is found without running the loop. Both are exact. Policies must be pure functions
+of what `Decider.threshold` is given. numpy only for pictures.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from mue_edge import targets
+from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.calibrate.trace_store import MemoStore
+from mue_edge.driver import Runtime, drive
+from mue_edge.errors import EnvironmentLacksError
+from mue_edge.loop import Layout, Outcome, caption_loop
+from mue_edge.policy import Decider, Policy, exits
+from mue_edge.search import BeamSearch, SearchSettings
+
+AHEAD = 4  # samples that wait for each worker
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to caption: a path, encoded bytes, or the network's input float32 [1, 3, H, W]."""
+
+    id: str
+    picture: Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a policy does to a sample: the best caption, layers run by each encoder stack and by each
+    decoder step, and the segments called, in order (what `Profile.predict` takes)."""
+
+    tokens: tuple[int, ...]
+    score: float
+    depths: Mapping[str, int]
+    decoder: tuple[int, ...]
+    segments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SampleRuns:
+    """A sample's runs, in the policies' order. `live`: requests that a runtime had to run for them;
+    `again`: those among them that were run a second time; `nodes`: answers that the sample's trace has."""
+
+    sample: str
+    runs: tuple[Run, ...]
+    live: int
+    again: int
+    nodes: int
+
+
+@dataclass
+class _Test:
+    """An exit test that a run came to, and where leaving (True) and staying led."""
+
+    stack: str
+    depth: int
+    step: int
+    score: float
+    gap: float
+    after: dict[bool, _Test | Run]
+
+
+class TestTree:
+    """One sample's runs by the exit tests that they passed."""
+
+    __test__ = False  # not a test, whatever pytest thinks
+
+    def __init__(self, layout: Layout, max_length: int) -> None:
+        ends = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
+        # At a stack's end nobody asks the policy. A constant prompt's last layer is not tested at all.
+        self._ends = ends | {"decoder": layout.decoder[-1].depth}
+        self._max_length = max_length
+        self._first: dict[bool, _Test | Run] = {}
+
+    def find(self, policy: Decider) -> Run | None:
+        """The policy's run, if a run that passed the same tests is known."""
+        found = self._first.get(True)
+        while isinstance(found, _Test):
+            threshold = policy.threshold(found.stack, found.depth, found.step, self._max_length)
+            found = found.after.get(exits(found.score, found.gap, threshold))
+        return found
+
+    def add(self, outcome: Outcome, run: Run) -> None:
+        """A run, and its outcome with every test traced."""
+        after, leave = self._first, True
+        for d in outcome.decisions:
+            if d.depth == self._ends.get(d.stack):
+                continue
+            test = after.get(leave)
+            if not isinstance(test, _Test):
+                test = after[leave] = _Test(d.stack, d.depth, d.step, min(d.scores), max(d.gaps), {})
+            after, leave = test.after, d.exit
+        after[leave] = run
+
+
+class Tracer:
+    """The policies over one sample after another. `runtime` is the tracer's alone."""
+
+    def __init__(
+        self, bundle: Bundle, runtime: Runtime, folder: str | Path, policies: Sequence[Policy],
+        settings: SearchSettings | None = None,
+    ) -> None:  # fmt: skip
+        self._store, self._runtime = MemoStore(folder, bundle), runtime
+        self._layout, self._preprocess = bundle.manifest.loop_layout(), bundle.manifest.preprocess
+        self._settings = settings or bundle.manifest.search
+        self._policies = policies
+        self._order = sorted(range(len(policies)), key=lambda i: self._kin(policies[i]))
+
+    def runs(self, sample: Sample) -> SampleRuns:
+        """Every policy's run of a sample."""
+        memo = self._store.runtime(sample.id, self._pixels(sample.picture), self._runtime)
+        known = TestTree(self._layout, self._settings.max_length)
+        found: dict[int, Run] = {}
+        for i in self._order:
+            run = known.find(self._policies[i])
+            if run is None:
+                outcome, run = self._new(self._policies[i], memo)
+                known.add(outcome, run)
+            found[i] = run
+        runs = tuple(found[i] for i in range(len(self._policies)))
+        return SampleRuns(sample.id, runs, memo.live, memo.again, memo.tree.size)
+
+    def close(self) -> None:
+        """Close the store and the runtime."""
+        self._store.close()
+        self._runtime.close()
+
+    def _new(self, policy: Policy, memo: Runtime) -> tuple[Outcome, Run]:
+        segments: list[str] = []
+        loop = caption_loop(self._layout, policy, BeamSearch(self._settings), trace=True)
+        outcome = drive(loop, memo, lambda request, _: segments.append(request.run))
+        best = outcome.hypotheses[0]
+        depths = tuple(step.depth for step in outcome.steps)
+        return outcome, Run(best.tokens, best.score, outcome.depths, depths, tuple(segments))
+
+    def _kin(self, policy: Policy) -> list[float]:
+        """Sorted by this, policies that leave the encoder alike are neighbours, shallow ones first: going
+        deeper needs no second stem, going back does."""
+        ask, layout, longest = policy.threshold, self._layout, self._settings.max_length
+        key = [ask(stack, s.depth) for stack, stages in layout.encoder.items() for s in stages[:-1]]
+        key += [ask("text", depth) for depth in range(1, len(layout.prompt_gaps))]
+        for step in (0, longest // 2, longest):
+            key += [ask("decoder", s.depth, step, longest) for s in layout.decoder[:-1]]
+        return key
+
+    def _pixels(self, picture: Any) -> object:
+        if not isinstance(picture, (str, Path, bytes)):
+            return picture
+        from mue_edge import image
+
+        p = self._preprocess
+        return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
+
+
+def outcomes(
+    bundle: str | Path, folder: str | Path, policies: Sequence[Policy], samples: Sequence[Sample], *,
+    settings: SearchSettings | None = None, workers: int = 1, threads: int = 1,
+    progress: Callable[[SampleRuns], None] | None = None,
+) -> Iterator[SampleRuns]:  # fmt: skip
+    """What every policy does to every sample, in the samples' order; `progress` is told of each.
+
+    Answers are kept in `folder`, so that a run that was stopped goes on where it was. Each of `workers`
+    processes opens a runtime of its own with `threads` threads; results do not depend on their number.
+    """
+    job = (str(bundle), str(folder), tuple(policies), settings, threads)
+    for found in _here(job, samples) if workers == 1 else _spread(job, samples, workers):
+        if progress is not None:
+            progress(found)
+        yield found
+
+
+_Job = tuple[str, str, tuple[Policy, ...], SearchSettings | None, int]
+_tracer: Tracer | None = None  # a worker process's own
+
+
+def _tracer_of(job: _Job) -> Tracer:
+    place, folder, policies, settings, threads = job
+    bundle = open_bundle(place)
+    return Tracer(bundle, targets.open_runtime(bundle, threads), folder, policies, settings)
+
+
+def _start(job: _Job) -> None:
+    global _tracer
+    _tracer = _tracer_of(job)
+
+
+def _work(sample: Sample) -> SampleRuns:
+    assert _tracer is not None
+    return _tracer.runs(sample)
+
+
+def _here(job: _Job, samples: Sequence[Sample]) -> Iterator[SampleRuns]:
+    tracer = _tracer_of(job)
+    try:
+        yield from map(tracer.runs, samples)
+    finally:
+        tracer.close()
+
+
+def _spread(job: _Job, samples: Sequence[Sample], workers: int) -> Iterator[SampleRuns]:
+    """By sample over processes; a few wait for each, so that memory does not grow with their number."""
+    # Spawned: a runtime's threads do not survive a fork.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (job,))
+    waiting: deque[Future[SampleRuns]] = deque()
+    try:
+        for sample in samples:
+            waiting.append(pool.submit(_work, sample))
+            if len(waiting) >= workers * AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as problem:
+        raise EnvironmentLacksError(
+            "a tracing process was killed (out of memory?); run again with fewer workers: traces are kept"
+        ) from problem
+    finally:
+        pool.shutdown(cancel_futures=True)
