@@ -1,11 +1,15 @@
-"""Models by name: the trained ones that come with the package, and any model folder by its path."""
+"""Models by name: the trained ones that come with the package and their pictures, and model folders."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mue_edge.errors import InputFileError, UsageError
+
+if TYPE_CHECKING:
+    from mue_edge.apps.stickers.shipped import Shipped
 
 # Name → the application that ships it and offers `model_folder()`.
 BUNDLED = {"stickers": "mue_edge.apps.stickers"}
@@ -42,3 +46,14 @@ def bundled_model(name: str) -> Path:
             "again, or name a model folder made by: mue-edge import CHECKPOINT --out FOLDER"
         )
     return folder
+
+
+def bundled_pictures(name: str, split: str) -> Shipped:
+    """Pictures that come with a bundled model: `val_render` to tune on, `cal_render` to certify on.
+
+    Raises UsageError for a name that is no bundled model, InputFileError for a split that is not shipped.
+    """
+    if name not in BUNDLED:
+        raise UsageError(f"no pictures come with {name!r}; they come with {', '.join(BUNDLED)}")
+    found: Shipped = importlib.import_module(f"{BUNDLED[name]}.shipped").load(split)
+    return found
