@@ -12,7 +12,7 @@ from PIL import Image
 
 from mue_edge.apps import stickers
 from mue_edge.apps.stickers.dataset import read
-from mue_edge.apps.stickers.demo_set import QUOTAS, choose
+from mue_edge.apps.stickers.demo_set import QUOTAS, TONED, choose
 from mue_edge.apps.stickers.names import TONES
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.render import (
@@ -25,7 +25,7 @@ from mue_edge.apps.stickers.render import (
     on_white,
 )
 from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.apps.stickers.splits import Item, leaks
+from mue_edge.apps.stickers.splits import Item, leaks, toned
 from mue_edge.errors import InputFileError
 
 _CORNER = '<path fill="#f00" d="M0 0h8v8H0z"/>'  # the upper left quarter
@@ -92,7 +92,13 @@ def test_the_demo_is_held_out_varied_and_decent() -> None:
     groups = {r.emoji: i % 10 for i, r in enumerate(records)}
     records.append(record(id="a/x", emoji="x", base="x", caption="middle finger", split="test_render"))
     records.append(record(id="a/y", emoji="y", base="y", caption="trained on"))
+    records += [
+        record(id=f"a/t{i}", emoji=f"{i:04x}-{tone}", base=f"t{i}", caption=f"t{i}", split="test_render")
+        for i, tone in enumerate(TONES * 2)
+    ]
+    groups |= {f"{i:04x}-{tone}": 1 for i, tone in enumerate(TONES * 2)}
     chosen = choose(records, groups | {"x": 1, "y": 1})
+    assert sum(toned(r.emoji) for r in chosen) == TONED
     assert len(chosen) == len({r.base for r in chosen})
     assert {r.split for r in chosen} == {"test_render"}
     assert len(chosen) <= sum(QUOTAS.values())
@@ -101,7 +107,8 @@ def test_the_demo_is_held_out_varied_and_decent() -> None:
 
 def test_shipped_demo_pictures() -> None:
     pictures = stickers.demo_pictures()
-    assert len(pictures) >= 40
+    assert len(pictures) == sum(QUOTAS.values())
+    assert sum(path.stat().st_size for path, _ in pictures) < 600_000
     for path, caption in pictures:
         with Image.open(path) as image:
             assert image.format == "WEBP"
@@ -111,6 +118,7 @@ def test_shipped_demo_pictures() -> None:
     folder = stickers.model_folder().parent / "demo"
     assert {p.name for p, _ in pictures} == {p.name for p in folder.glob("*.webp")}
     assert sum("flag" in caption for _, caption in pictures) < 5
+    assert sum("skin tone" in caption for _, caption in pictures) <= TONED
 
 
 def test_no_data_set_is_an_error_with_the_next_command(tmp_path: Path) -> None:
