@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mue_edge.calibrate.augment import grounds, hide, moves, normalise, on_ground, place, recolour
+from mue_edge.calibrate import augment as vary
 from mue_edge.calibrate.examples import Example
 from mue_edge.calibrate.pictures import Pictures, as_input
 from mue_edge.errors import UsageError
@@ -71,7 +71,7 @@ class CaptionBatches:
         self, pictures: Pictures, targets: Sequence[Target], batch: int, seed: int, pad: int,
         *, augment: bool = False, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        """`batch` captions a step over all processes; `augment` moves and recolours pictures.
+        """`batch` captions a step over all processes; `augment` moves, bends, redraws and recolours pictures.
 
         Raises UsageError for more processes than captions."""
         self.pictures, self.targets, self.seed, self.pad = pictures, targets, seed, pad
@@ -94,9 +94,12 @@ class CaptionBatches:
         epoch, part = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.targets))
         together = [self.targets[i] for i in order[part * self.batch : (part + 1) * self.batch].tolist()]
-        chosen = together[self.rank :: self.world]
+        places = range(self.rank, self.batch, self.world)
+        chosen = [together[place] for place in places]
         pixels = self.pictures.pixels([t.row for t in chosen])
-        seen = self._augmented(pixels, step) if self.augment else as_input(pixels)
+        seen = as_input(pixels)
+        if self.augment:
+            seen = torch.cat([self._augmented(one[None], step, at) for one, at in zip(pixels, places)])
         return Share(seen, self.tokens(chosen), sum(len(t.ids) - 1 for t in together))
 
     def tokens(self, chosen: Sequence[Target]) -> Tensor:
@@ -104,8 +107,12 @@ class CaptionBatches:
         longest = max(len(t.ids) for t in chosen)
         return torch.tensor([[*t.ids, *[self.pad] * (longest - len(t.ids))] for t in chosen])
 
-    def _augmented(self, pixels: Tensor, step: int) -> Tensor:
-        rng = self.generator(step * self.world + self.rank, 0)
-        opaque = torch.full((*pixels.shape[:3], 1), 255, dtype=torch.uint8)
-        placed = place(torch.cat([pixels, opaque], 3), moves(len(pixels), rng))
-        return normalise(hide(recolour(on_ground(placed, grounds(len(pixels), rng)), rng), rng))
+    def _augmented(self, picture: Tensor, step: int, at: int) -> Tensor:
+        """One picture [1, H, W, 3]: its draws belong to its place in the step, whoever computes it."""
+        seed = np.random.SeedSequence([self.seed, step, at]).generate_state(1, np.uint64)
+        rng = torch.Generator().manual_seed(int(seed[0]))
+        opaque = torch.full((*picture.shape[:3], 1), 255, dtype=torch.uint8)
+        moved, bent = vary.moves(1, rng), vary.warps(1, self.pictures.side, rng)
+        placed = vary.place(torch.cat([picture, opaque], 3), moved, bent)
+        rgb = vary.recolour(vary.on_ground(placed, vary.grounds(1, rng)), rng)
+        return vary.normalise(vary.hide(vary.redraw(rgb, rng), rng))

@@ -30,8 +30,8 @@ from mue_edge.models import captioning
 from mue_edge.tokens import Tokenizer
 
 _STATISTICS = 1024  # pictures from which BatchNorm's statistics are taken anew
-_VALIDATED = 512  # pictures of the validation at most, of which captions are written for
-_WRITTEN = 128
+VALIDATED = 512  # pictures of the validation at most, of which
+WRITTEN = 128  # captions are written for
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ class CaptionRun:
             self.learner.tokenizer.save(work / "tokenizer.json")
             (work / "prompts.json").write_text(json.dumps(self.learner.prompts, indent=1) + "\n", "utf-8")
         self._reported = True
-        return validate(averaged, self.learner, self.batches, *self.validation) if self.validation else {}
+        if self.validation is None:
+            return {}
+        return validate(averaged, self.learner, self.batches, *self.validation, self.recipe.label_smoothing)
 
     def _draw(self) -> None:
         lines = [json.loads(line) for line in (self.out / "log.jsonl").read_text("utf-8").splitlines()]
@@ -180,24 +182,27 @@ class CaptionRun:
             for name, value in line.items():
                 if name.startswith(("layer ", "val layer ")):
                     curves.setdefault(name, []).append((line["step"], value))
-        atomic_write(self.out / "loss.svg", charts.lines(curves, "step", "loss (nats a word)"))
+        smoothing = self.recipe.label_smoothing
+        unit = f"nats a word, label smoothing {smoothing:g}" if smoothing else "nats a word"
+        atomic_write(self.out / "loss.svg", charts.lines(curves, "step", f"loss by decoder layer ({unit})"))
 
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, learner: Learner, batches: CaptionBatches, pictures: Pictures, targets: Sequence[Target]
-) -> dict[str, float]:
-    """Loss a word by layer at full depth (no smoothing), and exact match of greedy captions."""
-    rows = list(range(len(pictures)))[:_VALIDATED]
-    known = [t for t in targets if t.row < len(rows)]
+    model: nn.Module, learner: Learner, batches: CaptionBatches, pictures: Pictures,
+    targets: Sequence[Target], label_smoothing: float,
+) -> dict[str, float]:  # fmt: skip
+    """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
     sums, words = torch.zeros(captioning.depths(model)[1]), 0
-    for start in range(0, len(known), 32):
-        part = known[start : start + 32]
+    for start in range(0, len(targets), 32):
+        part = targets[start : start + 32]
         pixels = as_input(pictures.pixels([t.row for t in part]))
-        sums += captioning.loss(model, learner.prompt, pixels, batches.tokens(part))[1]
+        sums += captioning.loss(
+            model, learner.prompt, pixels, batches.tokens(part), label_smoothing=label_smoothing
+        )[1]
         words += sum(len(t.ids) - 1 for t in part)
     right = 0
-    shown = rows[:_WRITTEN]
+    shown = list(range(len(pictures)))[:WRITTEN]
     for start in range(0, len(shown), 32):
         some = shown[start : start + 32]
         ids = captioning.greedy(model, learner.prompt, as_input(pictures.pixels(some)))
@@ -205,4 +210,4 @@ def validate(
             references = pictures.examples[row].captions
             right += text in {as_spoken(learner.tokenizer, reference) for reference in references}
     by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
-    return by_layer | {"val exact match": right / len(shown)}
+    return by_layer | {"val exact match": right / len(shown), "val captions written": len(shown)}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from mue_edge.errors import InputFileError, UsageError
 
 MAX_TABLE_BYTES = 4 << 30
 _TABLES = (".csv", ".tsv", ".jsonl", ".json")
+_LISTED = 10  # bad places that an error names, of those that it counts
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read(path: str | Path, *, kind: str | None = None, images: str | Path | None
     """The examples of a data set, pictures in order of first mention.
 
     `kind` forces a format. Raises InputFileError, which names file and line, for a table that is
-    missing, is of no known format, or has an empty caption.
+    missing, is of no known format, or has empty captions.
     """
     path = Path(path)
     if not path.exists():
@@ -100,13 +101,18 @@ def without_missing(examples: list[Example], *, skip: bool = False) -> tuple[lis
     missing = [e for e in examples if isinstance(e.picture, Path) and not e.picture.is_file()]
     lines = [f"{e.where}: the picture {e.picture} is not there" for e in missing]
     if missing and (not skip or len(missing) == len(examples)):
-        more = f" (and {len(missing) - 3} more)" if len(missing) > 3 else ""
         raise InputFileError(
-            f"{len(missing)} of {len(examples)} pictures are missing: {'; '.join(lines[:3])}{more}. "
+            f"{len(missing)} of {len(examples)} pictures are missing: {listed(lines)}. "
             "Name their folder with --images, or leave them out with --skip-bad"
         )
     gone = {id(e) for e in missing}
     return [e for e in examples if id(e) not in gone], lines
+
+
+def listed(problems: Sequence[str]) -> str:
+    """The first few in one line, and how many more there are."""
+    more = f" (and {len(problems) - _LISTED} more)" if len(problems) > _LISTED else ""
+    return "; ".join(problems[:_LISTED]) + more
 
 
 def _table_in(folder: Path) -> Path:
@@ -122,12 +128,27 @@ def _table_in(folder: Path) -> Path:
 
 def _merge(rows: Iterator[_Row]) -> list[Example]:
     pictures: dict[str, tuple[_Row, list[str]]] = {}
+    empty: list[str] = []
     for row in rows:
         caption = " ".join(row.caption.split())
         if not caption:
-            raise InputFileError(f"{row.where}: the caption is empty")
-        pictures.setdefault(row.id, (row, []))[1].append(caption)
+            empty.append(f"{row.where}: the caption is empty")
+            continue
+        first, texts = pictures.setdefault(row.id, (row, []))
+        if not _same(first.picture, row.picture):
+            raise InputFileError(f"{row.where}: another picture of the id {row.id[:60]!r} than {first.where}")
+        texts.append(caption)
+    if empty:
+        count = len(empty) + sum(len(texts) for _, texts in pictures.values())
+        raise InputFileError(f"{len(empty)} of {count} captions are empty: {listed(empty)}")
     return [Example(i, row.picture, tuple(texts), row.where) for i, (row, texts) in pictures.items()]
+
+
+def _same(one: Path | Embedded, other: Path | Embedded) -> bool:
+    """Whether two mentions can be one picture; of embedded ones only lengths are compared."""
+    if isinstance(one, Embedded) and isinstance(other, Embedded):
+        return one.length == other.length
+    return one == other
 
 
 def _text(path: Path) -> str:
@@ -169,6 +190,8 @@ def _check_header(header: list[str], where: str) -> None:
         raise InputFileError(
             f"{where}: no column {' and '.join(sorted(lacking))}; the header has {', '.join(header)[:200]}"
         )
+    if twice := [name for name in ("image", "caption") if header.count(name) > 1]:
+        raise InputFileError(f"{where}: more than one column {twice[0]}")
 
 
 def _picture(name: Any, images: Path, where: str) -> Path:
@@ -209,6 +232,8 @@ def _coco(path: Path, images: Path) -> Iterator[_Row]:
         where = f"{path}, images[{i}]"
         if not isinstance(entry, dict) or type(entry.get("id")) not in (int, str):
             raise InputFileError(f"{where}: no object with an id")
+        if entry["id"] in files:
+            raise InputFileError(f"{where}: the id {str(entry['id'])[:60]!r} stands there twice")
         files[entry["id"]] = _picture(entry.get("file_name"), images, where)
     for i, entry in enumerate(data["annotations"]):
         where = f"{path}, annotations[{i}]"

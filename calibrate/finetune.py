@@ -178,15 +178,17 @@ def train(
     """Run to the end of the schedule, resuming from `folder/checkpoint.pt` where it is.
 
     `folder/log.jsonl` gets a line every `log_every` steps; lines of steps that a kill undid are taken
-    out. `after_save` is called by the leader after each checkpoint; what it returns is logged too.
-    Without `watch` the leader prints the log's lines.
+    out. `after_save` is called by the leader after each checkpoint; what it returns is logged too,
+    and made up for when a kill came before it. Without `watch` the leader prints the log's lines.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    if checkpoint.is_file():
+    if resumed := checkpoint.is_file():
         trainer.resume(checkpoint)
     if trainer.leader:
-        _cut_log(folder / "log.jsonl", trainer.state.step)
+        at_checkpoint = _cut_log(folder / "log.jsonl", trainer.state.step)
+        if resumed and after_save is not None and at_checkpoint < 2:
+            _log(folder, trainer.state, after_save(trainer), quiet=watch is not None)
     saved_at, sums, count = trainer.state.seconds, dict[str, float](), 0
     while trainer.state.progress < 1.0:
         for key, value in trainer.step().items():
@@ -209,17 +211,19 @@ def train(
                 _log(folder, state, after_save(trainer), quiet=watch is not None)
 
 
-def _cut_log(path: Path, step: int) -> None:
-    """Take out lines after `step`, and a last line that a kill left unfinished."""
-    if path.is_file():
-        whole = [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line.endswith("}")]
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-        atomic_write(path, "".join(f"{line}\n" for line in kept))
+def _cut_log(path: Path, step: int) -> int:
+    """Take out lines after `step`, and a last line that a kill left unfinished; how many `step` has."""
+    if not path.is_file():
+        return 0
+    whole = [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line.endswith("}")]
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    atomic_write(path, "".join(f"{line}\n" for line in kept))
+    return sum(json.loads(line)["step"] == step for line in kept)
 
 
 def _log(folder: Path, state: State, figures: dict[str, float], *, quiet: bool) -> None:
     where = {"step": state.step, "seconds": round(state.seconds, 1), "progress": round(state.progress, 4)}
-    line = json.dumps(where | {key: round(value, 5) for key, value in figures.items()})
+    line = json.dumps(where | {key: float(f"{value:.6g}") for key, value in figures.items()})
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(line + "\n")
     if not quiet:

@@ -1,8 +1,10 @@
-"""The pictures of a data set at a model's size: all opened once, kept in memory as far as they fit."""
+"""The pictures of a data set at a model's size: checked at the start, decoded when used, kept if they fit."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -12,58 +14,102 @@ from torch import Tensor
 
 from mue_edge import image
 from mue_edge.calibrate.embedded import Embedded
-from mue_edge.calibrate.examples import Example
+from mue_edge.calibrate.examples import Example, listed
 from mue_edge.errors import InputFileError
 
 # Passes a sequence on, showing how far it is.
 Progress = Callable[[Sequence[Example]], Iterable[Example]]
 
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # markers of the formats' ends
+_END_BYTES = 64  # where they are looked for; some programs append a little
+
 
 class Pictures:
     """Pixels of examples by their place in `examples`, resized as the model wants them.
 
-    Every picture is decoded once at the start, so that a bad one is found before hours of training.
+    A bad picture is found before hours of training: at the start each one is judged by its header and
+    its end, and decoded only where these leave a doubt, or where bad ones are to be left out.
     """
 
     def __init__(
         self, examples: Sequence[Example], side: int, *,
-        skip_bad: bool = False, keep_bytes: int = 2 << 30, progress: Progress = iter,
+        skip_bad: bool = False, keep_bytes: int = 1 << 30, progress: Progress = iter,
     ) -> None:  # fmt: skip
-        """`problems` has a line for each picture that `skip_bad` left out.
+        """`keep_bytes` of decoded pictures are kept; `problems` has a line for each that was left out.
 
-        Raises InputFileError naming the first bad picture otherwise, or when no good one is there.
+        Raises InputFileError naming bad pictures unless `skip_bad`, or when no good one is there.
         """
         self.side = side
         self.problems: list[str] = []
-        kept: list[Example] = []
-        self._pixels: list[NDArray[np.uint8] | None] = []
-        room = keep_bytes // (3 * side * side)
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._room = keep_bytes // (3 * side * side)
+        found: list[Example] = []
         for example in progress(examples):
             try:
-                pixels = resized(example, side)
+                if skip_bad or not _looks_whole(example):
+                    self._keep(len(found), resized(example, side))
             except InputFileError as problem:
-                if not skip_bad:
-                    raise InputFileError(f"{problem}; leave bad pictures out with --skip-bad") from problem
                 self.problems.append(str(problem))
                 continue
-            kept.append(example)
-            self._pixels.append(pixels if len(kept) <= room else None)
-        if not kept:
+            found.append(example)
+        if self.problems and not (skip_bad and found):
             raise InputFileError(
-                f"none of {len(examples)} pictures can be used; the first: {self.problems[0]}"
+                f"{len(self.problems)} of {len(examples)} pictures cannot be used: {listed(self.problems)}"
+                + ("" if skip_bad else "; leave bad pictures out with --skip-bad")
             )
-        self.examples = tuple(kept)
+        self.examples = tuple(found)
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
-        """uint8 [B, side, side, 3]."""
-        found = []
-        for row in rows:
-            pixels = self._pixels[row]
-            found.append(resized(self.examples[row], self.side) if pixels is None else pixels)
-        return torch.from_numpy(np.stack(found))
+        """uint8 [B, side, side, 3]. Raises InputFileError for a picture whose damage shows only now."""
+        return torch.from_numpy(np.stack([self._pixels(row) for row in rows]))
+
+    def _pixels(self, row: int) -> NDArray[np.uint8]:
+        if row in self._kept:
+            return self._kept[row]
+        try:
+            pixels = resized(self.examples[row], self.side)
+        except InputFileError as problem:
+            raise InputFileError(
+                f"{problem}; put a sound picture in its place and repeat the command, "
+                "or begin anew with --skip-bad, which decodes every picture first"
+            ) from problem
+        self._keep(row, pixels)
+        return pixels
+
+    def _keep(self, row: int, pixels: NDArray[np.uint8]) -> None:
+        if len(self._kept) < self._room:
+            self._kept[row] = pixels
+
+
+def _looks_whole(example: Example) -> bool:
+    """Whether it begins and ends like a JPEG, PNG or WebP of a size that is read; else decoding must tell.
+
+    Raises InputFileError where base64 is broken.
+    """
+    source = example.picture
+    try:
+        with BytesIO(source.read()) if isinstance(source, Embedded) else source.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _END_BYTES))
+            end = file.read()
+            file.seek(4)
+            told = int.from_bytes(file.read(4), "little")  # RIFF: bytes that follow
+            file.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                picture = Image.open(file, formats=("JPEG", "PNG", "WEBP"))
+                fits = picture.width * picture.height <= image.MAX_PIXELS and size <= image.MAX_BYTES
+                picture.verify()  # a PNG's check sums
+            return fits and (
+                size >= 8 + told if picture.format == "WEBP" else _ENDS[str(picture.format)] in end
+            )
+    except InputFileError:
+        raise
+    except Exception:  # a decoder fed with foreign bytes can raise anything
+        return False
 
 
 def resized(example: Example, side: int) -> NDArray[np.uint8]:

@@ -54,6 +54,7 @@ class _Options:
     augment: bool
     max_tokens: int
     skip_bad: bool
+    cache_pictures: int
     seed: int
     threads: int | None
     save_every: float
@@ -61,7 +62,9 @@ class _Options:
 
     def to_repeat(self) -> dict[str, Any]:
         """What a command that goes on must have in common with the one that began."""
-        free = {"out", "threads", "save_every", "log_every", "skip_bad", "images", "val_images"}
+        free = {
+            "out", "threads", "save_every", "log_every", "skip_bad", "cache_pictures", "images", "val_images",
+        }  # fmt: skip
         return {
             k: v if type(v) in (int, float, bool) else str(v) for k, v in vars(self).items() if k not in free
         }
@@ -116,11 +119,15 @@ class _Options:
     help="The trunk's statistics.  [default: frozen; untrained model: trained]",
 )  # fmt: skip
 @click.option("--bf16/--no-bf16", default=True, show_default=True, help="bfloat16 autocast.")
-@click.option("--augment/--no-augment", default=False, help="Move and recolour pictures (never mirrored).")
+@click.option("--augment/--no-augment", default=False, help="Vary pictures (never mirrored).")
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=30, show_default=True, help="Longer captions are cut."
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that are missing or damaged.")
+@click.option(
+    "--cache-pictures", type=click.IntRange(0), default=1024, show_default=True,
+    help="MiB of decoded pictures that each process keeps.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Of each process.")
 @click.option("--save-every", type=float, default=300.0, show_default=True, help="Seconds.")
@@ -179,7 +186,10 @@ def _train(o: _Options) -> None:
     side = captioning.image_size(pupil.model)
     shown, held, problems = _pictures(o, side, leader)
     learned, notes = targets(shown.examples, pupil.tokenizer, longest)
-    validation = (held, targets(held.examples, pupil.tokenizer, longest)[0]) if held is not None else None
+    validation = None
+    if held is not None:
+        tested, more = targets(held.examples, pupil.tokenizer, longest)
+        validation, notes = (held, tested), notes + [f"validation: {line}" for line in more]
     for line in [*problems[:10], *([f"… {len(problems) - 10} more"] if len(problems) > 10 else []), *notes]:
         _say(leader, f"note: {line}")
     batches = CaptionBatches(
@@ -200,22 +210,27 @@ def _train(o: _Options) -> None:
     _say(leader, f"{len(learned)} captions of {len(shown)} pictures, {length} of {batches.batch} captions")
     with _Display(steps) as display:
         run.run(o.to_repeat(), display)
-    _end(o.out, leader)
+    _end(o, leader)
 
 
-def _end(out: Path, leader: bool) -> None:
+def _end(o: _Options, leader: bool) -> None:
+    if not leader:
+        return
     figures: dict[str, float] = {}
-    for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines() if leader else []:
+    for line in (o.out / "log.jsonl").read_text(encoding="utf-8").splitlines():
         figures |= json.loads(line)
-    shown = [f"{name} {figures[name]:.3f}" for name in ("loss", "val exact match") if name in figures]
-    if leader:
-        click.echo(f"{out / 'model'}: {', '.join(shown)}; loss by layer: {out / 'loss.svg'}")
-        click.echo(f"next: mue-edge export {out / 'model'} --target host --out BUNDLE")
+    shown = f"loss {figures['loss']:.3f} ({o.loss} over layers)"
+    if "val exact match" in figures:
+        pictures = f"{figures['val captions written']:g} held-out pictures"
+        shown += f", exact match {figures['val exact match']:.3f} on {pictures}"
+    click.echo(f"{o.out / 'model'}: {shown}; loss by layer: {o.out / 'loss.svg'}")
+    click.echo(f"next: mue-edge export {o.out / 'model'} --target host --out BUNDLE")
 
 
 def _pictures(o: _Options, side: int, leader: bool) -> tuple[Pictures, Pictures | None, list[str]]:
     """Pictures to learn from and to validate on, and what was left out."""
-    from mue_edge.calibrate.caption_training import split
+    from mue_edge.calibrate.caption_training import VALIDATED, split
+    from mue_edge.calibrate.depths import mixed
     from mue_edge.calibrate.examples import read, without_missing
     from mue_edge.calibrate.pictures import Pictures
 
@@ -228,7 +243,9 @@ def _pictures(o: _Options, side: int, leader: bool) -> tuple[Pictures, Pictures 
     if not examples:
         raise UsageError(f"{o.data} has too few pictures to hold some out; give --val-share 0")
 
-    _say(leader, f"reading {len(examples) + len(held)} pictures")
+    tested = mixed(held, VALIDATED)
+    some = f"{len(tested)} of {len(held)}" if len(tested) < len(held) else f"{len(tested)}"
+    _say(leader, f"checking {len(examples)} pictures to learn from and {some} to validate on")
 
     def progress(label: str) -> Callable[[Sequence[Example]], Iterable[Example]]:
         def pass_on(found: Sequence[Example]) -> Iterable[Example]:
@@ -240,10 +257,12 @@ def _pictures(o: _Options, side: int, leader: bool) -> tuple[Pictures, Pictures 
 
         return pass_on
 
-    shown = Pictures(examples, side, skip_bad=o.skip_bad, progress=progress("pictures"))
-    tested = Pictures(held, side, skip_bad=o.skip_bad, progress=progress("validation")) if held else None
-    problems += shown.problems + (tested.problems if tested else [])
-    return shown, tested, problems
+    keep = o.cache_pictures << 20
+    shown = Pictures(examples, side, skip_bad=o.skip_bad, keep_bytes=keep, progress=progress("pictures"))
+    if not tested:
+        return shown, None, problems + shown.problems
+    seen = Pictures(tested, side, skip_bad=o.skip_bad, keep_bytes=0, progress=progress("validation"))
+    return shown, seen, problems + shown.problems + seen.problems
 
 
 def _say(leader: bool, text: str) -> None:

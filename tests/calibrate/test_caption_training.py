@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mue_edge import image
+from mue_edge.calibrate import pictures
 from mue_edge.calibrate.caption_batches import CaptionBatches, as_spoken, targets
 from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner, split
 from mue_edge.calibrate.examples import Example, read
@@ -45,6 +51,77 @@ def test_pictures_are_those_of_the_device(places: tuple[Path, Path], shown: Pict
     assert torch.equal(unkept.pixels([2, 5]), shown.pixels([2, 5]))
 
 
+def test_pictures_are_decoded_when_used_and_kept_as_far_as_they_fit(
+    shown: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    really = pictures.resized
+
+    def resized(example: Example, side: int) -> NDArray[np.uint8]:
+        decoded.append(example.id)
+        return really(example, side)
+
+    monkeypatch.setattr(pictures, "resized", resized)
+    lazy = Pictures(shown.examples, 32, keep_bytes=2 * 3 * 32 * 32 + 1)
+    assert decoded == []
+    for _ in range(2):
+        lazy.pixels([4, 1, 6])
+    assert decoded == [shown.examples[i].id for i in (4, 1, 6, 6)]
+
+
+def _damaged(folder: Path, kind: str) -> Path:
+    """A picture file that has lost its second half."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    path = folder / f"half.{kind}"
+    PIL.Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "gif", "bmp"])
+def test_a_picture_that_is_cut_short_is_found_at_the_start(
+    shown: Pictures, tmp_path: Path, kind: str
+) -> None:
+    half = Example("half", _damaged(tmp_path, kind), ("x",), "table, line 9")
+    with pytest.raises(InputFileError, match=f"1 of 13 .*line 9: .*half\\.{kind}.*--skip-bad"):
+        Pictures([half, *shown.examples], 32)
+
+
+def test_damage_that_shows_late_names_the_cure(tmp_path: Path) -> None:
+    path = _damaged(tmp_path, "jpg")
+    path.write_bytes(path.read_bytes() + b"\xff\xd9")  # header and end are those of a sound one
+    with path.open("r+b") as file:
+        place = path.read_bytes().index(b"\xff\xc4")  # a Huffman table
+        file.seek(place + 4)
+        file.write(b"\xff" * 17)
+    late = Example("late", path, ("x",), "table, line 2")
+    with pytest.raises(InputFileError, match=r"line 2: .*half.*sound picture in its place"):
+        Pictures([late], 32).pixels([0])
+    with pytest.raises(InputFileError, match="1 of 1"):
+        Pictures([late], 32, skip_bad=True)
+
+
+def test_many_bad_pictures_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"")
+    bad = [Example(str(i), tmp_path / "bad.png", ("x",), f"line {i}") for i in range(13)]
+    with pytest.raises(InputFileError, match=r"13 of 13 .*line 9: .*\(and 3 more\)") as problem:
+        Pictures(bad, 32)
+    assert "line 10" not in str(problem.value)
+
+
+def test_embedded_pictures_are_checked(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (9, 9), "red").save(buffer, "JPEG")
+    whole = base64.b64encode(buffer.getvalue())
+    rows = [whole, whole[:-40], b"!!!!", base64.b64encode(b"no picture")]
+    table = tmp_path / "a.tsv"
+    table.write_bytes(b"".join(b"u\ti%d\ta\t\t%s\n" % row for row in enumerate(rows)))
+    message = r"3 of 4 .*line 2.*; .*line 3: the picture is no base64.*; .*line 4: the given bytes"
+    with pytest.raises(InputFileError, match=message):
+        Pictures(read(table), 8)
+    assert len(Pictures(read(table), 8, skip_bad=True)) == 1
+
+
 def test_a_bad_picture_stops_or_is_left_out(shown: Pictures, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     bad = Example("bad", tmp_path / "bad.png", ("x",), "table, line 9")
@@ -54,7 +131,7 @@ def test_a_bad_picture_stops_or_is_left_out(shown: Pictures, tmp_path: Path) -> 
     assert len(kept) == len(shown)
     assert len(kept.problems) == 1
     assert torch.equal(kept.pixels([0]), shown.pixels([0]))
-    with pytest.raises(InputFileError, match="none of 1"):
+    with pytest.raises(InputFileError, match=r"^1 of 1 pictures cannot be used"):
         Pictures([bad], 32, skip_bad=True)
 
 
@@ -93,6 +170,10 @@ def test_processes_share_a_step(shown: Pictures) -> None:
     assert torch.equal(torch.cat([p.pixels for p in parts]).sort(0)[0], whole.pixels.sort(0)[0])
     assert [p.words for p in parts] == [whole.words] * 2
     assert sum(int(p.tokens[:, 1:].ne(1).sum()) for p in parts) == whole.words
+    varied = _batches(shown, augment=True)(1).pixels
+    shared = [_batches(shown, augment=True, rank=rank, world=2)(1).pixels for rank in (0, 1)]
+    assert torch.equal(varied[0::2], shared[0])
+    assert torch.equal(varied[1::2], shared[1])
     with pytest.raises(UsageError, match="3 processes cannot share a step of 2"):
         _batches(shown, 2, world=3)
 

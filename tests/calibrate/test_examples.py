@@ -73,6 +73,8 @@ def test_ofa_s_table_holds_its_pictures(tmp_path: Path, alphabet: object) -> Non
 
 
 def test_a_folder_with_its_table(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="it holds none"):
+        read(tmp_path)
     _write(tmp_path / "captions.csv", "image,caption\n1.png,a\n")
     assert _found(read(tmp_path)) == {str(tmp_path / "1.png"): ("a",)}
     _write(tmp_path / "more.jsonl", "")
@@ -83,7 +85,8 @@ def test_a_folder_with_its_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "image,caption\n1.png,a\n2.png,  \n", "line 3: the caption is empty"),
+        ("a.csv", "image,caption\n1.png,a\n2.png,  \n", "1 of 2 captions .*line 3: the caption is empty"),
+        ("a.csv", "image,caption,caption\n1.png,a,b\n", "line 1: more than one column caption"),
         ("a.csv", "image,text\n1.png,a\n", "line 1: no column caption; the header has image, text"),
         ("a.csv", "image,caption\n1.png,a,b\n", "line 2: 3 columns, the header has 2"),
         ("a.csv", 'image,caption\n1.png,"a\n', "line 2: unexpected end"),
@@ -98,7 +101,12 @@ def test_a_folder_with_its_table(tmp_path: Path) -> None:
             "a.json", '{"images": [], "annotations": [{"image_id": 1, "caption": "a"}]}',
             r"annotations\[0\]: image_id '1' is not among",
         ),
+        (
+            "a.json", '{"images": [{"id": 1, "file_name": "a"}, {"id": 1}], "annotations": []}',
+            r"images\[1\]: the id '1' stands there twice",
+        ),
         ("a.tsv", "u\ti\ta cat\tlabels\taaaa\nu\ti\ta cat\n", "line 2: 3 columns; OFA"),
+        ("a.tsv", "u\ti\ta\t\taaaa\nu\ti\tb\t\taaaaaaaa\n", "line 2: another picture of the id 'i'"),
         ("a.tsv", "u\ti\ta&&\tlabels\taaaa\n", "line 1: the caption is empty"),
         ("a.xyz", "", "--format coco|csv"),
     ],
@@ -142,3 +150,12 @@ def test_missing_pictures_are_named_or_left_out(tmp_path: Path) -> None:
     assert len(lines) == 1
     with pytest.raises(InputFileError, match="1 of 1"):
         without_missing(examples[1:], skip=True)
+    many = _write(tmp_path / "b.csv", "image,caption\n" + "".join(f"m{i}.png,a\n" for i in range(14)))
+    with pytest.raises(InputFileError, match=r"14 of 14 .*m9\.png is not there \(and 4 more\)"):
+        without_missing(read(many))
+
+
+def test_empty_captions_are_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.png,{'' if i % 2 else 'a'}\n" for i in range(24))
+    with pytest.raises(InputFileError, match=r"12 of 24 captions are empty: .*line 21.* \(and 2 more\)$"):
+        read(_write(tmp_path / "a.csv", "image,caption\n" + rows))

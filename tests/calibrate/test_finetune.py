@@ -85,6 +85,29 @@ def test_train_goes_on_from_its_folder(tmp_path: Path) -> None:
     assert seen == [20]
 
 
+def test_a_report_that_a_kill_forestalled_is_made_up_for(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    train(_trainer(20), tmp_path, lambda _trainer: {"score": 1.0})
+    whole = log.read_text()
+    log.write_text(whole.splitlines(keepends=True)[0])
+    train(_trainer(20), tmp_path, lambda _trainer: {"score": 1.0})
+    assert log.read_text() == whole
+
+
+def test_bfloat16_is_autocast() -> None:
+    def sees(bf16: bool) -> torch.dtype:
+        network, found = nn.Linear(4, 4), []
+
+        def objective(_step: int, _progress: float) -> tuple[Tensor, dict[str, float]]:
+            found.append(network(torch.ones(1, 4)))
+            return found[0].float().sum(), {}
+
+        Trainer(network, nn.Module(), objective, Settings(steps=1, bf16=bf16)).step()
+        return found[0].dtype
+
+    assert (sees(True), sees(False)) == (torch.bfloat16, torch.float32)
+
+
 def test_averaged_weights_get_statistics_of_their_own() -> None:
     trainer = _trainer(ema=0.9)
     for _ in range(6):
