@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime, Stopwatch
+from mue_edge.deadline import Deadline, Pacing
+from mue_edge.driver import Runtime, Stopwatch, drive
 from mue_edge.errors import UsageError
-from mue_edge.loop import Decision, caption_loop
-from mue_edge.policy import Policy
+from mue_edge.loop import Answer, Decision, Request, caption_loop
+from mue_edge.pace import Pace
+from mue_edge.policy import ALWAYS, NEVER, Policy
 from mue_edge.policy import read as read_policy
 from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.tokens import Tokenizer, ids_only
@@ -22,13 +25,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+WARM_UP = 4
+
+
 @dataclass(frozen=True)
 class Caption:
     """A caption and how it came about.
 
     exits: stack → layers run ("image", "text" or "encoder"; "decoder" holds a list, one a token).
     decisions: every exit test whose score was read. seconds: kind of segment → wall-clock time,
-    with "preprocess" and "total". calls: segment calls made.
+    with "preprocess" and "total". calls: segment calls made. pacing: what a deadline did, if there was
+    one; a caption that it cut before the first token is empty.
     """
 
     text: str
@@ -38,12 +45,13 @@ class Caption:
     decisions: tuple[Decision, ...]
     seconds: Mapping[str, float]
     calls: int
+    pacing: Pacing | None = None
 
     @property
     def decoder_layers(self) -> float:
         """Mean decoder layers a token."""
         layers: list[int] = self.exits["decoder"]
-        return sum(layers) / len(layers)
+        return sum(layers) / max(1, len(layers))
 
 
 class Captioner:
@@ -54,6 +62,7 @@ class Captioner:
         self.tokenizer = _tokenizer(bundle)
         self.layout = bundle.manifest.loop_layout()
         self._policies = bundle.manifest.policies()
+        self.pace = Pace()
 
     def policy(self, chosen: str | Path | Policy | None = None) -> Policy:
         """A policy of the bundle's front by name, a policy file, or the front's chosen one.
@@ -82,13 +91,17 @@ class Captioner:
 
     def caption(
         self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False,
+        beam: int | None = None, trace: bool = False, deadline: float | None = None,
     ) -> Caption:  # fmt: skip
         """Caption one picture. `beam` up to what the bundle was exported for; `trace` reads all scores.
 
+        `deadline`: seconds from this call on, preprocessing included, after which no segment starts:
+        the faster policies of the bundle's front stand in when time is short (`mue_edge.deadline`).
+        Call `warm_up` once before, or the first captions pay for loading segments.
+
         Raises InputFileError for a picture that cannot be used.
         """
-        steps = self.stream(picture, policy=policy, beam=beam, trace=trace)
+        steps = self.stream(picture, policy=policy, beam=beam, trace=trace, deadline=deadline)
         while True:
             try:
                 next(steps)
@@ -98,19 +111,25 @@ class Captioner:
 
     def stream(
         self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False,
+        beam: int | None = None, trace: bool = False, deadline: float | None = None,
     ) -> Generator[str, None, Caption]:  # fmt: skip
         """Like `caption`, yielding the text so far after every token (with beams, of the best row).
 
-        The generator's return value is the `Caption`.
+        The generator's return value is the `Caption`. What its reader does between tokens counts
+        towards a deadline.
         """
         started = time.perf_counter()
+        if deadline is not None and not 0 < deadline < math.inf:
+            raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
         decider = self.policy(policy)
         search = BeamSearch(self.settings(beam))
         self.runtime.set_pixels(self.pixels(picture))
         watch = Stopwatch()
         prepared = time.perf_counter() - started
-        loop = caption_loop(self.layout, decider, search, trace=trace)
+        due = None
+        if deadline is not None:
+            due = Deadline(started, deadline, prepared, self.faster(decider), self.pace)
+        loop = caption_loop(self.layout, decider, search, trace=trace, deadline=due)
         try:
             request = next(loop)
             while True:
@@ -128,7 +147,33 @@ class Captioner:
             self.tokenizer.caption(best.tokens), best.tokens, best.score,
             {**outcome.depths, "decoder": [step.depth for step in outcome.steps]},
             outcome.decisions, {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
+            outcome.pacing,
         )  # fmt: skip
+
+    def faster(self, policy: Policy) -> tuple[Policy, ...]:
+        """What stands in for `policy` under a deadline, fastest first: what the front has before it; for
+        a policy that is not of the front, all that may exit."""
+        front = tuple(self._policies.values())
+        if policy in front:
+            return front[: front.index(policy)]
+        return tuple(p for p in front if p.may_exit)
+
+    def warm_up(self) -> None:
+        """Load every segment and learn its time, on a grey picture; a few captions long."""
+        from PIL import Image
+
+        size = self.bundle.manifest.preprocess
+        self.runtime.set_pixels(self.pixels(Image.new("RGB", (size.width, size.height), "grey")))
+        last = time.perf_counter()
+
+        def learn(request: Request, answer: Answer) -> None:
+            nonlocal last
+            self.pace.saw(request.run, max(0.0, answer.now - last))
+            last = answer.now
+
+        for _ in range(WARM_UP):
+            last = time.perf_counter()
+            drive(caption_loop(self.layout, _InTurns(), BeamSearch(self.settings())), self.runtime, learn)
 
     def close(self) -> None:
         """Free the runtime's sessions and buffers."""
@@ -157,6 +202,13 @@ class Captioner:
 
         p = self.bundle.manifest.preprocess
         return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
+
+
+class _InTurns:
+    """The first layer, then all layers, step by step: so every segment runs, `fill` too."""
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        return ALWAYS if stack == "decoder" and step % 2 == 0 else NEVER
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:

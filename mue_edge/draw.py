@@ -15,6 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mue_edge.captioner import Caption
+from mue_edge.deadline import Move, Pacing
 from mue_edge.loop import Layout
 from mue_edge.tokens import Tokenizer
 
@@ -38,16 +39,18 @@ class Bar:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A caption, its encoder stacks, and one column a decoder step."""
+    """A caption, its encoder stacks, one column a decoder step, and what a deadline did to it."""
 
     text: str
     encoder: tuple[Bar, ...]
     steps: tuple[Bar, ...]
+    layers: int
+    deadline: str = ""
 
     @property
     def mean(self) -> float:
         """Mean decoder layers a step."""
-        return sum(s.depth for s in self.steps) / len(self.steps)
+        return sum(s.depth for s in self.steps) / max(1, len(self.steps))
 
 
 def of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
@@ -65,7 +68,23 @@ def of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
         Bar(words[t] if t < len(words) else "", depth, total, left.get(("decoder", t)))
         for t, depth in enumerate(steps)
     ]
-    return Drawing(caption.text, tuple(encoder), tuple(columns))
+    clock = f"deadline {pacing(caption.pacing)}" if caption.pacing else ""
+    return Drawing(caption.text, tuple(encoder), tuple(columns), total, clock)
+
+
+def pacing(done: Pacing) -> str:
+    """What the clock did, in a line: "50 ms: took 43.1 ms; full, fast from token 3; cut short"."""
+    walked = [m.policy + (f" from {_place(m)}" if i else "") for i, m in enumerate(done.walked)]
+    parts = [f"{done.limit * 1000:g} ms: took {done.finished * 1000:.1f} ms"]
+    parts += [", ".join(walked)] if walked else []
+    parts += [f"exits forced by the clock: {done.forced}"] if done.forced else []
+    parts += ["cut short"] if done.cut_short else []
+    return "; ".join(parts)
+
+
+def _place(move: Move) -> str:
+    place = f"token {move.step + 1}" if move.stack == "decoder" else move.stack
+    return f"{place} layer {move.depth + 1}" if move.depth else place
 
 
 def _word(tokenizer: Tokenizer, token: int) -> str:
@@ -82,8 +101,8 @@ def as_text(drawing: Drawing, width: int = 100) -> str:
         lines.append(
             f"{bar.label:<9}{cells}  {bar.depth} of {bar.layers} layers{_left(bar, ', left at score ')}"
         )
-    total = drawing.steps[0].layers
-    cell = max(6, *(_width(s.label) for s in drawing.steps)) + 1
+    total = drawing.layers
+    cell = max(6, 0, *(_width(s.label) for s in drawing.steps)) + 1
     a_line = max(1, (width - 9) // cell)
     for start in range(0, len(drawing.steps), a_line):
         steps = drawing.steps[start : start + a_line]
@@ -94,6 +113,8 @@ def as_text(drawing: Drawing, width: int = 100) -> str:
         if any(s.score is not None for s in steps):
             lines.append("  score  " + _row([_left(s) for s in steps], cell))
     lines.append(f"decoder  {drawing.mean:.2f} of {total} layers a token on average")
+    if drawing.deadline:
+        lines.append(drawing.deadline)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -117,7 +138,7 @@ def as_svg(drawing: Drawing, picture: Image | None = None) -> str:
     x0 = side + 24 + (24 if side else 0)
     label = 62
     widths = [max(46.0, 8.6 * _width(s.label) + 14) for s in drawing.steps]
-    total = drawing.steps[0].layers
+    total = drawing.layers
     body: list[str] = [_text(x0, 44, drawing.text, 22, INK, "600")]
     y = 72.0
     for bar in drawing.encoder:
@@ -136,7 +157,10 @@ def as_svg(drawing: Drawing, picture: Image | None = None) -> str:
     y += 18 * total + 44
     note = f"{drawing.mean:.2f} of {total} decoder layers a token; blue cells were run, grey ones were not"
     body.append(_text(x0, y, note, 13, GREY))
-    wide = max(x, x0 + 6.6 * len(note), x0 + 14 * _width(drawing.text)) + 24
+    if drawing.deadline:
+        y += 20
+        body.append(_text(x0, y, drawing.deadline, 13, GREY))
+    wide = max(x, x0 + 6.6 * max(len(note), len(drawing.deadline)), x0 + 14 * _width(drawing.text)) + 24
     high = max(y + 22, side + 48)
     if picture is not None:
         body.append(_picture(picture, side))

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from mue_edge.cache import Cache
+from mue_edge.deadline import Deadline, OutOfTime, Pacer, Pacing
 from mue_edge.errors import VerificationError
-from mue_edge.policy import Decider, exits
+from mue_edge.policy import ALWAYS, Decider, exits
 from mue_edge.search import BeamSearch, Hypothesis
 
 EXIT_STATES = "exit_states"
@@ -126,56 +127,84 @@ class StepLog:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a caption's run decided."""
+    """Everything that a caption's run decided; `pacing` is what a deadline did to it."""
 
     hypotheses: tuple[Hypothesis, ...]
     depths: Mapping[str, int]
     steps: tuple[StepLog, ...]
     decisions: tuple[Decision, ...]
     calls: int
+    pacing: Pacing | None = None
 
 
 Loop = Generator[Request, Answer, Outcome]
 Asked = Generator[Request, Answer, Answer]
 
 
-def caption_loop(layout: Layout, policy: Decider, search: BeamSearch, *, trace: bool = False) -> Loop:
-    """Encode one picture and decode it. `trace` reads every score, also where none can exit."""
-    return (yield from _Run(layout, policy, search, trace).run())
+def caption_loop(
+    layout: Layout, policy: Decider, search: BeamSearch, *, trace: bool = False,
+    deadline: Deadline | None = None,
+) -> Loop:  # fmt: skip
+    """Encode one picture and decode it. `trace` reads every score, also where none can exit; with a
+    `deadline`, faster policies stand in for `policy` when the clock of the answers asks for it."""
+    return (yield from _Run(layout, policy, search, trace, deadline).run())
 
 
 class _Run:
-    def __init__(self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool) -> None:
+    def __init__(
+        self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool, deadline: Deadline | None
+    ) -> None:
         self.layout, self.policy, self.search, self.trace = layout, policy, search, trace
         self.cache = Cache(len(layout.decoder), layout.rows)
         self.decisions: list[Decision] = []
+        self.steps: list[StepLog] = []
+        self.depths: dict[str, int] = {}
         self.calls = 0
         self.cross: set[int] = set()
+        self.pacer: Pacer | None = None
+        if deadline is not None:
+            self.pacer = Pacer(layout, policy, search.settings, deadline, self.cache, self.cross)
 
     def run(self) -> Loop:
+        cut = False
+        try:
+            yield from self._caption()
+        except OutOfTime:
+            cut = True
+            self.search.cut()
+        pacing = self.pacer.end(len(self.steps), cut=cut) if self.pacer else None
+        return Outcome(
+            tuple(self.search.hypotheses()), self.depths, tuple(self.steps), tuple(self.decisions),
+            self.calls, pacing,
+        )  # fmt: skip
+
+    def _caption(self) -> Generator[Request, Answer, None]:
         sources: dict[str, str] = {}
-        depths: dict[str, int] = {}
         for stack, stages in self.layout.encoder.items():
-            depths[stack], sources[stack] = yield from self._encode(stack, stages)
+            sources[stack] = yield from self._encode(stack, stages)
         if self.layout.prompt_gaps:
-            depths["text"] = self._prompt_depth()
-            sources["text"] = f"constant:text_x.{depths['text']}"
+            self.depths["text"] = self._prompt_depth()
+            sources["text"] = f"constant:text_x.{self.depths['text']}"
         self.memory = {f"{stack}_x": buffer for stack, buffer in sources.items()}
-        steps: list[StepLog] = []
         while True:
             step = yield from self._step()
-            steps.append(step)
+            self.steps.append(step)
             if not step.parents:
                 break
-        return Outcome(
-            tuple(self.search.hypotheses()), depths, tuple(steps), tuple(self.decisions), self.calls
-        )
 
     def _ask(self, request: Request) -> Asked:
+        if self.pacer is not None:
+            self.pacer.check()
         self.calls += 1
-        return (yield request)
+        answer = yield request
+        if self.pacer is not None:
+            self.pacer.saw(request.run, answer.now)
+        return answer
 
-    def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, tuple[int, str]]:
+    def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, str]:
+        self.depths[stack] = 0
+        if self.pacer is not None:
+            self.pacer.enter(stack)
         stem = "text_stem" if stack == "text" else "stem"
         source = {"ids": "source_ids", "live": "source_live"} if stack == "text" else {"pixels": "pixels"}
         yield from self._ask(Request(stem, source, {"x": f"{stack}.0"}))
@@ -183,11 +212,12 @@ class _Run:
         for i, stage in enumerate(stages):
             last = i + 1 == len(stages)
             threshold = math.inf if last else self.policy.threshold(stack, stage.depth)
-            request = _with(requests[i], self._reads(threshold), None if last else requests[i + 1])
-            answer = yield from self._ask(request)
-            if self._leave(stack, stage.depth, 0, 1, threshold, answer):
+            reads = self._reads(stack, 0, i, threshold)
+            answer = yield from self._ask(_with(requests[i], reads, None if last else requests[i + 1]))
+            self.depths[stack] = stage.depth
+            if self._leave(stack, i, 0, 1, threshold, answer):
                 break
-        return stage.depth, f"{stack}.{(i + 1) % 2}"
+        return f"{stack}.{(i + 1) % 2}"
 
     def _encoder_request(self, stack: str, stages: Sequence[Stage], i: int) -> Request:
         inputs = {"x": f"{stack}.{i % 2}"} | dict(stages[i].constants)
@@ -197,7 +227,7 @@ class _Run:
     def _prompt_depth(self) -> int:
         gaps = self.layout.prompt_gaps
         for depth, gap in enumerate(gaps[:-1], 1):
-            threshold = self.policy.threshold("text", depth)
+            threshold = (self.pacer or self).policy.threshold("text", depth)
             leave = exits(1 - gap, gap, threshold)
             self.decisions.append(Decision("text", depth, 0, (1 - gap,), (gap,), threshold, leave))
             if leave:
@@ -206,6 +236,8 @@ class _Run:
 
     def _step(self) -> Generator[Request, Answer, StepLog]:
         layout, cache, t = self.layout, self.cache, self.cache.step
+        if self.pacer is not None:
+            self.pacer.enter("decoder", t)
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
         ids = tuple(last_ids + last_ids[:1] * (layout.rows - live))
@@ -220,10 +252,9 @@ class _Run:
             )
             ahead = not last and j + 1 in self.cross and not cache.pending(j + 1)
             then = self._decoder_request(j + 1) if ahead else None
-            request = _with(plain, self._reads(threshold), then)
-            answer = yield from self._ask(request)
+            answer = yield from self._ask(_with(plain, self._reads("decoder", t, j, threshold), then))
             cache.mark(j)
-            if self._leave("decoder", stage.depth, t, live, threshold, answer):
+            if self._leave("decoder", j, t, live, threshold, answer):
                 if answer.ran_ahead and layout.decoder[j + 1].depth == stage.depth + 1:
                     # It wrote exactly the rows that propagation would. A segment of several layers
                     # did so for its first layer only: its rows stay pending and are overwritten.
@@ -268,10 +299,15 @@ class _Run:
         position = Position(cache.step, tuple(cache.ancestry))
         return Request(stage.name, inputs, outputs, store=store, position=position)
 
-    def _reads(self, threshold: float) -> tuple[str, ...]:
-        return ("score", "gap") if self.trace or not math.isinf(threshold) else ()
+    def _reads(self, stack: str, step: int, i: int, threshold: float) -> tuple[str, ...]:
+        if self.trace or not math.isinf(threshold):
+            return ("score", "gap")
+        return ("score", "gap") if self.pacer and self.pacer.reads(stack, step, i) else ()
 
-    def _leave(self, stack: str, depth: int, step: int, live: int, threshold: float, answer: Answer) -> bool:
+    def _leave(self, stack: str, i: int, step: int, live: int, threshold: float, answer: Answer) -> bool:
+        """Whether the stack is left after its segment i; `threshold` is what a deadline may change."""
+        stages = self.layout.decoder if stack == "decoder" else self.layout.encoder[stack]
+        depth = stages[i].depth
         scores = tuple(float(v) for v in answer.scalars.get("score", ()))[:live]
         gaps = tuple(float(v) for v in answer.scalars.get("gap", ()))[:live]
         if not all(map(math.isfinite, scores + gaps)):
@@ -279,10 +315,18 @@ class _Run:
                 f"the exit score of {stack} after layer {depth} (step {step}) is not finite: {scores}; "
                 "check the bundle with: mue-edge verify BUNDLE"
             )
+        if self.pacer is not None:
+            self.pacer.learn(stack, step, i, scores, gaps)
+            threshold = self.pacer.threshold(stack, step, i)
         if math.isinf(threshold):
             leave = threshold < 0
         else:
             leave = all(exits(s, g, threshold) for s, g in zip(scores, gaps))
+        if self.pacer is not None:
+            if not leave and self.pacer.must_leave(stack, i):
+                threshold, leave = ALWAYS, True
+            if leave or i + 1 == len(stages):
+                self.pacer.left(stack, i)
         if scores or leave:
             self.decisions.append(Decision(stack, depth, step, scores, gaps, threshold, leave))
         return leave

@@ -81,6 +81,12 @@ class BeamSearch:
         self.step += 1
         return [parent for _, parent, _ in survivors]
 
+    def cut(self) -> None:
+        """End now. If nothing has finished, the best live row does: a forced end of sentence, whose
+        log-probability counts as 0."""
+        if not self._finished:
+            self._finish(self._scores[0][-1] if self.step else 0.0, 0)
+
     def hypotheses(self) -> list[Hypothesis]:
         """The finished hypotheses, best first."""
         return sorted(self._finished, key=lambda h: -h.score)

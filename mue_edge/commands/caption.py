@@ -22,27 +22,35 @@ if TYPE_CHECKING:
 @click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture and line.")
 @click.option("--beam", type=click.IntRange(1), help="Beams, up to what the bundle was exported for.")
+@click.option(
+    "--deadline",
+    metavar="TIME",
+    help="Hard limit a caption, like 50ms: short of time, exit sooner, and at last end the caption early.",
+)
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     bundle: str, images: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
-    trace: bool, svg: str | None, threads: int | None,
+    deadline: str | None, trace: bool, svg: str | None, threads: int | None,
 ) -> int:  # fmt: skip
     """Caption pictures with a BUNDLE.
 
     IMAGES are files, folders, or "-" for a list of files on standard input. A picture that cannot
     be used is named on standard error and the others are still captioned; the exit code is then 4.
     """
-    from mue_edge import image, targets
+    from mue_edge import durations, image, targets
     from mue_edge.errors import InputFileError, UsageError
 
+    limit = durations.seconds(deadline) if deadline is not None else None
     with targets.open(bundle, threads=threads) as captioner:
         chosen = captioner.policy(policy)
         captioner.settings(beam)  # a beam that cannot be run stops here
         files = image.gather(images)
         if svg and len(files) != 1:
             raise UsageError(f"--svg draws one picture; {len(files)} were given")
+        if limit is not None:
+            _ready(captioner, chosen)
         failed = False
         for file in files:
             try:
@@ -54,12 +62,14 @@ def command(
             live = len(files) == 1 and not as_json and sys.stdout.isatty()
             if len(files) > 1 and not as_json:
                 click.echo(f"{file}: ", nl=False)
-            result = _caption(captioner, picture, chosen, beam, trace or svg is not None, live)
+            result = _caption(captioner, picture, chosen, beam, trace or svg is not None, limit, live)
             if as_json:
                 click.echo(json.dumps(_record(file, result, trace)))
                 continue
             if not live:
                 click.echo(result.text)
+            if not trace:
+                _tell(file, result)
             if trace:
                 _draw(captioner, result)
             if svg:
@@ -68,11 +78,12 @@ def command(
 
 
 def _caption(
-    captioner: Captioner, picture: Any, policy: Policy, beam: int | None, trace: bool, live: bool
-) -> Caption:
+    captioner: Captioner, picture: Any, policy: Policy, beam: int | None, trace: bool,
+    deadline: float | None, live: bool,
+) -> Caption:  # fmt: skip
     """The caption; `live` writes its text as it grows (a beam's best row may change its mind)."""
     shown = ""
-    steps = captioner.stream(picture, policy=policy, beam=beam, trace=trace)
+    steps = captioner.stream(picture, policy=policy, beam=beam, trace=trace, deadline=deadline)
     while True:
         try:
             text = next(steps).rstrip("\ufffd")  # the rest of a character may still come
@@ -94,12 +105,34 @@ def _grow(shown: str, text: str) -> None:
         click.echo(f"\r\x1b[K{text}", nl=False)
 
 
+def _ready(captioner: Captioner, policy: Policy) -> None:
+    """Load the segments before the first clock starts, and say what the front has to offer."""
+    captioner.warm_up()
+    if not captioner.faster(policy):
+        click.echo(
+            "note: this bundle's front has no policy that is faster than "
+            f"{policy.name or policy.rule}, so a late caption can only end early; "
+            f"mue-edge calibrate makes a front",
+            err=True,
+        )
+
+
+def _tell(file: Path, result: Caption) -> None:
+    """On standard error, if the clock changed the caption."""
+    if result.pacing and (result.pacing.cut_short or result.pacing.hurried):
+        from mue_edge import draw
+
+        click.echo(f"note: {file}: {draw.pacing(result.pacing)}", err=True)
+
+
 def _record(file: Path, result: Caption, trace: bool) -> dict[str, Any]:
     record = {
         "file": str(file), "text": result.text, "tokens": list(result.tokens), "score": result.score,
         "exits": dict(result.exits), "decoder_layers": result.decoder_layers,
         "seconds": dict(result.seconds), "calls": result.calls,
     }  # fmt: skip
+    if result.pacing:
+        record["deadline"] = {**vars(result.pacing), "walked": [vars(m) for m in result.pacing.walked]}
     if trace:
         # JSON knows no infinity: a test that no score could pass has the threshold null.
         record["decisions"] = [

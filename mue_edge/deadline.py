@@ -1,0 +1,282 @@
+"""Deadline mode: the loop walks a front of policies by the clock. Standard library only.
+
+`caption_loop` runs one policy. With a `Deadline` it has faster ones at hand, and a `Pacer` looks at
+the clock of every answer: it goes to the slowest policy under which the rest still fits, back to a
+slower one when there is time again, leaves a stack at once where no token would fit otherwise, and
+ends the caption as the last resort. No segment is started after the deadline, so that a caption
+ends at most one segment late. What fits is what the pace of the last calls and captions says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mue_edge.cache import Cache
+from mue_edge.errors import UsageError
+from mue_edge.pace import Pace
+from mue_edge.policy import Decider, Policy, exits
+from mue_edge.search import SearchSettings
+
+if TYPE_CHECKING:
+    from mue_edge.loop import Layout
+
+# A slower policy must fit with so much to spare.
+SPARE = 1.15
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A caption is due `limit` seconds after `begun`, on the clock of `Answer.now`.
+
+    `spent` of it was gone when the loop started (preprocessing). `faster` are the policies that may
+    stand in for the loop's own, fastest first. `pace` is what former captions taught.
+    """
+
+    begun: float
+    limit: float
+    spent: float = 0.0
+    faster: tuple[Policy, ...] = ()
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(frozen=True)
+class Move:
+    """From layer `depth` of this stack and step on, `policy` decides."""
+
+    stack: str
+    step: int
+    depth: int
+    policy: str
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """What the clock did to a caption.
+
+    limit, finished: seconds since its time began. walked: the policy that it started with, and each
+    change. forced: exits by the clock alone. cut_short: the clock ended the search.
+    """
+
+    limit: float
+    finished: float
+    walked: tuple[Move, ...]
+    forced: int
+    cut_short: bool
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the clock changed anything but the end."""
+        return len(self.walked) > 1 or self.forced > 0
+
+
+class OutOfTime(Exception):
+    """The caption must end now; never leaves the loop."""
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """A policy's thresholds at the boundaries of a stack, and how many segments it can run."""
+
+    thresholds: tuple[float, ...]
+    fewest: int
+    most: int
+
+
+class Pacer:
+    """One caption's walk. `cache` and `cross` are the loop's own: rows and cross K/V that it has."""
+
+    def __init__(
+        self, layout: Layout, policy: Decider, settings: SearchSettings, deadline: Deadline,
+        cache: Cache, cross: set[int],
+    ) -> None:  # fmt: skip
+        self._layout, self._cache, self._cross = layout, cache, cross
+        self._stacks = {**layout.encoder, "decoder": layout.decoder}
+        self._order = list(layout.encoder)
+        self._deadline, self._pace = deadline, deadline.pace
+        self._walk: tuple[Decider, ...] = (*deadline.faster, policy)
+        self._at = len(self._walk) - 1
+        self._depths = [self._pace.depths(repr(p)) for p in self._walk]
+        self._now = deadline.begun + deadline.spent
+        self._end = deadline.begun + deadline.limit
+        self._steps = settings.max_length + 1
+        self._max_length = settings.max_length
+        self._more = self._pace.more(0, self._steps)
+        self._known: dict[tuple[int, str, int], _Tests] = {}
+        self._left: dict[int, int] = {}
+        self._walked: list[Move] = []
+        self._forced = 0
+
+    @property
+    def policy(self) -> Decider:
+        """The policy that decides now."""
+        return self._walk[self._at]
+
+    def check(self) -> None:
+        """Before a segment: none starts after the deadline."""
+        if self._now >= self._end:
+            raise OutOfTime
+
+    def saw(self, run: str, now: float) -> None:
+        """After a segment. Raises UsageError if its clock cannot be the deadline's."""
+        if now < self._now:
+            raise UsageError(
+                f"the runtime's clock went from {self._now:.6f} to {now:.6f} s; a deadline needs one that is "
+                "monotonic and the caller's (Answer.now): run without a deadline"
+            )
+        self._pace.saw(run, now - self._now)
+        self._now = now
+
+    def enter(self, stack: str, step: int = 0) -> None:
+        """Before a stack's or step's first segment: which policy, and whether a step is still given."""
+        self._left.clear()
+        if stack == "decoder":
+            self._more = self._pace.more(step, self._steps)
+        self._choose(stack, step, 0, back=True)
+        if step and self._step(self._at, step, 0) > self._end - self._now:
+            raise OutOfTime
+
+    def reads(self, stack: str, step: int, i: int) -> bool:
+        """Whether any policy of the walk tests a score after segment i: it may be the one by then, and
+        what it would have done is how its depths are learnt."""
+        return any(math.isfinite(self._tests(k, stack, step).thresholds[i]) for k in range(len(self._walk)))
+
+    def threshold(self, stack: str, step: int, i: int) -> float:
+        """Of the test after segment i, by the policy that the clock allows now."""
+        if i + 1 < len(self._stacks[stack]):
+            self._choose(stack, step, i + 1, back=False)
+        return self._tests(self._at, stack, step).thresholds[i]
+
+    def must_leave(self, stack: str, i: int) -> bool:
+        """Whether one segment more than segment i would leave no time for a token. Counts as forced."""
+        if i + 1 == len(self._stacks[stack]) or self._least(stack, i + 1) <= self._end - self._now:
+            return False
+        self._forced += 1
+        return True
+
+    def learn(self, stack: str, step: int, i: int, scores: Sequence[float], gaps: Sequence[float]) -> None:
+        """The scores of the test after segment i: which policies would have left here."""
+        for k in range(len(self._walk)):
+            threshold = self._tests(k, stack, step).thresholds[i]
+            if k not in self._left and all(
+                exits(s, g, threshold) for s, g in zip(scores or (0.0,), gaps or (1.0,))
+            ):
+                self._left[k] = i + 1
+
+    def left(self, stack: str, i: int) -> None:
+        """The stack was left after segment i, or ended there."""
+        early = i + 1 < len(self._stacks[stack])
+        for k, depths in enumerate(self._depths):
+            if k in self._left:
+                self._pace.left(depths, stack, self._left[k])
+            else:
+                self._pace.left(depths, stack, i + 1 + early, at_least=early)
+
+    def end(self, steps: int, *, cut: bool) -> Pacing:
+        """The caption ended after so many steps."""
+        self._pace.ended(steps, cut=cut)
+        limit, finished = self._deadline.limit, self._now - self._deadline.begun
+        return Pacing(limit, finished, tuple(self._walked), self._forced, cut)
+
+    def _choose(self, stack: str, step: int, i: int, *, back: bool) -> None:
+        """The slowest policy under which the rest, from segment i on, fits; the fastest if none does.
+        `back`: one policy slower than the present one may be taken, if it fits with time to spare."""
+        left, before = self._end - self._now, self._at
+        if self._need(self._at, stack, step, i) > left:
+            fitting = (k for k in reversed(range(self._at)) if self._need(k, stack, step, i) <= left)
+            self._at = next(fitting, 0)
+        elif back and self._at + 1 < len(self._walk):
+            slower = self._need(self._at + 1, stack, step, i)
+            self._at += slower * SPARE <= left
+        if self._at != before or not self._walked:
+            depth = self._stacks[stack][i - 1].depth if i else 0
+            self._walked.append(Move(stack, step, depth, name(self.policy)))
+
+    def _need(self, k: int, stack: str, step: int, i: int) -> float:
+        """Seconds of the rest under policy k, from segment i of this stack and step on.
+
+        The mean caption must fit under this policy, and a long one under the fastest after this step.
+        """
+        before = 0.0
+        if stack != "decoder":
+            before, step = self._encoder(k, stack, i), 0
+            i = 0
+        mean, most = self._more
+        each, quick = self._step(k, step), min(self._step(k, step), self._step(0, step))
+        this = self._step(k, step, i)
+        return before + this + max((mean - 1) * each, (most - 1) * quick)
+
+    def _encoder(self, k: int, stack: str, i: int) -> float:
+        """Seconds of the rest of the encoder under policy k."""
+        total = self._segments(stack, i, self._expected(k, stack, 0)) + (0 if i else self._stem(stack))
+        for later in self._order[self._order.index(stack) + 1 :]:
+            total += self._stem(later) + self._segments(later, 0, self._expected(k, later, 0))
+        return total
+
+    def _step(self, k: int, step: int, i: int | None = None) -> float:
+        """Seconds of a step under policy k, or of the present one from segment i on, with the cross
+        K/V and the rows that it still lacks."""
+        until = self._expected(k, "decoder", step)
+        seconds = self._segments("decoder", i or 0, until) + self._pace.seconds("head")
+        if not i:
+            seconds += self._pace.seconds("embed")
+        if i is not None:
+            seconds += sum(self._prepare(j) * min(1.0, until - j) for j in range(i, math.ceil(until)))
+        return seconds
+
+    def _least(self, stack: str, i: int) -> float:
+        """Seconds of segment i, and of the least that gives a token after it."""
+        seconds = self._pace.seconds
+        if stack == "decoder":
+            return self._prepare(i) + seconds(self._layout.decoder[i].name) + seconds("head")
+        total = seconds(self._stacks[stack][i].name)
+        for later in self._order[self._order.index(stack) + 1 :]:
+            total += self._stem(later) + seconds(self._stacks[later][0].name)
+        return (
+            total
+            + seconds("embed")
+            + self._prepare(0)
+            + seconds(self._layout.decoder[0].name)
+            + seconds("head")
+        )
+
+    def _segments(self, stack: str, first: int, until: float) -> float:
+        """Seconds of segments first, first + 1 … of a stack, `until` (a mean) of them counted from 0."""
+        stages = self._stacks[stack]
+        return sum(
+            self._pace.seconds(stages[i].name) * min(1.0, until - i) for i in range(first, math.ceil(until))
+        )
+
+    def _prepare(self, j: int) -> float:
+        """Seconds of what decoder segment j lacks now."""
+        cross = 0.0 if j in self._cross else self._pace.seconds(f"cross_kv.{j}")
+        fills = math.ceil(len(self._cache.pending(j)) / self._layout.fill_rows)
+        return cross + (fills * self._pace.seconds(f"fill.{j}") if fills else 0.0)
+
+    def _stem(self, stack: str) -> float:
+        return self._pace.seconds("text_stem" if stack == "text" else "stem")
+
+    def _expected(self, k: int, stack: str, step: int) -> float:
+        """Segments that policy k will run; half of what is open if it was never seen."""
+        tests = self._tests(k, stack, step)
+        mean = self._depths[k].get(stack, (tests.fewest + tests.most) / 2)
+        return min(max(mean, tests.fewest), tests.most)
+
+    def _tests(self, k: int, stack: str, step: int) -> _Tests:
+        found = self._known.get((k, stack, step))
+        if found is None:
+            stages, policy = self._stacks[stack], self._walk[k]
+            thresholds = [policy.threshold(stack, s.depth, step, self._max_length) for s in stages[:-1]]
+            thresholds.append(math.inf)
+            n = len(thresholds)
+            fewest = next((i + 1 for i, t in enumerate(thresholds) if t < math.inf), n)
+            most = next((i + 1 for i, t in enumerate(thresholds) if t == -math.inf), n)
+            found = self._known[k, stack, step] = _Tests(tuple(thresholds), fewest, most)
+        return found
+
+
+def name(policy: Decider) -> str:
+    """What a trace calls a policy."""
+    return (policy.name or policy.rule) if isinstance(policy, Policy) else type(policy).__name__

@@ -1,0 +1,83 @@
+"""How fast a bundle runs of late, learnt from the clock of every answer; deadline mode plans with it.
+
+A segment's expected time is its usual time × how much slower than usual its kind runs at the
+moment. The first moves slowly, the second at once: a slow moment that hits one decoder segment is
+expected of them all, and is over as soon as calls are quick again. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+
+# Weights of the newest observation.
+NOW, USUAL, DEPTH = 0.4, 0.1, 0.1
+CAPTIONS = 100
+CERTAINTY = 0.98
+
+
+class Pace:
+    """Kept from caption to caption. `seconds`: expected times by segment, if something knows them."""
+
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        self._usual = dict(seconds or {})
+        self._kinds: dict[str, str] = {run: _kind(run) for run in self._usual}
+        self._slowness: dict[str, float] = {}
+        self._lengths: deque[int] = deque(maxlen=CAPTIONS)
+        self._depths: dict[object, dict[str, float]] = {}
+
+    def saw(self, run: str, seconds: float) -> None:
+        """A call of segment `run` took so long."""
+        kind = self._kinds.setdefault(run, _kind(run))
+        usual = self._usual.get(run)
+        if usual is None or seconds < usual / 2:  # never seen, or a first call, which loaded it
+            usual = self._usual[run] = seconds
+        ratio = seconds / usual if usual else 1.0
+        slowness = self._slowness.get(kind, 1.0)
+        self._slowness[kind] = slowness + NOW * (ratio - slowness)
+        self._usual[run] = usual * (1 + USUAL * (min(ratio, 2.0) - 1))
+
+    def seconds(self, run: str) -> float:
+        """Expected time of the next call of `run`; that of its kind if it was never called, else 0."""
+        usual = self._usual.get(run)
+        if usual is None:
+            kind = _kind(run)
+            alike = [value for name, value in self._usual.items() if self._kinds[name] == kind]
+            if not alike:
+                return 0.0
+            return sum(alike) / len(alike) * self._slowness.get(kind, 1.0)
+        return usual * self._slowness.get(self._kinds[run], 1.0)
+
+    def ended(self, steps: int, *, cut: bool) -> None:
+        """A caption took so many steps; one that was cut would have taken at least one more."""
+        expected = round(steps + self.more(steps, steps + 1)[0]) if cut else steps
+        self._lengths.append(expected)
+
+    def more(self, done: int, most: int) -> tuple[float, int]:
+        """Steps still to come of a caption after `done` of at most `most`: their mean, at least 1, and
+        a number that 1 caption in 50 exceeds (the conformal quantile of the last ones)."""
+        longer = [n - done for n in self._lengths if n > done]
+        if not self._lengths:
+            mean = (most - done) / 2
+        else:
+            mean = sum(longer) / len(longer) if longer else 1.0
+        ordered = sorted([*self._lengths, most])
+        bound = ordered[math.ceil(CERTAINTY * len(ordered)) - 1]
+        return max(1.0, mean), max(1, bound - done)
+
+    def depths(self, policy: object) -> dict[str, float]:
+        """Mean segments that a policy has run, by stack; what `left` writes to."""
+        return self._depths.setdefault(policy, {})
+
+    @staticmethod
+    def left(depths: dict[str, float], stack: str, segments: int, *, at_least: bool = False) -> None:
+        """A stack was left after so many segments, or would have been after at least so many."""
+        before = depths.get(stack)
+        if at_least and (before is None or before >= segments):
+            return
+        depths[stack] = segments if before is None else before + DEPTH * (segments - before)
+
+
+def _kind(run: str) -> str:
+    return run.partition(".")[0]
