@@ -23,6 +23,7 @@ from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from mue_edge.bundle import Port, Segment
+from mue_edge.export import macs
 from mue_edge.models.cut import Piece
 
 OPSET = 18
@@ -157,7 +158,7 @@ def write_segments(graphs: Sequence[tuple[Piece, onnx.ModelProto]], folder: Path
             (folder / name).write_bytes(model.SerializeToString())
             entries[piece.name] = Segment(
                 name, _ports(model.graph.input), _ports(model.graph.output),
-                piece.stack, piece.first, piece.last, size,
+                piece.stack, piece.first, piece.last, size, macs.count(model, piece.name),
             )  # fmt: skip
     return entries
 

@@ -39,7 +39,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Segment:
-    """One graph: layers first+1 … last of its stack (both 0 outside the stacks)."""
+    """One graph: layers first+1 … last of its stack (both 0 outside the stacks).
+
+    weight_bytes: of the tensors that it refers to. macs: multiply-adds of its matrix products and
+    convolutions in one run.
+    """
 
     file: str
     inputs: Mapping[str, Port]
@@ -48,6 +52,7 @@ class Segment:
     first: int = 0
     last: int = 0
     weight_bytes: int = 0
+    macs: int = 0
 
 
 @dataclass(frozen=True)
