@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,7 +53,7 @@ def command(
     full-depth system is measured too: if it does not come out as 1, the figures are noise and are
     not printed (exit code 6).
     """
-    from mue_edge import bench, targets
+    from mue_edge import bench, machine, targets
     from mue_edge.errors import VerificationError
     from mue_edge.files import atomic_write
     from mue_edge.policy import Policy
@@ -69,7 +68,7 @@ def command(
     full = Policy("never", name="full")
     contenders = {FULL: Contender(opened, full), TWIN: Contender(opened, full)}
     contenders[EXITS] = Contender(opened, chosen)
-    load = _load()
+    load = machine.load_average()
     with _monolithic(opened, model) as whole:
         if whole is not None:
             contenders[WHOLE] = Contender(whole, full)
@@ -78,7 +77,8 @@ def command(
     problem = bench.twin_problem(twin)
     if problem is not None and not force:
         raise VerificationError(
-            f"{problem}. The machine is too restless to compare anything (load average {_load():.1f}); "
+            f"{problem}. The machine is too restless to compare anything (load average "
+            f"{machine.load_average():.1f}); "
             "wait until it is quiet, take more --rounds, or see the noise with --force"
         )
     check_equal(outcomes, opened.manifest.precision)
@@ -87,7 +87,8 @@ def command(
         "precision": opened.manifest.precision, "beam": opened.manifest.search.beam,
         "plan": opened.manifest.plan_hash, "pictures": len(pictures), "rounds": rounds,
         "sessions": SESSIONS, "threads": 1, "policy": chosen.to_json(), "policy_origin": origin,
-        "load_average": [load, _load()], "cores": os.cpu_count(), "versions": _versions(),
+        "load_average": [load, machine.load_average()], "cores": os.cpu_count(),
+        "versions": machine.versions(),
         "noisy": problem, "systems": _systems(outcomes, samples),
     }  # fmt: skip
     if out:
@@ -196,18 +197,6 @@ def _systems(
             "wall_ratio": asdict(bench.ratios(samples[name], samples[FULL], "wall")),
         }
     return found
-
-
-def _load() -> float:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-
-
-def _versions() -> dict[str, str]:
-    from mue_edge import versions
-
-    packages = {name: versions.installed(name) for name in ("onnxruntime", "numpy")}
-    system = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    return {name: version for name, version in packages.items() if version} | system
 
 
 def _table(record: dict[str, Any]) -> str:

@@ -1,0 +1,177 @@
+"""`mue-edge profile`: what every segment of a bundle costs on this machine."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mue_edge.captioner import Captioner
+    from mue_edge.measure import Costs, Setup
+    from mue_edge.profile import Profile
+
+# A single caption that is off by more says that the machine, not the bundle, was measured.
+RESTLESS = 0.15
+# Pictures stay in memory, so that reading them does not disturb what is timed.
+MAX_PICTURES = 64
+
+
+@click.command("profile")
+@click.argument("bundle")
+@click.argument("images", nargs=-1)
+@click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
+@click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="cpu: one thread's CPU time, for a machine that others use too.",
+)
+@click.option("--captions", type=click.IntRange(200, 100_000), default=300, show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False), help="[default: BUNDLE.profile.json]")
+@click.option("--json", "as_json", is_flag=True, help="The profile as JSON.")
+def command(
+    bundle: str, images: tuple[str, ...], threads: int | None, clock: str, captions: int, out: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Time every segment of a BUNDLE here, on IMAGES or its golden pictures.
+
+    Captions of several depths take turns; as many as --captions fit the costs, half as many more check
+    them: how far predicted and live latency differ is printed and kept.
+    """
+    from mue_edge import machine, measure, profile, targets
+    from mue_edge.errors import UsageError
+
+    if clock == "cpu" and threads not in (None, 1):
+        raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
+    with targets.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
+        folder = captioner.bundle.path.absolute()
+        place = Path(out) if out else folder.with_name(f"{folder.name}.profile.json")
+        if not place.parent.is_dir():
+            raise UsageError(f"--out {place}: there is no folder {place.parent}")
+        pictures, preprocess = _pictures(captioner, images)
+        load = machine.load_average()
+        with _progress(captions + captions // 2) as step:
+            costs = measure.measure(_setup(captioner, pictures, clock), captions, step=step)
+        loads = (load, machine.load_average())
+        made = _profile(captioner, costs, preprocess, clock, loads)
+    profile.write(place, made)
+    click.echo(place.read_text(encoding="utf-8") if as_json else _text(made, costs), nl=not as_json)
+    click.echo(f"wrote {place}; next: mue-edge calibrate --budget 50%", err=as_json)
+
+
+def _pictures(captioner: Captioner, images: Sequence[str]) -> tuple[list[object], float | None]:
+    """The network's inputs, and the median seconds of making one from a file (None: no file was read)."""
+    from mue_edge import image
+    from mue_edge.targets import golden
+
+    if not images:
+        shown, _ = golden.read(captioner.bundle)
+        return [golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown], None
+    files = image.gather(images)
+    files = files[:: math.ceil(len(files) / MAX_PICTURES)]
+    made, seconds = [], []
+    for file in files:
+        begin = time.perf_counter()
+        made.append(captioner.pixels(file))
+        seconds.append(time.perf_counter() - begin)
+    return made, statistics.median(seconds)
+
+
+def _setup(captioner: Captioner, pictures: Sequence[object], clock: str) -> Setup:
+    from mue_edge.measure import Setup
+
+    return Setup(
+        captioner.layout, captioner.settings(), tuple(captioner.bundle.manifest.segments),
+        captioner.runtime, pictures, time.process_time if clock == "cpu" else time.perf_counter,
+    )  # fmt: skip
+
+
+@contextmanager
+def _progress(length: int) -> Iterator[Callable[[], object]]:
+    """What to call after each caption: a bar on a terminal's standard error, silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with click.progressbar(length=length, label="captions", file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
+
+
+def _profile(
+    captioner: Captioner, costs: Costs, preprocess: float | None, clock: str, load: tuple[float, float]
+) -> Profile:
+    from mue_edge import machine, profile
+
+    m = captioner.bundle.manifest
+    return profile.Profile(
+        schema=profile.SCHEMA, kind=profile.MEASURED, bundle=m.name, target=m.target, precision=m.precision,
+        plan_hash=m.plan_hash, macs=profile.total_macs(m), device=machine.device(), runtime=m.runtime.name,
+        threads=getattr(captioner.runtime, "threads", 0),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"), segments=costs.segments,
+        loop_seconds_per_call=costs.loop_seconds_per_call, caption_seconds=costs.caption_seconds,
+        preprocess_seconds=preprocess, noise=costs.noise, error=costs.error, clock=clock,
+        checks=costs.checks,
+        clocks=machine.clocks(), versions=machine.versions(), load=tuple(filter(math.isfinite, load)),
+    )  # fmt: skip
+
+
+def _text(p: Profile, costs: Costs) -> str:
+    assert p.noise is not None and p.error is not None
+    load = ", ".join(f"{value:.1f}" for value in p.load) or "unknown"
+    clocks = ", ".join(f"{k} {v}" for k, v in p.clocks.items())
+    versions = ", ".join(f"{k} {v}" for k, v in p.versions.items())
+    lines = [
+        f"{p.bundle} on {p.target}, {p.precision}, {p.label}",
+        f"{clocks}; load average {load}; {versions}",
+        "",
+        *_table(p, costs.full_depth),
+        "",
+    ]
+    for kind, check in p.checks.items():
+        lines.append(
+            f"{kind:<10}  predicted {check.predicted * 1e3:8.2f} ms, live {check.live * 1e3:8.2f} ms "
+            f"({check.captions} captions, off by {check.predicted / check.live - 1:+.1%})"
+        )
+    lines.append(
+        f"a single caption is off by {p.error:.1%} (median); live / sum of medians: "
+        f"{p.noise.p50:.3f}, 95th percentile {p.noise.p95:.3f}"
+    )
+    if p.preprocess_seconds is not None:
+        lines.append(f"reading and resizing a picture, not included: {p.preprocess_seconds * 1e3:.2f} ms")
+    if p.error > RESTLESS:
+        lines.append(
+            "RESTLESS: the machine took turns with other work. Medians of segments still compare policies; "
+            "captions' times do not hold. Repeat when it is quiet"
+            + (", or with --clock cpu" if p.clock == "wall" else "")
+        )
+    return "\n".join(lines)
+
+
+def _table(p: Profile, full_depth: Sequence[str]) -> list[str]:
+    """A line a kind of segment: of one call, the mean over the kind's segments of median and p95."""
+    counted = Counter(run.partition(".")[0] for run in full_depth)
+    total = p.predict(full_depth)
+    rows = [("segment", "calls at full depth", "µs a call", "p95", "share of time")]
+    for kind in dict.fromkeys(name.partition(".")[0] for name in p.segments):
+        times = [time for name, time in p.segments.items() if name.partition(".")[0] == kind]
+        median, p95 = (statistics.fmean(getattr(t, name) for t in times) for name in ("median", "p95"))
+        share = sum(p.segments[run].median for run in full_depth if run.partition(".")[0] == kind) / total
+        rows.append((kind, str(counted[kind]), f"{median * 1e6:.0f}", f"{p95 * 1e6:.0f}", f"{share:.1%}"))
+    loop = p.loop_seconds_per_call
+    share = loop * len(full_depth) / total
+    rows.append(("host loop", str(len(full_depth)), f"{loop * 1e6:.1f}", "", f"{share:.1%}"))
+    rows.append(("a caption", "1", f"{p.caption_seconds * 1e6:.1f}", "", f"{p.caption_seconds / total:.1%}"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        f"{row[0]:<{widths[0]}}" + "".join(f"  {c:>{w}}" for c, w in zip(row[1:], widths[1:])) for row in rows
+    ]

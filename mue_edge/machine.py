@@ -1,0 +1,54 @@
+"""What machine this is, and how busy: what a measurement must carry to be judged. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+from mue_edge import versions as packages
+
+_CPU_CLOCK = "/sys/devices/system/cpu/cpu0/cpufreq/"
+
+
+def load_average() -> float:
+    """Processes that wanted to run, over the last minute; NaN where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+
+
+def versions() -> dict[str, str]:
+    """Of what has a part in a measured time: the runtime, numpy, Python, the system."""
+    found = {name: packages.installed(name) for name in ("onnxruntime", "numpy")}
+    system = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    return {name: version for name, version in found.items() if version} | system
+
+
+def device() -> str:
+    """The board's name where it has one (Jetson, Raspberry Pi), else the processor's."""
+    for line in _read("/proc/device-tree/model").rstrip("\0").splitlines():
+        return line
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def clocks() -> dict[str, str]:
+    """Cores that this process may use and, where readable, what governs their clock, and its MHz."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {"cores": str(cores), "governor": _read(f"{_CPU_CLOCK}scaling_governor").strip()}
+    khz = _read(f"{_CPU_CLOCK}scaling_cur_freq").strip()
+    found["mhz"] = str(int(khz) // 1000) if khz.isdigit() else _cpuinfo_mhz()
+    return {name: value for name, value in found.items() if value}
+
+
+def _cpuinfo_mhz() -> str:
+    lines = _read("/proc/cpuinfo").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("cpu MHz")), "")
+
+
+def _read(path: str) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return Path(path).read_text(encoding="utf-8")
+    return ""
