@@ -10,10 +10,12 @@ import copy
 import logging
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import onnx
+if TYPE_CHECKING:
+    import onnx
 
-from mue_edge.models.cut import Piece
+    from mue_edge.models.cut import Piece
 
 KEPT_IN_FLOAT = ("stem", "embed", "fill")
 
@@ -22,6 +24,7 @@ def int8(piece: Piece, model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with MatMul and Gemm weights in int8, per channel; unchanged where float is kept."""
     if piece.name.partition(".")[0] in KEPT_IN_FLOAT:
         return model
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     before = logging.root.manager.disable

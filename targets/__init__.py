@@ -21,11 +21,29 @@ else:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A published or assumed number. tier: "A" vendor, "B" a third party that names the vendor's page or a
+    query of the device, "C" third party only; "assumption": nobody published it, measure it."""
+
+    value: float
+    source: str
+    tier: str
+
+
+@dataclass(frozen=True)
 class Device:
-    """A concrete device of a target, with what is published of it."""
+    """A concrete device, with what is published of it; what is not known is left out.
+
+    bandwidth: of memory, in GB/s. rates: precision ("fp32", "fp16", "int8") → dense arithmetic in 10¹²
+    operations a second, a multiply-add being two. dispatch: microseconds that a call of a graph costs,
+    whatever is in it.
+    """
 
     title: str
     notes: str = ""
+    bandwidth: Figure | None = None
+    rates: dict[str, Figure] = field(default_factory=dict)
+    dispatch: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -48,18 +66,40 @@ class Target:
     devices: dict[str, Device] = field(default_factory=dict)
 
 
+# Rows of devices whose target does not exist here yet; a target that comes takes its rows over.
+DEVICES = "devices"
+
+
 def names() -> list[str]:
     """All targets that this installation knows."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.toml"))
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.toml") if p.stem != DEVICES)
 
 
 def target(name: str) -> Target:
     """A target's data; an unknown name is a UsageError that lists the known ones."""
-    path = Path(__file__).parent / f"{name}.toml"
     if name not in names():
         raise UsageError(f"unknown target {name!r}; known targets: {', '.join(names())}")
-    data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    return decode(Target, {"name": name} | data, path.name)
+    return decode(Target, {"name": name} | _table(name), f"{name}.toml")
+
+
+def devices() -> dict[str, Device]:
+    """Every device that something is known of: the rows of all targets, then those without a target."""
+    rows = {name: device for known in names() for name, device in target(known).devices.items()}
+    plain = _table(DEVICES)
+    return rows | {name: decode(Device, row, f"{DEVICES}.toml: {name}") for name, row in plain.items()}
+
+
+def device(name: str) -> Device:
+    """A device's row; an unknown name is a UsageError that lists the known ones."""
+    known = devices()
+    if name not in known:
+        raise UsageError(f"unknown device {name!r}; known devices: {', '.join(known)}")
+    return known[name]
+
+
+def _table(name: str) -> dict[str, Any]:
+    path = Path(__file__).parent / f"{name}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:

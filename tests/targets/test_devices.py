@@ -1,0 +1,28 @@
+"""Rows of devices: those of targets and those that wait for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from mue_edge import targets
+from mue_edge.errors import UsageError
+
+
+def test_waiting_rows_pretend_no_target() -> None:
+    assert targets.DEVICES not in targets.names()
+    with pytest.raises(UsageError, match="unknown target 'devices'"):
+        targets.target("devices")
+
+
+def test_every_device_has_one_row() -> None:
+    rows = [name for known in targets.names() for name in targets.target(known).devices]
+    waiting = [name for name in targets.devices() if name not in rows]
+    assert "raspberry-pi-5" in rows and "jetson-orin-nano" in waiting
+    assert len(rows) == len(set(rows)) and not set(rows) & set(targets._table(targets.DEVICES))
+
+
+def test_a_device_by_name() -> None:
+    known = targets.device("jetson-orin-nano-super")
+    assert known.bandwidth is not None and known.bandwidth.value == 102
+    with pytest.raises(UsageError, match=r"unknown device 'abacus'.*jetson-orin-nano"):
+        targets.device("abacus")
