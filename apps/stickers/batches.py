@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,23 @@ from torch import Tensor
 
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.evaluation import still
-from mue_edge.calibrate.augment import grounds, hide, moves, normalise, on_ground, place, recolour
+from mue_edge.calibrate.augment import (
+    grounds,
+    halves,
+    hide,
+    moves,
+    normalise,
+    on_ground,
+    place,
+    recolour,
+    redraw,
+    warps,
+)
 from mue_edge.models.ofa.objective import Batch
 from mue_edge.tokens import Tokenizer
 
-VIEWED_SHARE = 0.6  # of a batch: views that the teacher has seen; the rest moves freely
+VIEWED_SHARE = 0.6  # of a batch: views that the teacher has seen; the rest moves and warps freely
+HALVES_SHARE = 0.3  # of that rest: half of it another drawing of the same emoji
 
 
 class StickerBatches:
@@ -30,6 +43,10 @@ class StickerBatches:
             for i in self.rows
         }
         self.pad = tokenizer.pad
+        drawings: dict[str, list[int]] = defaultdict(list)
+        for i in self.rows.tolist():
+            drawings[data.records[i].emoji].append(i)
+        self.drawings = {i: drawings[data.records[i].emoji] for i in self.rows.tolist()}
         size = data.pixels.shape[1]
         self.teacher = np.load(cache / f"teacher-{size}.npy", mmap_mode="r")
         self.moves = torch.from_numpy(np.load(cache / f"teacher-{size}-moves.npy"))
@@ -55,10 +72,28 @@ class StickerBatches:
         features = torch.zeros(0, *self.teacher.shape[2:])
         if viewed:
             features = torch.from_numpy(self.teacher[view.numpy(), chosen[:viewed]]).float()
-        pictures = torch.from_numpy(self.data.pixels[chosen])
-        rgb = on_ground(place(pictures, move), grounds(self.batch, rng))
-        pixels = normalise(hide(recolour(rgb, rng), rng)).contiguous(memory_format=torch.channels_last)
-        return Batch(pixels, self._tokens(chosen.tolist()), (features - self.mean) / self.std)
+        side = self.data.pixels.shape[1]
+        warp = warps(self.batch, side, rng)
+        warp[:viewed] = 0
+        placed = place(torch.from_numpy(self.data.pixels[chosen]), move, warp)
+        mixed = viewed + int(HALVES_SHARE * (self.batch - viewed))
+        others = [self._other(int(i), rng) for i in chosen[viewed:mixed]]
+        beside = place(
+            torch.from_numpy(self.data.pixels[others]), moves(len(others), rng), warp[viewed:mixed]
+        )
+        placed[viewed:mixed] = halves(placed[viewed:mixed], beside, rng)
+        rgb = on_ground(placed, grounds(self.batch, rng))
+        pixels = normalise(hide(redraw(recolour(rgb, rng), rng), rng))
+        return Batch(
+            pixels.contiguous(memory_format=torch.channels_last),
+            self._tokens(chosen.tolist()),
+            (features - self.mean) / self.std,
+        )
+
+    def _other(self, row: int, rng: torch.Generator) -> int:
+        """A row of the same emoji, perhaps by another artist."""
+        rows = self.drawings[row]
+        return rows[int(torch.randint(0, len(rows), (), generator=rng))]
 
     def _tokens(self, chosen: list[int]) -> Tensor:
         longest = max(len(self.ids[i]) for i in chosen)

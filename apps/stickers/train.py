@@ -40,27 +40,34 @@ DISTIL_UNTIL = 0.85
 MAX_LENGTH = 23
 
 
-def configuration(vocab_size: int, size: int) -> OFAConfig:
-    """A small OFA with MuE's decomposed encoder; 36 patches at 96 pixels."""
+def configuration(
+    vocab_size: int, size: int, width: int, trunk: tuple[int, int, int], decoder_layers: int
+) -> OFAConfig:
+    """A small OFA with MuE's decomposed encoder; 36 patches at 96 pixels, heads of 32."""
     return replace(
         OFAConfig(),
-        vocab_size=vocab_size, encoder_dim=128, decoder_dim=128, encoder_ffn=512, decoder_ffn=512,
-        encoder_heads=4, decoder_heads=4, trunk_blocks=(1, 2, 3), trunk_width=32,
+        vocab_size=vocab_size, encoder_dim=width, decoder_dim=width, encoder_ffn=4 * width,
+        decoder_ffn=4 * width, encoder_heads=width // 32, decoder_heads=width // 32,
+        decoder_layers=decoder_layers, trunk_blocks=trunk, trunk_width=32,
         image_size=size, orig_image_size=size, token_bucket_size=32, image_bucket_size=size // 16 + 2,
         max_source_positions=64, max_target_positions=64, decomposed=True,
     )  # fmt: skip
 
 
 def objective(
-    model: Model, students: Students, prompt: list[int], batches: StickerBatches, step: int, progress: float
-) -> tuple[Tensor, dict[str, float]]:
+    model: Model, students: Students, prompt: list[int], batches: StickerBatches,
+    step: int, progress: float, *, last_layer_only: bool = False,
+) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
     """The loss of a step on its batch, at the encoder depths drawn for it."""
     rng = torch.Generator().manual_seed(batches.seed_of(step) + 1)
-    depths = sample_depths(model.config.encoder_layers, SHALLOW_SHARE, rng)
+    depths = sample_depths(model.config.encoder_layers, 0.0 if last_layer_only else SHALLOW_SHARE, rng)
     weight = max(0.0, 1 - progress / DISTIL_UNTIL)
     batch = batches(step, with_teacher=weight > 0)
     source = torch.tensor([prompt])
-    return losses(model, students, source, batch, depths, label_smoothing=LABEL_SMOOTHING, distil=weight)
+    return losses(
+        model, students, source, batch, depths,
+        label_smoothing=LABEL_SMOOTHING, distil=weight, last_layer_only=last_layer_only,
+    )  # fmt: skip
 
 
 def write_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
@@ -102,10 +109,15 @@ def exact_match(model: Model, tokenizer: Tokenizer, data: Stickers, split: str, 
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--save-every", default=300.0, show_default=True, help="Seconds between checkpoints.")
+@click.option("--width", default=192, show_default=True, help="Of encoder and decoder.")
+@click.option("--trunk", type=(int, int, int), default=(1, 2, 2), show_default=True, help="Blocks a stage.")
+@click.option("--decoder-layers", default=6, show_default=True)
+@click.option("--last-layer-only", is_flag=True, help="No layer-wise loss, encoders always full: to compare.")
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 def main(
     out: Path, minutes: float | None, steps: int | None, batch: int, rate: float,
-    seed: int, threads: int, save_every: float, cache: Path | None,
+    seed: int, threads: int, save_every: float, width: int, trunk: tuple[int, int, int],
+    decoder_layers: int, last_layer_only: bool, cache: Path | None,
 ) -> None:  # fmt: skip
     """Train the sticker captioner from scratch, or go on from OUT's checkpoint."""
     torch.set_num_threads(threads)
@@ -114,7 +126,7 @@ def main(
     cache = cache or default_cache()
     data = read(cache)
     tokenizer = sticker_tokenizer(sorted({r.caption for r in data.records}), cache)
-    config = configuration(len(tokenizer.pieces), data.pixels.shape[1])
+    config = configuration(len(tokenizer.pieces), data.pixels.shape[1], width, trunk, decoder_layers)
     prompt = caption_prompt(config, tokenizer)["caption"]["ids"]
     batches = StickerBatches(data, tokenizer, cache, batch, seed)
     torch.manual_seed(seed)
@@ -124,7 +136,9 @@ def main(
     trainer = Trainer(
         model,
         students,
-        lambda step, progress: objective(model, students, prompt, batches, step, progress),
+        lambda step, progress: objective(
+            model, students, prompt, batches, step, progress, last_layer_only=last_layer_only
+        ),
         Settings(steps=steps, minutes=minutes, learning_rate=rate, save_every=save_every),
     )
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from mue_edge.calibrate.augment import grounds, hide, moves, normalise, on_ground, place, recolour
+from mue_edge.calibrate.augment import (
+    grounds,
+    halves,
+    hide,
+    moves,
+    normalise,
+    on_ground,
+    place,
+    recolour,
+    redraw,
+    warps,
+)
 
 
 def _rng(seed: int = 0) -> torch.Generator:
@@ -57,3 +68,37 @@ def test_one_seed_one_result() -> None:
     a, b = moves(5, _rng(3)), moves(5, _rng(3))
     assert torch.equal(a, b)
     assert not torch.equal(a, moves(5, _rng(4)))
+
+
+def test_warps_are_smooth_small_and_of_a_share() -> None:
+    warp = warps(200, 32, _rng(), share=0.5)
+    moved = warp.flatten(1).abs().sum(1) > 0
+    assert 0.4 < float(moved.float().mean()) < 0.6
+    assert 0.02 < float(warp[moved].std()) < 0.06
+    assert float((warp[:, 1:] - warp[:, :-1]).abs().max()) < 0.08
+    same = torch.eye(3)[:2].expand(3, 2, 3)
+    pictures = _pictures()
+    assert torch.allclose(place(pictures, same, torch.zeros(3, 32, 32, 2)), place(pictures, None), atol=1e-5)
+    assert not torch.allclose(place(pictures, same, warp[moved][:3]), place(pictures, None), atol=1e-2)
+
+
+def test_halves_take_from_both_pictures_along_a_line() -> None:
+    one, other = torch.zeros(50, 3, 16, 16), torch.ones(50, 3, 16, 16)
+    both = halves(one, other, _rng())
+    assert set(both.unique().tolist()) == {0.0, 1.0}
+    share = both.mean((1, 2, 3))
+    assert float(share.min()) > 0.1
+    assert float(share.max()) < 0.9
+    changes = (both[:, 0, :, 1:] != both[:, 0, :, :-1]).sum(2)
+    assert int(changes.max()) == 1
+
+
+def test_redrawn_lines_stay_in_range_and_some_pictures_keep_theirs() -> None:
+    rgb = torch.ones(400, 3, 16, 16)
+    rgb[:, :, 8] = 0
+    drawn = redraw(rgb, _rng())
+    assert float(drawn.min()) >= 0
+    assert float(drawn.max()) <= 1
+    dark = (drawn[:, 0, :, 8] < 0.5).sum(1)
+    assert {int(n) for n in dark.unique()} >= {0, 1, 3}
+    assert 0.5 < float((dark == 1).float().mean()) < 0.9

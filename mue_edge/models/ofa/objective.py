@@ -91,10 +91,11 @@ class Students(nn.Module):
 
 def losses(
     model: Model, students: Students, prompt: Tensor, batch: Batch, depths: Depths,
-    *, label_smoothing: float = 0.0, distil: float = 0.0,
+    *, label_smoothing: float = 0.0, distil: float = 0.0, last_layer_only: bool = False,
 ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
     """Layer-wise loss (mean over layers and words) plus `distil` times the students' distance.
 
+    With `last_layer_only` the decoder learns by its last layer, as one without exits does.
     Beside the loss: the last layer's loss a word, `words`, and the students' distance.
     """
     encoded, trunk = encode(model, prompt, batch.pixels, depths)
@@ -105,7 +106,7 @@ def losses(
     for rows in order.chunk(2):
         tokens = batch.tokens[rows, : int(lengths[rows].max())]
         part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
-        states = model.decoder.hidden_states(tokens[:, :-1], part)[1:]
+        states = model.decoder.hidden_states(tokens[:, :-1], part)[-1 if last_layer_only else 1 :]
         loss = layerwise_loss(
             model.decoder, states, tokens[:, 1:], label_smoothing=label_smoothing, over_layers="mean"
         )
