@@ -8,7 +8,8 @@
 | coco | COCO's captions_*.json: images (id, file_name), annotations (image_id, caption) |
 | ofa | OFA's table without header: id, image id, captions joined by &&, labels, picture in base64 |
 
-Pictures are named relative to `images`, by default the table's own folder. Only tables are read
+Tables and lines may have a `cluster`: pictures of one cluster (a scene, a film) count as one draw in
+statistics. Pictures are named relative to `images`, by default the table's own folder. Only tables are read
 here; `Example.picture` is opened when it is needed.
 """
 
@@ -32,12 +33,14 @@ _LISTED = 10  # bad places that an error names, of those that it counts
 
 @dataclass(frozen=True)
 class Example:
-    """A picture and its captions; `where` is the table and line that name it."""
+    """A picture and its captions; `where` is the table and line that name it, `cluster` what it was drawn
+    with (its own id if the data does not say)."""
 
     id: str
     picture: Path | Embedded
     captions: tuple[str, ...]
     where: str
+    cluster: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class _Row:
     picture: Path | Embedded
     caption: str
     where: str
+    cluster: str = ""
 
 
 def read(path: str | Path, *, kind: str | None = None, images: str | Path | None = None) -> list[Example]:
@@ -141,7 +145,10 @@ def _merge(rows: Iterator[_Row]) -> list[Example]:
     if empty:
         count = len(empty) + sum(len(texts) for _, texts in pictures.values())
         raise InputFileError(f"{len(empty)} of {count} captions are empty: {listed(empty)}")
-    return [Example(i, row.picture, tuple(texts), row.where) for i, (row, texts) in pictures.items()]
+    return [
+        Example(i, row.picture, tuple(texts), row.where, row.cluster or i)
+        for i, (row, texts) in pictures.items()
+    ]
 
 
 def _same(one: Path | Embedded, other: Path | Embedded) -> bool:
@@ -178,7 +185,8 @@ def _delimited(delimiter: str) -> Callable[[Path, Path], Iterator[_Row]]:
                     raise InputFileError(f"{where}: {len(cells)} columns, the header has {len(header)}")
                 elif any(cells):
                     row = dict(zip(header, cells))
-                    yield _Row(row["image"], _picture(row["image"], images, where), row["caption"], where)
+                    picture = _picture(row["image"], images, where)
+                    yield _Row(row["image"], picture, row["caption"], where, row.get("cluster", ""))
         except csv.Error as problem:
             raise InputFileError(f"{path}, line {table.line_num}: {problem}") from problem
 
@@ -214,8 +222,10 @@ def _json_lines(path: Path, images: Path) -> Iterator[_Row]:
         captions = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
         if not captions or not all(isinstance(text, str) for text in captions):
             raise InputFileError(f"{where}: caption is neither a text nor a list of texts")
-        picture = _picture(row["image"], images, where)
-        yield from (_Row(row["image"], picture, text, where) for text in captions)
+        picture, cluster = _picture(row["image"], images, where), row.get("cluster", "")
+        if not isinstance(cluster, str):
+            raise InputFileError(f"{where}: cluster is no text")
+        yield from (_Row(row["image"], picture, text, where, cluster) for text in captions)
 
 
 def _coco(path: Path, images: Path) -> Iterator[_Row]:

@@ -129,6 +129,17 @@ def test_foreign_bytes(tmp_path: Path) -> None:
         example.picture.read()
 
 
+def test_clusters_are_read_where_they_are_named(tmp_path: Path) -> None:
+    table = _write(tmp_path / "a.csv", "cluster,image,caption\nfilm,1.png,a\n,2.png,b\n")
+    assert [e.cluster for e in read(table)] == ["film", "2.png"]
+    lines = (
+        '{"image": "1.png", "caption": "a", "cluster": "film"}\n{"image": "2.png", "caption": ["b", "c"]}\n'
+    )
+    assert [e.cluster for e in read(_write(tmp_path / "a.jsonl", lines))] == ["film", "2.png"]
+    with pytest.raises(InputFileError, match="cluster is no text"):
+        read(_write(tmp_path / "b.jsonl", '{"image": "1.png", "caption": "a", "cluster": 3}\n'))
+
+
 def test_a_forced_format(tmp_path: Path) -> None:
     table = _write(tmp_path / "captions.dat", "image,caption\n1.png,a\n")
     assert len(read(table, kind="csv")) == 1
