@@ -1,0 +1,188 @@
+"""From a bundle, a budget and pictures to a front of policies, a choice and its certificate.
+
+The order is the certificate's: traces of *tune* → candidates, judged by predicted time and quality →
+primary choice and frozen candidates → *certify*, opened once, policy by policy, with live times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mue_edge import replay
+from mue_edge.calibrate import candidates, pareto_testing, power, tuning
+from mue_edge.calibrate.certificate import Candidate, Certificate, Claim, Frozen, Scope
+from mue_edge.calibrate.certifier import Certifier, bound
+from mue_edge.calibrate.clusters import Clusters
+from mue_edge.calibrate.setting import FULL, Held, Setting, runs_of, score_of, speak
+from mue_edge.calibrate.tuning import Judged
+from mue_edge.durations import Span
+from mue_edge.errors import CannotBeMetError
+from mue_edge.loop import Decision
+from mue_edge.policy import Policy
+
+MOST_CANDIDATES = 8  # frozen for *certify*: each walked one costs a pass over it
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Judged on *tune*: full depth, every candidate, the front from fastest to full depth. `smallest_drop`
+    is what *certify* can show at all; `needed` clusters would show the drop that was asked."""
+
+    full: Judged
+    judged: tuple[Judged, ...]
+    front: tuple[Judged, ...]
+    smallest_drop: float
+    needed: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`budget` and `floor` (the least that any candidate needs) in seconds; `traces`: the decisions of full
+    depth on *tune*, a picture each; `primary` was chosen on *tune*;
+    `chosen` is what the certificate says, or `primary` where it says nothing. `bound`: primary's drop is
+    below it with the claim's confidence. `held` has full depth's and the chosen policy's figures."""
+
+    budget: float
+    floor: float
+    traces: tuple[tuple[Decision, ...], ...]
+    searched: Searched
+    primary: Judged
+    chosen: Judged
+    fastest: Judged | None
+    certificate: Certificate
+    bound: float | None
+    held: dict[str, Held]
+
+
+def traces(setting: Setting) -> list[tuple[Decision, ...]]:
+    """Decisions of a full-depth caption of every picture of *tune*, every boundary's score read."""
+    captioner, samples = setting.captioner, setting.tune.samples
+    found = []
+    with setting.progress("full depth", len(samples)) as step:
+        for sample in samples:
+            captioner.runtime.set_pixels(captioner.pixels(sample.picture))
+            settings = captioner.settings()
+            run = replay.run(captioner.layout, settings, FULL, captioner.runtime, trace=True)
+            found.append(run.decisions)
+            step()
+    return found
+
+
+def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Policy]:
+    """Full depth first, every pair of fixed depths, thresholds at quantiles of the traces."""
+    layout, settings = setting.captioner.layout, setting.captioner.settings()
+    encoder = next((stack for stack in layout.encoder if stack != "text"), "")
+    depths = (layout.encoder[encoder][-1].depth, layout.decoder[-1].depth)
+    exits = "image" if encoder == "image" else None
+    gaps = candidates.gaps(traces)
+    return [
+        FULL,
+        *candidates.fixed(exits, depths),
+        *candidates.similarity(gaps, depths, settings.max_length + 1, exits),
+    ]
+
+
+def search(
+    setting: Setting, claim: Claim, policies: Sequence[Policy], say: Callable[[str], None]
+) -> Searched:
+    """Judge all policies (full depth first) on *tune*, having said what *certify* can show."""
+    spoken, count = speak(setting), Clusters(setting.certify.clusters).count
+    found = runs_of(setting, policies, setting.tune, "policies on the tuning pictures")
+    full_texts = [spoken(runs.runs[0].tokens) for runs in found]
+    score = score_of(setting, setting.tune, full_texts)
+    judged = tuning.judge(policies, found, setting.tune.clusters, setting.profile, score, spoken)
+    full = judged[0]
+    if setting.known is None:
+        changes = 1 - float(np.median([j.quality for j in judged]))
+        smallest, needed = power.smallest_share(changes / 10, claim.error, count), 0
+    else:
+        typical = sorted(judged, key=lambda j: j.mean_seconds)[len(judged) // 2]
+        known = power.pairs(full.scores, typical.scores, setting.tune.clusters)
+        smallest = power.smallest_drop(known, claim.error, count)
+        needed = power.clusters_needed(known, claim.max_drop, claim.error)
+    say(
+        f"{count} clusters to certify on: the smallest drop that they can show is {smallest:.1%}"
+        + (f"; {claim.max_drop:.1%} needs {needed}" if needed else "")
+    )
+    front = tuning.front([j for j in judged if j is full or j.mean_seconds < full.mean_seconds])
+    if front[-1] is not full:
+        front.append(full)
+    return Searched(full, tuple(judged), tuple(front), smallest, needed)
+
+
+def within(setting: Setting, found: Searched, budget: float, share: float) -> list[Judged]:
+    """The front's policies that are foretold to keep the budget."""
+    return [j for j in found.front if tuning.late_share(j.seconds, setting.profile, budget) <= 1 - share]
+
+
+def budget_of(setting: Setting, found: Searched, span: Span, share: float) -> tuple[float, float]:
+    """(budget, floor) in seconds. Raises CannotBeMetError for a budget below the floor."""
+    least = min(found.front, key=lambda j: tuning.quantile_seconds(j.seconds, setting.profile, share))
+    floor = tuning.quantile_seconds(least.seconds, setting.profile, share)
+    whole = tuning.quantile_seconds(found.full.seconds, setting.profile, share)
+    budget = span.of(whole)
+    if not within(setting, found, budget, share):
+        kept = least.quality / found.full.quality if found.full.quality else 0.0
+        raise CannotBeMetError(
+            f"{1000 * budget:.3g} ms for {share:.0%} of the captions cannot be met here: the least is "
+            f"{1000 * floor:.3g} ms, by {least.policy.name}, which keeps {kept:.1%} of full depth's "
+            f"{setting.loss} on the tuning pictures (full depth needs {1000 * whole:.3g} ms); "
+            "give a larger --budget, or let it choose --precision int8 or a smaller --size"
+        )
+    return budget, floor
+
+
+def freeze(setting: Setting, found: Searched, claim: Claim, primary: Judged) -> Frozen:
+    """The candidates in their walking order, before *certify* is opened."""
+    groups, count = Clusters(setting.tune.clusters), Clusters(setting.certify.clusters).count
+    made = []
+    for j in found.front:
+        held = pareto_testing.Held(found.full.scores, j.scores)
+        late = tuning.late_share(j.seconds, setting.profile, claim.budget or 0.0)
+        made.append(
+            Candidate(
+                j.policy.name, j.policy.to_json(),
+                pareto_testing.foretold_quality_p(held, groups, claim, count),
+                j.mean_seconds, j.quality, pareto_testing.foretold_latency_p(late, claim, count),
+            )
+        )  # fmt: skip
+    ordered = list(pareto_testing.front(made))[: MOST_CANDIDATES - 1]
+    if all(c.name != primary.policy.name for c in ordered):
+        ordered += [c for c in made if c.name == primary.policy.name]
+    manifest = setting.captioner.bundle.manifest
+    scope = Scope(
+        setting.certify.source, setting.certify.fingerprint(),
+        f"beam {manifest.search.beam}", manifest.precision, manifest.plan_hash,
+        setting.known.fingerprint() if setting.known else "",
+    )  # fmt: skip
+    return pareto_testing.freeze(ordered, claim, scope, setting.conditions, found.smallest_drop)
+
+
+def calibrate(
+    setting: Setting, span: Span, claim: Callable[[float], Claim], say: Callable[[str], None]
+) -> Calibration:
+    """`claim` makes the claim from the budget in seconds. Raises CannotBeMetError."""
+    draft, traced = claim(1.0), traces(setting)
+    found = search(setting, draft, enumerated(setting, traced), say)
+    budget, floor = budget_of(setting, found, span, draft.share)
+    wanted = claim(budget)
+    fitting = within(setting, found, budget, wanted.share)
+    primary = max(fitting, key=lambda j: (j.quality, -j.mean_seconds))
+    frozen = freeze(setting, found, wanted, primary)
+    by_name = {j.policy.name: j for j in found.judged}
+    certifier = Certifier(setting, wanted, {name: j.policy for name, j in by_name.items()})
+    certificate = pareto_testing.certify(
+        frozen, setting.certify.clusters, certifier.measure, lambda c: -c.quality
+    )
+    certifier.see(primary.policy.name)
+    chosen = by_name[certificate.chosen] if certificate.chosen else primary
+    fastest = min(
+        (by_name[t.name] for t in certificate.certified), key=lambda j: j.mean_seconds, default=None
+    )
+    limit = bound(setting, wanted, certifier.held[FULL.name], certifier.held[primary.policy.name])
+    return Calibration(
+        budget, floor, tuple(traced), found, primary, chosen, fastest, certificate, limit, certifier.held
+    )

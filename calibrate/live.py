@@ -1,0 +1,34 @@
+"""Live times of policies on the machine that runs this, interleaved so that they share its moods."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge.calibrate.outcomes import Sample
+from mue_edge.captioner import Captioner
+from mue_edge.policy import Policy
+
+WARM_UP = 3
+
+
+def seconds(
+    captioner: Captioner, policies: tuple[Policy, ...], samples: Sequence[Sample], *,
+    seed: int = 0, progress: Callable[[], None] | None = None,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Wall-clock seconds [policies, samples] from the picture's file to the caption.
+
+    Every picture is captioned under every policy before the next one comes, in random order.
+    """
+    order, found = random.Random(seed), np.zeros((len(policies), len(samples)))
+    for i, sample in enumerate(samples):
+        for policy in policies * (WARM_UP if i == 0 else 0):
+            captioner.caption(sample.picture, policy=policy)
+        for p in order.sample(range(len(policies)), len(policies)):
+            found[p, i] = captioner.caption(sample.picture, policy=policies[p]).seconds["total"]
+        if progress is not None:
+            progress()
+    return found

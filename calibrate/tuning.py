@@ -1,0 +1,108 @@
+"""Judges candidate policies on *tune*: predicted time, quality, and the front between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge.calibrate.clusters import Clusters
+from mue_edge.calibrate.outcomes import Run, SampleRuns
+from mue_edge.policy import Policy
+from mue_edge.profile import Profile
+
+# Texts of all pictures' captions → a score each, 0 … 10 (CIDEr-D) or 0 … 1 (consistency).
+Score = Callable[[Sequence[str]], Sequence[float]]
+Speak = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A policy over a set of pictures: predicted seconds of each caption (noise left out), its score and
+    text, and mean layers run by stack."""
+
+    policy: Policy
+    seconds: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    captions: tuple[str, ...]
+    layers: dict[str, float]
+    quality: float
+
+    @property
+    def mean_seconds(self) -> float:
+        return float(self.seconds.mean())
+
+
+def judge(
+    policies: Sequence[Policy], found: Iterable[SampleRuns], clusters: Sequence[str],
+    profile: Profile, score: Score, speak: Speak,
+) -> list[Judged]:  # fmt: skip
+    """Every policy over the samples' runs; quality is the mean over clusters of the mean score."""
+    by_sample = [found.runs for found in found]
+    groups, times = Clusters(clusters), _Times(profile)
+    judged = []
+    for i, policy in enumerate(policies):
+        runs = [runs[i] for runs in by_sample]
+        captions = tuple(speak(run.tokens) for run in runs)
+        scores = np.asarray(score(captions), dtype=np.float64)
+        seconds = np.asarray([times(run) for run in runs])
+        quality = float(groups.means(scores).mean())
+        judged.append(Judged(policy, seconds, scores, captions, mean_layers(runs), quality))
+    return judged
+
+
+def mean_layers(runs: Sequence[Run]) -> dict[str, float]:
+    """Layers run a picture by encoder stack, and a token by the decoder."""
+    layers = {stack: sum(run.depths[stack] for run in runs) / len(runs) for stack in runs[0].depths}
+    steps = [depth for run in runs for depth in run.decoder]
+    return layers | {"decoder": sum(steps) / len(steps)}
+
+
+def front(judged: Sequence[Judged]) -> list[Judged]:
+    """Those that no faster one equals in quality, from fastest to slowest."""
+    kept: list[Judged] = []
+    for one in sorted(judged, key=lambda j: (j.mean_seconds, -j.quality, j.policy.name)):
+        if not kept or one.quality > kept[-1].quality:
+            kept.append(one)
+    return kept
+
+
+def late_share(seconds: NDArray[np.float64], profile: Profile, budget: float) -> float:
+    """Foretold share of captions that take longer than `budget` seconds.
+
+    Noise is taken as log-normal through the profile's two quantiles; without noise (an estimate) a
+    caption is late when its prediction is.
+    """
+    if profile.noise is None or profile.noise.p95 <= profile.noise.p50:
+        middle = profile.noise.p50 if profile.noise else 1.0
+        return float((seconds * middle > budget).mean())
+    spread = math.log(profile.noise.p95 / profile.noise.p50) / NormalDist().inv_cdf(0.95)
+    margins = np.log(budget / (seconds * profile.noise.p50)) / spread
+    return float(np.mean([1 - NormalDist().cdf(float(margin)) for margin in margins]))
+
+
+def quantile_seconds(seconds: NDArray[np.float64], profile: Profile, share: float) -> float:
+    """The budget that a `share` of captions is foretold to keep: `late_share` turned round, by bisection."""
+    low, high = float(seconds.min()) / 10, float(seconds.max()) * 10
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if late_share(seconds, profile, middle) <= 1 - share else (middle, high)
+    return high
+
+
+class _Times:
+    """Predicted seconds of runs, remembered: many policies share a run."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._extra = profile.preprocess_seconds or 0.0
+        self._known: dict[tuple[str, ...], float] = {}
+
+    def __call__(self, run: Run) -> float:
+        if run.segments not in self._known:
+            self._known[run.segments] = self._profile.predict(run.segments) + self._extra
+        return self._known[run.segments]
