@@ -9,14 +9,16 @@
 | val_render | 415 | choosing: thresholds, checkpoints |
 | cal_render | 1398 | certification only: nothing is chosen on it |
 
-`python -m mue_edge.apps.stickers.shipped` writes them from what the recipe made. What is certified is
-certified on the shipped pictures, so what their compression does to them is part of the statement.
+`pictures/train_captions.jsonl` has the captions that the model was trained on, for CIDEr-D's document
+frequencies. `python -m mue_edge.apps.stickers.shipped` writes all this from what the recipe made. What is
+certified is certified on the shipped pictures, so what their compression does to them is part of it.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,24 +31,26 @@ from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.render import on_white
 from mue_edge.apps.stickers.sources import VENDOR_SET
 from mue_edge.errors import InputFileError
-from mue_edge.files import atomic_folder
+from mue_edge.files import atomic_folder, atomic_write
 from mue_edge.image import load as load_image
 
 FOLDER = Path(__file__).resolve().parent / "pictures"
 SPLITS = ("val_render", "cal_render")
 TABLE = "captions.jsonl"
+TRAIN = "train_captions.jsonl"
 # Drawings have few colours: a palette and lossless WebP stay nearer to them than lossy WebP of that size.
 COLOURS = 64
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the table; pictures of one `emoji` are one draw, those of one `base` differ in skin tone."""
+    """A line of the table; pictures of one `cluster` (an emoji) are one draw, those of one `base` differ in
+    skin tone."""
 
     image: str
     caption: str
     references: tuple[str, ...]
-    emoji: str
+    cluster: str
     base: str
     set: str
 
@@ -70,7 +74,7 @@ class Shipped:
     @property
     def clusters(self) -> list[str]:
         """What counts as one draw: the emoji."""
-        return [entry.emoji for entry in self.entries]
+        return [entry.cluster for entry in self.entries]
 
 
 def load(split: str, folder: Path = FOLDER) -> Shipped:
@@ -88,6 +92,20 @@ def load(split: str, folder: Path = FOLDER) -> Shipped:
     rows = [json.loads(line) for line in lines]
     entries = tuple(Entry(**(row | {"references": tuple(row["references"])})) for row in rows)
     return Shipped(entries, np.stack([np.asarray(load_image(place / entry.image)) for entry in entries]))
+
+
+def train_captions(folder: Path = FOLDER) -> list[str]:
+    """The caption of every training picture: what document frequencies are taken from."""
+    rows = [json.loads(line) for line in (folder / TRAIN).read_text(encoding="utf-8").splitlines()]
+    return [row["caption"] for row in rows for _ in range(row["pictures"])]
+
+
+def write_train_captions(data: Stickers, folder: Path) -> None:
+    """Every training caption with the number of its pictures."""
+    counts = Counter(data.records[row].caption for row in data.rows("train").tolist())
+    rows = [{"caption": caption, "pictures": n} for caption, n in sorted(counts.items())]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    atomic_write(folder / TRAIN, text)
 
 
 def write(data: Stickers, split: str, folder: Path) -> int:
@@ -123,6 +141,8 @@ def compressed(pixels: NDArray[np.uint8]) -> bytes:
 def main(cache: Path | None, out: Path) -> None:
     """Write the pictures that are shipped."""
     data = read(cache)
+    out.mkdir(parents=True, exist_ok=True)
+    write_train_captions(data, out)
     for split in SPLITS:
         size = write(data, split, out)
         click.echo(f"{split}: {len(data.rows(split))} pictures, {size / 1e6:.2f} MB in {out / split}")

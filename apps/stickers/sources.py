@@ -32,7 +32,7 @@ SETS: tuple[PictureSet, ...] = (
     PictureSet("fluent-emoji-3d", "@lobehub/fluent-emoji-3d", "1.1.0", "fluent", "MIT"),
     PictureSet("emojione", "@iconify-json/emojione", "1.2.3", "emojione", "CC-BY-4.0"),
     PictureSet("streamline-emojis", "@iconify-json/streamline-emojis", "1.2.4", "streamline", "CC-BY-4.0"),
-    PictureSet("fxemoji", "@iconify-json/fxemoji", "1.2.2", "fxemoji", "Apache-2.0"),
+    PictureSet("fxemoji", "@iconify-json/fxemoji", "1.2.2", "fxemoji", "CC-BY-4.0"),
     PictureSet("openmoji", "@iconify-json/openmoji", "1.2.29", "openmoji", "CC-BY-SA-4.0"),
 )
 # A test set only: share-alike pictures are never trained on nor shipped.

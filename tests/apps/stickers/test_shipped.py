@@ -16,7 +16,14 @@ from mue_edge.apps.stickers import demo_pictures
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.render import on_white
-from mue_edge.apps.stickers.shipped import FOLDER, SPLITS, load, write
+from mue_edge.apps.stickers.shipped import (
+    FOLDER,
+    SPLITS,
+    load,
+    train_captions,
+    write,
+    write_train_captions,
+)
 from mue_edge.apps.stickers.sources import SETS, VENDOR_SET, default_cache
 from mue_edge.calibrate import examples
 from mue_edge.errors import InputFileError, UsageError
@@ -57,6 +64,13 @@ def test_written_pictures_are_read_back(tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.*") if p.is_file()} == before
 
 
+def test_training_captions_count_their_pictures(tmp_path: Path) -> None:
+    write_train_captions(tiny(), tmp_path)
+    assert train_captions(tmp_path) == ["name 1"]
+    assert Counter(train_captions())["grinning face"] >= 3
+    assert len(train_captions()) == 19090
+
+
 def test_share_alike_pictures_are_refused_and_what_stood_there_stays(tmp_path: Path) -> None:
     write(tiny(), "cal_render", tmp_path)
     with pytest.raises(InputFileError, match=VENDOR_SET):
@@ -83,7 +97,7 @@ def test_shipped_split(split: str) -> None:
     assert found.pixels.shape == (SIZES[split], 96, 96, 3)
     assert len({entry.id for entry in found.entries}) == SIZES[split]
     assert {entry.set for entry in found.entries} <= {s.name for s in SETS} - {VENDOR_SET}
-    assert all(entry.image.startswith(f"{entry.set}/{entry.emoji}") for entry in found.entries)
+    assert all(entry.image.startswith(f"{entry.set}/{entry.cluster}") for entry in found.entries)
     assert all(caption == caption.lower().strip() != "" for caption in found.captions)
     files = {p.relative_to(FOLDER / split).as_posix() for p in (FOLDER / split).rglob("*.webp")}
     assert files == {entry.image for entry in found.entries}
@@ -96,7 +110,7 @@ def test_splits_share_no_drawing_and_are_small() -> None:
     families = {s.name: s.family for s in SETS}
     drawn = [{(e.base, families[e.set]) for e in load(split).entries} for split in SPLITS]
     assert not drawn[0] & drawn[1]
-    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 4_000_000
+    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 4_500_000
 
 
 def test_shipped_pictures_are_those_of_the_recipe() -> None:
