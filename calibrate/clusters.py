@@ -34,7 +34,7 @@ class Clusters:
         """Mean of each cluster: pictures [n] → clusters [C]."""
         if values.shape != (self.pictures,):
             raise UsageError(f"{values.shape} values for {self.pictures} pictures")
-        sums: NDArray[np.float64] = np.bincount(self._of, weights=values)
+        sums = np.bincount(self._of, weights=values).astype(np.float64)
         return sums / self._sizes
 
     def drawn(self) -> NDArray[np.int64]:
