@@ -48,6 +48,13 @@ def bundled_model(name: str) -> Path:
     return folder
 
 
+def calibration_pictures(name: str) -> tuple[Path, Path, list[str]]:
+    """Of a bundled model: the data set to tune on, the one to certify on, and its training captions."""
+    shipped = importlib.import_module(f"{BUNDLED[name]}.shipped")
+    tune, certify = (shipped.FOLDER / split for split in shipped.SPLITS)
+    return tune, certify, shipped.train_captions()
+
+
 def bundled_pictures(name: str, split: str) -> Shipped:
     """Pictures that come with a bundled model: `val_render` to tune on, `cal_render` to certify on.
 

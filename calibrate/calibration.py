@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mue_edge import replay
-from mue_edge.calibrate import candidates, pareto_testing, power, tuning
-from mue_edge.calibrate.certificate import Candidate, Certificate, Claim, Frozen, Scope
+from mue_edge.calibrate import candidates, live, pareto_testing, power, tuning
+from mue_edge.calibrate.certificate import LIVE, Candidate, Certificate, Claim, Frozen, Scope
 from mue_edge.calibrate.certifier import Certifier, bound
 from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.setting import FULL, Held, Setting, runs_of, score_of, speak
@@ -23,6 +24,7 @@ from mue_edge.errors import CannotBeMetError
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 
+TIMED = 124  # clusters whose captions are timed side by side in the end
 MOST_CANDIDATES = 8  # frozen for *certify*: each walked one costs a pass over it
 
 
@@ -162,13 +164,13 @@ def freeze(setting: Setting, found: Searched, claim: Claim, primary: Judged) -> 
 
 
 def calibrate(
-    setting: Setting, span: Span, claim: Callable[[float], Claim], say: Callable[[str], None]
+    setting: Setting, span: Span, claim: Callable[[float, str], Claim], say: Callable[[str], None]
 ) -> Calibration:
-    """`claim` makes the claim from the budget in seconds. Raises CannotBeMetError."""
-    draft, traced = claim(1.0), traces(setting)
+    """`claim` makes the claim from the budget in seconds and the loss. Raises CannotBeMetError."""
+    draft, traced = claim(1.0, setting.loss), traces(setting)
     found = search(setting, draft, enumerated(setting, traced), say)
     budget, floor = budget_of(setting, found, span, draft.share)
-    wanted = claim(budget)
+    wanted = claim(budget, setting.loss)
     fitting = within(setting, found, budget, wanted.share)
     primary = max(fitting, key=lambda j: (j.quality, -j.mean_seconds))
     frozen = freeze(setting, found, wanted, primary)
@@ -186,3 +188,16 @@ def calibrate(
     return Calibration(
         budget, floor, tuple(traced), found, primary, chosen, fastest, certificate, limit, certifier.held
     )
+
+
+def live_times(setting: Setting, found: Calibration) -> dict[str, NDArray[np.float64]] | None:
+    """Seconds of full depth, the chosen and the fastest certified policy, interleaved, over some pictures of
+    *certify*, one of a cluster; None where times are not live."""
+    if setting.conditions.kind != LIVE:
+        return None
+    named = {j.policy.name: j.policy for j in (found.searched.full, found.chosen, found.fastest) if j}
+    rows = Clusters(setting.certify.clusters).drawn()[:TIMED]
+    samples = [setting.certify.samples[i] for i in rows.tolist()]
+    with setting.progress("live, interleaved", len(samples)) as step:
+        times = live.seconds(setting.captioner, tuple(named.values()), samples, progress=step)
+    return dict(zip(named, times, strict=True))

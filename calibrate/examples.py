@@ -27,7 +27,7 @@ from mue_edge.calibrate.embedded import Embedded, rows_of
 from mue_edge.errors import InputFileError, UsageError
 
 MAX_TABLE_BYTES = 4 << 30
-_TABLES = (".csv", ".tsv", ".jsonl", ".json")
+TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _LISTED = 10  # bad places that an error names, of those that it counts
 
 
@@ -120,11 +120,11 @@ def listed(problems: Sequence[str]) -> str:
 
 
 def _table_in(folder: Path) -> Path:
-    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
+    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLES and p.is_file())
     if len(tables) != 1:
         found = ", ".join(p.name for p in tables[:5]) or "none"
         raise InputFileError(
-            f"{folder} should hold one table of captions ({', '.join(_TABLES)}); it holds {found}. "
+            f"{folder} should hold one table of captions ({', '.join(TABLES)}); it holds {found}. "
             "Name the table itself, with --images FOLDER where the pictures are elsewhere"
         )
     return tables[0]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +14,11 @@ import click
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
-    from mue_edge.measure import Costs, Setup
     from mue_edge.profile import Profile
+    from mue_edge.profiling import Shown
 
 # A single caption that is off by more says that the machine, not the bundle, was measured.
 RESTLESS = 0.15
-# Pictures stay in memory, so that reading them does not disturb what is timed.
-MAX_PICTURES = 64
 
 
 @click.command("profile")
@@ -49,7 +44,7 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge import machine, measure, profile, targets
+    from mue_edge import image, profile, profiling, targets
     from mue_edge.errors import UsageError
 
     if clock == "cpu" and threads not in (None, 1):
@@ -59,42 +54,20 @@ def command(
         place = Path(out) if out else folder.with_name(f"{folder.name}.profile.json")
         if not place.parent.is_dir():
             raise UsageError(f"--out {place}: there is no folder {place.parent}")
-        pictures, preprocess = _pictures(captioner, images)
-        load = machine.load_average()
+        shown = profiling.pictures(captioner, image.gather(images)) if images else _golden(captioner)
         with _progress(captions + captions // 2) as step:
-            costs = measure.measure(_setup(captioner, pictures, clock), captions, step=step)
-        loads = (load, machine.load_average())
-        made = _profile(captioner, costs, preprocess, clock, loads)
+            made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)
     profile.write(place, made)
-    click.echo(place.read_text(encoding="utf-8") if as_json else _text(made, costs), nl=not as_json)
+    click.echo(place.read_text(encoding="utf-8") if as_json else _text(made, full_depth), nl=not as_json)
     click.echo(f"wrote {place}; next: mue-edge calibrate --budget 50%", err=as_json)
 
 
-def _pictures(captioner: Captioner, images: Sequence[str]) -> tuple[list[object], float | None]:
-    """The network's inputs, and the median seconds of making one from a file (None: no file was read)."""
-    from mue_edge import image
+def _golden(captioner: Captioner) -> Shown:
+    from mue_edge.profiling import Shown
     from mue_edge.targets import golden
 
-    if not images:
-        shown, _ = golden.read(captioner.bundle)
-        return [golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown], None
-    files = image.gather(images)
-    files = files[:: math.ceil(len(files) / MAX_PICTURES)]
-    made, seconds = [], []
-    for file in files:
-        begin = time.perf_counter()
-        made.append(captioner.pixels(file))
-        seconds.append(time.perf_counter() - begin)
-    return made, statistics.median(seconds)
-
-
-def _setup(captioner: Captioner, pictures: Sequence[object], clock: str) -> Setup:
-    from mue_edge.measure import Setup
-
-    return Setup(
-        captioner.layout, captioner.settings(), tuple(captioner.bundle.manifest.segments),
-        captioner.runtime, pictures, time.process_time if clock == "cpu" else time.perf_counter,
-    )  # fmt: skip
+    shown, _ = golden.read(captioner.bundle)
+    return Shown([golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown], None)
 
 
 @contextmanager
@@ -107,25 +80,7 @@ def _progress(length: int) -> Iterator[Callable[[], object]]:
         yield lambda: bar.update(1)
 
 
-def _profile(
-    captioner: Captioner, costs: Costs, preprocess: float | None, clock: str, load: tuple[float, float]
-) -> Profile:
-    from mue_edge import machine, profile
-
-    m = captioner.bundle.manifest
-    return profile.Profile(
-        schema=profile.SCHEMA, kind=profile.MEASURED, bundle=m.name, target=m.target, precision=m.precision,
-        plan_hash=m.plan_hash, macs=profile.total_macs(m), device=machine.device(), runtime=m.runtime.name,
-        threads=getattr(captioner.runtime, "threads", 0),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"), segments=costs.segments,
-        loop_seconds_per_call=costs.loop_seconds_per_call, caption_seconds=costs.caption_seconds,
-        preprocess_seconds=preprocess, noise=costs.noise, error=costs.error, clock=clock,
-        checks=costs.checks,
-        clocks=machine.clocks(), versions=machine.versions(), load=tuple(filter(math.isfinite, load)),
-    )  # fmt: skip
-
-
-def _text(p: Profile, costs: Costs) -> str:
+def _text(p: Profile, full_depth: Sequence[str]) -> str:
     assert p.noise is not None and p.error is not None
     load = ", ".join(f"{value:.1f}" for value in p.load) or "unknown"
     clocks = ", ".join(f"{k} {v}" for k, v in p.clocks.items())
@@ -134,7 +89,7 @@ def _text(p: Profile, costs: Costs) -> str:
         f"{p.bundle} on {p.target}, {p.precision}, {p.label}",
         f"{clocks}; load average {load}; {versions}",
         "",
-        *_table(p, costs.full_depth),
+        *_table(p, full_depth),
         "",
     ]
     for kind, check in p.checks.items():
