@@ -106,6 +106,7 @@ class Pacer:
         self._more = self._pace.more(0, self._steps)
         self._known: dict[tuple[int, str, int], _Tests] = {}
         self._left: dict[int, int] = {}
+        self._later: dict[int, float] = {}
         self._walked: list[Move] = []
         self._forced = 0
 
@@ -132,6 +133,7 @@ class Pacer:
     def enter(self, stack: str, step: int = 0) -> None:
         """Before a stack's or step's first segment: which policy, and whether a step is still given."""
         self._left.clear()
+        self._later.clear()
         if stack == "decoder":
             self._more = self._pace.more(step, self._steps)
         self._choose(stack, step, 0, back=True)
@@ -145,7 +147,7 @@ class Pacer:
 
     def threshold(self, stack: str, step: int, i: int) -> float:
         """Of the test after segment i, by the policy that the clock allows now."""
-        if i + 1 < len(self._stacks[stack]):
+        if self._at and i + 1 < len(self._stacks[stack]):
             self._choose(stack, step, i + 1, back=False)
         return self._tests(self._at, stack, step).thresholds[i]
 
@@ -203,10 +205,13 @@ class Pacer:
         if stack != "decoder":
             before, step = self._encoder(k, stack, i), 0
             i = 0
-        mean, most = self._more
-        each, quick = self._step(k, step), min(self._step(k, step), self._step(0, step))
-        this = self._step(k, step, i)
-        return before + this + max((mean - 1) * each, (most - 1) * quick)
+        later = self._later.get(k)
+        if later is None:  # once a step: most of the planning's cost
+            mean, most = self._more
+            each = self._step(k, step)
+            quick = min(each, self._step(0, step)) if k else each
+            later = self._later[k] = max((mean - 1) * each, (most - 1) * quick)
+        return before + self._step(k, step, i) + later
 
     def _encoder(self, k: int, stack: str, i: int) -> float:
         """Seconds of the rest of the encoder under policy k."""

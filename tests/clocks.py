@@ -30,7 +30,9 @@ def layout(rows: int = 1) -> Layout:
 class Clocked:
     """Captions of random length and scores. `slow` multiplies the time of a call; the clock is `now`."""
 
-    def __init__(self, seed: int, slow: Slow = lambda run: 1.0, *, rows: int = 1, ahead: bool = False) -> None:
+    def __init__(
+        self, seed: int, slow: Slow = lambda run: 1.0, *, rows: int = 1, ahead: bool = False
+    ) -> None:
         self.random = random.Random(seed)
         self.slow, self.rows, self.ahead = slow, rows, ahead
         self.now = 1000.0

@@ -79,3 +79,23 @@ def test_banned_tokens() -> None:
     assert banned_tokens([0, 5, 6, 7, 5, 6], 3) == {7}
     assert banned_tokens([0, 5, 6], 3) == set()
     assert banned_tokens([0, 5], 0) == set()
+
+
+def test_a_search_that_is_cut_gives_its_best_row() -> None:
+    made = BeamSearch(SearchSettings(beam=2, no_repeat_ngram=0))
+    made.cut()
+    assert made.hypotheses()[0].tokens == (EOS,) and made.hypotheses()[0].score == 0
+    made = BeamSearch(SearchSettings(beam=2, no_repeat_ngram=0))
+    made.advance([([5, 6], [-0.5, -1.0], -9.0)] * 2)
+    made.advance([([7, 8], [-3.0, -4.0], -9.0), ([9, 8], [-0.25, -4.0], -9.0)])
+    made.cut()
+    (best,) = made.hypotheses()
+    assert best.tokens == (6, 9, EOS) and best.positional_scores == (-1.0, -0.25, 0.0)
+    assert best.score == pytest.approx(-1.25 / 3)
+
+
+def test_a_search_that_is_cut_prefers_what_has_finished() -> None:
+    made = BeamSearch(SearchSettings(beam=2, min_length=0, no_repeat_ngram=0))
+    made.advance([([5, EOS, 6], [-0.5, -0.6, -1.0], -0.6)] * 2)
+    made.cut()
+    assert [h.tokens for h in made.hypotheses()] == [(EOS,)]

@@ -202,6 +202,21 @@ def policies() -> None:
     write("policies", "python tools/evidence.py policies", (*CORE, *SEGMENTS, *MODEL), figures)
 
 
+def deadline() -> None:
+    """Deadline mode under slow moments, on the demo pictures."""
+    from deadline_proof import figures
+    from PIL import Image
+
+    from mue_edge import targets
+    from mue_edge.apps.stickers import demo_pictures
+
+    pictures = [Image.open(path).convert("RGBA") for path, _ in demo_pictures()]
+    with targets.open(bundle(1), threads=1) as captioner:
+        found = figures(captioner, pictures, [name for _, name in demo_pictures()])
+    modes = ("mue_edge/deadline.py", "mue_edge/pace.py", "mue_edge/captioner.py", "tools/deadline_proof.py")
+    write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *modes), found)
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -213,6 +228,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "bench": bench,
     "bench-ofa-tiny": bench_ofa_tiny,
     "policies": policies,
+    "deadline": deadline,
     "stickers": stickers,
 }
 

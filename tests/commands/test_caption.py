@@ -112,3 +112,35 @@ def test_what_is_no_bundle(run: Runner, tiny_model_folder: Path, pictures: Path)
     error = run("caption", tiny_model_folder, pictures / "0.png").error(4)
     assert error.endswith(f"mue-edge export {tiny_model_folder}")
     assert "mue-edge export --out" in run("caption", pictures / "nothing", pictures / "0.png").error(4)
+
+
+def test_a_deadline_is_in_the_record(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
+    one = pictures / "0.png"
+    plain = run("caption", tiny_bundle, one, "--json").json()
+    done = run("caption", tiny_bundle, one, "--json", "--deadline", "60s")
+    record = done.json()
+    assert "deadline" not in plain and record["tokens"] == plain["tokens"]
+    assert record["deadline"]["limit"] == 60 and 0 < record["deadline"]["finished"] < 60
+    assert record["deadline"]["walked"] == [{"stack": "image", "step": 0, "depth": 0, "policy": "full"}]
+    assert (record["deadline"]["forced"], record["deadline"]["cut_short"]) == (0, False)
+    # This front has full depth only: what can help, and how to get more.
+    assert done.err.startswith("note: ") and "only end early; mue-edge calibrate" in done.err
+
+
+def test_a_deadline_that_cannot_be_met_ends_the_caption(
+    run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    svg = tmp_path / "cut.svg"
+    done = run("caption", tiny_bundle, pictures / "0.png", "--deadline", "1us", "--svg", svg)
+    assert (done.code, done.out) == (0, "\n")
+    assert "0.001 ms: took" in done.err and "cut short" in done.err
+    traced = run("caption", tiny_bundle, pictures / "0.png", "--deadline", "1us", "--trace")
+    assert "deadline 0.001 ms: took" in traced.out and "0.00 of 3 layers a token" in traced.out
+    assert "cut short" in svg.read_text(encoding="utf-8")
+
+
+def test_what_is_no_deadline(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
+    one = pictures / "0.png"
+    for text, says in (("50%", "50ms or 0.05s"), ("fifty", "neither"), ("nan", "neither"), ("0ms", "0")):
+        assert says in run("caption", tiny_bundle, one, "--deadline", text).error(2)
+    assert "-3ms" in run("caption", tiny_bundle, one, "--deadline=-3ms").error(2)
