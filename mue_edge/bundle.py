@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.errors import InputFileError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write, sha256
 from mue_edge.loop import Layout, Stage
 from mue_edge.policy import Policy
@@ -187,6 +187,36 @@ def plan_hash(plan: Mapping[str, Any]) -> str:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json into a bundle that is being made."""
     atomic_write(folder / MANIFEST, json.dumps(schema.encode(manifest), indent=1) + "\n")
+
+
+def with_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bundle:
+    """Give a bundle another front, from the fastest policy to full depth, of which `chosen` is named.
+
+    Policies get the bundle's plan hash. Raises UsageError, and leaves the bundle as it was, for a front that
+    does not fit it.
+    """
+    folder, manifest = Path(path), open_bundle(path).manifest
+    names = [policy.name for policy in policies]
+    foreign = [p.name for p in policies if p.plan not in (None, manifest.plan_hash)]
+    seconds = [p.seconds for p in policies if p.seconds is not None]
+    problem = ""
+    if "" in names or len(set(names)) < len(names):
+        problem = f"policies need names that differ: {names}"
+    elif not policies or policies[-1].may_exit:
+        problem = f"a front ends with full depth: {names}"
+    elif seconds != sorted(seconds):
+        problem = f"a front goes from the fastest policy to full depth: {names}, {seconds} seconds"
+    elif chosen not in names:
+        problem = f"the chosen policy {chosen!r} is not in the front ({', '.join(names)})"
+    elif foreign:
+        problem = (
+            f"{', '.join(foreign)} were made for another plan than {manifest.plan_hash}; calibrate again"
+        )
+    if problem:
+        raise UsageError(f"{folder}: {problem}")
+    front = tuple(replace(policy, plan=manifest.plan_hash).to_json() for policy in policies)
+    write_manifest(folder, replace(manifest, front=front, chosen=chosen))
+    return open_bundle(folder)
 
 
 def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:

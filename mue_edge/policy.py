@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,8 @@ class Policy:
     decoder's schedule, `warmup` is the fraction of N in which the decoder never exits, `min_depth`
     the layers that always run. `depth_*` end a stack there, whatever its scores are: all that the
     rule "fixed" knows. `plan` is the hash of the plan that the policy was made for.
+    What calibration foretells decides nothing and is not compared: `seconds`, the mean of a caption;
+    `quality`, the share of full depth's on the pictures that it was tuned on (above 1 where exits help).
     """
 
     rule: str = "mue"
@@ -57,12 +59,14 @@ class Policy:
     depth_decoder: int | None = None
     name: str = ""
     plan: str | None = None
+    seconds: float | None = field(default=None, compare=False)
+    quality: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise UsageError(f"unknown policy rule {self.rule!r}; known rules: {', '.join(RULES)}")
         values: dict[str, tuple[float | None, ...]] = {
-            name: (getattr(self, name),) for name in (*_THETAS, "beta", "tau", "warmup")
+            name: (getattr(self, name),) for name in (*_THETAS, "beta", "tau", "warmup", "seconds", "quality")
         }
         values |= {name: getattr(self, name) or () for name in _BY_BOUNDARY}
         for name, numbers in values.items():
@@ -77,6 +81,10 @@ class Policy:
         whole = (self.min_depth, self.horizon, *(getattr(self, name) for name in _DEPTHS))
         if any(value is not None and value < 1 for value in whole):
             raise UsageError("policy: min_depth, horizon and depths start at 1")
+        if self.seconds is not None and self.seconds <= 0:
+            raise UsageError(f"policy: seconds = {self.seconds} is not above 0")
+        if self.quality is not None and self.quality < 0:
+            raise UsageError(f"policy: quality = {self.quality} is below 0")
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
         """The score that the exit test after `depth` layers must exceed (strictly)."""

@@ -26,10 +26,12 @@ from mue_edge.bundle import (
     StageEntry,
     open_bundle,
     plan_hash,
+    with_front,
     write_manifest,
 )
-from mue_edge.errors import InputFileError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import sha256
+from mue_edge.policy import Policy
 from mue_edge.search import SearchSettings
 
 
@@ -157,3 +159,40 @@ def test_a_manifest_that_is_no_manifest(folder: Path, text: str) -> None:
 def test_a_folder_that_is_no_bundle_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="mue-edge export"):
         open_bundle(tmp_path)
+
+
+FULL = Policy("never", name="full", seconds=0.02)
+FAST = Policy(theta_image=0.5, name="fast", seconds=0.01, quality=0.9)
+
+
+def test_a_new_front_is_opened_with_the_plans_hash(folder: Path) -> None:
+    before = open_bundle(folder).manifest
+    made = with_front(folder, [FAST, FULL], "fast")
+    again = open_bundle(folder, paranoid=True).manifest
+    assert made.manifest == again and again.chosen == "fast"
+    assert list(again.policies()) == ["fast", "full"]
+    assert [(p.plan, p.seconds) for p in again.policies().values()] == [
+        (before.plan_hash, 0.01),
+        (before.plan_hash, 0.02),
+    ]
+    assert again.segments == before.segments and again.files == before.files
+
+
+@pytest.mark.parametrize(
+    ("policies", "chosen"),
+    [
+        ([FAST, FULL], "slow"),
+        ([FAST, FAST, FULL], "fast"),
+        ([FULL, FAST], "fast"),
+        ([FAST], "fast"),
+        ([], "full"),
+        ([Policy(theta_image=0.5, name="slow", seconds=0.03), FAST, FULL], "fast"),
+        ([Policy(theta_image=0.5, name="fast", plan="another"), FULL], "fast"),
+        ([Policy(theta_image=0.5), FULL], "full"),
+    ],
+)
+def test_a_front_that_does_not_fit_changes_nothing(folder: Path, policies: list[Policy], chosen: str) -> None:
+    before = (folder / MANIFEST).read_bytes()
+    with pytest.raises(UsageError):
+        with_front(folder, policies, chosen)
+    assert (folder / MANIFEST).read_bytes() == before

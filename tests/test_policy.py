@@ -82,13 +82,22 @@ def test_json_round_trip(tmp_path: Path) -> None:
     assert read(path) == policy
 
 
+def test_what_is_foretold_is_kept_and_decides_nothing() -> None:
+    told, bare = Policy(theta_image=0.9, seconds=0.02, quality=1.01), Policy(theta_image=0.9)
+    again = from_json(json.loads(json.dumps(told.to_json())))
+    assert (again.seconds, again.quality) == (0.02, 1.01) and "seconds" not in bare.to_json()
+    assert told == bare and hash(told) == hash(bare)
+    assert told.threshold("image", 1) == bare.threshold("image", 1)
+
+
 @pytest.mark.parametrize(
     "data",
     [
         [], {"rule": "mu"}, {"theta": 1}, {"theta_image": "0.9"}, {"min_depth": 0}, {"horizon": 1.5},
         {"beta": None}, {"theta_image": True}, {"theta_decoder": float("nan")}, {"beta": 1.1}, {"beta": -0.1},
         {"tau": -1}, {"warmup": 2}, {"depth_image": 0}, {"thetas_image": 0.5}, {"thetas_image": ["0.5"]},
-        {"thetas_decoder": [float("inf")]},
+        {"thetas_decoder": [float("inf")]}, {"seconds": 0}, {"seconds": -1.0}, {"quality": -0.1},
+        {"quality": float("nan")}, {"seconds": "0.1"},
     ],
 )  # fmt: skip
 def test_bad_policies_are_named(data: object) -> None:
