@@ -158,7 +158,7 @@ class _Run:
         self.cache = Cache(len(layout.decoder), layout.rows)
         self.decisions: list[Decision] = []
         self.steps: list[StepLog] = []
-        self.depths: dict[str, int] = {}
+        self.depths = dict.fromkeys((*layout.encoder, *(("text",) if layout.prompt_gaps else ())), 0)
         self.calls = 0
         self.cross: set[int] = set()
         self.pacer: Pacer | None = None
@@ -202,7 +202,6 @@ class _Run:
         return answer
 
     def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, str]:
-        self.depths[stack] = 0
         if self.pacer is not None:
             self.pacer.enter(stack)
         stem = "text_stem" if stack == "text" else "stem"

@@ -125,7 +125,7 @@ def test_a_time_that_was_gone_before_the_loop_gives_an_empty_caption() -> None:
     runtime = Clocked(6)
     outcome = caption(runtime, 0.05, Pace(), spent=0.06)
     assert runtime.ran == [] and outcome.calls == 0 and outcome.steps == ()
-    assert outcome.hypotheses[0].tokens == (2,)
+    assert outcome.hypotheses[0].tokens == (2,) and outcome.depths == {"image": 0, "text": 0}
     assert outcome.pacing is not None and outcome.pacing.cut_short
     assert outcome.pacing.finished == pytest.approx(0.06)
 
