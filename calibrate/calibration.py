@@ -199,5 +199,7 @@ def live_times(setting: Setting, found: Calibration) -> dict[str, NDArray[np.flo
     rows = Clusters(setting.certify.clusters).drawn()[:TIMED]
     samples = [setting.certify.samples[i] for i in rows.tolist()]
     with setting.progress("live, interleaved", len(samples)) as step:
-        times = live.seconds(setting.captioner, tuple(named.values()), samples, progress=step)
+        times = live.seconds(
+            setting.captioner, tuple(named.values()), samples, clock=setting.clock, progress=step
+        )
     return dict(zip(named, times, strict=True))

@@ -28,7 +28,7 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 @dataclass(frozen=True)
 class Setting:
     """A bundle with its profile, its pictures, and the folder of its traces. `known`: document frequencies,
-    where the pictures have references; `conditions`: where times come from."""
+    where the pictures have references; `conditions`: where times come from; `clock`: of live times."""
 
     captioner: Captioner
     profile: Profile
@@ -39,6 +39,7 @@ class Setting:
     conditions: Conditions
     progress: Progress
     workers: int = 1
+    clock: str = "wall"
 
     @property
     def loss(self) -> str:

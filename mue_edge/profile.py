@@ -21,6 +21,8 @@ from mue_edge.loop import Answer, Request
 
 SCHEMA = 1
 MEASURED, ESTIMATE = "measured", "estimate"
+# A single caption that is off by more says that the machine, not the bundle, was measured.
+RESTLESS = 0.15
 WALL, CPU = "wall", "cpu"
 MAX_BYTES = 16 << 20
 _COMMAND = "mue-edge profile BUNDLE"

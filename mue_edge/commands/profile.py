@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from mue_edge.profile import Profile
     from mue_edge.profiling import Shown
 
-# A single caption that is off by more says that the machine, not the bundle, was measured.
-RESTLESS = 0.15
-
 
 @click.command("profile")
 @click.argument("bundle")
@@ -81,6 +78,8 @@ def _progress(length: int) -> Iterator[Callable[[], object]]:
 
 
 def _text(p: Profile, full_depth: Sequence[str]) -> str:
+    from mue_edge import profile
+
     assert p.noise is not None and p.error is not None
     load = ", ".join(f"{value:.1f}" for value in p.load) or "unknown"
     clocks = ", ".join(f"{k} {v}" for k, v in p.clocks.items())
@@ -103,7 +102,7 @@ def _text(p: Profile, full_depth: Sequence[str]) -> str:
     )
     if p.preprocess_seconds is not None:
         lines.append(f"reading and resizing a picture, not included: {p.preprocess_seconds * 1e3:.2f} ms")
-    if p.error > RESTLESS:
+    if p.error > profile.RESTLESS:
         lines.append(
             "RESTLESS: the machine took turns with other work. Medians of segments still compare policies; "
             "captions' times do not hold. Repeat when it is quiet"
