@@ -22,8 +22,8 @@ Speak = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class Judged:
-    """A policy over a set of pictures: predicted seconds of each caption (noise left out), its score and
-    text, and mean layers run by stack."""
+    """A policy over a set of pictures: predicted seconds of each caption (noise left out), its score, text
+    and run (shared with the policies that run alike), and mean layers run by stack."""
 
     policy: Policy
     seconds: NDArray[np.float64]
@@ -31,6 +31,7 @@ class Judged:
     captions: tuple[str, ...]
     layers: dict[str, float]
     quality: float
+    runs: tuple[Run, ...]
 
     @property
     def mean_seconds(self) -> float:
@@ -46,12 +47,12 @@ def judge(
     groups, times = Clusters(clusters), _Times(profile)
     judged = []
     for i, policy in enumerate(policies):
-        runs = [runs[i] for runs in by_sample]
+        runs = tuple(runs[i] for runs in by_sample)
         captions = tuple(speak(run.tokens) for run in runs)
         scores = np.asarray(score(captions), dtype=np.float64)
         seconds = np.asarray([times(run) for run in runs])
         quality = float(groups.means(scores).mean())
-        judged.append(Judged(policy, seconds, scores, captions, mean_layers(runs), quality))
+        judged.append(Judged(policy, seconds, scores, captions, mean_layers(runs), quality, runs))
     return judged
 
 
@@ -83,6 +84,14 @@ def late_share(seconds: NDArray[np.float64], profile: Profile, budget: float) ->
     spread = math.log(profile.noise.p95 / profile.noise.p50) / NormalDist().inv_cdf(0.95)
     margins = np.log(budget / (seconds * profile.noise.p50)) / spread
     return float(np.mean([1 - NormalDist().cdf(float(margin)) for margin in margins]))
+
+
+def expected_noise(profile: Profile) -> float:
+    """Mean of the noise factor, log-normal as in `late_share`: what turns predictions into mean seconds."""
+    if profile.noise is None:
+        return 1.0
+    spread = math.log(profile.noise.p95 / profile.noise.p50) / NormalDist().inv_cdf(0.95)
+    return profile.noise.p50 * math.exp(spread**2 / 2)
 
 
 def quantile_seconds(seconds: NDArray[np.float64], profile: Profile, share: float) -> float:
