@@ -177,7 +177,7 @@ def _changed(setting: Setting, calibration: Calibration) -> list[Html]:
         worse = sum(1 for i in rows if exits.scores[i] < full.scores[i])
         better = sum(1 for i in rows if exits.scores[i] > full.scores[i])
         words += f": {worse} score lower, {better} higher, {len(rows) - worse - better} the same"
-    shown = _spread(rows, MOST_PICTURES)
+    shown = spread(rows, MOST_PICTURES)
     if len(shown) < len(rows):
         words += f". {len(shown)} of them, evenly from the greatest loss to the greatest gain"
     cards = []
@@ -185,18 +185,18 @@ def _changed(setting: Setting, calibration: Calibration) -> list[Html]:
         said = [("full depth", full.captions[i]), ("chosen policy", exits.captions[i])]
         if setting.certify.references is not None:
             said.insert(0, ("people", "; ".join(setting.certify.references[i])))
-        cards.append(page.tag("li", _thumbnail(setting.certify.samples[i].picture), page.definitions(said)))
+        cards.append(page.tag("li", thumbnail(setting.certify.samples[i].picture), page.definitions(said)))
     return [page.tag("p", words + ".", class_="note"), page.tag("ul", *cards, class_="cards")]
 
 
-def _spread(rows: Sequence[int], most: int) -> list[int]:
+def spread(rows: Sequence[int], most: int) -> list[int]:
     """Up to `most` of them, evenly, first and last included."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
-def _thumbnail(source: Any) -> Html:
+def thumbnail(source: Any) -> Html:
     """Small, on white; nothing where the picture is a network's input."""
     from mue_edge import image
 

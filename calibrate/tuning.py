@@ -78,29 +78,37 @@ def late_share(seconds: NDArray[np.float64], profile: Profile, budget: float) ->
     Noise is taken as log-normal through the profile's two quantiles; without noise (an estimate) a
     caption is late when its prediction is.
     """
-    if profile.noise is None or profile.noise.p95 <= profile.noise.p50:
-        middle = profile.noise.p50 if profile.noise else 1.0
+    middle, spread = _noise(profile)
+    if spread == 0:
         return float((seconds * middle > budget).mean())
-    spread = math.log(profile.noise.p95 / profile.noise.p50) / NormalDist().inv_cdf(0.95)
-    margins = np.log(budget / (seconds * profile.noise.p50)) / spread
+    margins = np.log(budget / (seconds * middle)) / spread
     return float(np.mean([1 - NormalDist().cdf(float(margin)) for margin in margins]))
 
 
 def expected_noise(profile: Profile) -> float:
-    """Mean of the noise factor, log-normal as in `late_share`: what turns predictions into mean seconds."""
-    if profile.noise is None:
-        return 1.0
-    spread = math.log(profile.noise.p95 / profile.noise.p50) / NormalDist().inv_cdf(0.95)
-    return profile.noise.p50 * math.exp(spread**2 / 2)
+    """Mean of the noise factor: what turns predictions into mean seconds."""
+    middle, spread = _noise(profile)
+    return middle * math.exp(spread**2 / 2)
 
 
 def quantile_seconds(seconds: NDArray[np.float64], profile: Profile, share: float) -> float:
     """The budget that a `share` of captions is foretold to keep: `late_share` turned round, by bisection."""
-    low, high = float(seconds.min()) / 10, float(seconds.max()) * 10
+    middle, spread = _noise(profile)
+    factor = middle * math.exp(spread * NormalDist().inv_cdf(share))
+    # Where the fastest and where the slowest caption alone would keep it.
+    low, high = float(seconds.min()) * factor, float(seconds.max()) * factor * (1 + 1e-9)
     for _ in range(40):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if late_share(seconds, profile, middle) <= 1 - share else (middle, high)
+        centre = math.sqrt(low * high)
+        low, high = (low, centre) if late_share(seconds, profile, centre) <= 1 - share else (centre, high)
     return high
+
+
+def _noise(profile: Profile) -> tuple[float, float]:
+    """Median and log-scale spread of the noise factor; (1, 0) without noise."""
+    if profile.noise is None:
+        return 1.0, 0.0
+    spread = math.log(profile.noise.p95 / profile.noise.p50) / NormalDist().inv_cdf(0.95)
+    return profile.noise.p50, spread
 
 
 class _Times:

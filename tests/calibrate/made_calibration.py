@@ -1,0 +1,160 @@
+"""A calibration of eight pictures and five policies over the made bundle; nothing of it was ever run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mue_edge import profile
+from mue_edge.bundle import FileEntry, open_bundle, write_manifest
+from mue_edge.calibrate import certificate, cider, tuning
+from mue_edge.calibrate.calibration import Calibration, Searched
+from mue_edge.calibrate.certificate import Certificate, Claim, Conditions, Scope, Tested
+from mue_edge.calibrate.outcomes import Run, Sample
+from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate.setting import FULL, Held, Setting
+from mue_edge.calibrate.tuning import Judged
+from mue_edge.captioner import Captioner
+from mue_edge.files import sha256
+from mue_edge.loop import Decision
+from mue_edge.policy import Policy
+from mue_edge.profile import Noise, Profile, SegmentTime
+from tests import made_bundle
+from tests.made_bundle import LAYERS
+
+PICTURES, BUDGET = 8, 0.020
+NASTY = "a <script>alert('&')</script> face"
+CONDITIONS = Conditions("live", "a board", "onnxruntime 1.31", 1, "idle", "fixed")
+# Pictures whose caption each policy changes.
+CHANGES = {
+    "full": (),
+    "fixed-1-3": (0, 1, 2, 3),
+    "fixed-2-3": (0,),
+    "fixed-3-1": (0, 1, 2),
+    "safe": (5,),
+    "quick": (1, 2, 5),
+}
+DEPTHS = {"full": (3, 3), "fixed-1-3": (1, 3), "fixed-2-3": (2, 3), "fixed-3-1": (3, 1)}
+DEPTHS |= {"safe": (3, 2), "quick": (2, 1)}
+POLICIES = (
+    FULL,
+    Policy("fixed", depth_image=1, name="fixed-1-3"),
+    Policy("fixed", depth_image=2, name="fixed-2-3"),
+    Policy("fixed", depth_decoder=1, name="fixed-3-1"),
+    Policy(theta_decoder=0.9, beta=1.0, name="safe"),
+    Policy(theta_image=0.5, theta_decoder=0.5, beta=1.0, name="quick"),
+)
+
+
+def setting(folder: Path) -> Setting:
+    """The made bundle in `folder`/bundle, with files that hold nothing."""
+    place = folder / "bundle"
+    place.mkdir(parents=True)
+    manifest = made_bundle.bundle().manifest
+    files = {}
+    for segment in manifest.segments.values():
+        (place / segment.file).write_bytes(b"graph")
+        files[segment.file] = FileEntry(5, sha256(place / segment.file))
+    write_manifest(place, replace(manifest, files=files))
+    captioner = Captioner(open_bundle(place), made_bundle.Paced(made_bundle.Clock()))
+    known = cider.frequencies([("a red face",), ("a cat",), ("a blue dog",)])
+    return Setting(
+        captioner, made_profile(captioner), samples("tune"), samples("certify"), folder / "traces", known,
+        CONDITIONS, _silent,
+    )  # fmt: skip
+
+
+def made_profile(captioner: Captioner) -> Profile:
+    """A millisecond a call, 2 ms a caption, 1 ms a picture."""
+    m = captioner.bundle.manifest
+    times = {name: SegmentTime(1e-3, 2e-3, 0.0, 9) for name in m.segments}
+    return Profile(
+        profile.SCHEMA, profile.MEASURED, m.name, m.target, m.precision, m.plan_hash, profile.total_macs(m),
+        "a board", "onnxruntime", 1, "2026-01-02", times,
+        caption_seconds=2e-3, preprocess_seconds=1e-3, noise=Noise(1.0, 1.2), error=0.02,
+    )  # fmt: skip
+
+
+def samples(source: str) -> Samples:
+    """Red squares; two pictures a cluster."""
+    data = BytesIO()
+    Image.new("RGB", (40, 30), "red").save(data, "PNG")
+    return Samples(
+        source,
+        tuple(Sample(f"{source} {i}", data.getvalue()) for i in range(PICTURES)),
+        tuple(f"cluster {i // 2}" for i in range(PICTURES)),
+        ((NASTY,),) * PICTURES,
+    )
+
+
+def calibration(chosen: str = "safe", certified: Sequence[str] = ("safe", "quick")) -> Calibration:
+    """`certified`: what the walk passed; empty: it failed at once."""
+    judged = tuple(_judged(policy) for policy in POLICIES)
+    by_name = {j.policy.name: j for j in judged}
+    front = tuple(by_name[name] for name in ("quick", "safe", "full"))
+    made = _certificate(chosen, certified)
+    return Calibration(
+        BUDGET, 0.012, tuple(map(_trace, range(PICTURES))), Searched(judged[0], judged, front, 0.05, 900),
+        by_name[chosen], by_name[chosen], by_name["quick"] if certified else None, made, 0.08,
+        {name: Held(_scores(name), _captions(name)) for name in ("full", "safe", "quick")},
+    )  # fmt: skip
+
+
+def run(image: int, decoder: Sequence[int]) -> Run:
+    """What the loop calls at these depths, catching up on skipped rows left out."""
+    calls = ["stem", *(f"image.{i}" for i in range(image))]
+    for depth in decoder:
+        calls += ["embed", *(f"decoder.{i}" for i in range(depth)), "head"]
+    return Run((5, 6), -1.0, {"image": image, "text": LAYERS}, tuple(decoder), tuple(calls))
+
+
+def _judged(policy: Policy) -> Judged:
+    image, decoder = DEPTHS[policy.name]
+    runs = tuple(run(image, (decoder,) * (2 + i % 2)) for i in range(PICTURES))
+    seconds = np.array([2e-3 + 1e-3 + 1e-3 * len(r.segments) for r in runs])
+    scores = _scores(policy.name)
+    return Judged(
+        policy, seconds, scores, _captions(policy.name), tuning.mean_layers(runs), float(scores.mean()), runs
+    )
+
+
+def _captions(name: str) -> tuple[str, ...]:
+    return tuple("another" if i in CHANGES[name] else f"picture {i}" for i in range(PICTURES))
+
+
+def _scores(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """5 for every caption; a changed one loses 2, but that of picture 5 gains 1."""
+    return np.array([5.0 + (1 if i == 5 else -2) * (i in CHANGES[name]) for i in range(PICTURES)])
+
+
+def _trace(picture: int) -> tuple[Decision, ...]:
+    """Gaps that foretell the image's exits rightly, and the decoder's wrongly."""
+    gap = 0.5 if picture in CHANGES["fixed-1-3"] else 0.1
+    wrong = 0.1 if picture in CHANGES["fixed-3-1"] else 0.5
+    told = [("image", 1, 0, gap), ("image", 2, 0, 0.3), ("image", 3, 0, 0.0)]
+    told += [("decoder", depth, step, wrong / (1 + step)) for step in (0, 1) for depth in (1, 2, 3)]
+    return tuple(Decision(stack, depth, step, (1 - g,), (g,), 1.0, False) for stack, depth, step, g in told)
+
+
+def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:
+    tested = tuple(Tested(name, 0.01, 0.02, 0.03, 1, 4) for name in certified) or (
+        Tested("safe", 0.5, 0.2, 0.6, 3, 4),
+    )
+    policy = next(p for p in POLICIES if p.name == chosen).to_json() if certified else {}
+    found = Certificate(
+        Claim(max_drop=0.1, budget=BUDGET), Scope("certify", "f00d", "beam 1", "fp32", "1234", "beef"),
+        CONDITIONS, PICTURES // 2, PICTURES, tested,
+        chosen if certified else "", policy, 0.05, "cafe",
+    )  # fmt: skip
+    return replace(found, statement=certificate.state(found))
+
+
+@contextmanager
+def _silent(label: str, count: int) -> Iterator[Callable[[], None]]:
+    yield lambda: None
