@@ -10,31 +10,27 @@ from __future__ import annotations
 import importlib
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mue_edge.calibrate.bootstrap import Tally, mean_of
+from mue_edge.calibrate.corpus_scores import Texts, bleu, meteor
 from mue_edge.errors import EnvironmentLacksError
 
 Key = TypeVar("Key")
 _PACKAGE = "pycocoevalcap"
+METRICS = ("bleu_4", "meteor", "rouge_l", "cider_d", "spice")
 _PTB = "edu.stanford.nlp.process.PTBTokenizer"
 
 
 @dataclass(frozen=True)
-class Score:
-    """A metric of a set of captions, and of each caption where it is a mean of such (BLEU is not)."""
-
-    value: float
-    each: tuple[float, ...] | None
-
-
-@dataclass(frozen=True)
 class Measured(Generic[Key]):
-    """Scores of each set by metric; `words`: ptb or spaces; notes say what was left out, and why."""
+    """Each set's metrics; `words`: ptb or spaces; notes say what was left out, and why."""
 
-    scores: Mapping[Key, Mapping[str, Score]]
+    scores: Mapping[Key, Mapping[str, Tally]]
     words: str
     notes: tuple[str, ...]
 
@@ -48,7 +44,10 @@ def available() -> bool:
     return True
 
 
-def measure(sets: Mapping[Key, Sequence[str]], references: Sequence[Sequence[str]]) -> Measured[Key]:
+def measure(
+    sets: Mapping[Key, Sequence[str]], references: Sequence[Sequence[str]],
+    metrics: Collection[str] = METRICS,
+) -> Measured[Key]:  # fmt: skip
     """Several sets of captions of the same pictures against each picture's references.
 
     Raises EnvironmentLacksError when Java or a scorer fails.
@@ -59,36 +58,45 @@ def measure(sets: Mapping[Key, Sequence[str]], references: Sequence[Sequence[str
     java, notes = shutil.which("java") is not None, []
     if not java:
         notes.append("METEOR is left out and words are cut at spaces: both METEOR and COCO's words need Java")
-    meteor = _scorer("meteor.meteor", "Meteor") if java else None
-    spice = _scorer("spice.spice", "Spice") if java and _spice_is_here() else None
-    if spice is None:
+    chosen = [name for name in METRICS if name in metrics and (java or name not in ("meteor", "spice"))]
+    if "spice" in metrics and not (java and _spice_is_here()):
         notes.append("SPICE is left out: its CoreNLP files are not in the package's folder")
+        chosen = [name for name in chosen if name != "spice"]
     lines = [text for texts in (*sets.values(), *references) for text in texts]
     rest = iter(_tokenise(lines, java))
     cut = {key: {i: [next(rest)] for i, _ in enumerate(texts)} for key, texts in sets.items()}
     known = {i: [next(rest) for _ in texts] for i, texts in enumerate(references)}
-    scores = {key: _scores(known, found, meteor, spice) for key, found in cut.items()}
+    scorers = {name: _scorer(*_SCORERS[name]) for name in chosen if name in _SCORERS}
+    seen: dict[tuple[str, ...], list[str]] = {}
+    scores = {
+        key: {name: _tally(name, scorers.get(name), known, found, seen) for name in chosen}
+        for key, found in cut.items()
+    }
     return Measured(scores, "ptb" if java else "spaces", tuple(notes))
 
 
-def _scores(
-    known: dict[int, list[str]], found: dict[int, list[str]], meteor: Any, spice: Any
-) -> dict[str, Score]:
-    bleu, _ = _scorer("bleu.bleu", "Bleu").compute_score(known, found, verbose=0)
-    scores = {"bleu_4": Score(float(bleu[3]), None)}
-    scorers = {"meteor": meteor, "rouge_l": _scorer("rouge.rouge", "Rouge")}
-    scorers |= {"cider_d": _scorer("cider.cider", "Cider")}
-    for name, scorer in scorers.items():
-        if scorer is not None:
-            value, each = scorer.compute_score(known, found)
-            scores[name] = Score(float(value), tuple(map(float, each)))
-    if spice is not None:
-        value, parts = spice.compute_score(known, found)
-        scores["spice"] = Score(float(value), tuple(float(part["All"]["f"]) for part in parts))
-    return scores
+_SCORERS = {
+    "meteor": ("meteor.meteor", "Meteor"),
+    "rouge_l": ("rouge.rouge", "Rouge"),
+    "cider_d": ("cider.cider", "Cider"),
+    "spice": ("spice.spice", "Spice"),
+}
 
 
+def _tally(
+    name: str, scorer: Any, known: Texts, found: Texts, seen: dict[tuple[str, ...], list[str]]
+) -> Tally:
+    if name == "bleu_4":
+        return bleu(known, found)
+    if name == "meteor":
+        return meteor(scorer, known, found, seen)
+    _, each = scorer.compute_score(known, found)
+    return mean_of([part["All"]["f"] for part in each] if name == "spice" else list(each))
+
+
+@cache
 def _scorer(module: str, name: str) -> Any:
+    """One for the process: METEOR's Java program takes seconds to start, and ends with this one."""
     return getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name)()
 
 

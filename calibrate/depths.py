@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from mue_edge.calibrate.bootstrap import LEVEL, Estimate, Tally, relative_change
 from mue_edge.calibrate.caption_batches import as_spoken
 from mue_edge.calibrate.caption_training import Learner
+from mue_edge.calibrate.coco_metrics import METRICS
 from mue_edge.calibrate.coco_metrics import measure as coco_measure
 from mue_edge.calibrate.examples import Example
 from mue_edge.calibrate.pictures import Pictures, as_input
-from mue_edge.calibrate.quality import Estimate, Quality, caption_texts, clustered_mean, measure_any
+from mue_edge.calibrate.quality import Quality, Score, caption_texts, summary, tallies
 from mue_edge.errors import UsageError
 from mue_edge.models import captioning
 
@@ -38,11 +40,26 @@ class Captioned:
 
 @dataclass(frozen=True)
 class ByDepth:
-    """Quality by depths; `words`: how texts were cut for COCO's metrics; notes name what was left out."""
+    """Metrics by depths; `clusters`: of each picture; `words`: how texts were cut for COCO's metrics; notes
+    name what was left out."""
 
-    cells: Mapping[Depths, Quality]
+    clusters: tuple[str, ...]
+    metrics: Mapping[Depths, Mapping[str, Tally]]
     words: str
     notes: tuple[str, ...]
+
+    @property
+    def deepest(self) -> Depths:
+        return max(self.metrics)
+
+    def quality(self, cell: Depths, level: float = LEVEL) -> Quality:
+        """All figures at one pair of depths."""
+        return summary(self.metrics[cell], self.clusters, level)
+
+    def change(self, cell: Depths, metric: str, level: float = LEVEL) -> Estimate:
+        """The metric at `cell` over that at the deepest pair, − 1."""
+        at, base = self.metrics[cell][metric], self.metrics[self.deepest][metric]
+        return relative_change(at, base, self.clusters, level)
 
 
 def parse(texts: Sequence[str], layers: Depths) -> list[Depths]:
@@ -70,21 +87,29 @@ def mixed(examples: Sequence[Example], limit: int | None) -> list[Example]:
     return [examples[i] for i in order.tolist()]
 
 
+def texts_by_depth(
+    learner: Learner, batches: Iterable[Tensor], depths: Sequence[Depths]
+) -> dict[Depths, list[str]]:
+    """Greedy captions of batches of pictures [B, 3, H, W] at each depth."""
+    longest = min(24, captioning.longest_caption(learner.model))
+    found: dict[Depths, list[str]] = {cell: [] for cell in depths}
+    for pixels in batches:
+        ids = captioning.greedy_by_depth(learner.model, learner.prompt, pixels, depths, max_length=longest)
+        for cell, rows in ids.items():
+            found[cell] += caption_texts(learner.tokenizer, rows)
+    return found
+
+
 def caption(
     learner: Learner, pictures: Pictures, depths: Sequence[Depths], *,
     batch: int = 32, progress: Progress = iter,
 ) -> list[Captioned]:  # fmt: skip
-    """Greedy captions of the pictures at each depth."""
-    longest = min(24, captioning.longest_caption(learner.model))
-    found: dict[Depths, list[str]] = {cell: [] for cell in depths}
-    for start in progress(range(0, len(pictures), batch)):
-        pixels = as_input(pictures.pixels(range(start, min(start + batch, len(pictures)))))
-        for image_depth, decoder_depth in depths:
-            ids = captioning.greedy(
-                learner.model, learner.prompt, pixels,
-                max_length=longest, image_depth=image_depth, decoder_depth=decoder_depth,
-            )  # fmt: skip
-            found[image_depth, decoder_depth] += caption_texts(learner.tokenizer, ids)
+    """Greedy captions of the pictures at each depth; every picture counts as one draw."""
+    shown = (
+        as_input(pictures.pixels(range(start, min(start + batch, len(pictures)))))
+        for start in progress(range(0, len(pictures), batch))
+    )
+    found = texts_by_depth(learner, shown, depths)
     return [
         Captioned(
             example.id,
@@ -96,25 +121,18 @@ def caption(
     ]
 
 
-def judge(captioned: Sequence[Captioned]) -> dict[Depths, Quality]:
-    """Exact match, token F1 and ROUGE-L by depths."""
-    clusters, references = [c.cluster for c in captioned], [c.references for c in captioned]
-    return {
-        cell: measure_any([c.captions[cell] for c in captioned], references, clusters)
-        for cell in captioned[0].captions
-    }
-
-
-def with_coco(captioned: Sequence[Captioned], cells: Mapping[Depths, Quality]) -> ByDepth:
-    """`cells` with COCO's metrics added where they can be measured; BLEU has no standard error."""
-    sets = {cell: [c.captions[cell] for c in captioned] for cell in cells}
-    clusters = [c.cluster for c in captioned]
-    found = coco_measure(sets, [c.references for c in captioned])
-    more = {}
-    for cell, quality in cells.items():
-        metrics = dict(quality.metrics)
-        for name, score in found.scores[cell].items():
-            error = math.nan if score.each is None else clustered_mean(score.each, clusters).standard_error
-            metrics[name] = Estimate(score.value, error)
-        more[cell] = replace(quality, metrics=metrics)
-    return ByDepth(more, found.words, found.notes)
+def judge(
+    captioned: Sequence[Captioned], *, scores: Mapping[str, Score] | None = None,
+    coco: Collection[str] = METRICS,
+) -> ByDepth:  # fmt: skip
+    """The scores (default: exact match, token F1, ROUGE-L), and COCO's metrics that can be measured here."""
+    references = [c.references for c in captioned]
+    sets = {cell: [c.captions[cell] for c in captioned] for cell in captioned[0].captions}
+    found = {cell: tallies(texts, references, scores) for cell, texts in sets.items()}
+    clusters = tuple(c.cluster for c in captioned)
+    if not coco:
+        return ByDepth(clusters, found, "spaces", ())
+    more = coco_measure(sets, references, coco)
+    return ByDepth(
+        clusters, {cell: found[cell] | dict(more.scores[cell]) for cell in sets}, more.words, more.notes
+    )

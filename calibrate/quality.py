@@ -1,26 +1,21 @@
-"""Caption quality: exact match, token F1 and ROUGE-L, with standard errors by cluster."""
+"""Caption quality: exact match, token F1 and ROUGE-L, with intervals by cluster."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mue_edge.calibrate.bootstrap import LEVEL, Estimate, Tally, estimate, mean_of
 from mue_edge.tokens import Tokenizer
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over samples and its standard error, samples of one cluster counted as one draw."""
-
-    mean: float
-    standard_error: float
+# Of a caption and a reference, in lower case.
+Score = Callable[[str, str], float]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Figures of one set of captions; `clusters` are what the standard errors count."""
+    """Figures of one set of captions; `clusters` are what the intervals count."""
 
     samples: int
     clusters: int
@@ -32,37 +27,22 @@ def caption_texts(tokenizer: Tokenizer, ids: Sequence[Sequence[int]]) -> list[st
     return [tokenizer.caption(row).lower() for row in ids]
 
 
-def measure(captions: Sequence[str], references: Sequence[str], clusters: Sequence[str]) -> Quality:
-    """Compare each caption with its reference (lower case); `clusters` names what is drawn together."""
-    return measure_any(captions, [(reference,) for reference in references], clusters)
+def tallies(
+    captions: Sequence[str], references: Sequence[Sequence[str]], scores: Mapping[str, Score] | None = None
+) -> dict[str, Tally]:
+    """Each metric (default: `SCORES`) of captions with their references, of which the best one counts."""
+    return {
+        name: mean_of(
+            [max(score(a, b) for b in several) for a, several in zip(captions, references, strict=True)]
+        )
+        for name, score in (SCORES if scores is None else scores).items()
+    }
 
 
-def measure_any(
-    captions: Sequence[str], references: Sequence[Sequence[str]], clusters: Sequence[str]
-) -> Quality:
-    """`measure` with several references a caption, of which the best one counts."""
-    metrics = {}
-    for name, score in _SCORES.items():
-        each = [max(score(a, b) for b in several) for a, several in zip(captions, references, strict=True)]
-        metrics[name] = clustered_mean(each, clusters)
-    return Quality(len(captions), len(set(clusters)), metrics)
-
-
-def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
-    """Mean over samples; standard error by linearisation of the ratio (sum over clusters / samples).
-
-    sqrt(C/(C−1) · Σ_c (Σ_{i∈c} (x_i − mean))²) / n, C clusters, n samples (Cochran 1977, ratio estimator).
-    """
-    n = len(values)
-    mean = sum(values) / n
-    residuals: dict[str, float] = defaultdict(float)
-    for value, cluster in zip(values, clusters, strict=True):
-        residuals[cluster] += value - mean
-    count = len(residuals)
-    if count < 2:
-        return Estimate(mean, math.nan)
-    spread = sum(r * r for r in residuals.values()) * count / (count - 1)
-    return Estimate(mean, math.sqrt(spread) / n)
+def summary(metrics: Mapping[str, Tally], clusters: Sequence[str], level: float = LEVEL) -> Quality:
+    """The figures with intervals; `clusters` names what is drawn together."""
+    found = {name: estimate(tally, clusters, level) for name, tally in metrics.items()}
+    return Quality(len(clusters), len(set(clusters)), found)
 
 
 def token_f1(caption: str, reference: str) -> float:
@@ -94,7 +74,7 @@ def _exact(caption: str, reference: str) -> float:
     return float(caption == reference)
 
 
-_SCORES: dict[str, Callable[[str, str], float]] = {
+SCORES: dict[str, Score] = {
     "exact_match": _exact,
     "token_f1": token_f1,
     "rouge_l": rouge_l,

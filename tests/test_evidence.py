@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from mue_edge.calibrate.pages import names
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -29,6 +31,7 @@ readme = tool("readme")
 def test_figures_are_those_of_the_evidence(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     assert readme.rendered(page) == page, "run: python tools/readme.py"
+    assert set(names(page)) <= set(readme.BLOCKS)
 
 
 def test_a_changed_figure_is_noticed() -> None:

@@ -7,10 +7,13 @@ block with what the evidence says, so that no page can show a figure that was no
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from mue_edge.apps.stickers import tables
+from mue_edge.calibrate.pages import fill, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
@@ -18,7 +21,6 @@ PAGES = (
     ROOT / "apps" / "stickers" / "MODEL_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 )
-BLOCK = re.compile(r"(<!-- evidence: (\S+) -->\n)(.*?)(<!-- /evidence -->)", re.DOTALL)
 NOT_MEASURED = "*Not measured yet: `make evidence`.*\n"
 
 
@@ -29,11 +31,6 @@ def read(name: str) -> dict[str, Any] | None:
         return None
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return data
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def source(*records: dict[str, Any]) -> str:
@@ -125,11 +122,11 @@ def stickers() -> str:
     }
     rows = []
     for split, f in record["splits"].items():
-        exact, but_tone = (f[key] for key in ("exact_match", "exact_match_but_tone"))
-        show = lambda e: f"{e['mean']:.3f} ± {e['standard_error']:.3f}"
-        rows.append([split, asks[split], str(f["samples"]), show(exact), show(but_tone)])
+        if split in asks:
+            shown = (tables.interval(f[key]) for key in ("exact_match", "exact_match_but_tone"))
+            rows.append([split, asks[split], str(f["samples"]), *shown])
     head = ["split", "what it asks", "pictures", "exact match", "right but for the skin tone"]
-    words = "\nFrom `evidence/stickers.json`; ± is one standard error by emoji.\n"
+    words = "\nFrom `evidence/stickers.json`; in brackets 90 % intervals (bootstrap by emoji).\n"
     through = read("policies")
     if through is not None:
         each = ", ".join(f"{name} {f['exact_match']:.3f}" for name, f in through["figures"].items())
@@ -138,12 +135,17 @@ def stickers() -> str:
     return table(head, rows) + words
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"loop": loop, "bench": bench, "stickers": stickers}
+BLOCKS: dict[str, Callable[[], str]] = {
+    "loop": loop,
+    "bench": bench,
+    "stickers": stickers,
+    **{name: partial(tables.block, name) for name in tables.BLOCKS},
+}
 
 
 def rendered(page: str) -> str:
     """The page with every block as the evidence has it."""
-    return BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]]() + m[4], page)
+    return fill(page, BLOCKS)
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 import numpy as np
@@ -13,23 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mue_edge import models, tokens
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.calibrate.augment import normalise, on_ground, place
-from mue_edge.calibrate.quality import Quality, caption_texts, clustered_mean, measure
+from mue_edge.calibrate.caption_training import Learner
+from mue_edge.calibrate.depths import Captioned, Depths, texts_by_depth
+from mue_edge.calibrate.quality import SCORES, Quality, summary, tallies
 from mue_edge.errors import InputFileError
-from mue_edge.models.ofa.greedy import greedy
+from mue_edge.models import captioning
 
+References = Literal["first", "all"]
 _TONE = re.compile(r"(, |: )?(?:medium-light|medium-dark|light|medium|dark) skin tone")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Figures of one split, and every picture's record with its caption."""
-
-    quality: Quality
-    captions: tuple[tuple[Record, str], ...]
 
 
 def without_tone(caption: str) -> str:
@@ -43,42 +38,66 @@ def still(data: Stickers, rows: NDArray[np.int64]) -> Tensor:
     return normalise(on_ground(place(torch.from_numpy(data.pixels[rows]), None)))
 
 
-def evaluate(
-    folder: Path, split: str, *, cache: Path | None = None, limit: int | None = None,
-    image_depth: int | None = None, decoder_depth: int | None = None, batch: int = 64,
-) -> Evaluation:  # fmt: skip
-    """Greedy captions of a split (its first `limit` pictures in an order that mixes the sets).
+def chosen_rows(data: Stickers, split: str, limit: int | None = None) -> NDArray[np.int64]:
+    """A split's rows, or a union's as in "test_render+test_comp": the first `limit` in a mixed order.
 
+    Raises InputFileError for a split that is not there or stands twice.
+    """
+    parts = split.split("+")
+    if len(set(parts)) != len(parts):
+        raise InputFileError(f"the split {split!r} names a part twice")
+    rows = np.concatenate([data.rows(part) for part in parts])
+    return np.random.default_rng(0).permutation(rows)[:limit]
+
+
+def caption(
+    learner: Learner, split: str, depths: Sequence[Depths], *, cache: Path | None = None,
+    limit: int | None = None, references: References = "first", batch: int = 64,
+) -> tuple[list[Record], list[Captioned]]:  # fmt: skip
+    """Greedy captions of a split or union at each depth, in an order that mixes the sets.
+
+    `references`: the CLDR name, or all that people call it; clusters are emoji.
     Raises InputFileError when the recipe has not been run or the model takes another picture size.
     """
     data = read(cache)
-    model = models.load(folder)
-    size = data.pixels.shape[1]
-    if model.config.image_size != size:
+    size, wanted = data.pixels.shape[1], captioning.image_size(learner.model)
+    if wanted != size:
         raise InputFileError(
-            f"{folder} takes pictures of {model.config.image_size} pixels, the stickers have {size}; "
-            f"make them with: python -m mue_edge.apps.stickers.recipe --size {model.config.image_size}"
+            f"the model takes pictures of {wanted} pixels, the stickers have {size}; "
+            f"make them with: python -m mue_edge.apps.stickers.recipe --size {wanted}"
         )
-    tokenizer = tokens.load(folder / "tokenizer.json")
-    prompt = tokens.read_json(folder / "prompts.json")["caption"]["ids"]
-    rows = np.random.default_rng(0).permutation(data.rows(split))[:limit]
-    captions: list[str] = []
-    chunks = np.array_split(rows, -(-len(rows) // batch))
-    with click.progressbar(chunks, label=split, file=sys.stderr) as bar:
-        for chunk in bar:
-            ids = greedy(
-                model, prompt, still(data, chunk), image_depth=image_depth, decoder_depth=decoder_depth
-            )
-            captions += caption_texts(tokenizer, ids)
+    rows = chosen_rows(data, split, limit)
+
+    def pictures() -> Iterator[Tensor]:
+        chunks = np.array_split(rows, -(-len(rows) // batch))
+        with click.progressbar(chunks, label=split, file=sys.stderr) as bar:
+            for chunk in bar:
+                yield still(data, chunk)
+
+    found = texts_by_depth(learner, pictures(), depths)
     records = [data.records[i] for i in rows]
-    quality = judge(captions, records)
-    return Evaluation(quality, tuple(zip(records, captions, strict=True)))
+    captioned = [
+        Captioned(r.id, names(r, references), r.emoji, {cell: found[cell][i] for cell in depths})
+        for i, r in enumerate(records)
+    ]
+    return records, captioned
+
+
+def names(record: Record, references: References) -> tuple[str, ...]:
+    """What people call a picture, in lower case, the CLDR name first."""
+    more = record.references if references == "all" else ()
+    return tuple(dict.fromkeys(text.lower() for text in (record.caption, *more)))
 
 
 def judge(captions: list[str], records: list[Record]) -> Quality:
-    """The general figures, and exact match that forgives the skin tone; clusters are emoji."""
-    references, clusters = [r.caption for r in records], [r.emoji for r in records]
-    quality = measure(captions, references, clusters)
-    right = [float(without_tone(a) == without_tone(b)) for a, b in zip(captions, references, strict=True)]
-    metrics = quality.metrics | {"exact_match_but_tone": clustered_mean(right, clusters)}
-    return Quality(quality.samples, quality.clusters, metrics)
+    """The figures of `STICKER_SCORES` against the CLDR name."""
+    found = tallies(captions, [names(r, "first") for r in records], STICKER_SCORES)
+    return summary(found, [r.emoji for r in records])
+
+
+def _exact_but_tone(caption: str, reference: str) -> float:
+    return float(without_tone(caption) == without_tone(reference))
+
+
+# The general ones, and exact match that forgives the skin tone.
+STICKER_SCORES = SCORES | {"exact_match_but_tone": _exact_but_tone}

@@ -22,10 +22,11 @@ import click
 import torch
 
 from mue_edge.apps.stickers import train
-from mue_edge.apps.stickers.evaluation import evaluate
+from mue_edge.apps.stickers.evaluation import STICKER_SCORES, caption
 from mue_edge.apps.stickers.evidence import commit
+from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.charts import lines
-from mue_edge.calibrate.depths import Captioned, Depths, with_coco
+from mue_edge.calibrate.depths import Depths, judge
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.files import atomic_write, sha256
 from mue_edge.models import captioning
@@ -132,21 +133,14 @@ def cells(layers: Depths) -> dict[str, Depths]:
 
 
 def figures(model: Path, cache: Path | None) -> dict[str, dict[str, Any]]:
-    """Exact match (also but for the tone) and CIDEr-D of a model by depths, with standard errors."""
-    depths = cells(captioning.depths(captioning.load(model)))
-    found = {
-        cell: evaluate(model, SPLIT, cache=cache, image_depth=cell[0], decoder_depth=cell[1])
-        for cell in dict.fromkeys(depths.values())
-    }
-    first = next(iter(found.values()))
-    captioned = [
-        Captioned(r.id, (r.caption,), r.emoji, {cell: e.captions[i][1] for cell, e in found.items()})
-        for i, (r, _) in enumerate(first.captions)
-    ]
-    measured = with_coco(captioned, {cell: e.quality for cell, e in found.items()})
+    """Exact match (also but for the tone) and CIDEr-D of a model by depths, with intervals."""
+    pupil = learner(model, None)
+    depths = cells(captioning.depths(pupil.model))
+    _, captioned = caption(pupil, SPLIT, list(dict.fromkeys(depths.values())), cache=cache)
+    measured = judge(captioned, scores=STICKER_SCORES, coco=("cider_d",))
     shown: dict[str, dict[str, Any]] = {}
     for name, cell in depths.items():
-        metrics = measured.cells[cell].metrics
+        metrics = measured.quality(cell).metrics
         shown[name] = {"image_depth": cell[0], "decoder_depth": cell[1]} | {
             metric: {key: round(value, 4) for key, value in asdict(metrics[metric]).items()}
             for metric in ("exact_match", "exact_match_but_tone", "cider_d")

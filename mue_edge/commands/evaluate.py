@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from mue_edge.errors import UsageError, missing_extra
 
 if TYPE_CHECKING:
+    from mue_edge.calibrate.bootstrap import Estimate
     from mue_edge.calibrate.depths import ByDepth, Captioned, Depths
-    from mue_edge.calibrate.quality import Quality
+    from mue_edge.calibrate.quality import Score
+
+# Of these, the first one measured is drawn, and compared with the deepest pair of depths.
+_MAIN = ("cider_d", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class _Options:
     images: Path | None
     skip_bad: bool
     split: str
+    references: Literal["first", "all"]
     cache: Path | None
     limit: int | None
     depths: tuple[str, ...]
     image_depth: int | None
     decoder_depth: int | None
+    confidence: float
     coco: bool
     heatmap: Path | None
     metric: str | None
@@ -47,12 +53,16 @@ class _Options:
 @click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
 @click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that are missing or damaged.")
-@click.option("--split", default="val_render", show_default=True, help="Of stickers: the part to measure.")
+@click.option("--split", default="val_render", show_default=True, help="Of stickers: a part, or A+B.")
+@click.option("--references", type=click.Choice(["first", "all"]), default="first", show_default=True,
+              help="Of stickers: the CLDR name, or all that people call them.")  # fmt: skip
 @click.option("--cache", type=click.Path(path_type=Path), help="Of stickers: where the recipe wrote them.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many pictures.")
 @click.option("--depths", multiple=True, metavar="all|K,L", help="Encoder, decoder layers; may be repeated.")
 @click.option("--image-depth", type=click.IntRange(1), help="Encoder layers of the picture.  [default: all]")
 @click.option("--decoder-depth", type=click.IntRange(1), help="Decoder layers.  [default: all]")
+@click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.9, show_default=True,
+              help="Of the intervals.")  # fmt: skip
 @click.option("--coco/--no-coco", default=True, help="BLEU-4, METEOR, ROUGE-L, CIDEr-D (extra 'evaluate').")
 @click.option("--heatmap", type=click.Path(path_type=Path, dir_okay=False), help="Draw a metric by depths.")
 @click.option("--metric", help="The one to draw.  [default: cider_d, else exact_match]")
@@ -62,18 +72,21 @@ def command(**options: Any) -> None:
     """Caption a data set with MODEL (a model folder, or `stickers`), greedily, and compare.
 
     DATA is `stickers`, or a folder of pictures with a table in it, a CSV, TSV or JSON-lines table with
-    image and caption, COCO's captions JSON, or OFA's TSV. Standard errors count what is drawn together
-    (all pictures of an emoji) once. METEOR, and words cut as COCO's are, need Java.
+    image and caption, COCO's captions JSON, or OFA's TSV. Intervals count what is drawn together (all
+    pictures of an emoji) once. Of several references the best one counts; COCO's metrics take them as
+    COCO does. METEOR, and words cut as COCO's are, need Java.
     """
     chosen = _Options(**options)
     if chosen.depths and (chosen.image_depth or chosen.decoder_depth):
         raise UsageError("--depths names both depths: leave out --image-depth and --decoder-depth")
     try:
-        from mue_edge.calibrate.depths import ByDepth, with_coco
+        captioned, scores, notes = (_stickers if chosen.data == "stickers" else _examples)(chosen)
     except ModuleNotFoundError as problem:
         raise missing_extra(problem.name or "torch", "train") from problem
-    captioned, cells, notes = (_stickers if chosen.data == "stickers" else _examples)(chosen)
-    found = with_coco(captioned, cells) if chosen.coco else ByDepth(cells, "spaces", ())
+    from mue_edge.calibrate.coco_metrics import METRICS
+    from mue_edge.calibrate.depths import judge
+
+    found = judge(captioned, scores=scores, coco=METRICS if chosen.coco else ())
     for note in (*notes, *found.notes):
         click.echo(f"note: {note}", err=True)
     if chosen.heatmap is not None:
@@ -82,14 +95,14 @@ def command(**options: Any) -> None:
         click.echo(json.dumps(_record(chosen, found)))
         return
     _print(chosen, found)
-    deepest = max(found.cells)
     for sample in captioned[: chosen.show]:
-        caption, expected = sample.captions[deepest], " | ".join(sample.references)
+        caption, expected = sample.captions[found.deepest], " | ".join(sample.references)
         sign = "=" if caption in sample.references else "≠"
         click.echo(f"  {sign} {sample.id}: {caption!r} ({expected!r})")
 
 
-_Found = tuple[list["Captioned"], "dict[Depths, Quality]", list[str]]
+# Captions, the scores beside COCO's (None: the general ones), and notes.
+_Found = tuple[list["Captioned"], "Mapping[str, Score] | None", list[str]]
 
 
 def _cells(o: _Options, layers: Depths) -> list[Depths]:
@@ -101,30 +114,20 @@ def _cells(o: _Options, layers: Depths) -> list[Depths]:
 
 def _stickers(o: _Options) -> _Found:
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.apps.stickers.evaluation import evaluate
-    from mue_edge.calibrate.depths import Captioned
+    from mue_edge.apps.stickers.evaluation import STICKER_SCORES, caption
+    from mue_edge.calibrate.caption_training import learner
     from mue_edge.models import captioning
 
-    folder = resolve_model(o.model)
-    cells = _cells(o, captioning.depths(captioning.load(folder)))
-    found = {
-        cell: evaluate(
-            folder, o.split, cache=o.cache, limit=o.limit, image_depth=cell[0], decoder_depth=cell[1]
-        )
-        for cell in cells
-    }
-    first = next(iter(found.values()))
-    captioned = [
-        Captioned(r.id, (r.caption,), r.emoji, {cell: e.captions[i][1] for cell, e in found.items()})
-        for i, (r, _) in enumerate(first.captions)
-    ]
-    return captioned, {cell: e.quality for cell, e in found.items()}, []
+    pupil = learner(resolve_model(o.model), None)
+    cells = _cells(o, captioning.depths(pupil.model))
+    _, captioned = caption(pupil, o.split, cells, cache=o.cache, limit=o.limit, references=o.references)
+    return captioned, STICKER_SCORES, []
 
 
 def _examples(o: _Options) -> _Found:
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.calibrate.caption_training import learner
-    from mue_edge.calibrate.depths import caption, judge, mixed
+    from mue_edge.calibrate.depths import caption, mixed
     from mue_edge.calibrate.examples import read, without_missing
     from mue_edge.calibrate.pictures import Pictures
     from mue_edge.models import captioning
@@ -139,20 +142,24 @@ def _examples(o: _Options) -> _Found:
             yield from bar
 
     captioned = caption(pupil, shown, cells, progress=progress)
-    return captioned, judge(captioned), problems + shown.problems
+    return captioned, None, problems + shown.problems
 
 
 def _draw(o: _Options, path: Path, found: ByDepth) -> None:
     from mue_edge.calibrate import charts
     from mue_edge.files import atomic_write
 
-    known = next(iter(found.cells.values())).metrics
-    metric = o.metric or ("cider_d" if "cider_d" in known else "exact_match")
+    known = found.metrics[found.deepest]
+    metric = o.metric or _main(found)
     if metric not in known:
         raise UsageError(f"--metric {metric}: measured here are {', '.join(known)}")
-    values = {cell: quality.metrics[metric].mean for cell, quality in found.cells.items()}
+    values = {cell: metrics[metric].total() for cell, metrics in found.metrics.items()}
     atomic_write(path, charts.heat_map(values, f"{metric} by depth, {_where(o)}"))
     click.echo(f"wrote {path}", err=True)
+
+
+def _main(found: ByDepth) -> str:
+    return next(name for name in _MAIN if name in found.metrics[found.deepest])
 
 
 def _where(o: _Options) -> str:
@@ -160,39 +167,48 @@ def _where(o: _Options) -> str:
 
 
 def _record(o: _Options, found: ByDepth) -> dict[str, Any]:
-    one = next(iter(found.cells.values()))
-    record: dict[str, Any] = {"data": o.data, "split": o.split if o.data == "stickers" else None}
-    counts = {"samples": one.samples, "clusters": one.clusters, "words": found.words}
-    if not o.depths:
-        return record | {
-            "image_depth": o.image_depth, "decoder_depth": o.decoder_depth, **counts,
-            "metrics": _figures(one), "notes": list(found.notes),
-        }  # fmt: skip
-    cells = [
-        {"image_depth": image, "decoder_depth": decoder, "metrics": _figures(quality)}
-        for (image, decoder), quality in found.cells.items()
-    ]
-    return record | counts | {"cells": cells, "notes": list(found.notes)}
+    cells = [_cell(o, found, cell) for cell in found.metrics]
+    record: dict[str, Any] = {"data": o.data}
+    if o.data == "stickers":
+        record |= {"split": o.split, "references": o.references}
+    record |= {"samples": len(found.clusters), "clusters": len(set(found.clusters)), "words": found.words}
+    record |= {"confidence": o.confidence}
+    return record | ({"cells": cells} if o.depths else cells[0]) | {"notes": list(found.notes)}
 
 
-def _figures(quality: Quality) -> dict[str, dict[str, float | None]]:
-    """JSON knows no NaN: a standard error that is not known is null."""
-    return {
-        name: {k: v if math.isfinite(v) else None for k, v in vars(value).items()}
-        for name, value in quality.metrics.items()
-    }
+def _cell(o: _Options, found: ByDepth, cell: Depths) -> dict[str, Any]:
+    metrics = found.quality(cell, o.confidence).metrics
+    record: dict[str, Any] = {"image_depth": cell[0], "decoder_depth": cell[1]}
+    record |= {"metrics": {name: _finite(value) for name, value in metrics.items()}}
+    if o.depths:
+        name = _main(found)
+        change = _finite(found.change(cell, name, o.confidence))
+        record |= {"change": {"metric": name, "of": list(found.deepest)} | change}
+    return record
+
+
+def _finite(value: Estimate) -> dict[str, float | None]:
+    """JSON knows no NaN: what is not known is null."""
+    return {key: v if math.isfinite(v) else None for key, v in vars(value).items() if key != "level"}
 
 
 def _print(o: _Options, found: ByDepth) -> None:
-    one = next(iter(found.cells.values()))
-    click.echo(f"{_where(o)}: {one.samples} pictures of {one.clusters} captions")
+    pictures, clusters = len(found.clusters), len(set(found.clusters))
+    click.echo(
+        f"{_where(o)}: {pictures} pictures of {clusters} captions, {o.confidence:.0%} intervals by caption"
+    )
     if not o.depths:
-        for name, value in one.metrics.items():
-            error = f" ± {value.standard_error:.3f}" if math.isfinite(value.standard_error) else ""
-            click.echo(f"  {name:22} {value.mean:.3f}{error}")
+        for name, value in found.quality(found.deepest, o.confidence).metrics.items():
+            click.echo(f"  {name:22} {value}")
         return
-    widths = {name: max(7, len(name)) for name in one.metrics}
-    click.echo("encoder  decoder  " + "  ".join(f"{name:>{n}}" for name, n in widths.items()))
-    for (image, decoder), quality in found.cells.items():
-        figures = "  ".join(f"{quality.metrics[name].mean:{n}.3f}" for name, n in widths.items())
-        click.echo(f"{image:7}  {decoder:7}  {figures}")
+    main, known = _main(found), found.metrics[found.deepest]
+    plain = [name for name in known if name != main]
+    widths = {name: max(7, len(name)) for name in plain}
+    deepest = ",".join(map(str, found.deepest))
+    head = f"encoder  decoder  {main:22}  {f'change of {deepest}, %':24}  "
+    click.echo(head + "  ".join(f"{name:>{n}}" for name, n in widths.items()))
+    for cell, metrics in found.metrics.items():
+        value = found.quality(cell, o.confidence).metrics[main]
+        change = found.change(cell, main, o.confidence).shown(1, 100, "+")
+        figures = "  ".join(f"{metrics[name].total():{n}.3f}" for name, n in widths.items())
+        click.echo(f"{cell[0]:7}  {cell[1]:7}  {value!s:22}  {change:24}  {figures}")

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from mue_edge.calibrate import coco_metrics
+from mue_edge.calibrate import coco_metrics, corpus_scores
+from mue_edge.calibrate.bootstrap import Tally
 from mue_edge.calibrate.coco_metrics import measure
 
 REFERENCES = [("a cat sleeps on the old mat",), ("two dogs run in the snow", "dogs running outside")]
@@ -26,18 +27,16 @@ def test_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "METEOR" in found.notes[0]
     good, bad = found.scores["good"], found.scores["bad"]
     assert set(good) == {"bleu_4", "rouge_l", "cider_d"}
-    assert good["bleu_4"].value == pytest.approx(1.0, abs=1e-6)
-    assert good["bleu_4"].each is None
-    assert good["rouge_l"].each == (1.0, 1.0)
+    assert good["bleu_4"].total() == pytest.approx(1.0, abs=1e-6)
+    assert _each(good["rouge_l"]) == [1.0, 1.0]
     # Identical sentences reach 10; the second picture's other reference has no 2-gram in common.
-    assert good["cider_d"].each is not None
-    assert good["cider_d"].each[0] == pytest.approx(10.0)
-    assert 5 <= good["cider_d"].each[1] < 6
+    assert _each(good["cider_d"])[0] == pytest.approx(10.0)
+    assert 5 <= _each(good["cider_d"])[1] < 6
     # Six of seven words in order: precision = recall = 6/7.
-    assert bad["rouge_l"].each == pytest.approx((6 / 7, 0.0))
+    assert _each(bad["rouge_l"]) == pytest.approx([6 / 7, 0.0])
     # 7 words, 6 of 7, 4 of 6, 3 of 5, 2 of 4 n-grams are right; brevity: 7 words against 7 + 3.
     expected = (6 / 7 * 4 / 6 * 3 / 5 * 2 / 4) ** 0.25 * math.exp(1 - 10 / 7)
-    assert bad["bleu_4"].value == pytest.approx(expected, rel=1e-3)
+    assert bad["bleu_4"].total() == pytest.approx(expected, rel=1e-3)
 
 
 @needs_package
@@ -49,11 +48,56 @@ def test_with_java_words_are_coco_s_and_meteor_is_measured() -> None:
     )
     assert found.words == "ptb"
     assert "SPICE" in found.notes[-1]
-    assert found.scores["a"]["bleu_4"].value == pytest.approx(1.0, abs=1e-6)
-    assert found.scores["a"]["meteor"].value == pytest.approx(1.0)
-    each = found.scores["b"]["meteor"].each
-    assert each is not None
-    assert each[0] == 0.0 < each[1] < 0.5
+    assert found.scores["a"]["bleu_4"].total() == pytest.approx(1.0, abs=1e-6)
+    assert found.scores["a"]["meteor"].total() == pytest.approx(1.0)
+    meteor = found.scores["b"]["meteor"]
+    assert meteor.value(meteor.rows[0]) == 0.0 < meteor.value(meteor.rows[1]) < 0.5
+
+
+MIXED = ["the cat is sleeping on an old mat", "dogs running outside", "", "smiling face", "a big red car"]
+MIXED_REFERENCES = [*REFERENCES, ("red flag",), ("grinning face", "a face"), ("an enormous red automobile",)]
+
+
+@needs_package
+def test_bleu_is_the_package_s() -> None:
+    from pycocoevalcap.bleu.bleu import Bleu
+
+    known, found = dict(enumerate(map(list, MIXED_REFERENCES))), {i: [t] for i, t in enumerate(MIXED)}
+    for some in ([0, 1, 2, 3, 4], [0, 1], [2, 3], [1, 1, 4]):
+        tally = corpus_scores.bleu(known, found)
+        expected, _ = Bleu(4).compute_score(
+            {i: known[j] for i, j in enumerate(some)}, {i: found[j] for i, j in enumerate(some)}, verbose=0
+        )
+        assert float(tally.value(tally.rows[some].sum(0))) == pytest.approx(expected[3], rel=1e-9)
+
+
+@needs_package
+@needs_java
+def test_meteor_is_the_package_s() -> None:
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    scorer, seen = Meteor(), dict[tuple[str, ...], list[str]]()
+    known, found = dict(enumerate(map(list, MIXED_REFERENCES))), {i: [t] for i, t in enumerate(MIXED)}
+    tally = corpus_scores.meteor(scorer, known, found, seen)
+    whole, each = scorer.compute_score(known, found)
+    assert tally.total() == pytest.approx(whole, rel=1e-9)
+    assert tally.value(tally.rows) == pytest.approx(each, rel=1e-9)
+    assert len(seen) == len(MIXED)
+    # What was seen is not asked again.
+    again = corpus_scores.meteor(None, known, found, seen)
+    assert again.rows.tolist() == tally.rows.tolist()
+
+
+@needs_package
+def test_only_what_is_asked_for() -> None:
+    found = measure({"good": GOOD}, REFERENCES, ("cider_d",))
+    assert set(found.scores["good"]) == {"cider_d"}
+    assert not any("SPICE" in note for note in found.notes)
+
+
+def _each(tally: Tally) -> list[float]:
+    values: list[float] = tally.value(tally.rows).tolist()
+    return values
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

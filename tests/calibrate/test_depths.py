@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 
 from mue_edge.calibrate import coco_metrics
+from mue_edge.calibrate.bootstrap import mean_of
 from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.depths import Captioned, caption, judge, mixed, parse, with_coco
+from mue_edge.calibrate.depths import Captioned, Depths, caption, judge, mixed, parse
 from mue_edge.calibrate.examples import read
 from mue_edge.calibrate.pictures import Pictures, as_input
 from mue_edge.calibrate.quality import caption_texts
@@ -43,29 +43,41 @@ def test_captions_are_those_of_their_depth(tmp_path: Path) -> None:
         assert [found[3].captions[image, decoder]] == caption_texts(pupil.tokenizer, ids)
 
 
-def test_any_reference_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = [
-        Captioned("1", ("a cat", "cat"), "x", {(1, 1): "cat", (1, 2): "a dog"}),
-        Captioned("2", ("a dog",), "y", {(1, 1): "a dog", (1, 2): "a dog"}),
-    ]
-    cells = judge(samples)
-    assert cells[1, 1].metrics["exact_match"].mean == 1.0
-    assert cells[1, 2].metrics["exact_match"].mean == 0.5
-    scores = {
-        cell: {
-            "bleu_4": coco_metrics.Score(0.25, None),
-            "cider_d": coco_metrics.Score(2.0, (1.0, 3.0)),
-        }
-        for cell in cells
-    }
-    monkeypatch.setattr(
-        "mue_edge.calibrate.depths.coco_measure",
-        lambda _sets, _references: coco_metrics.Measured(scores, "ptb", ("a note",)),
-    )
-    found = with_coco(samples, cells)
-    metrics = found.cells[1, 2].metrics
+SAMPLES = [
+    Captioned("1", ("a cat", "cat"), "x", {(1, 1): "cat", (1, 2): "a dog"}),
+    Captioned("2", ("a dog",), "y", {(1, 1): "a dog", (1, 2): "a dog"}),
+]
+
+
+def test_any_reference_counts() -> None:
+    found = judge(SAMPLES, coco=())
+    assert found.clusters == ("x", "y")
+    assert found.quality((1, 1)).metrics["exact_match"].mean == 1.0
+    assert found.quality((1, 2)).metrics["exact_match"].mean == 0.5
+    assert set(found.metrics[1, 1]) == {"exact_match", "token_f1", "rouge_l"}
+
+
+def test_changes_are_against_the_deepest() -> None:
+    found = judge(SAMPLES, coco=(), scores={"score": lambda a, b: float(a == b)})
+    assert found.deepest == (1, 2)
+    change = found.change((1, 1), "score", 0.5)
+    assert (change.mean, change.level) == (1.0, 0.5)
+    same = found.change((1, 2), "score")
+    assert same.mean == 0.0
+
+
+def test_coco_s_metrics_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(sets: dict[Depths, list[str]], references: object, metrics: object) -> object:
+        asked.append((references, metrics))
+        scores = {cell: {"cider_d": mean_of([1.0, 3.0])} for cell in sets}
+        return coco_metrics.Measured(scores, "ptb", ("a note",))
+
+    monkeypatch.setattr("mue_edge.calibrate.depths.coco_measure", measured)
+    found = judge(SAMPLES, coco=("cider_d",))
+    assert asked == [([s.references for s in SAMPLES], ("cider_d",))]
+    metrics = found.quality((1, 2)).metrics
     assert metrics["exact_match"].mean == 0.5
-    assert metrics["bleu_4"].mean == 0.25
-    assert math.isnan(metrics["bleu_4"].standard_error)
-    assert metrics["cider_d"].standard_error == pytest.approx(1.0)
-    assert found.notes == ("a note",)
+    assert (metrics["cider_d"].mean, metrics["cider_d"].low, metrics["cider_d"].high) == (2.0, 1.0, 3.0)
+    assert (found.words, found.notes) == ("ptb", ("a note",))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from mue_edge.calibrate.quality import clustered_mean, measure, rouge_l, token_f1
+from mue_edge.calibrate.quality import rouge_l, summary, tallies, token_f1
 
 
 def test_token_f1_counts_words_as_a_bag() -> None:
@@ -25,18 +23,19 @@ def test_rouge_l_keeps_the_order() -> None:
     assert rouge_l("", "a") == 0.0
 
 
-def test_standard_errors_count_clusters() -> None:
-    values = [1.0, 1.0, 0.0, 0.0]
-    alone = clustered_mean(values, ["a", "b", "c", "d"])
-    assert alone.mean == 0.5
-    assert alone.standard_error == pytest.approx(math.sqrt(4 / 3 * 4 * 0.25) / 4)
-    together = clustered_mean(values, ["a", "a", "b", "b"])
-    assert together.standard_error == pytest.approx(math.sqrt(2 * 2.0) / 4)
-    assert math.isnan(clustered_mean([1.0], ["a"]).standard_error)
+def test_the_best_reference_counts() -> None:
+    found = tallies(["cat", "red dog"], [("cat",), ("dog", "a red dog")])
+    quality = summary(found, ["x", "x"])
+    assert (quality.samples, quality.clusters) == (2, 1)
+    assert quality.metrics["exact_match"].mean == 0.5
+    assert quality.metrics["token_f1"].mean == pytest.approx((1 + 4 / 5) / 2)
 
 
-def test_measure() -> None:
-    found = measure(["cat", "red dog"], ["cat", "dog"], ["x", "x"])
-    assert (found.samples, found.clusters) == (2, 1)
-    assert found.metrics["exact_match"].mean == 0.5
-    assert found.metrics["token_f1"].mean == pytest.approx((1 + 2 / 3) / 2)
+def test_other_scores_and_levels() -> None:
+    found = tallies(["a", "b", "c"], [("a",)] * 3, {"first": lambda a, b: float(a < b)})
+    assert list(found) == ["first"]
+    narrow, wide = (summary(found, list("xyz"), level).metrics["first"] for level in (0.5, 0.95))
+    assert narrow.mean == wide.mean == 0.0
+    scores = tallies(["a", "b", "c", "a"], [("a",)] * 4)
+    narrow, wide = (summary(scores, list("wxyz"), level).metrics["exact_match"] for level in (0.5, 0.95))
+    assert wide.low < narrow.low < narrow.high < wide.high

@@ -42,12 +42,22 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     write_model(Model(config), tokenizer, root / "model")
     records = [
         Record(
-            f"a/{i}", f"{i}", "the tin", ("the tin",), (), f"{i // 2}", f"{i}", "a", "a", "val_render", "MIT"
+            f"a/{i}",
+            f"{i}",
+            "the tin",
+            ("the tin",),
+            (),
+            f"{i // 2}",
+            f"{i}",
+            "a",
+            "a",
+            "val_render" if i < 6 else "test_comp",
+            "MIT",
         )
-        for i in range(6)
+        for i in range(8)
     ]
     (root / "index.json").write_text(json.dumps([asdict(r) for r in records]), encoding="utf-8")
-    np.save(root / "pixels-96.npy", np.random.default_rng(0).integers(0, 255, (6, 32, 32, 4), np.uint8))
+    np.save(root / "pixels-96.npy", np.random.default_rng(0).integers(0, 255, (8, 32, 32, 4), np.uint8))
     return root / "model", root
 
 
@@ -61,6 +71,8 @@ def test_figures_as_json(places: tuple[Path, Path]) -> None:
     assert found["samples"] == 5
     assert found["clusters"] == 3
     assert found["metrics"]["exact_match"]["mean"] == 0.0
+    assert found["confidence"] == 0.9
+    assert set(found["metrics"]["exact_match"]) == {"mean", "standard_error", "low", "high"}
     assert set(found["metrics"]) == {"exact_match", "token_f1", "rouge_l", "exact_match_but_tone"}
 
 
@@ -79,7 +91,8 @@ def test_table_and_captions(places: tuple[Path, Path]) -> None:
     ]
     run = CliRunner().invoke(command, [str(model), *options])
     assert run.exit_code == 0, run.output
-    assert "val_render: 6 pictures of 3 captions" in run.stdout
+    assert "val_render: 6 pictures of 3 captions, 90% intervals" in run.stdout
+    assert "0.000 [0.000, 0.000]" in run.stdout
     assert run.stdout.count("'the tin'") == 2
 
 
@@ -89,6 +102,34 @@ def test_a_split_that_is_not_there(places: tuple[Path, Path], capsys: pytest.Cap
         main(["evaluate", str(model), "--cache", str(cache), "--split", "test"])
     assert end.value.code == 4
     assert "val_render" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(model), "--cache", str(cache), "--split", "val_render+val_render"])
+    assert end.value.code == 4
+    assert "twice" in capsys.readouterr().err
+
+
+def test_unions_references_and_confidence(places: tuple[Path, Path]) -> None:
+    model, cache = places
+    plain = [str(model), "--cache", str(cache), "--no-coco", "--json"]
+    both = json.loads(CliRunner().invoke(command, [*plain, "--split", "val_render+test_comp"]).stdout)
+    assert (both["samples"], both["clusters"]) == (8, 4)
+    said = CliRunner().invoke(command, [*plain[:-1], "--show", "6"]).stdout.splitlines()
+    caption = next(line for line in said if " ≠ " in line).split("'")[1]
+    rows = json.loads((cache / "index.json").read_text(encoding="utf-8"))
+    known = cache / "known"
+    known.mkdir()
+    (known / "index.json").write_text(
+        json.dumps([row | {"references": ["the tin", caption.upper()]} for row in rows]), encoding="utf-8"
+    )
+    shutil.copy(cache / "pixels-96.npy", known)
+    plain[2] = str(known)
+    right = {}
+    for how in ("first", "all"):
+        run = CliRunner().invoke(command, [*plain, "--references", how])
+        right[how] = json.loads(run.stdout)["metrics"]["exact_match"]
+    assert right["first"]["mean"] == 0.0 < right["all"]["mean"]
+    wide = json.loads(CliRunner().invoke(command, [*plain, "--confidence", "0.99"]).stdout)
+    assert wide["confidence"] == 0.99
 
 
 def test_depths_of_stickers(places: tuple[Path, Path], tmp_path: Path) -> None:
@@ -99,6 +140,9 @@ def test_depths_of_stickers(places: tuple[Path, Path], tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)
     assert [(c["image_depth"], c["decoder_depth"]) for c in found["cells"]] == [(1, 2), (2, 2)]
+    change = found["cells"][0]["change"]
+    assert (change["metric"], change["of"]) == ("exact_match", [2, 2])
+    assert change["mean"] is None  # nothing is right at full depth
     assert set(found["cells"][0]["metrics"]) >= {"exact_match", "exact_match_but_tone"}
     assert "exact_match by depth, val_render" in picture.read_text(encoding="utf-8")
 
@@ -113,10 +157,10 @@ def test_pictures_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     run = CliRunner().invoke(command, [*plain, "--skip-bad", "--show", "1"])
     assert run.exit_code == 0, run.output
     lines = run.stdout.splitlines()
-    assert lines[0] == "data: 4 pictures of 4 captions"
-    header = ["encoder", "decoder", "exact_match", "token_f1", "rouge_l"]
-    assert lines[1].split()[:5] == header
-    assert ("cider_d" in lines[1]) == coco_metrics.available()
+    assert lines[0] == "data: 4 pictures of 4 captions, 90% intervals by caption"
+    main = "cider_d" if coco_metrics.available() else "exact_match"
+    assert lines[1].split()[:7] == ["encoder", "decoder", main, "change", "of", "2,2,", "%"]
+    assert {"exact_match", "token_f1", "rouge_l"} <= set(lines[1].split())
     assert [line.split()[:2] for line in lines[2:5]] == [["2", "2"], ["1", "1"], ["1", "2"]]
     assert lines[5].startswith(("  ≠ ", "  = "))
     assert "none.png is not there" in run.stderr

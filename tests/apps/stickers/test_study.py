@@ -6,16 +6,17 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 
 from mue_edge.apps.stickers import study
-from mue_edge.apps.stickers.evaluation import Evaluation, judge
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.study import ARMS, ENVIRONMENT, VAL, Arm, command, curve, finished, log_of
 from mue_edge.calibrate import coco_metrics
+from mue_edge.calibrate.depths import Captioned, Depths
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.files import sha256
 
@@ -165,16 +166,18 @@ def test_figures_are_of_val_render_at_each_depth(monkeypatch: pytest.MonkeyPatch
     )
     asked: list[tuple[str, int, int]] = []
 
-    def evaluate(
-        model: Path, split: str, *, cache: Path | None, image_depth: int, decoder_depth: int
-    ) -> Evaluation:
-        asked.append((split, image_depth, decoder_depth))
-        said = [cat.caption, dog.caption if decoder_depth == 2 else "a cat"]
-        return Evaluation(judge(said, [cat, dog]), ((cat, said[0]), (dog, said[1])))
+    def caption(
+        pupil: object, split: str, depths: list[Depths], *, cache: Path | None
+    ) -> tuple[list[Record], list[Captioned]]:
+        asked.extend((split, *cell) for cell in depths)
+        said = {
+            r.id: {c: r.caption if r is cat or c[1] == 2 else "a cat" for c in depths} for r in (cat, dog)
+        }
+        return [cat, dog], [Captioned(r.id, (r.caption,), r.emoji, said[r.id]) for r in (cat, dog)]
 
     monkeypatch.setattr(shutil, "which", lambda _name: None)  # words are cut without Java: quick
-    monkeypatch.setattr(study, "evaluate", evaluate)
-    monkeypatch.setattr(study.captioning, "load", lambda folder: folder)
+    monkeypatch.setattr(study, "caption", caption)
+    monkeypatch.setattr(study, "learner", lambda folder, _decomposed: Mock(model=folder))
     monkeypatch.setattr(study.captioning, "depths", lambda model: (4, 2))
     found = study.figures(Path("model"), None)
     assert asked == [("val_render", 4, 2), ("val_render", 4, 1), ("val_render", 2, 2), ("val_render", 1, 2)]

@@ -1,0 +1,124 @@
+"""Markdown of what the stickers' evidence holds, for the model card. Standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mue_edge.calibrate.pages import fill, table
+
+ROOT = Path(__file__).resolve().parents[2]
+CARD = Path(__file__).parent / "MODEL_CARD.md"
+NOT_MEASURED = "\n*Not measured yet.*\n\n"
+LABELS = {
+    "exact_match": "exact match",
+    "exact_match_but_tone": "right but for the tone",
+    "bleu_4": "BLEU-4",
+    "meteor": "METEOR",
+    "cider_d": "CIDEr-D",
+    "rouge_l": "ROUGE-L",
+    "spice": "SPICE",
+}
+
+
+def interval(value: dict[str, Any], digits: int = 3, scale: float = 1.0, sign: str = "") -> str:
+    """As in "0.586 [0.550, 0.620]"; `scale` 100 and `sign` "+" for changes in per cent."""
+    parts = [value[key] for key in ("mean", "low", "high")]
+    mean, low, high = ("–" if v is None else f"{v * scale:{sign}.{digits}f}" for v in parts)
+    return mean if parts[1] is None else f"{mean} [{low}, {high}]"
+
+
+def stickers(content: dict[str, Any]) -> str:
+    """Figures of the bundled model: splits, groups, depths, examples."""
+    names = [n for n in LABELS if n in content["splits"]["test_render"]]
+    rows = [
+        [split, str(row["samples"]), str(row["clusters"]), *(interval(row[n]) for n in names)]
+        for split, row in content["splits"].items()
+    ]
+    parts = [table(["split", "pictures", "captions", *(LABELS[n] for n in names)], rows)]
+    for what in ("kind", "set"):
+        groups = content[f"test_render_exact_match_by_{what}"].items()
+        parts.append(table([f"test_render by {what}", "exact match"], [[k, f"{v:.3f}"] for k, v in groups]))
+    parts.append(changes(content["changes"], content["layers"]))
+    parts += [
+        grid(split, cells, n) for split, cells in content["by_depth"].items() for n in LABELS if n in cells[0]
+    ]
+    parts.append(examples("picture", content["test_render_examples"]))
+    parts.append(
+        "The first wrong ones of the same order, also [as pictures](failures.webp):\n\n"
+        + examples("wrong", content["test_render_failures"])
+    )
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def changes(found: dict[str, Any], layers: list[int]) -> str:
+    """What leaving early costs, paired."""
+    head = [
+        "encoder layers", "decoder layers",
+        f"{LABELS[found['metric']]} on {found['split']} against {layers[0]} and {layers[1]}",
+    ]  # fmt: skip
+    rows = [
+        [str(c["image_depth"]), str(c["decoder_depth"]), f"{interval(c, 1, 100, '+')} %"]
+        for c in found["cells"]
+    ]
+    return table(head, rows)
+
+
+def grid(split: str, cells: list[dict[str, Any]], metric: str) -> str:
+    """Encoder layers downwards, decoder layers across."""
+    columns = sorted({c["decoder_depth"] for c in cells})
+    values = {(c["image_depth"], c["decoder_depth"]): f"{c[metric]:.3f}" for c in cells}
+    rows = [[str(r), *(values[r, c] for c in columns)] for r in sorted({r for r, _ in values})]
+    return table([f"{split}, {LABELS[metric]}: encoder \\ decoder layers", *map(str, columns)], rows)
+
+
+def examples(title: str, rows: list[list[str]]) -> str:
+    return table(
+        [title, "called", "model says"],
+        [[a, name, "the same" if said == name else said] for a, name, said in rows],
+    )
+
+
+def comparison(content: dict[str, Any]) -> str:
+    """The shared network against one trained for one depth only."""
+    rows = []
+    for question in content["questions"]:
+        for split, found in question["splits"].items():
+            both = [
+                interval(found[name][arm])
+                for name in ("exact_match", "cider_d")
+                for arm in ("shared", "alone")
+            ]
+            change = f"{interval(found['cider_d']['change'], 1, 100, '+')} %"
+            rows.append([question["what"], split, *both, change])
+    head = [
+        "question", "split", "exact match, shared", "exact match, alone",
+        "CIDEr-D, shared", "CIDEr-D, alone", "CIDEr-D, shared against alone",
+    ]  # fmt: skip
+    arms = [
+        [name, str(arm["decoder_layers"]), str(arm.get("step", "–")), f"{arm.get('seconds', 0) / 60:.0f}"]
+        for name, arm in content["arms"].items()
+    ]
+    training = table(["network", "decoder layers", "steps", "minutes"], arms)
+    return f"\n{table(head, rows)}\n{training}\n"
+
+
+# Block of the card → (evidence file, its Markdown).
+BLOCKS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "stickers-card": ("stickers", stickers),
+    "stickers-comparison": ("stickers-comparison", comparison),
+}
+
+
+def block(name: str, folder: Path = ROOT / "evidence") -> str:
+    """A block as its evidence file has it."""
+    file, shown = BLOCKS[name]
+    path = folder / f"{file}.json"
+    return shown(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else NOT_MEASURED
+
+
+def with_block(card: str, name: str, content: dict[str, Any]) -> str:
+    """The card with one block from an evidence file's content."""
+    return fill(card, {name: lambda: BLOCKS[name][1](content)})
