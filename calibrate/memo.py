@@ -117,7 +117,8 @@ class MemoRuntime:
     """A `driver.Runtime` that asks another only what its tree lacks.
 
     `live` counts requests run, `again` those among them that were run for their buffers alone,
-    `served` requests answered from the tree. Answers have no clock: `now` is 0.
+    `served` requests answered from the tree. Answers have no clock: `now` is 0, so a deadline needs a
+    live runtime.
     """
 
     def __init__(self, runtime: Runtime | Engine, pixels: object = None, tree: Tree | None = None) -> None:

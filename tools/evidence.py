@@ -217,6 +217,29 @@ def deadline() -> None:
     write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *modes), found)
 
 
+def memo() -> None:
+    """The memo tree against live runs: 200 pictures under 20 random policies, greedy and with beams."""
+    import tempfile
+
+    from mue_edge.bundle import open_bundle
+    from mue_edge.calibrate.prove_memo import prove
+    from mue_edge.image import preprocess
+
+    figures = {}
+    for beam in (1, 5):
+        opened = open_bundle(bundle(beam))
+        p = opened.manifest.preprocess
+        pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in held_out(200)]
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            click.progressbar(length=len(pixels), label=f"memo, beam {beam}") as bar,
+        ):
+            proof = prove(opened, Path(folder), pixels, 20, lambda bar=bar: bar.update(1))
+        figures[f"beam {beam}"] = {k: round(v, 3) for k, v in asdict(proof).items()}
+    own = tuple(f"calibrate/{name}.py" for name in ("memo", "trace_store", "outcomes", "plain_replay"))
+    write("memo", "python tools/evidence.py memo", (*CORE, *own, *SEGMENTS, *MODEL), figures)
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -229,6 +252,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "bench-ofa-tiny": bench_ofa_tiny,
     "policies": policies,
     "deadline": deadline,
+    "memo": memo,
     "stickers": stickers,
 }
 

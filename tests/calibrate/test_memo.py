@@ -13,8 +13,8 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.memo import MemoRuntime, signature
 from mue_edge.driver import Runtime
 from mue_edge.errors import UsageError
-from mue_edge.loop import Answer, Layout, Outcome, Request
-from mue_edge.policy import Policy
+from mue_edge.loop import Answer, Layout, Outcome, Position, Request
+from mue_edge.policy import Decider, ForcedExits, Policy
 from mue_edge.replay import exit_tests, run
 from mue_edge.search import SearchSettings
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
@@ -116,7 +116,7 @@ def test_what_is_run_again_is_enough(at: object, rows: int) -> None:
 
 
 def alone(
-    cut: Layout, settings: SearchSettings, policy: Policy, pixels: bytes, trace: bool = False
+    cut: Layout, settings: SearchSettings, policy: Decider, pixels: bytes, trace: bool = False
 ) -> Outcome:
     """A run on a runtime that nothing else was run on."""
     runtime = Symbolic(cut.rows)
@@ -144,6 +144,15 @@ def test_deeper_encoders_need_no_second_stem() -> None:
         "stem", "image.0", "image.1", "image.2",
     ]  # fmt: skip
     assert under.executed.count("text_stem") == 3  # after other requests, so these are other answers
+
+
+def test_an_output_that_was_read_is_made_again() -> None:
+    """The last step's `y` went into the head; going deeper from there may not use it."""
+    cut, settings, memo = layout(), SearchSettings(max_length=2, min_length=2), MemoRuntime(Symbolic(), b"x")
+    for last in (1, 3, 4):
+        forced = ForcedExits({"image": 1, "text": 1}, (4, 4, last))
+        assert run(cut, settings, forced, memo) == alone(cut, settings, forced, b"x")
+        assert memo.again == {1: 0, 3: 2, 4: 5}[last]  # embed and the segments before
 
 
 def test_a_failing_runtime_leaves_the_memo_exact() -> None:
@@ -197,3 +206,5 @@ def test_signatures_tell_apart_what_answers_depend_on() -> None:
     assert signature(plain) == signature(replace(plain, read=("score", "gap"), then=other))
     fills = [Request("fill.1", {}, {}, gather=rows) for rows in ((0, 1), (0, 2), (0,))]
     assert len({*map(signature, fills)}) == 3
+    step = Request("decoder.1", {"x": "decoder.1"}, {"y": "decoder.0"}, position=Position(1, ((0,), (0,))))
+    assert signature(step) != signature(replace(step, position=Position(1, ((0,), (1,)))))
