@@ -34,8 +34,8 @@ from mue_edge.tokens import Tokenizer
 
 SHALLOW_SHARE = 0.4  # of the steps: encoder depths drawn at random, so that early exits work together
 LABEL_SMOOTHING = 0.1
-# The teacher's weight falls linearly from 1 to 0 at this share of the schedule.
-DISTIL_UNTIL = 0.85
+# The teacher's weight falls linearly from DISTIL to 0 at this share of the schedule.
+DISTIL, DISTIL_UNTIL = 3.0, 0.85
 
 MAX_LENGTH = 23
 
@@ -61,7 +61,7 @@ def objective(
     """The loss of a step on its batch, at the encoder depths drawn for it."""
     rng = torch.Generator().manual_seed(batches.seed_of(step) + 1)
     depths = sample_depths(model.config.encoder_layers, 0.0 if last_layer_only else SHALLOW_SHARE, rng)
-    weight = max(0.0, 1 - progress / DISTIL_UNTIL)
+    weight = DISTIL * max(0.0, 1 - progress / DISTIL_UNTIL)
     batch = batches(step, with_teacher=weight > 0)
     source = torch.tensor([prompt])
     return losses(
