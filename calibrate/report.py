@@ -13,9 +13,11 @@ from mue_edge.calibrate.findings import Findings, Point, unit
 from mue_edge.calibrate.report_page import Html
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Setting
+from mue_edge.profile import CPU, WALL
 
 MOST_PICTURES = 24
 _SIDE = 144  # pixels of a shown picture: twice what it takes on the page, for dense screens
+CLOCKS = {WALL: "", CPU: " (CPU time)"}
 _PARTS = {
     "picture": "reading and resizing the picture",
     "once a caption": "handing over, beginning, ending",
@@ -39,7 +41,7 @@ def render(setting: Setting, calibration: Calibration, found: Findings, pareto: 
         f"{manifest.name} on {manifest.target}: calibrated for {budget}",
         page.tag("h1", f"{manifest.name} on {manifest.target}, calibrated for {budget} a caption"),
         page.tag("p", f"Times: {setting.profile.label}.", class_="note"),
-        _facts(calibration, found),
+        _facts(setting, calibration, found),
         page.section("Certificate", *_certificate(calibration)),
         page.section("The front", _front(calibration, found), _figure(pareto)),
         page.section("Exits of the chosen policy", *_exits(found)),
@@ -51,7 +53,7 @@ def render(setting: Setting, calibration: Calibration, found: Findings, pareto: 
     )  # fmt: skip
 
 
-def _facts(calibration: Calibration, found: Findings) -> Html:
+def _facts(setting: Setting, calibration: Calibration, found: Findings) -> Html:
     claim, chosen, full = calibration.certificate.claim, found.chosen, found.full
     fits = "; full depth keeps it too" if found.fits else ""
     sure = "certified" if calibration.certificate.chosen else "not certified"
@@ -68,7 +70,7 @@ def _facts(calibration: Calibration, found: Findings) -> Html:
         words = (
             f"mean; 95 % within {_ms(live.p95)}; {live.late} of {live.captions} late. Full: {_ms(whole.mean)}"
         )
-        entries.append(("live", _ms(live.mean), words))
+        entries.append((f"live{CLOCKS[setting.clock]}", _ms(live.mean), words))
     return page.facts(entries)
 
 
@@ -229,7 +231,7 @@ def _data(part: Samples) -> str:
 
 
 def _less(point: Point, full: Point) -> str:
-    return f"{point.mean / full.mean - 1:+.0%}".replace("-", "−")
+    return "–" if point.policy == full.policy else f"{point.mean / full.mean - 1:+.0%}".replace("-", "−")
 
 
 def _ms(seconds: float) -> str:

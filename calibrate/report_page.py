@@ -19,11 +19,14 @@ body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: 
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .5rem; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
 p.note, figcaption { color: var(--soft); font-size: .92rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+figure { margin: 1rem 0; }
+.scroll { overflow-x: auto; margin-bottom: 1.4rem; }
+table { min-width: min(100%, 34rem); border-collapse: collapse; font-size: .92rem;
+  font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .4rem; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
+td:first-child { white-space: nowrap; }
 td.bar { min-width: 9rem; padding-right: 0; }
 td.bar span { display: block; height: .8rem; border-radius: 3px; background: var(--bar); }
 tr.strong td { font-weight: 600; }

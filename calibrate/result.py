@@ -79,7 +79,7 @@ def record(
             "plan": manifest.plan_hash,
         },
         "profile": {"label": times.label, **profiled},
-        "conditions": asdict(setting.conditions),
+        "conditions": asdict(setting.conditions) | {"clock": setting.clock},
         "data": {
             "tune": _data(setting.tune), "certify": _data(setting.certify),
             "frequencies": setting.known.fingerprint() if setting.known else None,
@@ -132,7 +132,8 @@ def summary(folder: Path, setting: Setting, calibration: Calibration, found: Fin
         reference = found.live[full.policy.name]
         whole = f"full depth {_times(reference.mean, reference.p95)}"
         late = f"{live.late} of {live.captions} later than the budget"
-        lines.append(("live", f"{_times(live.mean, live.p95)}; {whole}; {late}"))
+        clock = report.CLOCKS[setting.clock]
+        lines.append(("live", f"{_times(live.mean, live.p95)}; {whole}; {late}{clock}"))
     lines.append(("quality", _quality(found)))
     lines.append(("certificate", calibration.certificate.statement))
     if found.fastest is not None:

@@ -136,9 +136,10 @@ def _scores(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 def _trace(picture: int) -> tuple[Decision, ...]:
     """Gaps that foretell the image's exits rightly, and the decoder's wrongly."""
     gap = 0.5 if picture in CHANGES["fixed-1-3"] else 0.1
-    wrong = 0.1 if picture in CHANGES["fixed-3-1"] else 0.5
+    # By step: the widest gap is wrong, the narrowest would be right.
+    wrong = (0.1, 0.05) if picture in CHANGES["fixed-3-1"] else (0.5, 0.01)
     told = [("image", 1, 0, gap), ("image", 2, 0, 0.3), ("image", 3, 0, 0.0)]
-    told += [("decoder", depth, step, wrong / (1 + step)) for step in (0, 1) for depth in (1, 2, 3)]
+    told += [("decoder", depth, step, wrong[step]) for step in (0, 1) for depth in (1, 2, 3)]
     return tuple(Decision(stack, depth, step, (1 - g,), (g,), 1.0, False) for stack, depth, step, g in told)
 
 

@@ -88,6 +88,8 @@ def test_the_terminal_says_it_in_short(tmp_path: Path, here: Setting) -> None:
     assert said["chosen"].startswith("safe, certified; layers run: image 3.00, text 3.00, decoder 2.00")
     assert here.profile.label in said["predicted"]
     assert said["live"].startswith("mean 20 ms") and "1 of 2 later than the budget" in said["live"]
+    assert "CPU" not in said["live"]
+    assert lines(tmp_path, replace(here, clock="cpu"), calibration(), LIVE)["live"].endswith("(CPU time)")
     assert "102.5% of full depth's" in said["quality"]
     assert said["certificate"].startswith("With confidence 0.9") and said["fastest"].startswith("quick")
     assert said["next"] == f"mue-edge caption {tmp_path / 'bundle'} PICTURE"
