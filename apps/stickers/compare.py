@@ -18,7 +18,7 @@ import torch
 from mue_edge.apps.stickers.evaluation import caption
 from mue_edge.apps.stickers.evidence import header, write
 from mue_edge.apps.stickers.figures import UNION, Found, by_depth, shown
-from mue_edge.apps.stickers.tables import CARD, ROOT
+from mue_edge.apps.stickers.tables import CARD, ROOT, interval
 from mue_edge.calibrate.bootstrap import estimate, relative_change
 from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.coco_metrics import available
@@ -147,10 +147,8 @@ def main(
     content |= {"arms": {name: a.record for name, a in arms.items()}, "questions": questions}
     write(out, card, "stickers-comparison", content)
     for asked in questions:
-        change = asked["splits"][UNION]["cider_d"]["change"]
-        click.echo(
-            f"{asked['what']}: CIDEr-D {change['mean']:+.2%} [{change['low']:+.2%}, {change['high']:+.2%}]"
-        )
+        change = interval(asked["splits"][UNION]["cider_d"]["change"], 1, 100, "+")
+        click.echo(f"{asked['what']}: CIDEr-D {change} % on {UNION}")
     click.echo(f"written: {out}, {card}")
 
 
