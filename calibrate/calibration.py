@@ -24,6 +24,7 @@ from mue_edge.errors import CannotBeMetError
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 
+PART, KEPT = 100, 40  # pictures of *tune* that thin the candidates out, and how many are left
 TIMED = 124  # clusters whose captions are timed side by side in the end
 MOST_CANDIDATES = 8  # frozen for *certify*: each walked one costs a pass over it
 
@@ -87,12 +88,31 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
     ]
 
 
+def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
+    """Full depth, all fixed depths, and the best others on a part of *tune*: front after front, until there
+    are enough."""
+    order = np.random.default_rng(0).permutation(len(setting.tune))[:PART]
+    if len(order) == len(setting.tune) or len(policies) <= KEPT:
+        return list(policies)
+    part, spoken = setting.tune.rows(sorted(order.tolist()), "a part"), speak(setting)
+    found = runs_of(setting, policies, part, f"{len(policies)} policies on a part of the tuning pictures")
+    score = score_of(setting, part, [spoken(runs.runs[0].tokens) for runs in found])
+    left = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
+    kept = {j.policy.name for j in left if j.policy.rule in ("never", "fixed")}
+    most = len(kept) + KEPT
+    while left and len(kept) < most:
+        best = {j.policy.name for j in tuning.front(left)}
+        kept |= best
+        left = [j for j in left if j.policy.name not in best]
+    return [policy for policy in policies if policy.name in kept]
+
+
 def search(
     setting: Setting, claim: Claim, policies: Sequence[Policy], say: Callable[[str], None]
 ) -> Searched:
     """Judge all policies (full depth first) on *tune*, having said what *certify* can show."""
     spoken, count = speak(setting), Clusters(setting.certify.clusters).count
-    found = runs_of(setting, policies, setting.tune, "policies on the tuning pictures")
+    found = runs_of(setting, policies, setting.tune, f"{len(policies)} policies on the tuning pictures")
     full_texts = [spoken(runs.runs[0].tokens) for runs in found]
     score = score_of(setting, setting.tune, full_texts)
     judged = tuning.judge(policies, found, setting.tune.clusters, setting.profile, score, spoken)
@@ -168,7 +188,7 @@ def calibrate(
 ) -> Calibration:
     """`claim` makes the claim from the budget in seconds and the loss. Raises CannotBeMetError."""
     draft, traced = claim(1.0, setting.loss), traces(setting)
-    found = search(setting, draft, enumerated(setting, traced), say)
+    found = search(setting, draft, promising(setting, enumerated(setting, traced)), say)
     budget, floor = budget_of(setting, found, span, draft.share)
     wanted = claim(budget, setting.loss)
     fitting = within(setting, found, budget, wanted.share)

@@ -1,0 +1,287 @@
+"""`mue-edge calibrate`: the policy that keeps the most quality within a latency budget, and its proof."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mue_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from mue_edge.bundle import Bundle
+    from mue_edge.calibrate.certificate import Claim, Conditions
+    from mue_edge.calibrate.cider import Frequencies
+    from mue_edge.calibrate.samples import Samples
+    from mue_edge.captioner import Captioner
+    from mue_edge.durations import Span
+    from mue_edge.profile import Profile
+
+DEFAULT_MODEL = "stickers"
+TRACES, PROFILE, BUNDLE = "traces", "profile.json", "bundle"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The command's options, by their names."""
+
+    model: str
+    budget: str
+    target: str
+    data: str | None
+    kind: str | None
+    images: Path | None
+    max_drop: str
+    confidence: float
+    share: str
+    precision: str | None
+    image_size: str | None
+    plan: str | None
+    profile: Path | None
+    device: str | None
+    out: Path | None
+    threads: int
+    clock: str
+    workers: int | None
+    seed: int
+    as_json: bool
+
+
+@click.command("calibrate")
+@click.argument("model", default=DEFAULT_MODEL)
+@click.option("--budget", required=True, metavar="TIME", help="50ms, 0.05s, or 50% of full depth's time.")
+@click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
+@click.option(
+    "--data", metavar="PATH", help="Pictures, with or without captions.  [default: the model's own]"
+)
+@click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
+@click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
+@click.option("--max-drop", default="3%", show_default=True, help="Of quality against full depth.")
+@click.option("--confidence", default=0.9, show_default=True, help="Of the certificate.")
+@click.option("--share", default="95%", show_default=True, help="Of the captions, to keep the budget.")
+@click.option("--precision", help="fp32, int8: what the target has.")
+@click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
+@click.option("--plan", metavar="FILE|NAME", help='A plan as JSON; or "per-layer".')
+@click.option("--profile", type=click.Path(path_type=Path), help="Of the bundle, made by: profile.")
+@click.option("--device", metavar="NAME", help="Estimate the times of a device that is not at hand.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: MODEL-TARGET-calibrated]"
+)
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Of the runtime.")
+@click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="cpu: one thread's CPU time, on a machine that others use too.",
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes that trace.  [default: the cores]")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
+def command(**options: Any) -> None:
+    """Find the policy that keeps the most quality of MODEL within a budget, and certify it.
+
+    MODEL is a model folder, a bundled model's name, or a bundle, which then gets a new front of policies. The
+    bundled model brings pictures to tune on and others to certify on; your own are split by a hash (pictures
+    of one `cluster` stay together). Without captions, *consistency* with full depth is certified. Answers
+    are kept in DIR: the same command goes on after an interruption.
+    """
+    o = _Options(**options)
+    span, claim = _claim(o)  # mistakes first: loading models takes seconds
+    if o.clock == "cpu" and o.threads != 1:
+        raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
+    from mue_edge import targets
+    from mue_edge.calibrate import calibration, result
+    from mue_edge.calibrate.setting import Setting
+
+    place, bundle = _bundle(o)
+    tune, certify, known = _samples(o, bundle)
+    with targets.open(bundle.path, threads=o.threads) as captioner:
+        profile, conditions = _times(o, place, captioner, tune)
+        setting = Setting(
+            captioner, profile, tune, certify, place / TRACES, known, conditions, _progress,
+            o.workers or _cores(), o.clock,
+        )  # fmt: skip
+        found = calibration.calibrate(setting, span, claim, _say)
+        live = calibration.live_times(setting, found)
+        lines = result.write(place, setting, found, _asked(o), live)
+    if o.as_json:
+        click.echo((place / "calibration.json").read_text(encoding="utf-8"), nl=False)
+        return
+    for line in lines:
+        click.echo(line)
+
+
+def _claim(o: _Options) -> tuple[Span, Callable[[float, str], Claim]]:
+    from mue_edge import durations
+    from mue_edge.calibrate.certificate import Claim
+
+    span = durations.parse(o.budget)
+    drop, share = (_fraction(name, text) for name, text in (("--max-drop", o.max_drop), ("--share", o.share)))
+    Claim(drop, o.confidence, share=share)
+
+    def claim(budget: float, loss: str) -> Claim:
+        return Claim(drop, o.confidence, loss, budget, share, o.seed)
+
+    return span, claim
+
+
+def _fraction(name: str, text: str) -> float:
+    """`3%` or `0.03`."""
+    try:
+        value = float(text.strip().removesuffix("%")) / (100 if "%" in text else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise UsageError(f"{name} {text!r} is no share between 0 and 1; write for instance 3% or 0.03")
+    return value
+
+
+def _bundle(o: _Options) -> tuple[Path, Bundle]:
+    """The output folder and the bundle: MODEL itself, the one of an interrupted run, or a new one."""
+    from mue_edge.apps.catalogue import resolve_model
+    from mue_edge.bundle import MANIFEST, open_bundle
+    from mue_edge.commands.export import parse_size, progress, room
+    from mue_edge.files import sha256
+
+    name = Path(o.model).resolve().name
+    given = (Path(o.model) / MANIFEST).is_file()
+    place = o.out or Path(f"{name}-calibrated" if given else f"{name}-{o.target}-calibrated")
+    if place.exists() and any(place.iterdir()) and not (place / TRACES).is_dir():
+        raise UsageError(f"{place} is there and holds no calibration; give another --out, or remove it")
+    if given:
+        if fixed := [n for n in ("precision", "image_size", "plan") if getattr(o, n) is not None]:
+            raise UsageError(f"{o.model} is a bundle: its {', '.join(fixed)} cannot be changed; export again")
+        (place / TRACES).mkdir(parents=True, exist_ok=True)
+        return place, open_bundle(o.model)
+    folder = resolve_model(o.model)
+    build, plans = room()
+    options: dict[str, Any] = plans.read(o.plan) if o.plan else {}
+    options |= ({"precision": o.precision} if o.precision else {}) | parse_size(o.image_size)
+    kept = place / BUNDLE
+    if (kept / MANIFEST).is_file():
+        bundle = open_bundle(kept)
+        m = bundle.manifest
+        same = all(m.plan.get(key) == value for key, value in options.items() if key != "ends")
+        if same and m.target == o.target and m.model.get("sha256") == sha256(folder / "model.safetensors"):
+            return place, bundle
+        raise UsageError(
+            f"{kept} was made from another model, target or plan; give another --out, or remove {place}"
+        )
+    (place / TRACES).mkdir(parents=True, exist_ok=True)
+    _say(f"exporting {name} for {o.target}")
+    return place, build.export(folder, kept, o.target, options, progress(), name).bundle
+
+
+def _samples(o: _Options, bundle: Bundle) -> tuple[Samples, Samples, Frequencies | None]:
+    """Pictures to tune on, pictures to certify on, and document frequencies where there are captions."""
+    from mue_edge import image, tokens
+    from mue_edge.calibrate import cider, examples, samples
+    from mue_edge.calibrate.caption_batches import as_spoken
+
+    tokenizer = tokens.load(bundle.file("tokenizer.json"))
+
+    def spoken(text: str) -> str:
+        return as_spoken(tokenizer, text)
+
+    if o.data is None:
+        return _bundled_samples(bundle.manifest.name, spoken)
+    path = Path(o.data)
+    if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
+        files = [Path(file) for file in image.gather([str(path)])]
+        return *samples.split(samples.of_pictures(files, path.name)), None
+    found, _ = examples.without_missing(examples.read(path, kind=o.kind, images=o.images))
+    tune, certify = samples.split(samples.of_examples(found, path.name, spoken))
+    return tune, certify, cider.frequencies(tune.references or ())
+
+
+def _bundled_samples(name: str, spoken: Callable[[str], str]) -> tuple[Samples, Samples, Frequencies]:
+    from mue_edge.apps.catalogue import BUNDLED, calibration_pictures
+    from mue_edge.calibrate import cider, examples, samples
+
+    if name not in BUNDLED:
+        raise UsageError(
+            f"{name} brings no pictures; name some hundreds of the kind that it will see with --data: "
+            "a folder, or a table with captions"
+        )
+    tune, certify, captions = calibration_pictures(name)
+    return (
+        samples.of_examples(examples.read(tune), tune.name, spoken),
+        samples.of_examples(examples.read(certify), certify.name, spoken),
+        cider.frequencies((spoken(text),) for text in captions),
+    )
+
+
+def _times(o: _Options, place: Path, captioner: Captioner, tune: Samples) -> tuple[Profile, Conditions]:
+    """A given profile, the one of an interrupted run, an estimate, or a new one; and what times are worth."""
+    from mue_edge import machine, profile, profiling
+    from mue_edge.calibrate.certificate import ESTIMATE, LIVE, SIMULATION, Conditions
+
+    kept = place / PROFILE
+    if o.device is not None:
+        from mue_edge.calibrate.estimate import estimate
+
+        if o.profile is not None:
+            raise UsageError("--device estimates a profile, --profile names one: give one of them")
+        found = estimate(captioner.bundle.manifest, o.device)
+    elif o.profile is not None or kept.is_file():
+        found = profile.read(o.profile or kept)
+        found.check_fits(captioner.bundle, o.threads)
+    else:
+        shown = profiling.pictures(captioner, [sample.picture for sample in tune.samples])
+        with _progress("profile", profiling.CAPTIONS * 3 // 2) as step:
+            found, _ = profiling.profiled(captioner, shown, clock=o.clock, step=step)
+        profile.write(kept, found)
+    if found.kind == profile.MEASURED and found.clock != o.clock:
+        raise UsageError(
+            f"the profile was measured by the {found.clock} clock; give --clock {found.clock}, "
+            f"or remove {o.profile or kept}"
+        )
+    if (found.error or 0.0) > profile.RESTLESS:
+        _say(
+            f"note: the machine is restless: predictions are off by {found.error:.0%} (median); "
+            "budgets are judged with that noise. Repeat when it is quiet, or give --clock cpu"
+        )
+    here = found.device == machine.device()
+    kind = ESTIMATE if found.kind == profile.ESTIMATE else LIVE if here else SIMULATION
+    load = "/".join(f"{value:.1f}" for value in found.load) or "unknown"
+    shown_clocks = [f"{name} {value}" for name, value in found.clocks.items()] or ["unknown"]
+    clocks = ", ".join([*shown_clocks, *(["CPU time, not wall-clock"] if o.clock == "cpu" else [])])
+    return found, Conditions(kind, found.device, found.runtime, found.threads, load, clocks)
+
+
+def _asked(o: _Options) -> dict[str, Any]:
+    """The options as a record."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(o).items()
+        if value is not None and name != "as_json"
+    }
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@contextmanager
+def _progress(label: str, length: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal's standard error; elsewhere a line with the time that it took."""
+    if sys.stderr.isatty():
+        with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+            yield lambda: bar.update(1)
+        return
+    begin = time.monotonic()
+    yield lambda: None
+    _say(f"{label}: {length} in {time.monotonic() - begin:.0f} s")
