@@ -51,7 +51,7 @@ def heat_map(
     """Values by (row, column), the largest darkest; rows from the bottom up, gaps left white."""
     rows, columns = sorted({r for r, _ in values}), sorted({c for _, c in values})
     low, high = _range(list(values.values()))
-    wide, tall, left, top = 74, 40, 76, 56
+    wide, tall, left, top = 74, 40, 104, 56
     bottom = top + tall * len(rows)
     body = [_text(left, 26, title, "start", INK, 16), _text(left, 46, up, "end")]
     for (row, column), value in values.items():
