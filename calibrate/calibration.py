@@ -151,8 +151,8 @@ def budget_of(setting: Setting, found: Searched, span: Span, share: float) -> tu
         raise CannotBeMetError(
             f"{1000 * budget:.3g} ms for {share:.0%} of the captions cannot be met here: the least is "
             f"{1000 * floor:.3g} ms, by {least.policy.name}, which keeps {kept:.1%} of full depth's "
-            f"{setting.loss} on the tuning pictures (full depth needs {1000 * whole:.3g} ms); "
-            "give a larger --budget, or let it choose --precision int8 or a smaller --size"
+            f"{'CIDEr-D' if setting.known else 'captions'} on the tuning pictures (full depth needs "
+            f"{1000 * whole:.3g} ms); give a larger --budget, a smaller --image-size, or --precision int8"
         )
     return budget, floor
 

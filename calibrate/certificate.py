@@ -235,7 +235,7 @@ def state(found: Certificate) -> str:
 def _failure(found: Certificate) -> list[str]:
     claim = found.claim
     words = [f"A drop of {claim.max_drop:.3g} was asked with confidence {claim.confidence:.4g}."]
-    if found.smallest_drop is not None:
+    if found.smallest_drop is not None and found.smallest_drop > claim.max_drop:
         words.append(
             f"A drop below {found.smallest_drop:.2g} cannot be expected to pass with so few clusters."
         )

@@ -67,7 +67,7 @@ def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Those that no other beats in foretold p-values and cost, safest first."""
 
     def order(c: Candidate) -> tuple[float, float, float, str]:
-        return max(c.p_quality, c.p_latency), c.cost, -c.quality, c.name
+        return max(c.p_quality, c.p_latency), -c.quality, c.cost, c.name
 
     def aims(c: Candidate) -> tuple[float, float, float]:
         return c.p_quality, c.p_latency, c.cost

@@ -97,9 +97,10 @@ def command(**options: Any) -> None:
     if o.clock == "cpu" and o.threads != 1:
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     from mue_edge import targets
-    from mue_edge.calibrate import calibration, result
+    from mue_edge.calibrate import calibration, report_figures, result
     from mue_edge.calibrate.setting import Setting
 
+    report_figures.require()
     place, bundle = _bundle(o)
     tune, certify, known = _samples(o, bundle)
     with targets.open(bundle.path, threads=o.threads) as captioner:
