@@ -1,0 +1,154 @@
+"""`mue-edge calibrate` on a tiny model: files, choices, refusals, going on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mue_edge import profile, targets
+from mue_edge.bundle import open_bundle
+from mue_edge.calibrate.certificate import certificate_from_json
+from tests.commands.run import Runner
+
+pytest.importorskip("matplotlib")
+PICTURES = 36
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures; most are called what the tiny model calls them at full depth."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    with targets.open(tiny_bundle, threads=1) as captioner:
+        lines = ["image,caption,cluster\n"]
+        for i in range(PICTURES):
+            noise = rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+            Image.fromarray(noise).resize((48, 48), Image.Resampling.NEAREST).save(folder / f"{i}.png")
+            words = captioner.caption(folder / f"{i}.png").text.split()[:6]
+            lines.append(f"{i}.png,{' '.join(words[: 3 + i % 4]) or 'a'},c{i // 2}\n")
+    (folder / "captions.csv").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def elsewhere(bundle: Path, tmp_path: Path) -> Path:
+    """A profile of another machine: every segment takes a millisecond, so that nothing depends on a clock."""
+    m = open_bundle(bundle).manifest
+    times = {name: profile.SegmentTime(1e-3, 1e-3, 0.0, 9) for name in m.segments}
+    made = profile.Profile(
+        profile.SCHEMA, profile.MEASURED, m.name, m.target, m.precision, m.plan_hash, profile.total_macs(m),
+        "another machine", m.runtime.name, 1, "2026-01-01T00:00:00+00:00", times,
+        noise=profile.Noise(1.0, 1.0), error=0.0,
+    )  # fmt: skip
+    path = tmp_path / "elsewhere.json"
+    profile.write(path, made)
+    return path
+
+
+def test_a_bundle_gets_a_front_and_a_report(
+    run: Runner, bundle: Path, pictures: Path, elsewhere: Path
+) -> None:
+    out = bundle.with_name("out")
+    options = ("--data", pictures, "--profile", elsewhere, "--out", out, "--workers", "1")
+    done = run("calibrate", bundle, "--budget", "80%", *options)
+    assert done.code == 0, done.err
+    assert "clusters to certify on" in done.err
+    for name in ("plan.json", "front.json", "calibration.json", "pareto.png", "report.html"):
+        assert (out / name).stat().st_size > 0
+    record = json.loads((out / "calibration.json").read_text())
+    certificate = certificate_from_json(record["certificate"])
+    assert not certificate.covers_latency
+    assert "no certificate of latency" in certificate.statement.lower() or not certificate.certified
+    manifest = open_bundle(bundle).manifest
+    front = manifest.policies()
+    assert list(front)[-1] == "full"
+    assert manifest.chosen in front
+    assert all(policy.plan == manifest.plan_hash for policy in front.values())
+    assert "mue-edge caption" in done.out
+    tighter = run("calibrate", bundle, "--budget", "60%", *options, "--json")
+    assert tighter.code == 0, tighter.err
+    again = json.loads(tighter.out)
+    assert again["budget_ms"] < record["budget_ms"]
+
+
+def test_budgets_that_cannot_be_met(run: Runner, bundle: Path, pictures: Path, elsewhere: Path) -> None:
+    options = ("--data", pictures, "--profile", elsewhere, "--out", bundle.with_name("out"), "--workers", "1")
+    before = (bundle / "manifest.json").read_bytes()
+    done = run("calibrate", bundle, "--budget", "1ms", *options)
+    assert done.code == 3
+    assert "the least is" in done.err
+    assert "keeps" in done.err
+    assert (bundle / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("budget", ["-3ms", "nan", "fifty", "120%", "50"])
+def test_budgets_that_are_none(run: Runner, bundle: Path, budget: str) -> None:
+    done = run("calibrate", bundle, f"--budget={budget}")
+    assert done.code == 2
+    assert budget.strip("-") in done.err
+
+
+def test_pictures_without_captions_give_consistency(
+    run: Runner, bundle: Path, pictures: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for file in pictures.glob("*.png"):
+        shutil.copy(file, plain / file.name)
+    out = tmp_path / "out"
+    done = run("calibrate", bundle, "--budget", "100%", "--data", plain, "--profile", elsewhere, "--out", out)
+    assert done.code == 0, done.err
+    record = json.loads((out / "calibration.json").read_text())
+    assert record["certificate"]["claim"]["loss"] == "consistency"
+
+
+def test_refusals(run: Runner, bundle: Path, pictures: Path, elsewhere: Path, tmp_path: Path) -> None:
+    for options, words in (
+        ((), "brings no pictures"),
+        (("--data", pictures, "--precision", "int8"), "precision cannot be changed"),
+        (("--data", pictures, "--max-drop", "three"), "no share between 0 and 1"),
+        (("--data", pictures, "--confidence", "1.5"), "confidence"),
+        (("--data", pictures, "--profile", elsewhere, "--threads", "2"), "threads"),
+        (("--data", pictures, "--profile", elsewhere, "--clock", "cpu"), "wall clock"),
+        (("--data", pictures, "--device", "toaster"), "toaster"),
+    ):
+        done = run("calibrate", bundle, "--budget", "50%", "--out", tmp_path / "out", *options)
+        assert done.code == 2, done.err
+        assert words in done.err
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("x")
+    done = run("calibrate", bundle, "--budget", "50%", "--data", pictures, "--out", full)
+    assert done.code == 2
+    assert "holds no calibration" in done.err
+    assert [p.name for p in full.iterdir()] == ["mine.txt"]
+
+
+def test_a_model_folder_is_exported_profiled_and_kept(
+    run: Runner, tiny_model_folder: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("calibrate", tiny_model_folder, "--budget", "100%", "--data", pictures, "--out", out)
+    first = run(*words, "--clock", "cpu", "--workers", "1")
+    assert first.code == 0, first.err
+    assert "exporting" in first.err
+    assert "live" in first.err
+    made = (out / "profile.json").read_bytes()
+    second = run(*words, "--clock", "cpu", "--workers", "1")
+    assert second.code == 0, second.err
+    assert "exporting" not in second.err
+    assert (out / "profile.json").read_bytes() == made
+    a, b = (json.loads((out / "calibration.json").read_text()) for _ in range(2))
+    assert a["front"] == b["front"]
+    other = run(*words, "--image-size", "64")
+    assert other.code == 2
+    assert "another model, target or plan" in other.err
