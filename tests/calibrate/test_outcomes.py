@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from mue_edge import targets
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.outcomes import Sample, SampleRuns, outcomes
 from mue_edge.calibrate.plain_replay import FULL_DEPTH, full_trace, guess, segments
-from mue_edge.driver import drive
+from mue_edge.driver import Runtime, drive
 from mue_edge.loop import Outcome, caption_loop
 from mue_edge.policy import Decider, ForcedExits, Policy
 from mue_edge.replay import exit_tests, run
-from mue_edge.search import BeamSearch
+from mue_edge.search import BeamSearch, SearchSettings
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
 from tests.calibrate.test_memo import EVEN, pictures
 
@@ -40,9 +41,14 @@ def chosen(bundle: Bundle, samples: list[Sample]) -> list[Policy]:
     return policies(gaps | {"text": bundle.manifest.layout.prompt_gaps}, 24, seed=2)
 
 
+@cache
+def opened(place: Path) -> Runtime:
+    return targets.open_runtime(open_bundle(place), 1)
+
+
 def live(bundle: Bundle, policy: Decider, sample: Sample) -> tuple[Outcome, tuple[str, ...]]:
     """An undisturbed run, and the segments that it called."""
-    runtime, calls = targets.open_runtime(bundle, 1), list[str]()
+    runtime, calls = opened(bundle.path), list[str]()
     runtime.set_pixels(sample.picture)
     loop = caption_loop(bundle.manifest.loop_layout(), policy, BeamSearch(bundle.manifest.search), trace=True)
     return drive(loop, runtime, lambda request, _: calls.append(request.run)), tuple(calls)
@@ -102,24 +108,21 @@ def test_segments_of_forced_exits_are_those_of_the_loop() -> None:
             forced = ForcedExits({"image": 2, "text": text}, decoder)
             runtime, calls = Symbolic(2), list[str]()
             runtime.set_pixels(b"x")
-            settings = replace_length(len(decoder))
+            settings = so_long(len(decoder))
             loop = caption_loop(cut, forced, BeamSearch(settings))
             outcome = drive(loop, runtime, lambda request, _, calls=calls: calls.append(request.run))  # type: ignore[misc]
             assert len(outcome.steps) == len(decoder)
             assert segments(cut, outcome.depths, decoder) == tuple(calls)
 
 
-def replace_length(steps: int) -> Any:
+def so_long(steps: int) -> SearchSettings:
     """A search of exactly so many steps."""
-    from mue_edge.search import SearchSettings
-
     return SearchSettings(2, max_length=steps - 1, min_length=steps - 1)
 
 
 def test_plain_replay_is_exact_in_the_encoder_and_at_full_depth() -> None:
     """And for the decoder's first step, when the encoder went through."""
-    cut, settings, depths = prompt_layout(), replace_length(6), set()
-    settings = type(settings)(1, max_length=6, min_length=4)
+    cut, settings, depths = prompt_layout(), SearchSettings(1, max_length=6, min_length=4), set()
     for pixels in (b"x", b"y", b"z"):
         runtime = Symbolic()
         runtime.set_pixels(pixels)
