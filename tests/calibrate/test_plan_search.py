@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from mue_edge.calibrate import tuning
 from mue_edge.calibrate.outcomes import Sample
-from mue_edge.calibrate.plan_search import PlanSearch, search_plans, worth
+from mue_edge.calibrate.plan_search import PlanSearch, drawn, search_plans, worth
 from mue_edge.calibrate.plan_space import CUTS, Choice, Space
-from mue_edge.calibrate.plan_trial import Judge, Measured, Point, policy_within
+from mue_edge.calibrate.plan_trial import Bench, Judge, Measured, Point, policy_within
 from mue_edge.calibrate.samples import Samples
 from mue_edge.durations import Span
 from mue_edge.errors import UsageError
@@ -189,16 +190,20 @@ def test_two_real_trials_go_on_behind_a_kill(
 ) -> None:
     """Killed after the second profile; given the profiles, it ends as an undisturbed search."""
     pytest.importorskip("onnxruntime")
-    from mue_edge.calibrate import plan_trial
     from mue_edge.export import build
 
-    space = Space(((48, 48), (32, 32)), ("fp32",), ("per-layer",))
-    whole = search(tiny_model_folder, tune, None, tmp_path / "w", space, 2)
-    assert [t.measured.problem for t in whole.trials] == ["", ""]
+    space = Space(((32, 32),), ("fp32",), ("per-layer", "pairs"))
+    bench = Bench(tiny_model_folder, "host", drawn(tune, 3, 1), None, silent, "cpu", captions=24)
+
+    def go(workdir: Path) -> PlanSearch:
+        return search(tiny_model_folder, tune, bench, workdir, space, 2, subset=3)
+
+    whole = go(tmp_path / "w")
     assert whole.reference.full.quality == 1.0  # it is what consistency is counted against
     for trial in whole.trials:
         manifest = json.loads((trial.place / "bundle/manifest.json").read_text())
-        assert manifest["preprocess"]["height"] == trial.choice.size[0]
+        assert manifest["preprocess"]["height"] == 32
+        assert len(manifest["layout"]["decoder"]) == (3 if trial.choice.cut == "per-layer" else 2)
         times = [p.seconds for p in trial.measured.points]
         assert times and times == sorted(times)
 
@@ -206,35 +211,30 @@ def test_two_real_trials_go_on_behind_a_kill(
     for trial in whole.trials:
         (resumed / trial.place.name).mkdir(parents=True)
         shutil.copy(trial.place / "profile.json", resumed / trial.place.name)
+    shutil.copytree(whole.trials[0].place / "bundle", resumed / whole.trials[0].place.name / "bundle")
     shutil.copy(tmp_path / "w/search.json", resumed)
-    kinds: list[str] = []
-    real = plan_trial.tuning.judge
+    calls: list[int] = []
+    real = tuning.judge
 
     def killed(*args: Any, **more: Any) -> Any:
-        kinds.append("judge")
-        if len(kinds) == 2:
+        calls.append(0)
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return real(*args, **more)
 
-    monkeypatch.setattr(plan_trial.tuning, "judge", killed)
+    monkeypatch.setattr(tuning, "judge", killed)
     with pytest.raises(KeyboardInterrupt):
-        search(tiny_model_folder, tune, None, resumed, space, 2)
+        go(resumed)
     monkeypatch.setattr(build, "export", None)  # whatever was exported is not exported again
-    again = search(tiny_model_folder, tune, None, resumed, space, 2)
+    again = go(resumed)
     assert [t.measured for t in again.trials] == [t.measured for t in whole.trials]
-    assert len(kinds) == 3
+    assert len(calls) == 3
 
-
-def test_boundaries_are_planned_from_real_profiles(
-    tmp_path: Path, tiny_model_folder: Path, tune: Samples
-) -> None:
-    pytest.importorskip("onnxruntime")
-    space = Space(((32, 32),), ("fp32",), ("per-layer", "pairs", "planned"))
-    found = search(tiny_model_folder, tune, None, tmp_path / "w", space, 3, subset=3)
-    planned = found.trials[2]
-    assert planned.choice.cut == "planned" and planned.measured.points
-    for ends in (planned.options["ends"][stack] for stack in ("image", "decoder")):
-        assert ends == sorted(set(ends)) and ends[-1] == 3
+    # And what they measured is enough to plan boundaries.
+    fine, coarse = (trial.place for trial in whole.trials)
+    half = bench.propose(fine, coarse, Policy("fixed", depth_image=2, depth_decoder=1))
+    assert half.keys() == {"image", "decoder"} and all(ends[-1] == 3 for ends in half.values())
+    assert set(half["image"]) <= {2, 3} and set(half["decoder"]) <= {1, 3}
 
 
 def test_a_size_without_positions_is_found_out(
