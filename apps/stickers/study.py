@@ -70,9 +70,14 @@ class Arm:
 
 
 _SEARCH = "--steps 1400 --batch 48 --rate 1.5e-3"
+_SHIPPED = "--steps 5041 --batch 48 --rate 1.5e-3 --width 160 --trunk 1 2 3"
 ARMS = (
     Arm("s192", "search", f"{_SEARCH} --width 192 --trunk 1 2 2"),
     Arm("s128", "search", f"{_SEARCH} --width 128 --trunk 1 2 3"),
+    Arm("wide", "search", "--steps 5000 --batch 48 --rate 1.5e-3 --width 192 --trunk 1 2 2"),
+    Arm("stickers", "shipped", _SHIPPED),
+    Arm("one-layer", "comparison", f"{_SHIPPED} --decoder-layers 1"),
+    Arm("last-layer", "comparison", f"{_SHIPPED} --last-layer-only"),
 )
 
 

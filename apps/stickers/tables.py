@@ -105,10 +105,26 @@ def comparison(content: dict[str, Any]) -> str:
     return f"\n{table(head, rows)}\n{training}\n"
 
 
+def study(content: dict[str, Any]) -> str:
+    """The training study: what each arm is, and its figures on val_render."""
+    rows = []
+    for arm in content["arms"]:
+        found = arm["figures"]
+        shown = [interval(found["full"]["exact_match"]), interval(found["full"]["cider_d"])]
+        shown += [f"{found[cell]['cider_d']['mean']:.3f}" for cell in ("half_decoder", "half_encoder")]
+        size = f"{arm['model_bytes'] / 1e6:.1f}"
+        seen = f"{arm['pictures_seen'] / 1000:.0f}"
+        minutes = f"{arm['seconds'] / 60:.0f}"
+        rows.append([arm["name"], f"`{arm['arguments']}`", arm["commit"][:7], seen, minutes, size, *shown])
+    head = ["arm", "arguments", "commit", "thousand pictures", "minutes", "MB", "exact match", "CIDEr-D"]
+    return table([*head, "half decoder", "half encoder"], rows)
+
+
 # Block of the card → (evidence file, its Markdown).
 BLOCKS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "stickers-card": ("stickers", stickers),
     "stickers-comparison": ("stickers-comparison", comparison),
+    "stickers-study": ("stickers-study", study),
 }
 
 
