@@ -1,8 +1,9 @@
 """Searches plans (image size, precision, boundaries) for the front of quality against time.
 
-Every trial is a plan with its own policies, since thresholds do not carry over: exported, profiled, and
-judged on a part of *tune*. What wins here is calibrated and certified like any other plan, on all pictures.
-Plans are kept in folders below `workdir`, by their content; a search that was killed goes on with them.
+Every trial is a plan with its own policies, since thresholds do not carry over: exported, profiled (side by
+side with the reference, see `yardstick`), and judged on a part of *tune*. What wins here is calibrated and
+certified like any other plan, on all pictures. Plans are kept in folders below `workdir`, by their content;
+a search that was killed goes on with them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mue_edge.calibrate.plan_space import (
     ends,
     proposed,
 )
-from mue_edge.calibrate.plan_trial import Bench, Judge, Measured, Point, policy_within
+from mue_edge.calibrate.plan_trial import Bench, Judge, Measured, Point, Reference, policy_within
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Progress
 from mue_edge.durations import Span
@@ -154,6 +155,7 @@ class _Plans:
         self.reference = self._measure(options, None)
         if self.reference.problem:
             raise UsageError(f"the plan to compare others with cannot be had: {self.reference.problem}")
+        self._compared = Reference(self.place(options), self.reference.captions)
         self.budget = None if budget is None else budget.of(self.reference.full.tail)
 
     def options(self, choice: Choice) -> dict[str, Any]:
@@ -170,14 +172,14 @@ class _Plans:
         return common | {"ends": ends(FINE, self._depths) | {k: list(v) for k, v in planned.items()}}
 
     def measured(self, options: Mapping[str, Any]) -> Measured:
-        return self._measure(options, self.reference.captions)
+        return self._measure(options, self._compared)
 
     def place(self, options: Mapping[str, Any]) -> Path:
         """A plan's folder: readable, and its own."""
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
         return self._workdir / f"{options['height']}x{options['width']}-{options['precision']}-{digest}"
 
-    def _measure(self, options: Mapping[str, Any], reference: Sequence[str] | None) -> Measured:
+    def _measure(self, options: Mapping[str, Any], reference: Reference | None) -> Measured:
         place = self.place(options)
         if place not in self._known:
             self._known[place] = self._judge.measure(options, place, reference)

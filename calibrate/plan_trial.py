@@ -15,15 +15,15 @@ from typing import Any, Protocol
 
 from mue_edge import profile, profiling, schema, targets
 from mue_edge.bundle import MANIFEST, Bundle, open_bundle
-from mue_edge.calibrate import calibration, planning, setting, tuning
+from mue_edge.calibrate import calibration, planning, setting, tuning, yardstick
 from mue_edge.calibrate.certificate import SIMULATION, Conditions
 from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.outcomes import outcomes
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import FULL, Setting
 from mue_edge.captioner import Captioner
-from mue_edge.errors import UsageError
-from mue_edge.files import atomic_write
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.files import atomic_write, sha256
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.profile import Profile
@@ -31,6 +31,7 @@ from mue_edge.profile import Profile
 BUNDLE, PROFILE, TRACES, RESULT = "bundle", "profile.json", "traces", "result.json"
 # Of the captions, that keep a budget.
 SHARE = 0.95
+PROFILES = 3  # at most, while the machine is restless
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class Measured:
         return self.points[-1]
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The plan that others are compared with: its folder, and full depth's captions."""
+
+    place: Path
+    captions: tuple[str, ...]
+
+
 class Judge(Protocol):
     """What a search needs to know of plans."""
 
@@ -65,9 +74,9 @@ class Judge(Protocol):
         """Stack → layers."""
         ...
 
-    def measure(self, options: Mapping[str, Any], place: Path, reference: Sequence[str] | None) -> Measured:
-        """A plan in its folder. `reference`: full depth's captions under the plan that consistency is
-        counted against where there are no references of people; None: this plan's own."""
+    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> Measured:
+        """A plan in its folder. `reference`: the plan by whose profile times are levelled, and by whose
+        captions consistency is counted where people wrote none; None: this plan itself."""
         ...
 
     def propose(self, fine: Path, coarse: Path, policy: Policy) -> Mapping[str, Sequence[int]]:
@@ -97,18 +106,25 @@ class Bench:
 
         return stacks(models.load(self.model))
 
+    @cached_property
+    def _weights(self) -> str:
+        return sha256(self.model / "model.safetensors")
+
     def depths(self) -> Mapping[str, int]:
         return self._depths
 
-    def measure(self, options: Mapping[str, Any], place: Path, reference: Sequence[str] | None) -> Measured:
+    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> Measured:
         kept = place / RESULT
         if not kept.is_file():
             place.mkdir(parents=True, exist_ok=True)
+            weights = self._weights
             try:
                 bundle = self._bundle(options, place)
             except UsageError as problem:
                 found = Measured(problem=str(problem))
             else:
+                if bundle.manifest.model.get("sha256") != weights:
+                    raise InputFileError(f"{self.model} changed during the search; remove {place.parent}")
                 found = self._judged(bundle, place, reference)
             atomic_write(kept, json.dumps(schema.encode(found), indent=1) + "\n")
         return schema.decode(Measured, json.loads(kept.read_text(encoding="utf-8")), str(kept))
@@ -132,9 +148,9 @@ class Bench:
             step()
         return made.bundle
 
-    def _judged(self, bundle: Bundle, place: Path, reference: Sequence[str] | None) -> Measured:
+    def _judged(self, bundle: Bundle, place: Path, reference: Reference | None) -> Measured:
         with targets.open(bundle.path, threads=self.threads) as captioner:
-            times = self._profile(captioner, place / PROFILE)
+            times = self._profile(captioner, place / PROFILE, reference)
             here = Setting(
                 captioner, times, self.tune, self.tune, place / TRACES, self.known,
                 # Nothing is certified here, so nothing is opened that a certificate needs.
@@ -145,7 +161,7 @@ class Bench:
             found = setting.runs_of(here, policies, self.tune, "policies")
             spoken = setting.speak(here)
         captions = tuple(spoken(runs.runs[policies.index(FULL)].tokens) for runs in found)
-        score = setting.score_of(here, self.tune, reference or captions)
+        score = setting.score_of(here, self.tune, reference.captions if reference else captions)
         judged = tuning.judge(policies, found, self.tune.clusters, times, score, spoken)
         full = judged[policies.index(FULL)]
         faster = tuning.front([j for j in judged if j is full or j.mean_seconds < full.mean_seconds])
@@ -160,15 +176,28 @@ class Bench:
         )  # fmt: skip
         return Measured(points, captions, times.error or 0.0)
 
-    def _profile(self, captioner: Captioner, kept: Path) -> Profile:
+    def _profile(self, captioner: Captioner, kept: Path, reference: Reference | None) -> Profile:
         if not kept.is_file():
-            shown = profiling.pictures(captioner, [sample.picture for sample in self.tune.samples])
-            with self.progress("profile", self.captions * 3 // 2) as step:
-                found, _ = profiling.profiled(captioner, shown, self.captions, clock=self.clock, step=step)
+            pictures = [sample.picture for sample in self.tune.samples]
+            shown = profiling.pictures(captioner, pictures)
+            found = self._quietest(captioner, shown)
+            if reference is not None:
+                known = profile.read(reference.place / PROFILE)
+                with targets.open(reference.place / BUNDLE, threads=self.threads) as other:
+                    found = yardstick.level(captioner, found, other, known, pictures)
             profile.write(kept, found)
         found = profile.read(kept)
         found.check_fits(captioner.bundle, self.threads)
         return found
+
+    def _quietest(self, captioner: Captioner, shown: profiling.Shown) -> Profile:
+        """Of the profiles up to the first one that predicts well, the one that does so best."""
+        made: list[Profile] = []
+        while len(made) < PROFILES and all((p.error or 0.0) > profile.RESTLESS for p in made):
+            with self.progress("profile", self.captions * 3 // 2) as step:
+                found, _ = profiling.profiled(captioner, shown, self.captions, clock=self.clock, step=step)
+            made.append(found)
+        return min(made, key=lambda p: p.error or 0.0)
 
 
 def _ranks(policy: Policy) -> bool:

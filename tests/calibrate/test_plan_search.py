@@ -16,10 +16,10 @@ from mue_edge.calibrate import tuning
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.plan_search import PlanSearch, drawn, search_plans, worth
 from mue_edge.calibrate.plan_space import CUTS, Choice, Space
-from mue_edge.calibrate.plan_trial import Bench, Judge, Measured, Point, policy_within
+from mue_edge.calibrate.plan_trial import Bench, Judge, Measured, Point, Reference, policy_within
 from mue_edge.calibrate.samples import Samples
 from mue_edge.durations import Span
-from mue_edge.errors import UsageError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.policy import Policy
 from tests.commands.run import picture
 
@@ -42,12 +42,12 @@ class Formula:
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.fail_at, self.measured, self.planned_for = fail_at, list[dict[str, Any]](), list[Policy]()
-        self.references: list[Sequence[str] | None] = []
+        self.references: list[Reference | None] = []
 
     def depths(self) -> Mapping[str, int]:
         return {"image": 3, "decoder": 4}
 
-    def measure(self, options: Mapping[str, Any], place: Path, reference: Sequence[str] | None) -> Measured:
+    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> Measured:
         if len(self.measured) == self.fail_at:
             raise KeyboardInterrupt
         self.measured.append(dict(options))
@@ -104,7 +104,8 @@ def test_a_small_space_is_tried_whole_and_its_fronts_are_joined(
     assert planned.options["ends"] == {"image": [3], "decoder": [1, 4]}
     # Without a budget, for the fastest policy that keeps 97 % of quality.
     assert {policy.name for policy in judge.planned_for} == {"fast"}
-    assert judge.references[0] is None and set(judge.references[1:]) == {("as 96",)}
+    assert judge.references[0] is None
+    assert set(judge.references[1:]) == {Reference(found.trials[0].place, ("as 96",))}
     every = [p for t in found.trials for p in t.measured.points]
     for one in found.front:
         assert not any(p.seconds <= one.point.seconds and p.quality > one.point.quality for p in every)
@@ -229,6 +230,16 @@ def test_two_real_trials_go_on_behind_a_kill(
     again = go(resumed)
     assert [t.measured for t in again.trials] == [t.measured for t in whole.trials]
     assert len(calls) == 3
+
+    # Weights that change in the middle are not mixed.
+    other = replace(bench, model=shutil.copytree(tiny_model_folder, tmp_path / "other"))
+    assert other.depths() == {"image": 3, "text": 3, "decoder": 3}
+    with (other.model / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    (fine_result := whole.trials[0].place / "result.json").rename(tmp_path / "result.json")
+    with pytest.raises(InputFileError, match="changed during the search"):
+        other.measure(whole.trials[0].options, fine_result.parent, None)
+    (tmp_path / "result.json").rename(fine_result)
 
     # And what they measured is enough to plan boundaries.
     fine, coarse = (trial.place for trial in whole.trials)
