@@ -11,7 +11,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[export]'
+	$(PIP) --editable '.[export,calibrate]'
 	touch $@
 
 $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
