@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from mue_edge.profile import Profile
 
 DEFAULT_MODEL = "stickers"
-TRACES, PROFILE, BUNDLE = "traces", "profile.json", "bundle"
+TRACES, PROFILE, BUNDLE, PLANS = "traces", "profile.json", "bundle", "plans"
+PLAN_PICTURES = 100  # of the tuning pictures, on which plans are compared
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class _Options:
     precision: str | None
     image_size: str | None
     plan: str | None
+    plans: int | None
     profile: Path | None
     device: str | None
     out: Path | None
@@ -68,6 +70,9 @@ class _Options:
 @click.option("--precision", help="fp32, int8: what the target has.")
 @click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
 @click.option("--plan", metavar="FILE|NAME", help='A plan as JSON; or "per-layer".')
+@click.option(
+    "--plans", type=click.IntRange(1), metavar="N", help="First try N plans: size, precision, cuts."
+)
 @click.option("--profile", type=click.Path(path_type=Path), help="Of the bundle, made by: profile.")
 @click.option("--device", metavar="NAME", help="Estimate the times of a device that is not at hand.")
 @click.option(
@@ -101,8 +106,12 @@ def command(**options: Any) -> None:
     from mue_edge.calibrate.setting import Setting
 
     report_figures.require()
-    place, bundle = _bundle(o)
-    tune, certify, known = _samples(o, bundle)
+    place, source = _place(o)
+    tune, certify, known = _samples(o, source)
+    options = _plan(o)
+    if o.plans is not None:
+        span, options = _searched(o, place, source, span, tune, known)
+    bundle = _bundle(o, place, source, options)
     with targets.open(bundle.path, threads=o.threads) as captioner:
         profile, conditions = _times(o, place, captioner, tune)
         setting = Setting(
@@ -144,55 +153,100 @@ def _fraction(name: str, text: str) -> float:
     return value
 
 
-def _bundle(o: _Options) -> tuple[Path, Bundle]:
-    """The output folder and the bundle: MODEL itself, the one of an interrupted run, or a new one."""
+def _place(o: _Options) -> tuple[Path, Path]:
+    """The output folder, made, and MODEL's folder. Raises UsageError for a folder of something else."""
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.bundle import MANIFEST, open_bundle
-    from mue_edge.commands.export import parse_size, progress, room
-    from mue_edge.files import sha256
+    from mue_edge.bundle import MANIFEST
 
     name = Path(o.model).resolve().name
     given = (Path(o.model) / MANIFEST).is_file()
     place = o.out or Path(f"{name}-calibrated" if given else f"{name}-{o.target}-calibrated")
     if place.exists() and any(place.iterdir()) and not (place / TRACES).is_dir():
         raise UsageError(f"{place} is there and holds no calibration; give another --out, or remove it")
-    if given:
-        if fixed := [n for n in ("precision", "image_size", "plan") if getattr(o, n) is not None]:
-            raise UsageError(f"{o.model} is a bundle: its {', '.join(fixed)} cannot be changed; export again")
-        (place / TRACES).mkdir(parents=True, exist_ok=True)
-        return place, open_bundle(o.model)
-    folder = resolve_model(o.model)
-    build, plans = room()
-    options: dict[str, Any] = plans.read(o.plan) if o.plan else {}
+    named = ("precision", "image_size", "plan", "plans")
+    if given and (fixed := [name for name in named if getattr(o, name) is not None]):
+        raise UsageError(f"{o.model} is a bundle: its {', '.join(fixed)} cannot be changed; export again")
+    source = Path(o.model) if given else resolve_model(o.model)
+    (place / TRACES).mkdir(parents=True, exist_ok=True)
+    return place, source
+
+
+def _plan(o: _Options) -> dict[str, Any]:
+    """The plan's options that the command line names."""
+    from mue_edge.commands.export import parse_size, room
+
+    options: dict[str, Any] = room()[1].read(o.plan) if o.plan else {}
     options |= ({"precision": o.precision} if o.precision else {}) | parse_size(o.image_size)
-    kept = place / BUNDLE
+    if options and o.plans is not None:
+        raise UsageError(
+            "--plans searches size, precision and cuts: leave out those that you name, or --plans"
+        )
+    return options
+
+
+def _searched(
+    o: _Options, place: Path, source: Path, span: Span, tune: Samples, known: Frequencies | None
+) -> tuple[Span, dict[str, Any]]:
+    """The budget in seconds and the options of the plan that keeps most quality within it.
+
+    Raises CannotBeMetError when no plan keeps the budget."""
+    from mue_edge.calibrate.plan_search import search_plans
+    from mue_edge.durations import Span
+    from mue_edge.errors import CannotBeMetError
+
+    assert o.plans is not None
+    found = search_plans(
+        source, o.target, tune, known, span, trials=o.plans, seed=o.seed, workdir=place / PLANS,
+        clock=o.clock, progress=_progress, subset=PLAN_PICTURES, workers=o.workers or _cores(),
+    )  # fmt: skip
+    if found.best is None:
+        least = min(f.point.tail for f in found.front)
+        raise CannotBeMetError(
+            f"none of {len(found.trials)} plans keeps the budget: the least is {1000 * least:.3g} ms; "
+            "give a larger --budget or more --plans"
+        )
+    _say(f"best of {len(found.trials)} plans: {found.best.trial.options}")
+    return Span(seconds=found.budget), dict(found.best.trial.options)
+
+
+def _bundle(o: _Options, place: Path, source: Path, options: dict[str, Any]) -> Bundle:
+    """MODEL itself, the bundle of an interrupted run, or a new one."""
+    from mue_edge.bundle import MANIFEST, open_bundle
+    from mue_edge.commands.export import progress, room
+    from mue_edge.files import sha256
+
+    if (source / MANIFEST).is_file():
+        return open_bundle(source)
+    kept, name = place / BUNDLE, Path(o.model).resolve().name
     if (kept / MANIFEST).is_file():
         bundle = open_bundle(kept)
         m = bundle.manifest
         same = all(m.plan.get(key) == value for key, value in options.items() if key != "ends")
-        if same and m.target == o.target and m.model.get("sha256") == sha256(folder / "model.safetensors"):
-            return place, bundle
+        if same and m.target == o.target and m.model.get("sha256") == sha256(source / "model.safetensors"):
+            return bundle
         raise UsageError(
             f"{kept} was made from another model, target or plan; give another --out, or remove {place}"
         )
-    (place / TRACES).mkdir(parents=True, exist_ok=True)
     _say(f"exporting {name} for {o.target}")
-    return place, build.export(folder, kept, o.target, options, progress(), name).bundle
+    made: Bundle = room()[0].export(source, kept, o.target, options, progress(), name).bundle
+    return made
 
 
-def _samples(o: _Options, bundle: Bundle) -> tuple[Samples, Samples, Frequencies | None]:
+def _samples(o: _Options, source: Path) -> tuple[Samples, Samples, Frequencies | None]:
     """Pictures to tune on, pictures to certify on, and document frequencies where there are captions."""
     from mue_edge import image, tokens
     from mue_edge.calibrate import cider, examples, samples
     from mue_edge.calibrate.caption_batches import as_spoken
 
-    tokenizer = tokens.load(bundle.file("tokenizer.json"))
+    if not (source / "tokenizer.json").is_file():
+        raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")
+    tokenizer = tokens.load(source / "tokenizer.json")
 
     def spoken(text: str) -> str:
         return as_spoken(tokenizer, text)
 
     if o.data is None:
-        return _bundled_samples(bundle.manifest.name, spoken)
+        return _bundled_samples(_name(source), spoken)
     path = Path(o.data)
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
         files = [Path(file) for file in image.gather([str(path)])]
@@ -200,6 +254,16 @@ def _samples(o: _Options, bundle: Bundle) -> tuple[Samples, Samples, Frequencies
     found, _ = examples.without_missing(examples.read(path, kind=o.kind, images=o.images))
     tune, certify = samples.split(samples.of_examples(found, path.name, spoken))
     return tune, certify, cider.frequencies(tune.references or ())
+
+
+def _name(source: Path) -> str:
+    """What a bundle was made from, or the bundled model whose folder this is, or the folder's name."""
+    from mue_edge.apps.catalogue import BUNDLED, bundled_model
+    from mue_edge.bundle import MANIFEST, open_bundle
+
+    if (source / MANIFEST).is_file():
+        return open_bundle(source).manifest.name
+    return next((name for name in BUNDLED if bundled_model(name) == source), source.name)
 
 
 def _bundled_samples(name: str, spoken: Callable[[str], str]) -> tuple[Samples, Samples, Frequencies]:

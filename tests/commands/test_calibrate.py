@@ -152,3 +152,32 @@ def test_a_model_folder_is_exported_profiled_and_kept(
     other = run(*words, "--image-size", "64")
     assert other.code == 2
     assert "another model, target or plan" in other.err
+
+
+def test_plans_are_tried_first(
+    run: Runner, tiny_model_folder: Path, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("--budget", "100%", "--data", pictures, "--out", out, "--clock", "cpu", "--workers", "1")
+    done = run("calibrate", tiny_model_folder, *words, "--plans", "2")
+    assert done.code == 0, done.err
+    assert "best of 2 plans" in done.err
+    assert (out / "bundle" / "manifest.json").is_file()
+    for options, words_said in (
+        ((bundle,), "plans cannot be changed"),
+        ((tiny_model_folder, "--precision", "int8"), "leave out"),
+    ):
+        refused = run(
+            "calibrate",
+            *options,
+            "--budget",
+            "50%",
+            "--data",
+            pictures,
+            "--out",
+            tmp_path / "x",
+            "--plans",
+            "2",
+        )
+        assert refused.code == 2
+        assert words_said in refused.err
