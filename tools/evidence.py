@@ -239,6 +239,45 @@ def memo() -> None:
     write("memo", "python tools/evidence.py memo", (*CORE, *own, *SEGMENTS, *MODEL), figures)
 
 
+def calibrate() -> None:
+    """`mue-edge calibrate` as a user calls it, for several budgets, one after another in one folder."""
+    import shutil
+
+    from mue_edge.calibrate.certificate import certificate_from_json
+
+    out = BUNDLES / "calibrated"
+    shutil.rmtree(out, ignore_errors=True)
+    figures = {}
+    for budget in ("50ms", "70%", "50%", "35%"):
+        cli("calibrate", "--budget", budget, "--out", str(out))
+        found = json.loads((out / "calibration.json").read_text(encoding="utf-8"))
+        front = {point["policy"]["name"]: point for point in found["front"]}
+        chosen, live = front[found["chosen"]], found["live"][found["chosen"]]
+        certificate = certificate_from_json(found["certificate"])
+        figures[budget] = {
+            "budget_ms": found["budget_ms"], "chosen": found["chosen"], "policy": chosen["policy"],
+            "certified": bool(certificate.certified), "statement": certificate.statement,
+            "drop_bound_of_primary": found["drop_bound_of_primary"], "kept_tune": chosen["kept"],
+            "predicted_ms": chosen["mean_ms"], "predicted_p95_ms": chosen["p95_ms"],
+            "live_ms": live["mean_ms"], "live_p95_ms": live["p95_ms"], "live_late": live["late"],
+            "live_captions": live["captions"], "live_of_full_depth": live["of_full_depth"],
+            "candidates": found["candidates"], "smallest_drop": found["smallest_drop"],
+            "clusters": certificate.clusters, "load": found["profile"]["load"],
+        }  # fmt: skip
+    own = (
+        "calibration",
+        "candidates",
+        "certifier",
+        "outcomes",
+        "pareto_testing",
+        "tuning",
+        "betting",
+        "losses",
+    )
+    covered = (*CORE, *SEGMENTS, *MODEL, *(f"calibrate/{name}.py" for name in own))
+    write("calibrate", "mue-edge calibrate --budget BUDGET", covered, figures)
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -252,6 +291,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "policies": policies,
     "deadline": deadline,
     "memo": memo,
+    "calibrate": calibrate,
     "stickers": stickers,
 }
 

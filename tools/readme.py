@@ -135,10 +135,31 @@ def stickers() -> str:
     return table(head, rows) + words
 
 
+def calibrated() -> str:
+    """What `mue-edge calibrate` said for several budgets."""
+    record = read("calibrate")
+    if record is None:
+        return NOT_MEASURED
+    rows = [
+        [
+            f"`{budget}`", f"{f['budget_ms']:.1f} ms", f"`{f['chosen']}`",
+            f"{f['predicted_ms']:.2f} / {f['predicted_p95_ms']:.2f} ms",
+            f"{f['live_ms']:.2f} / {f['live_p95_ms']:.2f} ms", f"{f['live_of_full_depth']:.2f}",
+            f"{f['kept_tune']:.1%}", "yes" if f["certified"] else "no",
+            "–" if f["drop_bound_of_primary"] is None else f"{f['drop_bound_of_primary']:.1%}",
+        ]
+        for budget, f in record["figures"].items()
+    ]  # fmt: skip
+    head = ["budget", "that 95 % shall keep", "chosen", "predicted mean / p95", "live mean / p95"]
+    head += ["live, of full depth", "CIDEr-D kept, tuning", "certified < 3 %", "drop below, at 90 %"]
+    return table(head, rows) + source(record)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "loop": loop,
     "bench": bench,
     "stickers": stickers,
+    "calibrate": calibrated,
     **{name: partial(tables.block, name) for name in tables.BLOCKS},
 }
 
