@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor
 
 from mue_edge.calibrate import augment as vary
-from mue_edge.calibrate.examples import Example
+from mue_edge.calibrate.examples import Example, as_spoken
 from mue_edge.calibrate.pictures import Pictures, as_input
 from mue_edge.errors import UsageError
 from mue_edge.tokens import Tokenizer
-
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,6 @@ class Target:
 
     row: int
     ids: tuple[int, ...]
-
-
-def as_spoken(tokenizer: Tokenizer, caption: str) -> str:
-    """A reference as the model would write it: lower case, and without punctuation if it writes none."""
-    text = caption.lower()
-    return " ".join((text.translate(_NO_PUNCTUATION) if tokenizer.strip_punctuation else text).split())
 
 
 def targets(

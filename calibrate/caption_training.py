@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from mue_edge import tokens
 from mue_edge.calibrate import charts
-from mue_edge.calibrate.caption_batches import CaptionBatches, Target, as_spoken
-from mue_edge.calibrate.examples import Example
+from mue_edge.calibrate.caption_batches import CaptionBatches, Target
+from mue_edge.calibrate.examples import Example, as_spoken
 from mue_edge.calibrate.finetune import Settings, Trainer, Watch, train
 from mue_edge.calibrate.pictures import Pictures, as_input
 from mue_edge.calibrate.quality import caption_texts

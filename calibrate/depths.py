@@ -11,11 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from mue_edge.calibrate.bootstrap import LEVEL, Estimate, Tally, relative_change
-from mue_edge.calibrate.caption_batches import as_spoken
 from mue_edge.calibrate.caption_training import Learner
 from mue_edge.calibrate.coco_metrics import METRICS
 from mue_edge.calibrate.coco_metrics import measure as coco_measure
-from mue_edge.calibrate.examples import Example
+from mue_edge.calibrate.examples import Example, as_spoken
 from mue_edge.calibrate.pictures import Pictures, as_input
 from mue_edge.calibrate.quality import Quality, Score, caption_texts, summary, tallies
 from mue_edge.errors import UsageError

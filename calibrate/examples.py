@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,11 @@ from typing import Any, Literal
 
 from mue_edge.calibrate.embedded import Embedded, rows_of
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.tokens import Tokenizer
 
 MAX_TABLE_BYTES = 4 << 30
 TABLES = (".csv", ".tsv", ".jsonl", ".json")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _LISTED = 10  # bad places that an error names, of those that it counts
 
 
@@ -76,6 +79,12 @@ def read(path: str | Path, *, kind: str | None = None, images: str | Path | None
     if not found:
         raise InputFileError(f"{path} has no captions")
     return found
+
+
+def as_spoken(tokenizer: Tokenizer, caption: str) -> str:
+    """A reference as the model would write it: lower case, and without punctuation if it writes none."""
+    text = caption.lower()
+    return " ".join((text.translate(_NO_PUNCTUATION) if tokenizer.strip_punctuation else text).split())
 
 
 def recognise(path: Path) -> str:

@@ -21,9 +21,9 @@ from mue_edge import profiling, targets, tokens
 from mue_edge.apps.catalogue import calibration_pictures
 from mue_edge.apps.stickers import model_folder
 from mue_edge.calibrate import calibration, cider, examples, samples
-from mue_edge.calibrate.caption_batches import as_spoken
 from mue_edge.calibrate.certificate import SIMULATION, Claim, Conditions
 from mue_edge.calibrate.clusters import Clusters
+from mue_edge.calibrate.examples import as_spoken
 from mue_edge.calibrate.setting import Setting
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.errors import VerificationError

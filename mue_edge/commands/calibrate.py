@@ -236,7 +236,7 @@ def _samples(o: _Options, source: Path) -> tuple[Samples, Samples, Frequencies |
     """Pictures to tune on, pictures to certify on, and document frequencies where there are captions."""
     from mue_edge import image, tokens
     from mue_edge.calibrate import cider, examples, samples
-    from mue_edge.calibrate.caption_batches import as_spoken
+    from mue_edge.calibrate.examples import as_spoken
 
     if not (source / "tokenizer.json").is_file():
         raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")

@@ -16,9 +16,9 @@ from torch import nn
 
 from mue_edge import image
 from mue_edge.calibrate import pictures
-from mue_edge.calibrate.caption_batches import CaptionBatches, as_spoken, targets
+from mue_edge.calibrate.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner, split
-from mue_edge.calibrate.examples import Example, read
+from mue_edge.calibrate.examples import Example, as_spoken, read
 from mue_edge.calibrate.finetune import Settings
 from mue_edge.calibrate.pictures import Pictures, as_input
 from mue_edge.errors import InputFileError, UsageError
