@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,23 @@ def test_a_bundle_gets_a_front_and_a_report(
     assert again["budget_ms"] < record["budget_ms"]
 
 
+def test_a_bundle_is_calibrated_without_torch(bundle: Path, pictures: Path, elsewhere: Path) -> None:
+    words = [
+        "calibrate",
+        str(bundle),
+        "--budget",
+        "80%",
+        "--data",
+        str(pictures),
+        "--profile",
+        str(elsewhere),
+    ]
+    words += ["--out", str(bundle.with_name("out")), "--workers", "1"]
+    code = f"import sys; sys.modules['torch'] = None\nfrom mue_edge import cli\ncli.main({words!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_budgets_that_cannot_be_met(run: Runner, bundle: Path, pictures: Path, elsewhere: Path) -> None:
     options = ("--data", pictures, "--profile", elsewhere, "--out", bundle.with_name("out"), "--workers", "1")
     before = (bundle / "manifest.json").read_bytes()
@@ -143,12 +162,12 @@ def test_a_model_folder_is_exported_profiled_and_kept(
     assert "exporting" in first.err
     assert "live" in first.err
     made = (out / "profile.json").read_bytes()
+    front = json.loads((out / "calibration.json").read_text())["front"]
     second = run(*words, "--clock", "cpu", "--workers", "1")
     assert second.code == 0, second.err
     assert "exporting" not in second.err
     assert (out / "profile.json").read_bytes() == made
-    a, b = (json.loads((out / "calibration.json").read_text()) for _ in range(2))
-    assert a["front"] == b["front"]
+    assert json.loads((out / "calibration.json").read_text())["front"] == front
     other = run(*words, "--image-size", "64")
     assert other.code == 2
     assert "another model, target or plan" in other.err
