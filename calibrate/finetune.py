@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -37,13 +37,20 @@ class Settings:
     weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.999
-    bf16: bool = True
+    bf16: bool = field(default_factory=lambda: has_bf16())
     save_every: float = 300.0  # seconds
     log_every: int = 20  # steps; checkpoints lie on the same steps
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise UsageError("training takes either a number of steps or of minutes")
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16. One that does not emulates it, many times slower than
+    float32 is."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 @dataclass

@@ -23,6 +23,7 @@ from torch import Tensor
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.calibrate.augment import moves, on_ground, place
+from mue_edge.calibrate.finetune import has_bf16
 from mue_edge.errors import missing_extra
 
 CHANNELS = 432  # 320 of the last block, 112 of the last block at stride 16
@@ -82,7 +83,7 @@ def main(cache: Path | None, views: int, threads: int) -> None:
     with click.progressbar(jobs, label="teacher") as bar, torch.inference_mode():
         for view, chunk in bar:
             rgb = on_ground(place(torch.from_numpy(data.pixels[chunk]), table[view, chunk]))
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
                 out[view, chunk] = features(teacher, rgb).float().numpy()
     sample = out[0, rows[:: max(1, len(rows) // 500)]].astype(np.float32).reshape(-1, CHANNELS)
     np.save(folder / f"teacher-{size}-moves.npy", table.numpy())

@@ -50,7 +50,7 @@ class _Options:
     weight_decay: float
     ema: float
     batchnorm: str | None
-    bf16: bool
+    bf16: bool | None
     augment: bool
     max_tokens: int
     skip_bad: bool
@@ -118,7 +118,9 @@ class _Options:
     "--batchnorm", type=click.Choice(["frozen", "trained"]),
     help="The trunk's statistics.  [default: frozen; untrained model: trained]",
 )  # fmt: skip
-@click.option("--bf16/--no-bf16", default=True, show_default=True, help="bfloat16 autocast.")
+@click.option(
+    "--bf16/--no-bf16", default=None, help="bfloat16 autocast.  [default: where the processor has it]"
+)
 @click.option("--augment/--no-augment", default=False, help="Vary pictures (never mirrored).")
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=30, show_default=True, help="Longer captions are cut."
@@ -168,7 +170,7 @@ def _train(o: _Options) -> None:
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.calibrate.caption_batches import CaptionBatches, targets
     from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner
-    from mue_edge.calibrate.finetune import Settings
+    from mue_edge.calibrate.finetune import Settings, has_bf16
     from mue_edge.models import captioning
     from mue_edge.tokens import read_json
 
@@ -200,7 +202,8 @@ def _train(o: _Options) -> None:
         steps = max(1, round((o.epochs or 5) * batches.steps_per_epoch))
     settings = Settings(
         steps=steps, minutes=o.minutes, learning_rate=o.rate or (1e-3 if untrained else 3e-5),
-        warm_up=o.warm_up, weight_decay=o.weight_decay, ema=o.ema, bf16=o.bf16,
+        warm_up=o.warm_up, weight_decay=o.weight_decay, ema=o.ema,
+        bf16=has_bf16() if o.bf16 is None else o.bf16,
         save_every=o.save_every, log_every=o.log_every,
     )  # fmt: skip
     trained = o.batchnorm == "trained" if o.batchnorm else untrained

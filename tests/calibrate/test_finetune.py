@@ -123,3 +123,11 @@ def test_averaged_weights_get_statistics_of_their_own() -> None:
     mean = averaged[0](x).mean((0, 2, 3))
     assert torch.allclose(averaged[1].running_mean, mean, atol=1e-5)
     assert trainer.network[1].momentum == 0.1  # the trained network is left alone
+
+
+@pytest.mark.parametrize(("name", "there"), [("amx_bf16", True), ("avx512_bf16", True), ("avx2", False)])
+def test_bfloat16_is_the_default_only_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, there: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True, "avx512_f": True})
+    assert Settings(steps=1).bf16 is there
