@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge import replay
-from mue_edge.calibrate import candidates, live, pareto_testing, power, tuning
+from mue_edge.calibrate import candidates, live, pareto_testing, power, savings, tuning
 from mue_edge.calibrate.certificate import LIVE, Candidate, Certificate, Claim, Frozen, Scope
 from mue_edge.calibrate.certifier import Certifier, bound
 from mue_edge.calibrate.clusters import Clusters
@@ -89,8 +89,8 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
 
 
 def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
-    """Full depth, all fixed depths, and the best others on a part of *tune*: front after front, until there
-    are enough."""
+    """Full depth, all fixed depths, the front of MuE's own policies, and the best others on a part of *tune*:
+    front after front, until there are enough."""
     order = np.random.default_rng(0).permutation(len(setting.tune))[:PART]
     if len(order) == len(setting.tune) or len(policies) <= KEPT:
         return list(policies)
@@ -100,6 +100,7 @@ def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
     left = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
     kept = {j.policy.name for j in left if j.policy.rule in ("never", "fixed")}
     most = len(kept) + KEPT
+    kept |= {j.policy.name for j in tuning.front([j for j in left if savings.as_published(j.policy)])}
     while left and len(kept) < most:
         best = {j.policy.name for j in tuning.front(left)}
         kept |= best

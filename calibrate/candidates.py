@@ -7,7 +7,7 @@ decide; quantiles of the gaps 1 − cosine cannot.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mue_edge.loop import Decision
@@ -20,31 +20,41 @@ DECODER_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Of the first step's gaps and of the last steps' gaps: the ends of a schedule that grows milder.
 SCHEDULES = ((0.1, 0.4), (0.1, 0.7), (0.3, 0.6), (0.3, 0.9), (0.5, 0.8))
 TAU = 1.0
+# Of each boundary's own gaps; the decoder ends after so many layers at the latest (None: all).
+BOUNDARY_QUANTILES = (0.2, 0.4, 0.6, 0.8)
+LAST_LAYERS = (2, 3, None)
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Traced gaps of a stack's tests; `late` are those of the later half of a caption."""
+    """Traced gaps of a stack's tests; `late` are those of the later half of a caption, `boundaries` the
+    decoder's by the layers before the test."""
 
     image: tuple[float, ...]
     decoder: tuple[float, ...]
     first: tuple[float, ...]
     late: tuple[float, ...]
+    boundaries: Mapping[int, tuple[float, ...]]
 
 
 def gaps(traces: Iterable[Sequence[Decision]]) -> Gaps:
     """Of full-depth traced captions, one sequence of decisions each."""
     image: list[float] = []
     decoder: list[tuple[int, int, float]] = []
+    boundaries: dict[int, list[float]] = {}
     for decisions in traces:
         steps = 1 + max((d.step for d in decisions if d.stack == "decoder"), default=0)
         image += [max(d.gaps) for d in decisions if d.stack in ("image", "encoder") and d.gaps]
-        decoder += [(d.step, steps, max(d.gaps)) for d in decisions if d.stack == "decoder" and d.gaps]
+        for d in decisions:
+            if d.stack == "decoder" and d.gaps:
+                decoder.append((d.step, steps, max(d.gaps)))
+                boundaries.setdefault(d.depth, []).append(max(d.gaps))
     return Gaps(
         tuple(image),
         tuple(gap for _, _, gap in decoder),
         tuple(gap for step, _, gap in decoder if step == 0),
         tuple(gap for step, steps, gap in decoder if 2 * step >= steps),
+        {depth: tuple(own) for depth, own in boundaries.items()},
     )
 
 
@@ -76,7 +86,8 @@ def similarity(found: Gaps, depths: tuple[int, int], horizon: int, encoder: str 
     """Policies of rule "mue": an encoder's choice times a decoder's.
 
     Encoder: thresholds, and every fixed depth. Decoder: constant thresholds, thresholds from the second
-    layer on, and schedules between quantiles of early and of late gaps.
+    layer on, schedules between quantiles of early and of late gaps, and a threshold for every boundary with
+    a last layer.
     """
     decoders: dict[str, Policy] = {"full": Policy("mue", beta=1.0)}
     for share in DECODER_QUANTILES if found.decoder else ():
@@ -87,6 +98,13 @@ def similarity(found: Gaps, depths: tuple[int, int], horizon: int, encoder: str 
     for early, late in SCHEDULES if found.first and found.late else ():
         ends = sorted((between(found.first, early), between(found.late, late)))
         decoders[f"s{early:g}-{late:g}"] = schedule(ends[0], ends[1], horizon)
+    for share in BOUNDARY_QUANTILES if found.boundaries else ():
+        own = {depth: 1 - between(seen, share) for depth, seen in found.boundaries.items()}
+        for last in LAST_LAYERS:
+            if last is None or last < depths[1]:
+                thetas = tuple(own.get(depth) for depth in range(1, last or depths[1]))
+                name = f"b{share:g}" + (f"-to{last}" if last else "")
+                decoders[name] = Policy("mue", thetas_decoder=thetas, beta=1.0, depth_decoder=last)
     images: dict[str, Policy] = {"full": Policy("mue")}
     if encoder == "image":
         images |= {f"d{depth}": Policy("mue", depth_image=depth) for depth in range(1, depths[0])}

@@ -6,16 +6,17 @@ Predicted times are the profile's with its noise: the mean, and the time that 95
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.calibrate import losses, signals, tuning
-from mue_edge.calibrate.calibration import Calibration
+from mue_edge.calibrate import losses, savings, signals, tuning
+from mue_edge.calibrate.calibration import Calibration, Searched
 from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.outcomes import Run
+from mue_edge.calibrate.savings import Duel
 from mue_edge.calibrate.setting import Setting
 from mue_edge.calibrate.signals import Signal
 from mue_edge.calibrate.tuning import Judged
@@ -61,10 +62,21 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Saving:
+    """At this share of full depth's mean time saved: the best of MuE's own policies, and the best of all
+    candidates (None: none is so fast)."""
+
+    share: float
+    published: Point | None
+    best: Point | None
+
+
+@dataclass(frozen=True)
 class Findings:
     """`fits`: full depth itself keeps the budget. `exits`: of the chosen policy, stack → layer → share of
     the captions (for the decoder: of the tokens) that left there; `positions`: its decoder by token.
     `parts`: predicted mean seconds a caption by kind of segment, at full depth and under the chosen policy.
+    `duels`: every pair of fixed depths against exits by score.
     `live` has the policies that were timed side by side, by name."""
 
     loss: str
@@ -78,6 +90,8 @@ class Findings:
     positions: tuple[Position, ...]
     parts: Mapping[str, tuple[float, float]]
     live: Mapping[str, Timed]
+    savings: tuple[Saving, ...]
+    duels: tuple[Duel, ...]
 
 
 def find(setting: Setting, found: Calibration, live: Live | None) -> Findings:
@@ -102,7 +116,20 @@ def find(setting: Setting, found: Calibration, live: Live | None) -> Findings:
         positions(runs),
         parts(searched.full.runs, runs, profile),
         timed(live, searched.full.policy.name, found.budget) if live else {},
+        tuple(saved(searched, share, point) for share in savings.SHARES),
+        savings.duels(searched.judged),
     )
+
+
+def saved(searched: Searched, share: float, point: Callable[[Judged], Point]) -> Saving:
+    """What is left of quality when this share of full depth's mean time is saved."""
+    limit = (1 - share) * searched.full.mean_seconds
+    both = (
+        savings.best_within(searched.judged, limit, admits)
+        for admits in (savings.as_published, savings.anything)
+    )
+    published, best = (None if found is None else point(found) for found in both)
+    return Saving(share, published, best)
 
 
 def shortened(found: Calibration) -> tuple[Judged, ...]:

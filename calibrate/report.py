@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 from mue_edge.calibrate import report_page as page
+from mue_edge.calibrate import report_savings
 from mue_edge.calibrate.calibration import Calibration
 from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.findings import Findings, Point, unit
@@ -44,6 +45,7 @@ def render(setting: Setting, calibration: Calibration, found: Findings, pareto: 
         _facts(setting, calibration, found),
         page.section("Certificate", *_certificate(calibration)),
         page.section("The front", _front(calibration, found), _figure(pareto)),
+        page.section("Quality left when time is saved", *report_savings.content(found)),
         page.section("Exits of the chosen policy", *_exits(found)),
         page.section("How much the exit signals say", _signals(found)),
         page.section("Where the time goes", _parts(found)),

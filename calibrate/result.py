@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import bundle, machine, profile, schema
-from mue_edge.calibrate import certificate, report, report_figures, tuning
+from mue_edge.calibrate import certificate, report, report_figures, savings, tuning
 from mue_edge.calibrate.calibration import Calibration
 from mue_edge.calibrate.findings import Findings, Live, Point, find, unit
 from mue_edge.calibrate.samples import Samples
@@ -109,6 +109,23 @@ def record(
         "decoder_layers_by_token": [asdict(position) for position in found.positions],
         "parts_ms": {
             kind: {"full": 1e3 * full, "chosen": 1e3 * chosen} for kind, (full, chosen) in found.parts.items()
+        },
+        "savings": [
+            {
+                "share": s.share, "published": _point(s.published) if s.published else None,
+                "best": _point(s.best) if s.best else None,
+            }
+            for s in found.savings
+        ],
+        "against_fixed_depths": {
+            "verdict": savings.verdict(found.duels, found.signals),
+            "pairs": [
+                {
+                    "fixed": d.fixed.policy.name, "exits": d.rival.policy.name if d.rival else None,
+                    "time_ratio": d.ratio,
+                }
+                for d in found.duels
+            ],
         },
         "changed_captions": len(report.changed(calibration)),
     }  # fmt: skip

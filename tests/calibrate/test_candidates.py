@@ -61,3 +61,15 @@ def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
 def test_a_joint_encoder_is_left_alone() -> None:
     policies = list(similarity(gaps(TRACES), (3, 3), 17, None))
     assert all(p.theta_image is None and p.depth_image is None for p in policies)
+
+
+def test_boundaries_have_thresholds_of_their_own_and_a_last_layer() -> None:
+    found = gaps(TRACES)
+    assert {depth: len(own) for depth, own in found.boundaries.items()} == {1: 80, 2: 80}
+    policies = {p.name: p for p in similarity(found, (3, 3), 17, "image")}
+    capped, open_ended = policies["mue-d1-b0.4-to2"], policies["mue-d1-b0.4"]
+    first, second = (1 - open_ended.threshold("decoder", depth) for depth in (1, 2))
+    # The second boundary's gaps are half as wide as the first's.
+    assert first == pytest.approx(2 * second) and min(found.boundaries[1]) < first < max(found.boundaries[1])
+    assert 1 - capped.threshold("decoder", 1) == first and capped.threshold("decoder", 2) == -float("inf")
+    assert "mue-d1-b0.4-to3" not in policies  # that is all layers
