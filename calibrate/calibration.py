@@ -24,7 +24,7 @@ from mue_edge.errors import CannotBeMetError
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 
-PART, KEPT = 100, 40  # pictures of *tune* that thin the candidates out, and how many are left
+PART, KEPT = 60, 40  # pictures of *tune* that thin the candidates out, and how many are left
 TIMED = 124  # clusters whose captions are timed side by side in the end
 MOST_CANDIDATES = 8  # frozen for *certify*: each walked one costs a pass over it
 

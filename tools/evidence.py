@@ -278,6 +278,30 @@ def calibrate() -> None:
     write("calibrate", "mue-edge calibrate --budget BUDGET", covered, figures)
 
 
+SAVINGS = ("calibration", "candidates", "savings", "outcomes", "memo", "tuning", "cider", "bootstrap")
+
+
+def savings_exits() -> None:
+    """Quality at given savings of time: one plan, exits alone."""
+    from savings_proof import exits_alone
+
+    covered = (*CORE, *SEGMENTS, *MODEL, "tools/savings_proof.py", *(f"calibrate/{n}.py" for n in SAVINGS))
+    figures = exits_alone(bundle(1), BUNDLES / "savings-exits")
+    write("savings-exits", "python tools/evidence.py savings-exits", covered, figures)
+
+
+def savings_plans() -> None:
+    """Quality at given savings of time: exits, image size, precision and cuts."""
+    from savings_proof import exits_and_plans
+
+    from mue_edge.apps.stickers import model_folder
+
+    own = (*SAVINGS, "plan_search", "plan_space", "plan_trial", "planning", "yardstick")
+    covered = (*CORE, *SEGMENTS, *MODEL, "tools/savings_proof.py", *(f"calibrate/{n}.py" for n in own))
+    figures = exits_and_plans(model_folder(), BUNDLES / "savings-plans")
+    write("savings-plans", "python tools/evidence.py savings-plans", covered, figures)
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -292,6 +316,8 @@ JOBS: dict[str, Callable[[], None]] = {
     "deadline": deadline,
     "memo": memo,
     "calibrate": calibrate,
+    "savings-exits": savings_exits,
+    "savings-plans": savings_plans,
     "stickers": stickers,
 }
 

@@ -16,12 +16,10 @@ from mue_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from mue_edge.bundle import Bundle
-    from mue_edge.calibrate.certificate import Claim, Conditions
+    from mue_edge.calibrate.certificate import Claim
     from mue_edge.calibrate.cider import Frequencies
     from mue_edge.calibrate.samples import Samples
-    from mue_edge.captioner import Captioner
     from mue_edge.durations import Span
-    from mue_edge.profile import Profile
 
 DEFAULT_MODEL = "stickers"
 TRACES, PROFILE, BUNDLE, PLANS = "traces", "profile.json", "bundle", "plans"
@@ -102,18 +100,20 @@ def command(**options: Any) -> None:
     if o.clock == "cpu" and o.threads != 1:
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     from mue_edge import targets
-    from mue_edge.calibrate import calibration, report_figures, result
+    from mue_edge.apps.calibration_pictures import to_calibrate_on
+    from mue_edge.calibrate import calibration, report_figures, result, times
     from mue_edge.calibrate.setting import Setting
 
     report_figures.require()
     place, source = _place(o)
-    tune, certify, known = _samples(o, source)
+    tune, certify, known = to_calibrate_on(source, o.data, o.kind, o.images)
     options = _plan(o)
     if o.plans is not None:
         span, options = _searched(o, place, source, span, tune, known)
     bundle = _bundle(o, place, source, options)
     with targets.open(bundle.path, threads=o.threads) as captioner:
-        profile, conditions = _times(o, place, captioner, tune)
+        asked = times.Asked(place / PROFILE, o.profile, o.device, o.threads, o.clock)
+        profile, conditions = times.known(captioner, tune, asked, _progress, _say)
         setting = Setting(
             captioner, profile, tune, certify, place / TRACES, known, conditions, _progress,
             o.workers or _cores(), o.clock,
@@ -230,95 +230,6 @@ def _bundle(o: _Options, place: Path, source: Path, options: dict[str, Any]) -> 
     _say(f"exporting {name} for {o.target}")
     made: Bundle = room()[0].export(source, kept, o.target, options, progress(), name).bundle
     return made
-
-
-def _samples(o: _Options, source: Path) -> tuple[Samples, Samples, Frequencies | None]:
-    """Pictures to tune on, pictures to certify on, and document frequencies where there are captions."""
-    from mue_edge import image, tokens
-    from mue_edge.calibrate import cider, examples, samples
-    from mue_edge.calibrate.examples import as_spoken
-
-    if not (source / "tokenizer.json").is_file():
-        raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")
-    tokenizer = tokens.load(source / "tokenizer.json")
-
-    def spoken(text: str) -> str:
-        return as_spoken(tokenizer, text)
-
-    if o.data is None:
-        return _bundled_samples(_name(source), spoken)
-    path = Path(o.data)
-    if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
-        files = [Path(file) for file in image.gather([str(path)])]
-        return *samples.split(samples.of_pictures(files, path.name)), None
-    found, _ = examples.without_missing(examples.read(path, kind=o.kind, images=o.images))
-    tune, certify = samples.split(samples.of_examples(found, path.name, spoken))
-    return tune, certify, cider.frequencies(tune.references or ())
-
-
-def _name(source: Path) -> str:
-    """What a bundle was made from, or the bundled model whose folder this is, or the folder's name."""
-    from mue_edge.apps.catalogue import BUNDLED, bundled_model
-    from mue_edge.bundle import MANIFEST, open_bundle
-
-    if (source / MANIFEST).is_file():
-        return open_bundle(source).manifest.name
-    return next((name for name in BUNDLED if bundled_model(name) == source), source.name)
-
-
-def _bundled_samples(name: str, spoken: Callable[[str], str]) -> tuple[Samples, Samples, Frequencies]:
-    from mue_edge.apps.catalogue import BUNDLED, calibration_pictures
-    from mue_edge.calibrate import cider, examples, samples
-
-    if name not in BUNDLED:
-        raise UsageError(
-            f"{name} brings no pictures; name some hundreds of the kind that it will see with --data: "
-            "a folder, or a table with captions"
-        )
-    tune, certify, captions = calibration_pictures(name)
-    return (
-        samples.of_examples(examples.read(tune), tune.name, spoken),
-        samples.of_examples(examples.read(certify), certify.name, spoken),
-        cider.frequencies((spoken(text),) for text in captions),
-    )
-
-
-def _times(o: _Options, place: Path, captioner: Captioner, tune: Samples) -> tuple[Profile, Conditions]:
-    """A given profile, the one of an interrupted run, an estimate, or a new one; and what times are worth."""
-    from mue_edge import machine, profile, profiling
-    from mue_edge.calibrate.certificate import ESTIMATE, LIVE, SIMULATION, Conditions
-
-    kept = place / PROFILE
-    if o.device is not None:
-        from mue_edge.calibrate.estimate import estimate
-
-        if o.profile is not None:
-            raise UsageError("--device estimates a profile, --profile names one: give one of them")
-        found = estimate(captioner.bundle.manifest, o.device)
-    elif o.profile is not None or kept.is_file():
-        found = profile.read(o.profile or kept)
-        found.check_fits(captioner.bundle, o.threads)
-    else:
-        shown = profiling.pictures(captioner, [sample.picture for sample in tune.samples])
-        with _progress("profile", profiling.CAPTIONS * 3 // 2) as step:
-            found, _ = profiling.profiled(captioner, shown, clock=o.clock, step=step)
-        profile.write(kept, found)
-    if found.kind == profile.MEASURED and found.clock != o.clock:
-        raise UsageError(
-            f"the profile was measured by the {found.clock} clock; give --clock {found.clock}, "
-            f"or remove {o.profile or kept}"
-        )
-    if (found.error or 0.0) > profile.RESTLESS:
-        _say(
-            f"note: the machine is restless: predictions are off by {found.error:.0%} (median); "
-            "budgets are judged with that noise. Repeat when it is quiet, or give --clock cpu"
-        )
-    here = found.device == machine.device()
-    kind = ESTIMATE if found.kind == profile.ESTIMATE else LIVE if here else SIMULATION
-    load = "/".join(f"{value:.1f}" for value in found.load) or "unknown"
-    shown_clocks = [f"{name} {value}" for name, value in found.clocks.items()] or ["unknown"]
-    clocks = ", ".join([*shown_clocks, *(["CPU time, not wall-clock"] if o.clock == "cpu" else [])])
-    return found, Conditions(kind, found.device, found.runtime, found.threads, load, clocks)
 
 
 def _asked(o: _Options) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
     constant = [t for t in thetas if t is not None]
     assert all(min(found.decoder) < 1 - t < max(found.decoder) for t in constant)
     assert constant == sorted(constant, reverse=True)
-    from_two = next(p for p in policies if p.name == "mue-d1-q0.5-from2")
+    from_two = next(p for p in policies if p.name == "mue-d1-q0.6-from2")
     assert from_two.threshold("image", 1) == -float("inf")
     assert from_two.threshold("decoder", 1) == float("inf") > from_two.threshold("decoder", 2)
 

@@ -1,0 +1,58 @@
+"""Pictures to calibrate on: a user's own, or those that come with a bundled model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mue_edge import image, tokens
+from mue_edge.apps.catalogue import BUNDLED, bundled_model, calibration_pictures
+from mue_edge.bundle import MANIFEST, open_bundle
+from mue_edge.calibrate import cider, examples, samples
+from mue_edge.calibrate.cider import Frequencies
+from mue_edge.calibrate.samples import Samples
+from mue_edge.errors import UsageError
+
+
+def to_calibrate_on(
+    source: Path, data: str | None, kind: str | None = None, images: Path | None = None
+) -> tuple[Samples, Samples, Frequencies | None]:
+    """(pictures to tune on, pictures to certify on, document frequencies where there are captions).
+
+    source: a model folder or a bundle. data: pictures or a table of them (see `examples.read` for `kind` and
+    `images`); None: the bundled model's own. Raises UsageError without a tokenizer, and where no pictures
+    come with the model.
+    """
+    if not (source / "tokenizer.json").is_file():
+        raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")
+    tokenizer = tokens.load(source / "tokenizer.json")
+
+    def spoken(text: str) -> str:
+        return examples.as_spoken(tokenizer, text)
+
+    if data is None:
+        tuned, certified, captions = calibration_pictures(_bundled(source))
+        tune, certify = (
+            samples.of_examples(examples.read(path), path.name, spoken) for path in (tuned, certified)
+        )
+        return tune, certify, cider.frequencies((spoken(text),) for text in captions)
+    path = Path(data)
+    if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
+        files = [Path(file) for file in image.gather([str(path)])]
+        return *samples.split(samples.of_pictures(files, path.name)), None
+    found, _ = examples.without_missing(examples.read(path, kind=kind, images=images))
+    tune, certify = samples.split(samples.of_examples(found, path.name, spoken))
+    return tune, certify, cider.frequencies(tune.references or ())
+
+
+def _bundled(source: Path) -> str:
+    """The bundled model that this is, or was made from."""
+    if (source / MANIFEST).is_file():
+        name = open_bundle(source).manifest.name
+    else:
+        name = next((name for name in BUNDLED if bundled_model(name) == source), source.name)
+    if name not in BUNDLED:
+        raise UsageError(
+            f"{name} brings no pictures; name some hundreds of the kind that it will see with --data: "
+            "a folder, or a table with captions"
+        )
+    return name
