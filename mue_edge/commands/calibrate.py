@@ -268,19 +268,14 @@ def _name(source: Path) -> str:
 
 def _bundled_samples(name: str, spoken: Callable[[str], str]) -> tuple[Samples, Samples, Frequencies]:
     from mue_edge.apps.catalogue import BUNDLED, calibration_pictures
-    from mue_edge.calibrate import cider, examples, samples
+    from mue_edge.calibrate import samples
 
     if name not in BUNDLED:
         raise UsageError(
             f"{name} brings no pictures; name some hundreds of the kind that it will see with --data: "
             "a folder, or a table with captions"
         )
-    tune, certify, captions = calibration_pictures(name)
-    return (
-        samples.of_examples(examples.read(tune), tune.name, spoken),
-        samples.of_examples(examples.read(certify), certify.name, spoken),
-        cider.frequencies((spoken(text),) for text in captions),
-    )
+    return samples.of_tables(*calibration_pictures(name), spoken)
 
 
 def _times(o: _Options, place: Path, captioner: Captioner, tune: Samples) -> tuple[Profile, Conditions]:
