@@ -204,18 +204,18 @@ def policies() -> None:
 
 
 def deadline() -> None:
-    """Deadline mode under slow moments, on the demo pictures."""
+    """Deadline mode under slow moments, on pictures that policies are chosen on."""
     from deadline_proof import figures
-    from PIL import Image
 
-    from mue_edge import targets
-    from mue_edge.apps.stickers import demo_pictures
+    from mue_edge import machine, targets
+    from mue_edge.calibrate.plan_search import drawn
 
-    pictures = [Image.open(path).convert("RGBA") for path, _ in demo_pictures()]
     with targets.open(bundle(1), threads=1) as captioner:
-        found = figures(captioner, pictures, [name for _, name in demo_pictures()])
-    modes = ("mue_edge/deadline.py", "mue_edge/pace.py", "mue_edge/captioner.py", "tools/deadline_proof.py")
-    write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *modes), found)
+        tune, _, known = bundled_samples(captioner)
+        found = {"load": round(machine.load_average(), 1)} | figures(captioner, drawn(tune, 200, 0), known)
+    own = (*(f"mue_edge/{name}.py" for name in ("deadline", "pace", "captioner")), "tools/deadline_proof.py",
+           "calibrate/cider.py")  # fmt: skip
+    write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *own), found)
 
 
 def memo() -> None:
