@@ -30,11 +30,7 @@ def to_calibrate_on(
         return examples.as_spoken(tokenizer, text)
 
     if data is None:
-        tuned, certified, captions = calibration_pictures(_bundled(source))
-        tune, certify = (
-            samples.of_examples(examples.read(path), path.name, spoken) for path in (tuned, certified)
-        )
-        return tune, certify, cider.frequencies((spoken(text),) for text in captions)
+        return samples.of_tables(*calibration_pictures(_bundled(source)), spoken)
     path = Path(data)
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
         files = [Path(file) for file in image.gather([str(path)])]

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mue_edge.calibrate import cider
+from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.embedded import Embedded
-from mue_edge.calibrate.examples import Example
+from mue_edge.calibrate.examples import Example, read
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.errors import InputFileError
 
@@ -57,6 +59,17 @@ def of_examples(examples: Iterable[Example], source: str, spoken: Callable[[str]
     )
     references = tuple(tuple(spoken(text) for text in e.captions) for e in found)
     return Samples(source, samples, tuple(e.cluster for e in found), references)
+
+
+def of_tables(
+    tune: Path, certify: Path, trained_on: Iterable[str], spoken: Callable[[str], str]
+) -> tuple[Samples, Samples, Frequencies]:
+    """Two data sets that were split before, and document frequencies of a model's training captions."""
+    return (
+        of_examples(read(tune), tune.name, spoken),
+        of_examples(read(certify), certify.name, spoken),
+        cider.frequencies((spoken(text),) for text in trained_on),
+    )
 
 
 def of_pictures(files: Sequence[Path], source: str) -> Samples:

@@ -264,6 +264,7 @@ class _Run:
         answer = yield from self._ask(
             Request("head", {"y": y}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
         )
+        _check_candidates(answer.candidates, live, t)
         parents = self.search.advance(answer.candidates[:live])
         tokens = tuple(row[-1] for row in self.search.tokens) if parents is not None else ()
         if parents is not None:
@@ -319,6 +320,11 @@ class _Run:
             threshold = self.pacer.threshold(stack, step, i)
         if math.isinf(threshold):
             leave = threshold < 0
+        elif min(len(scores), len(gaps)) < live:  # else no row would be one that stays
+            raise VerificationError(
+                f"{len(scores)} exit scores and {len(gaps)} gaps of {stack} after layer {depth} "
+                f"(step {step}) for {live} rows; check the bundle with: mue-edge verify BUNDLE"
+            )
         else:
             leave = all(exits(s, g, threshold) for s, g in zip(scores, gaps))
         if self.pacer is not None:
@@ -329,6 +335,17 @@ class _Run:
         if scores or leave:
             self.decisions.append(Decision(stack, depth, step, scores, gaps, threshold, leave))
         return leave
+
+
+def _check_candidates(
+    rows: Sequence[tuple[Sequence[int], Sequence[float], float]], live: int, step: int
+) -> None:
+    """NaN sorts anywhere and would become a caption; −inf is how a token is ruled out."""
+    if len(rows) < live or not all(v < math.inf for _, values, eos in rows[:live] for v in (*values, eos)):
+        raise VerificationError(
+            f"the head's log-probabilities of step {step} are no numbers, or lack rows "
+            f"({len(rows)} of {live}); check the bundle with: mue-edge verify BUNDLE"
+        )
 
 
 @cache

@@ -137,7 +137,52 @@ def test_trace_reads_every_score() -> None:
     assert len([d for d in outcome.decisions if d.stack == "decoder"]) == LAYERS * 4
 
 
-def test_a_score_that_is_not_finite_is_an_error() -> None:
-    runtime = Scripted(score=lambda name: math.nan if name == "decoder.1" else 0.1)
-    with pytest.raises(VerificationError, match="decoder after layer 2"):
-        run(Policy(theta_decoder=0.9), runtime)
+class Broken(Scripted):
+    """Changes some answers: of segments that start with `kind`, the named scalars; of the head, the rows."""
+
+    def __init__(self, kind: str, **scalars: list[float]) -> None:
+        super().__init__()
+        self.kind, self.scalars = kind, scalars
+        self.rows: list[tuple[list[int], list[float], float]] | None = None
+
+    def execute(self, request: Request) -> Answer:
+        answer = super().execute(request)
+        if self.rows is not None and answer.candidates:
+            return Answer(candidates=self.rows)
+        if answer.scalars and request.run.startswith(self.kind):
+            return Answer({**answer.scalars, **self.scalars})
+        return answer
+
+
+@pytest.mark.parametrize("port", ["score", "gap"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("segment", "says"), [("decoder.1", "decoder after layer 2"), ("image.0", "image")])
+def test_a_score_that_is_not_finite_is_an_error(port: str, bad: float, segment: str, says: str) -> None:
+    """Also where no test could exit, if it is read."""
+    for policy, trace in ((Policy(theta_image=0.9, theta_decoder=0.9), False), (Policy("never"), True)):
+        with pytest.raises(VerificationError, match=f"exit score of {says}"):
+            run(policy, Broken(segment, **{port: [bad]}), trace=trace)
+
+
+@pytest.mark.parametrize("port", ["score", "gap"])
+def test_scores_that_are_missing_are_no_exit(port: str) -> None:
+    with pytest.raises(VerificationError, match="for 1 rows"):
+        run(Policy(theta_image=0.9), Broken("image", **{port: []}))
+    with pytest.raises(VerificationError, match="for 3 rows"):
+        run(Policy(theta_decoder=0.9), Broken("decoder", **{port: [0.1, 0.1]}), rows=3)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [([5, 2], [math.nan, -3.0], -3.0)], [([5, 2], [-0.1, math.nan], math.nan)],
+        [([5, 2], [math.inf, -3.0], -3.0)], [([5, 2], [-0.1, -3.0], math.nan)], [],
+    ],
+)  # fmt: skip
+def test_log_probabilities_that_are_none_are_an_error(
+    rows: list[tuple[list[int], list[float], float]],
+) -> None:
+    runtime = Broken("head")
+    runtime.rows = rows
+    with pytest.raises(VerificationError, match="log-probabilities of step 0"):
+        run(Policy("never"), runtime)

@@ -1,8 +1,8 @@
 """Deadline mode on a real clock with slow moments: `python tools/evidence.py deadline`.
 
 A wrapper of the host runtime sleeps after some calls. For each kind of slow moment and each limit:
-captions within the limit, within one segment more, cut short, exact match, and the exact match that
-fixed policies reach in the same mean time under the same slow moments.
+captions within the limit, within one segment more, cut short, CIDEr-D and exact match, and what fixed
+policies reach of both in the same mean time under the same slow moments.
 """
 
 from __future__ import annotations
@@ -11,15 +11,22 @@ import itertools
 import random
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any
 
+from mue_edge import image
+from mue_edge.calibrate.cider import Frequencies, Scorer
+from mue_edge.calibrate.samples import Samples
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
 from mue_edge.loop import Answer, Request
 from mue_edge.policy import Policy
 
-CAPTIONS = 200
 SLOWER = 5.0
+# What is promised: captions within the limit and one segment, those cut short, CIDEr-D of that of fixed
+# policies of the same mean time.
+WITHIN, CUT_SHORT, KEPT = 0.99, 0.05, 0.9
+QUALITIES = ("cider_d", "exact_match")
 
 
 class Sleepy:
@@ -56,55 +63,79 @@ class Sleepy:
         self.runtime.close()
 
 
-def figures(captioner: Captioner, pictures: list[Any], names: list[str]) -> dict[str, Any]:
-    """Pictures are repeated to CAPTIONS; the limits lie between the times of the fastest and full depth."""
+@dataclass(frozen=True)
+class Shown:
+    """Decoded pictures, the caption that each should have, and how captions are scored."""
+
+    pictures: tuple[Any, ...]
+    wanted: tuple[str, ...]
+    score: Scorer
+
+
+def figures(captioner: Captioner, part: Samples, known: Frequencies) -> dict[str, Any]:
+    """Of captioned pictures; the limits lie between the times of the fastest policy and full depth."""
+    assert part.references is not None
+    shown = Shown(
+        tuple(image.load(sample.picture) for sample in part.samples),
+        tuple(references[0] for references in part.references),
+        Scorer(part.references, known),
+    )
     real, found = captioner.runtime, {}
     captioner.warm_up()
     for kind in ("bursts", "random"):
         captioner.runtime = sleepy = Sleepy(real, kind)
         front = captioner.bundle.manifest.policies()
-        fixed = {name: _pass(captioner, sleepy, pictures, names, policy) for name, policy in front.items()}
+        fixed = {name: _pass(captioner, sleepy, shown, policy) for name, policy in front.items()}
         quick, full = (fixed[name] for name in (next(iter(front)), list(front)[-1]))
         limits = (quick["seconds_p99"], (quick["seconds_p99"] + full["seconds_p99"]) / 2)
         walked = []
         for limit in limits:
-            due = _pass(captioner, sleepy, pictures, names, list(front.values())[-1], limit)
-            same = _at(due["seconds_mean"], list(fixed.values()))
-            walked.append(due | {"limit": limit, "exact_match_fixed_same_time": same})
+            due = _pass(captioner, sleepy, shown, list(front.values())[-1], limit)
+            same = {name: _at(due["seconds_mean"], list(fixed.values()), name) for name in QUALITIES}
+            walked.append({"limit": limit} | due | {"fixed_same_time": same, "holds": holds(due, same)})
         found[kind] = {"fixed": fixed, "deadline": walked}
     captioner.runtime = real
-    return {"captions": CAPTIONS, "slower": SLOWER, **found}
+    return {"captions": len(part), "pictures": part.source, "slower": SLOWER, **found}
+
+
+def holds(due: dict[str, Any], same: dict[str, float]) -> bool:
+    """Whether a pass under a deadline kept what is promised."""
+    return bool(
+        due["within_one_segment"] >= WITHIN
+        and due["cut_short"] <= CUT_SHORT
+        and due["cider_d"] >= KEPT * same["cider_d"]
+    )
 
 
 def _pass(
-    captioner: Captioner, runtime: Sleepy, pictures: list[Any], names: list[str], policy: Policy,
-    limit: float | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    captioner: Captioner, runtime: Sleepy, shown: Shown, policy: Policy, limit: float | None = None
+) -> dict[str, Any]:
     runtime.again()
-    seconds, hits, cut, hurried, within, one_more = [], 0, 0, 0, 0, 0
-    for i in range(CAPTIONS):
-        k = i % len(pictures)
-        done = captioner.caption(pictures[k], policy=policy, deadline=limit)
+    seconds, texts, cut, hurried, within, one_more = [], [], 0, 0, 0, 0
+    for picture in shown.pictures:
+        done = captioner.caption(picture, policy=policy, deadline=limit)
         seconds.append(done.seconds["total"])
-        hits += done.text.lower() == names[k].lower()
+        texts.append(done.text.strip().lower())
         if done.pacing is not None and limit is not None:
             cut += done.pacing.cut_short
             hurried += done.pacing.hurried
             within += done.pacing.finished <= limit
             one_more += done.pacing.finished <= limit + runtime.longest
+    count = len(texts)
     record = {
-        "seconds_mean": statistics.fmean(seconds), "seconds_p99": sorted(seconds)[int(0.99 * CAPTIONS)],
-        "exact_match": hits / CAPTIONS,
+        "seconds_mean": statistics.fmean(seconds), "seconds_p99": sorted(seconds)[int(0.99 * count)],
+        "cider_d": statistics.fmean(shown.score(texts)),
+        "exact_match": statistics.fmean(a == b for a, b in zip(texts, shown.wanted, strict=True)),
     }  # fmt: skip
     if limit is None:
         return record
     counts = {"cut_short": cut, "hurried": hurried, "within": within, "within_one_segment": one_more}
-    return record | {name: count / CAPTIONS for name, count in counts.items()}
+    return record | {name: each / count for name, each in counts.items()}
 
 
-def _at(seconds: float, fixed: list[dict[str, Any]]) -> float:
-    """Exact match of fixed policies at a mean time, between the two neighbours in time (a mix of them)."""
-    points = sorted((f["seconds_mean"], f["exact_match"]) for f in fixed)
+def _at(seconds: float, fixed: list[dict[str, Any]], quality: str) -> float:
+    """A quality of fixed policies at a mean time, between the two neighbours in time (a mix of them)."""
+    points = sorted((f["seconds_mean"], f[quality]) for f in fixed)
     for (t0, q0), (t1, q1) in itertools.pairwise(points):
         if t0 <= seconds <= t1:
             return float(q0 + (q1 - q0) * (seconds - t0) / (t1 - t0))

@@ -12,9 +12,11 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -202,24 +204,22 @@ def policies() -> None:
 
 
 def deadline() -> None:
-    """Deadline mode under slow moments, on the demo pictures."""
+    """Deadline mode under slow moments, on pictures that policies are chosen on."""
     from deadline_proof import figures
-    from PIL import Image
 
-    from mue_edge import targets
-    from mue_edge.apps.stickers import demo_pictures
+    from mue_edge import machine, targets
+    from mue_edge.calibrate.plan_search import drawn
 
-    pictures = [Image.open(path).convert("RGBA") for path, _ in demo_pictures()]
     with targets.open(bundle(1), threads=1) as captioner:
-        found = figures(captioner, pictures, [name for _, name in demo_pictures()])
-    modes = ("mue_edge/deadline.py", "mue_edge/pace.py", "mue_edge/captioner.py", "tools/deadline_proof.py")
-    write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *modes), found)
+        tune, _, known = bundled_samples(captioner)
+        found = {"load": round(machine.load_average(), 1)} | figures(captioner, drawn(tune, 200, 0), known)
+    own = (*(f"mue_edge/{name}.py" for name in ("deadline", "pace", "captioner")), "tools/deadline_proof.py",
+           "calibrate/cider.py")  # fmt: skip
+    write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *own), found)
 
 
 def memo() -> None:
     """The memo tree against live runs: 200 pictures under 20 random policies, greedy and with beams."""
-    import tempfile
-
     from mue_edge.bundle import open_bundle
     from mue_edge.calibrate.prove_memo import prove
     from mue_edge.image import preprocess
@@ -237,6 +237,53 @@ def memo() -> None:
         figures[f"beam {beam}"] = {k: round(v, 3) for k, v in asdict(proof).items()}
     own = tuple(f"calibrate/{name}.py" for name in ("memo", "trace_store", "outcomes", "plain_replay"))
     write("memo", "python tools/evidence.py memo", (*CORE, *own, *SEGMENTS, *MODEL), figures)
+
+
+def certificate() -> None:
+    """Coverage, power and the walk of the certificate, on simulated scores and on those of the bundled model
+    on the pictures that it is certified on."""
+    from mue_edge import targets
+    from mue_edge.calibrate import prove_certificate, simulate
+    from mue_edge.calibrate.plan_search import drawn
+
+    with targets.open(bundle(1), threads=1) as captioner:
+        tune, certify, known = bundled_samples(captioner)
+        chosen = prove_certificate.policies(captioner, drawn(tune, 100, 0))
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            click.progressbar(length=len(certify), label="certificate, captions") as bar,
+        ):
+            pools = prove_certificate.pools(
+                captioner, Path(folder), chosen, certify, known, 2, lambda _: bar.update(1)
+            )
+    sources = {
+        "simulated": (simulate.cases(), simulate.policies()),
+        certify.source: (prove_certificate.cases(pools, simulate.PLACES), list(pools.values())),
+    }
+    figures = {}
+    for name, (cases, policies) in sources.items():
+        with click.progressbar(length=simulate.REPETITIONS, label=f"certificate, {name}") as bar:
+            figures[name] = simulate.figures(cases, policies, step=lambda bar=bar: bar.update(1))
+    figures["simulated"]["binomial"] = [
+        simulate.record(simulate.binomial_coverage(drop, error, simulate.CLUSTERS))
+        for drop, error in simulate.PLACES
+    ]
+    own = (
+        "prove_certificate", "simulate", "pareto_testing", "betting", "binomial", "losses", "clusters",
+        "cider", "power", "certificate", "outcomes", "memo", "candidates", "samples",
+    )  # fmt: skip
+    covered = (*CORE, *SEGMENTS, *MODEL, *(f"calibrate/{name}.py" for name in own))
+    write("certificate", "python tools/evidence.py certificate", covered, figures)
+
+
+def bundled_samples(captioner: Any) -> tuple[Any, Any, Any]:
+    """The stickers' pictures to tune on and to certify on, and frozen document frequencies."""
+    from mue_edge.apps.catalogue import calibration_pictures
+    from mue_edge.calibrate import samples
+    from mue_edge.calibrate.examples import as_spoken
+
+    spoken = partial(as_spoken, captioner.tokenizer)
+    return samples.of_tables(*calibration_pictures("stickers"), spoken)
 
 
 def calibrate() -> None:
@@ -315,6 +362,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "policies": policies,
     "deadline": deadline,
     "memo": memo,
+    "certificate": certificate,
     "calibrate": calibrate,
     "savings-exits": savings_exits,
     "savings-plans": savings_plans,

@@ -54,7 +54,7 @@ def loop() -> str:
                     f"{f['mean_image_layers']:.2f} / {f['mean_layers']:.2f}",
                     f"{f['score_error_p99']:.1e} / {f['score_error_max']:.1e}",
                     f"{f['replay_same_tokens']} of {n}", f"{f['free_same_captions']} of {n}",
-                    "yes" if f["holds"] else "**no**",
+                    holds(f["holds"]),
                 ]
             )  # fmt: skip
     if not rows:
@@ -155,11 +155,80 @@ def calibrated() -> str:
     return table(head, rows) + source(record)
 
 
+def certificate() -> str:
+    """How often a certificate is wrong, and how often it says what is true."""
+    record = read("certificate")
+    if record is None:
+        return NOT_MEASURED
+    cases, walks = [], []
+    for name, f in record["figures"].items():
+        for covered, power in zip(f["coverage"], f["power"], strict=True):
+            cases.append(
+                [
+                    name, covered["policy"], f"{covered['drop']:.2%}", f"{covered['error']:.2f}",
+                    f"{covered['rate']:.4f} ≤ {covered['allowed']:.4f}", f"{power['rate']:.4f}",
+                    holds(covered["holds"] and power["holds"]),
+                ]
+            )  # fmt: skip
+        w = f["walk"]
+        walks.append(
+            [
+                name, str(w["policies"]), f"{w['drop']:.2%}", f"{w['error']:.2f}",
+                f"{w['any_false']:.4f} ≤ {w['allowed']:.4f}", f"{w['some_true']:.4f}", holds(w["holds"]),
+            ]
+        )  # fmt: skip
+    first = record["figures"]["simulated"]
+    one, power = first["coverage"][0], first["power"][0]
+    words = (
+        f"{one['repetitions']} certifying sets of {one['clusters']} clusters each; power is at a true drop "
+        f"of 0, for δ = {power['drop']:.0%} and ε = {power['error']:.2f}.\n\n"
+    )
+    head = ["scores", "policy", "true drop, claimed as δ", "ε", "certified although false ≤ allowed"]
+    head += ["certified although nothing is lost", "criteria hold"]
+    more = ["scores", "policies", "δ", "ε", "any false one certified ≤ allowed", "some true one certified"]
+    return words + table(head, cases) + "\n" + table([*more, "criterion holds"], walks) + source(record)
+
+
+def deadline() -> str:
+    """What a limit at run time costs, under slow moments."""
+    record = read("deadline")
+    if record is None:
+        return NOT_MEASURED
+    f = record["figures"]
+    rows = [
+        [
+            kind, f"{1000 * due['limit']:.1f} ms", f"{1000 * due['seconds_mean']:.1f} ms",
+            f"{due['within']:.1%}", f"{due['within_one_segment']:.1%}", f"{due['cut_short']:.1%}",
+            *(f"{due[q]:.{d}f} / {due['fixed_same_time'][q]:.{d}f}" for q, d in QUALITIES.items()),
+            holds(due["holds"]),
+        ]
+        for kind in ("bursts", "random")
+        for due in f[kind]["deadline"]
+    ]  # fmt: skip
+    words = (
+        f"{f['captions']} pictures of {f['pictures']}; a slow decoder call takes {f['slower']:.0f} times as "
+        f"long; load of the machine {f['load']}.\n\n"
+    )
+    head = ["slow calls", "limit", "mean time", "within the limit", "within it and one segment", "cut short"]
+    head += ["CIDEr-D / of fixed policies in the same time", "exact match / of the same", "criteria hold"]
+    return words + table(head, rows) + source(record)
+
+
+QUALITIES = {"cider_d": 2, "exact_match": 3}  # digits
+
+
+def holds(value: bool) -> str:
+    """A criterion's outcome; a failure is meant to be seen."""
+    return "yes" if value else "**no**"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "loop": loop,
     "bench": bench,
     "stickers": stickers,
     "calibrate": calibrated,
+    "certificate": certificate,
+    "deadline": deadline,
     **{name: partial(tables.block, name) for name in tables.BLOCKS},
 }
 

@@ -27,7 +27,7 @@ from mue_edge import models, profile, profiling, targets
 from mue_edge.apps.catalogue import calibration_pictures
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.render import on_white
-from mue_edge.calibrate import bootstrap, calibration, cider, examples, samples, savings, tuning
+from mue_edge.calibrate import bootstrap, calibration, examples, samples, savings, tuning
 from mue_edge.calibrate.certificate import SIMULATION, Conditions
 from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.clusters import Clusters
@@ -65,7 +65,7 @@ class Data:
 
 def data(spoken: Callable[[str], str], limit: int | None = None) -> Data:
     """`limit`: only so many pictures each, to try it."""
-    tune, _, captions = calibration_pictures("stickers")
+    tune, _, frequencies = samples.of_tables(*calibration_pictures("stickers"), spoken)
     found = read()
     rows = [int(row) for split in SPLITS for row in found.rows(split)[:limit]]
     records = [found.records[row] for row in rows]
@@ -75,8 +75,8 @@ def data(spoken: Callable[[str], str], limit: int | None = None) -> Data:
         tuple(r.emoji for r in records),
         tuple((spoken(r.caption),) for r in records),
     )
-    tuned = samples.of_examples(examples.read(tune)[:limit], tune.name, spoken)
-    return Data(tuned, held, cider.frequencies((spoken(text),) for text in captions))
+    tuned = tune if limit is None else tune.rows(range(limit), f"{tune.source} ({limit})")
+    return Data(tuned, held, frequencies)
 
 
 def _png(pixels: Any) -> bytes:

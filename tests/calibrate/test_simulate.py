@@ -13,20 +13,19 @@ from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.power import clusters_needed, pairs, power, smallest_drop, smallest_share
 from mue_edge.errors import UsageError
 
-POOLS = [(simulate.pool(changed, drop), error) for changed, drop, error in simulate.CASES]
+CASES = simulate.cases()
 
 
-@pytest.mark.parametrize("case", range(len(POOLS)))
-def test_a_false_claim_is_certified_no_oftener_than_promised(case: int) -> None:
-    known, error = POOLS[case]
-    found = simulate.coverage(known, error, count=300)
-    assert found.drop == pytest.approx(simulate.CASES[case][1], rel=0.3)
-    assert found.rate <= found.allowed
+@pytest.mark.parametrize("i", range(len(CASES)))
+def test_a_false_claim_is_certified_no_oftener_than_promised(i: int) -> None:
+    found = simulate.coverage(CASES[i].pool, CASES[i].error, simulate.CLUSTERS)
+    assert (found.drop, found.error) == (pytest.approx(simulate.PLACES[i][0], rel=0.3), simulate.PLACES[i][1])
+    assert 0 < found.rate <= found.allowed
 
 
 def test_coverage_has_teeth() -> None:
     # A normal test at the same level is too eager where large losses are rare; the count must show it.
-    known, error = POOLS[0]
+    known, error = CASES[0].pool, CASES[0].error
     groups = Clusters(known.clusters)
     full, exits = groups.means(known.full), groups.means(known.exits)
     terms = exits - exits.mean() / full.mean() * full
@@ -46,20 +45,23 @@ def test_binomial_coverage(share: float, error: float) -> None:
     assert 0 < found.rate <= found.allowed
 
 
-@pytest.mark.parametrize("case", range(len(POOLS)))
-def test_a_true_claim_is_certified_often(case: int) -> None:
-    known, _ = POOLS[case]
-    assert power(pairs(known.full, known.exits, known.clusters), 0.03, 0.1, 1000) >= 0.9
+def test_a_true_claim_is_certified_often_and_all_figures_hold() -> None:
+    steps = []
+    found = simulate.figures(CASES, simulate.policies(6), 50, lambda: steps.append(1))
+    assert [row["policy"] for row in found["coverage"]] == [case.name for case in CASES]
+    assert all(row["holds"] for row in (*found["coverage"], *found["power"], found["walk"]))
+    assert found["power"][0]["clusters"] == 1000 and found["power"][0]["drop"] == 0.03
+    assert len(steps) == found["walk"]["repetitions"] == 50
 
 
 def test_walk_certifies_no_false_policy_too_often_and_true_ones_often() -> None:
-    found = simulate.walk(repetitions=25, policies=6, count=500)
+    found = simulate.walk(simulate.policies(6), repetitions=25, count=500)
     assert found["any_false"] <= found["allowed"]
     assert found["some_true"] >= 0.5
 
 
 def test_smallest_drop_and_the_n_it_needs_belong_together() -> None:
-    known = pairs(POOLS[1][0].full, POOLS[1][0].exits, POOLS[1][0].clusters)
+    known = pairs(CASES[1].pool.full, CASES[1].pool.exits, CASES[1].pool.clusters)
     limit = smallest_drop(known, 0.1, 400)
     assert power(known, limit, 0.1, 400) >= 0.8 > power(known, limit / 1.3, 0.1, 400)
     assert clusters_needed(known, limit, 0.1) == pytest.approx(400, rel=0.15)
@@ -67,7 +69,7 @@ def test_smallest_drop_and_the_n_it_needs_belong_together() -> None:
 
 
 def test_beyond_what_is_simulated_the_square_root_holds() -> None:
-    known = pairs(POOLS[1][0].full, POOLS[1][0].exits, POOLS[1][0].clusters)
+    known = pairs(CASES[1].pool.full, CASES[1].pool.exits, CASES[1].pool.clusters)
     assert 0.72 <= power(known, smallest_drop(known, 0.1, 4000), 0.1, 4000) <= 0.95
 
 

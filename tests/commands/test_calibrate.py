@@ -8,13 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from mue_edge import profile, targets
 from mue_edge.bundle import open_bundle
 from mue_edge.calibrate.certificate import certificate_from_json
+from tests.commands import calibrated
 from tests.commands.run import Runner
 
 pytest.importorskip("matplotlib")
@@ -23,17 +21,7 @@ PICTURES = 36
 
 @pytest.fixture(scope="module")
 def pictures(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures; most are called what the tiny model calls them at full depth."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    with targets.open(tiny_bundle, threads=1) as captioner:
-        lines = ["image,caption,cluster\n"]
-        for i in range(PICTURES):
-            noise = rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)
-            Image.fromarray(noise).resize((48, 48), Image.Resampling.NEAREST).save(folder / f"{i}.png")
-            words = captioner.caption(folder / f"{i}.png").text.split()[:6]
-            lines.append(f"{i}.png,{' '.join(words[: 3 + i % 4]) or 'a'},c{i // 2}\n")
-    (folder / "captions.csv").write_text("".join(lines), encoding="utf-8")
-    return folder
+    return calibrated.captioned(tmp_path_factory.mktemp("pictures"), tiny_bundle, PICTURES)
 
 
 @pytest.fixture
@@ -43,17 +31,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def elsewhere(bundle: Path, tmp_path: Path) -> Path:
-    """A profile of another machine: every segment takes a millisecond, so that nothing depends on a clock."""
-    m = open_bundle(bundle).manifest
-    times = {name: profile.SegmentTime(1e-3, 1e-3, 0.0, 9) for name in m.segments}
-    made = profile.Profile(
-        profile.SCHEMA, profile.MEASURED, m.name, m.target, m.precision, m.plan_hash, profile.total_macs(m),
-        "another machine", m.runtime.name, 1, "2026-01-01T00:00:00+00:00", times,
-        noise=profile.Noise(1.0, 1.0), error=0.0,
-    )  # fmt: skip
-    path = tmp_path / "elsewhere.json"
-    profile.write(path, made)
-    return path
+    return calibrated.elsewhere(tmp_path / "elsewhere.json", bundle)
 
 
 def test_a_bundle_gets_a_front_and_a_report(
@@ -109,7 +87,7 @@ def test_budgets_that_cannot_be_met(run: Runner, bundle: Path, pictures: Path, e
     assert (bundle / "manifest.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("budget", ["-3ms", "nan", "fifty", "120%", "50"])
+@pytest.mark.parametrize("budget", ["-3ms", "nan", "inf", "fifty", "120%", "0%", "0ms", "50"])
 def test_budgets_that_are_none(run: Runner, bundle: Path, budget: str) -> None:
     done = run("calibrate", bundle, f"--budget={budget}")
     assert done.code == 2

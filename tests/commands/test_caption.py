@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from mue_edge.loop import Answer, Request
+from mue_edge.targets.host import HostRuntime
 from tests.commands.run import Runner, picture
 
 
@@ -144,3 +147,49 @@ def test_what_is_no_deadline(run: Runner, tiny_bundle: Path, pictures: Path) -> 
     for text, says in (("50%", "50ms or 0.05s"), ("fifty", "neither"), ("nan", "neither"), ("0ms", "0")):
         assert says in run("caption", tiny_bundle, one, "--deadline", text).error(2)
     assert "-3ms" in run("caption", tiny_bundle, one, "--deadline=-3ms").error(2)
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ({"theta_decoder": math.nan}, "not a finite"), ({"theta_image": math.inf}, "not a finite"),
+        ({"tau": math.nan}, "not a finite"), ({"tau": -1}, "tau = -1"),
+        ({"beta": 1.01}, "beta = 1.01"), ({"beta": -0.1}, "beta = -0.1"),
+    ],
+)  # fmt: skip
+def test_policies_that_are_none(
+    run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path, policy: dict[str, float], says: str
+) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(policy))
+    assert says in run("caption", tiny_bundle, pictures / "0.png", "--policy", file).error(4)
+
+
+@pytest.mark.parametrize("policy", [{}, {"theta_image": 1, "theta_text": 1, "theta_decoder": 1.5, "beta": 1}])
+def test_a_theta_of_one_or_none_never_leaves(
+    run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path, policy: dict[str, float]
+) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(policy))
+    one = pictures / "0.png"
+    mine, full = (run("caption", tiny_bundle, one, "--json", "--policy", p).json() for p in (file, "full"))
+    for name in ("text", "tokens", "exits", "calls"):
+        assert mine[name] == full[name]
+
+
+@pytest.mark.parametrize("port", ["score", "gap"])
+def test_a_runtime_that_answers_nan_gives_no_caption(
+    run: Runner, tiny_bundle: Path, pictures: Path, early: Path, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    execute = HostRuntime.execute
+
+    def broken(self: HostRuntime, request: Request) -> Answer:
+        answer = execute(self, request)
+        if request.run.startswith("decoder") and answer.scalars:
+            return Answer({**answer.scalars, port: [math.nan]}, answer.candidates, answer.now)
+        return answer
+
+    monkeypatch.setattr(HostRuntime, "execute", broken)
+    done = run("caption", tiny_bundle, pictures / "0.png", "--policy", early)
+    assert "mue-edge verify" in done.error(6)
+    assert done.out == ""

@@ -1,0 +1,59 @@
+"""Which policies keep a budget, and what a tighter one leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mue_edge.calibrate import calibration, tuning
+from mue_edge.calibrate.calibration import Searched
+from mue_edge.durations import Span
+from mue_edge.errors import CannotBeMetError
+from mue_edge.policy import Policy
+from mue_edge.profile import Noise
+from tests.calibrate import made_calibration
+
+SHARE = 0.95
+
+
+def searched(seed: int) -> Searched:
+    """Full depth and twelve policies of random times and qualities, some better than full depth."""
+    rng, made = np.random.default_rng(seed), made_calibration.calibration().searched
+    judged = [made.full]
+    for i in range(12):
+        seconds = made.full.seconds * rng.uniform(0.2, 1.1) * rng.lognormal(0, rng.uniform(0, 0.6), 8)
+        quality = float(made.full.quality * rng.uniform(0.5, 1.1))
+        judged.append(
+            replace(made.full, policy=Policy("fixed", depth_decoder=1, name=f"p{i}"), seconds=seconds,
+                    quality=quality)
+        )  # fmt: skip
+    front = [*(j for j in tuning.front(judged) if j is not made.full), made.full]
+    return replace(made, judged=tuple(judged), front=tuple(front))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("noise", [None, Noise(1.0, 1.4)])
+def test_each_tighter_budget_foretells_no_higher_time(tmp_path: Path, seed: int, noise: Noise | None) -> None:
+    setting, found = made_calibration.setting(tmp_path), searched(seed)
+    setting = replace(setting, profile=replace(setting.profile, noise=noise))
+    _, floor = calibration.budget_of(setting, found, Span(share=1.0), SHARE)
+    before, last, mean = set[str](), 0.0, 0.0
+    for budget in np.geomspace(floor, 10 * floor, 25):
+        fitting = calibration.within(setting, found, float(budget), SHARE)
+        names = {j.policy.name for j in fitting}
+        assert before <= names, "a wider budget lost a policy"
+        best = max(fitting, key=lambda j: j.quality)
+        tail = tuning.quantile_seconds(best.seconds, setting.profile, SHARE)
+        assert last <= tail <= budget * (1 + 1e-9)
+        # The mean follows, but for full depth, which stays on the front where exits are better and faster:
+        # its times vary less, so it may keep a budget that they miss.
+        assert mean <= best.mean_seconds
+        mean = 0.0 if best is found.full else best.mean_seconds
+        before, last = names, tail
+    assert len(before) == len(found.front)
+    for budget in (0.98 * floor, 0.1 * floor, 1e-9):
+        with pytest.raises(CannotBeMetError, match=r"the least is .* which keeps"):
+            calibration.budget_of(setting, found, Span(seconds=float(budget)), SHARE)
