@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge import replay
-from mue_edge.calibrate import candidates, live, pareto_testing, power, savings, tuning
+from mue_edge.calibrate import candidates, live, pareto_testing, power, savings, signals, tuning
 from mue_edge.calibrate.certificate import LIVE, Candidate, Certificate, Claim, Frozen, Scope
 from mue_edge.calibrate.certifier import Certifier, bound
 from mue_edge.calibrate.clusters import Clusters
@@ -24,8 +24,9 @@ from mue_edge.errors import CannotBeMetError
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 
-PART, KEPT = 60, 40  # pictures of *tune* that thin the candidates out, and how many are left
+PART, KEPT = 48, 20  # pictures of *tune* that thin the candidates out, and how many are left
 TIMED = 124  # clusters whose captions are timed side by side in the end
+BEST_PAIRS = 10  # of fixed depths
 MOST_CANDIDATES = 8  # frozen for *certify*: each walked one costs a pass over it
 
 
@@ -89,23 +90,31 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
 
 
 def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
-    """Full depth, all fixed depths, the front of MuE's own policies, and the best others on a part of *tune*:
-    front after front, until there are enough."""
+    """The candidates that are worth all of *tune*, by a part of it: full depth, the fixed depths that end one
+    stack (what signals are judged by) and the best pairs, the front of MuE's own policies, and the best
+    others, front after front, until there are enough."""
     order = np.random.default_rng(0).permutation(len(setting.tune))[:PART]
     if len(order) == len(setting.tune) or len(policies) <= KEPT:
         return list(policies)
     part, spoken = setting.tune.rows(sorted(order.tolist()), "a part"), speak(setting)
     found = runs_of(setting, policies, part, f"{len(policies)} policies on a part of the tuning pictures")
     score = score_of(setting, part, [spoken(runs.runs[0].tokens) for runs in found])
-    left = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
-    kept = {j.policy.name for j in left if j.policy.rule in ("never", "fixed")}
-    most = len(kept) + KEPT
-    kept |= {j.policy.name for j in tuning.front([j for j in left if savings.as_published(j.policy)])}
-    while left and len(kept) < most:
-        best = {j.policy.name for j in tuning.front(left)}
-        kept |= best
-        left = [j for j in left if j.policy.name not in best]
+    judged = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
+    fixed = [j for j in judged if j.policy.rule in ("never", "fixed")]
+    published = [j for j in judged if savings.as_published(j.policy)]
+    kept = {j.policy.name for j in fixed if j.policy.rule == "never" or signals.end_of(j.policy)}
+    kept |= best_of(fixed, BEST_PAIRS) | best_of(published, 1)
+    kept |= best_of([j for j in judged if j.policy.name not in kept], KEPT)
     return [policy for policy in policies if policy.name in kept]
+
+
+def best_of(judged: Sequence[Judged], least: int) -> set[str]:
+    """Names of the first front, of the front without those, and so on, until there are at least so many."""
+    left, kept = list(judged), set[str]()
+    while left and len(kept) < least:
+        kept |= {j.policy.name for j in tuning.front(left)}
+        left = [j for j in left if j.policy.name not in kept]
+    return kept
 
 
 def search(

@@ -54,7 +54,7 @@ def best_within(
 
 
 def duels(judged: Sequence[Judged]) -> tuple[Duel, ...]:
-    """Every fixed pair against exits by score, from the fastest pair on."""
+    """Every fixed pair among them against exits by score, from the fastest pair on."""
     scored = sorted((j for j in judged if j.policy.rule not in ("fixed", "never")), key=_seconds)
     found = []
     for fixed in sorted((j for j in judged if j.policy.rule == "fixed"), key=_seconds):

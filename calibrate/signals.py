@@ -35,7 +35,7 @@ def signals(
 
     traces: full depth's decisions, a picture each, in the order of the policies' captions.
     """
-    by_end = {_end(j.policy): j for j in judged if _end(j.policy) is not None}
+    by_end = {end_of(j.policy): j for j in judged if end_of(j.policy) is not None}
     found = []
     for stack, depth in _boundaries(layout):
         ended = by_end.get((stack, depth))
@@ -70,7 +70,7 @@ def _boundaries(layout: Layout) -> Iterator[tuple[str, int]]:
         yield from ((stack, stage.depth) for stage in stages[:-1])
 
 
-def _end(policy: Policy) -> tuple[str, int] | None:
+def end_of(policy: Policy) -> tuple[str, int] | None:
     """The one stack that a policy of rule "fixed" ends, and where; None for every other policy."""
     ends = [(stack, getattr(policy, f"depth_{stack}")) for stack in ("image", "text", "decoder")]
     given = [(stack, depth) for stack, depth in ends if depth is not None]

@@ -57,3 +57,20 @@ def test_each_tighter_budget_foretells_no_higher_time(tmp_path: Path, seed: int,
     for budget in (0.98 * floor, 0.1 * floor, 1e-9):
         with pytest.raises(CannotBeMetError, match=r"the least is .* which keeps"):
             calibration.budget_of(setting, found, Span(seconds=float(budget)), SHARE)
+
+
+def test_fronts_are_taken_until_there_are_enough() -> None:
+    full = made_calibration.calibration().searched.full
+
+    def at(name: str, seconds: float, quality: float) -> tuning.Judged:
+        policy = Policy("fixed", depth_decoder=1, name=name)
+        return replace(full, policy=policy, seconds=np.full(8, seconds), quality=quality)
+
+    first = [at("a", 1.0, 1.0), at("b", 2.0, 2.0)]
+    second = [at("c", 2.0, 1.5), at("d", 3.0, 1.9)]
+    third = [at("e", 4.0, 0.5)]
+    judged = [*third, *second, *first]
+    assert calibration.best_of(judged, 1) == {"a", "b"}
+    assert calibration.best_of(judged, 3) == {"a", "b", "c", "d"}
+    assert calibration.best_of(judged, 5) == calibration.best_of(judged, 99) == {"a", "b", "c", "d", "e"}
+    assert calibration.best_of([], 1) == set()
