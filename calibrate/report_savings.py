@@ -30,8 +30,8 @@ def content(found: Findings) -> list[Html]:
     ]  # fmt: skip
     words = savings.verdict(found.duels, found.signals)
     against = (
-        "Pairs of fixed depths (image, decoder), and the fastest exits by score of no less quality; pairs that "
-        "others beat by far were left out on a part of the pictures"
+        "Pairs of fixed depths (image, decoder), and the fastest exits by score of no less quality; "
+        "pairs that others beat by far were left out on a part of the pictures"
     )
     columns = ("pair", "mean ms", "quality", "exits by score", "their time", "10 % faster")
     made = page.table(against, columns, duels)
