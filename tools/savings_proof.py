@@ -33,7 +33,7 @@ from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.plan_search import search_plans
-from mue_edge.calibrate.plan_space import CUTS, PATCH, Space
+from mue_edge.calibrate.plan_space import FINE, PAIRS, PATCH, Space
 from mue_edge.calibrate.plan_trial import BUNDLE
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Setting, runs_of, score_of, speak
@@ -43,7 +43,7 @@ from mue_edge.policy import Policy
 
 SPLITS = ("test_render", "test_comp")
 # Plans are compared on so many tuning pictures; so many of them are judged with every candidate.
-SUBSET, MOST_PLANS = 100, 3
+SUBSET, MOST_PLANS = 50, 2
 # Of full depth's quality: what a smaller size or a coarser precision may cost to serve as the base.
 AS_GOOD = 0.99
 TIMED = 150  # pictures whose captions are timed, each under every policy
@@ -212,7 +212,10 @@ def shown(choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, A
         rows.append(
             {
                 "share": c.share, "family": c.family, "policy": c.judged.policy.to_json(),
-                "plan": {k: manifest.plan[k] for k in ("height", "width", "precision", "ends")},
+                # Where there is but one plan, it is not worth a word.
+                "plan": {k: manifest.plan[k] for k in ("height", "width", "precision", "ends")}
+                if len(by_plan) > 1
+                else {},
                 "layers": {stack: round(value, 3) for stack, value in c.judged.layers.items()},
                 "predicted": round(c.seconds / base.seconds, 4), "live": live[own],
                 "kept_tune": round(c.judged.quality / base.judged.quality, 4),
@@ -260,7 +263,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     keeps AS_GOOD of the best full depth's quality."""
     known = data(_spoken(model), limit)
     size, precisions = int(models.read_config(model)["image_size"]), targets.target("host").precisions
-    space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, CUTS, (size, size))
+    space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE, PAIRS), (size, size))
     found = search_plans(
         model, "host", known.tune, known.known, None, trials=len(space.choices), seed=0, workdir=workdir,
         clock=profile.CPU, progress=progress, subset=SUBSET, space=space, workers=2,
