@@ -17,6 +17,12 @@ def load_average() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
+def default_threads() -> int:
+    """Physical cores are what arithmetic scales with; half of more than two logical ones is a fair guess."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available if available <= 2 else (available + 1) // 2
+
+
 def versions() -> dict[str, str]:
     """Of what has a part in a measured time: the runtime, numpy, Python, the system."""
     found = {name: packages.installed(name) for name in ("onnxruntime", "numpy")}
