@@ -231,6 +231,19 @@ def bench() -> None:
           (*CORE, *SEGMENTS, *MODEL), figures)  # fmt: skip
 
 
+def executorch_bench() -> None:
+    """Android's bundle on ExecuTorch here, against one graph a stack and against the host's bundle."""
+    from mue_edge.apps.stickers import demo_pictures, model_folder
+
+    pictures = [str(path) for path, _ in demo_pictures()]
+    options = ["--policy", "balanced", "--rounds", "21", "--model", str(model_folder())]
+    place = lowered("android")
+    figures = {"balanced": measured(place, *pictures, *options, "--against", str(bundle(1)))}
+    write("executorch-bench",
+          "mue-edge bench BUNDLE DEMO-PICTURES --model stickers --policy balanced --against HOST-BUNDLE",
+          (*CORE, *EXECUTORCH, *SEGMENTS, *MODEL), figures)  # fmt: skip
+
+
 def bench_ofa_tiny() -> None:
     """Random weights of OFA-tiny's size, forced to leave half way: what time does, not what words do."""
     from mue_edge.export.build import export
@@ -368,6 +381,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "executorch-loop-embedded-linux": lambda: executorch_loop("embedded-linux"),
     "executorch-int8": executorch_int8,
     "executorch-base": executorch_base,
+    "executorch-bench": executorch_bench,
     "bench": bench,
     "bench-ofa-tiny": bench_ofa_tiny,
     "policies": policies,
