@@ -17,9 +17,15 @@ def load_average() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
+def default_threads() -> int:
+    """Physical cores are what arithmetic scales with; half of more than two logical ones is a fair guess."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available if available <= 2 else (available + 1) // 2
+
+
 def versions() -> dict[str, str]:
-    """Of what has a part in a measured time: the runtime, numpy, Python, the system."""
-    found = {name: packages.installed(name) for name in ("onnxruntime", "numpy")}
+    """Of what has a part in a measured time: the runtimes, numpy, Python, the system."""
+    found = {name: packages.installed(name) for name in ("onnxruntime", "executorch", "numpy")}
     system = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     return {name: version for name, version in found.items() if version} | system
 
