@@ -34,13 +34,14 @@ class Figure:
 class Device:
     """A concrete device, with what is published of it; what is not known is left out.
 
-    bandwidth: of memory, in GB/s. rates: precision ("fp32", "fp16", "int8") → dense arithmetic in 10¹²
+    memory: in GB. bandwidth: of memory, in GB/s. rates: precision ("fp32", "fp16", "int8") → dense arithmetic in 10¹²
     operations a second, a multiply-add being two. dispatch: microseconds that a call of a graph costs,
     whatever is in it.
     """
 
     title: str
     notes: str = ""
+    memory: Figure | None = None
     bandwidth: Figure | None = None
     rates: dict[str, Figure] = field(default_factory=dict)
     dispatch: Figure | None = None
@@ -53,7 +54,8 @@ class Target:
     calls: "per-layer" where a call is cheap, else "grouped", with `segments` stages a stack.
     format: the module of the export room that writes its segments. backends: what a runtime can hand
     segments to, the default first. outputs: "caller" where the adapter gives segments the memory that they
-    write to, "program" where the runtime cannot.
+    write to, "program" where the runtime cannot. precisions: the default first; refused: others that users ask
+    for, and why not.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Target:
     verified_on: str
     backends: tuple[str, ...] = ()
     outputs: str = "caller"
+    refused: dict[str, str] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
 
