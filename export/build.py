@@ -214,8 +214,8 @@ def _files(folder: Path) -> dict[str, FileEntry]:
 def _evidence(
     fmt: formats.Format, precision: str, graph_error: float | None, loop: Verified | None
 ) -> Evidence:
-    """What was found. fp32 promises equality with the reference; fp16 reaches the rung if its tokens are equal
-    in every replay and in 97 % of free runs; int8 promises nothing."""
+    """What was found. fp32 promises equality with the reference; fp16 reaches the rung if its tokens are
+    equal in every replay and in 97 % of free runs; int8 promises nothing."""
     versions = {package: metadata.version(package) for package in fmt.PACKAGES}
     versions["system"] = f"{platform.system()} {platform.machine()}"
     if loop is None or graph_error is None:

@@ -33,7 +33,8 @@ def lines(target: Target, needed: tuple[int, int]) -> list[str]:
         verdict = "fits" if share <= TIGHT else "tight" if share <= 1 else "does not fit"
         found.append(f"  {device.title}: {share:.1%} of {device.memory.value:g} GB, {verdict}")
     head = (
-        f"memory: weights {needed[0] / 1e6:.1f} MB + buffers up to {needed[1] / 1e6:.1f} MB; the engines' workspace, "
+        f"memory: weights {needed[0] / 1e6:.1f} MB + buffers up to {needed[1] / 1e6:.1f} MB; the "
+        "engines' workspace, "
         "TensorRT, CUDA and the system come on top"
     )
     return [head, *found] if found else []

@@ -1,8 +1,8 @@
 """Typed half precision: a float32 graph rewritten so that its types say what is computed in what.
 
-float16 is the rule. float32 stay what the host reads (exit scores, log-probabilities) with the nodes that only it
-depends on, and every node that a range scan has seen near the end of float16, norms by the square of their input.
-"""
+float16 is the rule. float32 stay what the host reads (exit scores, log-probabilities) with the nodes that
+only it depends on, and every node that a range scan has seen near the end of float16, norms by the square of
+their input."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def _is_demanded(node: onnx.NodeProto, peaks: Mapping[str, float]) -> bool:
 
 
 def _tail(graph: onnx.GraphProto) -> set[str]:
-    """First outputs of the nodes that lead to nothing but float32 ports and have no product with weights after
-    them: the head's product itself is not in it, its log-sum-exp is."""
+    """First outputs of the nodes that lead to nothing but float32 ports and have no product with weights
+    after them: the head's product itself is not in it, its log-sum-exp is."""
     weights = {tensor.name for tensor in graph.initializer}
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -136,7 +136,7 @@ class _Writer:
 
     def _port(self, name: str) -> int:
         wide = name in HOST_PORTS or kind(name) in self.wide
-        return TensorProto.FLOAT if wide else TensorProto.FLOAT16
+        return int(TensorProto.FLOAT if wide else TensorProto.FLOAT16)
 
     def _node(self, node: onnx.NodeProto, ports: Mapping[str, int]) -> None:
         precision = TensorProto.FLOAT if node.output[0] in self.wanted else TensorProto.FLOAT16

@@ -60,9 +60,7 @@ def caller(manifest: Manifest, folder: Path) -> Call:
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]
         session = ort.InferenceSession(str(folder / segment.file), options)
-        found: list[Array] = session.run(
-            list(segment.outputs), dict(zip(segment.inputs, inputs))
-        )
+        found: list[Array] = session.run(list(segment.outputs), dict(zip(segment.inputs, inputs)))
         return found
 
     return call

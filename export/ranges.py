@@ -1,8 +1,7 @@
 """The largest magnitude of every value inside every segment, over captions of some pictures.
 
-What half precision can hold and what an int8 scale must span follow from it. The graphs themselves are run, in
-the order of the host loop, each with one output more: a vector of maxima.
-"""
+What half precision can hold and what an int8 scale must span follow from it. The graphs themselves are run,
+in the order of the host loop, each with one output more: a vector of maxima."""
 
 from __future__ import annotations
 
@@ -46,9 +45,7 @@ def scan(
 ) -> Ranges:  # fmt: skip
     """Caption every picture ([1, 3, H, W]) at full depth, and so that rows of skipped layers are filled."""
     watched = {graph.piece.name: _Watched(graph) for graph in graphs}
-    runtime = TorchRuntime(
-        replace(cut, pieces=tuple(replace(p, module=watched[p.name]) for p in cut.pieces))
-    )
+    runtime = TorchRuntime(replace(cut, pieces=tuple(replace(p, module=watched[p.name]) for p in cut.pieces)))
     for picture in pictures:
         for policy in (Policy("never"), InTurns()):
             runtime.set_pixels(picture)
@@ -58,7 +55,8 @@ def scan(
 
 
 class _Watched(nn.Module):
-    """A segment in ONNX Runtime in the place of its torch module; the session is made when it is first run."""
+    """A segment in ONNX Runtime in the place of its torch module; the session is made when it is first
+    run."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -99,7 +97,9 @@ def _session(model: onnx.ModelProto) -> tuple[list[str], Any]:
             helper.make_node("ReduceMax", [f"{_PEAKS}.{i}.abs"], [f"{_PEAKS}.{i}.max"], keepdims=0),
             helper.make_node("Reshape", [f"{_PEAKS}.{i}.max", f"{_PEAKS}.shape"], [f"{_PEAKS}.{i}"]),
         ])  # fmt: skip
-    graph.node.append(helper.make_node("Concat", [f"{_PEAKS}.{i}" for i in range(len(names))], [_PEAKS], axis=0))
+    graph.node.append(
+        helper.make_node("Concat", [f"{_PEAKS}.{i}" for i in range(len(names))], [_PEAKS], axis=0)
+    )
     graph.output.append(helper.make_tensor_value_info(_PEAKS, onnx.TensorProto.FLOAT, [len(names)]))
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -120,10 +120,7 @@ def floats(model: onnx.ModelProto) -> set[str]:
 
 def peak_of_weights(model: onnx.ModelProto) -> dict[str, float]:
     """Largest magnitude of every float32 weight."""
-    return {
-        tensor.name: float(np.max(np.abs(array), initial=0.0))
-        for tensor, array in weights(model)
-    }
+    return {tensor.name: float(np.max(np.abs(array), initial=0.0)) for tensor, array in weights(model)}
 
 
 def weights(model: onnx.ModelProto) -> Iterable[tuple[onnx.TensorProto, NDArray[np.float32]]]:

@@ -1,8 +1,8 @@
 """The proxy build: every segment through TensorRT-RTX's ahead-of-time builder, in a process of its own.
 
-TensorRT itself needs a GPU and is not on the package index; its sibling for desktop GPUs builds without one. It is
-another product, with other kernels and a newer parser, so that this is evidence of a kind and is named literally.
-"""
+TensorRT itself needs a GPU and is not on the package index; its sibling for desktop GPUs builds without one.
+It is another product, with other kernels and a newer parser, so that this is evidence of a kind and is named
+literally."""
 
 from __future__ import annotations
 

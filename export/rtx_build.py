@@ -1,7 +1,7 @@
 """Parse and build ONNX files with TensorRT-RTX; a program of its own, because the library prints.
 
-Reads {name: path} as JSON from stdin; writes a JSON line for each on stdout, beginning with MARK. Built ahead of
-time, without a GPU, for compute capability 8.6, the nearest to Jetson Orin's 8.7 that the library knows.
+Reads {name: path} as JSON from stdin; writes a JSON line for each on stdout, beginning with MARK. Built ahead
+of time, without a GPU, for compute capability 8.6, the nearest to Jetson Orin's 8.7 that the library knows.
 """
 
 from __future__ import annotations

@@ -136,4 +136,6 @@ def _on_precision(
 def _next(profile: Profile) -> str:
     if not profile.runs:
         return f"on the device: sh {trtexec.FILE} builds the engines; mue-edge itself does not run there"
-    return "unverified on hardware; on the device: mue-edge build BUNDLE, then mue-edge verify BUNDLE --device"
+    return (
+        "unverified on hardware; on the device: mue-edge build BUNDLE, then mue-edge verify BUNDLE --device"
+    )

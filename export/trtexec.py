@@ -1,4 +1,5 @@
-"""A shell script that builds a bundle's engines with `trtexec`, for a JetPack on which mue-edge does not run."""
+"""A shell script that builds a bundle's engines with `trtexec`, for a JetPack on which mue-edge does not
+run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The Jetson target: TensorRT on the device; elsewhere the same graphs on ONNX Runtime, to verify and to try.
 
-`MUE_EDGE_JETSON` chooses: `tensorrt`, or `onnxruntime`, which is also the fallback on a Jetson (with NVIDIA's build of
-it on the GPU: TensorRT's or CUDA's provider). Without it, TensorRT is used where there is one or where this is a Jetson.
-"""
+`MUE_EDGE_JETSON` chooses: `tensorrt`, or `onnxruntime`, which is also the fallback on a Jetson (with NVIDIA's
+build of it on the GPU: TensorRT's or CUDA's provider). Without it, TensorRT is used where there is one or
+where this is a Jetson."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Runtime
-from mue_edge.errors import UsageError
+from mue_edge.errors import EnvironmentLacksError, UsageError
+from mue_edge.policy import Policy
 from mue_edge.targets.host import HostRuntime
 
 CHOICE = "MUE_EDGE_JETSON"
@@ -47,6 +48,19 @@ def build(bundle: Bundle, force: bool, workspace: int | None, progress: Callable
 
     made: list[Any] = list(build_engines(bundle, force=force, workspace=workspace, progress=progress))
     return made
+
+
+def measure(runtime: Any, pictures: list[object], policies: list[Policy]) -> dict[str, Any]:
+    """What only the device can say; see `trt.report.report`. Raises EnvironmentLacksError off the device."""
+    from mue_edge.targets.trt.report import report
+    from mue_edge.targets.trt.runtime import TensorRTRuntime
+
+    if not isinstance(runtime, TensorRTRuntime):
+        raise EnvironmentLacksError(
+            "this ran on ONNX Runtime, not on TensorRT: only a Jetson signs off a bundle for Jetson; there: "
+            "mue-edge build BUNDLE, then mue-edge verify BUNDLE --device"
+        )
+    return report(runtime, pictures, policies)
 
 
 def _is_jetson() -> bool:

@@ -28,12 +28,11 @@ def build(
     bundle: Bundle, *, force: bool = False, workspace: int | None = None,
     progress: Callable[[str], object] = lambda segment: None, library: Library | None = None,
 ) -> list[Engine]:  # fmt: skip
-    """An engine for every segment; `progress` is called before each. workspace: the most bytes that a layer may
-    use for itself.
+    """An engine for every segment; `progress` is called before each. workspace: the most bytes that a layer
+    may use for itself.
 
-    Raises EnvironmentLacksError without TensorRT, GPU, memory or disk, InputFileError for a graph that TensorRT
-    does not take. What was built before stays.
-    """
+    Raises EnvironmentLacksError without TensorRT, GPU, memory or disk, InputFileError for a graph that
+    TensorRT does not take. What was built before stays."""
     library = library or Library()
     library.check(bundle)
     cache = EngineCache(bundle)

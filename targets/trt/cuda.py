@@ -128,11 +128,13 @@ class Cuda:
             known = str(getattr(status, "name", status))
             if "MemoryAllocation" in known:
                 raise EnvironmentLacksError(
-                    f"the GPU has no memory left ({name}); close other programs, or export a smaller --image-size"
+                    f"the GPU has no memory left ({name}); close other programs, or export a "
+                    "smaller --image-size"
                 )
             what = "CUDA finds no GPU or no driver" if missing else f"CUDA's {name} failed"
             raise EnvironmentLacksError(
-                f"{what}: {known} ({int(status)}). A bundle for Jetson runs on a Jetson; on another machine try "
+                f"{what}: {known} ({int(status)}). A bundle for Jetson runs on a Jetson; on another "
+                "machine try "
                 "it with: MUE_EDGE_JETSON=onnxruntime"
             )
         return values[0] if len(values) == 1 else tuple(values)

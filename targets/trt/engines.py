@@ -1,7 +1,7 @@
 """The engine cache: one file a segment in the user's cache folder, never in a bundle.
 
-A file is a line that names the format, a line of JSON (what the engine depends on, its size and hash) and the engine.
-It appears whole or not at all, and nothing of it reaches TensorRT before all of that was compared.
+A file is a line that names the format, a line of JSON (what the engine depends on, its size and hash) and the
+engine. It appears whole or not at all, and nothing of it reaches TensorRT before all of that was compared.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class EngineCache:
         return True
 
     def read(self, name: str, identity: Identity) -> bytes:
-        """A segment's engine. Raises InputFileError, with the command that builds it, if there is none, if it was
-        made by or for something else, or if it is damaged."""
+        """A segment's engine. Raises InputFileError, with the command that builds it, if there is none, if it
+        was made by or for something else, or if it is damaged."""
         path = self.path(identity)
         cure = f"build it with: mue-edge build {self.bundle.path}"
         try:
@@ -91,7 +91,8 @@ class EngineCache:
             full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "the disk is full" if full else problem.strerror
             raise EnvironmentLacksError(
-                f"cannot write {path} ({len(data) / 1e6:.1f} MB): {why}; make room, or choose another place with "
+                f"cannot write {path} ({len(data) / 1e6:.1f} MB): {why}; make room, or choose "
+                "another place with "
                 f"XDG_CACHE_HOME, then: mue-edge build {self.bundle.path}"
             ) from problem
 

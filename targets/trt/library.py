@@ -50,7 +50,8 @@ class Library:
         wanted = bundle.manifest.runtime.versions
         if not fits(self.version, wanted):
             raise EnvironmentLacksError(
-                f"{bundle.path} was exported for TensorRT {wanted}, here is {self.version}; export it for this "
+                f"{bundle.path} was exported for TensorRT {wanted}, here is {self.version}; export "
+                "it for this "
                 "JetPack: mue-edge export --target jetson --backend jetpack-6|jetpack-7"
             )
 
@@ -66,8 +67,10 @@ def _tensorrt() -> Any:
         return importlib.import_module("tensorrt")
     except ImportError as problem:
         raise EnvironmentLacksError(
-            f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: sudo apt install "
-            "python3-libnvinfer, and a virtual environment made with --system-site-packages. On another machine "
+            f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: "
+            "sudo apt install "
+            "python3-libnvinfer, and a virtual environment made with --system-site-packages. On "
+            "another machine "
             "try the bundle with: MUE_EDGE_JETSON=onnxruntime"
         ) from problem
 

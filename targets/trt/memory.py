@@ -45,7 +45,7 @@ class Pinned:
         self._cuda, self.bytes = cuda, size(port)
         self.pointer = cuda.pinned(self.bytes)
         raw = (ctypes.c_byte * self.bytes).from_address(self.pointer)
-        self.array: Array = np.frombuffer(raw, np.dtype(port.dtype)).reshape(port.shape)
+        self.array: Array = np.frombuffer(memoryview(raw), np.dtype(port.dtype)).reshape(port.shape)
 
     def free(self) -> None:
         self._cuda.free_pinned(self.pointer)
@@ -54,9 +54,8 @@ class Pinned:
 class Staging:
     """Host values on their way into a device buffer.
 
-    The copy is asynchronous, so the pinned side must not change before it is done: `fill` waits for its own last
-    copy, which is long over in a running loop.
-    """
+    The copy is asynchronous, so the pinned side must not change before it is done: `fill` waits for its own
+    last copy, which is long over in a running loop."""
 
     def __init__(self, cuda: Cuda, stream: Any, buffer: Buffer) -> None:
         self._cuda, self._stream, self._buffer = cuda, stream, buffer
@@ -78,7 +77,8 @@ class Staging:
 
 
 class Readback:
-    """Device values on their way to the host: copies of some buffers, and the event after which they are there."""
+    """Device values on their way to the host: copies of some buffers, and the event after which they are
+    there."""
 
     def __init__(self, cuda: Cuda, stream: Any, buffers: dict[str, Buffer]) -> None:
         self._cuda, self._stream, self._buffers = cuda, stream, buffers

@@ -1,10 +1,10 @@
 """A bundle on TensorRT: one stream, buffers made once, exit tests hidden behind the next segment.
 
-Everything is enqueued in the order of the host loop and nothing waits but a read of scores. Where the loop offers the
-next request (`then`), that is enqueued before the scores of this one are waited for: if nothing exits, the GPU has
-been busy all the while. Two buffers a stack, which segments read and write in turn, are enough for one segment of
-look-ahead: the state at which a stack is left is the one that the segment ahead only reads.
-"""
+Everything is enqueued in the order of the host loop and nothing waits but a read of scores. Where the loop
+offers the next request (`then`), that is enqueued before the scores of this one are waited for: if nothing
+exits, the GPU has been busy all the while. Two buffers a stack, which segments read and write in turn, are
+enough for one segment of look-ahead: the state at which a stack is left is the one that the segment ahead
+only reads."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class _Launched:
 class TensorRTRuntime:
     """A bundle on the installed TensorRT. Not for several threads at once: buffers are shared by all calls.
 
-    look_ahead: run `then` before the scores are there. stepwise: wait for every segment, so that the time between
-    answers is the segment's; for profiles. Raises EnvironmentLacksError and InputFileError: see `Library`, `Engines`.
-    """
+    look_ahead: run `then` before the scores are there. stepwise: wait for every segment, so that the time
+    between answers is the segment's; for profiles. Raises EnvironmentLacksError and InputFileError: see
+    `Library`, `Engines`."""
 
     def __init__(self, bundle: Bundle, library: Library | None = None, *, look_ahead: bool = True) -> None:
         self.bundle, self.look_ahead, self.stepwise = bundle, look_ahead, False
@@ -48,7 +48,7 @@ class TensorRTRuntime:
         self.library.check(bundle)
         self._cuda = self.library.cuda
         self.engines = Engines(bundle, self.library)
-        self._stream = self._cuda.stream()
+        self.stream = self._cuda.stream()
         layout = bundle.manifest.layout
         self._constants = Constants(bundle)
         self._biases = StepBiases(self._constants, layout.rows, layout.slots)
@@ -69,7 +69,8 @@ class TensorRTRuntime:
         self._fill("pixels", port, value)
 
     def execute(self, request: Request) -> Answer:
-        """Enqueue one segment, unless it ran ahead, and wait for what the request reads; see `loop.Request`."""
+        """Enqueue one segment, unless it ran ahead, and wait for what the request reads; see
+        `loop.Request`."""
         launched, self._ahead = self._ahead, None
         if launched is None or launched.work != _work(request):
             launched = self._launch(request, bool(request.read))
@@ -80,7 +81,7 @@ class TensorRTRuntime:
             assert launched.reads is not None
             found = launched.reads.wait()
         elif self.stepwise:
-            self._cuda.synchronize(self._stream)
+            self._cuda.synchronize(self.stream)
         now = time.perf_counter()
         ahead = self._ahead is not None
         if request.read == HEAD_PORTS:
@@ -99,17 +100,20 @@ class TensorRTRuntime:
 
     def close(self) -> None:
         """Wait for the stream, then give everything back."""
-        self._cuda.synchronize(self._stream)
+        self._cuda.synchronize(self.stream)
         for bound in self._bound.values():
             bound.close()
-        for held in (*self._staging.values(), *(r for reads in self._reads.values() for r in reads)):
-            held.free()
+        for staging in self._staging.values():
+            staging.free()
+        for reads in self._reads.values():
+            for read in reads:
+                read.free()
         for buffer in self._buffers.values():
             self._cuda.free(buffer.pointer)
         for dropped in (self._bound, self._staging, self._reads, self._buffers, self._placed):
             dropped.clear()
         self.engines.close()
-        self._cuda.destroy_stream(self._stream)
+        self._cuda.destroy_stream(self.stream)
 
     def _launch(self, request: Request, read: bool) -> _Launched:
         segment = self.bundle.manifest.segments[request.run]
@@ -142,7 +146,7 @@ class TensorRTRuntime:
             for port, shape in segment.outputs.items():
                 name = request.outputs.get(port, f"unused.{request.run}.{port}")
                 buffers[port] = self._buffer(name, shape)
-            self._bound[key] = self.engines.bind(request.run, buffers, self._stream)
+            self._bound[key] = self.engines.bind(request.run, buffers, self.stream)
         return self._bound[key]
 
     def _buffer(self, name: str, port: Port) -> Buffer:
@@ -155,7 +159,7 @@ class TensorRTRuntime:
                 self._fill(name, port, self._constants[constant])
                 self._staging.pop(name).free()
             else:
-                self._cuda.zero(buffer.pointer, buffer.bytes, self._stream)
+                self._cuda.zero(buffer.pointer, buffer.bytes, self.stream)
         have = self._buffers[name].port
         if have != port:
             raise InputFileError(f"buffer {name} is {have}, a segment wants {port}; export again")
@@ -163,7 +167,7 @@ class TensorRTRuntime:
 
     def _fill(self, name: str, port: Port, value: object) -> None:
         if name not in self._staging:
-            self._staging[name] = Staging(self._cuda, self._stream, self._buffer(name, port))
+            self._staging[name] = Staging(self._cuda, self.stream, self._buffer(name, port))
         self._staging[name].fill(value)
 
     def _place(self, request: Request) -> None:
@@ -171,7 +175,11 @@ class TensorRTRuntime:
         assert request.position is not None
         position, j = request.position, int(request.run.partition(".")[2])
         ports = self.bundle.manifest.segments[request.run].inputs
-        for port, key in (("slot_bias", position), ("own_bias", position.step), ("cross_bias", position.step)):
+        for port, key in (
+            ("slot_bias", position),
+            ("own_bias", position.step),
+            ("cross_bias", position.step),
+        ):
             name = request.inputs[port]
             if self._placed.get(name) == key:
                 continue
@@ -189,7 +197,7 @@ class TensorRTRuntime:
         states, chunk = self._buffers[request.inputs["x"]], self._buffer(GATHERED, port)
         for i, row in enumerate(request.gather):
             self._cuda.copy(chunk.pointer + i * chunk.row, states.pointer + row * states.row, chunk.row,
-                            self._stream)  # fmt: skip
+                            self.stream)  # fmt: skip
 
     def _keep(self, store: Store) -> None:
         """Exit states of this step, for the layers that they skipped."""
@@ -197,7 +205,7 @@ class TensorRTRuntime:
         slots = self.bundle.manifest.layout.slots
         states = self._buffer(store.buffer, Port((slots, *rows.port.shape[1:]), rows.port.dtype))
         first, count = store.rows[0], len(store.rows)  # always contiguous
-        self._cuda.copy(states.pointer + first * states.row, rows.pointer, count * rows.row, self._stream)
+        self._cuda.copy(states.pointer + first * states.row, rows.pointer, count * rows.row, self.stream)
 
     def _store_rows(self, request: Request, store: Store) -> None:
         """kv_rows [n, rows, 2, d] to slots [n, 2, M, d]: a copy of strided rows for each layer's K and V."""
@@ -211,7 +219,7 @@ class TensorRTRuntime:
             for i in range(2):
                 to = slots.pointer + ((layer * 2 + i) * capacity + first) * one
                 source = rows.pointer + layer * rows.row + i * one
-                self._cuda.copy_rows(to, one, source, 2 * one, one, count, self._stream)
+                self._cuda.copy_rows(to, one, source, 2 * one, one, count, self.stream)
 
     def _readback(self, names: Mapping[str, str]) -> Readback:
         """Of those buffers (port → name). Two take turns: one for the request that is waited for, one for the
@@ -219,7 +227,7 @@ class TensorRTRuntime:
         key = tuple(names.values())
         if key not in self._reads:
             buffers = {port: self._buffers[name] for port, name in names.items()}
-            self._reads[key] = [Readback(self._cuda, self._stream, buffers) for _ in range(2)]
+            self._reads[key] = [Readback(self._cuda, self.stream, buffers) for _ in range(2)]
         self._reads[key].reverse()
         return self._reads[key][0]
 

@@ -1,4 +1,5 @@
-"""Loaded engines: contexts with bound addresses, CUDA graphs of them, and the one memory that all execute in."""
+"""Loaded engines: contexts with bound addresses, CUDA graphs of them, and the one memory that all execute
+in."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from mue_edge.targets.trt.memory import Buffer
 
 
 class Engines:
-    """The engines of a bundle. They run one after the other on one stream, so their workspaces are one memory:
-    as large as the largest needs.
+    """The engines of a bundle. They run one after the other on one stream, so their workspaces are one
+    memory: as large as the largest needs.
 
     Raises InputFileError for engines that are missing, stale or not those of the manifest.
     """
@@ -33,7 +34,8 @@ class Engines:
             engine = runtime.deserialize_cuda_engine(raw)
             if engine is None:
                 raise InputFileError(
-                    f"TensorRT cannot load the engine of segment {name}: {library.complaints()}; build it again: "
+                    f"TensorRT cannot load the engine of segment {name}: {library.complaints()}; "
+                    "build it again: "
                     f"mue-edge build {bundle.path} --force"
                 )
             _check(bundle, name, segment, engine, library.trt)
@@ -49,7 +51,8 @@ class Engines:
         )
         if context is None:
             raise EnvironmentLacksError(
-                f"TensorRT cannot make a context for segment {name}: {self._library.complaints()}; close other "
+                f"TensorRT cannot make a context for segment {name}: {self._library.complaints()}; "
+                "close other "
                 "programs"
             )
         context.set_device_memory(self._workspace, self.workspace_bytes)

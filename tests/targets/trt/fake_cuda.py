@@ -1,11 +1,10 @@
 """A stand-in for `cuda.bindings.runtime`: exactly the calls that the adapter makes, on a virtual stream.
 
-Nothing that is enqueued happens before somebody waits for it, and then only as far as the wait reaches. Memory is
-real, so that the adapter's own views of pinned memory work, and holds poison until it is written: bytes 0xFF, which
-are NaN in every float type. A copy to the host poisons its destination at once. What a GPU would answer with silence
-or a crash raises `Misuse`: pointers outside of live memory, memory that was freed under a pending copy, allocation or
-waiting inside a capture.
-"""
+Nothing that is enqueued happens before somebody waits for it, and then only as far as the wait reaches.
+Memory is real, so that the adapter's own views of pinned memory work, and holds poison until it is written:
+bytes 0xFF, which are NaN in every float type. A copy to the host poisons its destination at once. What a GPU
+would answer with silence or a crash raises `Misuse`: pointers outside of live memory, memory that was freed
+under a pending copy, allocation or waiting inside a capture."""
 
 from __future__ import annotations
 
@@ -76,7 +75,8 @@ class Stream:
 
 @dataclass
 class FakeCuda:
-    """The module. `log` holds what the adapter did, in order: ("enqueue", what), ("wait", what was behind)."""
+    """The module. `log` holds what the adapter did, in order: ("enqueue", what), ("wait", what was
+    behind)."""
 
     driver: int = 12060
     sm: tuple[int, int] = (8, 7)
@@ -237,7 +237,9 @@ class FakeCuda:
         for base, block in side.items():
             if base <= pointer and pointer + size <= base + len(block):
                 return pointer
-        raise Misuse(f"{size} bytes at {pointer:#x} are not in live {'host' if side is self.host else 'device'} memory")
+        raise Misuse(
+            f"{size} bytes at {pointer:#x} are not in live {'host' if side is self.host else 'device'} memory"
+        )
 
     def _release(self, side: dict[int, Any], pointer: int) -> tuple[Any, ...]:
         if pointer not in side:

@@ -1,9 +1,10 @@
-"""A stand-in for `tensorrt`: exactly the calls that the adapter makes. An engine is the ONNX file that it was built
-from, run by ONNX Runtime when the virtual stream gets to it, on the memory that its addresses say by then.
+"""A stand-in for `tensorrt`: exactly the calls that the adapter makes. An engine is the ONNX file that it was
+built from, run by ONNX Runtime when the virtual stream gets to it, on the memory that its addresses say by
+then.
 
-Raises `Misuse` for a port without an address, an output over an input, a context without or with too little memory,
-a capture before the first plain run. While it runs, it overwrites all of the memory that contexts share.
-"""
+Raises `Misuse` for a port without an address, an output over an input, a context without or with too little
+memory, a capture before the first plain run. While it runs, it overwrites all of the memory that contexts
+share."""
 
 from __future__ import annotations
 
@@ -78,8 +79,8 @@ class Config:
 
 
 class FakeTensorRT:
-    """The module. `refuse`: what `build_serialized_network` complains of; `timed`: files whose kernels were timed
-    because the timing cache did not know them."""
+    """The module. `refuse`: what `build_serialized_network` complains of; `timed`: files whose kernels were
+    timed because the timing cache did not know them."""
 
     ILogger = ILogger
     NetworkDefinitionCreationFlag = NetworkDefinitionCreationFlag
@@ -227,7 +228,9 @@ class _Context:
         if stream.captured is not None and engine.trt.uncapturable:
             return False
         addresses = dict(self.addresses)  # what later calls set does not count
-        spans = {name: (addresses[name], addresses[name] + _bytes(*engine.ports[name])) for name in engine.ports}
+        spans = {
+            name: (addresses[name], addresses[name] + _bytes(*engine.ports[name])) for name in engine.ports
+        }
         for out in set(engine.ports) - set(engine.inputs):
             for name, (first, end) in spans.items():
                 if name != out and first < spans[out][1] and spans[out][0] < end:
@@ -236,7 +239,9 @@ class _Context:
         def run() -> None:
             workspace = cuda.memory(*self.workspace)
             ctypes.memset(workspace, POISON, self.workspace[1])
-            feeds = {name: _array(cuda, addresses[name], *engine.ports[name]).copy() for name in engine.inputs}
+            feeds = {
+                name: _array(cuda, addresses[name], *engine.ports[name]).copy() for name in engine.inputs
+            }
             names = [name for name in engine.ports if name not in engine.inputs]
             for name, value in zip(names, engine.session.run(names, feeds)):
                 _array(cuda, addresses[name], *engine.ports[name])[...] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ from mue_edge.driver import Runtime
 from mue_edge.errors import InputFileError, MueEdgeError
 from mue_edge.loop import Outcome, Request
 from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
-from mue_edge.replay import quantile_policy, exit_tests, run
+from mue_edge.replay import exit_tests, quantile_policy, run
 from mue_edge.targets.host import HostRuntime
-from mue_edge.targets.trt import memory, runtime as trt_runtime
+from mue_edge.targets.trt import memory
 from mue_edge.targets.trt.runtime import TensorRTRuntime
 from tests.targets.trt.conftest import Board
 
@@ -25,7 +24,8 @@ def noise(seed: int) -> np.ndarray:
 
 
 class UpAndDown:
-    """One decoder layer for two steps, then all, then two: rows are pending, are filled, are pending again."""
+    """One decoder layer for two steps, then all, then two: rows are pending, are filled, are pending
+    again."""
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
         wanted = (1, 1, 3, 2)[step % 4] if stack == "decoder" else 2
@@ -41,7 +41,11 @@ def captioned(bundle: Bundle, runtime: Runtime, policy: Decider, seed: int, trac
 def half(bundle: Bundle) -> Policy:
     """A policy that leaves about half of the tests."""
     host = HostRuntime(bundle, 1)
-    tests = [t for seed in range(4) for t in exit_tests(captioned(bundle, host, Policy("never"), seed, True).decisions)]
+    tests = [
+        t
+        for seed in range(4)
+        for t in exit_tests(captioned(bundle, host, Policy("never"), seed, True).decisions)
+    ]
     host.close()
     return quantile_policy(tests, 0.5, "half")
 
@@ -69,7 +73,9 @@ def test_captions_equal_the_hosts(jetson_bundle: Bundle, board: Board, look_ahea
             depths |= {step.depth for step in found.steps}
     assert depths == {1, 2, 3}
     device.close()
-    assert not board.cuda.device and not board.cuda.host and not board.cuda.streams, "memory was not given back"
+    assert not board.cuda.device and not board.cuda.host and not board.cuda.streams, (
+        "memory was not given back"
+    )
 
 
 def test_the_next_segment_is_enqueued_before_the_scores_are_waited_for(
@@ -93,7 +99,9 @@ def test_every_run_after_the_first_is_a_graph_of_its_buffers(jetson_bundle: Bund
         captioned(jetson_bundle, device, Policy("never"), seed)
     board.cuda.log.clear()
     captioned(jetson_bundle, device, Policy("never"), 3)
-    runs = {what for kind, what in board.cuda.log if kind == "enqueue" and "." in what or what.endswith("head")}
+    runs = {
+        what for kind, what in board.cuda.log if (kind == "enqueue" and "." in what) or what.endswith("head")
+    }
     assert runs and all(what.startswith("graph ") for what in runs)
     assert device.plainly_run() == {}
 
@@ -106,7 +114,9 @@ def test_what_cannot_be_captured_is_launched_plainly_and_told(jetson_bundle: Bun
             captioned(jetson_bundle, device, Policy("never"), seed)
 
 
-def test_a_request_that_changed_is_not_answered_by_what_ran_ahead(jetson_bundle: Bundle, board: Board) -> None:
+def test_a_request_that_changed_is_not_answered_by_what_ran_ahead(
+    jetson_bundle: Bundle, board: Board
+) -> None:
     device = board.runtime(jetson_bundle)
     device.set_pixels(noise(0))
     device.execute(Request("stem", {"pixels": "pixels"}, {"x": "image.0"}))
@@ -121,7 +131,9 @@ def test_a_request_that_changed_is_not_answered_by_what_ran_ahead(jetson_bundle:
     board.cuda.log.clear()
     again = device.execute(image(0, ("score", "gap")))
     assert any("image.0" in what for _, what in board.cuda.log)
-    assert again.scalars != first.scalars, "image.1 has overwritten its input's input: the answer is another one"
+    assert again.scalars != first.scalars, (
+        "image.1 has overwritten its input's input: the answer is another one"
+    )
 
 
 def test_profiles_wait_for_every_segment(jetson_bundle: Bundle, board: Board) -> None:
