@@ -1,4 +1,5 @@
-"""build, verify --device, profile and caption through the adapter, on stand-ins; and where there is no Jetson."""
+"""build, verify --device, profile and caption through the adapter, on stand-ins; and where there is no
+Jetson."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The engine cache: built once, shared timings, and everything that must not be loaded is refused with its cure."""
+"""The engine cache: built once, shared timings, and everything that must not be loaded is refused with its
+cure."""
 
 from __future__ import annotations
 
@@ -79,7 +80,9 @@ def test_an_engine_of_another_machine_is_refused_and_rebuilt(
     TensorRTRuntime(jetson_bundle).close()
 
 
-def test_an_engine_of_another_export_is_not_taken(jetson_bundle: Bundle, board: Board, tmp_path: Path) -> None:
+def test_an_engine_of_another_export_is_not_taken(
+    jetson_bundle: Bundle, board: Board, tmp_path: Path
+) -> None:
     build(jetson_bundle)
     weights = next(name for name in jetson_bundle.manifest.files if name.endswith("weights.bin"))
     changed = dict(jetson_bundle.manifest.files)
@@ -159,7 +162,9 @@ def test_no_memory_during_a_build(jetson_bundle: Bundle, board: Board) -> None:
     with pytest.raises(EnvironmentLacksError, match=r"stem: Requested amount.*--workspace 256"):
         build(jetson_bundle)
     board.trt.refuse = "no implementation found"
-    with pytest.raises(EnvironmentLacksError, match=r"no implementation found.*then try again: mue-edge build"):
+    with pytest.raises(
+        EnvironmentLacksError, match=r"no implementation found.*then try again: mue-edge build"
+    ):
         build(jetson_bundle)
 
 
