@@ -1,5 +1,6 @@
 """Loaded engines: contexts with bound addresses, CUDA graphs of them, and the one memory that all execute
-in."""
+in.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """build, verify --device, profile and caption through the adapter, on stand-ins; and where there is no
-Jetson."""
+Jetson.
+"""
 
 from __future__ import annotations
 
