@@ -45,6 +45,14 @@ EXECUTORCH = (
     *(f"targets/{name}.py" for name in ("executorch", "methods", "buffers", "tensors")),
 )
 PROOF = "tools/executorch_proof.py"
+JETSON = (
+    *(
+        f"export/{name}.py"
+        for name in ("tensorrt", "half", "qdq", "ranges", "lower", "gates", "rtx", "jetpack")
+    ),
+    "export/jetpack.toml",
+    "export/tensorrt_operators.toml",
+)
 FILES = ("model.safetensors", "config.json", "prompts.json", "policies.json", "tokenizer.json")
 MODEL = tuple(f"apps/stickers/model/{name}" for name in FILES)
 
@@ -440,6 +448,55 @@ def savings_plans() -> None:
     write("savings-plans", "python tools/evidence.py savings-plans", covered, figures)
 
 
+def ofa_base() -> Path:
+    """A random model of OFA-base's shape, made once."""
+    model = BUNDLES / "ofa-base"
+    if not (model / "config.json").is_file():
+        cli("import", "--random", "ofa-base", "--mue", "--out", str(model))
+    return model
+
+
+def jetson_base() -> None:
+    """A random model of OFA-base's shape exported for Jetson: time, memory, bytes."""
+    from jetson_proof import exported
+
+    write("jetson-ofa-base", "mue-edge import --random ofa-base --mue; mue-edge export --target jetson",
+          (*CORE, *SEGMENTS, *JETSON), exported(str(ofa_base()), BUNDLES / "ofa-base-jetson"))  # fmt: skip
+
+
+def jetson_gates() -> None:
+    """Every segment of two models in every profile and precision through all gates, and through the proxy."""
+    from jetson_proof import gated
+
+    from mue_edge.apps.stickers import model_folder
+
+    figures = {"stickers": gated(model_folder()), "ofa-base (random)": gated(ofa_base())}
+    write("jetson-gates", "python tools/evidence.py jetson-gates",
+          (*CORE, *SEGMENTS, *JETSON, *MODEL), figures)  # fmt: skip
+
+
+def jetson_adapter() -> None:
+    """The TensorRT adapter over stand-ins against ONNX Runtime, token for token on 200 pictures."""
+    from jetson_proof import adapter, bundled
+
+    out = bundled(BUNDLES / "stickers-jetson-fp16", "fp16")
+    adapter_code = tuple(f"targets/trt/{name}.py" for name in ("runtime", "segments", "memory", "engines"))
+    write("jetson-adapter", "python tools/evidence.py jetson-adapter",
+          (*CORE, *SEGMENTS, *JETSON, *adapter_code, *MODEL), adapter(out, 200))  # fmt: skip
+
+
+def jetson_loop() -> None:
+    """Typed graphs of the bundled model through ONNX Runtime against the torch model; quality of int8."""
+    from jetson_proof import bundled, looped
+
+    figures = {}
+    for precision in ("fp16", "int8"):
+        out = bundled(BUNDLES / f"stickers-jetson-{precision}", precision)
+        figures[precision] = looped(out, precision, 200)
+    write("jetson-loop", "python tools/evidence.py jetson-loop",
+          (*CORE, *SEGMENTS, *JETSON, *MODEL), figures)  # fmt: skip
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -462,6 +519,10 @@ JOBS: dict[str, Callable[[], None]] = {
     "calibrate": calibrate,
     "savings-exits": savings_exits,
     "savings-plans": savings_plans,
+    "jetson-adapter": jetson_adapter,
+    "jetson-loop": jetson_loop,
+    "jetson-ofa-base": jetson_base,
+    "jetson-gates": jetson_gates,
     "stickers": stickers,
 }
 
