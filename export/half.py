@@ -74,9 +74,8 @@ def _is_demanded(node: onnx.NodeProto, peaks: Mapping[str, float]) -> bool:
 
 
 def _tail(graph: onnx.GraphProto) -> set[str]:
-    """First outputs of the nodes that lead to nothing but float32 ports and have no product with weights
-    after them: the head's product itself is not in it, its log-sum-exp is."""
-    weights = {tensor.name for tensor in graph.initializer}
+    """First outputs of the nodes that lead to nothing but float32 ports and are and have after them no matrix
+    product: the head's product itself is not in it, its log-sum-exp is."""
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
@@ -91,8 +90,7 @@ def _tail(graph: onnx.GraphProto) -> set[str]:
             for name in node.output
             if name
         )
-        product = node.op_type in _PRODUCTS and any(name in weights for name in node.input)
-        if plain and not product:
+        if plain and node.op_type not in _PRODUCTS:
             found.add(node.output[0])
     return found
 

@@ -27,6 +27,7 @@ from mue_edge.export.formats import Call, Progress, Written
 from mue_edge.export.quantise import int8
 from mue_edge.export.quiet import quiet
 from mue_edge.models.cut import Cut, Piece
+from mue_edge.targets.host import AS_WRITTEN
 
 Array = NDArray[Any]
 
@@ -56,6 +57,7 @@ def caller(manifest: Manifest, folder: Path) -> Call:
         raise missing_extra("onnxruntime", "host") from problem
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry(*AS_WRITTEN)
 
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]

@@ -17,6 +17,9 @@ from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers
 
+# Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
+# them gives other values.
+AS_WRITTEN = ("session.disable_quant_qdq", "1")
 _arena_registered = False
 
 
@@ -100,6 +103,7 @@ class HostRuntime:
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry(*AS_WRITTEN)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if decoder and self._rows == 1:
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.

@@ -25,7 +25,8 @@ from mue_edge.export import fit, gates, half, jetpack, lower, qdq, rtx
 from mue_edge.export.build import export
 from mue_edge.export.ranges import Graph
 from mue_edge.export.tensorrt import typed
-from tests.contract.cuts import make_case
+from mue_edge.targets.host import AS_WRITTEN
+from tests.contract.cuts import make_case, pictures
 from tests.contract.typed import graphs_of, ranges_of
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -138,6 +139,27 @@ def test_int8_scales_are_symmetric_and_by_channel() -> None:
     fill = next(g for g in graphs_of("prompt") if g.piece.name == "fill.1")
     kept = qdq.int8("fill.1", fill.model, dict.fromkeys(["x", "layer_norm"], 1.0))
     assert [n.op_type for n in kept.graph.node] == [n.op_type for n in fill.model.graph.node]
+
+
+def test_onnxruntime_computes_int8_as_written(tmp_path: Path) -> None:
+    """Its fused half-precision convolutions between Q/DQ pairs do not: the options leave fusing out."""
+    profile = jetpack.profile("jetpack-6")
+    made = typed(graphs_of("prompt"), "int8", profile, ranges_of("prompt"))[0]
+    stem = next(g for g in made if g.piece.name == "stem")
+    found = []
+    for entries, level in (([AS_WRITTEN], None), ([], ort.GraphOptimizationLevel.ORT_DISABLE_ALL)):
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        for entry in entries:
+            options.add_session_config_entry(*entry)
+        if level is not None:
+            options.graph_optimization_level = level
+        session = ort.InferenceSession(stem.model.SerializeToString(), options)
+        found.append(session.run(["x"], {"pixels": pictures()[0]})[0].astype(np.float32))
+    with torch.no_grad():
+        wanted = stem.piece.module.eval()(torch.from_numpy(pictures()[0])).numpy()
+    assert np.allclose(found[0], found[1], atol=2e-2)
+    assert np.abs(found[0] - wanted).mean() < 0.2 * np.abs(wanted).mean()
 
 
 # --- Gates: each must be able to refuse.

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from mue_edge.targets.host import AS_WRITTEN
 from tests.targets.trt.fake_cuda import POISON, FakeCuda, Misuse, Stream
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
@@ -171,6 +172,7 @@ class _Engine:
         if path not in _SESSIONS:
             options = ort.SessionOptions()
             options.log_severity_level, options.intra_op_num_threads = 3, 1
+            options.add_session_config_entry(*AS_WRITTEN)
             _SESSIONS[path] = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.session = _SESSIONS[path]
         entries = (*self.session.get_inputs(), *self.session.get_outputs())
