@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from mue_edge.bundle import (
     write_manifest,
 )  # fmt: skip
 from mue_edge.errors import InputFileError
-from mue_edge.export import golden, onnx, plan
-from mue_edge.export.quantise import int8
+from mue_edge.export import formats, golden, plan
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
@@ -37,19 +37,19 @@ from mue_edge.policy import from_json as policy_from_json
 from mue_edge.targets.verify import Verified, verify
 
 CONSTANTS = "constants.bin"
-Progress = Callable[[str, int, int], None]
-
 
 FULL = {"rule": "never", "name": "full"}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was made: the bundle, the errors found by verification."""
+    """What was made: the bundle, and what verification found; None where this machine cannot run it.
+    notes: what the format says of single segments."""
 
     bundle: Bundle
-    graph_error: float
-    loop: Verified
+    graph_error: float | None
+    loop: Verified | None
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
 
 def export(
     folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
-    progress: Progress | None = None, name: str | None = None,
+    progress: formats.Progress | None = None, name: str | None = None,
 ) -> Exported:  # fmt: skip
     """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error.
 
@@ -118,40 +118,49 @@ def export(
     request = plan.cut_request(made, prompt.ids, ids)
     report("cutting", 0, 1)
     pieces = cut(model, request)
+    preprocess = Preprocess(made.height, made.width)
+    fmt = formats.of(target)
     with atomic_folder(out, MANIFEST) as work:
-        exporter, graphs = onnx.Exporter(), []
-        for i, piece in enumerate(pieces.pieces):
-            report(piece.name, i, len(pieces.pieces))
-            graph = exporter.graph(piece)
-            graphs.append((piece, int8(piece, graph) if made.precision == "int8" else graph))
-        segments = onnx.write_segments(graphs, work)
         constants = _write_constants(pieces, work)
         if (folder / "tokenizer.json").is_file():
             (work / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
-        preprocess = Preprocess(made.height, made.width)
-        reference = TorchRuntime(pieces)
         manifest = Manifest(
             schema=SCHEMA, name=name or folder.resolve().name,
             family=models.read_config(folder)["family"], task=made.task,
             target=target.name, precision=made.precision, runtime=Runtime(target.runtime, target.versions),
             model=_model_entry(model, folder), plan=made.to_json(), plan_hash=plan_hash(made.to_json()),
-            segments=segments, constants=constants, files={}, layout=pieces.layout,
+            segments={}, constants=constants, files={}, layout=pieces.layout,
             search=request.search, preprocess=preprocess,
             front=read_front(folder), chosen=FULL["name"], prompt=prompt.text,
         )  # fmt: skip
+        written = fmt.write(pieces, manifest, work, report)
+        manifest = replace(manifest, segments=written.segments)
         report("golden answers", 0, 1)
+        reference = TorchRuntime(pieces)
         golden.write(work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess))
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)
         report("verifying", 0, 1)
-        graph_error = check_graphs(pieces, work, strict=made.precision == "fp32")
-        bundle = open_bundle(work, paranoid=True)
-        runtime = targets.open_runtime(bundle)
-        verified = verify(bundle, runtime)
-        runtime.close()
-        manifest = replace(manifest, evidence=_evidence(made.precision, graph_error, verified))
+        graph_error, verified = _verify(fmt, pieces, manifest, work)
+        manifest = replace(manifest, evidence=_evidence(fmt, made.precision, graph_error, verified))
         write_manifest(work, manifest)
-    return Exported(open_bundle(out), graph_error, verified)
+    return Exported(open_bundle(out), graph_error, verified, written.notes)
+
+
+def _verify(
+    fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path
+) -> tuple[float | None, Verified | None]:
+    """The rungs `graph` and `loop`, if what was written runs here."""
+    call = fmt.caller(manifest, folder)
+    if call is None:
+        return None, None
+    graph_error = check_graphs(pieces, call, strict=manifest.precision == "fp32")
+    bundle = open_bundle(folder, paranoid=True)
+    runtime = targets.open_runtime(bundle)
+    try:
+        return graph_error, verify(bundle, runtime)
+    finally:
+        runtime.close()
 
 
 def _write_constants(made: Cut, folder: Path) -> dict[str, Constant]:
@@ -191,15 +200,14 @@ def _files(folder: Path) -> dict[str, FileEntry]:
     return {p.relative_to(folder).as_posix(): FileEntry(p.stat().st_size, sha256(p)) for p in paths}
 
 
-def _evidence(precision: str, graph_error: float, loop: Verified) -> Evidence:
+def _evidence(
+    fmt: formats.Format, precision: str, graph_error: float | None, loop: Verified | None
+) -> Evidence:
     """What was found; only fp32 promises equality with the reference, so only it reaches a rung here."""
-    import onnxruntime
-    import torch
-
-    versions = {
-        "onnxruntime": onnxruntime.__version__, "torch": torch.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-    }  # fmt: skip
+    versions = {package: metadata.version(package) for package in fmt.PACKAGES}
+    versions["system"] = f"{platform.system()} {platform.machine()}"
+    if loop is None or graph_error is None:
+        return Evidence("build", versions)
     figures = {
         "graph_max_error": graph_error, "golden_logs": loop.logs, "golden_scores": loop.scores,
         "score_max_error": loop.max_score_error, "score_p99_error": loop.p99_score_error,

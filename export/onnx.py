@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,15 +19,50 @@ import torch
 from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from mue_edge.bundle import Port, Segment
+from mue_edge.bundle import Manifest, Port, Segment
+from mue_edge.errors import missing_extra
 from mue_edge.export import macs
-from mue_edge.models.cut import Piece
+from mue_edge.export.formats import Call, Progress, Written
+from mue_edge.export.quantise import int8
+from mue_edge.export.quiet import quiet
+from mue_edge.models.cut import Cut, Piece
 
+PACKAGES = ("onnxruntime", "torch")
 OPSET = 18
 WEIGHTS = "weights.bin"
 # Smaller tensors stay inside the graph: a page of the shared file would be wasted on them.
 EXTERNAL_BYTES = 1024
 PAGE = 4096
+
+
+def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
+    """Trace every segment and write its graph, in the manifest's precision."""
+    exporter, graphs = Exporter(), []
+    for i, piece in enumerate(cut.pieces):
+        progress(piece.name, i, len(cut.pieces))
+        graph = exporter.graph(piece)
+        graphs.append((piece, int8(piece, graph) if manifest.precision == "int8" else graph))
+    return Written(write_segments(graphs, folder))
+
+
+def caller(manifest: Manifest, folder: Path) -> Call:
+    """The graphs just written, in ONNX Runtime."""
+    try:
+        import onnxruntime as ort
+    except ImportError as problem:
+        raise missing_extra("onnxruntime", "host") from problem
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+
+    def call(name: str, inputs: Sequence[np.ndarray[Any, Any]]) -> Sequence[np.ndarray[Any, Any]]:
+        segment = manifest.segments[name]
+        session = ort.InferenceSession(str(folder / segment.file), options)
+        found: list[np.ndarray[Any, Any]] = session.run(
+            list(segment.outputs), dict(zip(segment.inputs, inputs))
+        )
+        return found
+
+    return call
 
 
 class Exporter:
@@ -58,7 +90,7 @@ class Exporter:
 
 
 def _trace(piece: Piece) -> onnx.ModelProto:
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             piece.module.eval(), tuple(piece.inputs.values()), dynamo=True, opset_version=OPSET,
             input_names=list(piece.inputs), output_names=list(piece.outputs), verbose=False,
@@ -97,19 +129,6 @@ def _reweighted(
             fresh = numpy_helper.from_array(state[tensor.name].numpy(), tensor.name)
             tensor.CopyFrom(fresh)
     return made
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that are no business of ours."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 class SharedWeights:

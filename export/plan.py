@@ -21,11 +21,13 @@ NAMED = ("per-layer", "whole")
 @dataclass(frozen=True)
 class Plan:
     """`ends`: stack → layers after which a segment ends (a test may stop there); empty means the
-    target's default. `fill_rows` pending rows are filled in one call."""
+    target's default. `fill_rows` pending rows are filled in one call. `backend` is what the runtime hands
+    segments to; empty where the target has no choice."""
 
     height: int
     width: int
     precision: str = "fp32"
+    backend: str = ""
     ends: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     beam: int = 1
     max_length: int = 16
@@ -83,13 +85,18 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
     if plan.precision not in target.precisions:
         known = ", ".join(target.precisions)
         raise UsageError(f"target {target.name} has no precision {plan.precision!r}; it has: {known}")
+    backend = plan.backend or next(iter(target.backends), "")
+    if backend and backend not in target.backends:
+        known = ", ".join(target.backends) or "none to choose from"
+        raise UsageError(f"target {target.name} has no backend {backend!r}; it has: {known}")
     if not 1 <= plan.beam <= 32 or plan.fill_rows < 1 or min(plan.height, plan.width) < 16:
         raise UsageError("plan: beam goes from 1 to 32, fill_rows from 1, height and width from 16")
     ends = {stack: tuple(plan.ends.get(stack, e)) for stack, e in default_ends(model, target).items()}
     surplus = set(plan.ends) - set(ends)
     if surplus:
         raise UsageError(f"plan: no stack {sorted(surplus)[0]!r} in this model; it has: {', '.join(ends)}")
-    return schema.decode(Plan, plan.to_json() | {"ends": {k: list(v) for k, v in ends.items()}}, "plan")
+    complete = {"backend": backend, "ends": {k: list(v) for k, v in ends.items()}}
+    return schema.decode(Plan, plan.to_json() | complete, "plan")
 
 
 def _named_ends(model: Any, name: str) -> dict[str, list[int]]:

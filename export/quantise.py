@@ -7,10 +7,11 @@ segments, where one activation scale a tensor would let rows influence one anoth
 from __future__ import annotations
 
 import copy
-import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mue_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -27,18 +28,13 @@ def int8(piece: Piece, model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "int8.onnx"
-            plain = copy.deepcopy(model)
-            del plain.graph.value_info[:]  # the quantiser infers shapes itself, and trips over given ones
-            # Attention and other nodes are left alone: the quantiser would break some of them.
-            quantize_dynamic(
-                plain, made, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
-                weight_type=QuantType.QInt8,
-            )  # fmt: skip
-            return onnx.load(str(made))
-    finally:
-        logging.disable(before)
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "int8.onnx"
+        plain = copy.deepcopy(model)
+        del plain.graph.value_info[:]  # the quantiser infers shapes itself, and trips over given ones
+        # Attention and other nodes are left alone: the quantiser would break some of them.
+        quantize_dynamic(
+            plain, made, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=QuantType.QInt8,
+        )  # fmt: skip
+        return onnx.load(str(made))

@@ -15,20 +15,24 @@ from mue_edge.export.onnx import WEIGHTS
 def bytes_by_kind(bundle: Bundle) -> dict[str, int]:
     """Kind of segment ("image", "decoder" …) → bytes of its graphs and of the weights that it alone uses.
 
-    Weights that several kinds use stand under their names joined by " + "; what is no segment stands
-    under "constants", "golden answers" and "other"; the total is that of all files.
+    Weights that several kinds use stand under their names joined by " + "; a program that holds all
+    segments stands under "segments"; what is no segment stands under "constants", "golden answers" and
+    "other"; the total is that of all files.
     """
     manifest = bundle.manifest
+    graphs = {segment.file for segment in manifest.segments.values()}
     users: dict[tuple[int, int], set[str]] = defaultdict(set)
     sizes: dict[str, int] = defaultdict(int)
     for name, segment in manifest.segments.items():
         kind = name.partition(".")[0]
+        if len(graphs) == 1:
+            sizes["segments"] = manifest.files[segment.file].bytes
+            continue
         sizes[kind] += manifest.files[segment.file].bytes
         for place in _places(bundle.path / segment.file):
             users[place].add(kind)
     for (_, length), kinds in users.items():
         sizes[" + ".join(sorted(kinds))] += length
-    graphs = {segment.file for segment in manifest.segments.values()}
     for file, entry in manifest.files.items():
         if file not in graphs and Path(file).name != WEIGHTS:
             sizes[_other(file)] += entry.bytes

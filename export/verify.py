@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from mue_edge.errors import VerificationError, missing_extra
+from mue_edge.errors import VerificationError
+from mue_edge.export.formats import Call
 from mue_edge.models.cut import Cut
 
-# Largest allowed difference between ONNX Runtime and torch, relative to the size of the output.
+# Largest allowed difference between a runtime and torch, relative to the size of the output.
 TOLERANCE = 1e-4
 
 
-def check_graphs(cut: Cut, folder: Path, *, strict: bool) -> float:
-    """Largest error of any output of any segment, relative to max(1, |output|).
+def check_graphs(cut: Cut, call: Call, *, strict: bool) -> float:
+    """Largest error of any output of any segment that `call` runs, relative to max(1, |output|).
 
     Raises VerificationError above TOLERANCE if `strict` (fp32); other precisions are reported.
     """
-    try:
-        import onnxruntime as ort
-    except ImportError as problem:
-        raise missing_extra("onnxruntime", "host") from problem
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
     worst = 0.0
     for piece in cut.pieces:
-        session = ort.InferenceSession(str(folder / "segments" / f"{piece.name}.onnx"), options)
-        inputs = {port: _random(example, i) for i, (port, example) in enumerate(piece.inputs.items())}
+        inputs = [_random(example, i) for i, example in enumerate(piece.inputs.values())]
         with torch.no_grad():
-            out = piece.module.eval()(*inputs.values())
+            out = piece.module.eval()(*inputs)
         wanted = out if isinstance(out, tuple) else (out,)
-        found = session.run(list(piece.outputs), {port: x.numpy() for port, x in inputs.items()})
+        found = call(piece.name, [x.numpy() for x in inputs])
         for port, a, b in zip(piece.outputs, wanted, found):
             if port == "top_ids":  # equal logits may come in any order; their values are compared
                 continue

@@ -51,6 +51,9 @@ class Target:
     """`NAME.toml`: what the target is, what it takes, and how far it was verified.
 
     calls: "per-layer" where a call is cheap, else "grouped", with `segments` stages a stack.
+    format: the module of the export room that writes its segments. backends: what a runtime can hand
+    segments to, the default first. outputs: "caller" where the adapter gives segments the memory that they
+    write to, "program" where the runtime cannot.
     """
 
     name: str
@@ -58,10 +61,13 @@ class Target:
     runtime: str
     versions: str
     extra: str
+    format: str
     precisions: tuple[str, ...]
     calls: str
     rung: str
     verified_on: str
+    backends: tuple[str, ...] = ()
+    outputs: str = "caller"
     segments: dict[str, int] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
 
@@ -104,7 +110,8 @@ def _table(name: str) -> dict[str, Any]:
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
     """The runtime of a bundle's target, ready to execute requests."""
-    module = importlib.import_module(f"mue_edge.targets.{target(bundle.manifest.target).name}")
+    name = target(bundle.manifest.target).name.replace("-", "_")
+    module = importlib.import_module(f"mue_edge.targets.{name}")
     runtime: Runtime = module.open_runtime(bundle, threads)
     return runtime
 

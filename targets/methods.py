@@ -8,6 +8,7 @@ and hidden states stay where the program left them, and constants are handed ove
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from mue_edge.bundle import Bundle, Port
@@ -29,6 +30,21 @@ class Methods(Protocol):
     def array(self, tensor: Tensor, port: Port) -> Array: ...
 
     def close(self) -> None: ...
+
+
+def method_name(segment: str) -> str:
+    """The method of a segment: `image.0` is `image_0`."""
+    return segment.replace(".", "_")
+
+
+def program_file(bundle: Bundle) -> Path:
+    """The file that all segments are in, its hash checked now. Raises InputFileError if there are several."""
+    files = {segment.file for segment in bundle.manifest.segments.values()}
+    if len(files) != 1:
+        raise InputFileError(
+            f"{bundle.path}: segments lie in {len(files)} files instead of one; export again"
+        )
+    return bundle.file(files.pop())
 
 
 class MethodsRuntime:

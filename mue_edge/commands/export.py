@@ -23,11 +23,12 @@ DEFAULT_MODEL = "stickers"
 @click.option("--out", type=click.Path(), metavar="DIR", help="The bundle.  [default: MODEL-TARGET]")
 @click.option("--plan", metavar="FILE|NAME", help='A plan as JSON; or "per-layer", "whole".')
 @click.option("--precision", help="fp32, int8: what the target has.")
+@click.option("--backend", help="What the runtime hands segments to, where the target has a choice.")
 @click.option("--beam", type=int, help="Beams that the decoder's graphs take.")
 @click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
-    model: str, target: str, out: str | None, plan: str | None, precision: str | None,
+    model: str, target: str, out: str | None, plan: str | None, precision: str | None, backend: str | None,
     beam: int | None, image_size: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Cut MODEL into segments, convert them, verify them here, and write a bundle.
@@ -42,7 +43,8 @@ def command(
     folder = resolve_model(model)
     build, plans = room()
     options: dict[str, Any] = plans.read(plan) if plan else {}
-    options |= {k: v for k, v in (("precision", precision), ("beam", beam)) if v is not None} | size
+    given = {"precision": precision, "backend": backend, "beam": beam}
+    options |= {k: v for k, v in given.items() if v is not None} | size
     name = Path(model).resolve().name
     place = Path(out or f"{name}-{target}")
     made = build.export(folder, place, target, options, progress(), name)
@@ -91,9 +93,24 @@ def progress() -> Any:
 
 
 def describe(made: Exported) -> dict[str, Any]:
-    """Bytes, time, calls and verification of a bundle that was just made."""
-    from mue_edge import bench, targets
+    """Bytes, time, calls and verification of a bundle that was just made; no time where it cannot run."""
     from mue_edge.export.report import bytes_by_kind
+
+    manifest = made.bundle.manifest
+    evidence: dict[str, Any] = {"rung": manifest.evidence.rung}
+    report = {
+        "bundle": str(made.bundle.path), "plan": manifest.plan_hash,
+        "bytes": bytes_by_kind(made.bundle), "segments": dict(made.notes),
+        "evidence": evidence,
+    }  # fmt: skip
+    if made.loop is None:
+        return report
+    evidence |= {"graph_max_error": made.graph_error, **vars(made.loop)}
+    return report | {"full_depth": _full_depth(made)}
+
+
+def _full_depth(made: Exported) -> dict[str, Any]:
+    from mue_edge import bench, targets
     from mue_edge.targets import golden
 
     manifest = made.bundle.manifest
@@ -106,14 +123,7 @@ def describe(made: Exported) -> dict[str, Any]:
         runtime.close()
     steps = costs["head"].calls
     calls = manifest.loop_layout().calls(steps)
-    return {
-        "bundle": str(made.bundle.path), "plan": manifest.plan_hash,
-        "bytes": bytes_by_kind(made.bundle),
-        "full_depth": {"steps": steps, "calls": calls, "segments": _costs(costs)},
-        "evidence": {
-            "rung": manifest.evidence.rung, "graph_max_error": made.graph_error, **vars(made.loop),
-        },
-    }  # fmt: skip
+    return {"steps": steps, "calls": calls, "segments": _costs(costs)}
 
 
 def _costs(costs: dict[str, SegmentCost]) -> dict[str, dict[str, float]]:
@@ -126,6 +136,14 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
     lines += [
         f"  {kind:<18}{size / 1e6:9.2f} MB  {size / total:4.0%}" for kind, size in report["bytes"].items()
     ]
+    lines += _lowered(report["segments"])
+    if made.loop is None:
+        lines += [
+            f"verified up to rung {report['evidence']['rung']}: this machine cannot run it; "
+            f"on the device: mue-edge verify {place.name}",
+            f"wrote {place}",
+        ]
+        return "\n".join(lines)
     full = report["full_depth"]
     seconds = sum(c["seconds"] for c in full["segments"].values())
     lines.append(
@@ -148,3 +166,16 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
         f"wrote {place}; next: mue-edge caption {place} PICTURE",
     ]
     return "\n".join(lines)
+
+
+def _lowered(notes: dict[str, Any]) -> list[str]:
+    """How much of the segments a backend took; the segments that it took whole are only counted."""
+    if not notes:
+        return []
+    whole = [name for name, note in notes.items() if note["delegates"] == 1 and not note["host"]]
+    lines = [f"segments that the backend took whole: {len(whole)} of {len(notes)}"]
+    for name, note in notes.items():
+        if name not in whole:
+            left = ", ".join(f"{count} {operator}" for operator, count in note["host"].items()) or "nothing"
+            lines.append(f"  {name:<18}{note['delegates']} parts; left to the runtime: {left}")
+    return lines

@@ -1,0 +1,49 @@
+"""What a bundle's segments are written as: a module of this room for each format, named by the target.
+
+A format module has three functions. `write` makes the segment files, `caller` runs them without a bundle
+around them, so that they can be compared with torch, and `PACKAGES` are those whose versions matter.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from mue_edge.bundle import Manifest, Segment
+from mue_edge.models.cut import Cut
+from mue_edge.targets import Target
+
+Progress = Callable[[str, int, int], None]
+# Runs the segment of that name: inputs and outputs in the ports' order.
+Call = Callable[[str, Sequence[NDArray[Any]]], Sequence[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """The manifest's entries, and what a report should say of single segments (such as what a backend
+    left on the CPU)."""
+
+    segments: Mapping[str, Segment]
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Format(Protocol):
+    """A module; see above. `caller` is None where this machine cannot run what was written."""
+
+    PACKAGES: tuple[str, ...]
+
+    def write(self, cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written: ...
+
+    def caller(self, manifest: Manifest, folder: Path) -> Call | None: ...
+
+
+def of(target: Target) -> Format:
+    """The module of a target's format."""
+    found: Any = importlib.import_module(f"mue_edge.export.{target.format}")
+    made: Format = found
+    return made

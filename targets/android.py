@@ -1,0 +1,20 @@
+"""Android: on a phone ExecuTorch's Java library, elsewhere its Python runtime on the same program."""
+
+from __future__ import annotations
+
+import sys
+
+from mue_edge.bundle import Bundle
+from mue_edge.targets.methods import MethodsRuntime, program_file
+
+
+def open_runtime(bundle: Bundle, threads: int | None = None) -> MethodsRuntime:
+    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
+    if hasattr(sys, "getandroidapilevel"):
+        from mue_edge.targets import executorch_java
+
+        module = executorch_java.Module(program_file(bundle), bundle.manifest.segments, threads)
+        return MethodsRuntime(bundle, module)
+    from mue_edge.targets import executorch
+
+    return executorch.open_runtime(bundle, threads)
