@@ -81,7 +81,8 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
     options = dict(options)
     if isinstance(options.get("ends"), str):
         options["ends"] = _named_ends(model, options["ends"])
-    plan = schema.decode(Plan, {"height": size[0], "width": size[1]} | options, "plan")
+    defaults = {"height": size[0], "width": size[1], "precision": target.precisions[0]}
+    plan = schema.decode(Plan, defaults | options, "plan")
     if plan.precision not in target.precisions:
         known = ", ".join(target.precisions)
         raise UsageError(f"target {target.name} has no precision {plan.precision!r}; it has: {known}")

@@ -65,8 +65,7 @@ def read(folder: Path, blob: Blob, dtype: str, shape: tuple[int, ...]) -> Array:
         raise InputFileError(f"{where}: holds {size} bytes, {dtype} {list(shape)} takes {wanted}")
     data = raw[start : start + size]
     values: Array = unpack(data, dtype, count) if dtype in PACKED else data.view(dtype)
-    found: Array = values.reshape(shape)
-    return found
+    return values.reshape(shape)
 
 
 def place(folder: Path, name: str) -> Path:
@@ -81,7 +80,7 @@ def unpack(data: NDArray[np.uint8], dtype: str, count: int) -> Array:
     """`count` integers of a type of PACKED, as int8 or uint8."""
     bits = PACKED[dtype]
     single = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
-    values = (single << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
+    values: Array = (single << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
     if dtype != "int4":
         return values
     signed = values.astype(np.int8)

@@ -267,3 +267,21 @@ def _numbers(values: list[Field]) -> list[int]:
             number, at = varint(value, at)
             found.append(number)
     return [number - (1 << 64) if number >> 63 else number for number in found]
+
+
+def weight_bytes(function: Function) -> int:
+    """Of the constants that a function takes from the weight file."""
+    return sum(
+        -(
+            -int(np.prod([size or 0 for size in value.kind.shape], dtype=np.int64))
+            * _bits(value.kind.dtype)
+            // 8
+        )
+        for op in function.block.operations
+        for value in op.attributes.values()
+        if isinstance(value.data, Blob)
+    )
+
+
+def _bits(dtype: str) -> int:
+    return PACKED.get(dtype) or np.dtype(dtype).itemsize * 8
