@@ -87,7 +87,7 @@ def caller(manifest: Manifest, folder: Path) -> Call:
 
 
 def converted(piece: Piece, precision: str, system: str, island: Callable[[Any], bool] | None = None) -> Any:
-    """The ML program of one segment, its ports named. island: says of an operation whether it becomes half."""
+    """The ML program of a segment, its ports named. island: whether an operation becomes half."""
     with torch.no_grad(), silent():
         program = torch.export.export(piece.module.eval(), tuple(piece.inputs.values()))
         # Not to core operators: coremltools knows layers as such, and would be given their parts.

@@ -52,8 +52,9 @@ class Target:
 
     calls: "per-layer" where a call is cheap, else "grouped", with `segments` stages a stack.
     format: the module of the export room that writes its segments. backends: what a runtime can hand
-    segments to, or what a format has variants for. Of precisions and backends the first is the default. outputs: "caller" where the adapter gives segments the memory that they
-    write to, "program" where the runtime cannot.
+    segments to, or what a format has variants for. Of precisions and backends the first is the default.
+    outputs: "caller" where the adapter gives segments the memory that they write to, "program" where the
+    runtime cannot.
     """
 
     name: str

@@ -68,7 +68,7 @@ def signature(function: Function) -> tuple[dict[str, Port], dict[str, Port]]:
 
 
 class Evaluated:
-    """Packages as `methods.Methods`, run by the evaluator; tensors are torch's, in float32 also for halves."""
+    """Packages as `methods.Methods`, run by the evaluator. Tensors are torch's, halves too in float32."""
 
     def __init__(
         self, folder: Path, segments: Mapping[str, Segment], mode: Mode = "declared",

@@ -44,7 +44,10 @@ class Arguments:
 
     def wholes(self, name: str, default: list[int]) -> list[int]:
         """A list; a single number is a list of one."""
-        return [int(v) for v in self.tensor(name).reshape(-1)] if name in self.given else default
+        if name not in self.given:
+            return default
+        found = self.tensor(name).tolist()
+        return found if isinstance(found, list) else [int(found)]
 
     def _one(self, name: str, kind: type[T]) -> T:
         values = self.given.get(name, ())
