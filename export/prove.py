@@ -22,6 +22,8 @@ from mue_edge.replay import Log, ScoreEntry, replay, run
 from mue_edge.search import SearchSettings
 
 Pixels = NDArray[np.float32]
+# Part of the captions that may differ in a free run.
+MAY_DIFFER = {"fp32": 0.01, "fp16": 0.03}
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,15 @@ class LoopProof:
     first_difference_gaps: list[float] = field(default_factory=list)
 
     def holds(self, precision: str) -> bool:
-        """Design 5's criteria: fp32 scores within 1e-5 and tokens equal; ≤ 1 % of captions differ, and
-        those by decisions within 5 × the p99 score error of their threshold."""
+        """Design 5's criteria: tokens of the replay equal, in fp32 scores within 1e-5; ≤ 1 % of captions
+        differ (fp16: ≤ 3 %), and those by decisions within 5 × the p99 score error of their threshold.
+        Other precisions promise no equality."""
+        if precision not in MAY_DIFFER:
+            return False
         close = all(gap <= 5 * self.score_error_p99 for gap in self.first_difference_gaps)
-        replayed = self.score_error_max <= 1e-5 and self.replay_same_tokens == self.pictures
-        return precision == "fp32" and replayed and close and self.free_same_captions >= 0.99 * self.pictures
+        exact = precision != "fp32" or self.score_error_max <= 1e-5
+        few = self.pictures - self.free_same_captions <= MAY_DIFFER[precision] * self.pictures
+        return exact and self.replay_same_tokens == self.pictures and close and few
 
 
 def reference_log(

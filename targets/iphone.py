@@ -27,7 +27,7 @@ def evaluated(bundle: Bundle, threads: int | None = None) -> MethodsRuntime:
     if not _told:
         _told = True
         logging.getLogger("mue_edge").warning(
-            "no Core ML on this machine: mue-edge's own evaluator runs the ML programs, slowly; it shows what "
-            "they answer, not how fast a phone is"
+            "no Core ML on this machine: mue-edge's own evaluator runs the ML programs, slowly; it shows "
+            "what they answer, not how fast a phone is"
         )
     return MethodsRuntime(bundle, methods)

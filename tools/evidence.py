@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,11 @@ SEGMENTS = (
     "export/plan.py",
     "targets/host.py",
     "targets/tensors.py",
+)
+COREML = ("export/coreml.py", "export/island.py", "targets/coreml.py", "targets/methods.py")
+COREML += tuple(
+    f"targets/mil/{name}.py"
+    for name in ("arguments", "arithmetic", "blob", "compressed", "evaluator", "layers", "program", "shapes")
 )
 FILES = ("model.safetensors", "config.json", "prompts.json", "policies.json", "tokenizer.json")
 MODEL = tuple(f"apps/stickers/model/{name}" for name in FILES)
@@ -56,11 +60,12 @@ def is_fresh(path: Path) -> bool:
 def write(name: str, command: str, covered: tuple[str, ...], figures: Any) -> None:
     """evidence/NAME.json: what was measured, by what, on what."""
     from mue_edge.files import atomic_write
+    from mue_edge.versions import installed
 
     git = lambda *words: subprocess.run(
         ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    packages = ("torch", "onnxruntime", "onnx", "numpy", "Pillow")
+    packages = ("torch", "onnxruntime", "onnx", "coremltools", "numpy", "Pillow")
     record = {
         "name": name,
         "date": date.today().isoformat(),
@@ -69,7 +74,7 @@ def write(name: str, command: str, covered: tuple[str, ...], figures: Any) -> No
         "command": command,
         "system": f"{platform.system()} {platform.machine()}, {platform.processor() or 'CPU'}, Python "
         + platform.python_version(),
-        "versions": {p: metadata.version(p) for p in packages},
+        "versions": {p: installed(p) for p in packages},
         "covers": covers(covered),
         "figures": figures,
     }
@@ -278,6 +283,23 @@ def calibrate() -> None:
     write("calibrate", "mue-edge calibrate --budget BUDGET", covered, figures)
 
 
+def iphone() -> None:
+    """Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
+    import coreml_proof
+
+    with click.progressbar(length=6 * coreml_proof.PICTURES, label="iphone") as bar:
+        found = coreml_proof.stickers(BUNDLES, lambda done: bar.update(1))
+    write("iphone", "python tools/evidence.py iphone", (*CORE, *SEGMENTS, *MODEL, *COREML), found)
+
+
+def iphone_ofa_base() -> None:
+    """Random weights of OFA-base's size as Core ML packages: sizes, time and memory of the export."""
+    import coreml_proof
+
+    found = coreml_proof.ofa_base(BUNDLES)
+    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base", (*SEGMENTS, *COREML), found)
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -293,6 +315,8 @@ JOBS: dict[str, Callable[[], None]] = {
     "memo": memo,
     "calibrate": calibrate,
     "stickers": stickers,
+    "iphone": iphone,
+    "iphone-ofa-base": iphone_ofa_base,
 }
 
 
