@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mue_edge.targets.mil.arguments import Arguments, Rule
 
-# `cast` names types by the program's words.
-_DTYPES = {"fp16": torch.float16, "fp32": torch.float32, "bool": torch.bool}
+# `cast` names types in words of its own.
+_DTYPES = {"fp16": torch.float32, "fp32": torch.float32, "bool": torch.bool}
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Rule:
@@ -42,7 +42,7 @@ def _clip(a: Arguments) -> Tensor:
 
 
 def _cast(a: Arguments) -> Tensor:
-    """Whole numbers all have 32 bits here; the evaluator checks that they fit the declared type."""
+    """Halves are the evaluator's business, by its mode; so is whether whole numbers fit a type of few bits."""
     return a.tensor().to(_DTYPES.get(a.text("dtype", "fp32"), torch.int32))
 
 
