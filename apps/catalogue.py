@@ -55,6 +55,14 @@ def calibration_pictures(name: str) -> tuple[Path, Path, list[str]]:
     return tune, certify, shipped.train_captions()
 
 
+def range_pictures(name: str) -> list[Path]:
+    """Pictures to scan value ranges on: a bundled model's tuning pictures, none for other models."""
+    if name not in BUNDLED or (Path(name) / "config.json").is_file():
+        return []
+    tune, _, _ = calibration_pictures(name)
+    return sorted(tune.rglob("*.webp"))
+
+
 def bundled_pictures(name: str, split: str) -> Shipped:
     """Pictures that come with a bundled model: `val_render` to tune on, `cal_render` to certify on.
 

@@ -1,7 +1,8 @@
 """What a bundle's segments are written as: a module of this room for each format, named by the target.
 
-A format module has three functions. `write` makes the segment files, `caller` runs them without a bundle
-around them, so that they can be compared with torch, and `PACKAGES` are those whose versions matter.
+A format module has three parts. `write` makes the segment files, `caller` runs them without a bundle
+around them, so that they can be compared with torch, and `PACKAGES` are those whose versions matter. One that
+wants pictures of the user's, to scan ranges on, says how many: `PICTURES`; they come as the cut's `samples`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ Call = Callable[[str, Sequence[NDArray[Any]]], Sequence[NDArray[Any]]]
 @dataclass(frozen=True)
 class Written:
     """The manifest's entries, and what a report should say of single segments (such as what a backend
-    left on the CPU)."""
+    left on the CPU).
+
+    summary: lines for the report. versions: of the runtime, where the target's range is too wide. evidence:
+    name → what the manifest shall say beside the versions.
+    """
 
     segments: Mapping[str, Segment]
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    summary: tuple[str, ...] = ()
+    versions: str = ""
+    evidence: Mapping[str, str] = field(default_factory=dict)
 
 
 class Format(Protocol):

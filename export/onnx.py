@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
@@ -26,6 +27,8 @@ from mue_edge.export.formats import Call, Progress, Written
 from mue_edge.export.quantise import int8
 from mue_edge.export.quiet import quiet
 from mue_edge.models.cut import Cut, Piece
+
+Array = NDArray[Any]
 
 PACKAGES = ("onnxruntime", "torch")
 OPSET = 18
@@ -54,12 +57,10 @@ def caller(manifest: Manifest, folder: Path) -> Call:
     options = ort.SessionOptions()
     options.log_severity_level = 3
 
-    def call(name: str, inputs: Sequence[np.ndarray[Any, Any]]) -> Sequence[np.ndarray[Any, Any]]:
+    def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]
         session = ort.InferenceSession(str(folder / segment.file), options)
-        found: list[np.ndarray[Any, Any]] = session.run(
-            list(segment.outputs), dict(zip(segment.inputs, inputs))
-        )
+        found: list[Array] = session.run(list(segment.outputs), dict(zip(segment.inputs, inputs)))
         return found
 
     return call

@@ -81,11 +81,14 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
     options = dict(options)
     if isinstance(options.get("ends"), str):
         options["ends"] = _named_ends(model, options["ends"])
-    defaults = {"height": size[0], "width": size[1], "precision": target.precisions[0]}
-    plan = schema.decode(Plan, defaults | options, "plan")
+    given = {"height": size[0], "width": size[1], "precision": target.precisions[0]}
+    plan = schema.decode(Plan, given | options, "plan")
     if plan.precision not in target.precisions:
-        known = ", ".join(target.precisions)
-        raise UsageError(f"target {target.name} has no precision {plan.precision!r}; it has: {known}")
+        known, why = ", ".join(target.precisions), target.refused.get(plan.precision, "")
+        raise UsageError(
+            f"target {target.name} has no precision {plan.precision!r}"
+            f"{f' ({why})' if why else ''}; it has: {known}"
+        )
     backend = plan.backend or next(iter(target.backends), "")
     if backend and backend not in target.backends:
         known = ", ".join(target.backends) or "none to choose from"

@@ -173,7 +173,7 @@ class Captioner:
 
         for _ in range(WARM_UP):
             last = time.perf_counter()
-            drive(caption_loop(self.layout, _InTurns(), BeamSearch(self.settings())), self.runtime, learn)
+            drive(caption_loop(self.layout, InTurns(), BeamSearch(self.settings())), self.runtime, learn)
 
     def close(self) -> None:
         """Free the runtime's sessions and buffers."""
@@ -204,7 +204,7 @@ class Captioner:
         return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
 
 
-class _InTurns:
+class InTurns:
     """The first layer, then all layers, step by step: so every segment runs, `fill` too."""
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from mue_edge import machine, measure, profile
 from mue_edge.captioner import Captioner
@@ -36,6 +38,19 @@ def pictures(captioner: Captioner, files: Sequence[str | Path | bytes]) -> Shown
     return Shown(made, statistics.median(seconds))
 
 
+@contextmanager
+def _stepwise(runtime: Any) -> Iterator[None]:
+    """A runtime with a queue waits for every segment, or its time would be counted to a later one."""
+    if not hasattr(runtime, "stepwise"):
+        yield
+        return
+    runtime.stepwise = True
+    try:
+        yield
+    finally:
+        runtime.stepwise = False
+
+
 def profiled(
     captioner: Captioner, shown: Shown, captions: int = CAPTIONS, *,
     clock: str = "wall", step: Callable[[], object] = lambda: None,
@@ -49,7 +64,8 @@ def profiled(
     setup = measure.Setup(
         captioner.layout, captioner.settings(), tuple(m.segments), captioner.runtime, shown.pixels, timer
     )
-    costs = measure.measure(setup, captions, step=step)
+    with _stepwise(captioner.runtime):
+        costs = measure.measure(setup, captions, step=step)
     made = profile.Profile(
         schema=profile.SCHEMA, kind=profile.MEASURED, bundle=m.name, target=m.target, precision=m.precision,
         plan_hash=m.plan_hash, macs=profile.total_macs(m), device=machine.device(), runtime=m.runtime.name,

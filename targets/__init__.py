@@ -34,13 +34,13 @@ class Figure:
 class Device:
     """A concrete device, with what is published of it; what is not known is left out.
 
-    bandwidth: of memory, in GB/s. rates: precision ("fp32", "fp16", "int8") → dense arithmetic in 10¹²
-    operations a second, a multiply-add being two. dispatch: microseconds that a call of a graph costs,
-    whatever is in it.
-    """
+    memory: in GB. bandwidth: of memory, in GB/s. rates: precision ("fp32", "fp16", "int8") → dense arithmetic
+    in 10¹² operations a second, a multiply-add being two. dispatch: microseconds that a call of a graph
+    costs, whatever is in it."""
 
     title: str
     notes: str = ""
+    memory: Figure | None = None
     bandwidth: Figure | None = None
     rates: dict[str, Figure] = field(default_factory=dict)
     dispatch: Figure | None = None
@@ -50,11 +50,10 @@ class Device:
 class Target:
     """`NAME.toml`: what the target is, what it takes, and how far it was verified.
 
-    calls: "per-layer" where a call is cheap, else "grouped", with `segments` stages a stack.
-    format: the module of the export room that writes its segments. backends: what a runtime can hand
-    segments to, or what a format has variants for. Of precisions and backends the first is the default.
-    outputs: "caller" where the adapter gives segments the memory that they write to, "program" where the
-    runtime cannot.
+    calls: "per-layer" where a call is cheap, else "grouped", with `segments` stages a stack. format: the
+    module of the export room that writes its segments. backends: what a runtime can hand segments to, or what
+    a format has variants for, the default first. outputs: "caller" where the adapter gives segments the memory that they write to, "program"
+    where the runtime cannot. precisions: the default first; refused: others that users ask for, and why not.
     """
 
     name: str
@@ -69,6 +68,7 @@ class Target:
     verified_on: str
     backends: tuple[str, ...] = ()
     outputs: str = "caller"
+    refused: dict[str, str] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
 
@@ -109,10 +109,14 @@ def _table(name: str) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+def module_name(name: str) -> str:
+    """The module of a target; an unknown name is a UsageError that lists the known ones."""
+    return f"mue_edge.targets.{target(name).name.replace('-', '_')}"
+
+
 def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
     """The runtime of a bundle's target, ready to execute requests."""
-    name = target(bundle.manifest.target).name.replace("-", "_")
-    module = importlib.import_module(f"mue_edge.targets.{name}")
+    module = importlib.import_module(module_name(bundle.manifest.target))
     runtime: Runtime = module.open_runtime(bundle, threads)
     return runtime
 

@@ -45,7 +45,8 @@ class Buffers:
         """
         if name not in self.arrays:
             constant = name.partition("constant:")[2]
-            self.arrays[name] = self._constants[constant] if constant else np.zeros(port.shape, port.dtype)
+            made = self._constants[constant] if constant else np.zeros(port.shape)
+            self.arrays[name] = made.astype(port.dtype, copy=False)  # constants are stored in float32
         have = self.arrays[name].shape
         if have != port.shape:
             raise InputFileError(

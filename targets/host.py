@@ -7,6 +7,7 @@ arena, do not spin while idle, and keep their weights memory-mapped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mue_edge.bundle import Bundle, Port
@@ -20,10 +21,17 @@ _arena_registered = False
 
 
 class HostRuntime:
-    """A bundle on ONNX Runtime. Not for several threads at once: buffers are shared by all calls."""
+    """A bundle on ONNX Runtime. Not for several threads at once: buffers are shared by all calls.
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    providers: names of ONNX Runtime's execution providers in the order of preference; those that it was not
+    built with are left out.
+    """
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> None:
         self._ort = _onnxruntime()
+        self._providers = [name for name in providers if name in self._ort.get_available_providers()]
         self.bundle, self.threads = bundle, threads or default_threads()
         self._rows = bundle.manifest.layout.rows
         self._buffers = Buffers(bundle)
@@ -81,7 +89,7 @@ class HostRuntime:
             try:
                 self._sessions[name] = self._ort.InferenceSession(
                     str(path), self._options(entry.stack == "decoder" or name == "head"),
-                    providers=["CPUExecutionProvider"],
+                    providers=self._providers,
                 )  # fmt: skip
             except Exception as problem:  # ONNX Runtime's own exceptions share no base class
                 raise InputFileError(f"ONNX Runtime cannot load {entry.file}: {problem}") from problem

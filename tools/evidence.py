@@ -40,6 +40,14 @@ COREML += tuple(
     f"targets/mil/{name}.py"
     for name in ("arguments", "arithmetic", "blob", "compressed", "evaluator", "layers", "program", "shapes")
 )
+JETSON = (
+    *(
+        f"export/{name}.py"
+        for name in ("tensorrt", "half", "qdq", "ranges", "lower", "gates", "rtx", "jetpack")
+    ),
+    "export/jetpack.toml",
+    "export/tensorrt_operators.toml",
+)
 FILES = ("model.safetensors", "config.json", "prompts.json", "policies.json", "tokenizer.json")
 MODEL = tuple(f"apps/stickers/model/{name}" for name in FILES)
 
@@ -300,6 +308,17 @@ def iphone_ofa_base() -> None:
     write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base", (*SEGMENTS, *COREML), found)
 
 
+def jetson_base() -> None:
+    """A random model of OFA-base's shape for Jetson: time, memory, bytes, and every gate of every profile."""
+    from jetson_proof import exported, gated
+
+    model = BUNDLES / "ofa-base"
+    cli("import", "--random", "ofa-base", "--mue", "--out", str(model))
+    figures = {"export": exported(str(model), BUNDLES / "ofa-base-jetson"), "gates": gated(model)}
+    write("jetson-ofa-base", "mue-edge import --random ofa-base --mue; mue-edge export --target jetson",
+          (*CORE, *SEGMENTS, *JETSON), figures)  # fmt: skip
+
+
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
@@ -314,6 +333,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "deadline": deadline,
     "memo": memo,
     "calibrate": calibrate,
+    "jetson-ofa-base": jetson_base,
     "stickers": stickers,
     "iphone": iphone,
     "iphone-ofa-base": iphone_ofa_base,

@@ -26,28 +26,32 @@ DEFAULT_MODEL = "stickers"
 @click.option("--backend", help="What the runtime hands segments to, where the target has a choice.")
 @click.option("--beam", type=int, help="Beams that the decoder's graphs take.")
 @click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
+@click.option(
+    "--pictures", multiple=True, metavar="PATH", help="To scan ranges on.  [default: the model's own]"
+)
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
     model: str, target: str, out: str | None, plan: str | None, precision: str | None, backend: str | None,
-    beam: int | None, image_size: str | None, as_json: bool,
+    beam: int | None, image_size: str | None, pictures: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Cut MODEL into segments, convert them, verify them here, and write a bundle.
 
     MODEL is a folder made by `mue-edge import` or `train`, or a bundled model's name.
     """
     size = parse_size(image_size)  # mistakes first: loading torch takes seconds
-    from mue_edge import targets
-    from mue_edge.apps.catalogue import resolve_model
+    from mue_edge import image, targets
+    from mue_edge.apps.catalogue import range_pictures, resolve_model
 
     targets.target(target)
     folder = resolve_model(model)
+    shown = image.gather(pictures) if pictures else range_pictures(model)
     build, plans = room()
     options: dict[str, Any] = plans.read(plan) if plan else {}
     given = {"precision": precision, "backend": backend, "beam": beam}
     options |= {k: v for k, v in given.items() if v is not None} | size
     name = Path(model).resolve().name
     place = Path(out or f"{name}-{target}")
-    made = build.export(folder, place, target, options, progress(), name)
+    made = build.export(folder, place, target, options, progress(), name, shown)
     report = describe(made)
     click.echo(json.dumps(report, indent=1) if as_json else _text(place, made, report))
 
@@ -101,7 +105,7 @@ def describe(made: Exported) -> dict[str, Any]:
     report = {
         "bundle": str(made.bundle.path), "plan": manifest.plan_hash,
         "bytes": bytes_by_kind(made.bundle), "segments": dict(made.notes),
-        "evidence": evidence,
+        "summary": list(made.summary), "evidence": evidence,
     }  # fmt: skip
     if made.loop is None:
         return report
@@ -136,11 +140,13 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
     lines += [
         f"  {kind:<18}{size / 1e6:9.2f} MB  {size / total:4.0%}" for kind, size in report["bytes"].items()
     ]
-    lines += _lowered(report["segments"])
+    lines += [*_lowered(report["segments"]), *report["summary"]]
     if made.loop is None:
         lines += [
-            f"verified up to rung {report['evidence']['rung']}: this machine cannot run it; "
-            f"on the device: mue-edge verify {place.name}",
+            (
+                f"verified up to rung {report['evidence']['rung']}: this machine cannot run it; "
+                f"on the device: mue-edge verify {place.name}"
+            ),
             f"wrote {place}",
         ]
         return "\n".join(lines)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,20 +15,33 @@ import click
 @click.argument("bundle")
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
-def command(bundle: str, as_json: bool, threads: int | None) -> None:
+@click.option("--device", "on_device", is_flag=True, help="On the device: measure too, and sign off.")
+@click.option("--out", type=click.Path(dir_okay=False), help="With --device.  [default: BUNDLE.device.json]")
+def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, out: str | None) -> None:
     """Hash every file of a BUNDLE, then replay its golden answers through this machine's runtime.
+
+    With --device, on the device that the bundle is for: latency, calls, memory and energy too, all in a JSON
+    file that says that the hardware was reached.
 
     Exit code 4: a file is missing or was changed. Exit code 6: the answers differ.
     """
     from mue_edge import targets
     from mue_edge.bundle import open_bundle
+    from mue_edge.targets.signoff import sign_off
     from mue_edge.targets.verify import SCORE_TOLERANCE, verify
 
     opened = open_bundle(bundle, paranoid=True)
     manifest = opened.manifest
+    measure = _measure(manifest.target) if on_device else None
     runtime = targets.open_runtime(opened, threads)
     try:
         found = verify(opened, runtime)
+        if measure is not None:
+            folder = opened.path.absolute()
+            place = Path(out) if out else folder.with_name(f"{folder.name}.device.json")
+            signed = sign_off(opened, runtime, found, measure, place)
+            click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place))
+            return
     finally:
         runtime.close()
     promised = manifest.precision in SCORE_TOLERANCE
@@ -49,3 +66,48 @@ def command(bundle: str, as_json: bool, threads: int | None) -> None:
         click.echo(
             f"{manifest.precision} promises no equality with the reference: the figures are for reading"
         )
+
+
+def _measure(target: str) -> Any:
+    """What the target measures on its device. Raises UsageError for a target that has nothing of the kind."""
+    from mue_edge import targets
+    from mue_edge.errors import UsageError
+
+    found = getattr(importlib.import_module(targets.module_name(target)), "measure", None)
+    if found is None:
+        raise UsageError(f"target {target} has no sign-off on a device; leave out --device")
+    return found
+
+
+def _signed(record: Mapping[str, Any], place: Path) -> str:
+    gold, edge, measured = record["golden"], record["knife_edge"], record["measured"]
+    lines = [
+        f"{record['bundle']} on {record['device']}, {record['precision']}",
+        (
+            f"replay     {gold['replay_same_tokens']} of {gold['logs']} logs give the same tokens; "
+            "scores differ by up to "
+            f"{gold['max_score_error']:.1e}, p99 {gold['p99_score_error']:.1e}"
+        ),
+        (
+            f"free run   {gold['free_same_tokens']} of {gold['logs']} captions and "
+            f"{gold['free_same_exits']} exit patterns "
+            f"are the same; {edge['close']} of {edge['tests']} tests within {edge['within']:.1e} of "
+            "their threshold"
+        ),
+    ]
+    for name, value in measured["mode"].items():
+        lines.append(f"mode       {name} {value}")
+    calls = ", ".join(
+        f"{name.removesuffix('_us')} {value:.1f} µs" for name, value in measured["calls"].items()
+    )
+    lines.append(f"calls      {calls}")
+    for policy, ways in measured["captions"].items():
+        for way, f in ways.items():
+            energy = "" if f["joules"] is None else f", {f['joules']:.3f} J"
+            lines.append(
+                f"caption    {policy}, {way}: median {f['median_s'] * 1e3:.2f} ms, p95 "
+                f"{f['p95_s'] * 1e3:.2f} ms{energy}"
+            )
+    memory = ", ".join(f"{name} {value / 1e6:.1f} MB" for name, value in measured["memory"].items())
+    lines += [f"memory     {memory}", f"wrote {place}: signed off on this device"]
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""The Jetson target: TensorRT on the device; elsewhere the same graphs on ONNX Runtime, to verify and to try.
+
+`MUE_EDGE_JETSON` chooses: `tensorrt`, or `onnxruntime`, which is also the fallback on a Jetson (with NVIDIA's
+build of it on the GPU: TensorRT's or CUDA's provider). Without it, TensorRT is used where there is one or
+where this is a Jetson."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mue_edge.bundle import Bundle
+from mue_edge.driver import Runtime
+from mue_edge.errors import EnvironmentLacksError, UsageError
+from mue_edge.policy import Policy
+from mue_edge.targets.host import HostRuntime
+
+CHOICE = "MUE_EDGE_JETSON"
+# What JetPack leaves on a Jetson.
+_RELEASE = Path("/etc/nv_tegra_release")
+PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
+    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
+    if chosen() == "onnxruntime":
+        return HostRuntime(bundle, threads, PROVIDERS if _is_jetson() else PROVIDERS[-1:])
+    from mue_edge.targets.trt.runtime import TensorRTRuntime
+
+    return TensorRTRuntime(bundle)
+
+
+def chosen() -> str:
+    """ "tensorrt" or "onnxruntime". Raises UsageError for another value of the variable."""
+    value = os.environ.get(CHOICE, "")
+    if value not in ("", "tensorrt", "onnxruntime"):
+        raise UsageError(f"{CHOICE}={value!r} is neither tensorrt nor onnxruntime")
+    return value or ("tensorrt" if _is_jetson() or importlib.util.find_spec("tensorrt") else "onnxruntime")
+
+
+def build(bundle: Bundle, force: bool, workspace: int | None, progress: Callable[[str], object]) -> list[Any]:
+    """Engines for every segment, in the user's cache; see `trt.build.build`."""
+    from mue_edge.targets.trt.build import build as build_engines
+
+    made: list[Any] = list(build_engines(bundle, force=force, workspace=workspace, progress=progress))
+    return made
+
+
+def measure(runtime: Any, pictures: list[object], policies: list[Policy]) -> dict[str, Any]:
+    """What only the device can say; see `trt.report.report`. Raises EnvironmentLacksError off the device."""
+    from mue_edge.targets.trt.report import report
+    from mue_edge.targets.trt.runtime import TensorRTRuntime
+
+    if not isinstance(runtime, TensorRTRuntime):
+        raise EnvironmentLacksError(
+            "this ran on ONNX Runtime, not on TensorRT: only a Jetson signs off a bundle for Jetson; there: "
+            "mue-edge build BUNDLE, then mue-edge verify BUNDLE --device"
+        )
+    return report(runtime, pictures, policies)
+
+
+def _is_jetson() -> bool:
+    return _RELEASE.exists() or (platform.machine() == "aarch64" and "tegra" in platform.release())

@@ -1,0 +1,151 @@
+"""The CUDA calls that the adapter makes, through `cuda-python`'s runtime bindings; nothing else touches CUDA.
+
+Pointers are integers, streams and events are the binding's own handles. Every call's status is checked.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from mue_edge.errors import EnvironmentLacksError
+
+# cudaEventDisableTiming: an event that is only waited for costs less.
+_NO_TIMING = 0x02
+_NON_BLOCKING = 0x01
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What an engine depends on, and the memory in bytes. sm: compute capability, "8.7"."""
+
+    name: str
+    sm: str
+    driver: str
+    memory: int
+
+
+class Cuda:
+    """The first GPU."""
+
+    def __init__(self) -> None:
+        self._rt = _runtime()
+        if self._call("cudaGetDeviceCount", missing=True) < 1:
+            raise EnvironmentLacksError("CUDA finds no GPU here; a bundle for Jetson runs on a Jetson")
+        kinds = self._rt.cudaMemcpyKind
+        self._to_device, self._to_host = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
+        self._within = kinds.cudaMemcpyDeviceToDevice
+
+    def gpu(self) -> Gpu:
+        """What this GPU is."""
+        found = self._call("cudaGetDeviceProperties", 0)
+        name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
+        driver = self._call("cudaDriverGetVersion")
+        return Gpu(
+            name.rstrip("\0"), f"{found.major}.{found.minor}", f"{driver // 1000}.{driver % 1000 // 10}",
+            int(found.totalGlobalMem),
+        )  # fmt: skip
+
+    def free_memory(self) -> int:
+        """Bytes that are free now; on a Jetson the system's and the GPU's memory are one."""
+        free, _ = self._call("cudaMemGetInfo")
+        return int(free)
+
+    def malloc(self, size: int) -> int:
+        return int(self._call("cudaMalloc", max(1, size)))
+
+    def free(self, pointer: int) -> None:
+        self._call("cudaFree", pointer)
+
+    def pinned(self, size: int) -> int:
+        return int(self._call("cudaMallocHost", max(1, size)))
+
+    def free_pinned(self, pointer: int) -> None:
+        self._call("cudaFreeHost", pointer)
+
+    def stream(self) -> Any:
+        return self._call("cudaStreamCreateWithFlags", _NON_BLOCKING)
+
+    def destroy_stream(self, stream: Any) -> None:
+        self._call("cudaStreamDestroy", stream)
+
+    def synchronize(self, stream: Any) -> None:
+        self._call("cudaStreamSynchronize", stream)
+
+    def event(self) -> Any:
+        return self._call("cudaEventCreateWithFlags", _NO_TIMING)
+
+    def destroy_event(self, event: Any) -> None:
+        self._call("cudaEventDestroy", event)
+
+    def record(self, event: Any, stream: Any) -> None:
+        self._call("cudaEventRecord", event, stream)
+
+    def wait(self, event: Any) -> None:
+        """Until everything before the event's last record is done; at once if it was never recorded."""
+        self._call("cudaEventSynchronize", event)
+
+    def upload(self, device: int, host: int, size: int, stream: Any) -> None:
+        self._call("cudaMemcpyAsync", device, host, size, self._to_device, stream)
+
+    def download(self, host: int, device: int, size: int, stream: Any) -> None:
+        self._call("cudaMemcpyAsync", host, device, size, self._to_host, stream)
+
+    def copy(self, to: int, source: int, size: int, stream: Any) -> None:
+        """Within the device, as `copy_rows`."""
+        self._call("cudaMemcpyAsync", to, source, size, self._within, stream)
+
+    def copy_rows(
+        self, to: int, to_pitch: int, source: int, pitch: int, width: int, rows: int, stream: Any
+    ) -> None:
+        """`rows` runs of `width` bytes, their starts `pitch` bytes apart."""
+        self._call("cudaMemcpy2DAsync", to, to_pitch, source, pitch, width, rows, self._within, stream)
+
+    def zero(self, pointer: int, size: int, stream: Any) -> None:
+        self._call("cudaMemsetAsync", pointer, 0, size, stream)
+
+    def begin_capture(self, stream: Any) -> None:
+        mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream, mode)
+
+    def end_capture(self, stream: Any) -> Any:
+        """What was captured, ready to be launched."""
+        graph = self._call("cudaStreamEndCapture", stream)
+        made = self._call("cudaGraphInstantiate", graph, 0)
+        self._call("cudaGraphDestroy", graph)
+        return made
+
+    def launch(self, graph: Any, stream: Any) -> None:
+        self._call("cudaGraphLaunch", graph, stream)
+
+    def destroy_graph(self, graph: Any) -> None:
+        self._call("cudaGraphExecDestroy", graph)
+
+    def _call(self, name: str, *arguments: Any, missing: bool = False) -> Any:
+        status, *values = getattr(self._rt, name)(*arguments)
+        if int(status) != 0:
+            known = str(getattr(status, "name", status))
+            if "MemoryAllocation" in known:
+                raise EnvironmentLacksError(
+                    f"the GPU has no memory left ({name}); close other programs, or export a "
+                    "smaller --image-size"
+                )
+            what = "CUDA finds no GPU or no driver" if missing else f"CUDA's {name} failed"
+            raise EnvironmentLacksError(
+                f"{what}: {known} ({int(status)}). A bundle for Jetson runs on a Jetson; on another "
+                "machine try "
+                "it with: MUE_EDGE_JETSON=onnxruntime"
+            )
+        return values[0] if len(values) == 1 else tuple(values)
+
+
+def _runtime() -> Any:
+    for name in ("cuda.bindings.runtime", "cuda.cudart"):  # the second before cuda-python 12.6
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise EnvironmentLacksError(
+        "cuda-python is not installed; on a Jetson: pip install 'mue-edge[jetson-device]'"
+    )

@@ -1,0 +1,89 @@
+"""The installed TensorRT: its import, its messages, and what an engine made by it depends on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mue_edge.bundle import Bundle
+from mue_edge.errors import EnvironmentLacksError
+from mue_edge.targets.trt.cuda import Cuda
+from mue_edge.versions import fits
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An engine runs where all of this is the same, and nowhere else. segment: hash of the graph and of the
+    weights that it refers to."""
+
+    segment: str
+    tensorrt: str
+    sm: str
+    driver: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+class Library:
+    """TensorRT and CUDA of this machine. Raises EnvironmentLacksError where one of them is missing."""
+
+    def __init__(self) -> None:
+        self.trt = _tensorrt()
+        self.cuda = Cuda()
+        self.gpu = self.cuda.gpu()
+        self.errors: list[str] = []
+        self.logger = _logger(self.trt, self.errors)
+
+    @property
+    def version(self) -> str:
+        return str(self.trt.__version__)
+
+    def identity(self, segment: str) -> Identity:
+        """Of an engine made here of a segment with that hash."""
+        return Identity(segment, self.version, self.gpu.sm, self.gpu.driver)
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises EnvironmentLacksError if the bundle was exported for another TensorRT than this one."""
+        wanted = bundle.manifest.runtime.versions
+        if not fits(self.version, wanted):
+            raise EnvironmentLacksError(
+                f"{bundle.path} was exported for TensorRT {wanted}, here is {self.version}; export "
+                "it for this "
+                "JetPack: mue-edge export --target jetson --backend jetpack-6|jetpack-7"
+            )
+
+    def complaints(self) -> str:
+        """TensorRT's error messages since the last call, in one line."""
+        said = "; ".join(dict.fromkeys(message.strip() for message in self.errors))
+        self.errors.clear()
+        return said or "TensorRT says no more"
+
+
+def _tensorrt() -> Any:
+    try:
+        return importlib.import_module("tensorrt")
+    except ImportError as problem:
+        raise EnvironmentLacksError(
+            f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: "
+            "sudo apt install "
+            "python3-libnvinfer, and a virtual environment made with --system-site-packages. On "
+            "another machine "
+            "try the bundle with: MUE_EDGE_JETSON=onnxruntime"
+        ) from problem
+
+
+def _logger(trt: Any, errors: list[str]) -> Any:
+    """A logger that keeps errors. The class is made here, since its base comes with TensorRT."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                errors.append(message)
+
+    return Logger()

@@ -1,0 +1,97 @@
+"""What a Jetson says of itself: power mode, clocks, and the power that its sensors measure. Plain files, no
+tools but `nvpmodel`; what is not there is left out."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+# Where the INA3221 of Orin boards and other hwmon sensors show volts (mV), currents (mA) and their names.
+SENSORS = Path("/sys/class/hwmon")
+GPU_CLOCKS = Path("/sys/class/devfreq")
+# The rail that feeds the module: its names on Orin Nano and NX, on AGX Orin, on Thor.
+TOTAL = ("VDD_IN", "VIN_SYS_5V0", "VIN")
+_EVERY = 0.02
+
+
+def mode() -> dict[str, str]:
+    """Power mode, release, and GPU clocks in MHz, as far as they can be read."""
+    found = {"power_mode": _nvpmodel(), "l4t": _read(Path("/etc/nv_tegra_release")).partition(",")[0]}
+    for folder in sorted(GPU_CLOCKS.glob("*gpu*")) + sorted(GPU_CLOCKS.glob("*gv11b*")):
+        for name in ("cur_freq", "min_freq", "max_freq"):
+            hertz = _read(folder / name)
+            if hertz.isdigit():
+                found[f"gpu_{name}_mhz"] = str(int(hertz) // 1_000_000)
+        break
+    return {name: value for name, value in found.items() if value}
+
+
+def watts(folder: Path = SENSORS) -> float | None:
+    """Of the module now; None where no sensor is known."""
+    for label in sorted(folder.glob("*/in*_label")):
+        if _read(label) not in TOTAL:
+            continue
+        number = label.name.removeprefix("in").removesuffix("_label")
+        volts, amperes = (
+            _read(label.with_name(f"in{number}_input")),
+            _read(label.with_name(f"curr{number}_input")),
+        )
+        if volts.isdigit() and amperes.isdigit():
+            return int(volts) * int(amperes) / 1e6
+    return None
+
+
+class Meter:
+    """Samples the module's power on a thread of its own; `joules` integrates it over the block."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Meter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def joules(self) -> float | None:
+        return integral(self._samples)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            value = watts()
+            if value is None:
+                return
+            self._samples.append((time.perf_counter(), value))
+            self._stop.wait(_EVERY)
+
+
+def integral(samples: Sequence[tuple[float, float]]) -> float | None:
+    """∫ power dt by the trapezoid rule over (seconds, watts); None for fewer than two samples."""
+    if len(samples) < 2:
+        return None
+    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(samples))
+
+
+def _nvpmodel() -> str:
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=5).stdout
+        return next(
+            (line.partition(":")[2].strip() for line in said.splitlines() if "Power Mode" in line), ""
+        )
+    return ""
+
+
+def _read(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8").strip().rstrip("\0")
+    return ""

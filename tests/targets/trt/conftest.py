@@ -1,0 +1,65 @@
+"""A Jetson made of stand-ins, and a bundle for it of the tiny random model."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.targets.trt.build import build
+from mue_edge.targets.trt.library import Library
+from mue_edge.targets.trt.runtime import TensorRTRuntime
+from tests.targets.trt.fake_cuda import FakeCuda
+from tests.targets.trt.fake_tensorrt import FakeTensorRT
+
+
+@dataclass
+class Board:
+    """The stand-ins, as the adapter finds them installed."""
+
+    cuda: FakeCuda
+    trt: FakeTensorRT
+
+    def runtime(self, bundle: Bundle, *, look_ahead: bool = True) -> TensorRTRuntime:
+        build(bundle)
+        return TensorRTRuntime(bundle, look_ahead=look_ahead)
+
+    def library(self) -> Library:
+        return Library()
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Board:
+    """JetPack 6.2 with an empty cache."""
+    cuda = FakeCuda()
+    trt = FakeTensorRT(cuda)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)  # type: ignore[misc]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MUE_EDGE_JETSON", "tensorrt")
+    return Board(cuda, trt)
+
+
+@pytest.fixture(scope="session")
+def jetson_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fp16 bundle of the tiny model for JetPack 6, a layer a segment."""
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    out = tmp_path_factory.mktemp("bundles") / "jetson"
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MUE_EDGE_JETSON", "onnxruntime")
+    patch.setattr("mue_edge.export.rtx.is_here", lambda: False)  # it has a test of its own
+    export(tiny_model_folder, out, "jetson", {"ends": "per-layer"})
+    patch.undo()
+    return out
+
+
+@pytest.fixture
+def jetson_bundle(jetson_folder: Path) -> Bundle:
+    return open_bundle(jetson_folder)

@@ -1,0 +1,98 @@
+"""build, verify --device, profile and caption through the adapter, on stand-ins; and where there is no
+Jetson."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mue_edge import targets
+from mue_edge.bundle import Bundle
+from mue_edge.targets.host import HostRuntime
+from mue_edge.targets.trt import power, report
+from tests.commands.run import Runner, picture
+from tests.targets.trt.conftest import Board
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Runner:
+    return Runner(capsys)
+
+
+def test_from_build_to_sign_off(
+    run: Runner, jetson_bundle: Bundle, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "CAPTIONS", 3)
+    said = run("caption", jetson_bundle.path, picture(tmp_path / "a.png")).error(4)
+    assert f"mue-edge build {jetson_bundle.path}" in said
+    done = run("build", jetson_bundle.path)
+    assert done.code == 0 and "next: mue-edge verify" in done.out and "decoder.2" in done.out
+    assert run("build", jetson_bundle.path, "--json").json()["engines"][0]["seconds"] == 0
+    assert run("caption", jetson_bundle.path, tmp_path / "a.png").code == 0
+    out = tmp_path / "signed.json"
+    done = run("verify", jetson_bundle.path, "--device", "--out", out)
+    assert done.code == 0 and "signed off on this device" in done.out, done.err
+    record = json.loads(out.read_text())
+    assert record["rung"] == "device" and record["golden"]["logs"] == 8
+    measured = record["measured"]
+    assert measured["gpu"]["sm"] == "8.7" and measured["versions"]["tensorrt"] == "10.3.0"
+    assert set(measured["captions"]["full"]) == {"look_ahead", "one_by_one"}
+    assert measured["calls"].keys() == {"launch_us", "read_and_wait_us"} and measured["memory"]["buffers"] > 0
+    assert record["knife_edge"]["tests"] > 0
+
+
+def test_profile_waits_for_every_segment(
+    run: Runner, jetson_bundle: Bundle, board: Board, tmp_path: Path
+) -> None:
+    run("build", jetson_bundle.path)
+    done = run("profile", jetson_bundle.path, "--captions", "200", "--out", tmp_path / "p.json")
+    assert done.code == 0, done.err
+    segments = json.loads((tmp_path / "p.json").read_text())["segments"]
+    assert set(segments) == set(jetson_bundle.manifest.segments)
+
+
+def test_without_a_jetson_onnxruntime_runs_the_bundle_but_signs_nothing(
+    run: Runner, jetson_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MUE_EDGE_JETSON", raising=False)
+    monkeypatch.setattr("mue_edge.targets.jetson._is_jetson", lambda: False)
+    runtime = targets.open_runtime(jetson_bundle, 1)
+    assert isinstance(runtime, HostRuntime)
+    runtime.close()
+    out = tmp_path / "signed.json"
+    assert "not on TensorRT" in run("verify", jetson_bundle.path, "--device", "--out", out).error(5)
+    assert not out.exists()
+    assert "TensorRT's Python module is not here" in run("build", jetson_bundle.path).error(5)
+
+
+def test_on_a_jetson_without_tensorrt_nothing_stands_in(
+    run: Runner, jetson_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MUE_EDGE_JETSON", raising=False)
+    monkeypatch.setattr("mue_edge.targets.jetson._is_jetson", lambda: True)
+    said = run("caption", jetson_bundle.path, picture(tmp_path / "a.png")).error(5)
+    assert "python3-libnvinfer" in said
+    monkeypatch.setenv("MUE_EDGE_JETSON", "abacus")
+    assert "neither tensorrt nor onnxruntime" in run("verify", jetson_bundle.path).error(2)
+
+
+def test_other_targets_need_no_build_and_sign_nothing(run: Runner, tiny_bundle: Path) -> None:
+    assert "need no build" in run("build", tiny_bundle).error(2)
+    assert "no sign-off on a device" in run("verify", tiny_bundle, "--device").error(2)
+
+
+def test_power_is_read_from_the_boards_sensors(tmp_path: Path) -> None:
+    folder = tmp_path / "hwmon1"
+    folder.mkdir()
+    for name, text in {"in1_label": "VDD_IN", "in1_input": "5000", "curr1_input": "1200"}.items():
+        (folder / name).write_text(text + "\n")
+    assert power.watts(tmp_path) == pytest.approx(6.0)
+    (folder / "in1_label").write_text("VDD_CPU_GPU_CV\n")
+    assert power.watts(tmp_path) is None
+
+
+def test_energy_is_the_integral_of_power() -> None:
+    assert power.integral([(0.0, 4.0), (1.0, 8.0), (3.0, 8.0)]) == pytest.approx(22.0)
+    assert power.integral([(0.0, 4.0)]) is None
