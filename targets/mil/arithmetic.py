@@ -42,7 +42,7 @@ def _clip(a: Arguments) -> Tensor:
 
 
 def _cast(a: Arguments) -> Tensor:
-    """Halves are the evaluator's business, by its mode; so is whether whole numbers fit a type of few bits."""
+    """The evaluator makes halves of floats, by its mode, and sees that whole numbers fit their type."""
     return a.tensor().to(_DTYPES.get(a.text("dtype", "fp32"), torch.int32))
 
 
