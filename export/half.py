@@ -2,7 +2,8 @@
 
 float16 is the rule. float32 stay what the host reads (exit scores, log-probabilities) with the nodes that
 only it depends on, and every node that a range scan has seen near the end of float16, norms by the square of
-their input."""
+their input.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """int8 for TensorRT: pairs of QuantizeLinear and DequantizeLinear around products with constant weights.
 
 Symmetric, as TensorRT demands: zero points are 0. Weights have a scale for each output channel, activations
-one for the tensor, from the largest magnitude of a range scan; values beyond it are clipped."""
+one for the tensor, from the largest magnitude of a range scan; values beyond it are clipped.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The largest magnitude of every value inside every segment, over captions of some pictures.
 
 What half precision can hold and what an int8 scale must span follow from it. The graphs themselves are run,
-in the order of the host loop, each with one output more: a vector of maxima."""
+in the order of the host loop, each with one output more: a vector of maxima.
+"""
 
 from __future__ import annotations
 

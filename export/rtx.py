@@ -2,7 +2,8 @@
 
 TensorRT itself needs a GPU and is not on the package index; its sibling for desktop GPUs builds without one.
 It is another product, with other kernels and a newer parser, so that this is evidence of a kind and is named
-literally."""
+literally.
+"""
 
 from __future__ import annotations
 

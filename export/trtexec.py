@@ -1,5 +1,6 @@
 """A shell script that builds a bundle's engines with `trtexec`, for a JetPack on which mue-edge does not
-run."""
+run.
+"""
 
 from __future__ import annotations
 

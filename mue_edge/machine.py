@@ -24,8 +24,8 @@ def default_threads() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Of what has a part in a measured time: the runtime, numpy, Python, the system."""
-    found = {name: packages.installed(name) for name in ("onnxruntime", "numpy")}
+    """Of what has a part in a measured time: the runtimes, numpy, Python, the system."""
+    found = {name: packages.installed(name) for name in ("onnxruntime", "executorch", "numpy")}
     system = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     return {name: version for name, version in found.items() if version} | system
 

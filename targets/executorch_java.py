@@ -40,7 +40,7 @@ def chaquopy() -> Bridge:
         from java import jarray, jbyte, jclass, jlong
     except ImportError as problem:
         raise EnvironmentLacksError(
-            "the module java is not here: on Android mue-edge runs inside an app made with Chaquopy or Briefcase"
+            "the module java is not here: on Android mue-edge runs in an app made with Chaquopy or Briefcase"
         ) from problem
     return Bridge(jclass, jarray(jbyte), jarray(jlong))
 
@@ -73,7 +73,7 @@ class Module:
         entry = self._segments[segment]
         self._check(segment, "input", entry.inputs, inputs, UsageError)
         values = [self._evalue(x) for x in inputs]
-        found = self._call(f"segment {segment}", self._module.execute, method_name(segment), values)
+        found = self._call(f"segment {segment}", self._module.execute, method_name(segment), *values)
         views = [value.toTensor() for value in found]
         self._check(segment, "output", entry.outputs, views, InputFileError)
         return [self._copy(view, port) for view, port in zip(views, entry.outputs.values())]

@@ -2,7 +2,8 @@
 
 `MUE_EDGE_JETSON` chooses: `tensorrt`, or `onnxruntime`, which is also the fallback on a Jetson (with NVIDIA's
 build of it on the GPU: TensorRT's or CUDA's provider). Without it, TensorRT is used where there is one or
-where this is a Jetson."""
+where this is a Jetson.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Rung `device`: what the hardware itself answered, as a signed-off JSON file beside the bundle.
 
 The golden answers are compared first. Which exit tests lay on a knife's edge says how much of a differing
-exit is rounding: |score − Θ| below five times the 99th percentile of the replayed scores' error."""
+exit is rounding: |score − Θ| below five times the 99th percentile of the replayed scores' error.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from mue_edge import image, models, targets
 from mue_edge.apps.stickers import model_folder
-from mue_edge.bundle import Bundle
+from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.cider import frequencies, score_all
 from mue_edge.captioner import Captioner
 from mue_edge.export.build import export, read_prompt
@@ -118,19 +118,15 @@ def packages(bundle: Bundle) -> dict[str, Any]:
     return found
 
 
-def ofa_base(bundles: Path) -> dict[str, Any]:
+def ofa_base(model: Path, bundles: Path) -> dict[str, Any]:
     """An export as a user calls it: sizes, seconds, peak memory. Captions are cut at four words."""
-    model, out, plan = bundles / "ofa-base", bundles / "ofa-base-iphone", bundles / "short.json"
-    if not (model / "config.json").is_file():
-        _cli("import", "--random", "ofa-base", "--mue", "--out", str(model))
+    out, plan = bundles / "ofa-base-iphone", bundles / "short.json"
     plan.write_text(json.dumps({"max_length": 4}), encoding="utf-8")
     begun = time.perf_counter()
     _cli("export", str(model), "--target", "iphone", "--precision", "fp16", "--plan", str(plan),
          "--out", str(out), "--json")  # fmt: skip
     seconds = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    from mue_edge.bundle import open_bundle
-
     bundle = open_bundle(out)
     return {
         "parameters": bundle.manifest.model["parameters"], "precision": "fp16",

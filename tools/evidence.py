@@ -33,6 +33,7 @@ SEGMENTS = (
     "export/onnx.py",
     "export/plan.py",
     "targets/host.py",
+    "targets/buffers.py",
     "targets/tensors.py",
 )
 COREML = ("export/coreml.py", "export/island.py", "targets/coreml.py", "targets/methods.py")
@@ -40,6 +41,12 @@ COREML += tuple(
     f"targets/mil/{name}.py"
     for name in ("arguments", "arithmetic", "blob", "compressed", "evaluator", "layers", "program", "shapes")
 )
+EXECUTORCH = (
+    *(f"mue_edge/models/ofa/{name}.py" for name in ("segments", "cut")),
+    *(f"export/{name}.py" for name in ("executorch", "xnnpack", "linear_int8", "plan")),
+    *(f"targets/{name}.py" for name in ("executorch", "methods", "buffers", "tensors")),
+)
+PROOF = "tools/executorch_proof.py"
 JETSON = (
     *(
         f"export/{name}.py"
@@ -73,7 +80,7 @@ def write(name: str, command: str, covered: tuple[str, ...], figures: Any) -> No
     git = lambda *words: subprocess.run(
         ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    packages = ("torch", "onnxruntime", "onnx", "coremltools", "numpy", "Pillow")
+    packages = ("torch", "onnxruntime", "onnx", "executorch", "torchao", "coremltools", "numpy", "Pillow")
     record = {
         "name": name,
         "date": date.today().isoformat(),
@@ -100,6 +107,19 @@ def bundle(beam: int) -> Path:
     return out
 
 
+def lowered(target: str, precision: str = "fp32") -> Path:
+    """The bundled model for a target of ExecuTorch's, in the cache. Lowering takes minutes, so a bundle that
+    the same files made is taken again."""
+    from mue_edge.apps.stickers import model_folder
+
+    out, made_by = BUNDLES / f"stickers-{target}-{precision}", covers((*EXECUTORCH, *MODEL))
+    stamp = out.with_suffix(".json")
+    if not (out.is_dir() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == made_by):
+        cli("export", str(model_folder()), "--target", target, "--precision", precision, "--out", str(out))
+        stamp.write_text(json.dumps(made_by), encoding="utf-8")
+    return out
+
+
 def held_out(count: int) -> list[Any]:
     """`count` test_render pictures as RGB images, spread over the split."""
     import numpy as np
@@ -118,8 +138,19 @@ def held_out(count: int) -> list[Any]:
     return pictures
 
 
-def loop(beam: int) -> None:
-    """Design 5's criteria (a) and (b) for one beam, at full depth and with exits."""
+def bundled(count: int) -> tuple[list[Any], list[str]]:
+    """`count` pictures of val_render, which comes with the package, and their captions, spread over it."""
+    from PIL import Image
+
+    from mue_edge.apps.stickers import shipped
+
+    found = shipped.load("val_render")
+    rows = [round(i * (len(found.entries) - 1) / (count - 1)) for i in range(count)]
+    return [Image.fromarray(found.pixels[i]) for i in rows], [found.captions[i] for i in rows]
+
+
+def loop(name: str, place: Path, pictures: list[Any], covered: tuple[str, ...]) -> None:
+    """Design 5's criteria (a) and (b) for one bundle, at full depth and with exits."""
     import torch
 
     from mue_edge import models, targets
@@ -131,26 +162,73 @@ def loop(beam: int) -> None:
     from mue_edge.image import preprocess
     from mue_edge.policy import Policy
 
-    opened = open_bundle(bundle(beam))
+    opened = open_bundle(place)
     runtime = targets.open_runtime(opened)
     model = models.load(model_folder())
     prompt = read_prompt(model_folder(), "caption").ids
     p = opened.manifest.preprocess
-    pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in held_out(PICTURES)]
+    pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in pictures]
     with torch.no_grad():
         traced = [
             reference_log(model, prompt, x, opened.manifest.search, Policy("never")) for x in pixels[:50]
         ]
         figures = {}
         for policy in (Policy("never", name="full"), median_policy(traced)):
-            with click.progressbar(length=len(pixels), label=f"loop, beam {beam}, {policy.name}") as bar:
+            with click.progressbar(length=len(pixels), label=f"{name}, {policy.name}") as bar:
                 proof = prove(
                     opened, runtime, model, prompt, pixels, policy, lambda done, bar=bar: bar.update(1)
                 )
             figures[policy.name] = asdict(proof) | {"holds": proof.holds("fp32")}
-    write(
-        f"loop-beam{beam}", f"python tools/evidence.py loop-beam{beam}", (*CORE, *SEGMENTS, *MODEL), figures
-    )
+    write(name, f"python tools/evidence.py {name}", (*CORE, *covered, *MODEL), figures)
+
+
+def executorch_loop(target: str) -> None:
+    """The same for a target of ExecuTorch's, on 200 pictures."""
+    loop(f"executorch-loop-{target}", lowered(target), bundled(200)[0], EXECUTORCH)
+
+
+def executorch_int8() -> None:
+    """Design 5's criterion (c): int8 against fp32 on 200 pictures, thresholds set on 50 others."""
+    from executorch_proof import int8_holds, recalibrated
+
+    pictures, names = bundled(250)
+    figures: dict[str, Any] = {}
+    for precision in ("fp32", "int8"):
+        place = lowered("android", precision)
+        size = sum(path.stat().st_size for path in (place / "segments").iterdir())
+        figures[precision] = recalibrated(place, pictures, names) | {"program_bytes": size}
+    figures["holds"] = int8_holds(figures["fp32"], figures["int8"])
+    write("executorch-int8", "python tools/evidence.py executorch-int8",
+          (*CORE, *EXECUTORCH, *MODEL, PROOF), figures)  # fmt: skip
+
+
+def executorch_base() -> None:
+    """OFA-base's size with random weights: what lowering and loading cost."""
+    import resource
+    import time
+
+    from executorch_proof import loading, peak_mb
+
+    from mue_edge.bundle import open_bundle
+
+    model, out, report = BUNDLES / "ofa-base", BUNDLES / "ofa-base-embedded", BUNDLES / "ofa-base.json"
+    cli("import", "--random", "ofa-base", "--mue", "--out", str(model))
+    started = time.perf_counter()
+    words = ["export", str(model), "--target", "embedded-linux", "--out", str(out), "--json"]
+    with report.open("w", encoding="utf-8") as file:
+        subprocess.run([sys.executable, "-m", "mue_edge", *words], cwd=ROOT, check=True, stdout=file)
+    minutes, peak = (time.perf_counter() - started) / 60, peak_mb(resource.RUSAGE_CHILDREN)
+    made, manifest = json.loads(report.read_text(encoding="utf-8")), open_bundle(out).manifest
+    figures = {
+        "plan": dict(manifest.plan), "parameters": manifest.model["parameters"],
+        "methods": len(manifest.segments), "program_bytes": made["bytes"]["segments"],
+        "weight_bytes": sum(segment.weight_bytes for segment in manifest.segments.values()),
+        "delegates": {name: note["delegates"] for name, note in made["segments"].items()},
+        "host": {name: note["host"] for name, note in made["segments"].items() if note["host"]},
+        "evidence": made["evidence"], "export_minutes": minutes, "export_peak_mb": peak,
+        "loading": loading(out),
+    }  # fmt: skip
+    write("executorch-base", "python tools/evidence.py executorch-base", (*EXECUTORCH, PROOF), figures)
 
 
 def bench() -> None:
@@ -164,6 +242,19 @@ def bench() -> None:
         figures[policy] = measured(bundle(1), *pictures, *options)
     write("bench", "mue-edge bench BUNDLE DEMO-PICTURES --model stickers --policy balanced|fast --rounds 30",
           (*CORE, *SEGMENTS, *MODEL), figures)  # fmt: skip
+
+
+def executorch_bench() -> None:
+    """Android's bundle on ExecuTorch here, against one graph a stack and against the host's bundle."""
+    from mue_edge.apps.stickers import demo_pictures, model_folder
+
+    pictures = [str(path) for path, _ in demo_pictures()]
+    options = ["--policy", "balanced", "--rounds", "21", "--model", str(model_folder())]
+    place = lowered("android")
+    figures = {"balanced": measured(place, *pictures, *options, "--against", str(bundle(1)))}
+    write("executorch-bench",
+          "mue-edge bench BUNDLE DEMO-PICTURES --model stickers --policy balanced --against HOST-BUNDLE",
+          (*CORE, *EXECUTORCH, *SEGMENTS, *MODEL), figures)  # fmt: skip
 
 
 def bench_ofa_tiny() -> None:
@@ -304,19 +395,57 @@ def iphone_ofa_base() -> None:
     """Random weights of OFA-base's size as Core ML packages: sizes, time and memory of the export."""
     import coreml_proof
 
-    found = coreml_proof.ofa_base(BUNDLES)
+    found = coreml_proof.ofa_base(ofa_base(), BUNDLES)
     write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base", (*SEGMENTS, *COREML), found)
 
 
-def jetson_base() -> None:
-    """A random model of OFA-base's shape for Jetson: time, memory, bytes, and every gate of every profile."""
-    from jetson_proof import exported, gated
-
+def ofa_base() -> Path:
+    """A random model of OFA-base's shape, made once."""
     model = BUNDLES / "ofa-base"
-    cli("import", "--random", "ofa-base", "--mue", "--out", str(model))
-    figures = {"export": exported(str(model), BUNDLES / "ofa-base-jetson"), "gates": gated(model)}
+    if not (model / "config.json").is_file():
+        cli("import", "--random", "ofa-base", "--mue", "--out", str(model))
+    return model
+
+
+def jetson_base() -> None:
+    """A random model of OFA-base's shape exported for Jetson: time, memory, bytes."""
+    from jetson_proof import exported
+
     write("jetson-ofa-base", "mue-edge import --random ofa-base --mue; mue-edge export --target jetson",
-          (*CORE, *SEGMENTS, *JETSON), figures)  # fmt: skip
+          (*CORE, *SEGMENTS, *JETSON), exported(str(ofa_base()), BUNDLES / "ofa-base-jetson"))  # fmt: skip
+
+
+def jetson_gates() -> None:
+    """Every segment of two models in every profile and precision through all gates, and through the proxy."""
+    from jetson_proof import gated
+
+    from mue_edge.apps.stickers import model_folder
+
+    figures = {"stickers": gated(model_folder()), "ofa-base (random)": gated(ofa_base())}
+    write("jetson-gates", "python tools/evidence.py jetson-gates",
+          (*CORE, *SEGMENTS, *JETSON, *MODEL), figures)  # fmt: skip
+
+
+def jetson_adapter() -> None:
+    """The TensorRT adapter over stand-ins against ONNX Runtime, token for token on 200 pictures."""
+    from jetson_proof import adapter, bundled
+
+    out = bundled(BUNDLES / "stickers-jetson-fp16", "fp16")
+    adapter_code = tuple(f"targets/trt/{name}.py" for name in ("runtime", "segments", "memory", "engines"))
+    write("jetson-adapter", "python tools/evidence.py jetson-adapter",
+          (*CORE, *SEGMENTS, *JETSON, *adapter_code, *MODEL), adapter(out, 200))  # fmt: skip
+
+
+def jetson_loop() -> None:
+    """Typed graphs of the bundled model through ONNX Runtime against the torch model; quality of int8."""
+    from jetson_proof import bundled, looped
+
+    figures = {}
+    for precision in ("fp16", "int8"):
+        out = bundled(BUNDLES / f"stickers-jetson-{precision}", precision)
+        figures[precision] = looped(out, precision, 200)
+    write("jetson-loop", "python tools/evidence.py jetson-loop",
+          (*CORE, *SEGMENTS, *JETSON, *MODEL), figures)  # fmt: skip
 
 
 def stickers() -> None:
@@ -325,15 +454,23 @@ def stickers() -> None:
 
 
 JOBS: dict[str, Callable[[], None]] = {
-    "loop-beam1": lambda: loop(1),
-    "loop-beam5": lambda: loop(5),
+    "loop-beam1": lambda: loop("loop-beam1", bundle(1), held_out(PICTURES), SEGMENTS),
+    "loop-beam5": lambda: loop("loop-beam5", bundle(5), held_out(PICTURES), SEGMENTS),
+    "executorch-loop-android": lambda: executorch_loop("android"),
+    "executorch-loop-embedded-linux": lambda: executorch_loop("embedded-linux"),
+    "executorch-int8": executorch_int8,
+    "executorch-base": executorch_base,
+    "executorch-bench": executorch_bench,
     "bench": bench,
     "bench-ofa-tiny": bench_ofa_tiny,
     "policies": policies,
     "deadline": deadline,
     "memo": memo,
     "calibrate": calibrate,
+    "jetson-adapter": jetson_adapter,
+    "jetson-loop": jetson_loop,
     "jetson-ofa-base": jetson_base,
+    "jetson-gates": jetson_gates,
     "stickers": stickers,
     "iphone": iphone,
     "iphone-ofa-base": iphone_ofa_base,

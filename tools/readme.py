@@ -43,14 +43,31 @@ def source(*records: dict[str, Any]) -> str:
 
 def loop() -> str:
     """The loop rung: forced replay and free run against the torch model."""
-    records = [r for r in map(read, ("loop-beam1", "loop-beam5")) if r]
+    words = (
+        "The exported `stickers` bundle on ONNX Runtime against the torch model, on held-out pictures, "
+        "fp32. Replay forces the model's exits and compares scores and tokens; the free run decides "
+        "by itself.\n\n"
+    )
+    return loop_table("beam", words, {"loop-beam1": "1", "loop-beam5": "5"})
+
+
+def executorch_loop() -> str:
+    """The same through ExecuTorch's runtime."""
+    words = "The `stickers` bundles on ExecuTorch's own runtime against the torch model, fp32, greedy.\n\n"
+    names = {f"executorch-loop-{target}": f"`{target}`" for target in ("android", "embedded-linux")}
+    return loop_table("target", words, names)
+
+
+def loop_table(first: str, words: str, names: dict[str, str]) -> str:
+    """A row a policy of each record that there is; `names` say what the first column shows."""
+    records = [r for r in map(read, names) if r]
     rows = []
     for record in records:
         for name, f in record["figures"].items():
             n = f["pictures"]
             rows.append(
                 [
-                    record["name"].removeprefix("loop-beam"), "full depth" if name == "full" else "exits",
+                    names[record["name"]], "full depth" if name == "full" else "exits",
                     f"{f['mean_image_layers']:.2f} / {f['mean_layers']:.2f}",
                     f"{f['score_error_p99']:.1e} / {f['score_error_max']:.1e}",
                     f"{f['replay_same_tokens']} of {n}", f"{f['free_same_captions']} of {n}",
@@ -60,15 +77,62 @@ def loop() -> str:
     if not rows:
         return NOT_MEASURED
     head = [
-        "beam", "policy", "image / decoder layers run", "score error p99 / max", "replay: tokens equal",
+        first, "policy", "image / decoder layers run", "score error p99 / max", "replay: tokens equal",
         "free run: captions equal", "criteria hold",
     ]  # fmt: skip
-    words = (
-        "The exported `stickers` bundle on ONNX Runtime against the torch model, on held-out pictures, "
-        "fp32. Replay forces the model's exits and compares scores and tokens; the free run decides "
-        "by itself.\n\n"
-    )
     return words + table(head, rows) + source(*records)
+
+
+def executorch_int8() -> str:
+    """int8 against fp32, each with thresholds of its own scores."""
+    record = read("executorch-int8")
+    if record is None:
+        return NOT_MEASURED
+    f = record["figures"]
+    rows = [
+        [
+            name, f"{f[name]['program_bytes'] / 1e6:.1f} MB",
+            f"{f[name]['image_layers']:.2f} / {f[name]['decoder_layers']:.2f}",
+            f"{f[name]['cider_d']:.3f}", f"{f[name]['exact_match']:.3f}",
+        ]
+        for name in ("fp32", "int8")
+    ]  # fmt: skip
+    head = ["precision", "program", "image / decoder layers run", "CIDEr-D", "exact match"]
+    verdict = "holds" if f["holds"] else "does **not** hold"
+    words = f"\nCIDEr-D within 1 % and mean layers within 5 % of fp32's: {verdict}, on "
+    words += f"{f['int8']['pictures']} pictures.\n"
+    return table(head, rows) + words + source(record)
+
+
+def executorch_base() -> str:
+    """What OFA-base's size costs to lower and to load."""
+    record = read("executorch-base")
+    if record is None:
+        return NOT_MEASURED
+    f = record["figures"]
+    parts = sorted(set(f["delegates"].values()))
+    rows = [
+        ["program", f"{f['program_bytes'] / 1e6:.0f} MB, {f['methods']} methods"],
+        ["delegates a method", ", ".join(f"{n}: {_with(f['delegates'], n)}" for n in parts)],
+        ["left to ExecuTorch", "; ".join(f"{k}: {', '.join(v)}" for k, v in f["host"].items())],
+        ["peak memory of export", f"{f['export_peak_mb'] / 1000:.1f} GB"],
+    ]
+    for how, words in (("lazily", "what a caption with early exits loads"), ("eagerly", "every method")):
+        load = f["loading"][how]
+        took = f"{load['methods']:.0f} methods, {load['ready_seconds']:.1f} s, peak {load['peak_mb']:.0f} MB"
+        rows.append([f"loading {how} ({words})", f"{took} (before: {load['mb_before']:.0f})"])
+    return table(["OFA-base with MuE's encoder, random weights", ""], rows) + source(record)
+
+
+def _with(delegates: dict[str, int], n: int) -> str:
+    names = [name for name, count in delegates.items() if count == n]
+    return ", ".join(names) if len(names) < 5 else f"{len(names)} methods"
+
+
+def executorch_bench() -> str:
+    """Segments, one graph a stack, and the host's bundle."""
+    record = read("executorch-bench")
+    return NOT_MEASURED if record is None else bench_table(record["figures"]) + source(record)
 
 
 def bench() -> str:
@@ -82,7 +146,8 @@ def bench() -> str:
 def bench_table(figures: dict[str, Any]) -> str:
     """One model: full depth, its twin, one graph a stack, and each policy's exits."""
     first = next(iter(figures.values()))
-    rows = [bench_row(SYSTEMS[name], first["systems"][name], first) for name in SYSTEMS]
+    labels = {name: SYSTEMS.get(name, f"`{name}`") for name in first["systems"] if name != "exits"}
+    rows = [bench_row(label, first["systems"][name], first) for name, label in labels.items()]
     for f in figures.values():
         rows.append(
             bench_row(f"exits: {f['policy_origin'].removesuffix(', given')}", f["systems"]["exits"], f)
@@ -155,11 +220,60 @@ def calibrated() -> str:
     return table(head, rows) + source(record)
 
 
+def jetson() -> str:
+    """What was found of the Jetson target on a plain machine."""
+    records = {name: read(f"jetson-{name}") for name in ("loop", "adapter", "ofa-base", "gates")}
+    words = ""
+    if records["loop"]:
+        figures = records["loop"]["figures"]
+        rows = []
+        for name, f in figures["fp16"].items():
+            same = [f"{f[key]} of {f['pictures']}" for key in ("replay_same_tokens", "free_same_captions")]
+            policy = "full depth" if name == "full" else "exits"
+            rows.append([policy, f"{f['score_error_p99']:.1e}", *same, "yes" if f["holds"] else "no"])
+        head = ["fp16, policy", "score error p99", "replay: tokens equal", "free run: captions equal"]
+        words += table([*head, "criteria hold"], rows) + "\n"
+        rows = [
+            [name, f"{f['cider_d']:.3f}", f"{f['exact_match']:.3f}", f"{f['as_torch']:.3f}"]
+            for name, f in figures["int8"].items()
+        ]
+        words += table(["full depth", "CIDEr-D", "exact match", "captions as torch's"], rows) + "\n"
+    if records["adapter"]:
+        rows = [
+            [name, *(f"{f[f'{way}_equal']} of {f['pictures']}" for way in ("look_ahead", "one_by_one"))]
+            for name, f in records["adapter"]["figures"].items()
+        ]
+        head = ["adapter over stand-ins, policy", "equal to the host, look-ahead", "and one by one"]
+        words += table(head, rows) + "\n"
+    if records["ofa-base"]:
+        export = records["ofa-base"]["figures"]
+        size = sum(export["bytes"].values()) / 1e6
+        words += (
+            f"A random model of OFA-base's shape: exported in {export['seconds'] / 60:.1f} minutes "
+            f"({export['cpu_seconds'] / 60:.1f} of processor time, load average {export['load']:.0f}), "
+            f"{export['peak_bytes'] / 1e9:.1f} GB of memory, {size:.0f} MB.\n\n"
+        )
+    if records["gates"]:
+        rows = [
+            [model, name, str(f["segments"]), f["gates"], f.get("proxy", "not run")]
+            for model, figures in records["gates"]["figures"].items()
+            for name, f in figures.items()
+        ]
+        words += table(["model", "profile, precision", "segments", "gates", "proxy build"], rows) + "\n"
+    found = [record for record in records.values() if record]
+    return words.rstrip("\n") + "\n" + source(*found) if found else NOT_MEASURED
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "loop": loop,
     "bench": bench,
     "stickers": stickers,
     "calibrate": calibrated,
+    "executorch-loop": executorch_loop,
+    "executorch-int8": executorch_int8,
+    "executorch-base": executorch_base,
+    "executorch-bench": executorch_bench,
+    "jetson": jetson,
     **{name: partial(tables.block, name) for name in tables.BLOCKS},
 }
 

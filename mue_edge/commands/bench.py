@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FULL, TWIN, EXITS, WHOLE = "full depth", "twin", "exits", "monolithic"
 # Allocation luck alone moves a session's time by some percent, so sessions are made anew this often.
 SESSIONS = 3
+# What --target is compared with.
+RIVAL = "host"
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,12 @@ class Contender:
 
 
 @click.command("bench")
-@click.argument("bundle")
+@click.argument("bundle", required=False)
 @click.argument("images", nargs=-1)
+@click.option(
+    "--target", metavar="NAME", help="Without BUNDLE: export --model for it, and compare with host."
+)
+@click.option("--against", metavar="BUNDLE", help="Also measure this bundle of the same model.")
 @click.option("--policy", metavar="FILE|NAME", help="[default: the bundle's, or the median gap's]")
 @click.option("--rounds", type=click.IntRange(3, 10_000), default=21, show_default=True)
 @click.option("--model", metavar="FOLDER|NAME", help="Also measure monolithic graphs of this model.")
@@ -43,19 +49,50 @@ class Contender:
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the record to this file too.")
 @click.option("--force", is_flag=True, help="Print even if the twin is off; the result is marked as noisy.")
 def command(
-    bundle: str, images: tuple[str, ...], policy: str | None, rounds: int, model: str | None,
-    as_json: bool, out: str | None, force: bool,
+    bundle: str | None, images: tuple[str, ...], target: str | None, against: str | None, policy: str | None,
+    rounds: int, model: str | None, as_json: bool, out: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Time a BUNDLE at full depth and with exits, on IMAGES or its golden pictures.
 
     Ratios of the process's CPU time at one thread, of the loop over the segments; reading and
     resizing pictures is not in it. Rounds are interleaved, ratios paired. An identical twin of the
     full-depth system is measured too: if it does not come out as 1, the figures are noise and are
-    not printed (exit code 6).
+    not printed (exit code 6). With --target every argument is an image.
     """
+    from mue_edge.commands.export import DEFAULT_MODEL
+    from mue_edge.errors import UsageError
+    from mue_edge.files import atomic_write
+
+    with ExitStack() as places:
+        if target is not None:
+            images, model = (*(image for image in (bundle,) if image), *images), model or DEFAULT_MODEL
+            folder = Path(places.enter_context(tempfile.TemporaryDirectory()))
+            bundle, against = (_export(folder, name, model) for name in (target, RIVAL))
+        if bundle is None:
+            raise UsageError("name a BUNDLE, or what to export with --target; see: mue-edge bench --help")
+        record = _record(bundle, images, policy, rounds, model, against, force)
+    if out:
+        atomic_write(out, json.dumps(record, indent=1) + "\n")
+    click.echo(json.dumps(record, indent=1) if as_json else _table(record))
+
+
+def _export(folder: Path, target: str, model: str) -> str:
+    """The bundle of a model for a target, in a folder that goes away."""
+    from mue_edge import targets
+    from mue_edge.apps.catalogue import resolve_model
+    from mue_edge.commands.export import progress, room
+
+    targets.target(target)
+    room()[0].export(resolve_model(model), folder / target, target, {}, progress(), Path(model).name)
+    return str(folder / target)
+
+
+def _record(
+    bundle: str, images: tuple[str, ...], policy: str | None, rounds: int, model: str | None,
+    against: str | None, force: bool,
+) -> dict[str, Any]:  # fmt: skip
     from mue_edge import bench, machine, targets
     from mue_edge.errors import VerificationError
-    from mue_edge.files import atomic_write
     from mue_edge.policy import Policy
 
     with targets.open(bundle, threads=1) as captioner:
@@ -68,6 +105,8 @@ def command(
     full = Policy("never", name="full")
     contenders = {FULL: Contender(opened, full), TWIN: Contender(opened, full)}
     contenders[EXITS] = Contender(opened, chosen)
+    if against is not None:
+        contenders |= _rival(opened, against, full, chosen)
     load = machine.load_average()
     with _monolithic(opened, model) as whole:
         if whole is not None:
@@ -82,7 +121,7 @@ def command(
             "wait until it is quiet, take more --rounds, or see the noise with --force"
         )
     check_equal(outcomes, opened.manifest.precision)
-    record = {
+    return {
         "bundle": opened.manifest.name, "target": opened.manifest.target,
         "precision": opened.manifest.precision, "beam": opened.manifest.search.beam,
         "plan": opened.manifest.plan_hash, "pictures": len(pictures), "rounds": rounds,
@@ -91,9 +130,19 @@ def command(
         "versions": machine.versions(),
         "noisy": problem, "systems": _systems(outcomes, samples),
     }  # fmt: skip
-    if out:
-        atomic_write(out, json.dumps(record, indent=1) + "\n")
-    click.echo(json.dumps(record, indent=1) if as_json else _table(record))
+
+
+def _rival(opened: Bundle, against: str, full: Policy, chosen: Policy) -> dict[str, Contender]:
+    """Another bundle at full depth and with the same exits. Raises UsageError if it is another model's."""
+    from mue_edge.bundle import open_bundle
+    from mue_edge.errors import UsageError
+
+    rival = open_bundle(against)
+    mine, theirs = opened.manifest, rival.manifest
+    if (mine.model.get("sha256"), mine.preprocess) != (theirs.model.get("sha256"), theirs.preprocess):
+        raise UsageError(f"{against} was not made from the model of {opened.path} at its image size")
+    name = f"{theirs.target} {theirs.precision}"
+    return {name: Contender(rival, full), f"{name}, exits": Contender(rival, chosen)}
 
 
 def measure(

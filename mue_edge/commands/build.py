@@ -20,7 +20,8 @@ def command(bundle: str, force: bool, workspace: int | None, as_json: bool) -> N
     """Build the engines of a BUNDLE on the device that will run it. They go to your cache folder.
 
     An engine fits one TensorRT, one GPU and one driver: when one of them changes, build again. A build that
-    was stopped goes on where it was."""
+    was stopped goes on where it was.
+    """
     from mue_edge import targets
     from mue_edge.bundle import open_bundle
     from mue_edge.errors import UsageError

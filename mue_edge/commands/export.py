@@ -143,11 +143,8 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
     lines += [*_lowered(report["segments"]), *report["summary"]]
     if made.loop is None:
         lines += [
-            (
-                f"verified up to rung {report['evidence']['rung']}: this machine cannot run it; "
-                f"on the device: mue-edge verify {place.name}"
-            ),
-            f"wrote {place}",
+            f"verified up to rung {report['evidence']['rung']}, since this machine cannot run it",
+            f"wrote {place}; next, on the device: mue-edge verify {place.name}",
         ]
         return "\n".join(lines)
     full = report["full_depth"]

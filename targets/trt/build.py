@@ -32,7 +32,8 @@ def build(
     may use for itself.
 
     Raises EnvironmentLacksError without TensorRT, GPU, memory or disk, InputFileError for a graph that
-    TensorRT does not take. What was built before stays."""
+    TensorRT does not take. What was built before stays.
+    """
     library = library or Library()
     library.check(bundle)
     cache = EngineCache(bundle)

@@ -55,7 +55,8 @@ class Staging:
     """Host values on their way into a device buffer.
 
     The copy is asynchronous, so the pinned side must not change before it is done: `fill` waits for its own
-    last copy, which is long over in a running loop."""
+    last copy, which is long over in a running loop.
+    """
 
     def __init__(self, cuda: Cuda, stream: Any, buffer: Buffer) -> None:
         self._cuda, self._stream, self._buffer = cuda, stream, buffer

@@ -1,5 +1,6 @@
 """What a Jetson says of itself: power mode, clocks, and the power that its sensors measure. Plain files, no
-tools but `nvpmodel`; what is not there is left out."""
+tools but `nvpmodel`; what is not there is left out.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """What `mue-edge verify --device` measures on a Jetson beside the golden answers: calls, memory, energy,
-latency."""
+latency.
+"""
 
 from __future__ import annotations
 

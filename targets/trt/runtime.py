@@ -4,7 +4,8 @@ Everything is enqueued in the order of the host loop and nothing waits but a rea
 offers the next request (`then`), that is enqueued before the scores of this one are waited for: if nothing
 exits, the GPU has been busy all the while. Two buffers a stack, which segments read and write in turn, are
 enough for one segment of look-ahead: the state at which a stack is left is the one that the segment ahead
-only reads."""
+only reads.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class TensorRTRuntime:
 
     look_ahead: run `then` before the scores are there. stepwise: wait for every segment, so that the time
     between answers is the segment's; for profiles. Raises EnvironmentLacksError and InputFileError: see
-    `Library`, `Engines`."""
+    `Library`, `Engines`.
+    """
 
     def __init__(self, bundle: Bundle, library: Library | None = None, *, look_ahead: bool = True) -> None:
         self.bundle, self.look_ahead, self.stepwise = bundle, look_ahead, False

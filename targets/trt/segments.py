@@ -1,5 +1,6 @@
 """Loaded engines: contexts with bound addresses, CUDA graphs of them, and the one memory that all execute
-in."""
+in.
+"""
 
 from __future__ import annotations
 
@@ -102,16 +103,21 @@ class Bound:
             )
 
     def _capture(self) -> None:
-        cuda = self.library.cuda
+        """Make the graph, or remember why there is none. A capture that failed must be ended too, or the
+        stream stays unusable."""
+        cuda, graph, problem = self.library.cuda, None, ""
         cuda.begin_capture(self.stream)
         try:
             self._run()
-        finally:
-            # A capture that failed must be ended too, or the stream stays unusable.
-            try:
-                self.graph = cuda.end_capture(self.stream)
-            except EnvironmentLacksError as problem:
-                self.plain = str(problem)
+        except EnvironmentLacksError as refused:
+            problem = str(refused)
+        try:
+            graph = cuda.end_capture(self.stream)
+        except EnvironmentLacksError as refused:
+            problem = problem or str(refused)
+        if problem and graph is not None:
+            cuda.destroy_graph(graph)
+        self.graph, self.plain = (None, problem) if problem else (graph, "")
 
 
 def _check(bundle: Bundle, name: str, segment: Segment, engine: Any, trt: Any) -> None:

@@ -20,7 +20,8 @@ def quiet(twin: float = 1.0) -> Callable[..., Measured]:
     seconds = {"full depth": 1.0, "twin": twin, "exits": 0.5, "monolithic": 0.9}
 
     def interleave(systems: dict[str, object], reference: str, rounds: range, **options: int) -> Measured:
-        return {name: [Sample(seconds[name], seconds[name])] * len(rounds) for name in systems}
+        each = {name: seconds.get(name, 2.0) for name in systems}
+        return {name: [Sample(value, value)] * len(rounds) for name, value in each.items()}
 
     return interleave
 
@@ -61,6 +62,51 @@ def test_the_clock_itself(run: Runner, tiny_bundle: Path, pictures: Path) -> Non
     systems = done.json()["systems"]
     assert all(s["cpu_ms"] > 0 and s["cpu_ratio"]["median"] > 0 for s in systems.values())
     assert systems["exits"]["layers"] == systems["full depth"]["layers"]
+
+
+def test_another_bundle_is_measured_too(
+    run: Runner, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    monkeypatch.setattr(bench, "interleave", quiet())
+    other = shutil.copytree(tiny_bundle, tmp_path / "other")
+    done = run("bench", tiny_bundle, "--against", other, "--rounds", "3", "--json")
+    systems = done.json()["systems"]
+    assert systems["host fp32"]["cpu_ratio"]["median"] == 2 and systems["host fp32"]["same_captions"] == 4
+    assert systems["host fp32, exits"]["layers"] == systems["exits"]["layers"]
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["model"]["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert "not made from the model" in run("bench", tiny_bundle, "--against", other).error(2)
+
+
+def test_a_target_instead_of_a_bundle(
+    run: Runner, tiny_bundle: Path, tiny_model_folder: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is exported for the target, for the host, and whole; all arguments are pictures."""
+    pytest.importorskip("onnx")
+    import shutil
+
+    from mue_edge.bundle import open_bundle
+    from mue_edge.export import build
+
+    made: list[tuple[str, object]] = []
+
+    def export(folder: Path, out: Path, target: str, options: dict[str, object], *rest: object) -> object:
+        made.append((target, options.get("ends")))
+        assert folder == tiny_model_folder
+        return build.Exported(open_bundle(shutil.copytree(tiny_bundle, out)), None, None)
+
+    monkeypatch.setattr(build, "export", export)
+    monkeypatch.setattr(bench, "interleave", quiet())
+    options = ("--target", "android", "--model", tiny_model_folder, "--rounds", "3", "--json")
+    record = run("bench", pictures / "0.png", pictures / "1.png", *options).json()
+    assert record["pictures"] == 2
+    assert made == [("android", None), ("host", None), ("host", "whole")]
+    assert {"monolithic", "host fp32"} <= set(record["systems"])
+    assert "name a BUNDLE" in run("bench").error(2)
+    assert "known targets" in run("bench", "--target", "toaster", "--model", tiny_model_folder).error(2)
 
 
 def test_another_model_is_no_rival(

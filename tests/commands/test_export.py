@@ -80,6 +80,27 @@ def test_options_become_a_plan(
     assert exported[1][1:4] == (Path("there"), "host", {"ends": "per-layer"})
 
 
+def test_what_cannot_run_here_is_not_timed(
+    run: Runner, tiny_model_folder: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mue_edge.bundle import open_bundle
+    from mue_edge.export import build
+
+    notes = {
+        "image.0": {"delegates": 1, "host": {}},
+        "head": {"delegates": 2, "host": {"aten_topk_default": 1}},
+    }
+    made = build.Exported(open_bundle(tiny_bundle), None, None, notes)
+    monkeypatch.setattr(build, "export", lambda *args: made)
+    done = run("export", tiny_model_folder, "--target", "android", "--backend", "vulkan", "--out", "phone")
+    assert done.code == 0, done.err
+    assert "took whole: 1 of 2" in done.out and "head              2 parts" in done.out
+    assert "1 aten_topk_default" in done.out and "on the device: mue-edge verify phone" in done.out
+    assert "time of a caption" not in done.out
+    report = run("export", tiny_model_folder, "--target", "android", "--json").json()
+    assert report["segments"] == notes and "full_depth" not in report
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,18 +42,22 @@ def onnx_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         if made.request.prompt is None:
             onnx.write_segments([(p, exporter.graph(p)) for p in made.cut.pieces], folders[name])
             continue
-        s = made.settings
-        options = {
-            "ends": {stack: list(ends) for stack, ends in made.request.ends.items()},
-            "beam": s.beam, "max_length": s.max_length, "min_length": s.min_length,
-            "fill_rows": made.request.fill_rows,
-        }  # fmt: skip
-        export(_model_folder(made, root / f"{name}-model"), folders[name], "host", options)
+        export(model_folder(made, root / f"{name}-model"), folders[name], "host", plan_of(made))
     patch.undo()
     return folders
 
 
-def _model_folder(made: Case, folder: Path) -> Path:
+def plan_of(made: Case) -> dict[str, Any]:
+    """The case's cut as options of export."""
+    s = made.settings
+    return {
+        "ends": {stack: list(ends) for stack, ends in made.request.ends.items()},
+        "beam": s.beam, "max_length": s.max_length, "min_length": s.min_length,
+        "fill_rows": made.request.fill_rows,
+    }  # fmt: skip
+
+
+def model_folder(made: Case, folder: Path) -> Path:
     folder.mkdir()
     weights = {k: v.contiguous().clone() for k, v in stored_weights(made.model).items()}
     save_file(weights, folder / "model.safetensors")

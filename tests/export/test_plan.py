@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from mue_edge.errors import UsageError
+from mue_edge.export import plan
 from mue_edge.export.plan import default_ends
 from mue_edge.targets import target
 from tests.models.ofa.tiny import make
@@ -28,3 +30,16 @@ def test_a_target_with_dear_calls_gets_few_segments() -> None:
 
 def test_a_joint_encoder_is_one_segment_everywhere() -> None:
     assert default_ends(make(), target("host"))["encoder"] == (3,)
+
+
+def test_the_backend_is_part_of_the_plan() -> None:
+    model = make(decomposed=True)
+    assert plan.make(model, target("host"), (48, 48), {}).backend == ""
+    android = target("android")
+    assert plan.make(model, android, (48, 48), {}).backend == "xnnpack"
+    vulkan = plan.make(model, android, (48, 48), {"backend": "vulkan"})
+    assert vulkan.backend == "vulkan" and vulkan.to_json()["backend"] == "vulkan"
+    with pytest.raises(UsageError, match="no backend 'abacus'; it has: xnnpack, vulkan"):
+        plan.make(model, android, (48, 48), {"backend": "abacus"})
+    with pytest.raises(UsageError, match="it has: none to choose from"):
+        plan.make(model, target("host"), (48, 48), {"backend": "vulkan"})

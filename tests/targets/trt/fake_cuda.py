@@ -4,7 +4,8 @@ Nothing that is enqueued happens before somebody waits for it, and then only as 
 Memory is real, so that the adapter's own views of pinned memory work, and holds poison until it is written:
 bytes 0xFF, which are NaN in every float type. A copy to the host poisons its destination at once. What a GPU
 would answer with silence or a crash raises `Misuse`: pointers outside of live memory, memory that was freed
-under a pending copy, allocation or waiting inside a capture."""
+under a pending copy, allocation or waiting inside a capture.
+"""
 
 from __future__ import annotations
 

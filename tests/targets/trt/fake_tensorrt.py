@@ -4,7 +4,8 @@ then.
 
 Raises `Misuse` for a port without an address, an output over an input, a context without or with too little
 memory, a capture before the first plain run. While it runs, it overwrites all of the memory that contexts
-share."""
+share.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """build, verify --device, profile and caption through the adapter, on stand-ins; and where there is no
-Jetson."""
+Jetson.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge import targets
+from mue_edge import measure, profiling, targets
 from mue_edge.bundle import Bundle
+from mue_edge.captioner import Captioner
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import power, report
 from tests.commands.run import Runner, picture
@@ -43,14 +45,20 @@ def test_from_build_to_sign_off(
     assert record["knife_edge"]["tests"] > 0
 
 
-def test_profile_waits_for_every_segment(
-    run: Runner, jetson_bundle: Bundle, board: Board, tmp_path: Path
+def test_profiles_wait_for_every_segment(
+    jetson_bundle: Bundle, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("build", jetson_bundle.path)
-    done = run("profile", jetson_bundle.path, "--captions", "200", "--out", tmp_path / "p.json")
-    assert done.code == 0, done.err
-    segments = json.loads((tmp_path / "p.json").read_text())["segments"]
-    assert set(segments) == set(jetson_bundle.manifest.segments)
+    runtime = board.runtime(jetson_bundle)
+    seen = []
+
+    def measured(setup: measure.Setup, captions: int, *, step: object) -> None:
+        seen.append(runtime.stepwise)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "measure", measured)
+    with pytest.raises(KeyboardInterrupt):
+        profiling.profiled(Captioner(jetson_bundle, runtime), profiling.Shown([], None), 200)
+    assert seen == [True] and not runtime.stepwise
 
 
 def test_without_a_jetson_onnxruntime_runs_the_bundle_but_signs_nothing(

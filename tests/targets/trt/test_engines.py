@@ -1,5 +1,6 @@
 """The engine cache: built once, shared timings, and everything that must not be loaded is refused with its
-cure."""
+cure.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,22 @@
+package org.pytorch.executorch;
+
+/** The types that segments have; the library knows more. */
+public enum DType {
+  INT64(4),
+  FLOAT(6);
+
+  final int jniCode;
+
+  DType(int jniCode) {
+    this.jniCode = jniCode;
+  }
+
+  static DType of(int code) {
+    for (DType dtype : values()) {
+      if (dtype.jniCode == code) {
+        return dtype;
+      }
+    }
+    throw new ExecutorchRuntimeException(0x12, "no type " + code);
+  }
+}
