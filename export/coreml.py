@@ -21,6 +21,7 @@ import torch
 
 from mue_edge.bundle import Manifest, Port, Segment
 from mue_edge.errors import UsageError, VerificationError, missing_extra
+from mue_edge.export.coreml_lints import lint
 from mue_edge.export.entry import entry
 from mue_edge.export.formats import Call, Progress, Written
 from mue_edge.export.island import FLOAT32, Island
@@ -70,7 +71,10 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
         (folder / "segments").mkdir()
         for package, names in by_package(segments).items():
             merge({name: single[name] for name in names}, folder / package, several=system == "ios18")
-    return Written(segments)
+    weights = {
+        piece.name: frozenset(x.numel() for x in piece.module.state_dict().values()) for piece in cut.pieces
+    }
+    return Written(segments, summary=lint(segments, folder, precision, weights))
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:
