@@ -14,7 +14,7 @@ import torch
 
 from mue_edge.bundle import Segment
 from mue_edge.export.island import FLOAT32
-from mue_edge.targets.coreml import MODEL, Evaluated
+from mue_edge.targets.coreml import Evaluated
 from mue_edge.targets.mil.blob import Blob
 from mue_edge.targets.mil.program import Function, Operation
 
@@ -49,15 +49,13 @@ def lint(
         for problem, n in found.items()
     ]
     for file in {s.file for s in segments.values()}:
-        size = (
-            (folder / file.removesuffix(MODEL.rpartition("/")[2]) / "weights" / "weight.bin").stat().st_size
-        )
-        if size > LARGEST_WEIGHTS:
+        weight_file = (folder / file).with_name("weights") / "weight.bin"
+        if weight_file.is_file() and weight_file.stat().st_size > LARGEST_WEIGHTS:
             lines.append(f"warning: more than 1 GiB of weights in one package: {file}")
     if precision in SHRINKING:
         lines.append(
-            f"warning: {precision} weights were reported wrong on devices (coremltools 9.0): check there with "
-            "mue-edge verify BUNDLE --device, and calibrate again"
+            f"warning: {precision} weights were reported wrong on devices (coremltools 9.0): check there "
+            "with mue-edge verify BUNDLE --device, and calibrate again"
         )
     return tuple(lines)
 
