@@ -6,18 +6,13 @@ A package is compiled once into the user's cache. Unverified on hardware; on a M
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, missing_extra
 from mue_edge.targets.buffers import Array
-from mue_edge.targets.coreml import check_files, function_of, package_of
-from mue_edge.targets.mil.program import read
+from mue_edge.targets.coreml_native import halves, ready
 
 # What a segment may run on → coremltools' name for it.
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}
@@ -53,35 +48,8 @@ class Compiled:
         self._models.clear()
 
     def _load(self, segment: str) -> Any:
-        entry = self._bundle.manifest.segments[segment]
-        package = package_of(entry)
-        check_files(self._bundle, package)
-        program = read(self._bundle.path / package)
-        function = function_of(program, segment, entry)
-        place = compiled(self._bundle, package, self._ct.models.utils.compile_model)
-        name = function if len(program.functions) > 1 else None
-        return self._ct.models.CompiledMLModel(str(place), self._units, function_name=name)
-
-
-def halves(bundle: Bundle) -> bool:
-    """Whether the bundle's segments take halves where the host's buffers may hold floats."""
-    return bundle.manifest.segments["stem"].inputs["pixels"].dtype == "float16"
-
-
-def compiled(bundle: Bundle, package: str, compile_model: Callable[[str, str], Any]) -> Path:
-    """The `.mlmodelc` of a package, by its content in the user's cache; made if it is not there."""
-    files = sorted((n, e.sha256) for n, e in bundle.manifest.files.items() if n.startswith(f"{package}/"))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mue-edge" / "coreml"
-    place = cache / f"{hashlib.sha256(repr(files).encode()).hexdigest()[:24]}.mlmodelc"
-    if not place.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        made = place.with_name(f"{os.getpid()}-{place.name}")
-        compile_model(str(bundle.path / package), str(made))
-        try:
-            made.rename(place)
-        except OSError:  # another process was faster
-            shutil.rmtree(made, ignore_errors=True)
-    return place
+        place, function = ready(self._bundle, segment, self._ct.models.utils.compile_model)
+        return self._ct.models.CompiledMLModel(str(place), self._units, function_name=function)
 
 
 def _coremltools() -> Any:

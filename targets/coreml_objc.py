@@ -7,8 +7,8 @@ stand-in of exactly the Objective-C calls made here.
 from __future__ import annotations
 
 import ctypes
+import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,7 @@ import numpy as np
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.targets.buffers import Array
-from mue_edge.targets.coreml import check_files, function_of, package_of
-from mue_edge.targets.coreml_mac import compiled, halves
-from mue_edge.targets.mil.program import read
+from mue_edge.targets.coreml_native import halves, ready
 
 # MLComputeUnits of Core ML.
 UNITS = {"cpu": 0, "gpu": 1, "all": 2, "ane": 3}
@@ -75,23 +73,16 @@ class Models:
         self._models.clear()
 
     def _load(self, segment: str) -> Any:
-        entry = self._bundle.manifest.segments[segment]
-        package = package_of(entry)
-        check_files(self._bundle, package)
-        program = read(self._bundle.path / package)
-        function = function_of(program, segment, entry)
-        place = compiled(self._bundle, package, self._compile)
+        place, function = ready(self._bundle, segment, self._compile)
         configuration = self._class["MLModelConfiguration"].alloc().init()
         configuration.computeUnits = self._units
-        if len(program.functions) > 1:
+        if function is not None:
             configuration.functionName = function
         made = self._class["MLModel"].modelWithContentsOfURL(
             self._class["NSURL"].fileURLWithPath(str(place)), configuration=configuration, error=None
         )
         if made is None:
-            raise InputFileError(
-                f"{self._bundle.path}: Core ML could not load {package}, function {function}"
-            )
+            raise InputFileError(f"{self._bundle.path}: Core ML could not load the segment {segment}")
         return made
 
     def _compile(self, package: str, out: str) -> None:
@@ -100,7 +91,7 @@ class Models:
         )
         if url is None:
             raise InputFileError(f"{package}: Core ML could not compile it")
-        Path(str(url.path)).rename(out)
+        shutil.move(str(url.path), out)
 
 
 def _address(array: Any) -> int:
