@@ -13,9 +13,9 @@ pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
 from mue_edge.bundle import Segment
 from mue_edge.export import coreml
-from mue_edge.export.coreml_lints import lint
+from mue_edge.export.coreml_lints import lint, shapes
 from mue_edge.targets.coreml import MODEL, signature
-from mue_edge.targets.mil.program import read
+from mue_edge.targets.mil.program import Block, Function, Kind, Named, Operation, read
 from tests.targets.mil.made import mb, program
 
 X = {"x": np.ones((2, 64), np.float32)}
