@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mue_edge import schema
-from mue_edge.bundle import Manifest, Port, Segment
+from mue_edge.bundle import Manifest, Segment
 from mue_edge.errors import UsageError, VerificationError, missing_extra
 from mue_edge.export import linear_int8, xnnpack
+from mue_edge.export.entry import entry
 from mue_edge.export.formats import Call, Progress, Written
 from mue_edge.export.quiet import quiet
 from mue_edge.models.cut import Cut, Piece
@@ -56,7 +56,7 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
     for i, piece in enumerate(pieces):
         progress(piece.name, i, len(pieces))
         program, size = traced(piece, backend, manifest.precision)
-        segments[piece.name], programs[method_name(piece.name)] = entry(piece, size), program
+        segments[piece.name], programs[method_name(piece.name)] = entry(piece, PROGRAM, size), program
     progress(f"lowering for {backend}", 0, 1)
     edge = lower(programs, backend, constants(manifest, segments))
     notes = {name: delegation(edge, name) for name in segments}
@@ -82,23 +82,6 @@ def caller(manifest: Manifest, folder: Path) -> Call | None:
         return [program.array(x, port).copy() for x, port in zip(outputs, ports)]
 
     return call
-
-
-def entry(piece: Piece, weight_bytes: int) -> Segment:
-    """The manifest's words for a piece: its ports, the bytes of its weights, its multiply-adds."""
-    module = piece.module.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        out = module(*piece.inputs.values())
-    made = out if isinstance(out, tuple) else (out,)
-    return Segment(
-        PROGRAM, _ports(dict(piece.inputs)), _ports(dict(zip(piece.outputs, made))),
-        piece.stack, piece.first, piece.last,
-        weight_bytes, counter.get_total_flops() // 2,
-    )  # fmt: skip
-
-
-def _ports(tensors: Mapping[str, torch.Tensor]) -> dict[str, Port]:
-    return {name: Port(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for name, x in tensors.items()}
 
 
 def traced(piece: Piece, backend: str, precision: str) -> tuple[torch.export.ExportedProgram, int]:

@@ -16,8 +16,8 @@ def bytes_by_kind(bundle: Bundle) -> dict[str, int]:
     """Kind of segment ("image", "decoder" …) → bytes of its graphs and of the weights that it alone uses.
 
     Weights that several kinds use stand under their names joined by " + "; a program that holds all
-    segments stands under "segments"; what is no segment stands under "constants", "golden answers" and
-    "other"; the total is that of all files.
+    segments stands under "segments", a package of several files under its folder's name; what is no segment
+    stands under "constants", "golden answers" and "other"; the total is that of all files.
     """
     manifest = bundle.manifest
     graphs = {segment.file for segment in manifest.segments.values()}
@@ -28,13 +28,18 @@ def bytes_by_kind(bundle: Bundle) -> dict[str, int]:
         if len(graphs) == 1:
             sizes["segments"] = manifest.files[segment.file].bytes
             continue
+        if segment.file.count("/") > 1:
+            continue
         sizes[kind] += manifest.files[segment.file].bytes
         for place in _places(bundle.path / segment.file):
             users[place].add(kind)
     for (_, length), kinds in users.items():
         sizes[" + ".join(sorted(kinds))] += length
     for file, entry in manifest.files.items():
-        if file not in graphs and Path(file).name != WEIGHTS:
+        parts = file.split("/")
+        if parts[0] == "segments" and len(parts) > 2:
+            sizes[parts[1]] += entry.bytes
+        elif file not in graphs and Path(file).name != WEIGHTS:
             sizes[_other(file)] += entry.bytes
     padding = sum(entry.bytes for entry in manifest.files.values()) - sum(sizes.values())
     sizes["other"] += padding

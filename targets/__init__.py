@@ -51,9 +51,10 @@ class Target:
     """`NAME.toml`: what the target is, what it takes, and how far it was verified.
 
     calls: "per-layer" where a call is cheap, else "grouped", with `segments` stages a stack. format: the
-    module of the export room that writes its segments. backends: what a runtime can hand segments to, the
-    default first. outputs: "caller" where the adapter gives segments the memory that they write to, "program"
-    where the runtime cannot. precisions: the default first; refused: others that users ask for, and why not.
+    module of the export room that writes its segments. backends: what a runtime can hand segments to, or
+    what a format has variants for, the default first. outputs: "caller" where the adapter gives segments the
+    memory that they write to, "program" where the runtime cannot. precisions: the default first; refused:
+    others that users ask for, and why not.
     """
 
     name: str

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mue_edge.bundle import Bundle
 from mue_edge.errors import InputFileError
+from mue_edge.targets.protobuf import fields
 
 # message → field → message that lies in it
 _INSIDE = {
@@ -53,44 +54,13 @@ def _external(data: memoryview, message: str, depth: int) -> Iterator[dict[str, 
         raise ValueError("nested too deeply")
     inside = _INSIDE.get(message, {})
     found: dict[str, str] = {}
-    for number, value in _fields(data):
+    for number, value in fields(data):
+        if isinstance(value, int):
+            continue
         if message == "tensor" and number == _EXTERNAL_DATA:
-            pair = {n: bytes(v).decode("utf-8") for n, v in _fields(value)}
+            pair = {n: bytes(v).decode("utf-8") for n, v in fields(value) if not isinstance(v, int)}
             found[pair.get(1, "")] = pair.get(2, "")
         elif number in inside:
             yield from _external(value, inside[number], depth + 1)
     if found:
         yield found
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The length-delimited fields of a message."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            _, at = _varint(data, at)
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        elif kind == 2:
-            length, at = _varint(data, at)
-            if at + length > len(data):
-                raise ValueError("a field is longer than the file")
-            yield key >> 3, data[at : at + length]
-            at += length
-        else:
-            raise ValueError(f"unknown wire type {kind}")
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,11 @@ SEGMENTS = (
     "targets/host.py",
     "targets/buffers.py",
     "targets/tensors.py",
+)
+COREML = ("export/coreml.py", "export/island.py", "targets/coreml.py", "targets/methods.py")
+COREML += tuple(
+    f"targets/mil/{name}.py"
+    for name in ("arguments", "arithmetic", "blob", "compressed", "evaluator", "layers", "program", "shapes")
 )
 EXECUTORCH = (
     *(f"mue_edge/models/ofa/{name}.py" for name in ("segments", "cut")),
@@ -73,11 +77,12 @@ def is_fresh(path: Path) -> bool:
 def write(name: str, command: str, covered: tuple[str, ...], figures: Any) -> None:
     """evidence/NAME.json: what was measured, by what, on what."""
     from mue_edge.files import atomic_write
+    from mue_edge.versions import installed
 
     git = lambda *words: subprocess.run(
         ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    packages = ("torch", "onnxruntime", "onnx", "executorch", "torchao", "numpy", "Pillow")
+    packages = ("torch", "onnxruntime", "onnx", "executorch", "torchao", "coremltools", "numpy", "Pillow")
     record = {
         "name": name,
         "date": date.today().isoformat(),
@@ -86,7 +91,7 @@ def write(name: str, command: str, covered: tuple[str, ...], figures: Any) -> No
         "command": command,
         "system": f"{platform.system()} {platform.machine()}, {platform.processor() or 'CPU'}, Python "
         + platform.python_version(),
-        "versions": {p: metadata.version(p) for p in packages},
+        "versions": {p: installed(p) for p in packages},
         "covers": covers(covered),
         "figures": figures,
     }
@@ -448,6 +453,23 @@ def savings_plans() -> None:
     write("savings-plans", "python tools/evidence.py savings-plans", covered, figures)
 
 
+def iphone() -> None:
+    """Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
+    import coreml_proof
+
+    with click.progressbar(length=6 * coreml_proof.PICTURES, label="iphone") as bar:
+        found = coreml_proof.stickers(BUNDLES, lambda done: bar.update(1))
+    write("iphone", "python tools/evidence.py iphone", (*CORE, *SEGMENTS, *MODEL, *COREML), found)
+
+
+def iphone_ofa_base() -> None:
+    """Random weights of OFA-base's size as Core ML packages: sizes, time and memory of the export."""
+    import coreml_proof
+
+    found = coreml_proof.ofa_base(ofa_base(), BUNDLES)
+    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base", (*SEGMENTS, *COREML), found)
+
+
 def ofa_base() -> Path:
     """A random model of OFA-base's shape, made once."""
     model = BUNDLES / "ofa-base"
@@ -524,6 +546,8 @@ JOBS: dict[str, Callable[[], None]] = {
     "jetson-ofa-base": jetson_base,
     "jetson-gates": jetson_gates,
     "stickers": stickers,
+    "iphone": iphone,
+    "iphone-ofa-base": iphone_ofa_base,
 }
 
 

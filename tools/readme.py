@@ -370,6 +370,62 @@ def jetson() -> str:
     return words.rstrip("\n") + "\n" + source(*found) if found else NOT_MEASURED
 
 
+def iphone() -> str:
+    """Core ML packages through the evaluator: criteria of the loop, sizes."""
+    record = read("iphone")
+    if record is None:
+        return NOT_MEASURED
+    figures = record["figures"]
+    size = {p: sum(x["bytes"] for x in f["packages"].values()) for p, f in figures.items()}
+    rows = []
+    for precision, f in figures.items():
+        for name, loop in f["loop"].items():
+            n, again = loop["pictures"], f["recalibrated"]
+            part = f"{size[precision] / 1e6:.2f} MB ({size[precision] / size['fp32']:.2f})"
+            rows.append(
+                [
+                    f"`{precision}`", part, f"{f['graph_max_error']:.1e}",
+                    "full depth" if name == "full" else "exits",
+                    f"{loop['score_error_p99']:.1e} / {loop['score_error_max']:.1e}",
+                    f"{loop['replay_same_tokens']} of {n}", f"{loop['free_same_captions']} of {n}",
+                    "not asked" if precision == "int8" else "yes" if loop["holds"] else "**no**",
+                    f"{again['cider_d']:.3f} / {again['mean_layers']:.2f}",
+                ]
+            )  # fmt: skip
+    head = [
+        "precision", "packages (of fp32's)", "graph error", "policy", "score error p99 / max",
+        "replay: tokens equal", "free run: captions equal", "criteria hold",
+        "own thresholds: CIDEr-D / layers",
+    ]  # fmt: skip
+    words = (
+        "`stickers`, run by the evaluator in the declared precision against the torch model, on pictures of "
+        "val_render. The last column is under thresholds that half of the packages' own exit tests pass.\n\n"
+    )
+    return words + table(head, rows) + source(record)
+
+
+def iphone_base() -> str:
+    """Sizes, time and memory of an export of OFA-base's shape."""
+    record = read("iphone-ofa-base")
+    if record is None:
+        return NOT_MEASURED
+    f = record["figures"]
+    rows = [
+        [
+            f"`{name}`", str(p["functions"]), f"{p['separate_weights'] / 1e6:.1f} MB",
+            f"{p['weight_file'] / 1e6:.1f} MB", f"{p['weight_file'] / p['distinct_weights']:.3f}",
+        ]
+        for name, p in f["packages"].items()
+    ]  # fmt: skip
+    head = ["package", "functions", "weights apart", "weight file", "of distinct weights"]
+    words = (
+        f"Random weights of OFA-base's size ({f['parameters'] / 1e6:.1f} million), {f['height']} pixels, "
+        f"{f['precision']}: exported in {f['export_seconds']:.0f} s with a peak of "
+        f"{f['peak_bytes'] / 1e9:.1f} GB.\n\n"
+    )
+    return words + table(head, rows) + source(record)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "savings-exits": partial(saved, "savings-exits"),
     "savings-plans": partial(saved, "savings-plans"),
@@ -379,6 +435,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "calibrate": calibrated,
     "certificate": certificate,
     "deadline": deadline,
+    "iphone": iphone,
+    "iphone-ofa-base": iphone_base,
     "executorch-loop": executorch_loop,
     "executorch-int8": executorch_int8,
     "executorch-base": executorch_base,

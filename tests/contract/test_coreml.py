@@ -1,58 +1,127 @@
-"""Core ML: every segment converts and keeps its signature. Nothing runs: that takes Apple's system."""
+"""Core ML: every kind of segment and the whole loop, from packages on disk, by our own evaluator.
+
+Nothing runs on Core ML itself: that takes Apple's system.
+"""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
+from torch import Tensor
 
 ct = pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge.models.cut import Piece  # noqa: E402
-from tests.contract.adapters import Ports, signature, structures  # noqa: E402
-from tests.contract.cuts import CASES, make_case  # noqa: E402
+from mue_edge.bundle import Segment  # noqa: E402
+from mue_edge.export import coreml  # noqa: E402
+from mue_edge.models.cut import Cut, Piece  # noqa: E402
+from mue_edge.targets.coreml import Evaluated  # noqa: E402
+from tests.contract.adapters import (  # noqa: E402
+    assert_loop_equals_reference,
+    assert_piece_equals_torch,
+    elsewhere,
+    on,
+    structures,
+)  # fmt: skip
+from tests.contract.cuts import make_case  # noqa: E402
+
+POLICIES = ("never", "decayed", "up-and-down", "late")
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """The converter talks a lot."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(before)
+class Packages:
+    """Segments of a folder; a call fails where names, shapes or types are not the manifest's."""
+
+    def __init__(self, folder: Path, segments: dict[str, Segment]) -> None:
+        self.segments, self.methods = segments, Evaluated(folder, segments)
+
+    def __call__(self, name: str, inputs: Sequence[Tensor]) -> list[Tensor]:
+        made = self.methods.run(name, inputs)
+        return [y.long() if p == "top_ids" else y for p, y in zip(self.segments[name].outputs, made)]
 
 
-def converted(piece: Piece) -> Any:
-    """The ML program, in float32, of one segment. Ids are int32: Core ML has no int64 tensors."""
-    with torch.no_grad():
-        program = torch.export.export(piece.module.eval(), tuple(piece.inputs.values()))
-        program = program.run_decompositions({})
-    dtypes = {port: np.float32 if x.is_floating_point() else np.int32 for port, x in piece.inputs.items()}
-    return ct.convert(
-        program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS17,
-        inputs=[ct.TensorType(k, tuple(x.shape), dtype=dtypes[k]) for k, x in piece.inputs.items()],
-        outputs=[ct.TensorType(port) for port in piece.outputs],
-        compute_precision=ct.precision.FLOAT32, skip_model_load=True,
-    )  # fmt: skip
+def written(pieces: Iterable[Piece], folder: Path, backend: str) -> Packages:
+    """The pieces as packages in float32."""
+    cut: Any = SimpleNamespace(pieces=tuple(pieces))
+    manifest: Any = SimpleNamespace(plan={"backend": backend}, precision="fp32")
+    made = coreml.write(cut, manifest, folder, lambda what, done, total: None)
+    return Packages(folder, dict(made.segments))
 
 
-def ports(features: Any) -> dict[str, tuple[int, ...]]:
-    return {f.name: tuple(f.type.multiArrayType.shape) for f in features}
+@pytest.fixture(scope="module")
+def prompt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cut, Packages, Path]:
+    """The case `prompt` as two packages of several functions."""
+    folder, cut = tmp_path_factory.mktemp("coreml"), make_case("prompt").cut
+    return cut, written(cut.pieces, folder, "ios18"), folder
 
 
-def test_segments_convert_with_their_signature() -> None:
-    kinds = ct.proto.FeatureTypes_pb2.ArrayFeatureType
-    for name, (_, piece) in structures([make_case(case) for case in CASES]).items():
-        spec = converted(piece).get_spec().description
-        assert Ports(ports(spec.input), ports(spec.output)) == signature(piece), name
-        for feature in (*spec.input, *spec.output):
-            whole = feature.name in ("ids", "top_ids")
-            kind = feature.type.multiArrayType.dataType
-            assert kind == (kinds.INT32 if whole else kinds.FLOAT32), f"{name}.{feature.name}"
+def test_segments_equal_torch(prompt: tuple[Cut, Packages, Path], tmp_path: Path) -> None:
+    """Those of `prompt`, and of the other cases what has another structure, a package each."""
+    cut, packages, _ = prompt
+    others = structures([make_case("text"), make_case("joint")])
+    chosen = {p.name: p for _, p in others.values() if p.name.startswith(("text", "encoder", "decoder"))}
+    single = written(chosen.values(), tmp_path, "ios17")
+    assert len(list((tmp_path / "segments").iterdir())) == len(chosen)
+    for pieces, call in ((cut.pieces, packages), (chosen.values(), single)):
+        for piece in pieces:
+            assert_piece_equals_torch(piece, call)
+
+
+def test_loop_equals_reference(prompt: tuple[Cut, Packages, Path]) -> None:
+    cut, packages, _ = prompt
+    assert_loop_equals_reference(make_case("prompt"), on(elsewhere(cut, packages)), POLICIES)
+
+
+def operations(spec: Any) -> Any:
+    function = spec.mlProgram.functions["image_0"]
+    return function.block_specializations[function.opset].operations
+
+
+def change_weight(spec: Any, folder: Path) -> None:
+    """One byte of one weight: the lowest bit of a float's exponent."""
+    path = folder / "weights" / "weight.bin"
+    data = bytearray(path.read_bytes())
+    weight = next(o for o in operations(spec) if o.outputs[0].name.endswith("fc1_weight"))
+    data[weight.attributes["val"].blobFileValue.offset + 64 + 3] ^= 1
+    path.write_bytes(data)
+
+
+def swap_outputs(spec: Any, folder: Path) -> None:
+    names = {"score": "gap", "gap": "score"}
+    for op in operations(spec):
+        for out in op.outputs:
+            out.name = names.get(out.name, out.name)
+
+
+def other_gelu(spec: Any, folder: Path) -> None:
+    modes = [o.attributes["val"].immediateValue.tensor.strings for o in operations(spec) if o.type == "const"]
+    for mode in modes:
+        if "EXACT" in mode.values:
+            mode.values[:] = ["TANH_APPROXIMATION"]
+
+
+def other_epsilon(spec: Any, folder: Path) -> None:
+    norms = [op for op in operations(spec) if op.type == "layer_norm"]
+    names = {op.inputs["epsilon"].arguments[0].name for op in norms}
+    for op in operations(spec):
+        if op.outputs[0].name in names:
+            op.attributes["val"].immediateValue.tensor.floats.values[:] = [1e-3]
+
+
+@pytest.mark.parametrize("change", [change_weight, swap_outputs, other_gelu, other_epsilon])
+def test_a_wrong_program_is_noticed(
+    change: Callable[[Any, Path], None], prompt: tuple[Cut, Packages, Path], tmp_path: Path
+) -> None:
+    cut, packages, folder = prompt
+    segment = packages.segments["image.0"]
+    shutil.copytree(folder / "segments", tmp_path / "segments")
+    model = tmp_path / segment.file
+    spec = ct.proto.Model_pb2.Model()
+    spec.ParseFromString(model.read_bytes())
+    change(spec, model.parent)
+    model.write_bytes(spec.SerializeToString())
+    with pytest.raises(AssertionError, match=r"image\.0\."):
+        assert_piece_equals_torch(cut.piece("image.0"), Packages(tmp_path, packages.segments))

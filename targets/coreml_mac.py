@@ -1,0 +1,66 @@
+"""Core ML on a Mac through coremltools: compiled models, a function a segment.
+
+A package is compiled once into the user's cache. Unverified on hardware; on a Mac: `mue-edge verify BUNDLE
+--device`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mue_edge.bundle import Bundle, Port
+from mue_edge.errors import EnvironmentLacksError, missing_extra
+from mue_edge.targets.buffers import Array
+from mue_edge.targets.coreml_native import halves, ready
+
+# What a segment may run on → coremltools' name for it.
+UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}
+
+
+class Compiled:
+    """Packages as `methods.Methods`: tensors are numpy arrays; `halves`: those of the ports are float16."""
+
+    def __init__(self, bundle: Bundle, units: str = "all", coremltools: Any = None) -> None:
+        self._ct = coremltools or _coremltools()
+        self._bundle, self._units = bundle, getattr(self._ct.ComputeUnit, UNITS[units])
+        self._models: dict[str, Any] = {}
+        self._halves = halves(bundle)
+
+    def run(self, segment: str, inputs: Sequence[Array]) -> Sequence[Array]:
+        """Arrays in and out, in the order of the segment's ports."""
+        entry = self._bundle.manifest.segments[segment]
+        if segment not in self._models:
+            self._models[segment] = self._load(segment)
+        made = self._models[segment].predict(dict(zip(entry.inputs, inputs, strict=True)))
+        return [made[port] for port in entry.outputs]
+
+    def tensor(self, array: Array) -> Array:
+        """A copy in the ports' types."""
+        return array.astype("float16" if self._halves and array.dtype == "float32" else array.dtype)
+
+    def array(self, tensor: Array, port: Port) -> Array:
+        """The numbers in the port's type."""
+        return tensor.astype(port.dtype)
+
+    def close(self) -> None:
+        """Drop the models."""
+        self._models.clear()
+
+    def _load(self, segment: str) -> Any:
+        place, function = ready(self._bundle, segment, self._ct.models.utils.compile_model)
+        return self._ct.models.CompiledMLModel(str(place), self._units, function_name=function)
+
+
+def _coremltools() -> Any:
+    try:
+        import coremltools
+        from coremltools.models.model import _MLModelProxy
+    except ImportError as problem:
+        raise missing_extra("coremltools", "coreml") from problem
+    if _MLModelProxy is None:
+        raise EnvironmentLacksError(
+            "this coremltools came without Core ML's library; on a Mac: pip install --force-reinstall "
+            "'mue-edge[coreml]'"
+        )
+    return coremltools

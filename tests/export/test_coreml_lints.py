@@ -1,0 +1,63 @@
+"""Lints of ML programs: each rule on a program that breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
+
+from mue_edge.bundle import Segment
+from mue_edge.export import coreml
+from mue_edge.export.coreml_lints import lint, shapes
+from mue_edge.targets.coreml import MODEL, signature
+from mue_edge.targets.mil.program import Block, Function, Kind, Named, Operation, read
+from tests.targets.mil.made import mb, program
+
+X = {"x": np.ones((2, 64), np.float32)}
+
+
+def squared(x: Any) -> Any:
+    return mb.mul(x=x, y=x)
+
+
+LARGE = np.ones((1024, 1024), np.float32)
+
+
+def found(build: Callable[..., Any], folder: Path, precision: str = "fp16") -> str:
+    package = folder / "segments" / "made.mlpackage"
+    coreml.save(program(build, X, half=precision == "fp16"), package)
+    ports = signature(read(package).functions["main"])
+    segments = {"image.0": Segment(f"segments/made.mlpackage/{MODEL}", *ports)}
+    return "\n".join(lint(segments, folder, precision, {"image.0": frozenset({64 * 3})}))
+
+
+@pytest.mark.parametrize(
+    ("words", "build"),
+    [
+        ("a size over 16384", lambda x: mb.concat(values=[mb.reshape(x=x, shape=[128])] * 129, axis=0)),
+        ("last dimension of 1", lambda x: mb.expand_dims(x=mb.exp(x=x), axes=[2])),
+        ("operation topk does not run", lambda x: mb.topk(x=x, k=2, axis=-1)),
+        ("1048576 values that is no weight", lambda x: mb.add(x=mb.reduce_sum(x=x), y=LARGE)),
+        ("mul reaches", lambda x: squared(mb.mul(x=x, y=np.float32(300)))),
+    ],
+)  # fmt: skip
+def test_each_rule(words: str, build: Callable[..., Any], tmp_path: Path) -> None:
+    precision = "fp16" if "reaches" in words else "fp32"
+    assert words in found(build, tmp_path, precision)
+
+
+def test_rank() -> None:
+    """coremltools makes no such program, others may."""
+    out = Named("y", Kind("float16", (1,) * 6))
+    op = Operation("exp", {"x": ("x",)}, (out,), (), {})
+    function = Function((), "CoreML8", Block((), ("y",), (op,)))
+    assert "rank over 5" in list(shapes(function))
+
+
+def test_a_float32_input_is_all_there_is_to_say(tmp_path: Path) -> None:
+    assert found(lambda x: mb.softmax(x=x), tmp_path) == "warning: x is a float32 input: image.0"

@@ -1,0 +1,126 @@
+"""Stand-ins of Core ML, backed by the evaluator: coremltools' compiled models, and Objective-C's classes."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from mue_edge.targets.coreml_objc import DTYPES
+from mue_edge.targets.mil.evaluator import load
+
+# Core ML pads rows of what it returns to this many bytes.
+ROW = 64
+
+
+class Compiler:
+    """Remembers where a compiled package came from, as the content of its folder."""
+
+    def __init__(self) -> None:
+        self.compiled: list[str] = []
+
+    def __call__(self, package: str, out: str) -> None:
+        self.compiled.append(Path(package).name)
+        Path(out).mkdir()
+        (Path(out) / "from").write_text(package)
+
+
+def answers(place: str, function: str | None, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of the package that was compiled to `place`; inputs must have the declared types."""
+    evaluator = load(Path((Path(place) / "from").read_text()), function or "main")
+    for port in evaluator.function.inputs:
+        assert inputs[port.name].dtype == port.kind.dtype, port.name
+    found = evaluator({name: torch.from_numpy(x) for name, x in inputs.items()})
+    kinds = {out.name: out.kind.dtype for out in evaluator.function.outputs()}
+    return {name: value.numpy().astype(kinds[name]) for name, value in found.items()}
+
+
+def coremltools(compiler: Compiler) -> Any:
+    """What `coreml_mac` uses of the package."""
+
+    class CompiledMLModel:
+        def __init__(self, path: str, compute_units: str, *, function_name: str | None = None) -> None:
+            self.path, self.units, self.function = path, compute_units, function_name
+
+        def predict(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return answers(self.path, self.function, inputs)
+
+    units = SimpleNamespace(ALL="all", CPU_ONLY="cpu", CPU_AND_GPU="gpu", CPU_AND_NE="ane")
+    utils = SimpleNamespace(compile_model=compiler)
+    return SimpleNamespace(
+        ComputeUnit=units, models=SimpleNamespace(CompiledMLModel=CompiledMLModel, utils=utils)
+    )
+
+
+class MultiArray:
+    """An MLMultiArray; rows padded if `padded`."""
+
+    def __init__(self, shape: list[int], kind: int, *, padded: bool = False) -> None:
+        (name,) = (name for name, number in DTYPES.items() if number == kind)
+        self.shape, self.dataType, self.dtype = shape, kind, np.dtype(name)
+        row = shape[-1] * self.dtype.itemsize
+        row += -row % ROW if padded else 0
+        steps = [1, row // self.dtype.itemsize]
+        for size in shape[-2:0:-1]:
+            steps.append(steps[-1] * size)
+        self.strides = list(reversed(steps[: len(shape)]))
+        count = self.strides[0] * shape[0] if shape else 1
+        self.memory = np.full(max(count, steps[1]), 99, self.dtype)
+        self.dataPointer = ctypes.c_void_p(self.memory.ctypes.data)
+
+    def view(self) -> np.ndarray:
+        steps = [s * self.dtype.itemsize for s in self.strides]
+        return np.lib.stride_tricks.as_strided(self.memory, self.shape, steps)
+
+
+class ObjectiveC:
+    """`rubicon.objc.ObjCClass`: classes with exactly the methods that the adapter calls."""
+
+    def __init__(self, compiler: Compiler, folder: Path) -> None:
+        self.compiler, self.folder, self.configurations = compiler, folder, []
+
+    def __call__(self, name: str) -> Any:
+        return getattr(self, name)()
+
+    def NSURL(self) -> Any:
+        return SimpleNamespace(fileURLWithPath=lambda path: SimpleNamespace(path=path))
+
+    def MLModelConfiguration(self) -> Any:
+        def init() -> Any:
+            self.configurations.append(SimpleNamespace(computeUnits=2, functionName=None))
+            return self.configurations[-1]
+
+        return SimpleNamespace(alloc=lambda: SimpleNamespace(init=init))
+
+    def MLMultiArray(self) -> Any:
+        def make(shape: list[int], *, dataType: int, error: None) -> MultiArray:
+            return MultiArray(shape, dataType)
+
+        return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithShape=make))
+
+    def MLDictionaryFeatureProvider(self) -> Any:
+        return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithDictionary=lambda d, *, error: d))
+
+    def MLModel(self) -> Any:
+        def compile_model(url: Any, *, error: None) -> Any:
+            place = self.folder / f"{len(self.compiler.compiled)}.mlmodelc"
+            self.compiler(url.path, str(place))
+            return SimpleNamespace(path=str(place))
+
+        def model(url: Any, *, configuration: Any, error: None) -> Any:
+            def predict(features: dict[str, MultiArray], *, error: None) -> Any:
+                inputs = {name: np.array(x.view()) for name, x in features.items()}
+                made = {}
+                for name, value in answers(url.path, configuration.functionName, inputs).items():
+                    made[name] = MultiArray(list(value.shape), DTYPES[value.dtype.name], padded=True)
+                    made[name].view()[...] = value
+                feature = lambda name: SimpleNamespace(multiArrayValue=made[name])
+                return SimpleNamespace(featureValueForName=feature)
+
+            return SimpleNamespace(predictionFromFeatures=predict)
+
+        return SimpleNamespace(compileModelAtURL=compile_model, modelWithContentsOfURL=model)

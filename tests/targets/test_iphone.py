@@ -1,0 +1,112 @@
+"""The target iphone: captions through the evaluator, and through stand-ins of Core ML's two interfaces."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
+
+from mue_edge.bundle import open_bundle
+from mue_edge.errors import EnvironmentLacksError, InputFileError
+from mue_edge.export.build import export
+from mue_edge.targets import coreml_objc, iphone, open_runtime
+from mue_edge.targets.coreml import MODEL
+from mue_edge.targets.coreml_check import BEST_PSNR, check
+from mue_edge.targets.coreml_mac import Compiled
+from mue_edge.targets.coreml_objc import Models
+from mue_edge.targets.methods import MethodsRuntime
+from mue_edge.targets.verify import verify
+from tests.commands.run import Runner, picture
+from tests.targets.core_ml import Compiler, ObjectiveC, coremltools
+
+
+@pytest.fixture(scope="session")
+def packages(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in halves, for iOS 18, grouped as the target says. Read only."""
+    out = tmp_path_factory.mktemp("iphone") / "tiny"
+    export(tiny_model_folder, out, "iphone", {"precision": "fp16"})
+    return out
+
+
+def test_two_packages_of_several_functions(packages: Path) -> None:
+    manifest = open_bundle(packages).manifest
+    assert {s.file for s in manifest.segments.values()} == {
+        f"segments/{stage}.mlpackage/{MODEL}" for stage in ("encoder", "decoder")
+    }
+    assert [n for n in manifest.segments if n.startswith(("image", "decoder"))] == [
+        "image.0", "image.1", "image.2", "decoder.0", "decoder.1",
+    ]  # fmt: skip
+    image = manifest.segments["image.0"]
+    assert image.inputs["x"].dtype == image.outputs["y"].dtype == "float16"
+    assert image.outputs["score"].dtype == image.outputs["gap"].dtype == "float32"
+    assert manifest.segments["embed"].inputs["ids"].dtype == "int32"
+    assert manifest.evidence.rung == "none" and manifest.evidence.figures["score_max_error"] < 2e-3
+
+
+def same_answers(bundle: Any, runtime: MethodsRuntime) -> None:
+    ours = verify(bundle, open_runtime(bundle))
+    theirs = verify(bundle, runtime)
+    assert theirs == ours and ours.replay_same_tokens == ours.logs
+
+
+def test_through_coremltools(packages: Path) -> None:
+    bundle, compiler = open_bundle(packages), Compiler()
+    runtime = MethodsRuntime(bundle, Compiled(bundle, "ane", coremltools(compiler)))
+    same_answers(bundle, runtime)
+    assert sorted(compiler.compiled) == ["decoder.mlpackage", "encoder.mlpackage"], "compiled once each"
+
+
+def test_through_objective_c(packages: Path, tmp_path: Path) -> None:
+    """Outputs come with padded rows; halves are in the bundle's types (the stand-in checks inputs)."""
+    bundle, compiler = open_bundle(packages), Compiler()
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    objc = ObjectiveC(compiler, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        same_answers(bundle, MethodsRuntime(bundle, Models(bundle, objc, "gpu")))
+    assert {c.computeUnits for c in objc.configurations} == {coreml_objc.UNITS["gpu"]}
+    assert {"decoder_0", "image_0", "head"} < {c.functionName for c in objc.configurations}
+
+
+def test_a_device_is_compared_with_the_evaluator(packages: Path) -> None:
+    bundle = open_bundle(packages)
+    found = check(bundle, {"cpu": Compiled(bundle, "cpu", coremltools(Compiler()))})
+    functions = found["cpu"]["functions"]
+    assert set(functions) == set(bundle.manifest.segments)
+    assert all(f["psnr"] == BEST_PSNR and f["seconds"] > 0 for f in functions.values())
+    assert found["cpu"]["golden"]["replay_same_tokens"] == found["cpu"]["golden"]["logs"]
+
+
+def test_no_sign_off_without_core_ml(packages: Path) -> None:
+    runtime = open_runtime(open_bundle(packages))
+    with pytest.raises(EnvironmentLacksError, match="only a Mac or a phone"):
+        iphone.measure(runtime, [], [])
+
+
+def test_caption_through_the_evaluator(
+    packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = Runner(capsys)("caption", packages, picture(tmp_path / "noise.png"))
+    assert done.code == 0 and done.out.strip()
+
+
+def changed(packages: Path, folder: Path) -> Path:
+    out = folder / "copy"
+    shutil.copytree(packages, out)
+    return out
+
+
+def test_a_changed_weight_byte_is_noticed(packages: Path, tmp_path: Path) -> None:
+    made = changed(packages, tmp_path)
+    weights = next(made.rglob("decoder.mlpackage/**/weight.bin"))
+    data = bytearray(weights.read_bytes())
+    data[-40] ^= 1
+    bundle = open_bundle(made)
+    runtime = open_runtime(bundle)
+    weights.write_bytes(data)
+    with pytest.raises(InputFileError, match=r"weight\.bin was changed"):
+        verify(bundle, runtime)
