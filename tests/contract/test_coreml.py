@@ -94,6 +94,10 @@ def swap_outputs(spec: Any, folder: Path) -> None:
     for op in operations(spec):
         for out in op.outputs:
             out.name = names.get(out.name, out.name)
+        for bound in op.inputs.values():  # one is computed from the other
+            for argument in bound.arguments:
+                if argument.WhichOneof("binding") == "name":
+                    argument.name = names.get(argument.name, argument.name)
 
 
 def other_gelu(spec: Any, folder: Path) -> None:

@@ -135,7 +135,7 @@ def test_other_kinds_of_segments(tmp_path: Path) -> None:
     }
     graphs = {method_name(k): executorch.traced(p, "xnnpack", "fp32")[0] for k, p in pieces.items()}
     edge = executorch.lower(graphs, "xnnpack", {})
-    segments = {name: executorch.entry(piece, 0) for name, piece in pieces.items()}
+    segments = {name: executorch.entry(piece, executorch.PROGRAM, 0) for name, piece in pieces.items()}
     executorch.check_delegates({name: executorch.delegation(edge, name) for name in pieces}, segments)
     executorch.save(edge, tmp_path / "others.pte", planned=False)
     found = Program(tmp_path / "others.pte", segments, 1)
@@ -328,7 +328,7 @@ def test_int8_segments(tmp_path: Path) -> None:
     edge = executorch.lower({"image_0": graph}, "xnnpack", {})
     assert executorch.delegation(edge, "image.0") == executorch.Lowered(1, {})
     executorch.save(edge, tmp_path / "int8.pte", planned=False)
-    found = Program(tmp_path / "int8.pte", {"image.0": executorch.entry(piece, 0)}, 1)
+    found = Program(tmp_path / "int8.pte", {"image.0": executorch.entry(piece, executorch.PROGRAM, 0)}, 1)
     with torch.no_grad():
         y, score, _ = piece.module.eval()(*fed("image.0"))
     mine, close, _ = found.run("image.0", fed("image.0"))
