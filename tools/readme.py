@@ -314,6 +314,14 @@ def saved(name: str) -> str:
         "brackets 90 % intervals). Live: CPU time over full depth's, ratio of sums, "
         f"{f['timed']} pictures in turns; full depth's own twin: {twin['of_sums']:.3f}.\n\n"
     )
+    if "base" in f:
+        base, ends = f["base"], f["base"]["ends"]
+        words += (
+            f"The base: {base['height']} px, {base['precision']}, a segment ending after layers "
+            f"{', '.join(map(str, ends['decoder']))} of each stack; the fastest full depth of "
+            f"{len(f['plans'])} plans that kept 99 % on {f['subset']} tuning pictures. Its own CIDEr-D on the others is "
+            f"{f['held']['cider_d_base']:.2f}.\n\n"
+        )
     return words + table(head, rows) + source(record)
 
 
