@@ -319,8 +319,8 @@ def saved(name: str) -> str:
         words += (
             f"The base: {base['height']} px, {base['precision']}, a segment ending after layers "
             f"{', '.join(map(str, ends['decoder']))} of each stack; the fastest full depth of "
-            f"{len(f['plans'])} plans that kept 99 % on {f['subset']} tuning pictures. Its own CIDEr-D on the "
-            f"others is {f['held']['cider_d_base']:.2f}.\n\n"
+            f"{len(f['plans'])} plans that kept 99 % on {f['subset']} tuning pictures. Its own CIDEr-D on "
+            f"the others is {f['held']['cider_d_base']:.2f}.\n\n"
         )
     return words + table(head, rows) + source(record)
 
