@@ -20,7 +20,7 @@ def figure(value: float) -> Figure:
 
 
 ROW = Device(
-    "Made", "", figure(10), {"fp16": figure(2), "int8": figure(4)}, figure(20)
+    "Made", bandwidth=figure(10), rates={"fp16": figure(2), "int8": figure(4)}, dispatch=figure(20)
 )  # 10 GB/s, 2 and 4 · 10¹² operations a second, 20 µs a call
 
 
