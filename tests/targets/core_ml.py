@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from mue_edge.targets.coreml_objc import DTYPES
-from mue_edge.targets.mil.evaluator import load
+from mue_edge.targets.mil.evaluator import Evaluator, load
 
 # Core ML pads rows of what it returns to this many bytes.
 ROW = 64
@@ -29,9 +30,15 @@ class Compiler:
         (Path(out) / "from").write_text(package)
 
 
+@cache
+def loaded(package: str, function: str) -> Evaluator:
+    """A function, kept: a compiled model is loaded once, and reading one takes longer than running it."""
+    return load(Path(package), function)
+
+
 def answers(place: str, function: str | None, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Of the package that was compiled to `place`; inputs must have the declared types."""
-    evaluator = load(Path((Path(place) / "from").read_text()), function or "main")
+    evaluator = loaded((Path(place) / "from").read_text(), function or "main")
     for port in evaluator.function.inputs:
         assert inputs[port.name].dtype == port.kind.dtype, port.name
     found = evaluator({name: torch.from_numpy(x) for name, x in inputs.items()})
