@@ -103,11 +103,13 @@ def test_int8_is_for_weights_not_for_sums() -> None:
         float_bytes = linear_int8.weight_bytes(graph, quantised=False)
         small = linear_int8.weight_bytes(graph, quantised=True)
         linears = [n for n in graph.graph.nodes if n.target is aten.linear.default]
+        weights = [torch.fx.graph_module._get_attr(graph, str(n.args[1].target)) for n in linears]
         linear_int8.quantise(graph)
         program = torch.export.export(xnnpack.friendly(graph, inputs), inputs)
     names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     quantised = sum("dequantize_affine" in name for name in names)
     assert len(linears) == 8 and quantised == 2 * len(linears)  # weights and activations
-    assert small < 0.75 * float_bytes  # position tables and norms stay
+    # Of each weight three bytes of four go, and every channel gains a scale of four.
+    assert float_bytes - small == sum(3 * w.numel() - 4 * w.shape[0] for w in weights)
     ones = [x for name, x in program.state_dict.items() if "ones_" in name]
     assert ones and all(x.dtype == torch.float32 for x in ones)
