@@ -27,7 +27,7 @@ from mue_edge.policy import Policy
 PART, KEPT = 48, 20  # pictures of *tune* that thin the candidates out, and how many are left
 TIMED = 124  # clusters whose captions are timed side by side in the end
 BEST_PAIRS = 10  # of fixed depths
-MOST_CANDIDATES = 8  # frozen for *certify*: each walked one costs a pass over it
+MOST_CANDIDATES = 8  # frozen for *certify*: each one walked costs a pass over it
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def budget_of(setting: Setting, found: Searched, span: Span, share: float) -> tu
     return budget, floor
 
 
-def freeze(setting: Setting, found: Searched, claim: Claim, primary: Judged) -> Frozen:
-    """The candidates in their walking order, before *certify* is opened."""
+def foretold(setting: Setting, found: Searched, claim: Claim) -> list[Candidate]:
+    """The front as candidates of the certificate, with what *tune* foretells of each."""
     groups, count = Clusters(setting.tune.clusters), Clusters(setting.certify.clusters).count
     made = []
     for j in found.front:
@@ -181,16 +181,22 @@ def freeze(setting: Setting, found: Searched, claim: Claim, primary: Judged) -> 
                 j.mean_seconds, j.quality, pareto_testing.foretold_latency_p(late, claim, count),
             )
         )  # fmt: skip
-    ordered = list(pareto_testing.front(made))[: MOST_CANDIDATES - 1]
-    if all(c.name != primary.policy.name for c in ordered):
-        ordered += [c for c in made if c.name == primary.policy.name]
+    return made
+
+
+def freeze(
+    setting: Setting, found: Searched, claim: Claim, made: Sequence[Candidate], primary: str
+) -> Frozen:
+    """The candidates in their walking order, before *certify* is opened."""
     manifest = setting.captioner.bundle.manifest
     scope = Scope(
         setting.certify.source, setting.certify.fingerprint(),
         f"beam {manifest.search.beam}", manifest.precision, manifest.plan_hash,
         setting.known.fingerprint() if setting.known else "",
     )  # fmt: skip
-    return pareto_testing.freeze(ordered, claim, scope, setting.conditions, found.smallest_drop)
+    return pareto_testing.freeze(
+        made, claim, scope, setting.conditions, found.smallest_drop, primary, MOST_CANDIDATES
+    )
 
 
 def calibrate(
@@ -201,10 +207,11 @@ def calibrate(
     found = search(setting, draft, promising(setting, enumerated(setting, traced)), say)
     budget, floor = budget_of(setting, found, span, draft.share)
     wanted = claim(budget, setting.loss)
-    fitting = within(setting, found, budget, wanted.share)
-    primary = max(fitting, key=lambda j: (j.quality, -j.mean_seconds))
-    frozen = freeze(setting, found, wanted, primary)
-    by_name = {j.policy.name: j for j in found.judged}
+    by_name, made = {j.policy.name: j for j in found.judged}, foretold(setting, found, wanted)
+    fitting = {j.policy.name for j in within(setting, found, budget, wanted.share)}
+    favourite = pareto_testing.favourite([c for c in made if c.name in fitting], wanted)
+    primary = by_name[favourite.name]
+    frozen = freeze(setting, found, wanted, made, favourite.name)
     certifier = Certifier(setting, wanted, {name: j.policy for name, j in by_name.items()})
     certificate = pareto_testing.certify(
         frozen, setting.certify.clusters, certifier.measure, lambda c: -c.quality
