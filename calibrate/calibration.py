@@ -17,6 +17,7 @@ from mue_edge.calibrate import candidates, live, pareto_testing, power, savings,
 from mue_edge.calibrate.certificate import LIVE, Candidate, Certificate, Claim, Frozen, Scope
 from mue_edge.calibrate.certifier import Certifier, bound
 from mue_edge.calibrate.clusters import Clusters
+from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import FULL, Held, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.durations import Span
@@ -24,9 +25,10 @@ from mue_edge.errors import CannotBeMetError
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 
-PART, KEPT = 48, 20  # pictures of *tune* that thin the candidates out, and how many are left
+# Rounds that thin the candidates out: pictures of *tune*, best pairs of fixed depths and best others kept.
+# The few pictures of the first cannot tell good from better, so it leaves many.
+ROUNDS = ((48, 15, 50), (144, 8, 20))
 TIMED = 124  # clusters whose captions are timed side by side in the end
-BEST_PAIRS = 10  # of fixed depths
 MOST_CANDIDATES = 8  # frozen for *certify*: each one walked costs a pass over it
 
 
@@ -90,21 +92,30 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
 
 
 def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
-    """The candidates that are worth all of *tune*, by a part of it: full depth, the fixed depths that end one
-    stack (what signals are judged by) and the best pairs, the front of MuE's own policies, and the best
-    others, front after front, until there are enough."""
-    order = np.random.default_rng(0).permutation(len(setting.tune))[:PART]
-    if len(order) == len(setting.tune) or len(policies) <= KEPT:
-        return list(policies)
-    part, spoken = setting.tune.rows(sorted(order.tolist()), "a part"), speak(setting)
-    found = runs_of(setting, policies, part, f"{len(policies)} policies on a part of the tuning pictures")
+    """The candidates that are worth all of *tune*, by growing parts of it (successive halving)."""
+    order = np.random.default_rng(0).permutation(len(setting.tune))
+    left = list(policies)
+    for pictures, pairs, others in ROUNDS:
+        if pictures < len(order) and pairs + others < len(left):
+            part = setting.tune.rows(sorted(order[:pictures].tolist()), "a part")
+            left = thinned(setting, left, part, pairs, others)
+    return left
+
+
+def thinned(
+    setting: Setting, policies: Sequence[Policy], part: Samples, pairs: int, others: int
+) -> list[Policy]:
+    """Full depth, the fixed depths that end one stack (what signals are judged by) and the best pairs, the
+    front of MuE's own policies, and the best others, front after front, until there are enough."""
+    spoken, label = speak(setting), f"{len(policies)} policies on {len(part)} tuning pictures"
+    found = runs_of(setting, policies, part, label)
     score = score_of(setting, part, [spoken(runs.runs[0].tokens) for runs in found])
     judged = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
     fixed = [j for j in judged if j.policy.rule in ("never", "fixed")]
     published = [j for j in judged if savings.as_published(j.policy)]
     kept = {j.policy.name for j in fixed if j.policy.rule == "never" or signals.end_of(j.policy)}
-    kept |= best_of(fixed, BEST_PAIRS) | best_of(published, 1)
-    kept |= best_of([j for j in judged if j.policy.name not in kept], KEPT)
+    kept |= best_of(fixed, pairs) | best_of(published, 1)
+    kept |= best_of([j for j in judged if j.policy.name not in kept], others)
     return [policy for policy in policies if policy.name in kept]
 
 

@@ -86,9 +86,12 @@ def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 def favourite(fitting: Sequence[Candidate], claim: Claim) -> Candidate:
     """What to choose on *tune* of the candidates that fit the budget: the best in quality of those that are
-    foretold to pass the first test of latency, or of all if none is."""
+    foretold to pass the first test of latency, or where none is the likeliest to. A tighter budget never
+    chooses a slower one of a front."""
     sure = [c for c in fitting if c.p_latency <= claim.error * SHARES[0]]
-    return max(sure or fitting, key=lambda c: (c.quality, -c.cost))
+    if not sure:
+        return min(fitting, key=lambda c: (c.p_latency, c.cost))
+    return max(sure, key=lambda c: (c.quality, -c.cost))
 
 
 def freeze(

@@ -101,6 +101,15 @@ def test_the_primary_choice_is_tested_first_and_a_lone_one_at_the_whole_error() 
         freeze(steps, BOTH, SCOPE, LIVE, primary="other")
 
 
+def test_favourite_is_the_best_that_is_foretold_to_keep_the_budget() -> None:
+    slow, mid, fast = (candidate(name, 0.0, cost, late) for name, cost, late in
+                       (("slow", 3, 0.5), ("mid", 2, 0.07), ("fast", 1, 0.001)))  # fmt: skip
+    better = [replace(c, quality=q) for c, q in ((slow, 6.0), (mid, 5.5), (fast, 5.0))]
+    assert pareto_testing.favourite(better, BOTH).name == "mid"
+    assert pareto_testing.favourite([better[0], replace(better[1], p_latency=0.2)], BOTH).name == "mid"
+    assert pareto_testing.favourite(better[:1], BOTH).name == "slow"
+
+
 def test_one_false_claim_is_enough_to_fail() -> None:
     slow = STEPS | {"quick": held(4, 30), "safe": held(2, 30)}
     found, asked = run(frozen(), slow)
