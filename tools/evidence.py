@@ -48,7 +48,7 @@ EXECUTORCH = (
     *(f"export/{name}.py" for name in ("executorch", "xnnpack", "linear_int8", "plan")),
     *(f"targets/{name}.py" for name in ("executorch", "methods", "buffers", "tensors")),
 )
-PROOF = "tools/executorch_proof.py"
+PROOF, RECALIBRATION = "tools/executorch_proof.py", "tools/recalibration.py"
 JETSON = (
     *(
         f"export/{name}.py"
@@ -191,7 +191,7 @@ def executorch_loop(target: str) -> None:
 
 def executorch_int8() -> None:
     """Design 5's criterion (c): int8 against fp32 on 200 pictures, thresholds set on 50 others."""
-    from executorch_proof import int8_holds, recalibrated
+    from recalibration import int8_holds, recalibrated
 
     pictures, names = bundled(250)
     figures: dict[str, Any] = {}
@@ -201,7 +201,41 @@ def executorch_int8() -> None:
         figures[precision] = recalibrated(place, pictures, names) | {"program_bytes": size}
     figures["holds"] = int8_holds(figures["fp32"], figures["int8"])
     write("executorch-int8", "python tools/evidence.py executorch-int8",
-          (*CORE, *EXECUTORCH, *MODEL, PROOF), figures)  # fmt: skip
+          (*CORE, *EXECUTORCH, *MODEL, RECALIBRATION), figures)  # fmt: skip
+
+
+def executorch_java() -> None:
+    """The Android adapter over a JVM against the host, on 50 pictures under three policies."""
+    from java_proof import compared
+
+    from mue_edge.bundle import open_bundle
+    from mue_edge.image import preprocess
+
+    opened = open_bundle(bundle(1))
+    p = opened.manifest.preprocess
+    pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in bundled(50)[0]]
+    figures = compared(opened, pixels, ("full", "balanced", "fast"))
+    adapter = ("targets/executorch_java.py", "targets/methods.py", "tools/java_proof.py")
+    write("executorch-java", "python tools/evidence.py executorch-java",
+          (*CORE, *SEGMENTS, *MODEL, *adapter), figures)  # fmt: skip
+
+
+def executorch_vulkan() -> None:
+    """The bundled model lowered for phones' GPUs: what the backend takes. No GPU runs it here."""
+    from mue_edge.apps.stickers import model_folder
+
+    out, report = BUNDLES / "stickers-vulkan", BUNDLES / "stickers-vulkan.json"
+    words = ["--target", "android", "--backend", "vulkan", "--out", str(out), "--json"]
+    with report.open("w", encoding="utf-8") as file:
+        command = [sys.executable, "-m", "mue_edge", "export", str(model_folder()), *words]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=file)
+    made = json.loads(report.read_text(encoding="utf-8"))
+    figures = {
+        "program_bytes": made["bytes"]["segments"], "evidence": made["evidence"],
+        "segments": made["segments"],
+    }  # fmt: skip
+    write("executorch-vulkan", "mue-edge export stickers --target android --backend vulkan",
+          (*EXECUTORCH, *MODEL), figures)  # fmt: skip
 
 
 def executorch_base() -> None:
@@ -508,15 +542,19 @@ def jetson_adapter() -> None:
 
 
 def jetson_loop() -> None:
-    """Typed graphs of the bundled model through ONNX Runtime against the torch model; quality of int8."""
-    from jetson_proof import bundled, looped
+    """Typed graphs of the bundled model through ONNX Runtime: fp16 against the torch model, int8 against fp32
+    with thresholds set on other pictures."""
+    from jetson_proof import bundled as made
+    from jetson_proof import looped
+    from recalibration import int8_holds, recalibrated
 
-    figures = {}
-    for precision in ("fp16", "int8"):
-        out = bundled(BUNDLES / f"stickers-jetson-{precision}", precision)
-        figures[precision] = looped(out, precision, 200)
+    out = {p: made(BUNDLES / f"stickers-jetson-{p}", p) for p in ("fp32", "fp16", "int8")}
+    figures: dict[str, Any] = {"fp16": looped(out["fp16"], "fp16", 200)}
+    pictures, names = bundled(250)
+    int8 = {p: recalibrated(out[p], pictures, names) for p in ("fp32", "int8")}
+    figures["int8"] = int8 | {"holds": int8_holds(int8["fp32"], int8["int8"])}
     write("jetson-loop", "python tools/evidence.py jetson-loop",
-          (*CORE, *SEGMENTS, *JETSON, *MODEL), figures)  # fmt: skip
+          (*CORE, *SEGMENTS, *JETSON, *MODEL, "export/prove.py", RECALIBRATION), figures)  # fmt: skip
 
 
 def stickers() -> None:
@@ -530,6 +568,8 @@ JOBS: dict[str, Callable[[], None]] = {
     "executorch-loop-android": lambda: executorch_loop("android"),
     "executorch-loop-embedded-linux": lambda: executorch_loop("embedded-linux"),
     "executorch-int8": executorch_int8,
+    "executorch-java": executorch_java,
+    "executorch-vulkan": executorch_vulkan,
     "executorch-base": executorch_base,
     "executorch-bench": executorch_bench,
     "bench": bench,
