@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Runtime
-from mue_edge.loop import Outcome
-from mue_edge.policy import Policy
+from mue_edge.loop import Layout, Outcome
+from mue_edge.policy import NEVER, Decider, Policy
 from mue_edge.replay import Log, ScoreEntry, replay, run
 from mue_edge.search import SearchSettings
 
@@ -55,8 +55,22 @@ class LoopProof:
         return replayed and close and self.free_same_captions >= share * self.pictures
 
 
+@dataclass(frozen=True)
+class AtBoundaries:
+    """A policy for the torch model, which tests after every layer: exits at the cut's boundaries only."""
+
+    policy: Decider
+    layout: Layout
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        stages = self.layout.decoder if stack == "decoder" else self.layout.encoder.get(stack, ())
+        if stages and depth not in (stage.depth for stage in stages):  # a constant prompt has no stages
+            return NEVER
+        return self.policy.threshold(stack, depth, step, max_length)
+
+
 def reference_log(
-    model: Any, prompt: tuple[int, ...], pixels: Pixels, settings: SearchSettings, policy: Policy
+    model: Any, prompt: tuple[int, ...], pixels: Pixels, settings: SearchSettings, policy: Decider
 ) -> Log:
     """The decisions of `Model.generate` on one picture."""
     best = model.generate(
@@ -88,7 +102,7 @@ def prove(
     layers: list[int] = []
     image_layers: list[int] = []
     for count, pixels in enumerate(pictures, 1):
-        log = reference_log(model, prompt, pixels, settings, policy)
+        log = reference_log(model, prompt, pixels, settings, AtBoundaries(policy, layout))
         runtime.set_pixels(pixels)
         difference = replay(log, layout, settings, runtime)
         errors += difference.score_errors

@@ -38,7 +38,8 @@ SEGMENTS = (
     "targets/buffers.py",
     "targets/tensors.py",
 )
-COREML = ("export/coreml.py", "export/island.py", "targets/coreml.py", "targets/methods.py")
+COREML = (*(f"export/{name}.py" for name in ("coreml", "island", "prove")),)
+COREML += ("targets/coreml.py", "targets/methods.py")
 COREML += tuple(
     f"targets/mil/{name}.py"
     for name in ("arguments", "arithmetic", "blob", "compressed", "evaluator", "layers", "program", "shapes")
@@ -48,7 +49,7 @@ EXECUTORCH = (
     *(f"export/{name}.py" for name in ("executorch", "xnnpack", "linear_int8", "plan")),
     *(f"targets/{name}.py" for name in ("executorch", "methods", "buffers", "tensors")),
 )
-PROOF = "tools/executorch_proof.py"
+PROOF, RECALIBRATION = "tools/executorch_proof.py", "tools/recalibration.py"
 JETSON = (
     *(
         f"export/{name}.py"
@@ -191,7 +192,7 @@ def executorch_loop(target: str) -> None:
 
 def executorch_int8() -> None:
     """Design 5's criterion (c): int8 against fp32 on 200 pictures, thresholds set on 50 others."""
-    from executorch_proof import int8_holds, recalibrated
+    from recalibration import int8_holds, recalibrated
 
     pictures, names = bundled(250)
     figures: dict[str, Any] = {}
@@ -201,7 +202,7 @@ def executorch_int8() -> None:
         figures[precision] = recalibrated(place, pictures, names) | {"program_bytes": size}
     figures["holds"] = int8_holds(figures["fp32"], figures["int8"])
     write("executorch-int8", "python tools/evidence.py executorch-int8",
-          (*CORE, *EXECUTORCH, *MODEL, PROOF), figures)  # fmt: skip
+          (*CORE, *EXECUTORCH, *MODEL, RECALIBRATION), figures)  # fmt: skip
 
 
 def executorch_base() -> None:
@@ -457,9 +458,11 @@ def iphone() -> None:
     """Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
     import coreml_proof
 
-    with click.progressbar(length=6 * coreml_proof.PICTURES, label="iphone") as bar:
-        found = coreml_proof.stickers(BUNDLES, lambda done: bar.update(1))
-    write("iphone", "python tools/evidence.py iphone", (*CORE, *SEGMENTS, *MODEL, *COREML), found)
+    pictures, names = bundled(125)
+    with click.progressbar(length=400, label="iphone") as bar:
+        found = coreml_proof.stickers(BUNDLES, pictures, names, lambda done: bar.update(1))
+    write("iphone", "python tools/evidence.py iphone",
+          (*CORE, *SEGMENTS, *MODEL, *COREML, RECALIBRATION), found)  # fmt: skip
 
 
 def iphone_ofa_base() -> None:
