@@ -17,6 +17,7 @@ from mue_edge.calibrate import candidates, live, pareto_testing, power, savings,
 from mue_edge.calibrate.certificate import LIVE, Candidate, Certificate, Claim, Frozen, Scope
 from mue_edge.calibrate.certifier import Certifier, bound
 from mue_edge.calibrate.clusters import Clusters
+from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import FULL, Held, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.durations import Span
@@ -24,10 +25,11 @@ from mue_edge.errors import CannotBeMetError
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 
-PART, KEPT = 48, 20  # pictures of *tune* that thin the candidates out, and how many are left
+# Rounds that thin the candidates out: pictures of *tune*, best pairs of fixed depths and best others kept.
+# The few pictures of the first cannot tell good from better, so it leaves many.
+ROUNDS = ((48, 15, 50), (144, 8, 20))
 TIMED = 124  # clusters whose captions are timed side by side in the end
-BEST_PAIRS = 10  # of fixed depths
-MOST_CANDIDATES = 8  # frozen for *certify*: each walked one costs a pass over it
+MOST_CANDIDATES = 8  # frozen for *certify*: each one walked costs a pass over it
 
 
 @dataclass(frozen=True)
@@ -90,21 +92,30 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
 
 
 def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
-    """The candidates that are worth all of *tune*, by a part of it: full depth, the fixed depths that end one
-    stack (what signals are judged by) and the best pairs, the front of MuE's own policies, and the best
-    others, front after front, until there are enough."""
-    order = np.random.default_rng(0).permutation(len(setting.tune))[:PART]
-    if len(order) == len(setting.tune) or len(policies) <= KEPT:
-        return list(policies)
-    part, spoken = setting.tune.rows(sorted(order.tolist()), "a part"), speak(setting)
-    found = runs_of(setting, policies, part, f"{len(policies)} policies on a part of the tuning pictures")
+    """The candidates that are worth all of *tune*, by growing parts of it (successive halving)."""
+    order = np.random.default_rng(0).permutation(len(setting.tune))
+    left = list(policies)
+    for pictures, pairs, others in ROUNDS:
+        if pictures < len(order) and pairs + others < len(left):
+            part = setting.tune.rows(sorted(order[:pictures].tolist()), "a part")
+            left = thinned(setting, left, part, pairs, others)
+    return left
+
+
+def thinned(
+    setting: Setting, policies: Sequence[Policy], part: Samples, pairs: int, others: int
+) -> list[Policy]:
+    """Full depth, the fixed depths that end one stack (what signals are judged by) and the best pairs, the
+    front of MuE's own policies, and the best others, front after front, until there are enough."""
+    spoken, label = speak(setting), f"{len(policies)} policies on {len(part)} tuning pictures"
+    found = runs_of(setting, policies, part, label)
     score = score_of(setting, part, [spoken(runs.runs[0].tokens) for runs in found])
     judged = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
     fixed = [j for j in judged if j.policy.rule in ("never", "fixed")]
     published = [j for j in judged if savings.as_published(j.policy)]
     kept = {j.policy.name for j in fixed if j.policy.rule == "never" or signals.end_of(j.policy)}
-    kept |= best_of(fixed, BEST_PAIRS) | best_of(published, 1)
-    kept |= best_of([j for j in judged if j.policy.name not in kept], KEPT)
+    kept |= best_of(fixed, pairs) | best_of(published, 1)
+    kept |= best_of([j for j in judged if j.policy.name not in kept], others)
     return [policy for policy in policies if policy.name in kept]
 
 
@@ -167,8 +178,8 @@ def budget_of(setting: Setting, found: Searched, span: Span, share: float) -> tu
     return budget, floor
 
 
-def freeze(setting: Setting, found: Searched, claim: Claim, primary: Judged) -> Frozen:
-    """The candidates in their walking order, before *certify* is opened."""
+def foretold(setting: Setting, found: Searched, claim: Claim) -> list[Candidate]:
+    """The front as candidates of the certificate, with what *tune* foretells of each."""
     groups, count = Clusters(setting.tune.clusters), Clusters(setting.certify.clusters).count
     made = []
     for j in found.front:
@@ -181,16 +192,22 @@ def freeze(setting: Setting, found: Searched, claim: Claim, primary: Judged) -> 
                 j.mean_seconds, j.quality, pareto_testing.foretold_latency_p(late, claim, count),
             )
         )  # fmt: skip
-    ordered = list(pareto_testing.front(made))[: MOST_CANDIDATES - 1]
-    if all(c.name != primary.policy.name for c in ordered):
-        ordered += [c for c in made if c.name == primary.policy.name]
+    return made
+
+
+def freeze(
+    setting: Setting, found: Searched, claim: Claim, made: Sequence[Candidate], primary: str
+) -> Frozen:
+    """The candidates in their walking order, before *certify* is opened."""
     manifest = setting.captioner.bundle.manifest
     scope = Scope(
         setting.certify.source, setting.certify.fingerprint(),
         f"beam {manifest.search.beam}", manifest.precision, manifest.plan_hash,
         setting.known.fingerprint() if setting.known else "",
     )  # fmt: skip
-    return pareto_testing.freeze(ordered, claim, scope, setting.conditions, found.smallest_drop)
+    return pareto_testing.freeze(
+        made, claim, scope, setting.conditions, found.smallest_drop, primary, MOST_CANDIDATES
+    )
 
 
 def calibrate(
@@ -201,10 +218,11 @@ def calibrate(
     found = search(setting, draft, promising(setting, enumerated(setting, traced)), say)
     budget, floor = budget_of(setting, found, span, draft.share)
     wanted = claim(budget, setting.loss)
-    fitting = within(setting, found, budget, wanted.share)
-    primary = max(fitting, key=lambda j: (j.quality, -j.mean_seconds))
-    frozen = freeze(setting, found, wanted, primary)
-    by_name = {j.policy.name: j for j in found.judged}
+    by_name, made = {j.policy.name: j for j in found.judged}, foretold(setting, found, wanted)
+    fitting = {j.policy.name for j in within(setting, found, budget, wanted.share)}
+    favourite = pareto_testing.favourite([c for c in made if c.name in fitting], wanted)
+    primary = by_name[favourite.name]
+    frozen = freeze(setting, found, wanted, made, favourite.name)
     certifier = Certifier(setting, wanted, {name: j.policy for name, j in by_name.items()})
     certificate = pareto_testing.certify(
         frozen, setting.certify.clusters, certifier.measure, lambda c: -c.quality

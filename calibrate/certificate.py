@@ -3,13 +3,17 @@
 Order of events, which `pareto_testing` enforces: a `Claim` and all candidates are frozen from *tune*
 (`Frozen`); then *certify* is opened, once; the result is a `Certificate`. A certificate holds for captions
 of the same source, decoded the same way by the same plan: `Scope`. Anything else makes it void.
+
+The walk is Wiens' fallback procedure (2003): ε is shared out among the first candidates (SHARES), each is
+tested at its own share and what the one before it hands on, which is its whole level if it passed, else
+nothing. Any false claim is certified with a chance of at most ε, whatever the order was foretold from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +23,10 @@ from mue_edge.errors import InputFileError, UsageError
 
 T = TypeVar("T")
 LIVE, ESTIMATE, SIMULATION = "live", "estimate", "simulation"
-SCHEMA = 1
+SCHEMA = 2
+# Of ε: the first candidate's (what was chosen on *tune*) and the second's. The later ones live on what is
+# handed on; a lone candidate has all.
+SHARES = (0.75, 0.25)
 
 
 @dataclass(frozen=True)
@@ -118,9 +125,10 @@ class Frozen:
 
 @dataclass(frozen=True)
 class Tested:
-    """One step of the walk: p-values on *certify*, the drop seen there, and late captions of `timed`."""
+    """One step of the walk: its level, p-values on *certify*, the drop there, late captions of `timed`."""
 
     name: str
+    level: float
     p_quality: float
     drop: float
     p_latency: float | None = None
@@ -131,6 +139,18 @@ class Tested:
     def p(self) -> float:
         """Of "one of the two claims is false" (intersection–union: no correction is needed)."""
         return self.p_quality if self.p_latency is None else max(self.p_quality, self.p_latency)
+
+    @property
+    def passed(self) -> bool:
+        return self.p <= self.level
+
+
+def next_level(error: float, before: Sequence[Tested], lone: bool) -> float:
+    """The level at which the next candidate of a walk is tested; 0 ends the walk."""
+    if lone:
+        return 0.0 if before else error
+    own = error * SHARES[len(before)] if len(before) < len(SHARES) else 0.0
+    return own + (before[-1].level if before and before[-1].passed else 0.0)
 
 
 @dataclass(frozen=True)
@@ -153,7 +173,7 @@ class Certificate:
     @property
     def certified(self) -> tuple[Tested, ...]:
         """All that were certified, together, at the claim's confidence."""
-        return tuple(t for t in self.tested if t.p <= self.claim.error)
+        return tuple(t for t in self.tested if t.passed)
 
     @property
     def covers_latency(self) -> bool:
@@ -177,9 +197,10 @@ def certificate_from_json(data: object, where: str = "certificate") -> Certifica
     names = [t.name for t in found.certified]
     if len({t.p_latency is None for t in found.tested}) > 1:
         raise InputFileError(f"{where}: latency was tested for some policies only")
-    end = found.tested[len(names) :]
-    if len(end) > 1 or any(t.p <= found.claim.error for t in end):
-        raise InputFileError(f"{where}: the walk went on after the first policy that failed")
+    lone = len(found.tested) == 1
+    for i, t in enumerate(found.tested):
+        if not 0 < t.level == next_level(found.claim.error, found.tested[:i], lone):
+            raise InputFileError(f"{where}: {t.name} was tested at a level ({t.level:g}) that is not its own")
     if found.chosen not in (names or [""]):
         raise InputFileError(f"{where}: {found.chosen!r} is not among the certified ({', '.join(names)})")
     if found.covers_latency and (found.conditions is None or found.conditions.kind != LIVE):

@@ -1,10 +1,12 @@
 """Pareto Testing: many candidates, several claims each, no price for the number of candidates.
 
 Laufer-Goldshtein, Fisch, Barzilay and Jaakkola 2023. On *tune* keep the candidates that no other one beats
-in everything, and order them by the larger of their foretold p-values. On *certify* walk in that order and
-stop at the first p > ε: a fixed sequence, so the chance of certifying any false claim is at most ε. For one
-candidate p = max(p_quality, p_latency). A walk from the slowest or the fastest end would stop at once, as
+in everything, and order them by the larger of their foretold p-values. On *certify* walk in that order. For
+one candidate p = max(p_quality, p_latency). A walk from the slowest or the fastest end would stop at once, as
 one of the two claims is false there.
+
+Two things are ours. What was chosen on *tune* is tested first, whatever is foretold of the others: the least
+of many foretold p-values is often a lucky one. And one failure does not end the walk: see `certificate`.
 
 `freeze` needs no data of *certify*, and `certify` asks for it candidate by candidate, by a function.
 """
@@ -23,6 +25,7 @@ from mue_edge.calibrate import losses
 from mue_edge.calibrate.binomial import lower_tail
 from mue_edge.calibrate.certificate import (
     LIVE,
+    SHARES,
     Candidate,
     Certificate,
     Claim,
@@ -30,6 +33,7 @@ from mue_edge.calibrate.certificate import (
     Frozen,
     Scope,
     Tested,
+    next_level,
     state,
 )
 from mue_edge.calibrate.clusters import Clusters
@@ -80,14 +84,29 @@ def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(kept)
 
 
+def favourite(fitting: Sequence[Candidate], claim: Claim) -> Candidate:
+    """What to choose on *tune* of the candidates that fit the budget: the best in quality of those that are
+    foretold to pass the first test of latency, or where none is the likeliest to. A tighter budget never
+    chooses a slower one of a front."""
+    sure = [c for c in fitting if c.p_latency <= claim.error * SHARES[0]]
+    if not sure:
+        return min(fitting, key=lambda c: (c.p_latency, c.cost))
+    return max(sure, key=lambda c: (c.quality, -c.cost))
+
+
 def freeze(
     candidates: Sequence[Candidate],
     claim: Claim,
     scope: Scope,
     conditions: Conditions | None = None,
     smallest_drop: float | None = None,
+    primary: str = "",
+    most: int | None = None,
 ) -> Frozen:
-    """Fix everything. Latency is tested only if there is a budget and the `conditions` are live."""
+    """Fix everything: the candidate named `primary`, if any, then the others' front, `most` in all.
+
+    Latency is tested only if there is a budget and the `conditions` are live.
+    """
     names = [c.name for c in candidates]
     if not names or len(set(names)) < len(names) or "" in names:
         raise UsageError(f"candidates need distinct names, not {', '.join(names) or 'none'}")
@@ -98,7 +117,11 @@ def freeze(
             raise UsageError(f"candidate {c.name!r} belongs to plan {c.policy['plan']}, not {scope.plan}")
     live = claim.budget is not None and conditions is not None and conditions.kind == LIVE
     known = candidates if live else [replace(c, p_latency=0.0) for c in candidates]
-    return Frozen(claim, scope, front(known), conditions, smallest_drop)
+    first = tuple(c for c in known if c.name == primary)
+    if primary and not first:
+        raise UsageError(f"the primary choice {primary!r} is none of {', '.join(names)}")
+    rest = front([c for c in known if c.name != primary])
+    return Frozen(claim, scope, (first + rest)[:most], conditions, smallest_drop)
 
 
 def certify(
@@ -107,7 +130,7 @@ def certify(
     measure: Callable[[Candidate], Held],
     criterion: Callable[[Candidate], float],
 ) -> Certificate:
-    """Open *certify*: walk, stop at the first p > ε, choose the certified one of smallest `criterion`.
+    """Open *certify*: walk, and choose the certified one of smallest `criterion`.
 
     `clusters` names the cluster of each picture; `measure` runs (or replays) one candidate on them, and is
     asked only for the candidates that the walk reaches.
@@ -115,10 +138,11 @@ def certify(
     claim, groups = frozen.claim, Clusters(clusters, frozen.claim.seed)
     tested: list[Tested] = []
     for candidate in frozen.candidates:
-        tested.append(_test(candidate, measure(candidate), frozen, groups))
-        if tested[-1].p > claim.error:
+        level = next_level(claim.error, tested, lone=len(frozen.candidates) == 1)
+        if level == 0:
             break
-    passed = [c for c, t in zip(frozen.candidates, tested) if t.p <= claim.error]
+        tested.append(_test(candidate, level, measure(candidate), frozen, groups))
+    passed = [c for c, t in zip(frozen.candidates, tested) if t.passed]
     best = min(passed, key=criterion, default=None)
     found = Certificate(
         claim=claim, scope=frozen.scope, conditions=frozen.conditions,
@@ -129,15 +153,15 @@ def certify(
     return replace(found, statement=state(found))
 
 
-def _test(candidate: Candidate, held: Held, frozen: Frozen, groups: Clusters) -> Tested:
+def _test(candidate: Candidate, level: float, held: Held, frozen: Frozen, groups: Clusters) -> Tested:
     claim = frozen.claim
     if claim.loss == losses.CIDER_D:
-        p = losses.drop_p_value(held.full, held.exits, claim.max_drop, claim.error, groups)
+        p = losses.drop_p_value(held.full, held.exits, claim.max_drop, level, groups)
     else:
         if not (np.isin(held.exits, (0, 1)).all() and (held.full == 1).all()):
             raise UsageError("consistency is 1 where the caption is full depth's, and 0 elsewhere")
         p, _ = losses.share_p_value(held.exits == 0, claim.max_drop, groups)
-    tested = Tested(candidate.name, p, losses.observed_drop(held.full, held.exits, groups))
+    tested = Tested(candidate.name, level, p, losses.observed_drop(held.full, held.exits, groups))
     if not frozen.tests_latency:
         return tested
     if held.seconds is None or not (held.seconds > 0).all() or held.seconds.shape != held.full.shape:

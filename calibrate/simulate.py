@@ -165,15 +165,18 @@ def walk(
     for _ in range(repetitions):
         tune, certify = (draw(rng, members, count) for _ in range(2))
         groups = Clusters(tune[1])
-        candidates = []
+        candidates: list[Candidate] = []
         for i in range(len(pools)):
             seen = held(i, tune[0])
             p_quality = pareto_testing.foretold_quality_p(seen, groups, claim, count)
             p_latency = pareto_testing.foretold_latency_p(late[i], claim, count)
-            candidates.append(Candidate(str(i), {}, p_quality, 1 - i / len(pools), 0.0, p_latency))
+            quality = float(groups.means(seen.exits).mean())
+            candidates.append(Candidate(str(i), {}, p_quality, 1 - i / len(pools), quality, p_latency))
+        fitting = [c for i, c in enumerate(candidates) if late[i] <= 1 - claim.share]
+        primary = pareto_testing.favourite(fitting, claim).name
         seeded = replace(claim, seed=int(rng.integers(1 << 30)))
         found = pareto_testing.certify(
-            pareto_testing.freeze(candidates, seeded, scope, live),
+            pareto_testing.freeze(candidates, seeded, scope, live, primary=primary),
             certify[1],
             partial(measure, rows=certify[0]),
             lambda c: c.cost,

@@ -44,6 +44,7 @@ COREML += tuple(
     f"targets/mil/{name}.py"
     for name in ("arguments", "arithmetic", "blob", "compressed", "evaluator", "layers", "program", "shapes")
 )
+COREML_PROOF = "tools/coreml_proof.py"
 EXECUTORCH = (
     *(f"mue_edge/models/ofa/{name}.py" for name in ("segments", "cut")),
     *(f"export/{name}.py" for name in ("executorch", "xnnpack", "linear_int8", "plan")),
@@ -203,6 +204,40 @@ def executorch_int8() -> None:
     figures["holds"] = int8_holds(figures["fp32"], figures["int8"])
     write("executorch-int8", "python tools/evidence.py executorch-int8",
           (*CORE, *EXECUTORCH, *MODEL, RECALIBRATION), figures)  # fmt: skip
+
+
+def executorch_java() -> None:
+    """The Android adapter over a JVM against the host, on 50 pictures under three policies."""
+    from java_proof import compared
+
+    from mue_edge.bundle import open_bundle
+    from mue_edge.image import preprocess
+
+    opened = open_bundle(bundle(1))
+    p = opened.manifest.preprocess
+    pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in bundled(50)[0]]
+    figures = compared(opened, pixels, ("full", "balanced", "fast"))
+    adapter = ("targets/executorch_java.py", "targets/methods.py", "tools/java_proof.py")
+    write("executorch-java", "python tools/evidence.py executorch-java",
+          (*CORE, *SEGMENTS, *MODEL, *adapter), figures)  # fmt: skip
+
+
+def executorch_vulkan() -> None:
+    """The bundled model lowered for phones' GPUs: what the backend takes. No GPU runs it here."""
+    from mue_edge.apps.stickers import model_folder
+
+    out, report = BUNDLES / "stickers-vulkan", BUNDLES / "stickers-vulkan.json"
+    words = ["--target", "android", "--backend", "vulkan", "--out", str(out), "--json"]
+    with report.open("w", encoding="utf-8") as file:
+        command = [sys.executable, "-m", "mue_edge", "export", str(model_folder()), *words]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=file)
+    made = json.loads(report.read_text(encoding="utf-8"))
+    figures = {
+        "program_bytes": made["bytes"]["segments"], "evidence": made["evidence"],
+        "segments": made["segments"],
+    }  # fmt: skip
+    write("executorch-vulkan", "mue-edge export stickers --target android --backend vulkan",
+          (*EXECUTORCH, *MODEL), figures)  # fmt: skip
 
 
 def executorch_base() -> None:
@@ -462,7 +497,7 @@ def iphone() -> None:
     with click.progressbar(length=400, label="iphone") as bar:
         found = coreml_proof.stickers(BUNDLES, pictures, names, lambda done: bar.update(1))
     write("iphone", "python tools/evidence.py iphone",
-          (*CORE, *SEGMENTS, *MODEL, *COREML, RECALIBRATION), found)  # fmt: skip
+          (*CORE, *SEGMENTS, *MODEL, *COREML, COREML_PROOF, RECALIBRATION), found)  # fmt: skip
 
 
 def iphone_ofa_base() -> None:
@@ -470,7 +505,8 @@ def iphone_ofa_base() -> None:
     import coreml_proof
 
     found = coreml_proof.ofa_base(ofa_base(), BUNDLES)
-    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base", (*SEGMENTS, *COREML), found)
+    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base",
+          (*SEGMENTS, *COREML, COREML_PROOF), found)  # fmt: skip
 
 
 def ofa_base() -> Path:
@@ -511,15 +547,19 @@ def jetson_adapter() -> None:
 
 
 def jetson_loop() -> None:
-    """Typed graphs of the bundled model through ONNX Runtime against the torch model; quality of int8."""
-    from jetson_proof import bundled, looped
+    """Typed graphs of the bundled model through ONNX Runtime: fp16 against the torch model, int8 against fp32
+    with thresholds set on other pictures."""
+    from jetson_proof import bundled as made
+    from jetson_proof import looped
+    from recalibration import int8_holds, recalibrated
 
-    figures = {}
-    for precision in ("fp16", "int8"):
-        out = bundled(BUNDLES / f"stickers-jetson-{precision}", precision)
-        figures[precision] = looped(out, precision, 200)
+    out = {p: made(BUNDLES / f"stickers-jetson-{p}", p) for p in ("fp32", "fp16", "int8")}
+    figures: dict[str, Any] = {"fp16": looped(out["fp16"], "fp16", 200)}
+    pictures, names = bundled(250)
+    int8 = {p: recalibrated(out[p], pictures, names) for p in ("fp32", "int8")}
+    figures["int8"] = int8 | {"holds": int8_holds(int8["fp32"], int8["int8"])}
     write("jetson-loop", "python tools/evidence.py jetson-loop",
-          (*CORE, *SEGMENTS, *JETSON, *MODEL), figures)  # fmt: skip
+          (*CORE, *SEGMENTS, *JETSON, *MODEL, "export/prove.py", RECALIBRATION), figures)  # fmt: skip
 
 
 def stickers() -> None:
@@ -533,6 +573,8 @@ JOBS: dict[str, Callable[[], None]] = {
     "executorch-loop-android": lambda: executorch_loop("android"),
     "executorch-loop-embedded-linux": lambda: executorch_loop("embedded-linux"),
     "executorch-int8": executorch_int8,
+    "executorch-java": executorch_java,
+    "executorch-vulkan": executorch_vulkan,
     "executorch-base": executorch_base,
     "executorch-bench": executorch_bench,
     "bench": bench,

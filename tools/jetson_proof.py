@@ -173,52 +173,27 @@ def adapter(folder: Path, count: int) -> dict[str, Any]:
 
 
 def looped(folder: Path, precision: str, count: int) -> dict[str, Any]:
-    """fp16: criteria (a) and (b) at full depth and with exits; int8: CIDEr-D and exact match beside the torch
-    model's, at full depth."""
+    """Criteria (a) and (b) of the rung `loop`, at full depth and with exits."""
     import torch
 
     from mue_edge import models, targets
-    from mue_edge.apps.catalogue import calibration_pictures
     from mue_edge.apps.stickers import model_folder
     from mue_edge.bundle import open_bundle
-    from mue_edge.calibrate import cider
-    from mue_edge.captioner import Captioner
     from mue_edge.export.build import read_prompt
     from mue_edge.export.golden import median_policy
     from mue_edge.export.prove import prove, reference_log
     from mue_edge.policy import Policy
-    from mue_edge.replay import run
 
     bundle = open_bundle(folder)
-    pixels, entries = shown(count, bundle)
+    pixels, _ = shown(count, bundle)
     runtime = targets.open_runtime(bundle, 1)
     model = models.load(model_folder())
     prompt = read_prompt(model_folder(), "caption").ids
-    search, full = bundle.manifest.search, Policy("never", name="full")
-    if precision == "fp16":
-        with torch.no_grad():
-            traced = [reference_log(model, prompt, x, search, full) for x in pixels[:20]]
-            return {
-                p.name: asdict(proof) | {"holds": proof.holds(precision)}
-                for p in (full, median_policy(traced))
-                for proof in (prove(bundle, runtime, model, prompt, pixels, p),)
-            }
-    captioner = Captioner(bundle, runtime)
-    known = cider.frequencies([[caption] for caption in calibration_pictures("stickers")[2]])
-    texts: dict[str, list[str]] = {"torch fp32": [], precision: []}
-    for picture in pixels:
-        runtime.set_pixels(picture)
-        outcome = run(captioner.layout, search, full, runtime)
-        with torch.no_grad():
-            tokens = reference_log(model, prompt, picture, search, full).tokens
-        texts["torch fp32"].append(captioner.tokenizer.caption(tokens).strip())
-        texts[precision].append(captioner.tokenizer.caption(outcome.hypotheses[0].tokens).strip())
-    scorer = cider.Scorer([entry.references for entry in entries], known)
-    return {
-        name: {
-            "pictures": count, "cider_d": sum(scorer(said)) / count,
-            "exact_match": sum(a == e.caption for a, e in zip(said, entries)) / count,
-            "as_torch": sum(a == b for a, b in zip(said, texts["torch fp32"])) / count,
+    full = Policy("never", name="full")
+    with torch.no_grad():
+        traced = [reference_log(model, prompt, x, bundle.manifest.search, full) for x in pixels[:20]]
+        return {
+            p.name: asdict(proof) | {"holds": proof.holds(precision)}
+            for p in (full, median_policy(traced))
+            for proof in (prove(bundle, runtime, model, prompt, pixels, p),)
         }
-        for name, said in texts.items()
-    }  # fmt: skip

@@ -89,19 +89,52 @@ def executorch_int8() -> str:
     if record is None:
         return NOT_MEASURED
     f = record["figures"]
+    size = ", ".join(f"{name} {f[name]['program_bytes'] / 1e6:.1f} MB" for name in ("fp32", "int8"))
+    return int8_table(f) + f"Size of the program: {size}.\n" + source(record)
+
+
+def int8_table(f: dict[str, Any]) -> str:
+    """Criterion (c): both precisions with thresholds of their own scores."""
     rows = [
         [
-            name, f"{f[name]['program_bytes'] / 1e6:.1f} MB",
-            f"{f[name]['image_layers']:.2f} / {f[name]['decoder_layers']:.2f}",
+            name, f"{f[name]['image_layers']:.2f} / {f[name]['decoder_layers']:.2f}",
             f"{f[name]['cider_d']:.3f}", f"{f[name]['exact_match']:.3f}",
         ]
         for name in ("fp32", "int8")
     ]  # fmt: skip
-    head = ["precision", "program", "image / decoder layers run", "CIDEr-D", "exact match"]
+    head = ["precision", "image / decoder layers run", "CIDEr-D", "exact match"]
     verdict = "holds" if f["holds"] else "does **not** hold"
     words = f"\nCIDEr-D within 1 % and mean layers within 5 % of fp32's: {verdict}, on "
-    words += f"{f['int8']['pictures']} pictures.\n"
-    return table(head, rows) + words + source(record)
+    return table(head, rows) + words + f"{f['int8']['pictures']} pictures.\n"
+
+
+def executorch_java() -> str:
+    """The Android adapter over a JVM, against the host."""
+    record = read("executorch-java")
+    if record is None:
+        return NOT_MEASURED
+    rows = [
+        [
+            name, f"{f['equal']} of {f['pictures']}", f"{f['decoder_layers'] / f['tokens']:.2f}",
+            f"{f['score_difference']:.1e}",
+        ]
+        for name, f in record["figures"]["policies"].items()
+    ]  # fmt: skip
+    head = ["policy", "captions and decisions equal to the host's", "decoder layers a token"]
+    return table([*head, "largest difference of a score"], rows) + source(record)
+
+
+def executorch_vulkan() -> str:
+    """What the GPU's backend takes of the bundled model."""
+    record = read("executorch-vulkan")
+    if record is None:
+        return NOT_MEASURED
+    f = record["figures"]
+    whole = sum(note["delegates"] == 1 and not note["host"] for note in f["segments"].values())
+    left = "; ".join(f"{k}: {', '.join(note['host'])}" for k, note in f["segments"].items() if note["host"])
+    words = f"`stickers`: Vulkan takes {whole} of {len(f['segments'])} segments whole"
+    words += f" (left to the runtime, {left})" if left else ""
+    return words + f"; the program has {f['program_bytes'] / 1e6:.1f} MB.\n" + source(record)
 
 
 def executorch_base() -> str:
@@ -344,14 +377,10 @@ def jetson() -> str:
         for name, f in figures["fp16"].items():
             same = [f"{f[key]} of {f['pictures']}" for key in ("replay_same_tokens", "free_same_captions")]
             policy = "full depth" if name == "full" else "exits"
-            rows.append([policy, f"{f['score_error_p99']:.1e}", *same, "yes" if f["holds"] else "no"])
+            rows.append([policy, f"{f['score_error_p99']:.1e}", *same, holds(f["holds"])])
         head = ["fp16, policy", "score error p99", "replay: tokens equal", "free run: captions equal"]
         words += table([*head, "criteria hold"], rows) + "\n"
-        rows = [
-            [name, f"{f['cider_d']:.3f}", f"{f['exact_match']:.3f}", f"{f['as_torch']:.3f}"]
-            for name, f in figures["int8"].items()
-        ]
-        words += table(["full depth", "CIDEr-D", "exact match", "captions as torch's"], rows) + "\n"
+        words += int8_table(figures["int8"]) + "\n"
     if records["adapter"]:
         rows = [
             [name, *(f"{f[f'{way}_equal']} of {f['pictures']}" for way in ("look_ahead", "one_by_one"))]
@@ -449,6 +478,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "executorch-int8": executorch_int8,
     "executorch-base": executorch_base,
     "executorch-bench": executorch_bench,
+    "executorch-java": executorch_java,
+    "executorch-vulkan": executorch_vulkan,
     "jetson": jetson,
     **{name: partial(tables.block, name) for name in tables.BLOCKS},
 }

@@ -15,7 +15,7 @@ from mue_edge import profile
 from mue_edge.bundle import FileEntry, open_bundle, write_manifest
 from mue_edge.calibrate import certificate, cider, tuning
 from mue_edge.calibrate.calibration import Calibration, Searched
-from mue_edge.calibrate.certificate import Certificate, Claim, Conditions, Scope, Tested
+from mue_edge.calibrate.certificate import Certificate, Claim, Conditions, Scope, Tested, next_level
 from mue_edge.calibrate.outcomes import Run, Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import FULL, Held, Setting
@@ -144,13 +144,16 @@ def _trace(picture: int) -> tuple[Decision, ...]:
 
 
 def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:
-    tested = tuple(Tested(name, 0.01, 0.02, 0.03, 1, 4) for name in certified) or (
-        Tested("safe", 0.5, 0.2, 0.6, 3, 4),
-    )
+    claim = Claim(max_drop=0.1, budget=BUDGET)
+    tested: list[Tested] = []
+    for name in certified or ("safe",):
+        level = next_level(claim.error, tested, lone=len(certified) < 2)
+        seen = Tested(name, level, 0.01, 0.02, 0.03, 1, 4)
+        tested.append(seen if certified else replace(seen, p_quality=0.5, drop=0.2, p_latency=0.6, late=3))
     policy = next(p for p in POLICIES if p.name == chosen).to_json() if certified else {}
     found = Certificate(
-        Claim(max_drop=0.1, budget=BUDGET), Scope("certify", "f00d", "beam 1", "fp32", "1234", "beef"),
-        CONDITIONS, PICTURES // 2, PICTURES, tested,
+        claim, Scope("certify", "f00d", "beam 1", "fp32", "1234", "beef"),
+        CONDITIONS, PICTURES // 2, PICTURES, tuple(tested),
         chosen if certified else "", policy, 0.05, "cafe",
     )  # fmt: skip
     return replace(found, statement=certificate.state(found))

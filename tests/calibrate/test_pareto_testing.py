@@ -66,10 +66,11 @@ def test_front_keeps_what_nothing_beats_safest_first() -> None:
     assert [c.name for c in kept] == ["mid", "fast", "slow"]
 
 
-def test_walk_certifies_both_claims_and_stops_at_the_first_failure() -> None:
+def test_walk_certifies_both_claims_until_nothing_is_left_of_the_error() -> None:
     found, asked = run(frozen())
     # By the larger foretold p: quick .02, safe .04, rash .9, full 1.
     assert asked == ["quick", "safe", "rash"]
+    assert [t.level for t in found.tested] == pytest.approx([0.075, 0.1, 0.1])
     assert [t.name for t in found.certified] == ["quick", "safe"]
     assert found.chosen == "quick"
     assert found.policy == {"rule": "mue", "theta_decoder": 0.98}
@@ -80,15 +81,44 @@ def test_walk_certifies_both_claims_and_stops_at_the_first_failure() -> None:
     assert certify(frozen(), NAMES, lambda c: STEPS[c.name], lambda c: -c.cost).chosen == "safe"
 
 
+def test_one_failure_leaves_the_second_its_own_share() -> None:
+    found, asked = run(frozen(), STEPS | {"quick": held(200, 0)})
+    assert asked == ["quick", "safe"]  # which fails at a quarter of ε: 12 late of 400 give p .035
+    assert [t.level for t in found.tested] == pytest.approx([0.075, 0.025])
+    assert found.chosen == ""
+    found, asked = run(frozen(), STEPS | {"quick": held(200, 0), "safe": held(2, 3)})
+    assert asked == ["quick", "safe", "rash"]
+    assert (found.chosen, found.tested[2].level) == ("safe", pytest.approx(0.025))
+
+
+def test_the_primary_choice_is_tested_first_and_a_lone_one_at_the_whole_error() -> None:
+    steps = list(frozen().candidates)
+    fixed = freeze(steps, BOTH, SCOPE, LIVE, primary="rash", most=3)
+    assert [c.name for c in fixed.candidates] == ["rash", "quick", "safe"]
+    found, _ = run(freeze([c for c in steps if c.name == "safe"], BOTH, SCOPE, LIVE))
+    assert (found.chosen, found.tested[0].level) == ("safe", 0.1)
+    with pytest.raises(UsageError, match="primary choice 'other' is none of quick"):
+        freeze(steps, BOTH, SCOPE, LIVE, primary="other")
+
+
+def test_favourite_is_the_best_that_is_foretold_to_keep_the_budget() -> None:
+    slow, mid, fast = (candidate(name, 0.0, cost, late) for name, cost, late in
+                       (("slow", 3, 0.5), ("mid", 2, 0.07), ("fast", 1, 0.001)))  # fmt: skip
+    better = [replace(c, quality=q) for c, q in ((slow, 6.0), (mid, 5.5), (fast, 5.0))]
+    assert pareto_testing.favourite(better, BOTH).name == "mid"
+    assert pareto_testing.favourite([better[0], replace(better[1], p_latency=0.2)], BOTH).name == "mid"
+    assert pareto_testing.favourite(better[:1], BOTH).name == "slow"
+
+
 def test_one_false_claim_is_enough_to_fail() -> None:
-    found, asked = run(frozen(), STEPS | {"quick": held(4, 30)})
-    assert asked == ["quick"]
+    slow = STEPS | {"quick": held(4, 30), "safe": held(2, 30)}
+    found, asked = run(frozen(), slow)
+    assert asked == ["quick", "safe"]
     assert found.chosen == "" == found.policy.get("rule", "")
     assert found.statement.startswith("Nothing is certified on 400 clusters")
     assert "cannot be expected" not in found.statement
     few = replace(frozen(), smallest_drop=0.07)
-    assert "0.07 cannot be expected" in run(few, STEPS | {"quick": held(4, 30)})[0].statement
-    assert run(frozen(), STEPS | {"quick": held(200, 0)})[0].chosen == ""
+    assert "0.07 cannot be expected" in run(few, slow)[0].statement
 
 
 @pytest.mark.parametrize(
@@ -160,9 +190,11 @@ def test_files_are_strict_and_the_fingerprint_holds_everything() -> None:
         return str(problem.value)
 
     assert "unknown keys" in forged(lambda d: d.update(extra=1))
-    assert "schema 2" in forged(lambda d: d.update(schema=2))
+    assert "schema 1" in forged(lambda d: d.update(schema=1))
     assert "is not among the certified" in forged(lambda d: d.update(chosen="rash"))
-    assert "walk went on" in forged(lambda d: d["tested"][0].update(p_quality=0.2))
+    assert "not its own" in forged(lambda d: d["tested"][0].update(p_quality=0.2))
+    assert "not its own" in forged(lambda d: d["tested"][0].update(level=0.1))
+    assert "not its own" in forged(lambda d: d["tested"].append(d["tested"][2] | {"name": "more"}))
     assert "not what its figures say" in forged(lambda d: d.update(statement="It is certified."))
     assert "not what its figures say" in forged(lambda d: d["claim"].update(max_drop=0.04))
     assert "between 0 and 1" in forged(lambda d: d["claim"].update(confidence=1.5))
