@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,6 +91,16 @@ class MultiArray:
         return np.lib.stride_tricks.as_strided(self.memory, self.shape, steps)
 
 
+class Returning:
+    """A function of a C library: ctypes takes what it returns for an int unless it is told another type."""
+
+    def __init__(self, call: Callable[[Any], int]) -> None:
+        self.call, self.restype = call, ctypes.c_int
+
+    def __call__(self, argument: Any) -> int | None:
+        return self.restype(self.call(argument)).value
+
+
 class CoreVideo:
     """The functions of Core Video that the adapter calls, on buffers whose rows are padded."""
 
@@ -98,9 +109,8 @@ class CoreVideo:
         self.locked: set[int] = set()
         for name in ("Create", "Release", "LockBaseAddress", "UnlockBaseAddress"):
             setattr(self, f"CVPixelBuffer{name}", getattr(self, f"_{name}"))
-        # Functions of a library have a type of what they return, which must be set.
-        self.CVPixelBufferGetBaseAddress = lambda buffer: self._locked(buffer).ctypes.data
-        self.CVPixelBufferGetBytesPerRow = lambda buffer: self._locked(buffer).strides[0]
+        self.CVPixelBufferGetBaseAddress = Returning(lambda buffer: self._locked(buffer).ctypes.data)
+        self.CVPixelBufferGetBytesPerRow = Returning(lambda buffer: self._locked(buffer).strides[0])
 
     def _Create(self, allocator: None, width: Any, height: Any, kind: Any, attributes: None, out: Any) -> int:
         assert kind.value.to_bytes(4, "big") == b"BGRA"

@@ -150,6 +150,15 @@ def test_convolution_with_uneven_padding(tmp_path: Path) -> None:
     )
 
 
+def test_convolution_in_groups_and_dilated(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        return mb.conv(x=x, weight=FILTERS[:3, :1], groups=3, dilations=[2, 3])
+
+    (found,) = outputs(tmp_path, build, {"x": PICTURE})
+    wanted = F.conv2d(T(PICTURE), T(FILTERS[:3, :1]), groups=3, dilation=(2, 3)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_pooling(tmp_path: Path) -> None:
     def pool(x: Any) -> Any:
         return mb.max_pool(x=x, kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1])
