@@ -165,7 +165,7 @@ def _verify(
     call = fmt.caller(manifest, folder)
     if call is None:
         return None, None
-    graph_error = check_graphs(pieces, call, strict=manifest.precision == "fp32")
+    graph_error = check_graphs(pieces, call, manifest.preprocess, strict=manifest.precision == "fp32")
     bundle = open_bundle(folder, paranoid=True)
     runtime = targets.open_runtime(bundle)
     try:

@@ -2,7 +2,7 @@
 
 For iOS 18 there are two packages, `encoder` and `decoder`, of several functions each; for iOS 17, which has
 no such packages, one for each segment. Halves are the type of calculation unless the precision is fp32, and
-of inputs and outputs too, but for scores (see `island`) and ids.
+of inputs and outputs too, but for scores (see `island`), ids and the picture, which is an image (8-bit RGB).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mue_edge.bundle import Manifest, Port, Segment
+from mue_edge.bundle import Manifest, Port, Preprocess, Segment
 from mue_edge.errors import UsageError, VerificationError, missing_extra
 from mue_edge.export.coreml_lints import lint
 from mue_edge.export.entry import entry
@@ -27,7 +27,7 @@ from mue_edge.export.formats import Call, Progress, Written
 from mue_edge.export.island import FLOAT32, Island
 from mue_edge.export.quiet import quiet
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.targets.coreml import MODEL, Evaluated
+from mue_edge.targets.coreml import LEVELS, MODEL, Evaluated, levels
 from mue_edge.targets.methods import method_name
 from mue_edge.targets.mil.program import read, weight_bytes
 
@@ -52,6 +52,21 @@ DECODER = ("cross_kv", "decoder", "fill", "embed", "head")
 # Smaller weights stay as they are: their scales would cost what they save.
 COMPRESSED_FROM = 512
 SYSTEMS = {"ios18": "iOS18", "ios17": "iOS17"}
+# The stem's port, which is given as a picture.
+PIXELS = "pixels"
+
+
+class Levelled(torch.nn.Module):
+    """A stem for grey levels, of which Core ML has taken 255 · mean (a bias that halves hold exactly for a
+    mean of 1/2). It scales images by one number in all, so the standard deviation is divided by here."""
+
+    def __init__(self, stem: torch.nn.Module, picture: Preprocess) -> None:
+        super().__init__()
+        self.stem, self.scale = stem, 1 / (255 * picture.std)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        x: torch.Tensor = self.stem(pixels * self.scale)
+        return x
 
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
@@ -65,7 +80,8 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
         for i, piece in enumerate(cut.pieces):
             progress(piece.name, i, len(cut.pieces))
             single[piece.name] = Path(scratch) / f"{method_name(piece.name)}.mlpackage"
-            save(compressed(converted(piece, precision, system), precision), single[piece.name])
+            model = converted(piece, precision, system, preprocess=manifest.preprocess)
+            save(compressed(model, precision), single[piece.name])
             segments[piece.name] = described(piece, system, precision, single[piece.name])
         progress("packing", 0, 1)
         (folder / "segments").mkdir()
@@ -82,7 +98,9 @@ def caller(manifest: Manifest, folder: Path) -> Call:
     evaluated = Evaluated(folder, manifest.segments)
 
     def call(name: str, inputs: Any) -> Any:
-        outputs = evaluated.run(name, [evaluated.tensor(x) for x in inputs])
+        ports = manifest.segments[name].inputs.values()
+        given = [levels(x, manifest.preprocess) if p.dtype == LEVELS else x for x, p in zip(inputs, ports)]
+        outputs = evaluated.run(name, [evaluated.tensor(x) for x in given])
         return [
             evaluated.array(y, port) for y, port in zip(outputs, manifest.segments[name].outputs.values())
         ]
@@ -90,10 +108,16 @@ def caller(manifest: Manifest, folder: Path) -> Call:
     return call
 
 
-def converted(piece: Piece, precision: str, system: str, island: Callable[[Any], bool] | None = None) -> Any:
-    """The ML program of a segment, its ports named. island: whether an operation becomes half."""
+def converted(
+    piece: Piece, precision: str, system: str, island: Callable[[Any], bool] | None = None,
+    preprocess: Preprocess | None = None,
+) -> Any:  # fmt: skip
+    """The ML program of a segment, its ports named. island: whether an operation becomes half. preprocess:
+    of the picture that is given for the port `pixels`; without it the port takes numbers."""
+    picture = preprocess if PIXELS in piece.inputs else None
+    module = piece.module if picture is None else Levelled(piece.module, picture)
     with torch.no_grad(), silent():
-        program = torch.export.export(piece.module.eval(), tuple(piece.inputs.values()))
+        program = torch.export.export(module.eval(), tuple(piece.inputs.values()))
         # Not to core operators: coremltools knows layers as such, and would be given their parts.
         program = program.run_decompositions({})
         forbid(program, piece.name)
@@ -104,6 +128,8 @@ def converted(piece: Piece, precision: str, system: str, island: Callable[[Any],
             minimum_deployment_target=getattr(ct.target, SYSTEMS[system]),
             inputs=[
                 ct.TensorType(port, tuple(x.shape), dtype=_dtype(port, x, half))
+                if picture is None
+                else ct.ImageType(port, tuple(x.shape), bias=[-255 * picture.mean] * 3)
                 for port, x in piece.inputs.items()
             ],
             outputs=[
@@ -189,8 +215,9 @@ def described(piece: Piece, system: str, precision: str, package: Path) -> Segme
 
 def _ports(ports: Mapping[str, Port], half: bool) -> dict[str, Port]:
     names = {"int64": "int32"} | ({"float32": "float16"} if half else {})
+    kept = {PIXELS: LEVELS} | dict.fromkeys(FLOAT32, "float32")
     return {
-        name: replace(port, dtype=port.dtype if name in FLOAT32 else names.get(port.dtype, port.dtype))
+        name: replace(port, dtype=kept.get(name) or names.get(port.dtype, port.dtype))
         for name, port in ports.items()
     }
 

@@ -1,6 +1,7 @@
 """What may make an ML program slow or wrong on a device, as far as its file says; warnings, not errors.
 
-Rules of rank, alignment and size are knowledge of the community, not of Apple's documentation.
+Rules of rank, alignment and size are knowledge of the community, not of Apple's documentation. Those of
+states have no place here: the segments have none.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mue_edge.bundle import Segment
-from mue_edge.export.island import FLOAT32
-from mue_edge.targets.coreml import Evaluated
-from mue_edge.targets.mil.blob import Blob
-from mue_edge.targets.mil.program import Function, Operation
+from mue_edge.bundle import Port, Segment
+from mue_edge.export.island import FLOAT32, PRODUCTS, WHOLE
+from mue_edge.targets.coreml import LEVELS, Evaluated
+from mue_edge.targets.mil.program import Function, Operation, count, stored
 
 HIGHEST_RANK = 5
 LARGEST_SIZE = 16384
@@ -26,6 +26,8 @@ FOLDED_BYTES = 1 << 20
 LARGEST_WEIGHTS = 1 << 30
 # Operations that are reported never to run on the Neural Engine.
 ELSEWHERE = frozenset({"gather", "scatter", "topk", "cumsum", "cond", "while_loop"})
+# What calculates or compares, rather than moving values.
+CALCULATIONS = frozenset({"add", "sub", "mul", "floor_div", "mod", "maximum", "greater_equal", "select"})
 SHRINKING = ("palette6", "int4")
 
 
@@ -35,12 +37,12 @@ def lint(
     """Lines for the report. weights: segment → how many values each of its weights has."""
     found: Counter[str] = Counter()
     first: dict[str, str] = {}
-    evaluated = Evaluated(folder, segments, "fp32")
+    halves, exact = Evaluated(folder, segments), Evaluated(folder, segments, "fp32")
     for name, segment in segments.items():
-        function = evaluated.evaluator(name).function
-        problems = [*shapes(function), *folded(function, weights[name])]
+        function = halves.evaluator(name).function
+        problems = [*shapes(function), *whole(function), *folded(function, weights[name])]
         if precision != "fp32":
-            problems += [*floats(function), *overflow(evaluated, name, segment)]
+            problems += [*floats(function), *overflow(halves, exact, name, segment)]
         for problem in dict.fromkeys(problems):
             found[problem] += 1
             first.setdefault(problem, name)
@@ -65,6 +67,9 @@ def shapes(function: Function) -> Iterator[str]:
     for op in function.block.operations:
         if op.type in ELSEWHERE:
             yield f"operation {op.type} does not run on the Neural Engine"
+        if op.type == "linear":
+            rank = len(op.outputs[0].kind.shape)
+            yield f"linear on rank {rank} (the Neural Engine is said to prefer convolutions of [1, d, 1, S])"
         for out in op.outputs:
             sizes = out.kind.shape
             if op.type != "const" and len(sizes) > HIGHEST_RANK:
@@ -78,46 +83,72 @@ def shapes(function: Function) -> Iterator[str]:
             yield f"{port.name} has a last dimension of 1, which is padded to 64 bytes"
 
 
+def whole(function: Function) -> Iterator[str]:
+    """Calculations on 32-bit integers, which only the CPU is said to do."""
+    kinds = {out.name: out.kind.dtype for op in function.block.operations for out in op.outputs}
+    kinds |= {given.name: given.kind.dtype for given in function.inputs}
+    for op in function.block.operations:
+        taken = {kinds[n] for names in op.inputs.values() for n in names if isinstance(n, str)}
+        if op.type in CALCULATIONS and "int32" in taken:
+            yield f"operation {op.type} on int32"
+
+
 def floats(function: Function) -> Iterator[str]:
-    """float32 where halves were asked for: allowed for what leads to scores only, never for inputs."""
+    """float32 where halves were asked for: allowed for what leads to scores only, never for inputs but
+    pictures, whose mean Core ML takes off in float32."""
     for port in function.inputs:
-        if port.kind.dtype == "float32":
+        if port.kind.dtype == "float32" and port.name not in function.pictures:
             yield f"{port.name} is a float32 input"
     for out in function.outputs():
         if out.name in FLOAT32 and out.kind.dtype != "float32":
             yield f"{out.name} is not float32"
-    products = {"linear", "matmul", "conv"}
-    if any(op.type in products and op.outputs[0].kind.dtype == "float32" for op in function.block.operations):
-        yield "a matrix product in float32"
+    needed = {out.name for out in function.outputs() if out.name not in (*FLOAT32, *WHOLE)}
+    for op in reversed(function.block.operations):
+        taken = {n for names in op.inputs.values() for n in names if isinstance(n, str)}
+        half = op.type in ("const", "cast") or op.outputs[0].kind.dtype != "float32"
+        if needed.isdisjoint(out.name for out in op.outputs):
+            if op.type in PRODUCTS and not half:
+                yield f"{op.type} in float32"
+            continue
+        needed |= taken
+        if not half and taken.isdisjoint(function.pictures):
+            yield f"{op.type} in float32 for what is no score"
 
 
 def folded(function: Function, weights: frozenset[int]) -> Iterator[str]:
     """Large constants that are no weight, such as an expanded table of position biases."""
     for op in function.block.operations:
-        for value in op.attributes.values():
-            if op.type == "const" and isinstance(value.data, Blob):
-                count = int(np.prod([size or 0 for size in value.kind.shape], dtype=np.int64))
-                if count * 2 > FOLDED_BYTES and count not in weights:
-                    yield f"a constant of {count} values that is no weight ({op.name})"
+        size = count(op.outputs[0].kind) if any(stored(op)) else 0
+        if size * 2 > FOLDED_BYTES and size not in weights:
+            yield f"a constant of {size} values that is no weight ({op.name})"
 
 
-def overflow(evaluated: Evaluated, name: str, segment: Segment) -> Iterator[str]:
-    """Results that no half can hold, for inputs of normal size; found by running the function in float32."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = {
-        port: torch.zeros(p.shape, dtype=torch.int32)
-        if p.dtype == "int32"
-        else torch.randn(p.shape, generator=generator)
-        for port, p in segment.inputs.items()
-    }
-    worst: dict[str, float] = {}
+def overflow(halves: Evaluated, exact: Evaluated, name: str, segment: Segment) -> Iterator[str]:
+    """Results that no half can hold, for inputs of normal size: found by running the function in halves, and
+    told from what they lead to by running it in float32."""
+    inputs = {port: _example(p) for port, p in segment.inputs.items()}
+    lost, sizes = set[str](), dict[str, float]()
 
-    def watch(op: Operation, made: tuple[torch.Tensor, ...]) -> None:
+    def finite(op: Operation, made: tuple[torch.Tensor, ...]) -> None:
+        lost.update(out.name for out, value in zip(op.outputs, made) if not bool(value.isfinite().all()))
+
+    def size(op: Operation, made: tuple[torch.Tensor, ...]) -> None:
         for out, value in zip(op.outputs, made):
-            if out.kind.dtype == "float16" and value.numel():
-                worst[op.type] = max(worst.get(op.type, 0.0), float(value.abs().max()))
+            if out.name in lost:
+                sizes[op.type] = max(sizes.get(op.type, 0.0), float(value.abs().max()))
 
-    evaluated.evaluator(name)(inputs, watch)
-    for kind, size in worst.items():
-        if not size <= LARGEST_HALF:
-            yield f"{kind} reaches {size:.1e}, and a half ends at {LARGEST_HALF:.0f}"
+    halves.evaluator(name)(inputs, finite)
+    if lost:
+        exact.evaluator(name)(inputs, size)
+    for kind, largest in sizes.items():
+        if not largest <= LARGEST_HALF:
+            yield f"{kind} reaches {largest:.1e}, and a half ends at {LARGEST_HALF:.0f}"
+
+
+def _example(port: Port) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    if port.dtype == LEVELS:
+        return torch.randint(0, 256, port.shape, dtype=torch.uint8, generator=generator)
+    if port.dtype == "int32":
+        return torch.zeros(port.shape, dtype=torch.int32)
+    return torch.randn(port.shape, generator=generator)

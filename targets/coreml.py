@@ -7,15 +7,16 @@ the package holds one segment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mue_edge.bundle import Bundle, Port, Segment
+from mue_edge.bundle import Bundle, Port, Preprocess, Segment
 from mue_edge.errors import InputFileError, missing_extra
 from mue_edge.targets.buffers import Array
-from mue_edge.targets.methods import method_name
+from mue_edge.targets.methods import MethodsRuntime, method_name
 from mue_edge.targets.mil.program import Function, Program, read
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # Where an `.mlpackage` of coremltools' keeps its program.
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
+# The type of a port that is given as a picture.
+LEVELS = "uint8"
 
 
 def package_of(segment: Segment) -> str:
@@ -59,12 +62,29 @@ def function_of(program: Program, name: str, segment: Segment) -> str:
 
 
 def signature(function: Function) -> tuple[dict[str, Port], dict[str, Port]]:
-    """Inputs and outputs by name."""
+    """Inputs and outputs by name; pictures are of the type LEVELS."""
 
     def ports(values: Any) -> dict[str, Port]:
         return {v.name: Port(tuple(size or 0 for size in v.kind.shape), v.kind.dtype) for v in values}
 
-    return ports(function.inputs), ports(function.outputs())
+    inputs = ports(function.inputs)
+    pictures = {name: replace(inputs[name], dtype=LEVELS) for name in function.pictures}
+    return inputs | pictures, ports(function.outputs())
+
+
+def levels(pixels: Array, p: Preprocess) -> Array:
+    """Grey levels (uint8) of what `image.preprocess` made of a picture: exactly those that it was made of."""
+    grey = np.rint((pixels * np.float32(p.std) + np.float32(p.mean)) * 255)
+    found: Array = grey.clip(0, 255).astype(LEVELS)
+    return found
+
+
+class CoreMLRuntime(MethodsRuntime):
+    """A bundle of ML packages. The stem takes a picture where the others take numbers."""
+
+    def set_pixels(self, pixels: object) -> None:
+        """The picture to caption: float32 [1, 3, H, W], as `image.preprocess` makes it."""
+        super().set_pixels(levels(np.asarray(pixels, np.float32), self.bundle.manifest.preprocess))
 
 
 class Evaluated:

@@ -18,8 +18,8 @@ from mue_edge.bundle import Bundle, Port
 from mue_edge.replay import replay
 from mue_edge.targets import golden
 from mue_edge.targets.buffers import Array
-from mue_edge.targets.coreml import Evaluated
-from mue_edge.targets.methods import Methods, MethodsRuntime
+from mue_edge.targets.coreml import CoreMLRuntime, Evaluated
+from mue_edge.targets.methods import Methods
 from mue_edge.targets.verify import verify
 
 RUNS = 20
@@ -67,7 +67,7 @@ class Recorder:
 def recorded(bundle: Bundle) -> dict[str, tuple[list[Array], list[Array]]]:
     """Segment → inputs and the evaluator's outputs of its first call among the golden answers."""
     recorder = Recorder(Evaluated(bundle.path, bundle.manifest.segments, bundle=bundle), bundle)
-    runtime = MethodsRuntime(bundle, recorder)
+    runtime = CoreMLRuntime(bundle, recorder)
     shown, logs = golden.read(bundle)
     for entry in logs:
         runtime.set_pixels(golden.pixels(shown[entry.picture], bundle.manifest.preprocess))
@@ -82,7 +82,7 @@ def check(bundle: Bundle, on: Mapping[str, Methods]) -> dict[str, Any]:
     found = {}
     for unit, methods in on.items():
         functions = {name: asdict(_function(bundle, methods, name, *calls[name])) for name in calls}
-        answers = verify(bundle, MethodsRuntime(bundle, methods))
+        answers = verify(bundle, CoreMLRuntime(bundle, methods))
         methods.close()
         found[unit] = {"functions": functions, "golden": asdict(answers)}
     return found

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, missing_extra
 from mue_edge.targets.buffers import Array
+from mue_edge.targets.coreml import LEVELS
 from mue_edge.targets.coreml_native import halves, ready
 
 # What a segment may run on → coremltools' name for it.
@@ -19,7 +23,7 @@ UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_
 
 
 class Compiled:
-    """Packages as `methods.Methods`: tensors are numpy arrays; `halves`: those of the ports are float16."""
+    """Packages as `methods.Methods`: tensors are numpy arrays, or Pillow's picture where a port takes one."""
 
     def __init__(self, bundle: Bundle, units: str = "all", coremltools: Any = None) -> None:
         self._ct = coremltools or _coremltools()
@@ -27,16 +31,18 @@ class Compiled:
         self._models: dict[str, Any] = {}
         self._halves = halves(bundle)
 
-    def run(self, segment: str, inputs: Sequence[Array]) -> Sequence[Array]:
-        """Arrays in and out, in the order of the segment's ports."""
+    def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Array]:
+        """Tensors in and arrays out, in the order of the segment's ports."""
         entry = self._bundle.manifest.segments[segment]
         if segment not in self._models:
             self._models[segment] = self._load(segment)
         made = self._models[segment].predict(dict(zip(entry.inputs, inputs, strict=True)))
         return [made[port] for port in entry.outputs]
 
-    def tensor(self, array: Array) -> Array:
-        """A copy in the ports' types."""
+    def tensor(self, array: Array) -> Any:
+        """A copy in the ports' types; of grey levels [1, 3, H, W] a picture."""
+        if array.dtype == LEVELS:
+            return Image.fromarray(np.ascontiguousarray(array[0].transpose(1, 2, 0)))
         return array.astype("float16" if self._halves and array.dtype == "float32" else array.dtype)
 
     def array(self, tensor: Array, port: Port) -> Array:

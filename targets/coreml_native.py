@@ -30,7 +30,7 @@ def ready(bundle: Bundle, segment: str, compile_model: Compile) -> tuple[Path, s
 
 def halves(bundle: Bundle) -> bool:
     """Whether the bundle's segments take halves where the host's buffers may hold floats."""
-    return bundle.manifest.segments["stem"].inputs["pixels"].dtype == "float16"
+    return bundle.manifest.segments["head"].inputs["y"].dtype == "float16"
 
 
 def compiled(bundle: Bundle, package: str, compile_model: Compile) -> Path:

@@ -16,7 +16,9 @@ import numpy as np
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.targets.buffers import Array
+from mue_edge.targets.coreml import LEVELS
 from mue_edge.targets.coreml_native import halves, ready
+from mue_edge.targets.coreml_pixels import pixel_buffer
 
 # MLComputeUnits of Core ML.
 UNITS = {"cpu": 0, "gpu": 1, "all": 2, "ane": 3}
@@ -25,14 +27,21 @@ DTYPES = {"float16": 65552, "float32": 65568, "int32": 131104}
 
 
 class Models:
-    """Packages as `methods.Methods`: tensors are MLMultiArrays. objc_class: gives classes by name."""
+    """Packages as `methods.Methods`: tensors are MLMultiArrays, or an MLFeatureValue with a picture.
 
-    def __init__(self, bundle: Bundle, objc_class: Callable[[str], Any], units: str = "all") -> None:
+    objc_class: gives classes by name. core_video: the library's functions.
+    """
+
+    def __init__(
+        self, bundle: Bundle, objc_class: Callable[[str], Any], core_video: Any, units: str = "all"
+    ) -> None:
         self._bundle, self._units, self._halves = bundle, UNITS[units], halves(bundle)
+        self._core_video = core_video
         self._class = {
             name: objc_class(name)
             for name in (
-                "MLModel", "MLModelConfiguration", "MLMultiArray", "MLDictionaryFeatureProvider", "NSURL",
+                "MLModel", "MLModelConfiguration", "MLMultiArray", "MLDictionaryFeatureProvider",
+                "MLFeatureValue", "NSURL",
             )
         }  # fmt: skip
         self._models: dict[str, Any] = {}
@@ -50,7 +59,11 @@ class Models:
         return [made.featureValueForName(port).multiArrayValue for port in entry.outputs]
 
     def tensor(self, array: Array) -> Any:
-        """A new MLMultiArray with the numbers, floats as halves where the bundle takes them."""
+        """A new MLMultiArray with the numbers, floats as halves where the bundle takes them; of grey levels
+        [1, 3, H, W] a picture."""
+        if array.dtype == LEVELS:
+            with pixel_buffer(self._core_video, array) as buffer:
+                return self._class["MLFeatureValue"].featureValueWithPixelBuffer(buffer)
         half = self._halves and array.dtype == np.float32
         own = np.array(array, np.float16 if half else array.dtype, order="C")
         kind = DTYPES[own.dtype.name]
@@ -99,14 +112,16 @@ def _address(array: Any) -> int:
     return int(getattr(pointer, "value", pointer))
 
 
-def rubicon() -> Callable[[str], Any]:
-    """Classes of Objective-C by name. Raises EnvironmentLacksError outside of an app."""
+def rubicon() -> tuple[Callable[[str], Any], Any]:
+    """Classes of Objective-C by name, and Core Video. Raises EnvironmentLacksError outside of an app."""
     try:
         from rubicon.objc import ObjCClass
+        from rubicon.objc.runtime import load_library
+        from rubicon.objc.types import register_encoding
     except ImportError as problem:
         raise EnvironmentLacksError(
             "rubicon-objc is not here: on iOS mue-edge runs inside an app made with Briefcase, which lists "
             "rubicon-objc among its requirements"
         ) from problem
-    found: Callable[[str], Any] = ObjCClass
-    return found
+    register_encoding(b"^{__CVBuffer=}", ctypes.c_void_p)  # a pixel buffer, as methods declare it
+    return ObjCClass, load_library("CoreVideo")

@@ -9,17 +9,16 @@ from typing import Any
 from mue_edge.bundle import Bundle
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.policy import Policy
-from mue_edge.targets.coreml import Evaluated
-from mue_edge.targets.methods import Methods, MethodsRuntime
+from mue_edge.targets.coreml import CoreMLRuntime, Evaluated
+from mue_edge.targets.methods import Methods
 
 UNITS = ("cpu", "gpu", "ane")
 _told = False
 
 
-def open_runtime(bundle: Bundle, threads: int | None = None) -> MethodsRuntime:
+def open_runtime(bundle: Bundle, threads: int | None = None) -> CoreMLRuntime:
     """A bundle of ML packages on this machine."""
-    methods = native(bundle) or evaluated(bundle, threads)
-    return MethodsRuntime(bundle, methods)
+    return CoreMLRuntime(bundle, native(bundle) or evaluated(bundle, threads))
 
 
 def native(bundle: Bundle, units: str = "all") -> Methods | None:
@@ -31,7 +30,7 @@ def native(bundle: Bundle, units: str = "all") -> Methods | None:
     if sys.platform == "ios":
         from mue_edge.targets.coreml_objc import Models, rubicon
 
-        return Models(bundle, rubicon(), units)
+        return Models(bundle, *rubicon(), units)
     return None
 
 

@@ -38,11 +38,13 @@ SEGMENTS = (
     "targets/buffers.py",
     "targets/tensors.py",
 )
-COREML = ("export/coreml.py", "export/island.py", "targets/coreml.py", "targets/methods.py")
+COREML = (*(f"export/{name}.py" for name in ("coreml", "island", "prove")),)
+COREML += ("targets/coreml.py", "targets/methods.py")
 COREML += tuple(
     f"targets/mil/{name}.py"
     for name in ("arguments", "arithmetic", "blob", "compressed", "evaluator", "layers", "program", "shapes")
 )
+COREML_PROOF = "tools/coreml_proof.py"
 EXECUTORCH = (
     *(f"mue_edge/models/ofa/{name}.py" for name in ("segments", "cut")),
     *(f"export/{name}.py" for name in ("executorch", "xnnpack", "linear_int8", "plan")),
@@ -491,9 +493,11 @@ def iphone() -> None:
     """Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
     import coreml_proof
 
-    with click.progressbar(length=6 * coreml_proof.PICTURES, label="iphone") as bar:
-        found = coreml_proof.stickers(BUNDLES, lambda done: bar.update(1))
-    write("iphone", "python tools/evidence.py iphone", (*CORE, *SEGMENTS, *MODEL, *COREML), found)
+    pictures, names = bundled(125)
+    with click.progressbar(length=400, label="iphone") as bar:
+        found = coreml_proof.stickers(BUNDLES, pictures, names, lambda done: bar.update(1))
+    write("iphone", "python tools/evidence.py iphone",
+          (*CORE, *SEGMENTS, *MODEL, *COREML, COREML_PROOF, RECALIBRATION), found)  # fmt: skip
 
 
 def iphone_ofa_base() -> None:
@@ -501,7 +505,8 @@ def iphone_ofa_base() -> None:
     import coreml_proof
 
     found = coreml_proof.ofa_base(ofa_base(), BUNDLES)
-    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base", (*SEGMENTS, *COREML), found)
+    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base",
+          (*SEGMENTS, *COREML, COREML_PROOF), found)  # fmt: skip
 
 
 def ofa_base() -> Path:

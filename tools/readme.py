@@ -414,32 +414,30 @@ def iphone() -> str:
     if record is None:
         return NOT_MEASURED
     figures = record["figures"]
-    size = {p: sum(x["bytes"] for x in f["packages"].values()) for p, f in figures.items()}
-    rows = []
-    for precision, f in figures.items():
-        for name, loop in f["loop"].items():
-            n, again = loop["pictures"], f["recalibrated"]
-            part = f"{size[precision] / 1e6:.2f} MB ({size[precision] / size['fp32']:.2f})"
-            rows.append(
-                [
-                    f"`{precision}`", part, f"{f['graph_max_error']:.1e}",
-                    "full depth" if name == "full" else "exits",
-                    f"{loop['score_error_p99']:.1e} / {loop['score_error_max']:.1e}",
-                    f"{loop['replay_same_tokens']} of {n}", f"{loop['free_same_captions']} of {n}",
-                    "not asked" if precision == "int8" else "yes" if loop["holds"] else "**no**",
-                    f"{again['cider_d']:.3f} / {again['mean_layers']:.2f}",
-                ]
-            )  # fmt: skip
+    rows, loops = [], []
+    for precision in ("fp32", "fp16", "int8"):
+        f = figures[precision]
+        size, whole = (sum(x["bytes"] for x in y["packages"].values()) for y in (f, figures["fp32"]))
+        rows.append(
+            [f"`{precision}`", f"{size / 1e6:.2f} MB", f"{size / whole:.2f}", f"{f['graph_max_error']:.1e}"]
+        )
+        for name, loop in f.get("loop", {}).items():
+            same = [f"{loop[k]} of {loop['pictures']}" for k in ("replay_same_tokens", "free_same_captions")]
+            errors = f"{loop['score_error_p99']:.1e} / {loop['score_error_max']:.1e}"
+            policy = "full depth" if name == "full" else "exits"
+            loops.append([f"`{precision}`", policy, errors, *same, holds(loop["holds"])])
+    int8 = {p: figures[p]["recalibrated"] for p in ("fp32", "int8")} | {"holds": figures["int8_holds"]}
+    words = "`stickers`, from disk through the evaluator as declared, against the torch model.\n\n"
+    words += table(["precision", "packages", "of fp32's", "largest error of a segment"], rows) + "\n"
     head = [
-        "precision", "packages (of fp32's)", "graph error", "policy", "score error p99 / max",
-        "replay: tokens equal", "free run: captions equal", "criteria hold",
-        "own thresholds: CIDEr-D / layers",
-    ]  # fmt: skip
-    words = (
-        "`stickers`, run by the evaluator in the declared precision against the torch model, on pictures of "
-        "val_render. The last column is under thresholds that half of the packages' own exit tests pass.\n\n"
-    )
-    return words + table(head, rows) + source(record)
+        "precision",
+        "policy",
+        "score error p99 / max",
+        "replay: tokens equal",
+        "free run: captions equal",
+    ]
+    words += table([*head, "criteria hold"], loops) + "\n" + int8_table(int8)
+    return words + source(record)
 
 
 def iphone_base() -> str:

@@ -54,6 +54,8 @@ class Evaluator:
         for given in self.function.inputs:
             if given.name not in inputs:
                 raise UsageError(f"input {given.name!r} is missing; given: {', '.join(inputs)}")
+            if given.name in self.function.pictures and inputs[given.name].dtype != torch.uint8:
+                raise UsageError(f"input {given.name!r} is a picture: give grey levels as uint8")
             values[given.name] = self._declared(inputs[given.name], given.kind, given.name)
         for op, dead in zip(self._operations, self._dead, strict=True):
             made = self._run(op, values)

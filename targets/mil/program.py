@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ _DTYPES = {
     35: "uint4", 36: "uint2", 37: "uint1", 38: "uint6", 39: "uint3",
 }  # fmt: skip
 _DEEPEST = 32
+# The only layout of pictures that is read here.
+_RGB = 20
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Function:
-    """What can be called: its inputs, its operation set ("CoreML8" is that of iOS 18) and its block."""
+    """What can be called: its inputs, its operation set ("CoreML8" is that of iOS 18) and its block.
+
+    pictures: those of its inputs that are given as pictures (8-bit RGB); inside they are grey levels.
+    """
 
     inputs: tuple[Named, ...]
     opset: str
     block: Block
+    pictures: frozenset[str] = frozenset()
 
     def outputs(self) -> tuple[Named, ...]:
         """The declared outputs, as the operations that make them say."""
@@ -121,7 +127,8 @@ def read(package: Path) -> Program:
         if 502 not in model:
             raise InputFileError(f"{path} holds no ML program")
         program = _grouped(_message(model[502][-1]))
-        functions = {name: _function(f) for name, f in _map(program[2]).items()}
+        pictures = _pictures(model[2])
+        functions = {name: _function(f, pictures.get(name, {})) for name, f in _map(program[2]).items()}
         return Program(path.parent, _number(model[1][-1]), functions)
     except (OSError, IndexError, ValueError, KeyError, TypeError) as problem:
         raise InputFileError(f"{path} is not an ML program: {problem!r}; export it again") from problem
@@ -158,11 +165,36 @@ def _map(entries: list[Field]) -> dict[str, memoryview]:
     return {_text(pair[1][-1]): _message(pair[2][-1]) for pair in pairs}
 
 
-def _function(data: memoryview) -> Function:
+def _pictures(descriptions: list[Field]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Function → input that is a picture → its height and width, as the model's description says."""
+    found = {}
+    for description in map(_grouped, map(_message, descriptions)):
+        found["main"] = dict(_sizes(description[1]))
+        for function in map(_grouped, map(_message, description[20])):
+            found[_text(function[1][-1])] = dict(_sizes(function[2]))
+    return found
+
+
+def _sizes(features: list[Field]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for feature in map(_grouped, map(_message, features)):
+        kind = _grouped(_message(feature[3][-1]))
+        if 4 in kind:
+            image = _grouped(_message(kind[4][-1]))
+            if not image[3] or image[3][-1] != _RGB:
+                raise ValueError("a picture that is not RGB")
+            yield _text(feature[1][-1]), (_number(image[2][-1]), _number(image[1][-1]))
+
+
+def _function(data: memoryview, pictures: Mapping[str, tuple[int, int]]) -> Function:
     message = _grouped(data)
     opset = _text(message[2][-1])
     blocks = _map(message[3])
-    return Function(tuple(map(_named, message[1])), opset, _block(blocks[opset], 0))
+    inputs = tuple(map(_named, message[1]))
+    shapes = {given.name: given.kind.shape for given in inputs}
+    for name, size in pictures.items():
+        if shapes.get(name) != (1, 3, *size):
+            raise ValueError(f"{name} is a picture of {size}, its tensor has the shape {shapes.get(name)}")
+    return Function(inputs, opset, _block(blocks[opset], 0), frozenset(pictures))
 
 
 def _block(data: Field, depth: int) -> Block:
@@ -238,8 +270,7 @@ def _tensor(data: memoryview, kind: Kind) -> Array | str | tuple[str, ...]:
         return texts if kind.shape else texts[0]
     field = next(iter(message))
     values = _grouped(_message(message[field][-1]))[1]
-    shape = tuple(size or 0 for size in kind.shape)
-    count = int(np.prod(shape, dtype=np.int64))
+    shape, wanted = tuple(size or 0 for size in kind.shape), count(kind)
     if field in (1, 6):
         raw = b"".join(bytes(_message(v)) for v in values)
         array = np.frombuffer(raw, "<f4" if field == 1 else "<f8").astype(kind.dtype)
@@ -247,10 +278,10 @@ def _tensor(data: memoryview, kind: Kind) -> Array | str | tuple[str, ...]:
         raw = b"".join(bytes(_message(v)) for v in values)
         packed = kind.dtype in PACKED
         octets = np.frombuffer(raw, np.uint8)
-        array = unpack(octets, kind.dtype, count) if packed else octets.view(kind.dtype)
+        array = unpack(octets, kind.dtype, wanted) if packed else octets.view(kind.dtype)
     else:
         array = np.array(_numbers(values), np.int64).astype(kind.dtype)
-    if array.size != count:
+    if array.size != wanted:
         raise ValueError(f"a constant of shape {list(shape)} holds {array.size} values")
     return array.reshape(shape)
 
@@ -269,18 +300,26 @@ def _numbers(values: list[Field]) -> list[int]:
     return [number - (1 << 64) if number >> 63 else number for number in found]
 
 
+def stored(operation: Operation) -> Iterator[Value]:
+    """What an operation takes from the weight file."""
+    bound = (value for values in operation.inputs.values() for value in values)
+    for value in (*operation.attributes.values(), *bound):
+        if isinstance(value, Value) and isinstance(value.data, Blob):
+            yield value
+
+
 def weight_bytes(function: Function) -> int:
     """Of the constants that a function takes from the weight file."""
     return sum(
-        -(
-            -int(np.prod([size or 0 for size in value.kind.shape], dtype=np.int64))
-            * _bits(value.kind.dtype)
-            // 8
-        )
+        -(-count(value.kind) * _bits(value.kind.dtype) // 8)
         for op in function.block.operations
-        for value in op.attributes.values()
-        if isinstance(value.data, Blob)
+        for value in stored(op)
     )
+
+
+def count(kind: Kind) -> int:
+    """How many values a tensor of that kind has, if its shape is known."""
+    return int(np.prod([size or 0 for size in kind.shape], dtype=np.int64))
 
 
 def _bits(dtype: str) -> int:

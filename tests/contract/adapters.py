@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mue_edge.driver import Runtime
+from mue_edge.export.verify import random_pixels
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.policy import Decider
 from mue_edge.replay import log_of, replay, run
-from tests.contract.cuts import Case, exit_scores, pictures, policies, started
+from tests.contract.cuts import PREPROCESS, Case, exit_scores, pictures, policies, started
 
 # Runs the segment of that name: inputs and outputs in the piece's order.
 Call = Callable[[str, Sequence[Tensor]], Sequence[Tensor]]
@@ -39,13 +40,15 @@ def elsewhere(made: Cut, call: Call) -> Cut:
 
 
 def assert_piece_equals_torch(piece: Piece, call: Call, tolerance: float = 1e-4) -> None:
-    """One call on random inputs; every output but the ids, whose order among equals is free."""
+    """One call on random inputs, a picture for pixels; not the ids, whose order among equals is free."""
     generator = torch.Generator().manual_seed(0)
     inputs = [
-        torch.randn(x.shape, generator=generator)
+        random_pixels(x.shape, PREPROCESS)
+        if port == "pixels"
+        else torch.randn(x.shape, generator=generator)
         if x.is_floating_point()
         else torch.randint(0, 9, x.shape, generator=generator)
-        for x in piece.inputs.values()
+        for port, x in piece.inputs.items()
     ]
     with torch.no_grad():
         out = piece.module.eval()(*inputs)

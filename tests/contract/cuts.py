@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mue_edge.bundle import StageEntry
+from mue_edge.bundle import Preprocess, StageEntry
 from mue_edge.export import golden
+from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.loop import Layout, Outcome, Stage
 from mue_edge.models.cut import Cut, CutRequest, cut
@@ -43,6 +44,7 @@ RELATIVE = {"decomposed": True, "image_relative_bias": True}
 PROMPT = (0, 5, 6, 7, 8, 9, 2)
 SHORTER = (0, 5, 6, 7, 2)  # the text branch's source, with two words of padding
 FULL = Policy("never", name="full")
+PREPROCESS = Preprocess(SIDE, SIDE)
 
 
 @dataclass(frozen=True)
@@ -203,25 +205,12 @@ def policies(name: str) -> dict[str, Decider]:
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class AtEnds:
-    """A policy for the torch model, which tests after every layer: exits at the cut's boundaries only."""
-
-    policy: Decider
-    request: CutRequest
-
-    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
-        if depth not in self.request.ends[stack]:
-            return NEVER
-        return self.policy.threshold(stack, depth, step, max_length)
-
-
 def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[Hypothesis]:
     """What the torch model itself does: eager propagation, reordered caches."""
     s = case.settings
     tokens = torch.tensor([case.request.prompt or (*SHORTER, s.pad, s.pad)])
     return case.model.generate(
-        tokens, torch.from_numpy(picture), policy=AtEnds(policy, case.request), kv="propagate",
+        tokens, torch.from_numpy(picture), policy=AtBoundaries(policy, case.layout), kv="propagate",
         beam=s.beam, max_length=s.max_length, min_length=s.min_length,
         no_repeat_ngram=s.no_repeat_ngram, length_penalty=s.length_penalty,
     )[0]  # fmt: skip

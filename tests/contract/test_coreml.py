@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 ct = pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
@@ -19,7 +20,7 @@ ct = pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 from mue_edge.bundle import Segment  # noqa: E402
 from mue_edge.export import coreml  # noqa: E402
 from mue_edge.models.cut import Cut, Piece  # noqa: E402
-from mue_edge.targets.coreml import Evaluated  # noqa: E402
+from mue_edge.targets.coreml import LEVELS, Evaluated, levels  # noqa: E402
 from tests.contract.adapters import (  # noqa: E402
     assert_loop_equals_reference,
     assert_piece_equals_torch,
@@ -27,7 +28,7 @@ from tests.contract.adapters import (  # noqa: E402
     on,
     structures,
 )  # fmt: skip
-from tests.contract.cuts import make_case  # noqa: E402
+from tests.contract.cuts import PREPROCESS, make_case  # noqa: E402
 
 POLICIES = ("never", "decayed", "up-and-down", "late")
 
@@ -39,14 +40,19 @@ class Packages:
         self.segments, self.methods = segments, Evaluated(folder, segments)
 
     def __call__(self, name: str, inputs: Sequence[Tensor]) -> list[Tensor]:
-        made = self.methods.run(name, inputs)
+        ports = self.segments[name].inputs.values()
+        given = [
+            torch.from_numpy(levels(x.numpy(), PREPROCESS)) if port.dtype == LEVELS else x
+            for x, port in zip(inputs, ports)
+        ]
+        made = self.methods.run(name, given)
         return [y.long() if p == "top_ids" else y for p, y in zip(self.segments[name].outputs, made)]
 
 
 def written(pieces: Iterable[Piece], folder: Path, backend: str) -> Packages:
     """The pieces as packages in float32."""
     cut: Any = SimpleNamespace(pieces=tuple(pieces))
-    manifest: Any = SimpleNamespace(plan={"backend": backend}, precision="fp32")
+    manifest: Any = SimpleNamespace(plan={"backend": backend}, precision="fp32", preprocess=PREPROCESS)
     made = coreml.write(cut, manifest, folder, lambda what, done, total: None)
     return Packages(folder, dict(made.segments))
 

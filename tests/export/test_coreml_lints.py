@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
 from mue_edge.bundle import Segment
-from mue_edge.export import coreml
-from mue_edge.export.coreml_lints import lint, shapes
+from mue_edge.export import coreml, coreml_lints
+from mue_edge.export.coreml_lints import floats, lint, shapes
 from mue_edge.targets.coreml import MODEL, signature
 from mue_edge.targets.mil.program import Block, Function, Kind, Named, Operation, read
 from tests.targets.mil.made import mb, program
@@ -44,6 +44,8 @@ def found(build: Callable[..., Any], folder: Path, precision: str = "fp16") -> s
         ("operation topk does not run", lambda x: mb.topk(x=x, k=2, axis=-1)),
         ("1048576 values that is no weight", lambda x: mb.add(x=mb.reduce_sum(x=x), y=LARGE)),
         ("mul reaches", lambda x: squared(mb.mul(x=x, y=np.float32(300)))),
+        ("linear on rank 2", lambda x: mb.linear(x=x, weight=np.ones((3, 64), np.float32))),
+        ("add on int32", lambda x: mb.cast(x=mb.add(x=mb.cast(x=x, dtype="int32"), y=1), dtype="fp32")),
     ],
 )  # fmt: skip
 def test_each_rule(words: str, build: Callable[..., Any], tmp_path: Path) -> None:
@@ -61,3 +63,49 @@ def test_rank() -> None:
 
 def test_a_float32_input_is_all_there_is_to_say(tmp_path: Path) -> None:
     assert found(lambda x: mb.softmax(x=x), tmp_path) == "warning: x is a float32 input: image.0"
+
+
+def typed(*operations: tuple[str, str, str, str], outputs: tuple[str, ...]) -> Function:
+    """Of (type, input, output, type of the output), on one input x of halves."""
+    made = tuple(
+        Operation(kind, {"x": (given,)}, (Named(name, Kind(dtype, (2, 64))),), (), {})
+        for kind, given, name, dtype in operations
+    )
+    return Function((Named("x", Kind("float16", (2, 64))),), "CoreML8", Block((), outputs, made))
+
+
+@pytest.mark.parametrize(
+    ("words", "operations"),
+    [
+        ([], [("exp", "x", "y", "float16"), ("abs", "x", "score", "float32")]),
+        (["score is not float32"], [("exp", "x", "y", "float16"), ("abs", "x", "score", "float16")]),
+        (
+            ["exp in float32 for what is no score"],
+            [("exp", "x", "y", "float32"), ("abs", "x", "score", "float32")],
+        ),
+        (
+            ["abs in float32 for what is no score"],
+            [("abs", "x", "score", "float32"), ("cast", "score", "y", "float16")],
+        ),
+        (["linear in float32"], [("exp", "x", "y", "float16"), ("linear", "x", "score", "float32")]),
+    ],
+)  # fmt: skip
+def test_float32_belongs_to_scores(words: list[str], operations: list[tuple[str, str, str, str]]) -> None:
+    assert list(floats(typed(*operations, outputs=("y", "score")))) == words
+
+
+def test_sizes_that_are_not_static() -> None:
+    out = Named("y", Kind("float16", (None, 64)))
+    function = Function((), "CoreML8", Block((), ("y",), (Operation("exp", {}, (out,), (), {}),)))
+    assert list(shapes(function)) == ["a size that is not static"]
+
+
+def test_large_weight_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = lambda x: mb.mul(x=x, y=LARGE[:1, :64] * np.arange(64, dtype=np.float32))
+    assert "of weights in one package" not in found(build, tmp_path / "small")
+    monkeypatch.setattr(coreml_lints, "LARGEST_WEIGHTS", 64)
+    assert "of weights in one package: segments/made.mlpackage" in found(build, tmp_path / "large")
+
+
+def test_few_bits_are_warned_of(tmp_path: Path) -> None:
+    assert "int4 weights were reported wrong" in found(lambda x: mb.softmax(x=x), tmp_path, "int4")

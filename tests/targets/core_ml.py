@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mue_edge.targets.coreml_objc import DTYPES
 from mue_edge.targets.mil.evaluator import Evaluator, load
@@ -37,10 +39,11 @@ def loaded(package: str, function: str) -> Evaluator:
 
 
 def answers(place: str, function: str | None, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of the package that was compiled to `place`; inputs must have the declared types."""
+    """Of the package that was compiled to `place`; inputs must have the declared types, pictures uint8."""
     evaluator = loaded((Path(place) / "from").read_text(), function or "main")
     for port in evaluator.function.inputs:
-        assert inputs[port.name].dtype == port.kind.dtype, port.name
+        wanted = "uint8" if port.name in evaluator.function.pictures else port.kind.dtype
+        assert inputs[port.name].dtype == wanted, port.name
     found = evaluator({name: torch.from_numpy(x) for name, x in inputs.items()})
     kinds = {out.name: out.kind.dtype for out in evaluator.function.outputs()}
     return {name: value.numpy().astype(kinds[name]) for name, value in found.items()}
@@ -53,8 +56,12 @@ def coremltools(compiler: Compiler) -> Any:
         def __init__(self, path: str, compute_units: str, *, function_name: str | None = None) -> None:
             self.path, self.units, self.function = path, compute_units, function_name
 
-        def predict(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return answers(self.path, self.function, inputs)
+        def predict(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+            given = {
+                name: np.asarray(x).transpose(2, 0, 1)[None].copy() if isinstance(x, Image.Image) else x
+                for name, x in inputs.items()
+            }
+            return answers(self.path, self.function, given)
 
     units = SimpleNamespace(ALL="all", CPU_ONLY="cpu", CPU_AND_GPU="gpu", CPU_AND_NE="ane")
     utils = SimpleNamespace(compile_model=compiler)
@@ -84,11 +91,63 @@ class MultiArray:
         return np.lib.stride_tricks.as_strided(self.memory, self.shape, steps)
 
 
+class Returning:
+    """A function of a C library: ctypes takes what it returns for an int unless it is told another type."""
+
+    def __init__(self, call: Callable[[Any], int]) -> None:
+        self.call, self.restype = call, ctypes.c_int
+
+    def __call__(self, argument: Any) -> int | None:
+        return self.restype(self.call(argument)).value
+
+
+class CoreVideo:
+    """The functions of Core Video that the adapter calls, on buffers whose rows are padded."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[int, np.ndarray] = {}
+        self.locked: set[int] = set()
+        for name in ("Create", "Release", "LockBaseAddress", "UnlockBaseAddress"):
+            setattr(self, f"CVPixelBuffer{name}", getattr(self, f"_{name}"))
+        self.CVPixelBufferGetBaseAddress = Returning(lambda buffer: self._locked(buffer).ctypes.data)
+        self.CVPixelBufferGetBytesPerRow = Returning(lambda buffer: self._locked(buffer).strides[0])
+
+    def _Create(self, allocator: None, width: Any, height: Any, kind: Any, attributes: None, out: Any) -> int:
+        assert kind.value.to_bytes(4, "big") == b"BGRA"
+        row = 4 * width.value + ROW - 4 * width.value % ROW
+        memory = np.full((height.value, row), 77, np.uint8)
+        out._obj.value = id(memory)
+        self.buffers[id(memory)] = memory[:, : 4 * width.value]
+        return 0
+
+    def _Release(self, buffer: Any) -> None:
+        assert buffer.value not in self.locked
+        del self.buffers[buffer.value]
+
+    def _LockBaseAddress(self, buffer: Any, flags: Any) -> None:
+        self.locked.add(buffer.value)
+
+    def _UnlockBaseAddress(self, buffer: Any, flags: Any) -> None:
+        self.locked.remove(buffer.value)
+
+    def _locked(self, buffer: Any) -> np.ndarray:
+        assert buffer.value in self.locked
+        return self.buffers[buffer.value]
+
+    def picture(self, buffer: Any) -> np.ndarray:
+        """[1, 3, H, W] RGB, as a model takes it from a buffer that nobody has locked."""
+        assert buffer.value not in self.locked
+        rows = self.buffers[buffer.value]
+        bgra = rows.reshape(len(rows), -1, 4)
+        return bgra[..., 2::-1].transpose(2, 0, 1)[None].copy()
+
+
 class ObjectiveC:
     """`rubicon.objc.ObjCClass`: classes with exactly the methods that the adapter calls."""
 
     def __init__(self, compiler: Compiler, folder: Path) -> None:
         self.compiler, self.folder, self.configurations = compiler, folder, []
+        self.core_video = CoreVideo()
 
     def __call__(self, name: str) -> Any:
         return getattr(self, name)()
@@ -108,6 +167,12 @@ class ObjectiveC:
             return MultiArray(shape, dataType)
 
         return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithShape=make))
+
+    def MLFeatureValue(self) -> Any:
+        def with_buffer(buffer: Any) -> Any:
+            return SimpleNamespace(view=partial(np.copy, self.core_video.picture(buffer)))
+
+        return SimpleNamespace(featureValueWithPixelBuffer=with_buffer)
 
     def MLDictionaryFeatureProvider(self) -> Any:
         return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithDictionary=lambda d, *, error: d))

@@ -14,11 +14,10 @@ from mue_edge.bundle import open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.export.build import export
 from mue_edge.targets import coreml_objc, iphone, open_runtime
-from mue_edge.targets.coreml import MODEL
+from mue_edge.targets.coreml import MODEL, CoreMLRuntime
 from mue_edge.targets.coreml_check import BEST_PSNR, check
 from mue_edge.targets.coreml_mac import Compiled
 from mue_edge.targets.coreml_objc import Models
-from mue_edge.targets.methods import MethodsRuntime
 from mue_edge.targets.verify import verify
 from tests.commands.run import Runner, picture
 from tests.targets.core_ml import Compiler, ObjectiveC, coremltools
@@ -44,10 +43,11 @@ def test_two_packages_of_several_functions(packages: Path) -> None:
     assert image.inputs["x"].dtype == image.outputs["y"].dtype == "float16"
     assert image.outputs["score"].dtype == image.outputs["gap"].dtype == "float32"
     assert manifest.segments["embed"].inputs["ids"].dtype == "int32"
+    assert manifest.segments["stem"].inputs["pixels"].dtype == "uint8"
     assert manifest.evidence.rung == "loop" and manifest.evidence.figures["score_max_error"] < 2e-3
 
 
-def same_answers(bundle: Any, runtime: MethodsRuntime) -> None:
+def same_answers(bundle: Any, runtime: CoreMLRuntime) -> None:
     ours = verify(bundle, open_runtime(bundle))
     theirs = verify(bundle, runtime)
     assert theirs == ours and ours.replay_same_tokens == ours.logs
@@ -55,7 +55,7 @@ def same_answers(bundle: Any, runtime: MethodsRuntime) -> None:
 
 def test_through_coremltools(packages: Path) -> None:
     bundle, compiler = open_bundle(packages), Compiler()
-    runtime = MethodsRuntime(bundle, Compiled(bundle, "ane", coremltools(compiler)))
+    runtime = CoreMLRuntime(bundle, Compiled(bundle, "ane", coremltools(compiler)))
     same_answers(bundle, runtime)
     assert sorted(compiler.compiled) == ["decoder.mlpackage", "encoder.mlpackage"], "compiled once each"
 
@@ -67,8 +67,9 @@ def test_through_objective_c(packages: Path, tmp_path: Path) -> None:
     objc = ObjectiveC(compiler, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        same_answers(bundle, MethodsRuntime(bundle, Models(bundle, objc, "gpu")))
+        same_answers(bundle, CoreMLRuntime(bundle, Models(bundle, objc, objc.core_video, "gpu")))
     assert {c.computeUnits for c in objc.configurations} == {coreml_objc.UNITS["gpu"]}
+    assert not objc.core_video.buffers, "released"
     assert {"decoder_0", "image_0", "head"} < {c.functionName for c in objc.configurations}
 
 

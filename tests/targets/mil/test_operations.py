@@ -57,6 +57,10 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         lambda x, y: mb.select(cond=mb.greater_equal(x=x, y=y), a=x, b=y),
         lambda x, y: np.maximum(x, y),
     ),
+    "greater_equal": (
+        lambda x, y: mb.cast(x=mb.greater_equal(x=mb.maximum(x=x, y=y), y=x), dtype="fp32"),
+        lambda x, y: np.ones_like(x),
+    ),
     "add": (lambda x, y: mb.add(x=x, y=y), np.add),
     "sub": (lambda x, y: mb.sub(x=x, y=y), np.subtract),
     "mul": (lambda x, y: mb.mul(x=x, y=y), np.multiply),
@@ -92,10 +96,18 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         lambda x: mb.gather(x=x, indices=[[2, 0], [1, 1]], axis=1),
         lambda x: x[:, [[2, 0], [1, 1]]],
     ),
+    "gather from the end": (
+        lambda x: mb.gather(x=x, indices=[-1, 0, -3], axis=1),
+        lambda x: x[:, [-1, 0, -3]],
+    ),
     "linear": (lambda x: mb.linear(x=x, weight=WEIGHT, bias=BIAS), lambda x: x @ WEIGHT.T + BIAS),
     "matmul": (
         lambda x, y: mb.matmul(x=x, y=y, transpose_y=True),
         lambda x, y: x @ y.transpose(0, 2, 1),
+    ),
+    "matmul of a transposed x": (
+        lambda x, y: mb.matmul(x=x, y=y, transpose_x=True),
+        lambda x, y: x.transpose(0, 2, 1) @ y,
     ),
     "softmax": (
         lambda x: mb.softmax(x=x, axis=1),
@@ -135,9 +147,11 @@ def test_operation_equals_numpy(name: str, answers: dict[str, Array]) -> None:
     np.testing.assert_allclose(answers[name], wanted(*given), rtol=1e-5, atol=1e-6)
 
 
-def test_topk(tmp_path: Path) -> None:
-    values, ids = outputs(tmp_path, lambda x: mb.topk(x=x, k=2, axis=-1), {"x": X})
-    order = np.argsort(-X, -1)[..., :2]
+@pytest.mark.parametrize("ascending", [False, True])
+def test_topk(ascending: bool, tmp_path: Path) -> None:
+    build = lambda x: mb.topk(x=x, k=2, axis=-1, ascending=ascending)
+    values, ids = outputs(tmp_path, build, {"x": X})
+    order = np.argsort(X if ascending else -X, -1)[..., :2]
     assert np.array_equal(ids, order)
     np.testing.assert_array_equal(values, np.take_along_axis(X, order, -1))
 
@@ -148,6 +162,15 @@ def test_convolution_with_uneven_padding(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         found, F.conv2d(padded, T(FILTERS), stride=(2, 1)).numpy(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_convolution_in_groups_and_dilated(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        return mb.conv(x=x, weight=FILTERS[:3, :1], groups=3, dilations=[2, 3])
+
+    (found,) = outputs(tmp_path, build, {"x": PICTURE})
+    wanted = F.conv2d(T(PICTURE), T(FILTERS[:3, :1]), groups=3, dilation=(2, 3)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_pooling(tmp_path: Path) -> None:
