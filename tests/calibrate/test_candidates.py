@@ -37,10 +37,10 @@ def test_fixed_depths_are_all_pairs_but_the_full_one() -> None:
 
 
 def test_a_schedule_runs_between_its_gaps() -> None:
-    policy = schedule(0.002, 0.05, 17)
+    policy = schedule("mue", 0.002, 0.05, 17)
     assert 1 - policy.threshold("decoder", 1, 0, 16) == pytest.approx(0.002)
     assert 1 - policy.threshold("decoder", 1, 17, 16) == pytest.approx(0.05)
-    assert schedule(0.01, 0.01, 17).beta == 1
+    assert schedule("mue", 0.01, 0.01, 17).beta == 1
 
 
 def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:

@@ -61,7 +61,7 @@ class Case:
     @property
     def layout(self) -> Layout:
         def stages(entries: Sequence[StageEntry]) -> tuple[Stage, ...]:
-            return tuple(Stage(e.name, e.depth, e.constants) for e in entries)
+            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
 
         entry = self.cut.layout
         encoder = {name: stages(entries) for name, entries in entry.encoder.items()}
