@@ -84,7 +84,7 @@ def fixed(encoder: str | None, depths: tuple[int, int]) -> Iterator[Policy]:
 
 
 def schedule(rule: str, first: float, late: float, horizon: int) -> Policy:
-    """The policy of a rule with MuE's schedule whose decoder gaps go from `first` at step 0 to `late` at step N.
+    """The policy of a rule with MuE's schedule whose decoder gaps go from `first` at step 0 to `late` at N.
 
     1 − Θ(t) = β(1 − θ) + (1 − β)(1 − e^(−τt/N)), so that β(1 − θ) = first and
     (1 − β)(1 − e^(−τ)) = late − first, at τ = 1.
@@ -137,7 +137,7 @@ def similarity(
 
 
 def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None) -> Iterator[Policy]:
-    """Policies of a rule whose decoder tests read a signal that means the same at every boundary: one threshold
+    """Policies of a rule whose signal means the same at every boundary of the decoder: one threshold
     at a quantile of the first boundary's gaps, and a last layer, times every fixed depth of the encoder."""
     first = found.boundaries.get(min(found.boundaries, default=0), ())
     for share in LEVELS if first else ():

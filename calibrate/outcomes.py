@@ -71,8 +71,8 @@ _BEGIN = (True, False)
 
 @dataclass
 class _Test:
-    """An exit test that runs came to: of every signal that was read the lowest score and the widest gap of the
-    rows, and where each way led."""
+    """An exit test that runs came to: of every signal that was read the lowest score and the widest gap of
+    the rows, and where each way led."""
 
     stack: str
     depth: int

@@ -279,7 +279,7 @@ class _Run:
         return StepLog(stage.depth, tokens, tuple(parents or ()))
 
     def _head(self, j: int, live: int) -> Asked:
-        """What the head says of the states after decoder segment j; they are kept for layers that skip them."""
+        """What the head says of the states after decoder segment j; they are kept, if layers skip them."""
         y, last = f"decoder.{(j + 1) % 2}", j + 1 == len(self.layout.decoder)
         keep = () if last else (Store(y, EXIT_STATES, self.cache.slots()),)
         answer = yield from self._ask(

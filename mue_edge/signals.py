@@ -74,7 +74,7 @@ def _entropy(row: Candidates) -> tuple[float, float]:
 SIGNALS: dict[str, Signal] = {
     # Cosine of the states before and after the stage's last layer.
     SIMILARITY: Signal(_as_it_is, ("score", "gap")),
-    # Probability that the arg-max here is the last layer's, by a trained vector (`mue-edge train --heads`).
+    # How sure the arg-max here is, by a trained vector of the states (`mue-edge train --heads`).
     CONFIDENCE: Signal(_sigmoid, ("logit",)),
     MARGIN: Signal(_margin),
     ENTROPY: Signal(_entropy),

@@ -1,5 +1,6 @@
 """A runtime whose buffers hold hashes of all that went into them, so that one stale row changes every
-answer after it. What the contract lets die, dies: a decoder's `y` once a segment but the head has read it. Policies for it."""
+answer after it. What the contract lets die, dies: a decoder's `y` once a segment but the head has
+read it. Policies for it."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class CrossKV(nn.Module):
 
 
 class Confidence(nn.Module):
-    """States [Q, d] after a layer → logit [Q] of "the arg-max here is the last layer's".
+    """States [Q, d] after a layer → logit [Q] of how sure the arg-max there is.
 
     Written like the similarity, without a matrix product: so every target keeps it in float32.
     """
@@ -198,10 +198,7 @@ class Confidence(nn.Module):
         self.bias = nn.Parameter(bias.clone(), requires_grad=False)
 
     def forward(self, y: Tensor) -> Tensor:
-        x = y.float()
-        x = x - x.mean(-1, keepdim=True)
-        scale = torch.rsqrt((x * x).mean(-1) + 1e-5)
-        return (x * self.weight).sum(-1) * scale + self.bias
+        return (y.float() * self.weight).sum(-1) + self.bias
 
 
 class DecoderSegment(nn.Module):
