@@ -13,7 +13,7 @@ from mue_edge.driver import Runtime, drive
 from mue_edge.loop import Decision, Layout, Outcome, caption_loop
 from mue_edge.policy import Decider, ForcedExits, Policy
 from mue_edge.search import BeamSearch, SearchSettings
-from mue_edge.signals import SIMILARITY
+from mue_edge.signals import SIGNALS, SIMILARITY
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def replay(log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime)
     """Run the log's exits, whatever the scores are, and compare. A differing token ends the search
     elsewhere, so that scores after it are not compared."""
     forced = _Patient(log.exits())
-    outcome = run(layout, settings, forced, runtime, trace=True)
+    heads = any(SIGNALS[entry.signal].of_head for entry in log.scores)
+    outcome = run(layout, settings, forced, runtime, trace=True, heads=heads)
     mine = {
         (d.stack, d.depth, d.step, signal): s for d in outcome.decisions for signal, s in _scores(d).items()
     }
