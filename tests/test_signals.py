@@ -13,7 +13,7 @@ from mue_edge.policy import Policy
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import NEVER, Parameters, Rule
 from mue_edge.signals import CONFIDENCE, ENTROPY, MARGIN, SIGNALS, SIMILARITY
-from tests.test_loop import Scripted, layout, run
+from tests.test_loop import Scripted, run
 
 SURE, UNSURE = [-0.01, -5.0], [-0.7, -0.8]
 
@@ -70,7 +70,7 @@ def test_a_fixed_end_needs_no_test() -> None:
 
 
 def test_a_bundle_without_heads_says_what_to_do() -> None:
-    with pytest.raises(UsageError, match="no confidence of decoder after layer 1.*train --heads"):
+    with pytest.raises(UsageError, match=r"no confidence of decoder after layer 1.*train --heads"):
         run(Policy("calm-classifier", theta_decoder=0.8), Scripted())
     # Where nothing is tested, nothing is missing.
     assert run(Policy("calm-classifier", depth_decoder=1), Scripted()).steps[0].depth == 1
