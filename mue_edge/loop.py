@@ -407,7 +407,7 @@ def _check_candidates(
 
 
 @cache
-def _signal_buffers(kind: str, signals: tuple[str, ...]) -> Mapping[str, str]:
+def _signal_buffers(kind: str, signals: tuple[str, ...]) -> dict[str, str]:
     return {port: f"{kind}_{port}" for name in signals for port in SIGNALS[name].ports}
 
 
