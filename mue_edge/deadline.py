@@ -19,7 +19,7 @@ from mue_edge.errors import UsageError
 from mue_edge.pace import Pace
 from mue_edge.policy import Decider, Policy, exits, signal_of
 from mue_edge.search import SearchSettings
-from mue_edge.signals import Reading
+from mue_edge.signals import SIGNALS, Reading
 
 if TYPE_CHECKING:
     from mue_edge.loop import Layout
@@ -240,6 +240,9 @@ class Pacer:
             seconds += self._pace.seconds("embed")
         if i is not None:
             seconds += sum(self._prepare(j) * min(1.0, until - j) for j in range(i, math.ceil(until)))
+        if SIGNALS[signal_of(self._walk[k], "decoder")].of_head:  # tests that are not passed cost a head
+            asked = self._tests(k, "decoder", step).thresholds[i or 0 : math.ceil(until) - 1]
+            seconds += sum(map(math.isfinite, asked)) * self._pace.seconds("head")
         return seconds
 
     def _least(self, stack: str, i: int) -> float:

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import pytest
 
+from mue_edge.deadline import Deadline
+from mue_edge.driver import drive
 from mue_edge.errors import UsageError
-from mue_edge.loop import HEAD_PORTS, Answer, Request
+from mue_edge.loop import HEAD_PORTS, Answer, Request, caption_loop
 from mue_edge.policy import Policy
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import NEVER, Parameters, Rule
+from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.signals import CONFIDENCE, ENTROPY, MARGIN, SIGNALS, SIMILARITY
-from tests.test_loop import Scripted, run
+from tests.test_loop import Scripted, layout, run
 
 SURE, UNSURE = [-0.01, -5.0], [-0.7, -0.8]
 
@@ -67,6 +70,18 @@ def test_a_fixed_end_needs_no_test() -> None:
     plain = Heads()
     run(Policy("calm-softmax", depth_decoder=2), plain)
     assert len(plain.runs("head")) == 4  # without a threshold nothing is tested
+
+
+def test_under_a_deadline_the_policy_of_the_moment_asks_the_head() -> None:
+    slow, fast = Policy("calm-softmax", theta_decoder=0.8, beta=1.0), Policy("fixed", depth_decoder=1)
+    plenty = Deadline(0.0, 100.0, faster=(fast, Policy("mue", theta_decoder=0.9, beta=1.0)))
+    runtime = Heads()
+    search = BeamSearch(SearchSettings(beam=1, max_length=16))
+    outcome = drive(caption_loop(layout(), slow, search, deadline=plenty), runtime)
+    assert [s.depth for s in outcome.steps] == [1, 2, 2, 2] and len(runtime.runs("head")) == 7
+    assert outcome.pacing is not None and not outcome.pacing.hurried
+    # Similarity is read too: what the faster policy would have done is how its depths are learnt.
+    assert {r.read for r in runtime.requests if r.run.startswith("decoder")} == {("score", "gap")}
 
 
 def test_a_bundle_without_heads_says_what_to_do() -> None:

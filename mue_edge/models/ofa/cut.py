@@ -238,7 +238,8 @@ def _decoder(world: _World) -> _Part:
         cross = seg.CrossKV(world.model.encoder, layers)
         span = ("decoder", first, last)
         pieces.append(Piece(f"cross_kv.{j}", cross, memory, ("k", "v"), *span))
-        signals, gate = (SIMILARITY,), None
+        signals: tuple[str, ...] = (SIMILARITY,)
+        gate = None
         if last in world.model.confidence:  # the last layer has none: nothing is tested there
             signals, gate = (SIMILARITY, CONFIDENCE), seg.Confidence(*world.model.confidence[last])
         outputs = ("y", *(port for name in signals for port in SIGNALS[name].ports), "kv_rows")

@@ -238,7 +238,7 @@ class DecoderSegment(nn.Module):
             logits = torch.bmm(q, cross_k[i].transpose(1, 2)) + cross_bias
             y = y + _normed(layer.cross_attn_ln, cross.merge(logits, cross_v[i]))
             y = _feed_forward(layer, y)
-        signals = similarity(y, before)
+        signals: tuple[Tensor, ...] = similarity(y, before)
         if self.confidence is not None:
             signals = (*signals, self.confidence(y))
         return y, *signals, torch.stack(rows)
