@@ -24,6 +24,7 @@ from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.rules import RULES
 
 # Rounds that thin the candidates out: pictures of *tune*, best pairs of fixed depths and best others kept.
 # The few pictures of the first cannot tell good from better, so it leaves many.
@@ -64,14 +65,14 @@ class Calibration:
 
 
 def traces(setting: Setting) -> list[tuple[Decision, ...]]:
-    """Decisions of a full-depth caption of every picture of *tune*, every boundary's score read."""
+    """Decisions of a full-depth caption of every picture of *tune*, every signal read at every boundary."""
     captioner, samples = setting.captioner, setting.tune.samples
     found = []
     with setting.progress("full depth", len(samples)) as step:
         for sample in samples:
             captioner.runtime.set_pixels(captioner.pixels(sample.picture))
             settings = captioner.settings()
-            run = replay.run(captioner.layout, settings, FULL, captioner.runtime, trace=True)
+            run = replay.run(captioner.layout, settings, FULL, captioner.runtime, trace=True, heads=True)
             found.append(run.decisions)
             step()
     return found
@@ -83,11 +84,10 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
     encoder = next((stack for stack in layout.encoder if stack != "text"), "")
     depths = (layout.encoder[encoder][-1].depth, layout.decoder[-1].depth)
     exits = "image" if encoder == "image" else None
-    gaps = candidates.gaps(traces)
     return [
         FULL,
         *candidates.fixed(exits, depths),
-        *candidates.similarity(gaps, depths, settings.max_length + 1, exits),
+        *candidates.by_rule(traces, depths, settings.max_length + 1, exits),
     ]
 
 
@@ -106,15 +106,18 @@ def thinned(
     setting: Setting, policies: Sequence[Policy], part: Samples, pairs: int, others: int
 ) -> list[Policy]:
     """Full depth, the fixed depths that end one stack (what signals are judged by) and the best pairs, the
-    front of MuE's own policies, and the best others, front after front, until there are enough."""
+    front of MuE's own policies and of every rule, and the best others, front after front, until there are
+    enough."""
     spoken, label = speak(setting), f"{len(policies)} policies on {len(part)} tuning pictures"
     found = runs_of(setting, policies, part, label)
     score = score_of(setting, part, [spoken(runs.runs[0].tokens) for runs in found])
     judged = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
     fixed = [j for j in judged if j.policy.rule in ("never", "fixed")]
     published = [j for j in judged if savings.as_published(j.policy)]
+    by_rule = [[j for j in judged if j.policy.rule == rule] for rule in RULES]
     kept = {j.policy.name for j in fixed if j.policy.rule == "never" or signals.end_of(j.policy)}
     kept |= best_of(fixed, pairs) | best_of(published, 1)
+    kept |= set().union(*(best_of(own, 1) for own in by_rule))
     kept |= best_of([j for j in judged if j.policy.name not in kept], others)
     return [policy for policy in policies if policy.name in kept]
 

@@ -9,7 +9,7 @@ There the runtime must hold what the requests so far would have left. Buffers ar
 a cell (a buffer, or a row of one) holds the node whose run wrote it last. Before a request is run,
 those of its ancestors are run again whose cells it reads and which another branch has overwritten,
 in their order; so every run reads what it would have read in an undisturbed one. A decoder's `y`
-counts as gone once it was read, as the contract allows; everything else must last until the next
+counts as gone once a segment but the head has read it; everything else must last until the next
 picture. Nothing is run ahead. Standard library only.
 """
 
@@ -22,9 +22,9 @@ from hashlib import blake2b
 from mue_edge.driver import Runtime
 from mue_edge.errors import UsageError
 from mue_edge.loop import EXIT_STATES, HEAD_PORTS, Answer, Request
+from mue_edge.signals import PORTS
 
 KEY_BYTES = 8
-_SCORES = ("score", "gap")
 # A buffer's name and a row of it, or WHOLE.
 Cell = tuple[str, int]
 WHOLE = -1
@@ -89,7 +89,7 @@ class Engine:
         """Run a step whose cells are there."""
         answer = self.runtime.execute(replace(step.request, read=read, then=None))
         for cell in _reads(step.request):
-            if cell[0].startswith("decoder."):
+            if cell[0].startswith("decoder.") and step.request.run != "head":
                 self.held.pop(cell, None)
         self.held |= dict.fromkeys(_writes(step.request), step.node)
         return answer
@@ -198,7 +198,7 @@ class MemoRuntime:
 def signature(request: Request) -> bytes:
     """What tells requests after the same ones apart. A constant prompt's depth shows in the inputs of
     cross_kv only, and other search settings in ids and ancestry only."""
-    more = tuple(port for port in request.read if port not in _SCORES)
+    more = tuple(port for port in request.read if port not in PORTS)
     position = request.position and (request.position.step, request.position.ancestry)
     rows = tuple((store.buffer, store.rows) for store in request.store)
     said = (request.run, tuple(request.inputs.values()), more, request.ids, request.gather, rows, position)
@@ -209,7 +209,7 @@ def _all(request: Request) -> tuple[str, ...]:
     """What to read, so that a policy that reads more is served too."""
     if request.read == HEAD_PORTS:
         return HEAD_PORTS
-    scores = tuple(port for port in _SCORES if port in request.outputs)
+    scores = tuple(port for port in PORTS if port in request.outputs)
     return scores + tuple(port for port in request.read if port not in scores)
 
 

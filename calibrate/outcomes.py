@@ -8,6 +8,7 @@ of what `Decider.threshold` is given. numpy only for pictures.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,10 +24,12 @@ from mue_edge.calibrate.trace_store import MemoStore
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop import Layout, Outcome, caption_loop
-from mue_edge.policy import Decider, Policy, exits
+from mue_edge.policy import Decider, Policy, exits, signal_of
 from mue_edge.search import BeamSearch, SearchSettings
+from mue_edge.signals import SIGNALS
 
 AHEAD = 4  # samples that wait for each worker
+NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,21 @@ class SampleRuns:
     nodes: int
 
 
+# Whether a test was passed, and whether it ran the head.
+_Way = tuple[bool, bool]
+_BEGIN = (True, False)
+
+
 @dataclass
 class _Test:
-    """An exit test that a run came to, and where leaving (True) and staying led."""
+    """An exit test that runs came to: of every signal that was read the lowest score and the widest gap of
+    the rows, and where each way led."""
 
     stack: str
     depth: int
     step: int
-    score: float
-    gap: float
-    after: dict[bool, _Test | Run]
+    readings: dict[str, tuple[float, float]]
+    after: dict[_Way, _Test | Run]
 
 
 class TestTree:
@@ -83,27 +91,33 @@ class TestTree:
         # At a stack's end nobody asks the policy. A constant prompt's last layer is not tested at all.
         self._ends = ends | {"decoder": layout.decoder[-1].depth}
         self._max_length = max_length
-        self._first: dict[bool, _Test | Run] = {}
+        self._first: dict[_Way, _Test | Run] = {}
 
     def find(self, policy: Decider) -> Run | None:
         """The policy's run, if a run that passed the same tests is known."""
-        found = self._first.get(True)
+        found = self._first.get(_BEGIN)
         while isinstance(found, _Test):
             threshold = policy.threshold(found.stack, found.depth, found.step, self._max_length)
-            found = found.after.get(exits(found.score, found.gap, threshold))
+            signal, tests = signal_of(policy, found.stack), math.isfinite(threshold)
+            if tests and signal not in found.readings:
+                return None
+            score, gap = found.readings.get(signal, NOT_READ)
+            found = found.after.get((exits(score, gap, threshold), tests and SIGNALS[signal].of_head))
         return found
 
-    def add(self, outcome: Outcome, run: Run) -> None:
-        """A run, and its outcome with every test traced."""
-        after, leave = self._first, True
+    def add(self, policy: Decider, outcome: Outcome, run: Run) -> None:
+        """A policy's run, and its outcome with every test traced."""
+        after, way = self._first, _BEGIN
         for d in outcome.decisions:
             if d.depth == self._ends.get(d.stack):
                 continue
-            test = after.get(leave)
+            test = after.get(way)
             if not isinstance(test, _Test):
-                test = after[leave] = _Test(d.stack, d.depth, d.step, min(d.scores), max(d.gaps), {})
-            after, leave = test.after, d.exit
-        after[leave] = run
+                test = after[way] = _Test(d.stack, d.depth, d.step, {}, {})
+            test.readings |= {name: (min(scores), max(gaps)) for name, (scores, gaps) in d.readings.items()}
+            of_head = SIGNALS[signal_of(policy, d.stack)].of_head
+            after, way = test.after, (d.exit, of_head and math.isfinite(d.threshold))
+        after[way] = run
 
 
 class Tracer:
@@ -128,7 +142,7 @@ class Tracer:
             run = known.find(self._policies[i])
             if run is None:
                 outcome, run = self._new(self._policies[i], memo)
-                known.add(outcome, run)
+                known.add(self._policies[i], outcome, run)
             found[i] = run
         runs = tuple(found[i] for i in range(len(self._policies)))
         return SampleRuns(sample.id, runs, memo.live, memo.again, memo.tree.size)

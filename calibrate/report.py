@@ -144,14 +144,20 @@ def _signals(found: Findings) -> Html:
     if not found.signals:
         return page.tag("p", "No boundary of this bundle was tried alone.", class_="note")
     rows = [
-        (f"{s.stack} {s.depth}", "–" if s.auc is None else f"{s.auc:.2f}", str(s.kept), str(s.changed))
+        (
+            f"{s.stack} {s.depth}",
+            s.signal,
+            "–" if s.auc is None else f"{s.auc:.2f}",
+            str(s.kept),
+            str(s.changed),
+        )
         for s in found.signals
     ]
     title = (
         "AUC: the chance that a picture whose caption survives stopping there shows a smaller gap than one "
         "whose caption changes. 0.5 is a coin; – where all captions fare alike."
     )
-    return page.table(title, ("after layer", "AUC", "captions kept", "changed"), rows)
+    return page.table(title, ("after layer", "signal", "AUC", "captions kept", "changed"), rows)
 
 
 def _parts(found: Findings) -> Html:

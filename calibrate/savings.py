@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mue_edge.calibrate.signals import Signal
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.policy import Policy
+from mue_edge.signals import SIMILARITY
 
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)  # of full depth's mean time
 MARGIN = 0.1  # of a fixed pair's time, that exits shall save at equal quality
@@ -77,11 +78,11 @@ def verdict(found: Sequence[Duel], signals: Sequence[Signal]) -> str:
     why = [f"{least.fixed.policy.name} is the fastest pair that they do not beat so"]
     if least is found[0]:
         why[0] += ": nothing can run fewer layers"
-    known = [s.auc for s in signals if s.stack == "decoder" and s.auc is not None]
+    known = [s.auc for s in signals if (s.stack, s.signal) == ("decoder", SIMILARITY) and s.auc is not None]
     if known:
         why.append(
-            f"the decoder's scores foretell with an AUC of {min(known):.2f} to {max(known):.2f} whether "
-            "stopping keeps the caption (0.5 is a coin), so that exits by them are partly a mixture of depths"
+            f"the decoder's similarity foretells with an AUC of {min(known):.2f} to {max(known):.2f} whether "
+            "stopping keeps the caption (0.5 is a coin), so that exits by it are partly a mixture of depths"
         )
     return f"{said} They do not beat all: {'; '.join(why)}."
 

@@ -1,4 +1,4 @@
-"""How well the exit signal of a boundary foretells that stopping there keeps the caption.
+"""How well the signals of a boundary foretell that stopping there keeps the caption.
 
 For every boundary, over pictures: *kept* is whether the policy that always ends the stack there gives full
 depth's caption; the signal is the gap seen there at full depth, for the decoder the widest of the caption's
@@ -12,20 +12,24 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mue_edge.calibrate.candidates import widest
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.loop import Decision, Layout
 from mue_edge.policy import Policy
+from mue_edge.signals import SIGNALS, SIMILARITY
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A boundary: pictures that keep their caption and that change it, AUC (None: one of them is none)."""
+    """A boundary: pictures that keep their caption and that change it, AUC of a signal (None: one of them is
+    none)."""
 
     stack: str
     depth: int
     kept: int
     changed: int
     auc: float | None
+    signal: str = SIMILARITY
 
 
 def signals(
@@ -39,13 +43,14 @@ def signals(
     found = []
     for stack, depth in _boundaries(layout):
         ended = by_end.get((stack, depth))
-        gaps = [_gap(decisions, stack, depth) for decisions in traces]
-        if ended is None or any(gap is None for gap in gaps):
-            continue
-        kept = [a == b for a, b in zip(ended.captions, full.captions, strict=True)]
-        signs = [gap for gap in gaps if gap is not None]
-        auc = area([s for s, k in zip(signs, kept) if k], [s for s, k in zip(signs, kept) if not k])
-        found.append(Signal(stack, depth, sum(kept), len(kept) - sum(kept), auc))
+        for name in SIGNALS:
+            gaps = [_gap(decisions, stack, depth, name) for decisions in traces]
+            if ended is None or any(gap is None for gap in gaps):
+                continue
+            kept = [a == b for a, b in zip(ended.captions, full.captions, strict=True)]
+            signs = [gap for gap in gaps if gap is not None]
+            auc = area([s for s, k in zip(signs, kept) if k], [s for s, k in zip(signs, kept) if not k])
+            found.append(Signal(stack, depth, sum(kept), len(kept) - sum(kept), auc, name))
     return tuple(found)
 
 
@@ -77,7 +82,8 @@ def end_of(policy: Policy) -> tuple[str, int] | None:
     return given[0] if policy.rule == "fixed" and len(given) == 1 else None
 
 
-def _gap(decisions: Sequence[Decision], stack: str, depth: int) -> float | None:
-    """The widest gap of a boundary; one that is no number never lets anything leave."""
-    gaps = [gap for d in decisions if (d.stack, d.depth) == (stack, depth) for gap in d.gaps]
+def _gap(decisions: Sequence[Decision], stack: str, depth: int, signal: str) -> float | None:
+    """A signal's widest gap of a boundary; one that is no number never lets anything leave."""
+    found = [widest(d, signal) for d in decisions if (d.stack, d.depth) == (stack, depth)]
+    gaps = [gap for gap in found if gap is not None]
     return max((math.inf if math.isnan(gap) else gap for gap in gaps), default=None)

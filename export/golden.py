@@ -20,6 +20,7 @@ from mue_edge.loop import Layout
 from mue_edge.policy import Policy
 from mue_edge.replay import Log, log_of, quantile_policy, run
 from mue_edge.search import SearchSettings
+from mue_edge.signals import SIMILARITY
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
 
 COUNT = 4
@@ -59,7 +60,12 @@ def make(
 
 def median_policy(logs: Iterable[Log]) -> Policy:
     """A constant threshold for each stack, such that half of the tests in traced logs would pass."""
-    tests = [(entry.stack, 1 - min(entry.scores)) for log in logs for entry in log.scores]
+    tests = [
+        (entry.stack, 1 - min(entry.scores))
+        for log in logs
+        for entry in log.scores
+        if entry.signal == SIMILARITY
+    ]
     return quantile_policy(tests, 0.5, "median")
 
 

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mue_edge.export.ranges import Ranges, floats, peak_of_weights
 from mue_edge.loop import HEAD_PORTS
+from mue_edge.signals import PORTS
 
 # Pictures of the scan are few: a value may become this much larger.
 HEADROOM = 4.0
@@ -23,8 +24,7 @@ LARGEST = float(np.finfo(np.float16).max) / HEADROOM
 # A norm sums squares, and TensorRT is free to do so in the type of its input.
 LARGEST_IN_NORM = LARGEST**0.5
 # What the host reads or writes as float32 whatever the precision is.
-SCORES = ("score", "gap")
-HOST_PORTS = frozenset((*SCORES, *HEAD_PORTS, "pixels"))
+HOST_PORTS = frozenset((*PORTS, *HEAD_PORTS, "pixels"))
 # Ports that pass one kind of buffer between segments have one type.
 _KINDS = {
     "x": "states", "y": "states", "image_x": "states", "text_x": "states", "encoder_x": "states",

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from mue_edge.signals import PORTS
+
 # Outputs that are float32 in every precision; see docs/contract.md.
-FLOAT32 = ("score", "gap", "top_values", "logsumexp", "eos")
+FLOAT32 = (*PORTS, "top_values", "logsumexp", "eos")
 # Outputs of whole numbers: they may come out of what is kept in float32.
 WHOLE = ("top_ids",)
 PRODUCTS = frozenset({"linear", "matmul", "conv", "einsum"})

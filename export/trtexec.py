@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import onnx
 
-from mue_edge.export.half import SCORES
 from mue_edge.export.jetpack import Profile
+from mue_edge.signals import PORTS
 
 FILE = "trtexec.sh"
 # What a norm that was taken apart consists of, by the end of its nodes' names (see lower.py).
@@ -48,6 +48,6 @@ def _float32(graph: onnx.GraphProto) -> list[str]:
     found: set[str] = set()
     for node in reversed(graph.node):
         out = node.output[0]
-        if out in SCORES or (out not in ports and users.get(out) and users[out] <= found):
+        if out in PORTS or (out not in ports and users.get(out) and users[out] <= found):
             found.add(out)
     return [n.name for n in graph.node if n.output[0] in found or n.name.endswith(_NORM)]

@@ -22,6 +22,7 @@ from mue_edge.loop import Layout, Stage
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.search import SearchSettings
+from mue_edge.signals import SIGNALS, SIMILARITY
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -90,6 +91,7 @@ class StageEntry:
     name: str
     depth: int
     constants: Mapping[str, str] = field(default_factory=dict)
+    signals: tuple[str, ...] = (SIMILARITY,)
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class Manifest:
         """The loop's view of the cut."""
 
         def stages(entries: tuple[StageEntry, ...]) -> tuple[Stage, ...]:
-            return tuple(Stage(e.name, e.depth, e.constants) for e in entries)
+            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
 
         cut = self.layout
         encoder = {stack: stages(entries) for stack, entries in cut.encoder.items()}
@@ -273,6 +275,10 @@ def _read_manifest(folder: Path) -> Manifest:
     manifest = schema.decode(Manifest, data, MANIFEST)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
+    for stages in (*manifest.layout.encoder.values(), manifest.layout.decoder):
+        surplus = {signal for stage in stages for signal in stage.signals} - set(SIGNALS)
+        if surplus:
+            raise InputFileError(f"{path}: unknown signals {sorted(surplus)}; known: {', '.join(SIGNALS)}")
     names = manifest.policies()
     if manifest.chosen not in names:
         raise InputFileError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,14 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Call:
-    """A segment that was run, and what the loop read of it: score and gap a row, or candidates a row."""
+    """A segment that was run, and what the loop read of it: a value a row of score and gap, or of other
+    signals' ports; or candidates a row."""
 
     run: str
     score: tuple[float, ...] = ()
     gap: tuple[float, ...] = ()
     candidates: tuple[Candidates, ...] = ()
+    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ def _call(request: Request, answer: Answer) -> Call:
     if request.read == HEAD_PORTS:
         rows = (Candidates(tuple(ids), tuple(values), eos) for ids, values, eos in answer.candidates)
         return Call(request.run, candidates=tuple(rows))
-    score, gap = (tuple(answer.scalars.get(port, ())) for port in ("score", "gap"))
-    return Call(request.run, score, gap)
+    read = {port: tuple(values) for port, values in answer.scalars.items()}
+    return Call(request.run, read.pop("score", ()), read.pop("gap", ()), others=read)
 
 
 def _verdicts(outcome: Outcome) -> tuple[Verdict, ...]:
@@ -152,9 +154,9 @@ class _Told:
         if request.read == HEAD_PORTS:
             self._wanted(call.candidates, request, "candidates")
             return Answer(candidates=[(c.ids, c.logprobs, c.eos) for c in call.candidates])
-        found = {"score": call.score, "gap": call.gap}
+        found = {"score": call.score, "gap": call.gap, **call.others}
         for port in request.read:
-            self._wanted(found[port], request, port)
+            self._wanted(found.get(port, ()), request, port)
         return Answer({port: found[port] for port in request.read})
 
     def _wanted(self, values: Sequence[object], request: Request, what: str) -> None:

@@ -10,21 +10,24 @@ ends at most one segment late. What fits is what the pace of the last calls and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mue_edge.cache import Cache
 from mue_edge.errors import UsageError
 from mue_edge.pace import Pace
-from mue_edge.policy import Decider, Policy, exits
+from mue_edge.policy import Decider, Policy, exits, signal_of
 from mue_edge.search import SearchSettings
+from mue_edge.signals import SIGNALS, Reading
 
 if TYPE_CHECKING:
     from mue_edge.loop import Layout
 
 # A slower policy must fit with so much to spare.
 SPARE = 1.15
+# Where a signal was not read, a test is passed only if it asks for no score.
+NOTHING: Reading = ((0.0,), (1.0,))
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,11 @@ class Pacer:
         """The policy that decides now."""
         return self._walk[self._at]
 
+    @property
+    def walk(self) -> tuple[Decider, ...]:
+        """All policies that may decide, fastest first."""
+        return self._walk
+
     def check(self) -> None:
         """Before a segment: none starts after the deadline."""
         if self._now >= self._end:
@@ -140,10 +148,14 @@ class Pacer:
         if step and self._step(self._at, step, 0) > self._end - self._now:
             raise OutOfTime
 
-    def reads(self, stack: str, step: int, i: int) -> bool:
-        """Whether any policy of the walk tests a score after segment i: it may be the one by then, and
+    def reads(self, stack: str, step: int, i: int) -> set[str]:
+        """The signals that policies of the walk test after segment i: each may be the one by then, and
         what it would have done is how its depths are learnt."""
-        return any(math.isfinite(self._tests(k, stack, step).thresholds[i]) for k in range(len(self._walk)))
+        return {
+            signal_of(policy, stack)
+            for k, policy in enumerate(self._walk)
+            if math.isfinite(self._tests(k, stack, step).thresholds[i])
+        }
 
     def threshold(self, stack: str, step: int, i: int) -> float:
         """Of the test after segment i, by the policy that the clock allows now."""
@@ -158,13 +170,12 @@ class Pacer:
         self._forced += 1
         return True
 
-    def learn(self, stack: str, step: int, i: int, scores: Sequence[float], gaps: Sequence[float]) -> None:
-        """The scores of the test after segment i: which policies would have left here."""
-        for k in range(len(self._walk)):
+    def learn(self, stack: str, step: int, i: int, readings: Mapping[str, Reading]) -> None:
+        """What was read after segment i: which policies would have left here."""
+        for k, policy in enumerate(self._walk):
             threshold = self._tests(k, stack, step).thresholds[i]
-            if k not in self._left and all(
-                exits(s, g, threshold) for s, g in zip(scores or (0.0,), gaps or (1.0,))
-            ):
+            read = readings.get(signal_of(policy, stack), NOTHING)
+            if k not in self._left and all(exits(s, g, threshold) for s, g in zip(*read)):
                 self._left[k] = i + 1
 
     def left(self, stack: str, i: int) -> None:
@@ -229,6 +240,9 @@ class Pacer:
             seconds += self._pace.seconds("embed")
         if i is not None:
             seconds += sum(self._prepare(j) * min(1.0, until - j) for j in range(i, math.ceil(until)))
+        if SIGNALS[signal_of(self._walk[k], "decoder")].of_head:  # tests that are not passed cost a head
+            asked = self._tests(k, "decoder", step).thresholds[i or 0 : math.ceil(until) - 1]
+            seconds += sum(map(math.isfinite, asked)) * self._pace.seconds("head")
         return seconds
 
     def _least(self, stack: str, i: int) -> float:

@@ -9,15 +9,16 @@ language follows the requests that this file makes, so its log is the conformanc
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 from mue_edge.cache import Cache
 from mue_edge.deadline import Deadline, OutOfTime, Pacer, Pacing
-from mue_edge.errors import VerificationError
-from mue_edge.policy import ALWAYS, Decider, exits
+from mue_edge.errors import UsageError, VerificationError
+from mue_edge.policy import ALWAYS, Decider, exits, signal_of
 from mue_edge.search import BeamSearch, Hypothesis
+from mue_edge.signals import SIGNALS, SIMILARITY, Reading
 
 EXIT_STATES = "exit_states"
 HEAD_PORTS = ("top_ids", "top_values", "logsumexp", "eos")
@@ -25,11 +26,13 @@ HEAD_PORTS = ("top_ids", "top_values", "logsumexp", "eos")
 
 @dataclass(frozen=True)
 class Stage:
-    """One segment of a stack: its name and the layer after which it ends (counted from 1)."""
+    """One segment of a stack: its name, the layer after which it ends (counted from 1), and the signals
+    that a test after it can read."""
 
     name: str
     depth: int
     constants: Mapping[str, str] = field(default_factory=dict)
+    signals: tuple[str, ...] = (SIMILARITY,)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`scalars` holds the scores and gaps that were read, a value a row; `candidates` what the head
+    """`scalars` holds what was read of a signal's ports, a value a row; `candidates` what the head
     was read for, a row for the search each (log-probability = value − logsumexp). `now` is a
     monotonic clock in seconds."""
 
@@ -105,7 +108,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Decision:
-    """One exit test: scores are those of the live rows (one for an encoder)."""
+    """One exit test: scores and gaps of the live rows (one for an encoder), of the policy's signal. A traced
+    run has in `readings` those of every signal of the stage."""
 
     stack: str
     depth: int
@@ -114,6 +118,7 @@ class Decision:
     gaps: tuple[float, ...]
     threshold: float
     exit: bool
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,19 +147,24 @@ Asked = Generator[Request, Answer, Answer]
 
 
 def caption_loop(
-    layout: Layout, policy: Decider, search: BeamSearch, *, trace: bool = False,
+    layout: Layout, policy: Decider, search: BeamSearch, *, trace: bool = False, heads: bool = False,
     deadline: Deadline | None = None,
 ) -> Loop:  # fmt: skip
-    """Encode one picture and decode it. `trace` reads every score, also where none can exit; with a
-    `deadline`, faster policies stand in for `policy` when the clock of the answers asks for it."""
-    return (yield from _Run(layout, policy, search, trace, deadline).run())
+    """Encode one picture and decode it. `trace` reads every score, also where none can exit, and `heads` runs
+    the head after every decoder segment; with a `deadline`, faster policies stand in for `policy` when the
+    clock of the answers asks for it."""
+    return (yield from _Run(layout, policy, search, trace, heads, deadline).run())
 
 
 class _Run:
     def __init__(
-        self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool, deadline: Deadline | None
-    ) -> None:
+        self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool, heads: bool,
+        deadline: Deadline | None,
+    ) -> None:  # fmt: skip
         self.layout, self.policy, self.search, self.trace = layout, policy, search, trace
+        self.heads = heads
+        # What the head said after the present decoder segment, if a test ran it.
+        self.said: Answer | None = None
         self.cache = Cache(len(layout.decoder), layout.rows)
         self.decisions: list[Decision] = []
         self.steps: list[StepLog] = []
@@ -214,13 +224,13 @@ class _Run:
             reads = self._reads(stack, 0, i, threshold)
             answer = yield from self._ask(_with(requests[i], reads, None if last else requests[i + 1]))
             self.depths[stack] = stage.depth
-            if self._leave(stack, i, 0, 1, threshold, answer):
+            if (yield from self._leave(stack, i, 0, 1, threshold, answer)):
                 break
         return f"{stack}.{(i + 1) % 2}"
 
     def _encoder_request(self, stack: str, stages: Sequence[Stage], i: int) -> Request:
         inputs = {"x": f"{stack}.{i % 2}"} | dict(stages[i].constants)
-        outputs = {"y": f"{stack}.{(i + 1) % 2}", "score": "encoder_score", "gap": "encoder_gap"}
+        outputs = {"y": f"{stack}.{(i + 1) % 2}"} | _signal_buffers("encoder", stages[i].signals)
         return Request(stages[i].name, inputs, outputs)
 
     def _prompt_depth(self) -> int:
@@ -250,26 +260,38 @@ class _Run:
                 math.inf if last else self.policy.threshold("decoder", stage.depth, t, self._max_length())
             )
             ahead = not last and j + 1 in self.cross and not cache.pending(j + 1)
+            # A head in between would come between a request and the one that was run ahead.
+            ahead = ahead and not self._may_ask_head()
             then = self._decoder_request(j + 1) if ahead else None
             answer = yield from self._ask(_with(plain, self._reads("decoder", t, j, threshold), then))
             cache.mark(j)
-            if self._leave("decoder", j, t, live, threshold, answer):
+            if (yield from self._leave("decoder", j, t, live, threshold, answer)):
                 if answer.ran_ahead and layout.decoder[j + 1].depth == stage.depth + 1:
                     # It wrote exactly the rows that propagation would. A segment of several layers
                     # did so for its first layer only: its rows stay pending and are overwritten.
                     cache.mark(j + 1)
                 break
-        y = f"decoder.{(j + 1) % 2}"
-        keep = () if last else (Store(y, EXIT_STATES, cache.slots()),)
-        answer = yield from self._ask(
-            Request("head", {"y": y}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
-        )
-        _check_candidates(answer.candidates, live, t)
+        answer = self.said or (yield from self._head(j, live))
         parents = self.search.advance(answer.candidates[:live])
         tokens = tuple(row[-1] for row in self.search.tokens) if parents is not None else ()
         if parents is not None:
             cache.advance(parents)
         return StepLog(stage.depth, tokens, tuple(parents or ()))
+
+    def _head(self, j: int, live: int) -> Asked:
+        """What the head says of the states after decoder segment j; they are kept, if layers skip them."""
+        y, last = f"decoder.{(j + 1) % 2}", j + 1 == len(self.layout.decoder)
+        keep = () if last else (Store(y, EXIT_STATES, self.cache.slots()),)
+        answer = yield from self._ask(
+            Request("head", {"y": y}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
+        )
+        _check_candidates(answer.candidates, live, self.cache.step)
+        return answer
+
+    def _may_ask_head(self) -> bool:
+        """Whether a test of the decoder may need the head."""
+        walk = (self.policy,) if self.pacer is None else self.pacer.walk
+        return self.heads or any(SIGNALS[signal_of(policy, "decoder")].of_head for policy in walk)
 
     def _max_length(self) -> int:
         return self.search.settings.max_length
@@ -294,36 +316,62 @@ class _Run:
 
     def _decoder_request(self, j: int) -> Request:
         stage, cache = self.layout.decoder[j], self.cache
-        inputs, outputs = _decoder_buffers(j)
+        inputs, outputs = _decoder_buffers(j, stage.signals)
         store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
         position = Position(cache.step, tuple(cache.ancestry))
         return Request(stage.name, inputs, outputs, store=store, position=position)
 
-    def _reads(self, stack: str, step: int, i: int, threshold: float) -> tuple[str, ...]:
-        if self.trace or not math.isinf(threshold):
-            return ("score", "gap")
-        return ("score", "gap") if self.pacer and self.pacer.reads(stack, step, i) else ()
+    def _stages(self, stack: str) -> Sequence[Stage]:
+        return self.layout.decoder if stack == "decoder" else self.layout.encoder[stack]
 
-    def _leave(self, stack: str, i: int, step: int, live: int, threshold: float, answer: Answer) -> bool:
+    def _reads(self, stack: str, step: int, i: int, threshold: float) -> tuple[str, ...]:
+        """Ports of the signals that somebody asks for after segment i."""
+        stage = self._stages(stack)[i]
+        if self.trace:
+            names: Iterable[str] = stage.signals
+        else:
+            own = () if math.isinf(threshold) else (signal_of(self.policy, stack),)
+            names = self.pacer.reads(stack, step, i) | set(own) if self.pacer else own
+        for name in names:
+            if name not in stage.signals and not SIGNALS[name].of_head:
+                raise UsageError(
+                    f"this bundle gives no {name} of {stack} after layer {stage.depth}: its model had "
+                    "no heads for it. Train them (mue-edge train --heads) and export again, or "
+                    "choose another policy"
+                )
+        return tuple(port for name in names for port in SIGNALS[name].ports)
+
+    def _leave(
+        self, stack: str, i: int, step: int, live: int, threshold: float, answer: Answer
+    ) -> Generator[Request, Answer, bool]:
         """Whether the stack is left after its segment i; `threshold` is what a deadline may change."""
-        stages = self.layout.decoder if stack == "decoder" else self.layout.encoder[stack]
+        self.said, stages = None, self._stages(stack)
         depth = stages[i].depth
-        scores = tuple(float(v) for v in answer.scalars.get("score", ()))[:live]
-        gaps = tuple(float(v) for v in answer.scalars.get("gap", ()))[:live]
-        if not all(map(math.isfinite, scores + gaps)):
-            raise VerificationError(
-                f"the exit score of {stack} after layer {depth} (step {step}) is not finite: {scores}; "
-                "check the bundle with: mue-edge verify BUNDLE"
-            )
+        readings = _readings(stages[i].signals, answer, live)
+        for name, reading in readings.items():
+            if not all(map(math.isfinite, reading[0] + reading[1])):
+                raise VerificationError(
+                    f"the exit score of {stack} after layer {depth} (step {step}, {name}) is not finite: "
+                    f"{reading[0]}; check the bundle with: mue-edge verify BUNDLE"
+                )
         if self.pacer is not None:
-            self.pacer.learn(stack, step, i, scores, gaps)
+            self.pacer.learn(stack, step, i, readings)
             threshold = self.pacer.threshold(stack, step, i)
+        signal = signal_of(self.policy if self.pacer is None else self.pacer.policy, stack)
+        tested = SIGNALS[signal].of_head and not math.isinf(threshold)
+        if tested or (self.heads and stack == "decoder" and i + 1 < len(stages)):
+            self.said = yield from self._head(i, live)
+            rows = self.said.candidates[:live]
+            readings |= {name: s.read_head(rows) for name, s in SIGNALS.items() if s.of_head}
+            if self.pacer is not None:
+                self.pacer.learn(stack, step, i, readings)
+        scores, gaps = readings.get(signal, ((), ()))
         if math.isinf(threshold):
             leave = threshold < 0
-        elif min(len(scores), len(gaps)) < live:  # else no row would be one that stays
+        elif len(scores) < live:  # else no row would be one that stays
             raise VerificationError(
-                f"{len(scores)} exit scores and {len(gaps)} gaps of {stack} after layer {depth} "
-                f"(step {step}) for {live} rows; check the bundle with: mue-edge verify BUNDLE"
+                f"{len(scores)} exit scores of {stack} after layer {depth} (step {step}) for {live} rows; "
+                "check the bundle with: mue-edge verify BUNDLE"
             )
         else:
             leave = all(exits(s, g, threshold) for s, g in zip(scores, gaps))
@@ -333,8 +381,18 @@ class _Run:
             if leave or i + 1 == len(stages):
                 self.pacer.left(stack, i)
         if scores or leave:
-            self.decisions.append(Decision(stack, depth, step, scores, gaps, threshold, leave))
+            traced = readings if self.trace else {}
+            self.decisions.append(Decision(stack, depth, step, scores, gaps, threshold, leave, traced))
         return leave
+
+
+def _readings(signals: Sequence[str], answer: Answer, live: int) -> dict[str, Reading]:
+    """Of the signals that were read."""
+    found = {}
+    for name in signals:
+        if SIGNALS[name].ports[0] in answer.scalars:
+            found[name] = SIGNALS[name].read(answer.scalars, live)
+    return found
 
 
 def _check_candidates(
@@ -349,7 +407,12 @@ def _check_candidates(
 
 
 @cache
-def _decoder_buffers(j: int) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _signal_buffers(kind: str, signals: tuple[str, ...]) -> dict[str, str]:
+    return {port: f"{kind}_{port}" for name in signals for port in SIGNALS[name].ports}
+
+
+@cache
+def _decoder_buffers(j: int, signals: tuple[str, ...]) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Buffers of decoder segment j's inputs and outputs; kept, since every step asks for them."""
     inputs = {
         "x": f"decoder.{j % 2}",
@@ -362,8 +425,7 @@ def _decoder_buffers(j: int) -> tuple[Mapping[str, str], Mapping[str, str]]:
     }
     outputs = {
         "y": f"decoder.{(j + 1) % 2}",
-        "score": "decoder_score",
-        "gap": "decoder_gap",
+        **_signal_buffers("decoder", signals),
         "kv_rows": f"kv_rows.{j}",
     }
     return inputs, outputs

@@ -1,4 +1,4 @@
-"""When to leave a stack early: policies, the decay schedule and the rules.
+"""When to leave a stack early: policies, their thresholds and the exit test.
 
 A policy answers one question, `threshold(stack, depth, step, max_length)`: which exit score
 must be exceeded to leave `stack` after `depth` layers. `inf` means never, `-inf` always, so
@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.rules import RULES
+from mue_edge.rules.rule import ALWAYS, NEVER
+from mue_edge.signals import SIMILARITY
 
-NEVER, ALWAYS = math.inf, -math.inf
+__all__ = [
+    "ALWAYS", "NEVER", "Decider", "ForcedExits", "Policy", "exits", "from_json", "read", "signal_of",
+]  # fmt: skip
+
 _STACKS = ("image", "text", "decoder")
 _THETAS = tuple(f"theta_{stack}" for stack in _STACKS)
 _BY_BOUNDARY = tuple(f"thetas_{stack}" for stack in _STACKS)
@@ -93,7 +99,11 @@ class Policy:
         end: int | None = getattr(self, f"depth_{stack}", None)
         if end is not None and depth >= end:
             return ALWAYS
-        return RULES[self.rule](self, stack, depth, step, max_length)
+        return RULES[self.rule].threshold(self, stack, depth, step, max_length)
+
+    def signal(self, stack: str) -> str:
+        """Name of what the stack's exit tests read; see `mue_edge.signals`."""
+        return RULES[self.rule].signal(stack)
 
     def theta(self, stack: str, depth: int) -> float | None:
         """θ after `depth` layers; the joint encoder has none, since its exits were never trained for."""
@@ -136,35 +146,9 @@ class ForcedExits:
         return ALWAYS if depth >= wanted else NEVER
 
 
-def decayed(theta: float, step: int, n: int, beta: float, tau: float) -> float:
-    """Θ(t) = βθ + (1 − β)·e^(−τt/N), the schedule of the paper's slides; t counts from 0."""
-    return beta * theta + (1 - beta) * math.exp(-tau * step / n)
-
-
-def _never(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
-    return NEVER
-
-
-def _mue(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
-    theta, n = policy.theta(stack, depth), policy.horizon or max_length + 1
-    if theta is None or stack != "decoder":
-        return NEVER if theta is None else theta
-    if step < policy.warmup * n:
-        return NEVER
-    value = decayed(theta, step, n, policy.beta, policy.tau)
-    return NEVER if value >= 1 else value
-
-
-def _mue_published(policy: Policy, stack: str, depth: int, step: int, max_length: int) -> float:
-    """The authors' code: no exit while t < N/3, then 0.9·θ + 0.1·e^(−(t+1)/N), N = max_length + 1."""
-    theta, n = policy.theta(stack, depth), policy.horizon or max_length + 1
-    if theta is None or stack != "decoder":
-        return NEVER if theta is None else theta
-    return NEVER if step < n / 3 else decayed(theta, step + 1, n, 0.9, 1.0)
-
-
-Rule = Callable[[Policy, str, int, int, int], float]
-RULES: dict[str, Rule] = {"mue": _mue, "mue-published": _mue_published, "never": _never, "fixed": _never}
+def signal_of(policy: Decider, stack: str) -> str:
+    """What a policy's tests read. Deciders that force depths read nothing; similarity stands for that."""
+    return policy.signal(stack) if isinstance(policy, Policy) else SIMILARITY
 
 
 def from_json(data: object) -> Policy:

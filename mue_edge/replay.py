@@ -13,6 +13,7 @@ from mue_edge.driver import Runtime, drive
 from mue_edge.loop import Decision, Layout, Outcome, caption_loop
 from mue_edge.policy import Decider, ForcedExits, Policy
 from mue_edge.search import BeamSearch, SearchSettings
+from mue_edge.signals import SIGNALS, SIMILARITY
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ScoreEntry:
     depth: int
     step: int
     scores: tuple[float, ...]
+    signal: str = SIMILARITY
 
 
 @dataclass(frozen=True)
@@ -48,30 +50,42 @@ class Difference:
 
 
 def run(
-    layout: Layout, settings: SearchSettings, policy: Decider, runtime: Runtime, *, trace: bool = False
-) -> Outcome:
+    layout: Layout, settings: SearchSettings, policy: Decider, runtime: Runtime, *,
+    trace: bool = False, heads: bool = False,
+) -> Outcome:  # fmt: skip
     """One caption of the picture that the runtime holds."""
-    return drive(caption_loop(layout, policy, BeamSearch(settings), trace=trace), runtime)
+    return drive(caption_loop(layout, policy, BeamSearch(settings), trace=trace, heads=heads), runtime)
 
 
 def log_of(outcome: Outcome) -> Log:
-    """The log of a run; a traced run has the score of every boundary that it reached."""
+    """The log of a run; a traced run has the scores of every signal at every boundary that it reached."""
     best = outcome.hypotheses[0]
-    entries = (ScoreEntry(d.stack, d.depth, d.step, d.scores) for d in outcome.decisions if d.scores)
-    return Log(
-        dict(outcome.depths), tuple(s.depth for s in outcome.steps), best.tokens, best.score, tuple(entries)
+    entries = tuple(
+        ScoreEntry(d.stack, d.depth, d.step, scores, signal)
+        for d in outcome.decisions
+        for signal, scores in _scores(d).items()
     )
+    return Log(dict(outcome.depths), tuple(s.depth for s in outcome.steps), best.tokens, best.score, entries)
+
+
+def _scores(decision: Decision) -> dict[str, tuple[float, ...]]:
+    if decision.readings:
+        return {signal: scores for signal, (scores, _) in decision.readings.items()}
+    return {SIMILARITY: decision.scores} if decision.scores else {}
 
 
 def replay(log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime) -> Difference:
     """Run the log's exits, whatever the scores are, and compare. A differing token ends the search
     elsewhere, so that scores after it are not compared."""
     forced = _Patient(log.exits())
-    outcome = run(layout, settings, forced, runtime, trace=True)
-    mine = {(d.stack, d.depth, d.step): d.scores for d in outcome.decisions}
+    heads = any(SIGNALS[entry.signal].of_head for entry in log.scores)
+    outcome = run(layout, settings, forced, runtime, trace=True, heads=heads)
+    mine = {
+        (d.stack, d.depth, d.step, signal): s for d in outcome.decisions for signal, s in _scores(d).items()
+    }
     errors = []
     for entry in log.scores:
-        found = mine.get((entry.stack, entry.depth, entry.step))
+        found = mine.get((entry.stack, entry.depth, entry.step, entry.signal))
         if found:
             errors.append(abs(min(entry.scores) - min(found)))
     return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))

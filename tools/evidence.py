@@ -477,6 +477,17 @@ def savings_exits() -> None:
     write("savings-exits", "python tools/evidence.py savings-exits", covered, figures)
 
 
+def signals() -> None:
+    """AUC of every exit signal by decoder boundary."""
+    from signals_proof import figures
+
+    from mue_edge.apps.stickers import model_folder
+
+    own = ("mue_edge/models/ofa/steps.py", "calibrate/head_training.py", "calibrate/signals.py")
+    command = "python tools/evidence.py signals"
+    write("signals", command, (*MODEL, "tools/signals_proof.py", *own), figures(model_folder()))
+
+
 def savings_plans() -> None:
     """Quality at given savings of time: exits, image size, precision and cuts."""
     from savings_proof import exits_and_plans
@@ -586,6 +597,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "calibrate": calibrate,
     "savings-exits": savings_exits,
     "savings-plans": savings_plans,
+    "signals": signals,
     "jetson-adapter": jetson_adapter,
     "jetson-loop": jetson_loop,
     "jetson-ofa-base": jetson_base,

@@ -70,8 +70,9 @@ def gated(folder: Path) -> dict[str, Any]:
     exporter = onnx.Exporter()
     graphs = [Graph(piece, exporter.graph(piece)) for piece in pieces.pieces]
     entry = pieces.layout
-    stages = {k: tuple(Stage(e.name, e.depth, e.constants) for e in v) for k, v in entry.encoder.items()}
-    decoder = tuple(Stage(e.name, e.depth, e.constants) for e in entry.decoder)
+    stage = lambda e: Stage(e.name, e.depth, e.constants, e.signals)
+    stages = {k: tuple(map(stage, v)) for k, v in entry.encoder.items()}
+    decoder = tuple(map(stage, entry.decoder))
     layout = Layout(stages, decoder, entry.rows, entry.fill_rows, entry.prompt_gaps)
     shown = golden.pictures(made.height, made.width, 2)
     ranges = scan(

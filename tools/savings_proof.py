@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from mue_edge.calibrate.setting import Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy
+from mue_edge.rules import RULES
 
 SPLITS = ("test_render", "test_comp")
 # Plans are compared on so many tuning pictures; so many of them are judged with every candidate.
@@ -47,9 +49,17 @@ SUBSET, MOST_PLANS = 50, 2
 # Of full depth's quality: what a smaller size or a coarser precision may cost to serve as the base.
 AS_GOOD = 0.99
 TIMED = 150  # pictures whose captions are timed, each under every policy
+
+
+def of_rule(name: str, policy: Policy) -> bool:
+    """Admits a rule's policies."""
+    return policy.rule == name
+
+
 FAMILIES: dict[str, Callable[[Policy], bool]] = {
     "fixed": lambda policy: policy.rule in ("fixed", "never"),
     "mue": savings.as_published,
+    **{name: partial(of_rule, name) for name, rule in RULES.items() if rule.calibrated and name != "mue"},
     "best": savings.anything,
 }
 

@@ -59,6 +59,7 @@ class _Options:
     threads: int | None
     save_every: float
     log_every: int
+    heads: str | None
 
     def to_repeat(self) -> dict[str, Any]:
         """What a command that goes on must have in common with the one that began."""
@@ -134,6 +135,10 @@ class _Options:
 @click.option("--threads", type=click.IntRange(1), help="Of each process.")
 @click.option("--save-every", type=float, default=300.0, show_default=True, help="Seconds.")
 @click.option("--log-every", type=click.IntRange(1), default=20, show_default=True, help="Steps.")
+@click.option(
+    "--heads", type=click.Choice(["calm-classifier"]),
+    help="Leave the network as it is and train the heads of this exit rule.",
+)  # fmt: skip
 def command(**options: Any) -> None:
     """Fine-tune MODEL (a model folder, or `stickers`) on captioned pictures; every decoder layer learns.
 
@@ -141,11 +146,16 @@ def command(**options: Any) -> None:
     after a kill. DATA is a folder of pictures with a table in it, a CSV, TSV or JSON-lines table with
     image and caption, COCO's captions JSON, or OFA's TSV. Several processes:
     torchrun --nproc-per-node 2 -m mue_edge train …
+
+    With --heads, OUT gets model/ with heads.safetensors beside the same weights; pictures are passed once
+    unless --steps says otherwise (better with --augment), and captions are the model's own.
     """
     chosen = _Options(**options)
     given = [chosen.epochs, chosen.steps, chosen.minutes]
     if len([x for x in given if x is not None]) > 1:
         raise UsageError("give one of --epochs, --steps and --minutes")
+    if chosen.heads and chosen.model is None:
+        raise UsageError("heads are trained on a model that is: give a MODEL with --heads")
     if (chosen.model is None) != (chosen.config is not None and chosen.tokenizer is not None):
         raise UsageError("give either a MODEL, or --config and --tokenizer for an untrained one")
     try:
@@ -158,7 +168,7 @@ def command(**options: Any) -> None:
     if several:
         torch.distributed.init_process_group("gloo")
     try:
-        _train(chosen)
+        (_train_heads if chosen.heads else _train)(chosen)
     finally:
         if several:
             torch.distributed.destroy_process_group()
@@ -214,6 +224,41 @@ def _train(o: _Options) -> None:
     with _Display(steps) as display:
         run.run(o.to_repeat(), display)
     _end(o, leader)
+
+
+def _train_heads(o: _Options) -> None:
+    import shutil
+
+    from mue_edge.apps.catalogue import resolve_model
+    from mue_edge.calibrate import head_training
+    from mue_edge.calibrate.caption_batches import CaptionBatches, targets
+    from mue_edge.calibrate.caption_training import learner
+    from mue_edge.files import atomic_folder
+    from mue_edge.models import captioning, heads
+
+    folder = resolve_model(str(o.model))
+    teacher = learner(folder, None)
+    shown, _, problems = _pictures(o, captioning.image_size(teacher.model), True)
+    for line in problems:
+        _say(True, f"note: {line}")
+    learned, _ = targets(shown.examples, teacher.tokenizer, o.max_tokens)
+    batches = CaptionBatches(shown, learned, o.batch, o.seed, teacher.tokenizer.pad, augment=o.augment)
+    steps = o.steps or batches.steps_per_epoch
+    with click.progressbar(length=steps, label="captions", file=sys.stderr) as bar:
+        found, boundaries = head_training.train(
+            teacher.model, teacher.prompt, (batches(step).pixels for step in range(steps)),
+            seed=o.seed, progress=lambda: bar.update(1),
+        )  # fmt: skip
+    with atomic_folder(o.out / "model", "config.json") as work:
+        for file in folder.iterdir():
+            shutil.copyfile(file, work / file.name)
+        heads.write(work, found)
+    click.echo("AUC of what foretells that the arg-max is the last layer's, on steps held out:")
+    click.echo("after layer  steps  kept    head  similarity  margin")
+    for b in boundaries:
+        told = ["   –" if a is None else f"{a:.2f}" for a in (b.auc, b.similarity_auc, b.margin_auc)]
+        click.echo(f"{b.depth:11}  {b.steps:5}  {b.kept:.3f}  {told[0]}        {told[1]}    {told[2]}")
+    click.echo(f"wrote {o.out / 'model'}; next: mue-edge export {o.out / 'model'} --target host --out BUNDLE")
 
 
 def _end(o: _Options, leader: bool) -> None:

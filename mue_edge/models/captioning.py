@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -100,6 +101,26 @@ def greedy_by_depth(
     """`greedy` at each pair (encoder layers, decoder layers), the pictures encoded once for all."""
     found: dict[tuple[int, int], list[list[int]]]
     found = _of(model).greedy_by_depth(model, prompt, pixels, cells, max_length=max_length)
+    return found
+
+
+@dataclass(frozen=True)
+class Steps:
+    """N words of captions: states [N, L + 1, d] after 0, 1, … L decoder layers; of each layer but the last
+    [N, L − 1] by how much its best word is likelier than its second, and whether it is the last layer's."""
+
+    states: Tensor
+    margin: Tensor
+    same: Tensor
+
+    @staticmethod
+    def joined(parts: Sequence[Steps]) -> Steps:
+        return Steps(*(torch.cat([getattr(p, name) for p in parts]) for name in ("states", "margin", "same")))
+
+
+def steps(model: nn.Module, prompt: Sequence[int], pixels: Tensor, rng: torch.Generator) -> Steps:
+    """The words of greedy captions of [B, 3, H, W], at full decoder depth and a drawn encoder depth."""
+    found: Steps = _of(model).steps(model, prompt, pixels, rng, min(24, longest_caption(model)))
     return found
 
 

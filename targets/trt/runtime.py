@@ -19,12 +19,12 @@ import numpy as np
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
 from mue_edge.loop import HEAD_PORTS, Answer, Request, Store
+from mue_edge.signals import PORTS
 from mue_edge.targets.tensors import Constants, StepBiases
 from mue_edge.targets.trt.library import Library
 from mue_edge.targets.trt.memory import Array, Buffer, Readback, Staging, size
 from mue_edge.targets.trt.segments import Bound, Engines
 
-SCORES = ("score", "gap")
 GATHERED = "fill_x"
 
 
@@ -132,9 +132,10 @@ class TensorRTRuntime:
         for store in request.store:
             if store.port == "kv_rows":
                 self._store_rows(request, store)
-        ports = HEAD_PORTS if request.run == "head" else SCORES
+        tested = tuple(port for port in PORTS if port in segment.outputs)
+        ports = HEAD_PORTS if request.run == "head" else tested
         reads = None
-        if read and set(ports) <= set(segment.outputs):
+        if read and ports:
             reads = self._readback({port: request.outputs[port] for port in ports})
             reads.start()
         return _Launched(_work(request), reads)

@@ -1,5 +1,6 @@
 """A runtime whose buffers hold hashes of all that went into them, so that one stale row changes every
-answer after it. What the contract lets die, dies: a decoder's `y` once it was read. Policies for it."""
+answer after it. What the contract lets die, dies: a decoder's `y` once a segment but the head has
+read it. Policies for it."""
 
 from __future__ import annotations
 
@@ -86,7 +87,7 @@ class Symbolic:
                 for row in store.rows:
                     self._held[store.buffer, row] = self._held[store.port, -1] + bytes([row % 251])
         for buffer in request.inputs.values():
-            if buffer.startswith("decoder."):
+            if buffer.startswith("decoder.") and request.run != "head":
                 self._held[buffer, -1] = b"read"
         for port, buffer in request.outputs.items():
             self._held[buffer, -1] = value + port.encode()

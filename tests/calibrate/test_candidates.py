@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mue_edge.calibrate.candidates import fixed, gaps, schedule, similarity
+from mue_edge.calibrate.candidates import LEVELS, fixed, gaps, levels, schedule, similarity
 from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 
@@ -37,15 +37,15 @@ def test_fixed_depths_are_all_pairs_but_the_full_one() -> None:
 
 
 def test_a_schedule_runs_between_its_gaps() -> None:
-    policy = schedule(0.002, 0.05, 17)
+    policy = schedule("mue", 0.002, 0.05, 17)
     assert 1 - policy.threshold("decoder", 1, 0, 16) == pytest.approx(0.002)
     assert 1 - policy.threshold("decoder", 1, 17, 16) == pytest.approx(0.05)
-    assert schedule(0.01, 0.01, 17).beta == 1
+    assert schedule("mue", 0.01, 0.01, 17).beta == 1
 
 
 def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
     found = gaps(TRACES)
-    policies = list(similarity(found, (3, 3), 17, "image"))
+    policies = list(similarity("mue", found, (3, 3), 17, "image"))
     names = [p.name for p in policies]
     assert len(set(names)) == len(names)
     assert Policy("mue") not in policies
@@ -59,17 +59,33 @@ def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
 
 
 def test_a_joint_encoder_is_left_alone() -> None:
-    policies = list(similarity(gaps(TRACES), (3, 3), 17, None))
+    policies = list(similarity("mue", gaps(TRACES), (3, 3), 17, None))
     assert all(p.theta_image is None and p.depth_image is None for p in policies)
 
 
 def test_boundaries_have_thresholds_of_their_own_and_a_last_layer() -> None:
     found = gaps(TRACES)
     assert {depth: len(own) for depth, own in found.boundaries.items()} == {1: 80, 2: 80}
-    policies = {p.name: p for p in similarity(found, (3, 3), 17, "image")}
+    policies = {p.name: p for p in similarity("mue", found, (3, 3), 17, "image")}
     capped, open_ended = policies["mue-d1-b0.4-to2"], policies["mue-d1-b0.4"]
     first, second = (1 - open_ended.threshold("decoder", depth) for depth in (1, 2))
     # The second boundary's gaps are half as wide as the first's.
     assert first == pytest.approx(2 * second) and min(found.boundaries[1]) < first < max(found.boundaries[1])
     assert 1 - capped.threshold("decoder", 1) == first and capped.threshold("decoder", 2) == -float("inf")
     assert "mue-d1-b0.4-to3" not in policies  # that is all layers
+
+
+def test_levels_are_of_the_first_boundary_and_few_encoder_depths() -> None:
+    found = gaps(TRACES)
+    policies = list(levels("calm-softmax", found, (6, 6), "image"))
+    assert len({p.name for p in policies}) == len(policies) == len(LEVELS) * 3 * 4
+    assert {(p.depth_image, p.depth_decoder) for p in policies} == {
+        (image, last) for image in (1, 2, 3, None) for last in (2, 3, None)
+    }
+    thetas = [
+        p.theta_decoder for p in policies if p.name.startswith("calm-softmax-d1") and p.depth_decoder == 2
+    ]
+    passed = [sum(gap < 1 - t for gap in found.boundaries[1]) / 80 for t in thetas if t is not None]
+    assert passed == pytest.approx(LEVELS, abs=0.04)
+    assert all(p.depth_image is None for p in levels("deebert", found, (6, 6), None))
+    assert not list(levels("deebert", gaps(TRACES, "margin"), (6, 6), "image"))  # it was not traced

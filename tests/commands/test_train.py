@@ -189,3 +189,14 @@ def test_a_terminal_gets_a_bar(places: tuple[Path, Path], tmp_path: Path) -> Non
     os.close(leader)
     assert process.wait() == 0, shown
     assert re.search(rb"training .*##.* 100% .*loss \d", shown)
+
+
+def test_heads_leave_the_network_as_it_is(run: Runner, places: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train", str(places[0]), "--data", str(places[1]), "--out", str(out), "--val-share", "0"]
+    done = run(*command, "--batch", "4", "--heads", "calm-classifier", "--augment")
+    assert done.code == 0, done.err
+    assert "after layer  steps  kept    head  similarity  margin" in done.out
+    assert f"next: mue-edge export {out / 'model'}" in done.out
+    assert (out / "model/model.safetensors").read_bytes() == (places[0] / "model.safetensors").read_bytes()
+    assert (out / "model/heads.safetensors").is_file() and not (places[0] / "heads.safetensors").exists()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mue_edge.models import heads
 from mue_edge.models.ofa.model import stored_weights
 from tests.contract.cuts import CASES, PROMPT, Case, make_case
 
@@ -62,6 +63,8 @@ def model_folder(made: Case, folder: Path) -> Path:
     weights = {k: v.contiguous().clone() for k, v in stored_weights(made.model).items()}
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(made.model.config.to_json()))
+    if made.model.confidence:
+        heads.write(folder, made.model.confidence)
     prompts = {"caption": {"text": "what is it?", "ids": list(PROMPT)}}
     (folder / "prompts.json").write_text(json.dumps(prompts))
     return folder

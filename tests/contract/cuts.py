@@ -1,6 +1,6 @@
 """Three tiny random models, each cut in another way, so that every kind of segment occurs.
 
-`prompt`: MuE's encoder, constant prompt, relative image bias, uneven segments, beam 3.
+`prompt`: MuE's encoder, constant prompt, relative image bias, uneven segments, heads for exit tests, beam 3.
 `joint`: OFA's joint encoder, wider than the decoder, residual scales, a decoder segment a layer, greedy.
 `text`: MuE's encoder with a text branch on the device and a padded source text, uneven, beam 3.
 Where they need not differ they are equal, so that a graph that two cases share is traced once.
@@ -23,12 +23,15 @@ from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.loop import Layout, Outcome, Stage
 from mue_edge.models.cut import Cut, CutRequest, cut
+from mue_edge.models.heads import Heads
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.generate import Hypothesis
 from mue_edge.models.ofa.model import Model
 from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
 from mue_edge.replay import run
+from mue_edge.rules import RULES
 from mue_edge.search import SearchSettings
+from mue_edge.signals import SIGNALS, SIMILARITY
 from tests.models.ofa.tiny import make
 
 CASES = ("prompt", "joint", "text")
@@ -47,7 +50,7 @@ FULL = Policy("never", name="full")
 PREPROCESS = Preprocess(SIDE, SIDE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A model and its cut."""
 
@@ -63,7 +66,7 @@ class Case:
     @property
     def layout(self) -> Layout:
         def stages(entries: Sequence[StageEntry]) -> tuple[Stage, ...]:
-            return tuple(Stage(e.name, e.depth, e.constants) for e in entries)
+            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
 
         entry = self.cut.layout
         encoder = {name: stages(entries) for name, entries in entry.encoder.items()}
@@ -88,11 +91,22 @@ def make_case(name: str) -> Case:
     }
     changes, ends, beam = cases[name]
     model = make(CONFIG, seed=3, **changes)
+    if name == "prompt":
+        model.confidence = heads(model.config)
     search = SearchSettings(beam, max_length=9, min_length=7)
     prompt = None if name == "text" else PROMPT
     ends = {"decoder": (1, 3)} | ends
     request = CutRequest(SIDE, SIDE, ends, search, prompt, text_length=len(PROMPT), fill_rows=2)
     return Case(name, model, cut(model, request), request)
+
+
+def heads(config: OFAConfig) -> Heads:
+    """Random ones, for every boundary of the decoder."""
+    generator, width = torch.Generator().manual_seed(5), config.decoder_dim
+    return {
+        depth: (torch.randn(width, generator=generator) / width**0.5, torch.tensor(0.1 * depth))
+        for depth in range(1, config.decoder_layers)
+    }
 
 
 @lru_cache
@@ -198,11 +212,31 @@ def _between(values: Sequence[float], part: float) -> float:
 def policies(name: str) -> dict[str, Decider]:
     """Every policy under which a case is compared."""
     half, most, decayed = threshold_policies(name)
+    others = {rule: _half_by(make_case(name), rule) for rule in RULES if _reads(make_case(name), rule)}
     fixed = Policy("fixed", depth_image=2, depth_text=1, depth_decoder=2)
     return {
         "never": FULL, "half": half, "most": most, "decayed": decayed, "fixed": fixed,
-        "up-and-down": UP_AND_DOWN, "late": LATE,
+        "up-and-down": UP_AND_DOWN, "late": LATE, **others,
     }  # fmt: skip
+
+
+def _reads(case: Case, rule: str) -> bool:
+    """Whether the decoder tests of the rule read something else than similarity that this case has."""
+    signal = RULES[rule].signal("decoder")
+    return signal != SIMILARITY and (SIGNALS[signal].of_head or signal in case.layout.decoder[0].signals)
+
+
+@lru_cache
+def _half_by(case: Case, rule: str) -> Policy:
+    """The rule at a threshold that half of the first boundary's tests would pass."""
+    runs = [
+        run(case.layout, case.settings, FULL, case.reference(picture), trace=True, heads=True)
+        for picture in pictures()
+    ]
+    signal, depth = RULES[rule].signal("decoder"), case.layout.decoder[0].depth
+    tests = [d for r in runs for d in r.decisions if (d.stack, d.depth) == ("decoder", depth)]
+    theta = 1 - _between([max(d.readings[signal][1]) for d in tests], 0.5)
+    return Policy(rule, theta_decoder=theta, beta=1.0)
 
 
 def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[Hypothesis]:

@@ -30,7 +30,7 @@ from tests.contract.adapters import (  # noqa: E402
 )  # fmt: skip
 from tests.contract.cuts import PREPROCESS, make_case  # noqa: E402
 
-POLICIES = ("never", "decayed", "up-and-down", "late")
+POLICIES = ("never", "decayed", "up-and-down", "late", "calm-softmax", "calm-classifier")
 
 
 class Packages:

@@ -40,7 +40,7 @@ from tests.contract.cuts import make_case, pictures
 LOOP = "prompt"
 # Of the other cuts the kinds of segments that LOOP lacks.
 OTHERS = {"joint": ("encoder.0", "cross_kv.0"), "text": ("text_stem", "text.0")}
-POLICIES = ("never", "half", "up-and-down", "late")
+POLICIES = ("never", "half", "up-and-down", "late", "calm-softmax", "calm-classifier")
 TARGETS = ("embedded-linux", "android")
 
 

@@ -72,7 +72,8 @@ def test_host_loop_equals_reference(name: str, onnx_folders: dict[str, Path]) ->
         runtime.set_pixels(picture)
         return runtime
 
-    assert_loop_equals_reference(case, with_picture, POLICIES)
+    signals = ("calm-softmax", "deebert", *(("calm-classifier",) if name == "prompt" else ()))
+    assert_loop_equals_reference(case, with_picture, (*POLICIES, *signals))
     runtime.close()
 
 

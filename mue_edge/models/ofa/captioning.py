@@ -18,10 +18,12 @@ from mue_edge.models.ofa.greedy import greedy, greedy_by_depth
 from mue_edge.models.ofa.loss import layerwise_loss
 from mue_edge.models.ofa.model import WEIGHTS, Model, stored_weights
 from mue_edge.models.ofa.objective import Depths, encode, sample_depths
+from mue_edge.models.ofa.steps import steps
 from mue_edge.tokens import Tokenizer
 
 __all__ = [
-    "depths", "fresh", "greedy", "greedy_by_depth", "image_size", "longest_caption", "loss", "see", "write",
+    "depths", "fresh", "greedy", "greedy_by_depth", "image_size", "longest_caption", "loss", "see", "steps",
+    "write",
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa import segments as seg
 from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.ofa.model import Model
+from mue_edge.signals import CONFIDENCE, SIGNALS, SIMILARITY
 
 Array = NDArray[np.float32]
 SCORED = ("y", "score", "gap")
@@ -237,10 +238,15 @@ def _decoder(world: _World) -> _Part:
         cross = seg.CrossKV(world.model.encoder, layers)
         span = ("decoder", first, last)
         pieces.append(Piece(f"cross_kv.{j}", cross, memory, ("k", "v"), *span))
-        pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers), inputs, (*SCORED, "kv_rows"), *span))
+        signals: tuple[str, ...] = (SIMILARITY,)
+        gate = None
+        if last in world.model.confidence:  # the last layer has none: nothing is tested there
+            signals, gate = (SIMILARITY, CONFIDENCE), seg.Confidence(*world.model.confidence[last])
+        outputs = ("y", *(port for name in signals for port in SIGNALS[name].ports), "kv_rows")
+        pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers, gate), inputs, outputs, *span))
         if j:
             pieces.append(Piece(f"fill.{j}", seg.Fill(layers), fill, ("kv_rows",), *span))
-        stages.append(StageEntry(f"decoder.{j}", last))
+        stages.append(StageEntry(f"decoder.{j}", last, signals=signals))
     return _Part(tuple(pieces), constants, {"decoder": tuple(stages)}, {})
 
 

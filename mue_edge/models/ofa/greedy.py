@@ -63,7 +63,7 @@ def greedy_by_depth(
     )
     found: dict[Depths, list[list[int]]] = {}
     for image_depth in dict.fromkeys(image for image, _ in cells):
-        hidden = _hidden(model, encoded, image_depth, len(prompt))
+        hidden = hidden_at(model, encoded, image_depth, len(prompt))
         left = EncoderOutput(hidden, (), encoded.padding_mask, encoded.positions)
         depths = [depth for image, depth in dict.fromkeys(cells) if image == image_depth]
         cross = [decoder.cross_keys_values(i, left) for i in range(max(depths))]
@@ -81,7 +81,7 @@ class _Biases:
     mask: Tensor
 
 
-def _hidden(model: Model, encoded: EncoderOutput, depth: int, words: int) -> Tensor:
+def hidden_at(model: Model, encoded: EncoderOutput, depth: int, words: int) -> Tensor:
     """What the decoder reads [B, S, d] when the picture has left after `depth` layers."""
     state = encoded.layers[depth]
     if model.config.decomposed:

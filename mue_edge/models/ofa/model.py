@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError, missing_extra
+from mue_edge.models import heads
 from mue_edge.models.ofa.config import OFAConfig, from_json
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.encoder import Encoder
@@ -39,6 +40,8 @@ class Model(nn.Module):
                 f"and decoder_dim {config.decoder_dim}"
             )
         self.config = config
+        # Heads for exit tests by decoder layers run: (weight [d], bias []). Not of the network's own weights.
+        self.confidence: dict[int, tuple[Tensor, Tensor]] = {}
         self.encoder = Encoder(config)
         self.decoder = Decoder(config, self.encoder.embed_tokens)
 
@@ -140,6 +143,7 @@ def load(folder: Path, config: dict[str, Any]) -> Model:
         model = Model(from_json(config))
     _check(path, weights, stored_weights(model))
     model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True, assign=True)
+    model.confidence = heads.read(folder, model.config.decoder_layers, model.config.decoder_dim)
     return model.eval()
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mue_edge.policy import Decider
+from mue_edge.errors import UsageError
+from mue_edge.policy import Decider, Policy
+from mue_edge.signals import SIMILARITY
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,15 @@ MUE_PUBLISHED = MueOptions(encoder="batch", decoder="batch", pads="included")
 
 
 def options_for(policy: Decider | None, options: MueOptions | None) -> MueOptions:
-    """`options` if given; else those that belong to the policy's rule."""
+    """`options` if given; else those that belong to the policy's rule.
+
+    Raises UsageError for a rule whose tests read what the torch model does not measure.
+    """
+    if isinstance(policy, Policy) and policy.signal("decoder") != SIMILARITY:
+        raise UsageError(
+            f"the torch model tests similarity only, not {policy.signal('decoder')} (rule {policy.rule!r}); "
+            "run this policy on a bundle: mue-edge export"
+        )
     if options is not None:
         return options
     return MUE_PUBLISHED if getattr(policy, "rule", None) == "mue-published" else MUE

@@ -186,17 +186,33 @@ class CrossKV(nn.Module):
         return torch.stack(k), torch.stack(v)
 
 
+class Confidence(nn.Module):
+    """States [Q, d] after a layer → logit [Q] of how sure the arg-max there is.
+
+    Written like the similarity, without a matrix product: so every target keeps it in float32.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone(), requires_grad=False)
+        self.bias = nn.Parameter(bias.clone(), requires_grad=False)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return (y.float() * self.weight).sum(-1) + self.bias
+
+
 class DecoderSegment(nn.Module):
     """One step of n decoder layers for Q rows.
 
     x [Q, d]; slots [n, 2, M, d] (keys, values of earlier steps), slot_bias [n, H, Q, M] (position
     bias; very negative where a slot is no ancestor of the row); own_bias [n, H, Q, Q] (this step's
     rows among themselves); cross_k, cross_v [n, H, S, w]; cross_bias [H, Q, S]
-    → y [Q, d], score [Q], gap [Q], kv_rows [n, Q, 2, d].
+    → y [Q, d], score [Q], gap [Q], with a head logit [Q], kv_rows [n, Q, 2, d].
     """
 
-    def __init__(self, layers: Sequence[DecoderLayer]) -> None:
+    def __init__(self, layers: Sequence[DecoderLayer], confidence: Confidence | None = None) -> None:
         super().__init__()
+        self.confidence = confidence
         self.layers = nn.ModuleList(layers)
         self.own = nn.ModuleList(Attend(layer.self_attn) for layer in layers)
         self.cross = nn.ModuleList(Attend(layer.encoder_attn) for layer in layers)
@@ -204,7 +220,7 @@ class DecoderSegment(nn.Module):
     def forward(
         self, x: Tensor, slots: Tensor, slot_bias: Tensor, own_bias: Tensor,
         cross_k: Tensor, cross_v: Tensor, cross_bias: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         y = before = x
         rows = []
         for i in range(len(self.layers)):
@@ -222,8 +238,10 @@ class DecoderSegment(nn.Module):
             logits = torch.bmm(q, cross_k[i].transpose(1, 2)) + cross_bias
             y = y + _normed(layer.cross_attn_ln, cross.merge(logits, cross_v[i]))
             y = _feed_forward(layer, y)
-        score, gap = similarity(y, before)
-        return y, score, gap, torch.stack(rows)
+        signals: tuple[Tensor, ...] = similarity(y, before)
+        if self.confidence is not None:
+            signals = (*signals, self.confidence(y))
+        return y, *signals, torch.stack(rows)
 
 
 class Fill(nn.Module):

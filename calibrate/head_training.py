@@ -1,0 +1,93 @@
+"""Trains heads for exit tests on a frozen model: for each decoder boundary a vector and a bias whose sigmoid
+says how sure the arg-max there is (CALM's classifier, Schuster et al. 2022).
+
+Pictures are captioned at full decoder depth, each batch at a drawn encoder depth, since policies shorten that
+too. CALM learns the event "arg-max here = the last layer's". Where captions were trained on it hardly ever
+fails, so that a head would learn from very few steps; the margin between the two likeliest words, which says
+the same, is to be had of every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mue_edge.calibrate.signals import area
+from mue_edge.errors import UsageError
+from mue_edge.models import captioning
+from mue_edge.models.captioning import Steps
+from mue_edge.models.heads import Heads
+
+RIDGE = 1e-2  # of the squared weights, on features of mean 0 and spread 1
+HELD_OUT = 0.2  # of the batches: to measure the AUC on
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A head on `steps` that it was not fitted to: the share whose arg-max is the last layer's, and how well
+    the head (`auc`), MuE's similarity and the margin itself tell them apart (None: all are alike)."""
+
+    depth: int
+    steps: int
+    kept: float
+    auc: float | None
+    similarity_auc: float | None
+    margin_auc: float | None
+
+
+def train(
+    model: nn.Module, prompt: list[int], batches: Iterable[Tensor], *, seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[Heads, tuple[Boundary, ...]]:  # fmt: skip
+    """Heads of every decoder boundary, from batches of pictures [B, 3, H, W].
+
+    Raises UsageError for batches that are too few to hold some out.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    parts = []
+    for pixels in batches:
+        parts.append(captioning.steps(model, prompt, pixels, rng))
+        progress()
+    held = max(1, round(HELD_OUT * len(parts)))
+    if len(parts) <= held:
+        raise UsageError(
+            "heads need at least two batches of pictures; give more pictures or a smaller --batch"
+        )
+    fitted, tested = Steps.joined(parts[held:]), Steps.joined(parts[:held])
+    heads, found = {}, []
+    for depth in range(1, fitted.states.shape[1] - 1):
+        weight, bias = heads[depth] = _fit(fitted.states[:, depth], fitted.margin[:, depth - 1])
+        logit = tested.states[:, depth] @ weight + bias
+        alike = F.cosine_similarity(tested.states[:, depth - 1], tested.states[:, depth], dim=-1)
+        same = tested.same[:, depth - 1]
+        signs = (_auc(sign, same) for sign in (logit, alike, tested.margin[:, depth - 1]))
+        found.append(Boundary(depth, len(same), float(same.float().mean()), *signs))
+    return heads, tuple(found)
+
+
+def _fit(states: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """Logistic regression of margins [N] on states [N, d]: weight [d], bias []."""
+    mean, scale = states.mean(0), states.std(0) + 1e-6
+    z = (states - mean) / scale
+    weight = torch.zeros(states.shape[1], requires_grad=True)
+    bias = torch.zeros((), requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        fit = F.binary_cross_entropy_with_logits(z @ weight + bias, margin)
+        total: Tensor = fit + RIDGE * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    plain = weight.detach() / scale
+    return plain, bias.detach() - plain @ mean
+
+
+def _auc(sign: Tensor, same: Tensor) -> float | None:
+    return area((-sign[same]).tolist(), (-sign[~same]).tolist())
