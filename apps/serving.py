@@ -1,5 +1,5 @@
-"""What the web pages and endpoints of the applications share: a socket that is bound to loopback unless asked,
-a server that patience cannot exhaust, and guards against other pages of the same browser.
+"""What the applications' pages and endpoints share: a socket that is bound to loopback unless asked, a server
+that patience cannot exhaust, and guards against other pages of the same browser.
 
 A connection serves one request, whose head must arrive within HEAD_SECONDS. Requests whose Host is not this
 machine (DNS rebinding) and those that another page sends are refused. Errors are JSON.

@@ -109,7 +109,7 @@ class Endpoint:
         """One picture's alt text."""
         try:
             if self._present > self.limits.waiting:
-                await self._body(request, keep=False)  # who is cut off while sending sees no answer
+                await self._body(request, keep=False)
                 again = str(max(1, math.ceil(self._present * self._mean)))
                 return error(503, f"{self._present} requests are waiting; try again later", retry_after=again)
             self._present += 1
@@ -129,17 +129,15 @@ class Endpoint:
         """The request's body; without `keep` it is received and dropped. Raises _Refused."""
         limit, data, size = self.limits.body, bytearray(), 0
         too_large = _Refused(413, f"the body has more than {limit:,} bytes")
-        declared = request.headers.get("content-length", "0")
+        declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             raise too_large
 
         async def receive() -> None:
             nonlocal size
-            async for chunk in request.stream():
+            async for chunk in request.stream():  # to its end: who is cut off while sending sees no answer
                 size += len(chunk)
-                if size > limit:
-                    raise too_large
-                if keep:
+                if keep and size <= limit:
                     data.extend(chunk)
 
         try:
@@ -147,6 +145,8 @@ class Endpoint:
         except asyncio.TimeoutError as problem:
             text = f"the body did not arrive within {self.limits.body_seconds:g} s"
             raise _Refused(408, text) from problem
+        if size > limit:
+            raise too_large
         if not size:
             raise _Refused(400, "the body is empty; send the picture's bytes as the body, without a form")
         return bytes(data)

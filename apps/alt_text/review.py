@@ -1,6 +1,6 @@
 """The review page: each picture with its alt text to correct, in one file without network; and reading back.
 
-The page saves its corrections as a small JSON file, which `read_edits` checks and `apply` brings into a table.
+The page saves its corrections as a small JSON file; `read_edits` checks it, `apply` brings it into a table.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
     return document(
         title,
         tag("h1", title),
-        tag("p", f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is wrong, "
-            "save, and bring the file back with:"),
+        tag("p", f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is "
+            "wrong, save, and bring the file back with:"),
         tag("pre", tag("code", next_command)),
         tag("ul", *(_card(i, e, pictures[e.file]) for i, e in enumerate(ordered)), class_="review"),
         tag("p", tag("button", "Save corrections", type="button", id="save"),
@@ -97,9 +97,7 @@ def read_edits(path: Path) -> tuple[Edit, ...]:
     except (ValueError, RecursionError) as problem:
         raise InputFileError(f"{path} is not what the review page saves: {problem}") from problem
     if found.kind != KIND:
-        raise InputFileError(
-            f"{path} is not what the review page saves: its kind is {found.kind!r}, not {KIND!r}"
-        )
+        raise InputFileError(f"{path} is of kind {found.kind!r}; what the review page saves is {KIND!r}")
     return found.edits
 
 

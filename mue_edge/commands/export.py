@@ -100,7 +100,7 @@ def bundled(place: Path) -> Path:
         return place
     if there is not None and there.name != DEFAULT_MODEL:
         raise UsageError(
-            f"{place} is a bundle of {there.name}, not of the bundled model; move it, or name a bundle yourself "
+            f"{place} is a bundle of {there.name}, not of the bundled model; move it, or name your bundle "
             "(--bundle; for demo --out, or --keep to use this one)"
         )
     build, _ = room()
