@@ -1,4 +1,4 @@
-"""Pictures of the applications for the docs, by Debian's Chromium: `python tools/screenshots.py [alt-text camera]`.
+"""Pictures of the applications for the docs, by Debian's Chromium: `python tools/screenshots.py [NAME …]`.
 
 They show held-out pictures of the bundled model, which is exported for it.
 """
