@@ -7,6 +7,7 @@ adds up. In deadline mode a frame's time runs from when it was taken.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 CELLS = 16
 KEPT = 500
 WAIT_SECONDS = 0.2
+# What the clock hurried does not stand for a still scene for longer.
+HURRIED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Watcher:
         self.budget, self._alike, self._live = budget, alike, live
         self.tally = Tally()
         self._last: tuple[NDArray[np.int16], Caption, Policy] | None = None
+        self._until = math.inf
         self._number = 0
 
     def frames(self) -> Iterator[Seen]:
@@ -123,7 +127,7 @@ class Watcher:
         cells = signature(picture)
         last = self._last
         reused = False
-        if last is not None and self._alike is not None and last[2] == policy:
+        if last is not None and self._alike is not None and last[2] == policy and started < self._until:
             reused = change(cells, last[0]) <= self._alike
         if reused and last is not None:
             caption = last[1]
@@ -133,6 +137,8 @@ class Watcher:
             caption = self.captioner.caption(picture, policy=policy, deadline=left)
             whole = not (caption.pacing and caption.pacing.cut_short)
             self._last = (cells, caption, policy) if whole else None
+            hurried = caption.pacing is not None and caption.pacing.hurried
+            self._until = started + HURRIED_SECONDS if hurried else math.inf
             self.tally.captioned += 1
             self.tally.seconds += time.perf_counter() - started
         latency = time.perf_counter() - began
@@ -154,17 +160,25 @@ def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
 def describe(seen: Seen, watcher: Watcher) -> dict[str, Any]:
     """What is shown of a frame: its caption, exits by stack and token, latency, and the counts so far."""
     captioner = watcher.captioner
-    pacing = seen.caption.pacing
     drawing = draw.of(seen.caption, captioner.layout, captioner.tokenizer)
     return {
         "number": seen.number, "name": seen.name, "text": seen.caption.text, "policy": seen.policy,
         "reused": seen.reused, "latency": seen.latency, "budget": watcher.budget,
-        "hurry": draw.pacing(pacing) if pacing and (pacing.hurried or pacing.cut_short) else "",
+        "hurry": _hurry(seen.caption),
         "layers": drawing.layers,
         "encoder": [{"stack": b.label, "depth": b.depth, "layers": b.layers} for b in drawing.encoder],
         "tokens": [{"word": b.label, "depth": b.depth} for b in drawing.steps],
         "counts": watcher.tally.record(watcher.slot),
     }  # fmt: skip
+
+
+def _hurry(caption: Caption) -> str:
+    """What the budget did to a caption, in words; "" if nothing."""
+    pacing = caption.pacing
+    if pacing is None or not (pacing.hurried or pacing.cut_short):
+        return ""
+    walked = ", ".join(dict.fromkeys(move.policy for move in pacing.walked)) or "no policy"
+    return f"short of time: {walked}" + ("; ended early" if pacing.cut_short else "")
 
 
 def _factor(picture: Image) -> int:

@@ -65,7 +65,8 @@ def command(
             if headless or as_json
             else _page(page, watcher, chosen.title, host, port)
         )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for ending in (signal.SIGINT, signal.SIGTERM):  # scripts start what they put behind deaf to SIGINT
+            signal.signal(ending, signal.default_int_handler)
         reader = chosen.start(slot, stop)
         try:
             for count, seen in enumerate(watcher.frames(), 1):
