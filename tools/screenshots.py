@@ -6,7 +6,10 @@ They show held-out pictures of the bundled model, which is exported for it.
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -42,7 +45,7 @@ def some(folder: Path) -> list[Path]:
 
 def alt_text(browser: Any, work: Path, bundle: Path) -> bytes:
     """The review page of a folder."""
-    folder = work / "my-stickers"
+    folder = Path("my-stickers")  # the page shows the command, with this name
     folder.mkdir()
     some(folder)
     page = work / "review.html"
@@ -53,7 +56,42 @@ def alt_text(browser: Any, work: Path, bundle: Path) -> bytes:
     return shot
 
 
-SHOTS: dict[str, Callable[[Any, Path, Path], bytes]] = {"alt-text": alt_text}
+def camera(browser: Any, work: Path, bundle: Path) -> bytes:
+    """The camera's page, of a folder that is being filled."""
+    folder = Path("snapshots")
+    folder.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "mue_edge",
+        "camera",
+        str(folder),
+        "--bundle",
+        str(bundle),
+        "--port",
+        "0",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    watching = subprocess.Popen(
+        [*command, "--budget", "250ms"], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert watching.stdout is not None
+        tab = browser.new_page(viewport={"width": 1000, "height": 700}, device_scale_factor=1.5)
+        tab.goto(watching.stdout.readline().split("look at ")[1].partition(";")[0])
+        for i, (path, _) in enumerate(stickers.demo_pictures()[30:36]):
+            Image.open(path).convert("RGBA").resize((384, 384)).save(folder / f"{i}.png")
+            tab.get_by_text(f"{i}.png").wait_for()
+        tab.locator("#picture[src^=blob]").wait_for()
+        tab.wait_for_timeout(500)
+        shot: bytes = tab.screenshot(full_page=True)
+        return shot
+    finally:
+        watching.send_signal(signal.SIGINT)
+        watching.wait(30)
+
+
+SHOTS: dict[str, Callable[[Any, Path, Path], bytes]] = {"alt-text": alt_text, "camera": camera}
 
 
 def main(names: list[str]) -> None:
@@ -63,6 +101,7 @@ def main(names: list[str]) -> None:
         sys.exit("no chromium here; on Debian: apt-get install chromium")
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         work = Path(place)
+        os.chdir(work)  # commands show short names
         run("export", "stickers", "--out", work / "bundle")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         for name in names or list(SHOTS):

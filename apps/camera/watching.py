@@ -124,19 +124,19 @@ class Watcher:
 
     def _see(self, picture: Image, name: str, began: float) -> Seen:
         policy, started = self.policy, time.perf_counter()
-        cells = signature(picture)
+        cells = None if self._alike is None else signature(picture)
         last = self._last
         reused = False
-        if last is not None and self._alike is not None and last[2] == policy and started < self._until:
-            reused = change(cells, last[0]) <= self._alike
+        if cells is not None and last is not None and last[2] == policy and started < self._until:
+            reused = change(cells, last[0]) <= (self._alike or 0.0)
         if reused and last is not None:
             caption = last[1]
             self.tally.reused += 1
         else:
-            left = None if self.budget is None else max(1e-4, self.budget - (started - began))
+            left = None if self.budget is None else max(1e-4, began + self.budget - time.perf_counter())
             caption = self.captioner.caption(picture, policy=policy, deadline=left)
             whole = not (caption.pacing and caption.pacing.cut_short)
-            self._last = (cells, caption, policy) if whole else None
+            self._last = (cells, caption, policy) if whole and cells is not None else None
             hurried = caption.pacing is not None and caption.pacing.hurried
             self._until = started + HURRIED_SECONDS if hurried else math.inf
             self.tally.captioned += 1

@@ -245,7 +245,7 @@ def _tell(o: _Options, report: _Report) -> None:
         click.echo(json.dumps(vars(report), indent=1))
         return
     images = "images" if o.source.is_file() else "pictures"
-    click.echo(f"{report.pictures} {images}, {report.known} with alt text in {report.table}")
+    click.echo(f"{report.pictures} {images}, {report.known} of them in {report.table} before")
     for where, why in report.left_alone.items():
         click.echo(f"  left alone: {where}: {why}")
     if o.dry_run:
