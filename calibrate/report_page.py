@@ -116,13 +116,13 @@ def facts(entries: Sequence[tuple[str, object, object]]) -> Html:
     return tag("dl", *cards, class_="facts")
 
 
-def document(title: str, *body: object) -> str:
-    """The whole page."""
+def document(title: str, *body: object, head: str = "") -> str:
+    """The whole page; `head`, HTML already, is what its head holds besides."""
     inner = "\n".join(map(text, body))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{inner}\n</main>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n{head}</head>\n<body>\n<main>\n{inner}\n</main>\n"
         "</body>\n</html>\n"
     )
 

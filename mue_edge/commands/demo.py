@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.commands.export import BUNDLED, bundled
+
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
     from mue_edge.captioner import Captioner
     from mue_edge.loop import Outcome
     from mue_edge.policy import Policy
 
-MODEL = "stickers"
 ROUNDS = 3
 
 
@@ -35,7 +36,7 @@ class Shown:
 
 
 @click.command("demo")
-@click.option("--out", default=f"{MODEL}-host", show_default=True, metavar="DIR", help="The bundle.")
+@click.option("--out", default=BUNDLED, show_default=True, metavar="DIR", help="The bundle.")
 @click.option("--keep", is_flag=True, help="Use the bundle in DIR even if another model made it.")
 @click.option("--pictures", "count", type=click.IntRange(1), default=16, show_default=True)
 def command(out: str, keep: bool, count: int) -> None:
@@ -48,7 +49,7 @@ def command(out: str, keep: bool, count: int) -> None:
 
     place = Path(out)
     if not (keep and (place / "manifest.json").is_file()):
-        _export(place)
+        bundled(place)
     every = stickers.demo_pictures()
     chosen = [every[i * len(every) // count] for i in range(count)] if count < len(every) else every
     with targets.open(place, threads=1) as captioner:
@@ -60,28 +61,6 @@ def command(out: str, keep: bool, count: int) -> None:
         layers = _layers(captioner)
     click.echo("\n".join([*_table(shown), "", *_summary(shown, layers, origin)]))
     click.echo(f"\nnext: mue-edge caption {out} PICTURE --trace; figures to rely on: mue-edge bench {out}")
-
-
-def _export(place: Path) -> None:
-    """Make the bundle of the bundled model, unless it is there."""
-    from mue_edge import bundle
-    from mue_edge.apps.catalogue import bundled_model
-    from mue_edge.commands.export import progress, room
-    from mue_edge.errors import InputFileError, UsageError
-    from mue_edge.files import sha256
-
-    folder = bundled_model(MODEL)
-    try:
-        there = bundle.open_bundle(place).manifest
-    except InputFileError:
-        there = None
-    if there is not None and there.model.get("sha256") == sha256(folder / "model.safetensors"):
-        return
-    if there is not None and there.name != MODEL:
-        raise UsageError(f"{place} is a bundle of {there.name}; choose another --out, or use it with --keep")
-    build, _ = room()
-    click.echo(f"exporting {MODEL} to {place} (once)", err=True)
-    build.export(folder, place, "host", {}, progress(), MODEL)
 
 
 def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> Shown:

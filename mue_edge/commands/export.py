@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mue_edge.export.build import Exported
 
 DEFAULT_MODEL = "stickers"
+# Where commands that need a bundle and were given none look for the bundled model's, and make it.
+BUNDLED = f"{DEFAULT_MODEL}-host"
 
 
 @click.command("export")
@@ -80,6 +82,31 @@ def room() -> tuple[Any, Any]:
             raise
         raise missing_extra(package, "export") from problem
     return build, plan
+
+
+def bundled(place: Path) -> Path:
+    """Make the bundle of the bundled model, unless it is there. Raises UsageError if another bundle is."""
+    from mue_edge import bundle
+    from mue_edge.apps.catalogue import bundled_model
+    from mue_edge.errors import InputFileError, UsageError
+    from mue_edge.files import sha256
+
+    folder = bundled_model(DEFAULT_MODEL)
+    try:
+        there = bundle.open_bundle(place).manifest
+    except InputFileError:
+        there = None
+    if there is not None and there.model.get("sha256") == sha256(folder / "model.safetensors"):
+        return place
+    if there is not None and there.name != DEFAULT_MODEL:
+        raise UsageError(
+            f"{place} is a bundle of {there.name}, not of the bundled model; move it, or name your bundle "
+            "(--bundle; for demo --out, or --keep to use this one)"
+        )
+    build, _ = room()
+    click.echo(f"exporting {DEFAULT_MODEL} to {place} (once)", err=True)
+    build.export(folder, place, "host", {}, progress(), DEFAULT_MODEL)
+    return place
 
 
 def progress() -> Any:

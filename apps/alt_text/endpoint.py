@@ -1,0 +1,173 @@
+"""The HTTP endpoint: POST a picture to /caption, get its alt text as JSON. It writes nothing anywhere.
+
+| method, path | |
+|---|---|
+| POST /caption?policy=NAME | the body is the picture: JPEG, PNG, WebP, GIF or BMP, judged by its bytes |
+| GET /health | whether it lives, what it runs, how many wait |
+| GET / | what there is |
+
+One picture is decoded and captioned at a time; up to `waiting` more wait, and who comes then gets 503 with
+Retry-After, the body unkept. So memory is bounded by waiting × the largest body and one decoded picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from mue_edge import image
+from mue_edge.apps.alt_text.table import clean
+from mue_edge.apps.serving import application, error
+from mue_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from mue_edge.captioner import Captioner
+
+
+@dataclass(frozen=True)
+class Limits:
+    """waiting: requests beside the one that is captioned. body: bytes. pixels: of a picture. body_seconds:
+    for the whole body to arrive. deadline: seconds a caption, or None."""
+
+    waiting: int = 16
+    body: int = 16 << 20
+    pixels: int = 25_000_000
+    body_seconds: float = 20.0
+    deadline: float | None = None
+
+
+class _Refused(Exception):
+    """The body will not be read further, for this reason."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.answer = error(status, text)
+
+
+class Endpoint:
+    """A captioner behind a queue. `open_captioner` and all captions run in one thread of its own."""
+
+    def __init__(self, open_captioner: Callable[[], Captioner], policy: str | None, limits: Limits) -> None:
+        self._open, self._policy, self.limits = open_captioner, policy, limits
+        self._worker = ThreadPoolExecutor(1, "captioner")
+        self._captioner: Captioner | None = None
+        self._present = 0
+        self._mean = 0.1
+
+    def app(self, listener: socket.socket) -> Starlette:
+        """The application; a bundle that cannot be opened or a policy that it lacks is raised by `start`."""
+
+        @contextlib.asynccontextmanager
+        async def life(app: Starlette) -> AsyncIterator[None]:
+            yield
+            self._worker.submit(self._opened().close)
+            self._worker.shutdown()
+
+        routes = [
+            Route("/", self.index), Route("/health", self.health),
+            Route("/caption", self.caption, methods=["POST"]),
+        ]  # fmt: skip
+        return application(routes, listener, lifespan=life)
+
+    def start(self) -> None:
+        """Open the bundle and load its segments, so that mistakes show at once and no caption pays for it."""
+
+        def opened() -> Captioner:
+            captioner = self._open()
+            captioner.policy(self._policy)
+            captioner.warm_up()
+            return captioner
+
+        self._captioner = self._worker.submit(opened).result()
+
+    async def index(self, request: Request) -> Response:
+        """What can be asked here."""
+        how = f"curl --data-binary @picture.png {request.url_for('caption')}"
+        return JSONResponse({"POST /caption": how, "GET /health": "state", "limits": vars(self.limits)})
+
+    async def health(self, request: Request) -> Response:
+        """The bundle, its policies, and who is there."""
+        manifest = self._opened().bundle.manifest
+        return JSONResponse({
+            "status": "ok", "bundle": manifest.name, "policies": list(manifest.policies()),
+            "policy": self._policy or manifest.chosen, "present": self._present,
+        })  # fmt: skip
+
+    async def caption(self, request: Request) -> Response:
+        """One picture's alt text."""
+        try:
+            if self._present > self.limits.waiting:
+                await self._body(request, keep=False)
+                again = str(max(1, math.ceil(self._present * self._mean)))
+                return error(503, f"{self._present} requests are waiting; try again later", retry_after=again)
+            self._present += 1
+            try:
+                data = await self._body(request, keep=True)
+                loop = asyncio.get_running_loop()
+                work = loop.run_in_executor(self._worker, self._one, data, request.query_params.get("policy"))
+                return JSONResponse(await work)
+            finally:
+                self._present -= 1
+        except _Refused as refused:
+            return refused.answer
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+
+    async def _body(self, request: Request, *, keep: bool) -> bytes:
+        """The request's body; without `keep` it is received and dropped. Raises _Refused."""
+        limit, data, size = self.limits.body, bytearray(), 0
+        too_large = _Refused(413, f"the body has more than {limit:,} bytes")
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large
+
+        async def receive() -> None:
+            nonlocal size
+            async for chunk in request.stream():  # to its end: who is cut off while sending sees no answer
+                size += len(chunk)
+                if keep and size <= limit:
+                    data.extend(chunk)
+
+        try:
+            await asyncio.wait_for(receive(), self.limits.body_seconds)
+        except asyncio.TimeoutError as problem:
+            text = f"the body did not arrive within {self.limits.body_seconds:g} s"
+            raise _Refused(408, text) from problem
+        if size > limit:
+            raise too_large
+        if not size:
+            raise _Refused(400, "the body is empty; send the picture's bytes as the body, without a form")
+        return bytes(data)
+
+    def _one(self, data: bytes, policy: str | None) -> dict[str, Any]:
+        """In the worker's thread: decode, caption. Raises what `image.load` and `policy` raise."""
+        started, captioner = time.perf_counter(), self._opened()
+        names = captioner.bundle.manifest.policies()
+        if policy is not None and policy not in names:  # a path is no name: no file is read for a client
+            raise UsageError(f"no policy {policy!r} in the bundle's front ({', '.join(names)})")
+        chosen = captioner.policy(policy or self._policy)
+        picture = image.load(data, max_pixels=self.limits.pixels, max_bytes=self.limits.body)
+        result = captioner.caption(picture, policy=chosen, deadline=self.limits.deadline)
+        taken = time.perf_counter() - started
+        self._mean += 0.2 * (taken - self._mean)
+        return {
+            "alt": clean(result.text), "score": result.score, "policy": chosen.name or chosen.rule,
+            "exits": dict(result.exits), "decoder_layers": result.decoder_layers, "seconds": taken,
+            "cut_short": bool(result.pacing and result.pacing.cut_short),
+        }  # fmt: skip
+
+    def _opened(self) -> Captioner:
+        assert self._captioner is not None, "start() comes first"
+        return self._captioner

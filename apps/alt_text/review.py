@@ -1,0 +1,132 @@
+"""The review page: each picture with its alt text to correct, in one file without network; and reading back.
+
+The page saves its corrections as a small JSON file; `read_edits` checks it, `apply` brings it into a table.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mue_edge import image, schema
+from mue_edge.apps.alt_text.table import MAX_ALT, Entry, Table, clean
+from mue_edge.calibrate.report_page import Html, document, picture, tag
+from mue_edge.errors import InputFileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 160
+MAX_EDITS_BYTES = 64 << 20
+KIND = "mue-edge alt text 1"
+# Nothing but what is in the page itself: no request can leave it.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_STYLE = """
+.review { list-style: none; padding: 0; display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.review li { background: var(--card); border-radius: 10px; padding: .8rem; display: flex; gap: .8rem; }
+.review img { width: 96px; height: 96px; object-fit: contain; flex: none; }
+.review div { flex: 1; min-width: 0; overflow-wrap: anywhere; font-size: .88rem; }
+textarea { width: 100%; box-sizing: border-box; font: inherit; font-size: 1rem; padding: .4rem;
+  color: var(--ink); background: var(--ground); border: 1px solid var(--soft); border-radius: 6px; }
+li.changed textarea { border: 2px solid var(--bar); }
+.save { position: sticky; bottom: 0; background: var(--ground); padding: .8rem 0;
+  border-top: 1px solid var(--line); display: flex; gap: 1rem; align-items: center; flex-wrap: wrap; }
+button { font: inherit; font-weight: 600; padding: .6rem 1.2rem; border-radius: 8px; border: 0;
+  background: #2459c0; color: #ffffff; }
+:focus-visible { outline: 3px solid var(--bar); outline-offset: 2px; }
+"""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a person says of the picture with these bytes."""
+
+    sha256: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Edits:
+    """The file that the page saves; `kind` says that it is one."""
+
+    kind: str
+    edits: tuple[Edit, ...]
+
+
+def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: str) -> str:
+    """The review page of a table's entries whose picture is there; those that the model was least sure of
+    come first, each kind of bytes once."""
+    shown: dict[str, Entry] = {}
+    for entry in table.values():
+        if entry.file in pictures:
+            shown.setdefault(entry.sha256, entry)
+    ordered = sorted(shown.values(), key=lambda e: (e.edited, e.score is not None and e.score, e.file))
+    script = Path(__file__).with_name("review.js").read_text(encoding="utf-8")
+    head = Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<style>{_STYLE}</style>')
+    return document(
+        title,
+        tag("h1", title),
+        tag("p", f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is "
+            "wrong, save, and bring the file back with:"),
+        tag("pre", tag("code", next_command)),
+        tag("ul", *(_card(i, e, pictures[e.file]) for i, e in enumerate(ordered)), class_="review"),
+        tag("p", tag("button", "Save corrections", type="button", id="save"),
+            tag("span", "Nothing is changed yet.", id="state", role="status"), class_="save"),
+        tag("noscript", tag("p", "Without scripts this page cannot save corrections.")),
+        Html(f'<script data-kind="{KIND}">\n{script}</script>'),
+        head=head,
+    )  # fmt: skip
+
+
+def read_edits(path: Path) -> tuple[Edit, ...]:
+    """Corrections that the page saved. Raises InputFileError for everything else."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_EDITS_BYTES + 1)
+    except OSError as problem:
+        raise InputFileError(f"{path} cannot be read: {problem.strerror}") from problem
+    if len(data) > MAX_EDITS_BYTES:
+        raise InputFileError(f"{path} is larger than {MAX_EDITS_BYTES >> 20} MiB")
+    try:
+        found = schema.decode(Edits, json.loads(data), str(path))
+    except (ValueError, RecursionError) as problem:
+        raise InputFileError(f"{path} is not what the review page saves: {problem}") from problem
+    if found.kind != KIND:
+        raise InputFileError(f"{path} is of kind {found.kind!r}; what the review page saves is {KIND!r}")
+    return found.edits
+
+
+def apply(edits: tuple[Edit, ...], table: Table) -> tuple[Table, int]:
+    """The table with a person's words, and how many of the edits concern no picture of it."""
+    words = {edit.sha256: clean(edit.alt) for edit in edits}
+    changed = {
+        file: replace(entry, alt=words[entry.sha256], edited=True) if entry.sha256 in words else entry
+        for file, entry in table.items()
+    }
+    return changed, len(set(words) - {entry.sha256 for entry in table.values()})
+
+
+def _card(number: int, entry: Entry, path: Path) -> Html:
+    name, field = entry.file.encode("utf-8", "replace").decode(), f"alt-{number}"
+    note = (
+        "written by a person" if entry.edited else f"score {entry.score}" if entry.score is not None else ""
+    )
+    area = tag("textarea", entry.alt, id=field, rows="2", maxlength=str(MAX_ALT), data_sha256=entry.sha256)
+    inner = tag("label", f"Alt text of {name}", for_=field), area, tag("span", note)
+    return tag("li", _thumbnail(path), tag("div", *inner))
+
+
+def _thumbnail(path: Path) -> Html:
+    try:
+        shown: Image = image.load(path)
+    except InputFileError:
+        return tag("span", "cannot be shown")
+    shown.thumbnail((SIDE, SIDE))
+    data = io.BytesIO()
+    shown.save(data, "WEBP", quality=80)
+    return picture(data.getvalue(), "image/webp", "")  # what it shows stands in the field beside it

@@ -1,0 +1,1 @@
+"""Captions what a camera sees, or a video file, a folder that is being filled, a stream of paths."""

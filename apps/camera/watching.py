@@ -1,0 +1,185 @@
+"""Takes the newest frame, captions it or finds it like the last one, and says what happened.
+
+A frame like the one that was captioned last leaves before the stem: its encoder states, and so its caption,
+are that one's. Likeness is judged on 16 × 16 cells, always against the captioned frame, so that a slow change
+adds up. In deadline mode a frame's time runs from when it was taken.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge import draw
+from mue_edge.apps.camera.sources import Newest
+from mue_edge.errors import InputFileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mue_edge.captioner import Caption, Captioner
+    from mue_edge.policy import Policy
+
+CELLS = 16
+KEPT = 500
+WAIT_SECONDS = 0.2
+# What the clock hurried does not stand for a still scene for longer.
+HURRIED_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame that was captioned, or was like the last one (`reused`). latency: seconds from when it was
+    taken up to its caption's last word."""
+
+    number: int
+    name: str
+    picture: Image
+    caption: Caption
+    policy: str
+    latency: float
+    reused: bool
+
+
+@dataclass
+class Tally:
+    """Counts of a run; `latencies` of the last captioned frames, in seconds."""
+
+    captioned: int = 0
+    reused: int = 0
+    stale: int = 0
+    late: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.latencies: deque[float] = deque(maxlen=KEPT)
+
+    @property
+    def saved(self) -> float:
+        """Seconds that captions of the reused frames would have taken, by the mean of those made."""
+        return self.reused * self.seconds / self.captioned if self.captioned else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Of the last latencies; 0 if there are none."""
+        values = list(self.latencies)  # at once: another thread may ask
+        if len(values) < 2:
+            return sum(values)
+        return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
+
+    def record(self, slot: Newest) -> dict[str, Any]:
+        """For JSON; times in seconds."""
+        return {
+            "frames": slot.seen, "captioned": self.captioned, "reused": self.reused,
+            "dropped": slot.dropped + self.stale, "unreadable": self.unreadable, "late": self.late,
+            "saved": self.saved, "p50": self.quantile(0.5), "p95": self.quantile(0.95),
+        }  # fmt: skip
+
+
+class Watcher:
+    """One captioner on one slot. `policy` may be set from another thread at any time.
+
+    budget: deadline mode, in seconds a frame. alike: the largest change of a cell, as a share of the range
+    from black to white, up to which a frame counts as the last one; None: no frame does. live: frames age.
+    """
+
+    def __init__(
+        self, captioner: Captioner, slot: Newest, policy: Policy, *, budget: float | None = None,
+        alike: float | None = None, live: bool = True,
+    ) -> None:  # fmt: skip
+        self.captioner, self.slot, self.policy = captioner, slot, policy
+        self.budget, self._alike, self._live = budget, alike, live
+        self.tally = Tally()
+        self._last: tuple[NDArray[np.int16], Caption, Policy] | None = None
+        self._until = math.inf
+        self._number = 0
+
+    def frames(self) -> Iterator[Seen]:
+        """Until the source is over; raises what ended it. Pictures that cannot be read are counted only."""
+        while not self.slot.over:
+            frame = self.slot.take(WAIT_SECONDS)
+            if frame is None:
+                continue
+            began = frame.taken if self._live else time.perf_counter()
+            if self._live and self.budget and time.perf_counter() - began > self.budget / 2:
+                self.tally.stale += 1  # a newer one comes; this one could no longer be in time
+                continue
+            try:
+                picture = frame.load()
+            except InputFileError:
+                self.tally.unreadable += 1
+                continue
+            self._number += 1
+            yield self._see(picture, frame.name, began)
+        if self.slot.problem is not None:
+            raise self.slot.problem
+
+    def _see(self, picture: Image, name: str, began: float) -> Seen:
+        policy, started = self.policy, time.perf_counter()
+        cells = None if self._alike is None else signature(picture)
+        last = self._last
+        reused = False
+        if cells is not None and last is not None and last[2] == policy and started < self._until:
+            reused = change(cells, last[0]) <= (self._alike or 0.0)
+        if reused and last is not None:
+            caption = last[1]
+            self.tally.reused += 1
+        else:
+            left = None if self.budget is None else max(1e-4, began + self.budget - time.perf_counter())
+            caption = self.captioner.caption(picture, policy=policy, deadline=left)
+            whole = not (caption.pacing and caption.pacing.cut_short)
+            self._last = (cells, caption, policy) if whole and cells is not None else None
+            hurried = caption.pacing is not None and caption.pacing.hurried
+            self._until = started + HURRIED_SECONDS if hurried else math.inf
+            self.tally.captioned += 1
+            self.tally.seconds += time.perf_counter() - started
+        latency = time.perf_counter() - began
+        self.tally.latencies.append(latency)
+        self.tally.late += self.budget is not None and latency > self.budget
+        return Seen(self._number, name, picture, caption, policy.name or policy.rule, latency, reused)
+
+
+def signature(picture: Image) -> NDArray[np.int16]:
+    """Means of 16 × 16 cells, grey levels [16, 16, 3]."""
+    return np.asarray(picture.reduce(_factor(picture)).resize((CELLS, CELLS)), np.int16)
+
+
+def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
+    """The largest change of a cell, 0 … 1."""
+    return float(np.abs(one - other).max()) / 255
+
+
+def describe(seen: Seen, watcher: Watcher) -> dict[str, Any]:
+    """What is shown of a frame: its caption, exits by stack and token, latency, and the counts so far."""
+    captioner = watcher.captioner
+    drawing = draw.of(seen.caption, captioner.layout, captioner.tokenizer)
+    return {
+        "number": seen.number, "name": seen.name, "text": seen.caption.text, "policy": seen.policy,
+        "reused": seen.reused, "latency": seen.latency, "budget": watcher.budget,
+        "hurry": _hurry(seen.caption),
+        "layers": drawing.layers,
+        "encoder": [{"stack": b.label, "depth": b.depth, "layers": b.layers} for b in drawing.encoder],
+        "tokens": [{"word": b.label, "depth": b.depth} for b in drawing.steps],
+        "counts": watcher.tally.record(watcher.slot),
+    }  # fmt: skip
+
+
+def _hurry(caption: Caption) -> str:
+    """What the budget did to a caption, in words; "" if nothing."""
+    pacing = caption.pacing
+    if pacing is None or not (pacing.hurried or pacing.cut_short):
+        return ""
+    walked = ", ".join(dict.fromkeys(move.policy for move in pacing.walked)) or "no policy"
+    return f"short of time: {walked}" + ("; ended early" if pacing.cut_short else "")
+
+
+def _factor(picture: Image) -> int:
+    return max(1, min(picture.size) // (2 * CELLS))

@@ -1,0 +1,212 @@
+"""What the applications' pages and endpoints share: a socket that is bound to loopback unless asked, a server
+that patience cannot exhaust, and guards against other pages of the same browser.
+
+A connection serves one request, whose head must arrive within HEAD_SECONDS. Requests whose Host is not this
+machine (DNS rebinding) and those that another page sends are refused. Errors are JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from mue_edge.errors import InputFileError, MueEdgeError, UsageError, missing_extra
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ImportError as problem:
+    raise missing_extra((problem.name or "starlette").partition(".")[0], "apps") from problem
+
+HEAD_SECONDS = 10.0
+STOP_SECONDS = 3
+MAX_CONNECTIONS = 256
+LOOPBACK = "127.0.0.1"
+
+_HEADERS = {
+    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+}  # fmt: skip
+# Pages hold their scripts and styles; they talk to the server that they come from, and to nothing else.
+PAGE_POLICY = (
+    "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound there; port 0 is any free one. Raises UsageError if that cannot be."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as problem:
+        raise UsageError(
+            f"cannot listen on port {port} of {host}: {problem}; --port 0 takes any free port"
+        ) from problem
+    return listener
+
+
+def url(listener: socket.socket) -> str:
+    """Where a browser on this machine finds it."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = LOOPBACK
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def application(routes: Sequence[BaseRoute], listener: socket.socket, **options: Any) -> Starlette:
+    """The routes behind the guards, with errors as JSON: {"error": …}."""
+    handlers: dict[Any, Any] = {HTTPException: _http_error, MueEdgeError: _our_error, Exception: _bug}
+    guard = Middleware(Guard, hosts=_own_names() if is_loopback(listener) else None)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, **options)
+
+
+def error(status: int, text: str, **headers: str) -> JSONResponse:
+    """An answer that says what was wrong."""
+    return JSONResponse({"error": text}, status, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+class Guard:
+    """Refuses foreign hosts and foreign pages, and gives every answer its headers.
+
+    hosts: names by which this server may be called; None: any (it was bound to more than loopback).
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Request(scope).headers
+        host, origin = headers.get("host", ""), headers.get("origin")
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
+                message["headers"] = [*message["headers"], *own, (b"connection", b"close")]
+            await send(message)
+
+        app = self.app
+        if self.hosts is not None and _name(f"//{host}") not in self.hosts:
+            app = error(403, f"this server does not answer for the host {host!r}")
+        elif origin is not None and urlsplit(origin).netloc != host:
+            app = error(403, f"this server does not answer pages of {origin}")
+        await app(scope, receive, answer)
+
+
+class Impatient(H11Protocol):
+    """Hangs up on a connection whose first request's head does not come (and there is no second request)."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._late.cancel()
+        super().connection_lost(exc)
+
+    def _hang_up(self) -> None:
+        if self.cycle is None:  # of uvicorn: set as soon as a request's head is complete
+            self.transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, so that its address can be told."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way get STOP_SECONDS to end."""
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises what it caught again
+        _server(app, ready).run([listener])
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server in a thread of this process."""
+
+    url: str
+    stop: Callable[[], None]
+
+
+@contextlib.contextmanager
+def running(app: ASGIApp, listener: socket.socket) -> Iterator[Running]:
+    """Serve beside the block, in a thread."""
+    started = threading.Event()
+    server = _server(app, started.set)
+    thread = threading.Thread(target=server.run, args=([listener],), name="web", daemon=True)
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(2 * STOP_SECONDS)
+
+    thread.start()
+    if not started.wait(30):
+        raise UsageError(f"the server at {url(listener)} did not start")
+    try:
+        yield Running(url(listener), stop)
+    finally:
+        stop()
+
+
+def _server(app: ASGIApp, ready: Callable[[], None]) -> _Server:
+    config = uvicorn.Config(
+        app, http=Impatient, ws="none", lifespan="on", loop="asyncio", log_level="error", access_log=False,
+        limit_concurrency=MAX_CONNECTIONS, server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
+    )  # fmt: skip
+    return _Server(config, ready)
+
+
+def _own_names() -> frozenset[str]:
+    return frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _name(place: str) -> str:
+    try:
+        return urlsplit(place).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _http_error(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
+
+
+def _our_error(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, MueEdgeError)
+    status = 415 if isinstance(problem, InputFileError) else 400 if isinstance(problem, UsageError) else 500
+    return error(status, str(problem))
+
+
+def _bug(request: Request, problem: Exception) -> Response:
+    return error(500, "an error inside the server; its own output says more")

@@ -1,0 +1,263 @@
+"""`mue-edge alt-text`: alt text for a folder of pictures or the images of an HTML page."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mue_edge.commands.export import BUNDLED, bundled
+from mue_edge.errors import InputFileError, UsageError
+
+if TYPE_CHECKING:
+    from mue_edge.apps.alt_text.page import Page
+    from mue_edge.apps.alt_text.review import Edit
+    from mue_edge.apps.alt_text.table import Table
+    from mue_edge.apps.alt_text.writing import Work
+    from mue_edge.captioner import Captioner
+
+TABLE = "alt-text.ndjson"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The command's options, by their names."""
+
+    source: Path
+    bundle: str | None
+    policy: str | None
+    table: Path | None
+    recursive: bool
+    root: Path | None
+    out: Path | None
+    missing_only: bool
+    replace: bool
+    again: bool
+    edits: Path | None
+    review: Path | None
+    dry_run: bool
+    as_json: bool
+    threads: int | None
+
+
+@dataclass
+class _Report:
+    """What a run found and did, as it is printed."""
+
+    table: str
+    pictures: int = 0
+    known: int = 0
+    captioned: int = 0
+    to_caption: list[str] = field(default_factory=list)
+    left_alone: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    edited: int = 0
+    page: str | None = None
+    filled: int = 0
+    review: str | None = None
+
+
+@click.command("alt-text")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--bundle", metavar="DIR", help=f"What captions.  [default: {BUNDLED}, made if it is not there]"
+)
+@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.option("--table", type=click.Path(path_type=Path, dir_okay=False),
+              help=f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]")  # fmt: skip
+@click.option("-r", "--recursive", is_flag=True, help="Of a folder: the folders in it too.")
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False, exists=True),
+              help="Of a page: the site's folder.  [default: the page's]")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Of a page: write it there.")
+@click.option("--missing-only", is_flag=True, help='Of a page: leave alt="" (decorative) alone too.')
+@click.option("--replace", is_flag=True, help="Of a page: replace alt text that is there.")
+@click.option("--again", is_flag=True, help="Caption anew what no person wrote.")
+@click.option("--edits", type=click.Path(path_type=Path, dir_okay=False), help="What a review page saved.")
+@click.option("--review", type=click.Path(path_type=Path, dir_okay=False), help="Write a review page there.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write and caption nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
+def command(**options: Any) -> int:
+    """Write alt text for SOURCE: a folder of pictures, or an HTML page's local images.
+
+    A folder gets a table, a JSON object a line. In a page, images without alt text get some, every other byte
+    stays; it has a table too, so that nothing is captioned twice and a run that was stopped goes on.
+    A picture that cannot be used is named and the others are still done; the exit code is then 4.
+    """
+    from mue_edge.apps.alt_text.page import SUFFIXES
+
+    chosen = _Options(**options)
+    if chosen.source.is_dir():
+        if any((chosen.root, chosen.out, chosen.missing_only, chosen.replace)):
+            raise UsageError("--root, --out, --missing-only and --replace are for an HTML page, not a folder")
+        report = _folder(chosen)
+    elif chosen.source.suffix.lower() in SUFFIXES:
+        if chosen.recursive:
+            raise UsageError("--recursive is for a folder, not an HTML page")
+        report = _page(chosen)
+    elif chosen.source.exists():
+        raise UsageError(
+            f"{chosen.source} is neither a folder nor an HTML page ({', '.join(sorted(SUFFIXES))})"
+        )
+    else:
+        raise InputFileError(f"{chosen.source} does not exist")
+    _tell(chosen, report)
+    return 4 if report.problems else 0
+
+
+def _folder(o: _Options) -> _Report:
+    from mue_edge.apps.alt_text import folder
+
+    place = o.table or o.source / TABLE
+    found = folder.pictures(o.source, recursive=o.recursive)
+    report = _Report(str(place), len(found))
+    table = _run(o, place, found, _edits(o), report)
+    _review(o, table, found, report)
+    return report
+
+
+def _page(o: _Options) -> _Report:
+    from mue_edge.apps.alt_text import page as pages
+    from mue_edge.apps.alt_text import table as tables
+
+    page = pages.read(o.source)
+    place = o.table or o.source.with_name(f"{o.source.name}.{TABLE}")
+    report = _Report(str(place), len(page.images))
+    before = tables.read(place)
+    files, wanted = _wanted(o, page, before, report)
+    table = _run(o, place, files, _edits(o), report)
+    alts = {n: table[f].alt for n, f in wanted.items() if f in table and page.images[n].alt != table[f].alt}
+    alts = {
+        n: alt for n, alt in alts.items() if alt or table[wanted[n]].edited
+    }  # "" would hide it from readers
+    report.filled = len(alts)
+    if not o.dry_run and (alts or o.out):
+        target = o.out or o.source
+        pages.write(page, pages.filled(page, alts), target)
+        report.page = str(target)
+    _review(o, table, files, report)
+    return report
+
+
+def _wanted(
+    o: _Options, page: Page, before: Table, report: _Report
+) -> tuple[dict[str, Path], dict[int, str]]:
+    """The files of the page's images that want alt text or have this command's, and images' number → file."""
+    files: dict[str, Path] = {}
+    wanted: dict[int, str] = {}
+    # What this command wrote into the page may follow the table; what somebody else wrote may not.
+    start = page.path.resolve().parent
+    for number, image in enumerate(page.images):
+        where = f"line {image.line}: {image.src}"
+        path = page.local(image, o.root)
+        name = str(path) if isinstance(path, str) else _relative(path, start)
+        entry = before.get(name)
+        ours = entry is not None and image.alt == entry.alt
+        if image.decorative:
+            report.left_alone[where] = "it is marked as decorative"
+        elif not ours and not o.replace and image.alt is not None and (image.alt.strip() or o.missing_only):
+            report.left_alone[where] = "it has alt text" if image.alt.strip() else 'it has alt=""'
+        elif isinstance(path, str):
+            report.left_alone[where] = path
+        else:
+            files[name], wanted[number] = path, name
+    report.left_alone |= {f"line {line}": "the tag was not understood" for line in page.odd}
+    return files, wanted
+
+
+def _relative(path: Path, start: Path) -> str:
+    return Path(os.path.relpath(path, start)).as_posix()
+
+
+def _edits(o: _Options) -> tuple[Edit, ...]:
+    from mue_edge.apps.alt_text.review import read_edits
+
+    return read_edits(o.edits) if o.edits else ()
+
+
+def _run(
+    o: _Options, place: Path, pictures: Mapping[str, Path], edits: tuple[Edit, ...], report: _Report
+) -> Table:
+    """Bring the table at `place` up to these pictures and edits, unless it is a dry run."""
+    from mue_edge.apps.alt_text import review, writing
+    from mue_edge.apps.alt_text import table as tables
+
+    before, lost = review.apply(edits, tables.read(place))
+    report.edited = sum(entry.edited for entry in before.values())
+    if lost:
+        report.problems[str(o.edits)] = f"{lost} corrections are of pictures that are not in {place}"
+    work = writing.survey(pictures, before, again=o.again)
+    report.to_caption = [file for files in work.todo.values() for file in files]
+    report.known = len(work.table)
+    if not o.dry_run:
+        _caption(o, place, pictures, work)
+        done = set(report.to_caption) - set(work.problems)
+        report.captioned, report.to_caption = len(done), []
+    report.problems |= work.problems
+    return work.table
+
+
+def _caption(o: _Options, place: Path, pictures: Mapping[str, Path], work: Work) -> None:
+    from mue_edge.apps.alt_text import table as tables
+    from mue_edge.apps.alt_text import writing
+
+    def save(table: Table) -> None:
+        if table or place.exists():
+            tables.write(place, table)
+
+    if not work.todo:
+        save(work.table)
+        return
+    steps = writing.caption(work, pictures, lambda: open_captioner(o.bundle, o.threads), o.policy, save)
+    with click.progressbar(steps, len(work.todo), "captions", file=sys.stderr) as bar:
+        for _ in bar:
+            pass
+
+
+def open_captioner(bundle: str | None, threads: int | None) -> Captioner:
+    """Of this bundle, or of the bundled model's, which is made where it is not there yet."""
+    from mue_edge import targets
+
+    return targets.open(bundle if bundle is not None else bundled(Path(BUNDLED)), threads=threads)
+
+
+def _review(o: _Options, table: Table, pictures: Mapping[str, Path], report: _Report) -> None:
+    from mue_edge.apps.alt_text import review
+    from mue_edge.files import atomic_write
+
+    if o.review is None or o.dry_run:
+        return
+    command = f"mue-edge alt-text {o.source} --edits alt-text-edits.json"
+    atomic_write(o.review, review.page(f"Alt text of {o.source.name}", table, pictures, command))
+    report.review = str(o.review)
+
+
+def _tell(o: _Options, report: _Report) -> None:
+    for what, why in report.problems.items():
+        click.echo(f"error: {why if what in why else f'{what}: {why}'}", err=True)
+    if o.as_json:
+        click.echo(json.dumps(vars(report), indent=1))
+        return
+    images = "images" if o.source.is_file() else "pictures"
+    click.echo(f"{report.pictures} {images}, {report.known} of them in {report.table} before")
+    for where, why in report.left_alone.items():
+        click.echo(f"  left alone: {where}: {why}")
+    if o.dry_run:
+        for file in report.to_caption:
+            click.echo(f"  would caption {file}")
+        click.echo(f"nothing was written; to caption: {len(report.to_caption)}")
+        return
+    click.echo(f"captioned {report.captioned}; written by a person: {report.edited}")
+    if report.page:
+        click.echo(f"wrote {report.page}: alt text in {report.filled} {images}, every other byte as it was")
+    if report.review:
+        click.echo(f"wrote {report.review}; open it in a browser, save the corrections, then: "
+                   f"mue-edge alt-text {o.source} --edits alt-text-edits.json")  # fmt: skip
+    else:
+        click.echo(f"next: mue-edge alt-text {o.source} --review review.html")

@@ -1,0 +1,57 @@
+"""Videos, pictures, and a captioner that takes real time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mue_edge.captioner import Captioner
+from mue_edge.loop import Answer, Request
+from mue_edge.policy import Policy
+from tests.apps.web import made_captioner
+from tests.made_bundle import Clock, Paced
+
+COLOURS = ("red", "green", "blue", "white", "black", "orange")
+
+
+class Slow(Paced):
+    """Takes `seconds` a call, by the clock on the wall."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(Clock())
+        self._each = seconds
+
+    def execute(self, request: Request) -> Answer:
+        time.sleep(self._each)
+        answer = super().execute(request)
+        return Answer(answer.scalars, answer.candidates, time.perf_counter())
+
+
+def captioner(seconds: float = 0.0) -> Captioner:
+    """As `made_captioner`; about 45 calls a caption."""
+    return Captioner(made_captioner().bundle, Slow(seconds))
+
+
+FULL = Policy("never", name="full")
+FAST = Policy("fixed", depth_image=1, depth_decoder=1, name="fast")
+
+
+def plain(colour: str = "red", size: tuple[int, int] = (64, 48)) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def video(path: Path, scenes: int = 4, frames: int = 5) -> Path:
+    """A Motion JPEG of noisy colours, `frames` each, 25 a second."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    out = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    rng = np.random.default_rng(0)
+    for scene in range(scenes):
+        base = np.asarray(plain(COLOURS[scene % len(COLOURS)])).astype(int)[:, :, ::-1]
+        for _ in range(frames):
+            out.write(np.clip(base + rng.normal(0, 2, base.shape), 0, 255).astype(np.uint8))
+    out.release()
+    return path

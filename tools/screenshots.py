@@ -1,0 +1,117 @@
+"""Pictures of the applications for the docs, by Debian's Chromium: `python tools/screenshots.py [NAME …]`.
+
+They show held-out pictures of the bundled model, which is exported for it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from mue_edge import cli
+from mue_edge.apps import stickers
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_BYTES = 150_000
+PICTURES = 18
+
+
+def run(*args: str | Path) -> None:
+    """A command, as a user gives it."""
+    try:
+        cli.main([str(a) for a in args])
+    except SystemExit as end:
+        assert not end.code, args
+
+
+def some(folder: Path) -> list[Path]:
+    """Held-out pictures, copied there."""
+    every = [path for path, _ in stickers.demo_pictures()]
+    chosen = every[:: len(every) // PICTURES][:PICTURES]
+    return [Path(shutil.copy(path, folder)) for path in chosen]
+
+
+def alt_text(browser: Any, work: Path, bundle: Path) -> bytes:
+    """The review page of a folder."""
+    folder = Path("my-stickers")  # the page shows the command, with this name
+    folder.mkdir()
+    some(folder)
+    page = work / "review.html"
+    run("alt-text", folder, "--bundle", bundle, "--review", page)
+    tab = browser.new_page(viewport={"width": 1000, "height": 640}, device_scale_factor=1.5)
+    tab.goto(page.as_uri())
+    shot: bytes = tab.screenshot()
+    return shot
+
+
+def camera(browser: Any, work: Path, bundle: Path) -> bytes:
+    """The camera's page, of a folder that is being filled."""
+    folder = Path("snapshots")
+    folder.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "mue_edge",
+        "camera",
+        str(folder),
+        "--bundle",
+        str(bundle),
+        "--port",
+        "0",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    watching = subprocess.Popen(
+        [*command, "--budget", "250ms"], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert watching.stdout is not None
+        tab = browser.new_page(viewport={"width": 1000, "height": 700}, device_scale_factor=1.5)
+        tab.goto(watching.stdout.readline().split("look at ")[1].partition(";")[0])
+        for i, (path, _) in enumerate(stickers.demo_pictures()[30:36]):
+            Image.open(path).convert("RGBA").resize((384, 384)).save(folder / f"{i}.png")
+            tab.get_by_text(f"{i}.png").wait_for()
+        tab.locator("#picture[src^=blob]").wait_for()
+        tab.wait_for_timeout(500)
+        shot: bytes = tab.screenshot(full_page=True)
+        return shot
+    finally:
+        watching.send_signal(signal.SIGINT)
+        watching.wait(30)
+
+
+SHOTS: dict[str, Callable[[Any, Path, Path], bytes]] = {"alt-text": alt_text, "camera": camera}
+
+
+def main(names: list[str]) -> None:
+    """Write docs/NAME.webp for these applications, or for all."""
+    program = shutil.which("chromium")
+    if program is None:
+        sys.exit("no chromium here; on Debian: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        work = Path(place)
+        os.chdir(work)  # commands show short names
+        run("export", "stickers", "--out", work / "bundle")
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        for name in names or list(SHOTS):
+            data = io.BytesIO()
+            Image.open(io.BytesIO(SHOTS[name](browser, work, work / "bundle"))).save(data, "WEBP", quality=70)
+            if len(data.getvalue()) > MAX_BYTES:
+                sys.exit(f"{name}: {len(data.getvalue()):,} bytes are too many for the docs")
+            (ROOT / "docs" / f"{name}.webp").write_bytes(data.getvalue())
+            click.echo(f"wrote docs/{name}.webp, {len(data.getvalue()):,} bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
