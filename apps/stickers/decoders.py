@@ -181,7 +181,7 @@ def chart(runs: list[dict[str, Any]]) -> str:
 
 @click.command()
 @click.option("--seeds", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--steps", default=1600, show_default=True, help="Of every run.")
+@click.option("--steps", default=2000, show_default=True, help="Of every run.")
 @click.option("--batch", default=24, show_default=True, help="Pictures a step.")
 @click.option("--rate", default=1.5e-3, show_default=True, help="Highest learning rate.")
 @click.option("--views", type=click.IntRange(1), default=1, show_default=True, help="Of a training picture.")
