@@ -127,7 +127,7 @@ def train_arm(arm: Arm, seed: int, folder: Path, still: Frozen, batch: int, sett
         progress = trained.state.progress
         before = max((line["progress"] for line in log_of(folder) if VAL in line), default=0.0)
         if progress < 1 and progress - before < 1 / POINTS:
-            return {}  # a checkpoint costs little, captions of val_render as much as fifty steps
+            return {}  # a checkpoint costs little, captions of val_render as much as many steps
         model = joined(still.model, trained.averaged(lambda _decoder: None))
         write_model(model, still.learner.tokenizer, folder / "model")
         return {VAL: exact_match(model, still.learner.tokenizer, still.data, SPLIT, still.learner.prompt)}
