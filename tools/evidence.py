@@ -578,6 +578,12 @@ def stickers() -> None:
     subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
 
 
+def decoders() -> None:
+    """Decoders with and without exits on the bundled encoder; the module writes its own evidence, the model
+    card and the learning curves, and goes on where it was stopped."""
+    subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.decoders"], cwd=ROOT, check=True)
+
+
 JOBS: dict[str, Callable[[], None]] = {
     "loop-beam1": lambda: loop("loop-beam1", bundle(1), held_out(PICTURES), SEGMENTS),
     "loop-beam5": lambda: loop("loop-beam5", bundle(5), held_out(PICTURES), SEGMENTS),
@@ -603,6 +609,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "jetson-ofa-base": jetson_base,
     "jetson-gates": jetson_gates,
     "stickers": stickers,
+    "stickers-decoders": decoders,
     "iphone": iphone,
     "iphone-ofa-base": iphone_ofa_base,
 }

@@ -8,18 +8,20 @@ one only, (b) at full depth with one that learnt by its last layer's loss only. 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from mue_edge.apps.stickers.evaluation import caption
 from mue_edge.apps.stickers.evidence import header, write
 from mue_edge.apps.stickers.figures import UNION, Found, by_depth, shown
 from mue_edge.apps.stickers.tables import CARD, ROOT, interval
-from mue_edge.calibrate.bootstrap import estimate, relative_change
+from mue_edge.calibrate.bootstrap import Tally, estimate, relative_change
 from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.coco_metrics import available
 from mue_edge.calibrate.depths import Depths
@@ -89,29 +91,60 @@ def arm(folder: Path, decoder_depths: tuple[int, ...], cache: Path | None, limit
     return Arm(layers, splits | {UNION: splits[PARTS[0]] + splits[PARTS[1]]}, record)
 
 
-def question(what: str, shared: Arm, shared_depth: int, alone: Arm) -> dict[str, Any]:
-    """The shared network at a decoder depth against another at its full depth, on each split."""
-    at = (shared.layers[0], shared_depth)
-    splits = {name: paired(found.at(at), alone.splits[name].at(alone.layers))
-              for name, found in shared.splits.items()}  # fmt: skip
+def question(
+    what: str, pairs: Sequence[tuple[Arm, Arm]], shared_depth: int, parts: Sequence[str] = (*PARTS, UNION)
+) -> dict[str, Any]:
+    """The shared network at a decoder depth against another at its full depth, on each split.
+
+    `pairs` of both, one a seed, are pooled: a picture's captions by all of them count.
+    """
+    splits = {
+        name: paired(
+            [shared.splits[name].at((shared.layers[0], shared_depth)) for shared, _ in pairs],
+            [alone.splits[name].at(alone.layers) for _, alone in pairs],
+        )
+        for name in parts
+    }
     change = splits[UNION]["cider_d"]["change"]["mean"]
     limit = LIMITS[what]
     holds = change is not None and change >= -limit
     return {"what": what, "limit": limit, "holds_on": UNION, "holds": holds, "splits": splits}
 
 
-def paired(shared: Found, alone: Found) -> dict[str, Any]:
+def paired(shared: Sequence[Found], alone: Sequence[Found]) -> dict[str, Any]:
     """Each metric of both, and the relative change from `alone` to `shared`."""
-    a, b = by_depth(shared), by_depth(alone)
-    found = {}
-    for name, tally in a.metrics[a.deepest].items():
-        other = b.metrics[b.deepest][name]
-        found[name] = {
-            "shared": shown(estimate(tally, a.clusters)),
-            "alone": shown(estimate(other, a.clusters)),
-            "change": shown(relative_change(tally, other, a.clusters)),
+    a, clusters = pooled(shared)
+    b, _ = pooled(alone)
+    return {
+        name: {
+            "shared": shown(estimate(a[name], clusters)),
+            "alone": shown(estimate(b[name], clusters)),
+            "change": shown(relative_change(a[name], b[name], clusters)),
         }
-    return found
+        for name in a
+    }
+
+
+def pooled(runs: Sequence[Found]) -> tuple[dict[str, Tally], list[str]]:
+    """Metrics over the captions of several runs, each judged by itself, and each caption's cluster.
+
+    A picture's clusters are drawn with all of its captions, so intervals are those of pictures, not of
+    training runs.
+    """
+    found = [by_depth(run) for run in runs]
+    tallies = [run.metrics[run.deepest] for run in found]
+    metrics = {
+        name: Tally(np.concatenate([each[name].rows for each in tallies]), first.value)
+        for name, first in tallies[0].items()
+    }
+    return metrics, [cluster for run in found for cluster in run.clusters]
+
+
+def say(questions: Sequence[Mapping[str, Any]]) -> None:
+    """The answers in a line each."""
+    for asked in questions:
+        change = interval(asked["splits"][UNION]["cider_d"]["change"], 1, 100, "+")
+        click.echo(f"{asked['what']}: CIDEr-D {change} % on {UNION} (allowed: {-100 * asked['limit']:.0f} %)")
 
 
 @click.command()
@@ -140,15 +173,13 @@ def main(
     }
     shared, single, last = arms.values()
     questions = [
-        question("one decoder layer", shared, 1, single),
-        question("full depth", shared, shared.layers[1], last),
+        question("one decoder layer", [(shared, single)], 1),
+        question("full depth", [(shared, last)], shared.layers[1]),
     ]
     content = header("stickers-comparison", COMMAND, COVERED)
     content |= {"arms": {name: a.record for name, a in arms.items()}, "questions": questions}
     write(out, card, "stickers-comparison", content)
-    for asked in questions:
-        change = interval(asked["splits"][UNION]["cider_d"]["change"], 1, 100, "+")
-        click.echo(f"{asked['what']}: CIDEr-D {change} % on {UNION}")
+    say(questions)
     click.echo(f"written: {out}, {card}")
 
 

@@ -99,22 +99,29 @@ def run(arm: Arm, out: Path, processes: int, cache: Path | None) -> None:
     Raises UsageError when its folder was begun with other arguments, MueEdgeError when it stops early.
     """
     folder = out / arm.name
-    words = {"arguments": arm.arguments, "processes": processes}
-    begun = folder / "arm.json"
-    if begun.is_file():
-        there = json.loads(begun.read_text(encoding="utf-8"))
-        if {key: there[key] for key in words} != words:
-            raise UsageError(f"{folder} was begun with {there}, not {words}; choose another --out")
-    elif folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds no arm of the study (no arm.json); choose another --out")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(begun, json.dumps(words | {"commit": commit()}, indent=1) + "\n")
+    claim(folder, {"arguments": arm.arguments, "processes": processes})
     done = subprocess.run(command(arm, folder, processes, cache), env=os.environ | ENVIRONMENT, check=False)
     if done.returncode:
         raise MueEdgeError(f"{arm.name} stopped (exit code {done.returncode}); {COMMAND} goes on with it")
     if not finished(folder):
         raise MueEdgeError(f"{folder} is trained but not measured at its end; remove it to begin it again")
+
+
+def claim(folder: Path, words: dict[str, Any]) -> None:
+    """Note in a run's folder what it is begun with.
+
+    Raises UsageError when it was begun with something else, or holds other things.
+    """
+    begun = folder / "arm.json"
+    if begun.is_file():
+        there = json.loads(begun.read_text(encoding="utf-8"))
+        if {key: there.get(key) for key in words} != words:
+            raise UsageError(f"{folder} was begun with {there}, not {words}; choose another folder")
+    elif folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds no run that was begun here (no arm.json); choose another folder")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(begun, json.dumps(words | {"commit": commit()}, indent=1) + "\n")
 
 
 def command(arm: Arm, folder: Path, processes: int, cache: Path | None) -> list[str]:

@@ -59,7 +59,7 @@ def objective(
     step: int, progress: float, *, last_layer_only: bool = False,
 ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
     """The loss of a step on its batch, at the encoder depths drawn for it."""
-    rng = torch.Generator().manual_seed(batches.seed_of(step) + 1)
+    rng = torch.Generator().manual_seed(batches.rows.seed_of(step) + 1)
     depths = sample_depths(model.config.encoder_layers, 0.0 if last_layer_only else SHALLOW_SHARE, rng)
     weight = DISTIL * max(0.0, 1 - progress / DISTIL_UNTIL)
     batch = batches(step, with_teacher=weight > 0)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.loss import layerwise_loss
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.outputs import EncoderOutput
@@ -89,6 +90,27 @@ class Students(nn.Module):
         return near + far
 
 
+def decoder_loss(
+    decoder: Decoder, encoded: EncoderOutput, tokens: Tensor,
+    *, label_smoothing: float = 0.0, last_layer_only: bool = False,
+) -> tuple[Tensor, float]:  # fmt: skip
+    """Layer-wise loss of captions [B, L + 1] (mean over layers and words), and the last layer's a word."""
+    lengths = tokens.ne(decoder.config.pad).sum(1)
+    order, words = lengths.argsort(), int((lengths - 1).sum())
+    total, last = torch.zeros(()), 0.0
+    # Two halves by length: short captions do not pay for the padding of long ones.
+    for rows in order.chunk(2):
+        some = tokens[rows, : int(lengths[rows].max())]
+        part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
+        states = decoder.hidden_states(some[:, :-1], part)[-1 if last_layer_only else 1 :]
+        loss = layerwise_loss(
+            decoder, states, some[:, 1:], label_smoothing=label_smoothing, over_layers="mean"
+        )
+        total = total + loss.loss / words
+        last += float(loss.by_layer[-1]) / words
+    return total, last
+
+
 def losses(
     model: Model, students: Students, prompt: Tensor, batch: Batch, depths: Depths,
     *, label_smoothing: float = 0.0, distil: float = 0.0, last_layer_only: bool = False,
@@ -99,19 +121,11 @@ def losses(
     Beside the loss: the last layer's loss a word, `words`, and the students' distance.
     """
     encoded, trunk = encode(model, prompt, batch.pixels, depths)
-    lengths = batch.tokens.ne(model.config.pad).sum(1)
-    order, words = lengths.argsort(), int((lengths - 1).sum())
-    total, last, distance = torch.zeros(()), 0.0, 0.0
-    # Two halves by length: short captions do not pay for the padding of long ones.
-    for rows in order.chunk(2):
-        tokens = batch.tokens[rows, : int(lengths[rows].max())]
-        part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
-        states = model.decoder.hidden_states(tokens[:, :-1], part)[-1 if last_layer_only else 1 :]
-        loss = layerwise_loss(
-            model.decoder, states, tokens[:, 1:], label_smoothing=label_smoothing, over_layers="mean"
-        )
-        total = total + loss.loss / words
-        last += float(loss.by_layer[-1]) / words
+    total, last = decoder_loss(
+        model.decoder, encoded, batch.tokens,
+        label_smoothing=label_smoothing, last_layer_only=last_layer_only,
+    )  # fmt: skip
+    distance = 0.0
     if distil and len(batch.features):
         apart = students(trunk, encoded.hidden, batch.features)
         total = total + distil * apart

@@ -127,11 +127,11 @@ def test_comparison_is_paired(monkeypatch: pytest.MonkeyPatch) -> None:
     splits[figures.UNION] = splits["test_render"] + splits["test_comp"]
     shared = compare.Arm((2, 2), splits, {"decoder_layers": 2, "step": 5, "seconds": 90.0})
     alone = replace(shared, splits={name: found.at((2, 2)) for name, found in splits.items()})
-    same = question("full depth", shared, 2, alone)
+    same = question("full depth", [(shared, alone)], 2)
     change = same["splits"][figures.UNION]["cider_d"]["change"]
     assert (change["mean"], change["low"], change["high"]) == (0.0, 0.0, 0.0)
     assert same["holds"] and same["limit"] == 0.02
-    less = question("one decoder layer", shared, 1, alone)
+    less = question("one decoder layer", [(shared, alone)], 1)
     assert not less["holds"]
     assert less["splits"]["test_comp"]["exact_match"]["change"]["mean"] == 0.0
     assert less["splits"]["test_render"]["exact_match"]["change"]["mean"] == pytest.approx(-1 / 3, abs=1e-3)
