@@ -57,7 +57,7 @@ class Program:
 
         Raises UsageError for tensors that the method does not take.
         """
-        loaded = self._loaded.get(segment) or self._load(segment)
+        loaded = self._loaded.get(segment) or self.load(segment)
         self._check(segment, loaded, inputs)
         try:
             outputs: Sequence[Any] = loaded.method.call(tuple(inputs), clone_outputs=loaded.shared)
@@ -79,7 +79,8 @@ class Program:
         self._loaded.clear()
         self._program = None
 
-    def _load(self, segment: str) -> Loaded:
+    def load(self, segment: str) -> Loaded:
+        """Load a segment's method, which its first run does too. Raises InputFileError."""
         name = method_name(segment)
         if name not in self._program.method_names:
             known = ", ".join(sorted(self._program.method_names))
