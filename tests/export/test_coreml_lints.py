@@ -15,7 +15,7 @@ from mue_edge.bundle import Segment
 from mue_edge.export import coreml, coreml_lints
 from mue_edge.export.coreml_lints import floats, lint, shapes
 from mue_edge.targets.coreml import MODEL, signature
-from mue_edge.targets.mil.program import Block, Function, Kind, Named, Operation, read
+from mue_edge.targets.mil.program import Block, Function, Kind, Named, Operation, read, weight_bytes
 from tests.targets.mil.made import mb, program
 
 X = {"x": np.ones((2, 64), np.float32)}
@@ -62,7 +62,8 @@ def test_rank() -> None:
 
 
 def test_a_float32_input_is_all_there_is_to_say(tmp_path: Path) -> None:
-    assert found(lambda x: mb.softmax(x=x), tmp_path) == "warning: x is a float32 input: image.0"
+    build = lambda x: mb.mul(x=mb.softmax(x=x), y=np.float32(0.5))
+    assert found(build, tmp_path) == "warning: x is a float32 input: image.0"
 
 
 def typed(*operations: tuple[str, str, str, str], outputs: tuple[str, ...]) -> Function:
@@ -109,3 +110,16 @@ def test_large_weight_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_few_bits_are_warned_of(tmp_path: Path) -> None:
     assert "int4 weights were reported wrong" in found(lambda x: mb.softmax(x=x), tmp_path, "int4")
+
+
+def test_compressed_constants_are_seen(tmp_path: Path) -> None:
+    """Their bytes too: those of the numbers that stand in the file."""
+    weight = np.random.Generator(np.random.PCG64(0)).standard_normal((1024, 1024)).astype(np.float32)
+    model = program(lambda x: mb.linear(x=mb.concat(values=[x] * 16, axis=1), weight=weight), X)
+    package = tmp_path / "made.mlpackage"
+    coreml.save(coreml.compressed(model, "int8"), package)
+    function = read(package).functions["main"]
+    (line,) = coreml_lints.folded(function, frozenset({64}))
+    assert "1048576 values" in line
+    assert not list(coreml_lints.folded(function, frozenset({1024 * 1024})))
+    assert weight.size < weight_bytes(function) < 1.01 * weight.size

@@ -13,9 +13,11 @@ pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 from mue_edge.bundle import Preprocess
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.export import coreml
+from mue_edge.export.coreml_lints import floats
 from mue_edge.targets.coreml import MODEL, levels
 from mue_edge.targets.golden import pixels
 from mue_edge.targets.mil.evaluator import Mode, load
+from mue_edge.targets.mil.program import read
 from tests.contract.cuts import SIDE, make_case
 
 OTHER = Preprocess(SIDE, SIDE, mean=0.4, std=0.25)
@@ -55,6 +57,11 @@ def test_a_picture_equals_its_numbers(
 def test_every_grey_level_comes_back(p: Preprocess) -> None:
     shown = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     assert np.array_equal(levels(pixels(shown, p), p), shown.transpose(2, 0, 1)[None])
+
+
+def test_a_picture_is_no_float32_input(stems: dict[str, Path]) -> None:
+    """Nor is what takes its mean off, which Core ML does in float32."""
+    assert not list(floats(read(stems["fp16 picture"]).functions["main"]))
 
 
 def test_numbers_are_refused(stems: dict[str, Path]) -> None:

@@ -97,8 +97,9 @@ class Returning:
     def __init__(self, call: Callable[[Any], int]) -> None:
         self.call, self.restype = call, ctypes.c_int
 
-    def __call__(self, argument: Any) -> int | None:
-        return self.restype(self.call(argument)).value
+    def __call__(self, argument: Any) -> int:
+        assert self.restype is not ctypes.c_int, "an address would be cut to 32 bits"
+        return self.call(argument)
 
 
 class CoreVideo:
