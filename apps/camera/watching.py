@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CELLS = 16
 KEPT = 500
 WAIT_SECONDS = 0.2
+# Of the budget for a caption: the last segment may end after the deadline that it started before.
+SHARE = 0.9
 # What the clock hurried does not stand for a still scene for longer.
 HURRIED_SECONDS = 1.0
 
@@ -133,7 +135,9 @@ class Watcher:
             caption = last[1]
             self.tally.reused += 1
         else:
-            left = None if self.budget is None else max(1e-4, began + self.budget - time.perf_counter())
+            left = (
+                None if self.budget is None else max(1e-4, began + SHARE * self.budget - time.perf_counter())
+            )
             caption = self.captioner.caption(picture, policy=policy, deadline=left)
             whole = not (caption.pacing and caption.pacing.cut_short)
             self._last = (cells, caption, policy) if whole and cells is not None else None

@@ -153,7 +153,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=25))
 def test_whatever_the_page_only_alts_change(
     tmp_path_factory: pytest.TempPathFactory, parts: list[str]
