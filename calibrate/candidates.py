@@ -137,8 +137,8 @@ def similarity(
 
 
 def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None) -> Iterator[Policy]:
-    """Policies of a rule whose signal means the same at every boundary of the decoder: one threshold
-    at a quantile of the first boundary's gaps, and a last layer, times the first two and the last two depths of the encoder."""
+    """Policies of a rule whose signal means the same at every boundary of the decoder: one threshold at a
+    quantile of the first boundary's gaps, and a last layer, times the first two and last two encoder depths."""
     first = found.boundaries.get(min(found.boundaries, default=0), ())
     whole = depths[0]
     images = sorted({1, min(2, whole), max(1, whole - 1), whole}) if encoder == "image" else [whole]
