@@ -27,7 +27,7 @@ TAU = 1.0
 BOUNDARY_QUANTILES = (0.2, 0.4, 0.6, 0.8)
 LAST_LAYERS = (2, 3, None)
 # Of the first boundary's gaps, for signals that are good enough to leave there nearly always.
-LEVELS = (0.6, 0.8, 0.85, 0.9, 0.94, 0.97)
+LEVELS = (0.7, 0.8, 0.85, 0.875, 0.9, 0.92, 0.94, 0.97)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def similarity(
 
 
 def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None) -> Iterator[Policy]:
-    """Policies of a rule whose signal means the same at every boundary of the decoder: one threshold at a
-    quantile of the first boundary's gaps, and a last layer, times the first two and last two encoder depths."""
+    """Policies of a rule whose signal means the same at every boundary of the decoder: a threshold at a quantile
+    of the first boundary's gaps, and a last layer, times the encoder's first two and last two depths."""
     first = found.boundaries.get(min(found.boundaries, default=0), ())
     whole = depths[0]
     images = sorted({1, min(2, whole), max(1, whole - 1), whole}) if encoder == "image" else [whole]
