@@ -26,10 +26,8 @@ TAU = 1.0
 # Of each boundary's own gaps; the decoder ends after so many layers at the latest (None: all).
 BOUNDARY_QUANTILES = (0.2, 0.4, 0.6, 0.8)
 LAST_LAYERS = (2, 3, None)
-# Layers of the picture's encoder that are tried with those (and all of them).
-SHALLOW = (1, 2, 3)
 # Of the first boundary's gaps, for signals that are good enough to leave there nearly always.
-LEVELS = (0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97)
+LEVELS = (0.7, 0.8, 0.85, 0.875, 0.9, 0.92, 0.94, 0.97)
 
 
 @dataclass(frozen=True)
@@ -139,19 +137,20 @@ def similarity(
 
 
 def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None) -> Iterator[Policy]:
-    """Policies of a rule whose signal means the same at every boundary of the decoder: one threshold
-    at a quantile of the first boundary's gaps, and a last layer, times few fixed depths of the encoder."""
+    """Policies of a rule whose signal means the same at every boundary of the decoder: a threshold at a quantile
+    of the first boundary's gaps, and a last layer, times the encoder's first two and last two depths."""
     first = found.boundaries.get(min(found.boundaries, default=0), ())
+    whole = depths[0]
+    images = sorted({1, min(2, whole), max(1, whole - 1), whole}) if encoder == "image" else [whole]
     for share in LEVELS if first else ():
         theta = 1 - between(first, share)
         for last in LAST_LAYERS:
             if last is not None and last >= depths[1]:
                 continue
-            shallow = SHALLOW if encoder == "image" else ()
-            for image in (*(depth for depth in shallow if depth < depths[0]), depths[0]):
+            for image in images:
                 yield Policy(
                     rule, theta_decoder=theta, beta=1.0, depth_decoder=last,
-                    depth_image=image if image < depths[0] else None,
+                    depth_image=image if image < whole else None,
                     name=f"{rule}-d{image}-q{share:g}" + (f"-to{last}" if last else ""),
                 )  # fmt: skip
 

@@ -75,12 +75,12 @@ def test_boundaries_have_thresholds_of_their_own_and_a_last_layer() -> None:
     assert "mue-d1-b0.4-to3" not in policies  # that is all layers
 
 
-def test_levels_are_of_the_first_boundary_and_few_encoder_depths() -> None:
+def test_levels_are_of_the_first_boundary_and_the_ends_of_the_encoder() -> None:
     found = gaps(TRACES)
     policies = list(levels("calm-softmax", found, (6, 6), "image"))
     assert len({p.name for p in policies}) == len(policies) == len(LEVELS) * 3 * 4
     assert {(p.depth_image, p.depth_decoder) for p in policies} == {
-        (image, last) for image in (1, 2, 3, None) for last in (2, 3, None)
+        (image, last) for image in (1, 2, 5, None) for last in (2, 3, None)
     }
     thetas = [
         p.theta_decoder for p in policies if p.name.startswith("calm-softmax-d1") and p.depth_decoder == 2
