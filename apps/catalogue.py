@@ -63,6 +63,13 @@ def range_pictures(name: str) -> list[Path]:
     return sorted(tune.rglob("*.webp"))
 
 
+def demo_pictures(name: str) -> dict[Path, str]:
+    """A bundled model's demo pictures with their captions, none for other models."""
+    if name not in BUNDLED or (Path(name) / "config.json").is_file():
+        return {}
+    return dict(importlib.import_module(BUNDLED[name]).demo_pictures())
+
+
 def bundled_pictures(name: str, split: str) -> Shipped:
     """Pictures that come with a bundled model: `val_render` to tune on, `cal_render` to certify on.
 

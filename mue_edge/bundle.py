@@ -228,7 +228,7 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     and inode with a stamp in the user's cache. Raises InputFileError.
     """
     folder = Path(path)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
         _check_file(folder, name, entry)
     for name, segment in manifest.segments.items():
@@ -251,7 +251,8 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle, read strictly; its files are not looked at. Raises InputFileError."""
     path = folder / MANIFEST
     if not path.is_file() or path.is_symlink():
         if (folder / "config.json").is_file():

@@ -54,7 +54,7 @@ class Target:
     module of the export room that writes its segments. backends: what a runtime can hand segments to, or
     what a format has variants for, the default first. outputs: "caller" where the adapter gives segments the
     memory that they write to, "program" where the runtime cannot. precisions: the default first; refused:
-    others that users ask for, and why not.
+    others that users ask for, and why not. site: the application that the bundle is served inside of, if it is.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Target:
     verified_on: str
     backends: tuple[str, ...] = ()
     outputs: str = "caller"
+    site: str = ""
     refused: dict[str, str] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)

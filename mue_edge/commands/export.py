@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +47,7 @@ def command(
     from mue_edge import image, targets
     from mue_edge.apps.catalogue import range_pictures, resolve_model
 
-    targets.target(target)
+    site = targets.target(target).site
     folder = resolve_model(model)
     shown = image.gather(pictures) if pictures else range_pictures(model)
     build, plans = room()
@@ -53,9 +56,30 @@ def command(
     options |= {k: v for k, v in given.items() if v is not None} | size
     name = Path(model).resolve().name
     place = Path(out or f"{name}-{target}")
-    made = build.export(folder, place, target, options, progress(), name, shown)
+    if site:
+        made = _export_site(site, model, folder, place, target, options, name, shown)
+    else:
+        made = build.export(folder, place, target, options, progress(), name, shown)
     report = describe(made)
     click.echo(json.dumps(report, indent=1) if as_json else _text(place, made, report))
+
+
+def _export_site(
+    application: str, model: str, folder: Path, place: Path, target: str, options: dict[str, Any], name: str,
+    shown: Sequence[Path],
+) -> Exported:  # fmt: skip
+    """The folder that an application is served from, with the bundle inside of it."""
+    from mue_edge.apps.catalogue import demo_pictures
+    from mue_edge.bundle import open_bundle
+    from mue_edge.files import atomic_folder
+
+    writer = importlib.import_module(f"mue_edge.apps.{application}.site")
+    build, _ = room()
+    tarballs = writer.packages()  # what may be missing comes first
+    with atomic_folder(place, writer.MARKER) as work:
+        made: Exported = build.export(folder, work / "bundle", target, options, progress(), name, shown)
+        writer.write(work, made.bundle, tarballs, demo_pictures(model))
+    return replace(made, bundle=open_bundle(place / "bundle"))
 
 
 def parse_size(text: str | None) -> dict[str, int]:
@@ -193,9 +217,16 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
         f"  loop   {loop.replay_same_tokens} of {loop.logs} forced replays give the same tokens",
         f"         {loop.scores} exit scores differ by up to {loop.max_score_error:.1e}",
         f"         {loop.free_same_tokens} of {loop.logs} free runs give the same tokens",
-        f"wrote {place}; next: mue-edge caption {place} PICTURE",
+        f"wrote {place}; next: {_next(made, place)}",
     ]
     return "\n".join(lines)
+
+
+def _next(made: Exported, place: Path) -> str:
+    """The command that uses what was made."""
+    if made.bundle.path.absolute() == place.absolute():
+        return f"mue-edge caption {place} PICTURE"
+    return f"python -m http.server --bind 127.0.0.1 --directory {place}, then open http://127.0.0.1:8000"
 
 
 def _lowered(notes: dict[str, Any]) -> list[str]:

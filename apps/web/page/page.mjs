@@ -1,0 +1,223 @@
+// What a reader sees and touches. The engine is in worker.mjs; nothing here leaves the page.
+const byId = (id) => document.getElementById(id);
+const site = new URL("../", import.meta.url);
+
+let worker = null;
+let ready = null; // {policies, depths}
+let current = 0; // number of the picture that is shown
+let blob = null;
+let loaded = 0;
+let total = 0;
+
+const STAGES = { Python: "Starting Python", model: "Loading the model", segments: "Preparing the model" };
+
+function say(text) {
+  byId("state").textContent = text;
+}
+
+function fail(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
+}
+
+function show(picture) {
+  blob = picture;
+  const image = byId("picture");
+  URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(picture);
+  image.hidden = false;
+  byId("hint").hidden = true;
+  byId("stage").scrollIntoView({ block: "nearest" });
+  describe();
+}
+
+function describe() {
+  if (!blob) return;
+  current += 1;
+  fail("");
+  byId("caption").textContent = "";
+  byId("picture").alt = "";
+  byId("details").hidden = true;
+  byId("exits").replaceChildren();
+  if (ready) say("Reading the picture …");
+  worker?.postMessage({ id: current, blob, policy: chosenPolicy() });
+}
+
+function chosenPolicy() {
+  return ready ? ready.policies[Number(byId("policy").value)].name : null;
+}
+
+function row(word, depth, of) {
+  const line = document.createElement("tr");
+  const head = document.createElement("th");
+  head.scope = "row";
+  head.textContent = word;
+  const bar = document.createElement("td");
+  const meter = document.createElement("meter");
+  meter.max = of;
+  meter.value = depth;
+  meter.textContent = `${depth} of ${of}`;
+  meter.setAttribute("aria-hidden", "true");
+  bar.append(meter);
+  const number = document.createElement("td");
+  number.textContent = `${depth} of ${of}`;
+  line.append(head, bar, number);
+  return line;
+}
+
+const milliseconds = (seconds) => `${Math.round(seconds * 1000).toLocaleString("en")} ms`;
+
+const handlers = {
+  loaded({ bytes }) {
+    loaded += bytes;
+    if (total) byId("progress").value = Math.min(1, loaded / total);
+  },
+  progress({ what, done, total: all }) {
+    say(`${STAGES[what]} …`);
+    if (what === "segments") byId("progress").value = done / all;
+  },
+  ready(data) {
+    ready = data;
+    byId("progress").hidden = true;
+    const slider = byId("policy");
+    slider.max = data.policies.length - 1;
+    slider.value = data.policies.findIndex((policy) => policy.chosen);
+    byId("dial").hidden = data.policies.length < 2;
+    namePolicy();
+    document.documentElement.dataset.ready = "yes";
+    say(blob ? "Reading the picture …" : "Ready.");
+    describe();
+    navigator.serviceWorker?.controller?.postMessage("keep");
+  },
+  broken({ message }) {
+    byId("progress").hidden = true;
+    say("");
+    fail(`The model could not be started. ${message}`);
+  },
+  token({ id, text }) {
+    if (id !== current) return;
+    byId("caption").textContent = text;
+    say("Writing …");
+  },
+  caption({ id, text, words, exits, seconds, calls }) {
+    if (id !== current) return;
+    byId("caption").textContent = text || "(no words)";
+    byId("picture").alt = text;
+    say(`Done in ${milliseconds(seconds.total)}.`);
+    const stacks = Object.entries(exits).filter(([stack]) => stack !== "decoder" && stack !== "text");
+    const rows = stacks.map(([stack, depth]) => ["the picture", depth, ready.depths[stack]]);
+    exits.decoder.forEach((depth, i) => {
+      rows.push([words[i]?.trim() || "the end", depth, ready.depths.decoder]);
+    });
+    byId("exits").replaceChildren(...rows.map((cells) => row(...cells)));
+    const model = seconds.total - seconds.prepare;
+    byId("times").textContent =
+      `Picture ${milliseconds(seconds.prepare)}, model ${milliseconds(model)}, ${calls} calls.`;
+    byId("details").hidden = false;
+    document.documentElement.dataset.done = String(id);
+  },
+  failed({ id, message }) {
+    if (id !== current) return;
+    say("");
+    fail(message);
+    document.documentElement.dataset.done = String(id);
+  },
+};
+
+function namePolicy() {
+  const { name, seconds, quality } = ready.policies[Number(byId("policy").value)];
+  const kept = quality ? `, keeps ${Math.round(quality * 100)} % of the quality` : "";
+  const time = seconds ? `, about ${milliseconds(seconds)} where it was calibrated` : "";
+  byId("policy-name").textContent = `${name}${time}${kept}`;
+  byId("policy").setAttribute("aria-valuetext", name);
+}
+
+async function offline() {
+  const workers = navigator.serviceWorker;
+  if (!workers) {
+    byId("offline").textContent = "Served without https, so the page does not work offline.";
+    return;
+  }
+  workers.addEventListener("message", ({ data }) => {
+    if (data !== "kept") return;
+    byId("offline").textContent = "Ready for use without a network.";
+    document.documentElement.dataset.offline = "yes";
+  });
+  try {
+    await workers.register(new URL("sw.js", site));
+    await workers.ready;
+    // Only what a controlled page loads goes through the service worker, and is so loaded once.
+    if (!workers.controller) {
+      await new Promise((done) => {
+        workers.addEventListener("controllerchange", done, { once: true });
+        setTimeout(done, 2000); // a forced reload stays uncontrolled
+      });
+    }
+  } catch {
+    byId("offline").textContent = "This browser does not keep the page for use offline.";
+  }
+}
+
+async function demo() {
+  const answer = await fetch(new URL("demo/pictures.json", site));
+  const pictures = answer.ok ? await answer.json() : [];
+  for (const { file, caption } of pictures) {
+    const image = new Image(72, 72);
+    image.src = new URL(`demo/${file}`, site);
+    image.alt = `Try: ${caption}`;
+    image.loading = "lazy";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(image);
+    button.addEventListener("click", async () => show(await (await fetch(image.src)).blob()));
+    const item = document.createElement("li");
+    item.append(button);
+    byId("pictures").append(item);
+  }
+  byId("demo").hidden = !pictures.length;
+}
+
+function take(files) {
+  const picture = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
+  if (picture) show(picture);
+}
+
+function listen() {
+  for (const id of ["pick", "shoot"]) {
+    byId(id).addEventListener("change", ({ target }) => {
+      take(target.files);
+      target.value = ""; // the same file may be chosen again
+    });
+  }
+  const stage = byId("stage");
+  const over = (on) => (event) => {
+    event.preventDefault();
+    stage.classList.toggle("over", on);
+  };
+  document.addEventListener("dragover", over(true));
+  document.addEventListener("dragleave", over(false));
+  document.addEventListener("drop", (event) => {
+    over(false)(event);
+    take(event.dataTransfer.files);
+  });
+  document.addEventListener("paste", (event) => take(event.clipboardData.files));
+  byId("policy").addEventListener("input", namePolicy);
+  byId("policy").addEventListener("change", describe);
+}
+
+async function begin() {
+  listen();
+  await offline();
+  const index = await fetch(new URL("site.json", site));
+  if (index.ok) {
+    const { files } = await index.json();
+    const read = ([path]) => /^(bundle\/(?!golden)|python\/)/.test(path);
+    total = Object.entries(files).filter(read).reduce((sum, [, file]) => sum + file.bytes, 0);
+  }
+  worker = new Worker(new URL("worker.mjs", import.meta.url), { type: "module" });
+  worker.onmessage = ({ data }) => handlers[data.kind](data);
+  worker.onerror = () => handlers.broken({ message: "This browser may be too old: it needs WebAssembly." });
+  demo();
+}
+
+begin();

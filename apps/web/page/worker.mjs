@@ -1,0 +1,81 @@
+// Holds the engine away from the page, so that the page answers while segments run.
+import { start } from "./engine.mjs";
+import { prepare } from "./picture.mjs";
+
+const site = new URL("../", import.meta.url);
+const at = (path) => new URL(path, site).href;
+const tell = (kind, data = {}) => postMessage({ kind, ...data });
+
+async function read(path) {
+  const response = await fetch(at(path));
+  if (response.status === 404) return null;
+  if (!response.ok) throw new Error(`${path} could not be loaded (${response.status}).`);
+  const parts = [];
+  const reader = response.body.getReader();
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    tell("loaded", { bytes: value.length });
+    size += value.length;
+  }
+  const whole = new Uint8Array(size);
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
+}
+
+async function load() {
+  const [{ loadPyodide }, ort] = await Promise.all([
+    import(at("pyodide/pyodide.mjs")),
+    import(at("ort/ort.wasm.min.mjs")),
+  ]);
+  ort.env.wasm.numThreads = 1; // more need headers that plain servers do not send
+  ort.env.wasm.wasmPaths = at("ort/");
+  return start({
+    ort,
+    loadPyodide,
+    options: { indexURL: at("pyodide/") },
+    read,
+    progress: (what, done, total) => tell("progress", { what, done, total }),
+  });
+}
+
+const engine = load();
+engine.then(
+  ({ policies, depths, manifest }) => tell("ready", { policies, depths, model: manifest.name }),
+  (problem) => tell("broken", { message: String(problem.message ?? problem) }),
+);
+
+// One caption after the other: buffers are shared. Of pictures that wait, only the newest is captioned.
+let busy = false;
+let waiting = null;
+
+onmessage = ({ data }) => {
+  waiting = data;
+  if (!busy) next();
+};
+
+async function next() {
+  busy = true;
+  while (waiting) {
+    const { id, blob, policy } = waiting;
+    waiting = null;
+    try {
+      const { caption, manifest } = await engine.then((e) => ({ caption: e.caption.bind(e), ...e }));
+      const began = performance.now();
+      const pixels = await prepare(blob, manifest.preprocess);
+      const prepared = (performance.now() - began) / 1000;
+      const made = await caption(pixels, policy, (token) => tell("token", { id, ...token }));
+      const seconds = { prepare: prepared, ...made.seconds, total: prepared + made.seconds.total };
+      tell("caption", { id, ...made, seconds });
+    } catch (problem) {
+      tell("failed", { id, message: String(problem.message ?? problem) });
+    }
+  }
+  busy = false;
+}

@@ -1,0 +1,153 @@
+"""The loop as a page drives it: JSON-like data in and out, nothing computed, nothing awaited.
+
+Runs under Pyodide with the standard library only. The page's JavaScript holds tensors and sessions; it gets
+a request, runs the segment whenever its runtime is done, and sends the scalars back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mue_edge.bundle import MANIFEST, Bundle, read_manifest
+from mue_edge.captioner import Captioner
+from mue_edge.errors import InputFileError, MueEdgeError
+from mue_edge.loop import Answer, Outcome, Request, caption_loop
+from mue_edge.search import BeamSearch
+
+# What a page needs of a bundle beside its segments and constants: written to Pyodide's file system.
+FILES = (MANIFEST, "tokenizer.json")
+
+
+class Elsewhere:
+    """Stands where a captioner has its runtime: segments run in JavaScript."""
+
+    def set_pixels(self, pixels: object) -> None:
+        raise NotImplementedError
+
+    def execute(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+
+
+class Session:
+    """A bundle in a page. `folder` holds its manifest and its tokenizer, if it has one.
+
+    Raises InputFileError for a manifest or a tokenizer that cannot be used.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.bundle = Bundle(Path(folder), read_manifest(Path(folder)))
+        self.captioner = Captioner(self.bundle, Elsewhere())
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest with all defaults filled in."""
+        return asdict(self.bundle.manifest)
+
+    def policies(self) -> list[dict[str, Any]]:
+        """The front from fastest to full depth, with what calibration foretells of each."""
+        chosen = self.bundle.manifest.chosen
+        return [
+            {"name": name, "seconds": p.seconds, "quality": p.quality, "chosen": name == chosen}
+            for name, p in self.bundle.manifest.policies().items()
+        ]
+
+    def depths(self) -> dict[str, int]:
+        """Stack → its layers."""
+        layout = self.captioner.layout
+        found = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
+        if layout.prompt_gaps:
+            found["text"] = len(layout.prompt_gaps)
+        return found | {"decoder": layout.decoder[-1].depth}
+
+    def check(self, name: str) -> Check:
+        """Takes a file's bytes piece by piece and says whether they are the manifest's."""
+        return Check(self.bundle, name)
+
+    def caption(self, policy: str | None = None) -> Run:
+        """One caption. Raises UsageError for a policy that the front does not hold."""
+        return Run(self.captioner, policy)
+
+
+class Check:
+    """Size and hash of a file that JavaScript loaded, against the manifest's."""
+
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        if name not in bundle.manifest.files:
+            raise InputFileError(f"the manifest lists no file {name!r}")
+        self._name, self._entry = name, bundle.manifest.files[name]
+        self._digest, self._bytes = hashlib.sha256(), 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        self._digest.update(data)
+        self._bytes += len(data)
+
+    def finish(self) -> None:
+        """Raises InputFileError for another file than the manifest's."""
+        if self._bytes != self._entry.bytes or self._digest.hexdigest() != self._entry.sha256:
+            raise InputFileError(
+                f"{self._name} is not the file that the manifest names: it came in part or is of another "
+                "version. Load the page again; if that does not help, export the site again"
+            )
+
+
+class Run:
+    """One caption: `start`, then `send` an answer until no request comes back.
+
+    Both return {"request": what to run next} and, after a token, {"text": the caption so far, "depth":
+    layers that the step ran}; at the end {"caption": …}; or {"error": one line}, which ends it too.
+    """
+
+    def __init__(self, captioner: Captioner, policy: str | None) -> None:
+        self._captioner = captioner
+        self._search = BeamSearch(captioner.settings())
+        self._loop = caption_loop(captioner.layout, captioner.policy(policy), self._search)
+        self._stages = {stage.name: stage.depth for stage in captioner.layout.decoder}
+        self._run, self._depth = "", 0
+
+    def start(self) -> dict[str, Any]:
+        return self._step(None)
+
+    def send(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """`answer` has the fields of `loop.Answer`; candidates are [ids, log-probabilities, eos's]."""
+        rows = [(ids, values, eos) for ids, values, eos in answer.get("candidates", ())]
+        return self._step(Answer(answer.get("scalars", {}), rows, answer["now"]))
+
+    def _step(self, answer: Answer | None) -> dict[str, Any]:
+        token = {}
+        try:
+            request = next(self._loop) if answer is None else self._loop.send(answer)
+        except StopIteration as end:
+            return {"caption": self._caption(end.value)}
+        except MueEdgeError as problem:
+            return {"error": str(problem)}
+        if self._run == "head":
+            token = {"text": self._captioner.tokenizer.caption(self._search.tokens[0][1:])}
+            token |= {"depth": self._depth}
+        self._run, self._depth = request.run, self._stages.get(request.run, self._depth)
+        return {"request": _request(request), **token}
+
+    def _caption(self, outcome: Outcome) -> dict[str, Any]:
+        best = outcome.hypotheses[0]
+        return {
+            "text": self._captioner.tokenizer.caption(best.tokens),
+            "words": [self._captioner.tokenizer.decode([token]) for token in best.tokens],
+            "tokens": list(best.tokens),
+            "exits": {**outcome.depths, "decoder": [step.depth for step in outcome.steps]},
+            "calls": outcome.calls,
+        }
+
+
+def _request(request: Request) -> dict[str, Any]:
+    """The fields that a driver acts on; requests to run ahead are not offered."""
+    position = request.position
+    return {
+        "run": request.run, "inputs": dict(request.inputs), "outputs": dict(request.outputs),
+        "read": list(request.read), "ids": list(request.ids), "gather": list(request.gather),
+        "store": [{"port": s.port, "buffer": s.buffer, "rows": list(s.rows)} for s in request.store],
+        "position": position and {"step": position.step, "ancestry": [list(a) for a in position.ancestry]},
+    }  # fmt: skip

@@ -1,0 +1,12 @@
+"""The browser target: in a page onnxruntime-web (apps/web/page/runtime.mjs), elsewhere ONNX Runtime on the
+same segments, which is how a bundle is verified where it is made."""
+
+from __future__ import annotations
+
+from mue_edge.bundle import Bundle
+from mue_edge.targets import host
+
+
+def open_runtime(bundle: Bundle, threads: int | None = None) -> host.HostRuntime:
+    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
+    return host.open_runtime(bundle, threads)

@@ -1,0 +1,131 @@
+"""A site of the tiny model, made by the command, where npm's packages can be had."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mue_edge
+from mue_edge.bundle import with_front
+from mue_edge.errors import EnvironmentLacksError
+from mue_edge.policy import Policy
+from mue_edge.replay import quantile_policy
+
+TIMEOUT = 90  # seconds for 40 MB, once: they are kept in the user's cache
+
+
+FIXED = Policy("fixed", depth_image=1, depth_decoder=2, name="fixed")
+FULL = Policy("never", name="full")
+
+
+def noise(width: int, height: int, seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def front_of(bundle: Path, pictures: Sequence[Image.Image]) -> tuple[Policy, ...]:
+    """Fixed depths, exits at about half of the tests of these pictures, full depth."""
+    with mue_edge.open(bundle, threads=1) as captioner:
+        traced = [captioner.caption(p, policy="full", trace=True).decisions for p in pictures]
+    tests = [
+        (d.stack, max(d.gaps)) for decisions in traced for d in decisions if d.stack != "text" and d.depth < 3
+    ]
+    return FIXED, quantile_policy(tests, 0.5, "early"), FULL
+
+
+@pytest.fixture(scope="session")
+def front(tiny_bundle: Path) -> tuple[Policy, ...]:
+    return front_of(tiny_bundle, [noise(60, 50, seed) for seed in range(4)])
+
+
+@pytest.fixture(scope="session")
+def tarballs() -> list[tuple[object, Path]]:
+    from mue_edge.apps.web import npm
+
+    try:
+        return [(package, npm.tarball(package, timeout=TIMEOUT)) for package in npm.PACKAGES]
+    except EnvironmentLacksError as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture(scope="session")
+def tiny_site(
+    tiny_model_folder: Path, front: tuple[Policy, ...], tarballs: object,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
+    """`mue-edge export MODEL --target browser`: beams, decoder layers in groups. Read only."""
+    from mue_edge import cli
+    from mue_edge.apps.web import site
+
+    work = tmp_path_factory.mktemp("sites")
+    model = Path(shutil.copytree(tiny_model_folder, work / "tiny-model"))
+    (model / "policies.json").write_text(json.dumps([policy.to_json() for policy in front[:-1]]))
+    plan = work / "plan.json"
+    plan.write_text(json.dumps({"ends": {"decoder": [2, 3]}, "beam": 3}))
+    patch = pytest.MonkeyPatch()
+    patch.setattr(site, "packages", lambda: tarballs)
+    words = ["export", model, "--target", "browser", "--plan", plan, "--out", work / "tiny"]
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(word) for word in words])
+    patch.undo()
+    assert not end.value.code
+    return work / "tiny"
+
+
+@pytest.fixture(scope="session")
+def greedy_site(
+    tiny_site: Path, tiny_bundle: Path, front: tuple[Policy, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same page around the greedy bundle with a layer a segment."""
+    site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "greedy"))
+    shutil.rmtree(site / "bundle")
+    shutil.copytree(tiny_bundle, site / "bundle")
+    with_front(site / "bundle", front, "full")
+    return site
+
+
+@pytest.fixture(scope="session")
+def beam_site(tiny_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site itself, with thresholds that part its beams."""
+    site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "beam"))
+    front = front_of(site / "bundle", [noise(60, 50, seed) for seed in range(4)])
+    with_front(site / "bundle", front, "full")
+    return site
+
+
+class Server:
+    """Python's own file server on a folder; `seen` holds the paths that were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.seen: list[str] = []
+        seen = self.seen
+
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *args: object) -> None:
+                seen.append(self.path)
+
+        handler = functools.partial(Quiet, directory=str(folder))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def served(tiny_site: Path) -> Iterator[Server]:
+    server = Server(tiny_site)
+    yield server
+    server.stop()

@@ -1,0 +1,156 @@
+"""The page in Chromium: captions equal to the host's, offline, errors, keyboard, phone."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mue_edge
+from tests.apps.web.conftest import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+WAIT = 120_000  # ms; a machine under load is slow, not wrong
+# EXIF orientations of the JPEGs, and how the pixels lie in them.
+TURNED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+
+
+def smooth(seed: int) -> Image.Image:
+    """A picture without fine detail, which JPEG keeps."""
+    rng = np.random.default_rng(seed)
+    blocks = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+    return blocks.resize((400, 320), Image.Resampling.BICUBIC)
+
+
+def files() -> dict[str, bytes]:
+    """PNG, WebP with transparency, and JPEGs that lie on their sides."""
+    found = {}
+    for orientation, turn in TURNED.items():
+        picture = smooth(orientation)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        out = io.BytesIO()
+        stored = picture if turn is None else picture.transpose(turn)
+        stored.save(out, "JPEG", quality=95, subsampling=0, exif=exif)
+        found[f"{orientation}.jpg"] = out.getvalue()
+    for seed, kind in ((11, "PNG"), (12, "WEBP")):
+        picture = smooth(seed)
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        out = io.BytesIO()
+        picture.save(out, kind, lossless=True)
+        found[f"{seed}.{kind.lower()}"] = out.getvalue()
+    return found
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    made = browser.new_context(viewport={"width": 375, "height": 740})
+    made.set_default_timeout(WAIT)
+    yield made
+    made.close()
+
+
+def opened(context: BrowserContext, url: str, problems: list[str] | None = None) -> Page:
+    page = context.new_page()
+    if problems is not None:
+        page.on("pageerror", lambda problem: problems.append(str(problem)))
+        page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    page.goto(url)
+    page.wait_for_selector("html[data-ready=yes]")
+    return page
+
+
+def captioned(page: Page, name: str, data: bytes) -> tuple[str, list[str]]:
+    """The caption, and the numbers beside the bars."""
+    done = page.evaluate("document.documentElement.dataset.done ?? 0")
+    page.set_input_files("#pick", {"name": name, "mimeType": "", "buffer": data})
+    page.wait_for_selector(f'html[data-done]:not([data-done="{done}"])')
+    return page.inner_text("#caption"), page.locator("#exits td:last-child").all_inner_texts()
+
+
+def test_captions_equal_the_hosts_on_and_offline(
+    context: BrowserContext, tiny_site: Path, served: Server
+) -> None:
+    problems: list[str] = []
+    page = opened(context, served.url, problems)
+    with mue_edge.open(tiny_site / "bundle", threads=1) as captioner:
+        wanted = {name: captioner.caption(data, policy="early") for name, data in files().items()}
+    page.locator("#policy").focus()
+    page.keyboard.press("ArrowLeft")  # from full depth to the policy before it
+    assert page.inner_text("#policy-name") == "early"
+    page.wait_for_selector("html[data-offline=yes]")
+
+    def assert_captions() -> None:
+        for name, data in files().items():
+            exits = [wanted[name].exits["image"], *wanted[name].exits["decoder"]]
+            shown = [f"{depth} of 3" for depth in exits]
+            assert captioned(page, name, data) == (wanted[name].text, shown), name
+
+    assert_captions()
+    assert len({caption.text for caption in wanted.values()}) > 2  # else equality says little
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert problems == []
+    asked = [path for path in served.seen if path.startswith(("/bundle/", "/pyodide/", "/ort/"))]
+    assert len(asked) == len(set(asked)), "something large was loaded twice"
+    served.stop()
+    page.reload()
+    page.wait_for_selector("html[data-ready=yes]")
+    page.locator("#policy").focus()
+    page.keyboard.press("ArrowLeft")
+    assert_captions()
+    assert problems == []
+
+
+def test_nothing_leaves_the_page(context: BrowserContext, served: Server) -> None:
+    """Both the page and its worker may only ask the server that they came from."""
+    other = Server(Path(__file__).parent)
+    page = opened(context, served.url)
+    ask = f"() => fetch({other.url!r}).then(() => 'sent', () => 'refused')"
+    assert page.evaluate(ask) == "refused"
+    assert page.workers[0].evaluate(ask) == "refused"
+    assert other.seen == []
+    other.stop()
+
+
+def test_problems_in_plain_words(context: BrowserContext, tiny_site: Path, served: Server) -> None:
+    page = opened(context, served.url)
+    captioned(page, "notes.txt", b"these are words")
+    assert "not a picture that the browser can read" in page.inner_text("#problem")
+    assert page.get_by_role("alert").is_visible()
+    assert captioned(page, "fine.png", files()["11.png"])[0]
+    assert page.inner_text("#problem") == ""
+
+
+def test_a_site_that_was_copied_in_part(context: BrowserContext, tiny_site: Path, tmp_path: Path) -> None:
+    site = Path(shutil.copytree(tiny_site, tmp_path / "site"))
+    weights = site / "bundle" / "segments" / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    server = Server(site)
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_role("alert").wait_for()
+    assert "weights.bin is not the file that the manifest names" in page.inner_text("#problem")
+    server.stop()
+
+
+def test_keyboard_and_screen_reader(context: BrowserContext, served: Server) -> None:
+    page = opened(context, served.url)
+    names = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        names.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert names == ["pick", "shoot", "policy", "A"]
+    assert page.get_by_label("Choose a picture").get_attribute("accept") == "image/*"
+    assert page.get_by_label("Take a picture").get_attribute("capture") == "environment"
+    assert page.get_by_label("How far each word may stop early").get_attribute("aria-valuetext") == "full"
+    assert page.locator("#caption").get_attribute("aria-live") == "polite"
+    captioned(page, "fine.png", files()["11.png"])
+    assert page.locator("#picture").get_attribute("alt") == page.inner_text("#caption")

@@ -1,0 +1,80 @@
+"""The page's own modules under Node: onnxruntime-web's WASM, Pyodide, the loop, against the host."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mue_edge
+from mue_edge.image import preprocess
+from tests.apps.web.conftest import noise
+
+SCRIPT = Path(__file__).parent / "captions.mjs"
+# Shrunk, grown, as it is, much in one direction only. Tall pictures are left out: Pillow 13 may take their
+# rows first, which differs by a few grey levels on noise.
+SIZES = ((60, 50), (30, 20), (48, 48), (301, 40), (300, 300))
+
+
+def under_node(site: Path, jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    done = subprocess.run(
+        [node, str(SCRIPT), str(site)], input=json.dumps(jobs), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def assert_equal_to_the_host(site: Path, work: Path, pictures: int) -> list[dict[str, Any]]:
+    """Words, tokens, exits and calls under every policy of the front; the answers of the last policy."""
+    jobs, wanted = [], []
+    with mue_edge.open(site / "bundle", threads=1) as captioner:
+        front = list(captioner.bundle.manifest.policies())
+        for policy in front:
+            for seed in range(pictures):
+                file = work / f"{seed}.bin"
+                picture = noise(60, 50, seed)
+                file.write_bytes(np.asarray(captioner.pixels(picture), np.float32).tobytes())
+                jobs.append({"pixels": str(file), "policy": policy})
+                wanted.append(captioner.caption(picture, policy=policy))
+    found = under_node(site, jobs)
+    assert [p["name"] for p in found["policies"]] == front
+    answers: list[dict[str, Any]] = found["answers"]
+    for caption, answer in zip(wanted, answers, strict=True):
+        assert answer["tokens"] == list(caption.tokens)
+        assert (answer["text"], answer["exits"]) == (caption.text, dict(caption.exits))
+        assert answer["calls"] == caption.calls
+        assert [token["depth"] for token in answer["stream"]] == caption.exits["decoder"][:-1]
+    assert any(len(set(c.exits["decoder"])) > 1 for c in wanted)  # else no row was ever filled
+    return answers
+
+
+def test_captions_equal_the_hosts(greedy_site: Path, tmp_path: Path) -> None:
+    for answer in assert_equal_to_the_host(greedy_site, tmp_path, 6):
+        assert all(answer["text"].startswith(token["text"]) for token in answer["stream"])
+
+
+def test_beams_equal_the_hosts(beam_site: Path, tmp_path: Path) -> None:
+    """Several rows: ancestry in the masks, rows that are filled, segments of two layers."""
+    assert_equal_to_the_host(beam_site, tmp_path, 4)
+
+
+def test_resizing_equals_pillows_to_a_grey_level(tiny_site: Path, tmp_path: Path) -> None:
+    jobs, wanted = [], []
+    for i, (width, height) in enumerate(SIZES):
+        picture = noise(width, height, i)
+        file = tmp_path / f"{i}.rgba"
+        file.write_bytes(picture.convert("RGBA").tobytes())
+        jobs.append({"rgba": str(file), "width": width, "height": height})
+        pixels = preprocess(picture, 48, 48, mean=0.0, std=1.0) * 255
+        wanted.append(pixels[0].transpose(1, 2, 0).round().astype(int).ravel())
+    for size, mine, answer in zip(SIZES, wanted, under_node(tiny_site, jobs)["answers"], strict=True):
+        assert np.abs(np.array(answer["bytes"]) - mine).max() <= 1, size

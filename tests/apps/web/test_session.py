@@ -1,0 +1,104 @@
+"""The page's Python under CPython: the same captions when the host's runtime answers it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import mue_edge
+from mue_edge.apps.web.session import FILES, Session
+from mue_edge.bundle import with_front
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.loop import Answer, Position, Request, Store
+from mue_edge.policy import Policy
+
+
+def request_of(data: dict[str, Any]) -> Request:
+    position = data["position"]
+    return Request(
+        data["run"], data["inputs"], data["outputs"], tuple(data["read"]), tuple(data["ids"]),
+        tuple(data["gather"]), tuple(Store(s["port"], s["buffer"], tuple(s["rows"])) for s in data["store"]),
+        position and Position(position["step"], tuple(map(tuple, position["ancestry"]))),
+    )  # fmt: skip
+
+
+def answer_of(answer: Answer) -> dict[str, Any]:
+    return {
+        "scalars": dict(answer.scalars), "candidates": [list(row) for row in answer.candidates],
+        "now": answer.now,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, front: tuple[Policy, ...], tmp_path: Path) -> Path:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    with_front(folder, front, "early")
+    return folder
+
+
+@pytest.fixture
+def session(bundle: Path, tmp_path: Path) -> Session:
+    """What Pyodide's file system holds, and no more."""
+    folder = tmp_path / "page"
+    folder.mkdir()
+    for name in FILES:
+        shutil.copy(bundle / name, folder)
+    return Session(str(folder))
+
+
+def test_captions_equal_the_captioners(session: Session, bundle: Path) -> None:
+    picture = Image.new("RGB", (60, 40), (200, 30, 90))
+    with mue_edge.open(bundle, threads=1) as captioner:
+        for name in [policy["name"] for policy in session.policies()]:
+            wanted = captioner.caption(picture, policy=name)
+            captioner.runtime.set_pixels(captioner.pixels(picture))
+            run, tokens = session.caption(name), []
+            step = run.start()
+            while "request" in step:
+                step = run.send(answer_of(captioner.runtime.execute(request_of(step["request"]))))
+                tokens += [(step["text"], step["depth"])] if "text" in step else []
+            found = step["caption"]
+            assert (found["text"], found["tokens"]) == (wanted.text, list(wanted.tokens))
+            assert (found["exits"], found["calls"]) == (dict(wanted.exits), wanted.calls)
+            assert [depth for _, depth in tokens] == wanted.exits["decoder"][:-1]
+            assert all(wanted.text.startswith(text) for text, _ in tokens)
+            assert "".join(found["words"]).strip() == wanted.text
+
+
+def test_what_the_slider_shows(session: Session) -> None:
+    assert [(p["name"], p["chosen"]) for p in session.policies()] == [
+        ("fixed", False), ("early", True), ("full", False),
+    ]  # fmt: skip
+    assert session.depths() == {"image": 3, "text": 3, "decoder": 3}
+    with pytest.raises(UsageError, match="early"):
+        session.caption("no such policy")
+
+
+def test_numbers_that_are_none_end_in_one_line(session: Session, bundle: Path) -> None:
+    run = session.caption("early")
+    step = run.start()
+    while "request" in step:
+        rows = [[[4, 2], [math.nan, -1.0], -1.0]]
+        scalars = {port: [math.nan] for port in step["request"]["read"]}
+        step = run.send({"scalars": scalars, "candidates": rows, "now": 0.0})
+    assert "not finite" in step["error"] and "\n" not in step["error"]
+
+
+def test_files_are_the_manifests(session: Session, bundle: Path) -> None:
+    data = (bundle / "segments" / "weights.bin").read_bytes()
+    check = session.check("segments/weights.bin")
+    for start in range(0, len(data), 1000):
+        check.update(data[start : start + 1000])
+    check.finish()
+    for wrong in (data[:-1], data[:-1] + bytes([data[-1] ^ 1])):
+        check = session.check("segments/weights.bin")
+        check.update(wrong)
+        with pytest.raises(InputFileError, match="Load the page again"):
+            check.finish()
+    with pytest.raises(InputFileError, match="lists no file"):
+        session.check("../secret")
