@@ -137,7 +137,7 @@ def similarity(
 
 
 def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None) -> Iterator[Policy]:
-    """Policies of a rule whose signal means the same at every boundary of the decoder: a threshold at a quantile
+    """Policies of a rule whose signal means the same at every decoder boundary: a threshold at a quantile
     of the first boundary's gaps, and a last layer, times the encoder's first two and last two depths."""
     first = found.boundaries.get(min(found.boundaries, default=0), ())
     whole = depths[0]
