@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from mue_edge.apps import serving
 from mue_edge.errors import UsageError
-from tests.apps.web import ask, connect, everything
+from tests.apps.served import ask, connect, everything
 
 
 async def fine(request: Request) -> Response:

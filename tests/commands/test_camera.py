@@ -19,7 +19,7 @@ pytest.importorskip("uvicorn")
 import mue_edge
 from tests.apps.camera import made
 from tests.apps.camera.test_sources import Camera
-from tests.apps.web import ask
+from tests.apps.served import ask
 from tests.commands.run import Runner, picture
 
 

@@ -26,7 +26,7 @@ from mue_edge.apps import serving
 from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
 from mue_edge.captioner import Captioner
 from mue_edge.errors import UsageError
-from tests.apps.web import ask, connect, everything, made_captioner
+from tests.apps.served import ask, connect, everything, made_captioner
 
 
 def encoded(width: int = 20, height: int = 10, kind: str = "PNG") -> bytes:

@@ -12,7 +12,7 @@ from PIL import Image
 from mue_edge.captioner import Captioner
 from mue_edge.loop import Answer, Request
 from mue_edge.policy import Policy
-from tests.apps.web import made_captioner
+from tests.apps.served import made_captioner
 from tests.made_bundle import Clock, Paced
 
 COLOURS = ("red", "green", "blue", "white", "black", "orange")

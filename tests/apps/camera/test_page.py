@@ -24,7 +24,7 @@ from mue_edge.apps.camera.sources import Frame, Newest
 from mue_edge.apps.camera.watching import Watcher
 from mue_edge.captioner import Captioner
 from tests.apps.camera.made import COLOURS, FAST, FULL, Slow, captioner, plain
-from tests.apps.web import ask, connect
+from tests.apps.served import ask, connect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -68,7 +68,9 @@ def test_every_file_is_named(tiny_site: Path) -> None:
         assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["bytes"], entry["sha256"]), name
     assert index["packages"] == {"pyodide": "314.0.7", "onnxruntime-web": "1.30.0"}
     kept = (tiny_site / "sw.js").read_text()
-    assert all(f'"{name}"' in kept for name in files if not name.startswith("bundle/golden/") and name != "sw.js")
+    assert all(
+        f'"{name}"' in kept for name in files if not name.startswith("bundle/golden/") and name != "sw.js"
+    )
 
 
 def test_versions_of_the_runtime_agree() -> None:
