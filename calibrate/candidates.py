@@ -99,9 +99,9 @@ def similarity(
 ) -> Iterator[Policy]:
     """Policies of a rule whose tests read similarity: an encoder's choice times a decoder's.
 
-    Encoder: thresholds, and every fixed depth. Decoder: constant thresholds, thresholds from the second
-    layer on, schedules between quantiles of early and of late gaps, and a threshold for every boundary with
-    a last layer.
+    Encoder: thresholds, and its `outer` depths. Decoder: constant thresholds, thresholds from the second layer on,
+    schedules between quantiles of early and of late gaps, and a threshold for every boundary with a last
+    layer.
     """
     decoders: dict[str, Policy] = {"full": Policy(rule, beta=1.0)}
     for share in DECODER_QUANTILES if found.decoder else ():
@@ -122,7 +122,7 @@ def similarity(
                 decoders[name] = Policy(rule, thetas_decoder=thetas, beta=1.0, depth_decoder=last)
     images: dict[str, Policy] = {"full": Policy(rule)}
     if encoder == "image":
-        images |= {f"d{depth}": Policy(rule, depth_image=depth) for depth in range(1, depths[0])}
+        images |= {f"d{depth}": Policy(rule, depth_image=depth) for depth in outer(depths[0])[:-1]}
         for share in ENCODER_QUANTILES if found.image else ():
             images[f"q{share:g}"] = Policy(rule, theta_image=1 - between(found.image, share))
     for image, first in images.items():
@@ -136,12 +136,17 @@ def similarity(
                 )
 
 
+def outer(whole: int) -> list[int]:
+    """The first two and the last two depths of an encoder of so many layers."""
+    return sorted({1, min(2, whole), max(1, whole - 1), whole})
+
+
 def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None) -> Iterator[Policy]:
     """Policies of a rule whose signal means the same at every decoder boundary: a threshold at a quantile
-    of the first boundary's gaps, and a last layer, times the encoder's first two and last two depths."""
+    of the first boundary's gaps, and a last layer, times the encoder's `outer` depths."""
     first = found.boundaries.get(min(found.boundaries, default=0), ())
     whole = depths[0]
-    images = sorted({1, min(2, whole), max(1, whole - 1), whole}) if encoder == "image" else [whole]
+    images = outer(whole) if encoder == "image" else [whole]
     for share in LEVELS if first else ():
         theta = 1 - between(first, share)
         for last in LAST_LAYERS:
