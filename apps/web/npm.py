@@ -94,7 +94,9 @@ def _pack(package: Package, kept: Path, work: Path, timeout: float) -> None:
 def _by_hand(kept: Path) -> str:
     """The way around a machine without npm or network."""
     stem = kept.name.removesuffix(".tgz").rpartition("-")
-    return f"or run `npm pack {stem[0]}@{stem[2]}` on another machine, copy the file to {kept}, and export again"
+    return (
+        f"or run `npm pack {stem[0]}@{stem[2]}` on another machine, copy the file to {kept}, and export again"
+    )
 
 
 def unpack(package: Package, archive: Path, site: Path) -> dict[str, str]:

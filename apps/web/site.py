@@ -1,12 +1,12 @@
 """The static folder that a page is served from: bundle, runtimes, Python, page, offline worker.
 
-    site.json          what is in it: versions, and the size and hash of every file
-    index.html style.css sw.js app.webmanifest icon-*.png licences.txt
-    page/              the page's JavaScript
-    python/mue_edge.zip  the modules of this package that the loop needs, as they are
-    bundle/            what `mue-edge export` writes for every target
-    pyodide/ ort/      files of npm packages
-    demo/              pictures to try, if the model has some
+site.json          what is in it: versions, and the size and hash of every file
+index.html style.css sw.js app.webmanifest icon-*.png licences.txt
+page/              the page's JavaScript
+python/mue_edge.zip  the modules of this package that the loop needs, as they are
+bundle/            what `mue-edge export` writes for every target
+pyodide/ ort/      files of npm packages
+demo/              pictures to try, if the model has some
 """
 
 from __future__ import annotations
