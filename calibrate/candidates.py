@@ -99,9 +99,9 @@ def similarity(
 ) -> Iterator[Policy]:
     """Policies of a rule whose tests read similarity: an encoder's choice times a decoder's.
 
-    Encoder: thresholds, and its `outer` depths. Decoder: constant thresholds, thresholds from the second layer on,
-    schedules between quantiles of early and of late gaps, and a threshold for every boundary with a last
-    layer.
+    Encoder: thresholds, and its `outer` depths. Decoder: constant thresholds, thresholds from the second
+    layer on, schedules between quantiles of early and of late gaps, and a threshold for every boundary with
+    a last layer.
     """
     decoders: dict[str, Policy] = {"full": Policy(rule, beta=1.0)}
     for share in DECODER_QUANTILES if found.decoder else ():

@@ -54,7 +54,8 @@ class Target:
     module of the export room that writes its segments. backends: what a runtime can hand segments to, or
     what a format has variants for, the default first. outputs: "caller" where the adapter gives segments the
     memory that they write to, "program" where the runtime cannot. precisions: the default first; refused:
-    others that users ask for, and why not. site: the application that the bundle is served inside of, if it is.
+    others that users ask for, and why not. site: the application whose folder holds the
+    bundle, if one does.
     """
 
     name: str

@@ -222,6 +222,18 @@ def executorch_java() -> None:
           (*CORE, *SEGMENTS, *MODEL, *adapter), figures)  # fmt: skip
 
 
+def web() -> None:
+    """The web app in Chromium against the host: small and large pictures, offline, memory, sizes."""
+    from web_proof import figures
+
+    out = BUNDLES / "stickers-browser"
+    cli("export", "stickers", "--target", "browser", "--out", str(out))
+    found = figures(out, bundled(50)[0], 200)
+    own = (*(f"apps/web/{name}.py" for name in ("npm", "session", "site")), "tools/web_proof.py")
+    own += tuple(f"apps/web/page/{p.name}" for p in sorted((ROOT / "apps" / "web" / "page").iterdir()))
+    write("web", "python tools/evidence.py web", (*CORE, *SEGMENTS, *MODEL, *own), found)
+
+
 def executorch_vulkan() -> None:
     """The bundled model lowered for phones' GPUs: what the backend takes. No GPU runs it here."""
     from mue_edge.apps.stickers import model_folder
@@ -591,6 +603,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "executorch-loop-embedded-linux": lambda: executorch_loop("embedded-linux"),
     "executorch-int8": executorch_int8,
     "executorch-java": executorch_java,
+    "web": web,
     "executorch-vulkan": executorch_vulkan,
     "executorch-base": executorch_base,
     "executorch-bench": executorch_bench,

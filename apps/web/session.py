@@ -118,7 +118,7 @@ class Run:
         return self._step(Answer(answer.get("scalars", {}), rows, answer["now"]))
 
     def _step(self, answer: Answer | None) -> dict[str, Any]:
-        token = {}
+        token: dict[str, Any] = {}
         try:
             request = next(self._loop) if answer is None else self._loop.send(answer)
         except StopIteration as end:
@@ -126,8 +126,8 @@ class Run:
         except MueEdgeError as problem:
             return {"error": str(problem)}
         if self._run == "head":
-            token = {"text": self._captioner.tokenizer.caption(self._search.tokens[0][1:])}
-            token |= {"depth": self._depth}
+            text = self._captioner.tokenizer.caption(self._search.tokens[0][1:])
+            token = {"text": text, "depth": self._depth}
         self._run, self._depth = request.run, self._stages.get(request.run, self._depth)
         return {"request": _request(request), **token}
 
