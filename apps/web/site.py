@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import mue_edge
+from mue_edge import rules
 from mue_edge.apps.web import npm
 from mue_edge.apps.web.icons import icon
 from mue_edge.bundle import Bundle
@@ -35,8 +36,9 @@ MODULES = (
     "mue_edge", "mue_edge.apps", "mue_edge.apps.web", "mue_edge.apps.web.session",
     *(f"mue_edge.{name}" for name in (
         "bpe", "bundle", "cache", "captioner", "deadline", "driver", "errors", "files", "loop", "pace",
-        "policy", "schema", "search", "tokens",
+        "policy", "rules", "schema", "search", "signals", "tokens",
     )),
+    *(f"mue_edge.rules.{file.stem}" for file in sorted(Path(rules.__file__).parent.glob("[!_]*.py"))),
 )  # fmt: skip
 
 

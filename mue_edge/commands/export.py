@@ -224,9 +224,11 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
 
 def _next(made: Exported, place: Path) -> str:
     """The command that uses what was made."""
-    if made.bundle.path.absolute() == place.absolute():
-        return f"mue-edge caption {place} PICTURE"
-    return f"python -m http.server --bind 127.0.0.1 --directory {place}, then open http://127.0.0.1:8000"
+    from mue_edge.targets import target
+
+    if target(made.bundle.manifest.target).site:
+        return f"python -m http.server --bind 127.0.0.1 --directory {place}, then open http://127.0.0.1:8000"
+    return f"mue-edge caption {place} PICTURE"
 
 
 def _lowered(notes: dict[str, Any]) -> list[str]:
