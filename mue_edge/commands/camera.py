@@ -60,15 +60,15 @@ def command(
             alike=None if no_reuse else alike, live=chosen.live,
         )  # fmt: skip
         captioner.warm_up()
-        see = (
-            _lines(as_json, watcher)
-            if headless or as_json
-            else _page(page, watcher, chosen.title, host, port)
-        )
         for ending in (signal.SIGINT, signal.SIGTERM):  # scripts start what they put behind deaf to SIGINT
             signal.signal(ending, signal.default_int_handler)
         reader = chosen.start(slot, stop)
-        try:
+        try:  # from before the page says where it is: a signal may follow at once
+            see = (
+                _lines(as_json, watcher)
+                if headless or as_json
+                else _page(page, watcher, chosen.title, host, port)
+            )
             for count, seen in enumerate(watcher.frames(), 1):
                 see(seen)
                 if count == limit:
