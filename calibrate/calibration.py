@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge import replay
 from mue_edge.calibrate import candidates, live, pareto_testing, power, savings, signals, tuning
 from mue_edge.calibrate.certificate import LIVE, Candidate, Certificate, Claim, Frozen, Scope
 from mue_edge.calibrate.certifier import Certifier, bound
 from mue_edge.calibrate.clusters import Clusters
+from mue_edge.calibrate.outcomes import decisions
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import FULL, Held, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
@@ -28,7 +28,7 @@ from mue_edge.rules import RULES
 
 # Rounds that thin the candidates out: pictures of *tune*, best pairs of fixed depths and best others kept.
 # The few pictures of the first cannot tell good from better, so it leaves many.
-ROUNDS = ((32, 15, 50), (128, 8, 20))
+ROUNDS = ((12, 15, 100), (48, 10, 40), (128, 6, 12))
 TIMED = 124  # clusters whose captions are timed side by side in the end
 MOST_CANDIDATES = 8  # frozen for *certify*: each one walked costs a pass over it
 
@@ -66,14 +66,12 @@ class Calibration:
 
 def traces(setting: Setting) -> list[tuple[Decision, ...]]:
     """Decisions of a full-depth caption of every picture of *tune*, every signal read at every boundary."""
-    captioner, samples = setting.captioner, setting.tune.samples
-    found = []
+    samples, found = setting.tune.samples, []
     with setting.progress("full depth", len(samples)) as step:
-        for sample in samples:
-            captioner.runtime.set_pixels(captioner.pixels(sample.picture))
-            settings = captioner.settings()
-            run = replay.run(captioner.layout, settings, FULL, captioner.runtime, trace=True, heads=True)
-            found.append(run.decisions)
+        for one in decisions(
+            setting.captioner.bundle.path, setting.traces, FULL, samples, workers=setting.workers
+        ):
+            found.append(one)
             step()
     return found
 

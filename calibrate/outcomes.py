@@ -16,20 +16,21 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mue_edge import targets
+from mue_edge import replay, targets
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.trace_store import MemoStore
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.loop import Layout, Outcome, caption_loop
+from mue_edge.loop import Decision, Layout, Outcome, caption_loop
 from mue_edge.policy import Decider, Policy, exits, signal_of
 from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.signals import SIGNALS
 
 AHEAD = 4  # samples that wait for each worker
 NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
+Found = TypeVar("Found")  # what is found of a sample
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,12 @@ class Tracer:
         runs = tuple(found[i] for i in range(len(self._policies)))
         return SampleRuns(sample.id, runs, memo.live, memo.again, memo.tree.size)
 
+    def decisions(self, sample: Sample) -> tuple[Decision, ...]:
+        """The first policy's decisions on a sample, every signal read at every boundary that it reaches."""
+        memo = self._store.runtime(sample.id, self._pixels(sample.picture), self._runtime)
+        policy = self._policies[0]
+        return replay.run(self._layout, self._settings, policy, memo, trace=True, heads=True).decisions
+
     def close(self) -> None:
         """Close the store and the runtime."""
         self._store.close()
@@ -190,10 +197,18 @@ def outcomes(
     processes opens a runtime of its own with `threads` threads; results do not depend on their number.
     """
     job = (str(bundle), str(folder), tuple(policies), settings, threads)
-    for found in _here(job, samples) if workers == 1 else _spread(job, samples, workers):
+    for found in _each(job, Tracer.runs, samples, workers):
         if progress is not None:
             progress(found)
         yield found
+
+
+def decisions(
+    bundle: str | Path, folder: str | Path, policy: Policy, samples: Sequence[Sample], *,
+    settings: SearchSettings | None = None, workers: int = 1, threads: int = 1,
+) -> Iterator[tuple[Decision, ...]]:  # fmt: skip
+    """One policy's decisions on every sample, as `outcomes` finds its runs: kept, and by processes."""
+    return _each((str(bundle), str(folder), (policy,), settings, threads), Tracer.decisions, samples, workers)
 
 
 _Job = tuple[str, str, tuple[Policy, ...], SearchSettings | None, int]
@@ -211,27 +226,35 @@ def _start(job: _Job) -> None:
     _tracer = _tracer_of(job)
 
 
-def _work(sample: Sample) -> SampleRuns:
+def _work(find: Callable[[Tracer, Sample], Found], sample: Sample) -> Found:
     assert _tracer is not None
-    return _tracer.runs(sample)
+    return find(_tracer, sample)
 
 
-def _here(job: _Job, samples: Sequence[Sample]) -> Iterator[SampleRuns]:
+def _each(
+    job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample], workers: int
+) -> Iterator[Found]:
+    return _here(job, find, samples) if workers == 1 else _spread(job, find, samples, workers)
+
+
+def _here(job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample]) -> Iterator[Found]:
     tracer = _tracer_of(job)
     try:
-        yield from map(tracer.runs, samples)
+        yield from (find(tracer, sample) for sample in samples)
     finally:
         tracer.close()
 
 
-def _spread(job: _Job, samples: Sequence[Sample], workers: int) -> Iterator[SampleRuns]:
+def _spread(
+    job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample], workers: int
+) -> Iterator[Found]:
     """By sample over processes; a few wait for each, so that memory does not grow with their number."""
     # Spawned: a runtime's threads do not survive a fork.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (job,))
-    waiting: deque[Future[SampleRuns]] = deque()
+    waiting: deque[Future[Found]] = deque()
     try:
         for sample in samples:
-            waiting.append(pool.submit(_work, sample))
+            waiting.append(pool.submit(_work, find, sample))
             if len(waiting) >= workers * AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -222,7 +222,7 @@ class Pacer:
             each = self._step(k, step)
             quick = min(each, self._step(0, step)) if k else each
             later = self._later[k] = max((mean - 1) * each, (most - 1) * quick)
-        return before + self._step(k, step, i) + later
+        return (before + self._step(k, step, i) + later) * self._pace.caution
 
     def _encoder(self, k: int, stack: str, i: int) -> float:
         """Seconds of the rest of the encoder under policy k."""

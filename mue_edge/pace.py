@@ -2,7 +2,9 @@
 
 A segment's expected time is its usual time × how much slower than usual its kind runs at the
 moment. The first moves slowly, the second at once: a slow moment that hits one decoder segment is
-expected of them all, and is over as soon as calls are quick again. Standard library only.
+expected of them all, and is over as soon as calls are quick again. What such means miss (a slow moment
+near the end) is learnt from the captions that ended early: after each, plans allow for more. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from collections.abc import Mapping
 NOW, USUAL, DEPTH = 0.4, 0.1, 0.1
 CAPTIONS = 100
 CERTAINTY = 0.98
+# Captions that may be cut short in the long run, and how far each caption moves the caution.
+CUT, STRIDE = 0.02, 0.5
 
 
 class Pace:
@@ -26,6 +30,13 @@ class Pace:
         self._slowness: dict[str, float] = {}
         self._lengths: deque[int] = deque(maxlen=CAPTIONS)
         self._depths: dict[object, dict[str, float]] = {}
+        self._caution = 1.0
+
+    @property
+    def caution(self) -> float:
+        """What expected times are multiplied by: so much that a share CUT of captions is cut short, by
+        adaptive conformal inference (Gibbs and Candès 2021); at least 1."""
+        return self._caution
 
     def saw(self, run: str, seconds: float) -> None:
         """A call of segment `run` took so long."""
@@ -53,6 +64,7 @@ class Pace:
         """A caption took so many steps; one that was cut would have taken at least one more."""
         expected = round(steps + self.more(steps, steps + 1)[0]) if cut else steps
         self._lengths.append(expected)
+        self._caution = max(1.0, self._caution + STRIDE * (cut - CUT))
 
     def more(self, done: int, most: int) -> tuple[float, int]:
         """Steps still to come of a caption after `done` of at most `most`: their mean, at least 1, and

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mue_edge.pace import Pace
+from mue_edge.pace import CUT, Pace
 
 
 def test_a_segment_that_was_never_called_costs_what_its_kind_does() -> None:
@@ -60,3 +60,17 @@ def test_a_caption_that_was_cut_would_have_been_longer() -> None:
     for _ in range(5):
         pace.ended(3, cut=True)
     assert pace.more(0, 17)[0] >= 4
+
+
+def test_captions_that_were_cut_make_plans_more_careful_until_few_are() -> None:
+    """Adaptive conformal inference: the share of cut captions tends to CUT, whatever the times do."""
+    pace, cut = Pace(), 0
+    assert pace.caution == 1
+    for _ in range(2000):
+        ends_early = pace.caution < 2.5  # what this world asks for
+        cut += ends_early
+        pace.ended(5, cut=ends_early)
+    assert 0.9 * CUT < cut / 2000 < 1.5 * CUT
+    for _ in range(1000):
+        pace.ended(5, cut=False)
+    assert pace.caution == 1
