@@ -45,7 +45,7 @@ from mue_edge.rules import RULES
 
 SPLITS = ("test_render", "test_comp")
 # Plans are compared on so many tuning pictures; so many of them are judged with every candidate.
-SUBSET, MOST_PLANS = 50, 2
+SUBSET, MOST_PLANS = 200, 2
 # Of full depth's quality: what a smaller size or a coarser precision may cost to serve as the base.
 AS_GOOD = 0.99
 TIMED = 150  # pictures whose captions are timed, each under every policy
