@@ -22,6 +22,7 @@ from playwright.sync_api import sync_playwright
 
 from mue_edge import cli
 from mue_edge.apps import stickers
+from proofs.web import READY, WAIT, captioned, served
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 150_000
@@ -91,7 +92,35 @@ def camera(browser: Any, work: Path, bundle: Path) -> bytes:
         watching.wait(30)
 
 
-SHOTS: dict[str, Callable[[Any, Path, Path], bytes]] = {"alt-text": alt_text, "camera": camera}
+def web(browser: Any, work: Path, bundle: Path) -> bytes:
+    """The web app's page on a desk in light and on a phone in dark, side by side."""
+    run("export", "stickers", "--target", "browser", "--out", work / "site")
+    shots = []
+    with served(work / "site") as (url, _):
+        for width, height, scheme in ((900, 740, "light"), (375, 740, "dark")):
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+            page = context.new_page()
+            page.set_default_timeout(WAIT)
+            page.goto(url)
+            page.wait_for_selector(READY)
+            page.locator("#policy").focus()
+            page.keyboard.press("ArrowLeft")
+            data = next(path for path, _ in stickers.demo_pictures() if "alien" in path.name).read_bytes()
+            captioned(page, "alien.webp", data)
+            page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+            shots.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+            context.close()
+    whole = Image.new("RGB", (sum(s.width for s in shots) + 20, 740), "#808080")
+    left = 0
+    for shot in shots:
+        whole.paste(shot, (left, 0))
+        left += shot.width + 20
+    out = io.BytesIO()
+    whole.save(out, "PNG")
+    return out.getvalue()
+
+
+SHOTS: dict[str, Callable[[Any, Path, Path], bytes]] = {"alt-text": alt_text, "camera": camera, "web": web}
 
 
 def main(names: list[str]) -> None:

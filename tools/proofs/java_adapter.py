@@ -1,4 +1,4 @@
-"""The Android adapter over a real JVM on real pictures, for evidence.py: needs a JDK and JPype.
+"""The Android adapter over a real JVM on real pictures, for the job `executorch-java`: needs a JDK and JPype.
 
 No ExecuTorch runs in that JVM. Java classes with its names and signatures answer with what ONNX Runtime
 computed of the same segments, so that captions and decision logs must be the host's.
@@ -21,8 +21,7 @@ from mue_edge.driver import Runtime
 from mue_edge.replay import Log, log_of, run
 from mue_edge.targets.executorch_java import Bridge, Module
 from mue_edge.targets.methods import MethodsRuntime
-
-ROOT = Path(__file__).resolve().parent.parent
+from proofs.record import ROOT
 
 
 def compared(bundle: Bundle, pixels: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:

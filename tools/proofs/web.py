@@ -1,8 +1,8 @@
-"""The web app in Debian's Chromium on real pictures, for evidence.py: needs chromium, Playwright and npm.
+"""The web app in Debian's Chromium on real pictures, `python tools/evidence.py web`.
 
 Small pictures and large JPEGs that lie on their sides against the host, captions without a network, memory
 over many captions, bytes of the first load and the time to the first caption.
-`python tools/web_proof.py SITE` writes docs/web.webp, a picture of the page.
+Needs chromium, Playwright and npm.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import mue_edge
-from mue_edge.apps.stickers import demo_pictures
+from proofs.bundles import BUNDLES, cli
+from proofs.covered import CORE, MODEL, SEGMENTS
+from proofs.pictures import bundled
+from proofs.record import ROOT, write
 
-ROOT = Path(__file__).resolve().parent.parent
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 ARGUMENTS += ("--js-flags=--expose-gc",)
 WAIT = 180_000
@@ -182,32 +184,11 @@ def figures(site: Path, pictures: Sequence[Image.Image], captions: int) -> dict[
     return found
 
 
-def screenshot(site: Path) -> bytes:
-    """The page on a desk in light, on a phone in dark, side by side; WebP."""
-    shots = []
-    with served(site) as (url, _), chromium() as browser:
-        for width, height, scheme in ((900, 740, "light"), (375, 740, "dark")):
-            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-            page = context.new_page()
-            page.set_default_timeout(WAIT)
-            page.goto(url)
-            page.wait_for_selector(READY)
-            page.locator("#policy").focus()
-            page.keyboard.press("ArrowLeft")
-            data = next(path for path, _ in demo_pictures() if "alien" in path.name).read_bytes()
-            captioned(page, "alien.webp", data)
-            page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-            shots.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
-            context.close()
-    whole = Image.new("RGB", (sum(s.width for s in shots) + 20, 740), "#808080")
-    left = 0
-    for shot in shots:
-        whole.paste(shot, (left, 0))
-        left += shot.width + 20
-    out = io.BytesIO()
-    whole.save(out, "WEBP", quality=75, method=6)
-    return out.getvalue()
-
-
-if __name__ == "__main__":
-    (ROOT / "docs" / "web.webp").write_bytes(screenshot(Path(sys.argv[1])))
+def web() -> None:
+    """The web app in Chromium against the host: small and large pictures, offline, memory, sizes."""
+    out = BUNDLES / "stickers-browser"
+    cli("export", "stickers", "--target", "browser", "--out", str(out))
+    found = figures(out, bundled(50)[0], 200)
+    own = (*(f"apps/web/{name}.py" for name in ("npm", "session", "site")), "tools/proofs/web.py")
+    own += tuple(f"apps/web/page/{p.name}" for p in sorted((ROOT / "apps" / "web" / "page").iterdir()))
+    write("web", "python tools/evidence.py web", (*CORE, *SEGMENTS, *MODEL, *own), found)

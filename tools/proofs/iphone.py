@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recalibration import EVERY, int8_holds, recalibrated
+import click
 
 from mue_edge import image, models, targets
 from mue_edge.apps.stickers import model_folder
@@ -30,20 +28,25 @@ from mue_edge.policy import Policy
 from mue_edge.targets.coreml import MODEL
 from mue_edge.targets.mil import blob
 from mue_edge.targets.mil.program import read, stored
+from proofs import covered
+from proofs.bundles import BUNDLES, cli, ofa_base
+from proofs.pictures import bundled
+from proofs.recalibration import EVERY, int8_holds, recalibrated
+from proofs.record import write
 
-ROOT = Path(__file__).resolve().parent.parent
+OWN = ("tools/proofs/iphone.py", "tools/proofs/recalibration.py")
 Tick = Callable[[int], None]
 
 
-def stickers(
-    bundles: Path, pictures: Sequence[Any], names: Sequence[str], tick: Tick = lambda done: None
+def by_precision(
+    pictures: Sequence[Any], names: Sequence[str], tick: Tick = lambda done: None
 ) -> dict[str, Any]:
     """Precision → sizes and graph error; for fp32 and fp16 the loop's criteria, for int8 and fp32 what their
     captions are worth. A fifth of the pictures sets thresholds, the others are compared."""
     model, prompt = models.load(model_folder()), read_prompt(model_folder(), "caption").ids
     found: dict[str, Any] = {}
     for precision in ("fp32", "fp16", "int8"):
-        out = bundles / f"stickers-iphone-{precision}"
+        out = BUNDLES / f"stickers-iphone-{precision}"
         made = export(model_folder(), out, "iphone", {"precision": precision}, name="stickers")
         found[precision] = {"graph_max_error": made.graph_error, "packages": packages(made.bundle)}
         if precision != "int8":
@@ -99,13 +102,13 @@ def packages(bundle: Bundle) -> dict[str, Any]:
     return found
 
 
-def ofa_base(model: Path, bundles: Path) -> dict[str, Any]:
+def exported(model: Path) -> dict[str, Any]:
     """An export as a user calls it: sizes, seconds, peak memory. Captions are cut at four words."""
-    out, plan = bundles / "ofa-base-iphone", bundles / "short.json"
+    out, plan = BUNDLES / "ofa-base-iphone", BUNDLES / "short.json"
     plan.write_text(json.dumps({"max_length": 4}), encoding="utf-8")
     begun = time.perf_counter()
-    _cli("export", str(model), "--target", "iphone", "--precision", "fp16", "--plan", str(plan),
-         "--out", str(out), "--json")  # fmt: skip
+    cli("export", str(model), "--target", "iphone", "--precision", "fp16", "--plan", str(plan),
+        "--out", str(out), "--json")  # fmt: skip
     seconds = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     bundle = open_bundle(out)
@@ -116,5 +119,17 @@ def ofa_base(model: Path, bundles: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cli(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "mue_edge", *words], cwd=ROOT, check=True)
+def stickers() -> None:
+    """Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
+    pictures, names = bundled(125)
+    with click.progressbar(length=400, label="iphone") as bar:
+        found = by_precision(pictures, names, lambda done: bar.update(1))
+    write("iphone", "python tools/evidence.py iphone",
+          (*covered.CORE, *covered.SEGMENTS, *covered.MODEL, *covered.COREML, *OWN), found)  # fmt: skip
+
+
+def base() -> None:
+    """Random weights of OFA-base's size as Core ML packages: sizes, time and memory of the export."""
+    found = exported(ofa_base())
+    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base",
+          (*covered.SEGMENTS, *covered.COREML, *OWN[:1]), found)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figures for the Jetson pages: what can be proved of it on a plain machine. See evidence.py for the jobs."""
+"""Figures for the Jetson pages: what can be proved of it on a plain machine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import machine
+from proofs.record import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 # ONNX Runtime runs the bundle here, also where a TensorRT is installed.
 os.environ["MUE_EDGE_JETSON"] = "onnxruntime"
 
@@ -64,8 +64,10 @@ def gated(folder: Path) -> dict[str, Any]:
     model = models.load(folder)
     c = model.config
     prompt = read_prompt(folder, "caption")
-    made = plan.make(model, targets.target("jetson"), (c.image_size, c.image_size), prompt.options)
-    request = plan.cut_request(made, prompt.ids, {name: getattr(c, name) for name in ("bos", "pad", "eos")})
+    planned = plan.make(model, targets.target("jetson"), (c.image_size, c.image_size), prompt.options)
+    request = plan.cut_request(
+        planned, prompt.ids, {name: getattr(c, name) for name in ("bos", "pad", "eos")}
+    )
     pieces = cut(model, request)
     exporter = onnx.Exporter()
     graphs = [Graph(piece, exporter.graph(piece)) for piece in pieces.pieces]
@@ -74,10 +76,10 @@ def gated(folder: Path) -> dict[str, Any]:
     stages = {k: tuple(map(stage, v)) for k, v in entry.encoder.items()}
     decoder = tuple(map(stage, entry.decoder))
     layout = Layout(stages, decoder, entry.rows, entry.fill_rows, entry.prompt_gaps)
-    shown = golden.pictures(made.height, made.width, 2)
+    shown = golden.pictures(planned.height, planned.width, 2)
     ranges = scan(
         pieces, graphs, layout, request.search,
-        [pixels(picture, Preprocess(made.height, made.width)) for picture in shown],
+        [pixels(picture, Preprocess(planned.height, planned.width)) for picture in shown],
     )  # fmt: skip
     found: dict[str, Any] = {}
     for name in jetpack.names():
@@ -100,7 +102,7 @@ def gated(folder: Path) -> dict[str, Any]:
     return found
 
 
-def bundled(out: Path, precision: str) -> Path:
+def made(out: Path, precision: str) -> Path:
     """The bundled model's bundle for JetPack 6, ranges from its tuning pictures."""
     from mue_edge.apps.catalogue import range_pictures
     from mue_edge.apps.stickers import model_folder
@@ -127,7 +129,7 @@ def shown(count: int, bundle: Any) -> tuple[list[Any], list[Any]]:
     return pixels, [split.entries[i] for i in chosen]
 
 
-def adapter(folder: Path, count: int) -> dict[str, Any]:
+def adapted(folder: Path, count: int) -> dict[str, Any]:
     """Captions of the adapter over stand-ins, look-ahead on and off, that equal the host target's."""
     import tempfile
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.calibrate import augment, head_training
@@ -24,6 +25,8 @@ from mue_edge.calibrate.signals import area
 from mue_edge.models import captioning
 from mue_edge.models.captioning import Steps
 from mue_edge.models.heads import Heads
+from proofs.covered import MODEL
+from proofs.record import write
 
 FITTED, BATCH = 4000, 100  # pictures that heads are fitted on, and in one batch
 
@@ -79,3 +82,10 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
     ]
     held = by_boundary(taught.model, heads, Steps.joined(parts))
     return {"fitted_on": f"{fitted} pictures of train, augmented", "held": "val_render", "by_boundary": held}
+
+
+def signals() -> None:
+    """AUC of every exit signal by decoder boundary."""
+    own = ("mue_edge/models/ofa/steps.py", "calibrate/head_training.py", "calibrate/signals.py")
+    command = "python tools/evidence.py signals"
+    write("signals", command, (*MODEL, "tools/proofs/signals.py", *own), figures(model_folder()))

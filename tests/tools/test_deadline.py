@@ -14,10 +14,8 @@ from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy
+from proofs import deadline as proof
 from tests.commands.run import picture
-from tests.test_evidence import tool
-
-proof = tool("deadline_proof")
 
 
 def test_passes_with_and_without_a_limit(tiny_bundle: Path, tmp_path: Path) -> None:

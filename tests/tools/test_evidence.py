@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import ast
 import warnings
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from mue_edge.calibrate.pages import names
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-readme = tool("readme")
+from proofs.record import FOLDER, ROOT, is_fresh
+from tools import evidence, readme
 
 
 @pytest.mark.parametrize("path", [p for p in readme.PAGES if p.is_file()], ids=lambda p: p.name)
@@ -40,7 +26,14 @@ def test_a_changed_figure_is_noticed() -> None:
 
 
 def test_stale_evidence_is_marked() -> None:
-    evidence = tool("evidence")
-    for path in sorted((ROOT / "evidence").glob("*.json")):
-        if not evidence.is_fresh(path):
+    for path in sorted(FOLDER.glob("*.json")):
+        if not is_fresh(path):
             warnings.warn(f"{path.name} is stale: the code that it covers has changed", stacklevel=1)
+
+
+@pytest.mark.parametrize("job", evidence.JOBS.values())
+def test_jobs_are_functions(job: str) -> None:
+    file, name = job.split(".")
+    tree = ast.parse((ROOT / "tools" / "proofs" / f"{file}.py").read_text(encoding="utf-8"))
+    (function,) = (f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name == name)
+    assert not function.args.args

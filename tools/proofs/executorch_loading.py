@@ -1,6 +1,6 @@
-"""What loading a program of ExecuTorch's costs, for evidence.py.
+"""What loading a program of ExecuTorch's costs, for the job `executorch-base`.
 
-Run as a script, it prints how one process loads: `python tools/executorch_proof.py BUNDLE lazily|eagerly`.
+`python -m tools.proofs.executorch_loading BUNDLE lazily|eagerly` prints how one process loads.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def loading(bundle: Path) -> dict[str, dict[str, float]]:
     """Seconds and megabytes of a process that opens the bundle, with methods on demand and all at once."""
     found = {}
     for how in ("lazily", "eagerly"):
-        command = [sys.executable, __file__, str(bundle), how]
+        command = [sys.executable, "-m", "tools.proofs.executorch_loading", str(bundle), how]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         found[how] = json.loads(done.stdout)
     return found

@@ -14,13 +14,18 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mue_edge import image
+from mue_edge import image, machine, targets
 from mue_edge.calibrate.cider import Frequencies, Scorer
+from mue_edge.calibrate.plan_search import drawn
 from mue_edge.calibrate.samples import Samples
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
 from mue_edge.loop import Answer, Request
 from mue_edge.policy import Policy
+from proofs.bundles import bundle
+from proofs.covered import CORE, MODEL, SEGMENTS
+from proofs.pictures import bundled_samples
+from proofs.record import write
 
 SLOWER = 5.0
 # What is promised: captions within the limit and one segment, those cut short, CIDEr-D of that of fixed
@@ -140,3 +145,13 @@ def _at(seconds: float, fixed: list[dict[str, Any]], quality: str) -> float:
         if t0 <= seconds <= t1:
             return float(q0 + (q1 - q0) * (seconds - t0) / (t1 - t0))
     return float(points[0][1] if seconds < points[0][0] else points[-1][1])
+
+
+def deadline() -> None:
+    """Deadline mode under slow moments, on pictures that policies are chosen on."""
+    with targets.open(bundle(1), threads=1) as captioner:
+        tune, _, known = bundled_samples(captioner)
+        found = {"load": round(machine.load_average(), 1)} | figures(captioner, drawn(tune, 200, 0), known)
+    own = (*(f"mue_edge/{name}.py" for name in ("deadline", "pace", "captioner")), "tools/proofs/deadline.py",
+           "calibrate/cider.py")  # fmt: skip
+    write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *own), found)

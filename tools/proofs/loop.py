@@ -1,0 +1,59 @@
+"""Rung `loop`: a bundle against the torch model, in forced replay and in a free run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proofs.bundles import bundle
+from proofs.covered import CORE, MODEL, SEGMENTS
+from proofs.pictures import held_out
+from proofs.record import write
+
+PICTURES = 500
+
+
+def loop(name: str, place: Path, pictures: list[Any], covered: tuple[str, ...]) -> None:
+    """Design 5's criteria (a) and (b) for one bundle, at full depth and with exits."""
+    import torch
+
+    from mue_edge import models, targets
+    from mue_edge.apps.stickers import model_folder
+    from mue_edge.bundle import open_bundle
+    from mue_edge.export.build import read_prompt
+    from mue_edge.export.golden import median_policy
+    from mue_edge.export.prove import prove, reference_log
+    from mue_edge.image import preprocess
+    from mue_edge.policy import Policy
+
+    opened = open_bundle(place)
+    runtime = targets.open_runtime(opened)
+    model = models.load(model_folder())
+    prompt = read_prompt(model_folder(), "caption").ids
+    p = opened.manifest.preprocess
+    pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in pictures]
+    with torch.no_grad():
+        traced = [
+            reference_log(model, prompt, x, opened.manifest.search, Policy("never")) for x in pixels[:50]
+        ]
+        figures = {}
+        for policy in (Policy("never", name="full"), median_policy(traced)):
+            with click.progressbar(length=len(pixels), label=f"{name}, {policy.name}") as bar:
+                proof = prove(
+                    opened, runtime, model, prompt, pixels, policy, lambda done, bar=bar: bar.update(1)
+                )
+            figures[policy.name] = asdict(proof) | {"holds": proof.holds("fp32")}
+    write(name, f"python tools/evidence.py {name}", (*CORE, *covered, *MODEL), figures)
+
+
+def beam1() -> None:
+    """Greedy, on the host."""
+    loop("loop-beam1", bundle(1), held_out(PICTURES), SEGMENTS)
+
+
+def beam5() -> None:
+    """The same with beams."""
+    loop("loop-beam5", bundle(5), held_out(PICTURES), SEGMENTS)
