@@ -1,0 +1,1 @@
+"""What pages say of the evidence: a file a topic, a function a block of `tools/readme.py`."""

@@ -1,0 +1,1 @@
+"""The long proofs: a file a topic, a function a job of `tools/evidence.py`."""
