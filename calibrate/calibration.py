@@ -248,7 +248,6 @@ def live_times(setting: Setting, found: Calibration) -> dict[str, NDArray[np.flo
     rows = Clusters(setting.certify.clusters).drawn()[:TIMED]
     samples = [setting.certify.samples[i] for i in rows.tolist()]
     with setting.progress("live, interleaved", len(samples)) as step:
-        times = live.seconds(
-            setting.captioner, tuple(named.values()), samples, clock=setting.clock, progress=step
-        )
+        runs = [(setting.captioner, policy) for policy in named.values()]
+        times = live.seconds(runs, samples, clock=setting.clock, progress=step)
     return dict(zip(named, times, strict=True))

@@ -42,7 +42,7 @@ class Certifier:
         samples = [self._setting.certify.samples[i] for i in self._drawn.tolist()]
         with self._setting.progress(f"live: {candidate.name}", len(samples)) as step:
             times = live.seconds(
-                self._setting.captioner, (self._policies[candidate.name],), samples,
+                [(self._setting.captioner, self._policies[candidate.name])], samples,
                 clock=self._setting.clock, progress=step,
             )  # fmt: skip
         seconds = np.full(len(full.scores), float(times.max()))

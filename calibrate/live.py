@@ -17,23 +17,24 @@ WARM_UP = 3
 
 
 def seconds(
-    captioner: Captioner, policies: tuple[Policy, ...], samples: Sequence[Sample], *,
+    runs: Sequence[tuple[Captioner, Policy]], samples: Sequence[Sample], *,
     clock: str = "wall", seed: int = 0, progress: Callable[[], None] | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Seconds [policies, samples] from the picture's file to the caption: wall-clock, or the process's CPU
+    """Seconds [runs, samples] from the picture's file to the caption: wall-clock, or the process's CPU
     time (`clock` "cpu", which needs one thread) on machines that others use too.
 
-    Every picture is captioned under every policy before the next one comes, in random order.
+    Every picture is captioned by every run before the next one comes, in random order.
     """
     now = time.process_time if clock == "cpu" else time.perf_counter
-    order, found = random.Random(seed), np.zeros((len(policies), len(samples)))
+    order, found = random.Random(seed), np.zeros((len(runs), len(samples)))
     for i, sample in enumerate(samples):
-        for policy in policies * (WARM_UP if i == 0 else 0):
+        for captioner, policy in (*runs,) * (WARM_UP if i == 0 else 0):
             captioner.caption(sample.picture, policy=policy)
-        for p in order.sample(range(len(policies)), len(policies)):
+        for r in order.sample(range(len(runs)), len(runs)):
+            captioner, policy = runs[r]
             begin = now()
-            captioner.caption(sample.picture, policy=policies[p])
-            found[p, i] = now() - begin
+            captioner.caption(sample.picture, policy=policy)
+            found[r, i] = now() - begin
         if progress is not None:
             progress()
     return found

@@ -17,9 +17,14 @@ def load_average() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
+def cores() -> int:
+    """Logical ones that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_threads() -> int:
     """Physical cores are what arithmetic scales with; half of more than two logical ones is a fair guess."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = cores()
     return available if available <= 2 else (available + 1) // 2
 
 
@@ -42,8 +47,7 @@ def device() -> str:
 
 def clocks() -> dict[str, str]:
     """Cores that this process may use and, where readable, what governs their clock, and its MHz."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cores": str(cores), "governor": _read(f"{_CPU_CLOCK}scaling_governor").strip()}
+    found = {"cores": str(cores()), "governor": _read(f"{_CPU_CLOCK}scaling_governor").strip()}
     khz = _read(f"{_CPU_CLOCK}scaling_cur_freq").strip()
     found["mhz"] = str(int(khz) // 1000) if khz.isdigit() else _cpuinfo_mhz()
     return {name: value for name, value in found.items() if value}

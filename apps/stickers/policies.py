@@ -8,10 +8,7 @@ CPU time. Kept is the fastest policy that loses little even one standard error b
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from mue_edge.errors import VerificationError
 from mue_edge.export.build import export
 from mue_edge.files import atomic_write
 from mue_edge.policy import Policy
+from mue_edge.terminal import progress
 
 LOSSES = {"fast": 0.06, "balanced": 0.02}
 
@@ -52,12 +50,6 @@ def choose(found: calibration.Searched, clusters: list[str]) -> list[Policy]:
     return chosen
 
 
-@contextmanager
-def _progress(label: str, length: int) -> Iterator[Callable[[], None]]:
-    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
-        yield lambda: bar.update(1)
-
-
 @click.command()
 @click.option("--workers", default=2, show_default=True, help="Processes that run candidates.")
 def main(workers: int) -> None:
@@ -78,7 +70,7 @@ def main(workers: int) -> None:
             conditions = Conditions(SIMULATION, profile.device, profile.runtime, 1, "", "")
             known = cider.frequencies((spoken(text),) for text in captions)
             setting = Setting(
-                captioner, profile, tuned, held, Path(place), known, conditions, _progress, workers, "cpu"
+                captioner, profile, tuned, held, Path(place), known, conditions, progress, workers, "cpu"
             )
             policies = calibration.promising(
                 setting, calibration.enumerated(setting, calibration.traces(setting))

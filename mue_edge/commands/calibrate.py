@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge import machine
 from mue_edge.errors import UsageError
+from mue_edge.terminal import progress, say
 
 if TYPE_CHECKING:
     from mue_edge.bundle import Bundle
@@ -113,12 +112,12 @@ def command(**options: Any) -> None:
     bundle = _bundle(o, place, source, options)
     with targets.open(bundle.path, threads=o.threads) as captioner:
         asked = times.Asked(place / PROFILE, o.profile, o.device, o.threads, o.clock)
-        profile, conditions = times.known(captioner, tune, asked, _progress, _say)
+        profile, conditions = times.known(captioner, tune, asked, progress, say)
         setting = Setting(
-            captioner, profile, tune, certify, place / TRACES, known, conditions, _progress,
-            o.workers or _cores(), o.clock,
+            captioner, profile, tune, certify, place / TRACES, known, conditions, progress,
+            o.workers or machine.cores(), o.clock,
         )  # fmt: skip
-        found = calibration.calibrate(setting, span, claim, _say)
+        found = calibration.calibrate(setting, span, claim, say)
         live = calibration.live_times(setting, found)
         lines = result.write(place, setting, found, _asked(o), live)
     if o.as_json:
@@ -197,7 +196,7 @@ def _searched(
     assert o.plans is not None
     found = search_plans(
         source, o.target, tune, known, span, trials=o.plans, seed=o.seed, workdir=place / PLANS,
-        clock=o.clock, progress=_progress, subset=PLAN_PICTURES, workers=o.workers or _cores(),
+        clock=o.clock, progress=progress, subset=PLAN_PICTURES, workers=o.workers or machine.cores(),
     )  # fmt: skip
     if found.best is None:
         least = min(f.point.tail for f in found.front)
@@ -205,14 +204,14 @@ def _searched(
             f"none of {len(found.trials)} plans keeps the budget: the least is {1000 * least:.3g} ms; "
             "give a larger --budget or more --plans"
         )
-    _say(f"best of {len(found.trials)} plans: {found.best.trial.options}")
+    say(f"best of {len(found.trials)} plans: {found.best.trial.options}")
     return Span(seconds=found.budget), dict(found.best.trial.options)
 
 
 def _bundle(o: _Options, place: Path, source: Path, options: dict[str, Any]) -> Bundle:
     """MODEL itself, the bundle of an interrupted run, or a new one."""
     from mue_edge.bundle import MANIFEST, open_bundle
-    from mue_edge.commands.export import progress, room
+    from mue_edge.commands import export
     from mue_edge.files import sha256
 
     if (source / MANIFEST).is_file():
@@ -227,8 +226,8 @@ def _bundle(o: _Options, place: Path, source: Path, options: dict[str, Any]) -> 
         raise UsageError(
             f"{kept} was made from another model, target or plan; give another --out, or remove {place}"
         )
-    _say(f"exporting {name} for {o.target}")
-    made: Bundle = room()[0].export(source, kept, o.target, options, progress(), name).bundle
+    say(f"exporting {name} for {o.target}")
+    made: Bundle = export.room()[0].export(source, kept, o.target, options, export.progress(), name).bundle
     return made
 
 
@@ -239,25 +238,3 @@ def _asked(o: _Options) -> dict[str, Any]:
         for name, value in vars(o).items()
         if value is not None and name != "as_json"
     }
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-@contextmanager
-def _progress(label: str, length: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal's standard error; elsewhere a line with the time that it took."""
-    if sys.stderr.isatty():
-        with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
-            yield lambda: bar.update(1)
-        return
-    begin = time.monotonic()
-    yield lambda: None
-    _say(f"{label}: {length} in {time.monotonic() - begin:.0f} s")

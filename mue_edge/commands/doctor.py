@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+from mue_edge import machine
+
 # Packages whose module has another name; the rest is found by its own.
 MODULES = {"Pillow": "PIL", "resvg-py": "resvg_py", "tensorrt-rtx": "tensorrt_rtx"}
 # For developing mue-edge itself; their absence says nothing to a user.
@@ -46,7 +48,7 @@ def command(as_json: bool) -> int:
         "mue-edge": importlib.import_module("mue_edge").__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": machine.cores(),
         "cache": str(cache),
         "cache_writable": writable,
     }

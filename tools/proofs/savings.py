@@ -14,15 +14,16 @@ from typing import Any
 
 from mue_edge import models, profile, targets
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate import savings, tuning
+from mue_edge.calibrate import calibration, held, savings, tuning
 from mue_edge.calibrate.plan_search import search_plans
 from mue_edge.calibrate.plan_space import FINE, PAIRS, PATCH, Space
 from mue_edge.calibrate.plan_trial import BUNDLE
+from mue_edge.terminal import progress
 from proofs.bundles import BUNDLES, bundle
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.record import write
-from proofs.savings_data import data, opened, progress, spoken
-from proofs.savings_shown import Choice, chosen, judged, shown
+from proofs.savings_data import data, opened, spoken
+from proofs.savings_shown import Choice, chosen, shown
 
 # Plans are compared on so many tuning pictures; so many of them are judged with every candidate.
 SUBSET, MOST_PLANS = 200, 2
@@ -35,7 +36,7 @@ def exits_alone(place: Path, kept: Path, limit: int | None = None) -> dict[str, 
     """One plan: what exits do, against that plan's full depth."""
     known = data(spoken(place), limit)
     setting = opened(place, kept, known)
-    found = judged(setting)
+    found = held.judged(setting, calibration.traces(setting))
     full = Choice(0.0, "full", setting, found[0], found[0].mean_seconds)
     figures = shown(chosen([(setting, found, 1.0)], full.seconds), full, TIMED)
     duels = savings.duels(found)
@@ -70,7 +71,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     fronts, base = [], None
     for trial in (t for t in made if t.number in numbers):
         setting = opened(trial.place / BUNDLE, trial.place, known)
-        all_of = judged(setting)
+        all_of = held.judged(setting, calibration.traces(setting))
         fronts.append((setting, all_of, tuning.expected_noise(setting.profile)))
         if trial is base_trial:
             seconds = all_of[0].mean_seconds * fronts[-1][2]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 from PIL import Image
 
 from mue_edge import profile, profiling, targets, tokens
@@ -23,6 +20,7 @@ from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Setting
+from mue_edge.terminal import progress
 
 SPLITS = ("test_render", "test_comp")
 
@@ -62,13 +60,6 @@ def _png(pixels: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
-
-
-@contextmanager
-def progress(label: str, length: int) -> Iterator[Callable[[], None]]:
-    begin = time.monotonic()
-    yield lambda: None
-    click.echo(f"{label}: {length} in {time.monotonic() - begin:.0f} s", err=True)
 
 
 def opened(bundle: Path, kept: Path, known: Data) -> Setting:

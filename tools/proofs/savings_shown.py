@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge.calibrate import bootstrap, calibration, savings, tuning
+from mue_edge.calibrate import held, live, savings
 from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.setting import Setting, runs_of, score_of, speak
+from mue_edge.calibrate.setting import Setting
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy
 from mue_edge.rules import RULES
-from proofs.savings_data import progress
+from mue_edge.terminal import progress
 
 
 def of_rule(name: str, policy: Policy) -> bool:
@@ -46,16 +43,6 @@ class Choice:
     seconds: float
 
 
-def judged(setting: Setting) -> list[Judged]:
-    """The candidates that a calibration would judge on the tuning pictures, full depth first."""
-    policies = calibration.enumerated(setting, calibration.traces(setting))
-    policies = calibration.promising(setting, policies)
-    found = runs_of(setting, policies, setting.tune, f"{len(policies)} policies")
-    spoken = speak(setting)
-    score = score_of(setting, setting.tune, [spoken(runs.runs[0].tokens) for runs in found])
-    return tuning.judge(policies, found, setting.tune.clusters, setting.profile, score, spoken)
-
-
 def chosen(fronts: Sequence[tuple[Setting, Sequence[Judged], float]], full: float) -> list[Choice]:
     """By share and family the best on the tuning pictures, of all plans: (setting, judged, factor that
     brings its times to the yardstick of `full`, full depth's seconds)."""
@@ -72,33 +59,13 @@ def chosen(fronts: Sequence[tuple[Setting, Sequence[Judged], float]], full: floa
     return found
 
 
-def held_scores(setting: Setting, policies: Sequence[Policy]) -> list[np.ndarray[Any, Any]]:
-    """CIDEr-D of every policy on the held-out pictures."""
-    found = runs_of(setting, policies, setting.certify, f"{len(policies)} policies, held out")
-    spoken = speak(setting)
-    score = score_of(setting, setting.certify, ())
-    return [np.asarray(score([spoken(runs.runs[i].tokens) for runs in found])) for i in range(len(policies))]
-
-
 def change(scores: Any, base: Any, clusters: Sequence[str]) -> dict[str, float]:
     """Relative change of the mean over clusters, with its interval."""
-    groups = Clusters(clusters)
-    names = [str(i) for i in range(groups.count)]
-    exits, full = (bootstrap.mean_of(groups.means(each).tolist()) for each in (scores, base))
-    found = bootstrap.relative_change(exits, full, names)
-    return {key: round(value, 5) for key, value in asdict(found).items()}
+    return {key: round(value, 5) for key, value in asdict(held.change(scores, base, clusters)).items()}
 
 
-def timed(runs: Sequence[tuple[Captioner, Policy]], pictures: Sequence[Any]) -> list[dict[str, float]]:
-    """CPU seconds of each run's captions against the first's, all in turns: medians and quartiles of the
-    paired ratios, and the ratio of the sums."""
-    seconds, order = np.zeros((len(runs), len(pictures))), random.Random(0)
-    for k, picture in enumerate([*pictures[:3], *pictures]):
-        for i in order.sample(range(len(runs)), len(runs)):
-            captioner, policy = runs[i]
-            begin = time.process_time()
-            captioner.caption(picture, policy=policy)
-            seconds[i, max(0, k - 3)] = time.process_time() - begin
+def ratios(seconds: np.ndarray[Any, Any]) -> list[dict[str, float]]:
+    """Of every run [runs, pictures] against the first's: quartiles of the paired ratios, ratio of sums."""
     found = []
     for own in seconds:
         low, middle, high = statistics.quantiles(own / seconds[0], n=4)
@@ -116,10 +83,10 @@ def shown(choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, A
     scores: dict[tuple[int, str], Any] = {}
     for key, of_plan in by_plan.items():
         policies = list({c.judged.policy.name: c.judged.policy for c in of_plan}.values())
-        found = held_scores(of_plan[0].setting, policies)
-        scores |= {(key, policy.name): each for policy, each in zip(policies, found)}
-    held = base.setting.certify
-    drawn = Clusters(held.clusters).drawn()[:pictures]
+        found = held.seen(of_plan[0].setting, policies)
+        scores |= {(key, policy.name): each.scores for policy, each in zip(policies, found)}
+    others = base.setting.certify
+    drawn = [others.samples[i] for i in Clusters(others.clusters).drawn()[:pictures].tolist()]
     live_runs = {
         (id(c.setting), c.judged.policy.name): (c.setting.captioner, c.judged.policy)
         for c in [base, *choices]
@@ -127,8 +94,8 @@ def shown(choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, A
     first = (id(base.setting), base.judged.policy.name)
     twin = (base.setting.captioner, base.judged.policy)
     with progress("in turns", len(drawn)):
-        times = timed([*live_runs.values(), twin], [held.samples[i].picture for i in drawn.tolist()])
-    live = dict(zip(live_runs, times))
+        times = ratios(live.seconds([*live_runs.values(), twin], drawn, clock=base.setting.clock))
+    timed = dict(zip(live_runs, times))
     rows = []
     for c in choices:
         own = (id(c.setting), c.judged.policy.name)
@@ -141,16 +108,16 @@ def shown(choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, A
                 if len(by_plan) > 1
                 else {},
                 "layers": {stack: round(value, 3) for stack, value in c.judged.layers.items()},
-                "predicted": round(c.seconds / base.seconds, 4), "live": live[own],
+                "predicted": round(c.seconds / base.seconds, 4), "live": timed[own],
                 "kept_tune": round(c.judged.quality / base.judged.quality, 4),
-                "change_held": change(scores[own], scores[first], held.clusters),
+                "change_held": change(scores[own], scores[first], others.clusters),
             }
         )  # fmt: skip
     return {
         "tune": {"source": base.setting.tune.source, "pictures": len(base.setting.tune)},
         "held": {
-            "source": held.source, "pictures": len(held), "clusters": Clusters(held.clusters).count,
-            "cider_d_base": round(float(Clusters(held.clusters).means(scores[first]).mean()), 4),
+            "source": others.source, "pictures": len(others), "clusters": Clusters(others.clusters).count,
+            "cider_d_base": round(float(Clusters(others.clusters).means(scores[first]).mean()), 4),
         },
         "timed": len(drawn), "twin": times[-1], "rows": rows,
     }  # fmt: skip

@@ -1,0 +1,42 @@
+"""Which modality may leave early: MuE's exits in the picture's encoder alone, in the text's, in both.
+
+The question is the paper's; its answer depends on the task: captions need the picture's layers, entailment
+the text's. Exits are by MuE's own score, at the threshold that half of a stack's tests pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mue_edge.calibrate import tuning
+from mue_edge.calibrate.setting import FULL, Setting, runs_of, score_of, speak
+from mue_edge.calibrate.tuning import Judged
+from mue_edge.loop import Decision
+from mue_edge.policy import Policy
+from mue_edge.replay import between
+
+SHARE = 0.5  # of a stack's tests, that pass
+
+
+def policies(traces: Sequence[Sequence[Decision]]) -> list[Policy]:
+    """`image only`, `text only`, `both`, as far as full depth's traces have tests there."""
+    theta: dict[str, float] = {}
+    for stack in ("image", "text"):
+        gaps = [max(d.gaps) for found in traces for d in found if d.stack == stack and d.gaps]
+        if gaps:
+            theta[stack] = 1 - between(gaps, SHARE)
+    found = [Policy("mue", theta_image=theta.get("image"), name="image only")] if "image" in theta else []
+    if "text" in theta:
+        found.append(Policy("mue", theta_text=theta["text"], name="text only"))
+    if len(theta) == 2:
+        found.append(Policy("mue", theta["image"], theta["text"], name="both"))
+    return found
+
+
+def judged(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Judged]:
+    """Those policies on *tune*."""
+    wanted = policies(traces)
+    found = runs_of(setting, [FULL, *wanted], setting.tune, "one modality, the other, both")
+    spoken = speak(setting)
+    score = score_of(setting, setting.tune, [spoken(runs.runs[0].tokens) for runs in found])
+    return tuning.judge([FULL, *wanted], found, setting.tune.clusters, setting.profile, score, spoken)[1:]

@@ -1,0 +1,203 @@
+"""`mue-edge compare`: every exit method on one model, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mue_edge import machine
+from mue_edge.errors import UsageError
+from mue_edge.terminal import progress, say
+
+if TYPE_CHECKING:
+    from mue_edge.calibrate.cider import Frequencies
+    from mue_edge.calibrate.comparison import Comparison
+    from mue_edge.calibrate.samples import Samples
+
+RECORD, PAGE, CHART = "comparison.json", "comparison.md", "comparison.svg"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The command's options, by their names."""
+
+    model: str
+    static: tuple[Path, ...]
+    target: str
+    data: str | None
+    kind: str | None
+    images: Path | None
+    drops: str
+    savings: str
+    seeds: int
+    limit: int | None
+    out: Path | None
+    workers: int | None
+    clock: str
+    as_json: bool
+
+
+@click.command("compare")
+@click.argument("model", default="stickers")
+@click.option("--static", type=click.Path(path_type=Path, exists=True), multiple=True,
+              help="A smaller model's folder, to compare with; may be repeated.")  # fmt: skip
+@click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
+@click.option(
+    "--data", metavar="PATH", help="Pictures, with or without captions.  [default: the model's own]"
+)
+@click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
+@click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
+@click.option("--drops", default="1%,3%,5%", show_default=True, help="Of quality: least time at each.")
+@click.option("--savings", default="50%,60%", show_default=True, help="Of time: best quality at each.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True,
+              help="Draws of the tuning pictures.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(20), help="Only so many pictures of either part, to try it.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: MODEL-TARGET-compared]"
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes that trace.  [default: the cores]")
+@click.option("--clock", type=click.Choice(["wall", "cpu"]), default="cpu", show_default=True,
+              help="cpu: one thread's CPU time.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
+def command(**options: Any) -> None:
+    """Compare every exit method on MODEL: a model folder, a bundled model's name, or a bundle.
+
+    Each rule chooses on tuning pictures, for the same losses of quality and savings of time, and is judged on
+    others: quality, layers, multiply-adds, and the time of captions in turns. Fixed depths and --static
+    models are the first baselines. Answers are kept in DIR: the same command goes on after an interruption.
+    """
+    o = _Options(**options)
+    drops, savings = _shares("--drops", o.drops), _shares("--savings", o.savings)
+    from mue_edge.apps.calibration_pictures import to_calibrate_on
+    from mue_edge.calibrate import calibration, comparison, comparison_page, modalities, signals
+    from mue_edge.calibrate.held import judged
+    from mue_edge.files import atomic_write
+
+    source = _source(o.model)
+    tune, held, known = to_calibrate_on(source, o.data, o.kind, o.images)
+    if o.limit is not None:
+        tune, held = (part.rows(range(min(o.limit, len(part))), part.source) for part in (tune, held))
+    name = Path(o.model).resolve().name
+    place = o.out or Path(f"{name}-{o.target}-compared")
+    _claim(place)
+    with ExitStack() as stack:
+        models = {"": source} | {_called(folder): _source(str(folder)) for folder in o.static}
+        settings = {
+            static: stack.enter_context(
+                _opened(o, folder, place / (f"static-{static}" if static else "exits"), tune, held, known)
+            )
+            for static, folder in models.items()
+        }
+        main = settings[""]
+        traced = calibration.traces(main)
+        entrants = [
+            comparison.Entrant(setting, tuple(judged(setting, [] if static else traced)), static)
+            for static, setting in settings.items()
+        ]
+        aims = [comparison.Aim(drop=d) for d in drops] + [comparison.Aim(saved=s) for s in savings]
+        found = comparison.compare([entrants] * o.seeds, aims, modalities.judged(main, traced))
+        full = entrants[0].judged[0]
+        told = signals.signals(main.captioner.layout, traced, full, entrants[0].judged)
+    metrics, notes = _metrics(found, held)
+    for note in notes:
+        say(f"note: {note}")
+    record = comparison_page.record(found, metrics, told) | {
+        "model": name, "statics": [e.static for e in entrants[1:]], "target": o.target, "seeds": o.seeds,
+        "clock": o.clock, "device": machine.device(), "load": round(machine.load_average(), 1),
+        "quality": main.loss, "tune": {"source": tune.source, "pictures": len(tune)},
+        "held": {"source": held.source, "pictures": len(held), "clusters": len(set(held.clusters))},
+        "candidates": sum(len(e.judged) for e in entrants), "notes": notes,
+    }  # fmt: skip
+    text = "\n".join(
+        [comparison_page.page(record), comparison_page.modalities(record), comparison_page.signals(record)]
+    )
+    atomic_write(place / RECORD, json.dumps(record, indent=1) + "\n")
+    atomic_write(place / PAGE, text)
+    atomic_write(place / CHART, comparison_page.chart(record))
+    click.echo(json.dumps(record) if o.as_json else text)
+    say(f"written: {place / RECORD}, {place / PAGE}, {place / CHART}")
+
+
+def _source(name: str) -> Path:
+    """The folder of a bundle or of a model."""
+    from mue_edge.apps.catalogue import resolve_model
+    from mue_edge.bundle import MANIFEST
+
+    return Path(name) if (Path(name) / MANIFEST).is_file() else resolve_model(name)
+
+
+def _shares(option: str, text: str) -> list[float]:
+    """`1%,3%` as shares."""
+    found = []
+    for part in text.split(","):
+        try:
+            value = float(part.strip().removesuffix("%")) / (100 if "%" in part else 1)
+        except ValueError:
+            value = -1.0
+        if not 0 < value < 1:
+            raise UsageError(f"{option} {text!r}: {part.strip()!r} is no share between 0 and 1; write 1%,3%")
+        found.append(value)
+    return found
+
+
+def _called(folder: Path) -> str:
+    """A static model's name: its folder's, or of a folder `model`, as training writes it, the one around."""
+    whole = folder.resolve()
+    return whole.parent.name if whole.name == "model" else whole.name
+
+
+def _claim(place: Path) -> None:
+    """Make the output folder. Raises UsageError for one that holds something else."""
+    if place.exists() and any(place.iterdir()) and not (place / "exits").is_dir():
+        raise UsageError(f"{place} is there and holds no comparison; give another --out, or remove it")
+    (place / "exits").mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _opened(
+    o: _Options, model: Path, place: Path, tune: Samples, held: Samples, known: Frequencies | None
+) -> Iterator[Any]:
+    """A model's bundle, exported if it is not there, with its profile."""
+    from mue_edge import targets
+    from mue_edge.bundle import MANIFEST, open_bundle
+    from mue_edge.calibrate import times
+    from mue_edge.calibrate.setting import Setting
+    from mue_edge.commands import export
+    from mue_edge.files import sha256
+
+    given = (model / MANIFEST).is_file()
+    bundle = model if given else place / "bundle"
+    place.mkdir(parents=True, exist_ok=True)
+    if not (bundle / MANIFEST).is_file():
+        say(f"exporting {model.resolve().name} for {o.target}")
+        export.room()[0].export(model, bundle, o.target, {}, export.progress(), model.resolve().name)
+    elif not given and open_bundle(bundle).manifest.model.get("sha256") != sha256(
+        model / "model.safetensors"
+    ):
+        raise UsageError(f"{bundle} was made from another model; give another --out, or remove {place}")
+    with targets.open(bundle, threads=1) as captioner:
+        asked = times.Asked(place / "profile.json", None, None, 1, o.clock)
+        profile, conditions = times.known(captioner, tune, asked, progress, say)
+        yield Setting(
+            captioner, profile, tune, held, place / "traces", known, conditions, progress,
+            o.workers or machine.cores(), o.clock,
+        )  # fmt: skip
+
+
+def _metrics(found: Comparison, held: Samples) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
+    """COCO's metrics of every set of captions, where people captioned the pictures; and what was left out."""
+    from mue_edge.calibrate import coco_metrics
+
+    if held.references is None:
+        return {}, ["no captions came with the pictures: quality is consistency with full depth"]
+    sets = {row.captions: row.captions for row in (found.full, *found.rows, *found.modalities)}
+    wanted = ("bleu_4", "meteor", "cider_d", "spice")
+    measured = coco_metrics.measure(sets, held.references, wanted)
+    totals = {key: {n: tally.total() for n, tally in own.items()} for key, own in measured.scores.items()}
+    return totals, list(measured.notes)
