@@ -81,7 +81,8 @@ def main(
     torch.set_num_threads(threads)
     still = frozen(model_folder(), cache or default_cache(), 1)
     settings = Settings(steps=steps, learning_rate=rate, ema=EMA, save_every=30.0)
-    click.echo(f"written: {tune(layers, out or Path('out') / f'decoder-{layers or "all"}', still, settings)}")
+    folder = out or Path("out") / f"decoder-{layers or 'all'}"
+    click.echo(f"written: {tune(layers, folder, still, settings)}")
 
 
 if __name__ == "__main__":
