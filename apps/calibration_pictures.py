@@ -19,8 +19,8 @@ def to_calibrate_on(
     """(pictures to tune on, pictures to certify on, document frequencies where there are captions).
 
     source: a model folder or a bundle. data: pictures or a table of them (see `examples.read` for `kind` and
-    `images`); None: the bundled model's own. Raises UsageError without a tokenizer, and where no pictures
-    come with the model.
+    `images`), or a bundled model's name for its pictures; None: the bundled model's own. Raises UsageError
+    without a tokenizer, and where no pictures come with the model.
     """
     if not (source / "tokenizer.json").is_file():
         raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")
@@ -29,8 +29,8 @@ def to_calibrate_on(
     def spoken(text: str) -> str:
         return examples.as_spoken(tokenizer, text)
 
-    if data is None:
-        return samples.of_tables(*calibration_pictures(_bundled(source)), spoken)
+    if data is None or (data in BUNDLED and not Path(data).exists()):
+        return samples.of_tables(*calibration_pictures(data or _bundled(source)), spoken)
     path = Path(data)
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
         files = [Path(file) for file in image.gather([str(path)])]

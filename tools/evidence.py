@@ -35,6 +35,7 @@ JOBS = {
     "savings-exits": "savings.exits",
     "savings-plans": "savings.plans",
     "signals": "signals.signals",
+    "compare": "compare.captions",
     "jetson-adapter": "jetson.adapter",
     "jetson-loop": "jetson.loop",
     "jetson-ofa-base": "jetson.base",

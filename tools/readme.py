@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from blocks import bench, calibration, executorch, iphone, jetson, loop, savings, stickers, web
+from blocks import bench, calibration, compare, executorch, iphone, jetson, loop, savings, stickers, web
 from blocks.records import ROOT
 from mue_edge.apps.stickers import tables
 from mue_edge.calibrate.pages import fill
@@ -26,6 +26,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "loop": loop.loop,
     "bench": bench.bench,
     "stickers": stickers.stickers,
+    "compare": compare.methods,
+    "compare-modalities": compare.modalities,
+    "compare-signals": compare.signals,
     "calibrate": calibration.calibrated,
     "certificate": calibration.certificate,
     "deadline": calibration.deadline,

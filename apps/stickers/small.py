@@ -25,7 +25,8 @@ from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import decoder_loss
 
-BATCH, EMA = 24, 0.99
+BATCH = 24
+SETTINGS = Settings(steps=2500, learning_rate=2e-4, ema=0.99, save_every=30.0)
 
 
 def cut(model: Model, layers: int) -> Decoder:
@@ -36,7 +37,7 @@ def cut(model: Model, layers: int) -> Decoder:
     return made
 
 
-def tune(layers: int | None, folder: Path, still: Frozen, settings: Settings) -> Path:
+def tune(layers: int | None, folder: Path, still: Frozen, settings: Settings = SETTINGS) -> Path:
     """Fine-tune the cut decoder in its folder, or the whole one with its exits, or go on; the model folder.
 
     Raises UsageError when the folder is of another run."""
@@ -69,20 +70,15 @@ def tune(layers: int | None, folder: Path, still: Frozen, settings: Settings) ->
 
 @click.command()
 @click.option("--layers", type=click.IntRange(1), help="Of the decoder.  [default: all, with exits]")
-@click.option("--steps", default=2500, show_default=True)
-@click.option("--rate", default=2e-4, show_default=True, help="Highest learning rate.")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: out/decoder-LAYERS]")
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 @click.option("--threads", default=1, show_default=True)
-def main(
-    layers: int | None, steps: int, rate: float, out: Path | None, cache: Path | None, threads: int
-) -> None:
+def main(layers: int | None, out: Path | None, cache: Path | None, threads: int) -> None:
     """Fine-tune the bundled model or a smaller one, for `mue-edge compare --static`."""
     torch.set_num_threads(threads)
     still = frozen(model_folder(), cache or default_cache(), 1)
-    settings = Settings(steps=steps, learning_rate=rate, ema=EMA, save_every=30.0)
     folder = out or Path("out") / f"decoder-{layers or 'all'}"
-    click.echo(f"written: {tune(layers, folder, still, settings)}")
+    click.echo(f"written: {tune(layers, folder, still)}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ class _Options:
 @click.option("--budget", required=True, metavar="TIME", help="50ms, 0.05s, or 50% of full depth's time.")
 @click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
 @click.option(
-    "--data", metavar="PATH", help="Pictures, with or without captions.  [default: the model's own]"
+    "--data",
+    metavar="PATH|NAME",
+    help="Pictures, with or without captions; a bundled model's.  [default: the model's own]",
 )
 @click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
 @click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")

@@ -1,0 +1,34 @@
+"""Exit methods side by side."""
+
+from __future__ import annotations
+
+from blocks.records import NOT_MEASURED, read, source
+from mue_edge.calibrate import comparison_page as page
+
+
+def methods() -> str:
+    """Every method for every aim."""
+    record = read("compare")
+    if record is None:
+        return NOT_MEASURED
+    f = record["figures"]
+    tune, held = f["tune"], f["held"]
+    words = (
+        f"Chosen on {tune['pictures']} pictures of {tune['source']}, judged on {held['pictures']} of "
+        f"{held['source']} ({held['clusters']} clusters); means over {f['seeds']} seeds, 90 % intervals. "
+        f"Time: {f['clock']} time of {f['timed']} captions in turns, full depth's twin "
+        f"{page.interval(f['twin'], 1, 2)}; load of the machine {f['load']}.\n\n"
+    )
+    return words + page.page(f) + source(record)
+
+
+def modalities() -> str:
+    """Which modality may leave early."""
+    record = read("compare")
+    return NOT_MEASURED if record is None else page.modalities(record["figures"]) + source(record)
+
+
+def signals() -> str:
+    """AUC by boundary."""
+    record = read("compare")
+    return NOT_MEASURED if record is None else page.signals(record["figures"]) + source(record)
