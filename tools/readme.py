@@ -53,8 +53,7 @@ def rendered(page: str) -> str:
 
 def main() -> None:
     for path in PAGES:
-        if path.is_file():
-            path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
