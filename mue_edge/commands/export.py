@@ -108,7 +108,7 @@ def room() -> tuple[Any, Any]:
     return build, plan
 
 
-def bundled(place: Path) -> Path:
+def bundled(place: Path, target: str = "host") -> Path:
     """Make the bundle of the bundled model, unless it is there. Raises UsageError if another bundle is."""
     from mue_edge import bundle
     from mue_edge.apps.catalogue import bundled_model
@@ -129,7 +129,7 @@ def bundled(place: Path) -> Path:
         )
     build, _ = room()
     click.echo(f"exporting {DEFAULT_MODEL} to {place} (once)", err=True)
-    build.export(folder, place, "host", {}, progress(), DEFAULT_MODEL)
+    build.export(folder, place, target, {}, progress(), DEFAULT_MODEL)
     return place
 
 
