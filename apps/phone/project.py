@@ -23,11 +23,13 @@ from mue_edge.files import atomic_folder
 MARKER = "mue-edge-phone.json"
 # A bundle's target → what Briefcase calls the platforms of its runtime.
 PLATFORMS = {"iphone": ("iOS",), "android": ("android",), "host": ("linux", "macOS", "windows")}
-# Sizes that Briefcase's templates ask for.
-ICONS = (
-    20, 29, 40, 48, 58, 60, 72, 76, 80, 87, 96, 108, 120, 144, 152, 162, 167, 180, 192, 216, 320, 324, 432,
-    480, 512, 640, 960, 1024, 1280, 1920,
-)  # fmt: skip
+# Variant → sizes that Briefcase's templates for phones and Linux ask for.
+ICONS = {
+    "": (16, 20, 29, 32, 40, 58, 60, 64, 76, 80, 87, 120, 128, 152, 167, 180, 256, 512, 640, 1024, 1280, 1920),
+    "-round": (48, 72, 96, 144, 192),
+    "-square": (48, 72, 96, 144, 192, 320, 480, 640, 960, 1280),
+    "-adaptive": (108, 162, 216, 324, 432),
+}
 # Rooms and folders that a device needs, and what it does not need of them.
 MODULES = ("mue_edge", "mue_edge/rules", "targets", "targets/mil", "apps/phone")
 LEFT = ("cli.py", "__main__.py", "project.py", "conformance.md")
@@ -65,8 +67,8 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
         (work / "pyproject.toml").write_text(configuration(bundle), encoding="utf-8")
         shutil.copy(licence(), work / LICENCE)
         (work / "icons").mkdir()
-        for size in ICONS:
-            (work / "icons" / f"captions-{size}.png").write_bytes(icon(size))
+        for variant, size in ((v, size) for v, sizes in ICONS.items() for size in sizes):
+            (work / "icons" / f"captions{variant}-{size}.png").write_bytes(icon(size))
         about = {"mue_edge": mue_edge.__version__, "model": manifest.name, "target": manifest.target}
         (work / MARKER).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return PLATFORMS[manifest.target]

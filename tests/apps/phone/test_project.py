@@ -86,13 +86,3 @@ def test_another_folder_is_not_replaced(run: Runner, tiny_bundle: Path, tmp_path
     (tmp_path / "pyproject.toml").write_text("mine")
     assert "holds other things" in run("phone", "--project", tmp_path, "--bundle", tiny_bundle).error(2)
     assert (tmp_path / "pyproject.toml").read_text() == "mine"
-
-
-def test_briefcase_reads_it(tiny_bundle: Path, tmp_path: Path) -> None:
-    config = pytest.importorskip("briefcase.config", reason="Briefcase is not installed")
-    project.write(tmp_path / "app", open_bundle(tiny_bundle))
-    for platform, output in (("iOS", "xcode"), ("android", "gradle"), ("linux", "system")):
-        _, apps = config.parse_config(tmp_path / "app" / "pyproject.toml", platform, output, None)
-        assert any(
-            f"toga-{'qt' if platform == 'linux' else platform}" in r for r in apps["captions"]["requires"]
-        )
