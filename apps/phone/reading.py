@@ -41,7 +41,7 @@ def reading(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading:
     prepare, total = caption.seconds["preprocess"] * 1000, caption.seconds["total"] * 1000
     times = (
         f"{total:.0f} ms: picture {prepare:.0f} ms, model {total - prepare:.0f} ms in {caption.calls} calls; "
-        f"{drawing.mean:.1f} of {drawing.layers} decoder layers a word"
+        f"{drawing.mean:.1f} of {drawing.layers} decoder layers a token"
     )
     return Reading(caption.text or "(no words)", (*pictures, *words), times)
 
