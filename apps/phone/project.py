@@ -25,7 +25,7 @@ MARKER = "mue-edge-phone.json"
 PLATFORMS = {"iphone": ("iOS",), "android": ("android",), "host": ("linux", "macOS", "windows")}
 # Variant → sizes that Briefcase's templates for phones and Linux ask for.
 ICONS = {
-    "": (16, 20, 29, 32, 40, 58, 60, 64, 76, 80, 87, 120, 128, 152, 167, 180, 256, 512, 640, 1024, 1280, 1920),
+    "": (16, 20, 29, 32, 40, 58, 60, 64, 76, 80, 87, 120, 128, 152, 167, 180, 256, 512, 640, 1024),
     "-round": (48, 72, 96, 144, 192),
     "-square": (48, 72, 96, 144, 192, 320, 480, 640, 960, 1280),
     "-adaptive": (108, 162, 216, 324, 432),

@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from mue_edge.bench import SegmentCost
+    from mue_edge.captioner import Captioner
     from mue_edge.export.build import Exported
 
 DEFAULT_MODEL = "stickers"
@@ -131,6 +132,13 @@ def bundled(place: Path, target: str = "host") -> Path:
     click.echo(f"exporting {DEFAULT_MODEL} to {place} (once)", err=True)
     build.export(folder, place, target, {}, progress(), DEFAULT_MODEL)
     return place
+
+
+def open_captioner(bundle: str | None, threads: int | None) -> Captioner:
+    """Of this bundle, or of the bundled model's, which is made where it is not there yet."""
+    from mue_edge import targets
+
+    return targets.open(bundle if bundle is not None else bundled(Path(BUNDLED)), threads=threads)
 
 
 def progress() -> Any:

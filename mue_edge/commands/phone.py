@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from mue_edge.commands.export import BUNDLED, DEFAULT_MODEL, bundled
+from mue_edge.commands.export import BUNDLED, DEFAULT_MODEL, bundled, open_captioner
 
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
@@ -48,7 +48,6 @@ def command(
 
 def _run(picture: Path | None, bundle: str | None, policy: str | None, threads: int | None) -> None:
     from mue_edge.apps.phone import app
-    from mue_edge.commands.alt_text import open_captioner
 
     check_display(os.environ)
     captioner = open_captioner(bundle, threads)  # a mistake is told here, not in a window
