@@ -24,7 +24,7 @@ LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4}
 BARE = ("loop", "policy", "cache", "search", "bundle", "tokens")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "executorch", "coremltools", "torchao")
 HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "matplotlib", "optuna")
-HEAVY += ("rubicon", "starlette", "uvicorn", "cv2")
+HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")
 # These may reach into rooms from inside a function, when the user asks for it.
 DOORS = ("mue_edge/cli.py", "mue_edge/commands/", "mue_edge/__init__.py")
 # The registry of families, the import command, and the application that trains an OFA of its own.

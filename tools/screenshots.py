@@ -1,11 +1,14 @@
-"""Pictures of the applications for the docs, by Debian's Chromium: `python tools/screenshots.py [NAME …]`.
+"""Pictures of the applications for the docs, by Chromium and Qt: `python tools/screenshots.py [NAME …]`.
 
-They show held-out pictures of the bundled model, which is exported for it.
+They show held-out pictures of the bundled model, which is exported for it. `calibration` is the report of
+`python tools/evidence.py calibrate` where that was run, else of a short run on some pictures.
 """
 
 from __future__ import annotations
 
+import html
 import io
+import multiprocessing
 import os
 import shutil
 import signal
@@ -27,6 +30,10 @@ from proofs.web import READY, WAIT, captioned, served
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 150_000
 PICTURES = 18
+TERMINAL = (
+    "body { margin: 0; background: #1c2430; color: #e4e8ef } "
+    "pre { margin: 0; padding: 16px; font: 14px/1.35 DejaVu Sans Mono, monospace; width: max-content }"
+)
 
 
 def run(*args: str | Path) -> None:
@@ -120,7 +127,83 @@ def web(browser: Any, work: Path, bundle: Path) -> bytes:
     return out.getvalue()
 
 
-SHOTS: dict[str, Callable[[Any, Path, Path], bytes]] = {"alt-text": alt_text, "camera": camera, "web": web}
+def phone(browser: Any, work: Path, bundle: Path) -> bytes:
+    """The phones' app, on Qt, which has the shape of a phone here."""
+    return apart(_phone, bundle, named("waning-crescent"))
+
+
+def calibration(browser: Any, work: Path, bundle: Path) -> bytes:
+    """The top of a calibration's report."""
+    report = ROOT / ".cache" / "bundles" / "calibrated" / "report.html"
+    if not report.is_file():
+        folder = Path("pictures")
+        folder.mkdir()
+        for path, _ in stickers.demo_pictures()[:200]:
+            shutil.copy(path, folder)
+        run("calibrate", bundle, "--budget", "60%", "--data", folder, "--out", work / "calibrated")
+        report = work / "calibrated" / "report.html"
+    tab = browser.new_page(viewport={"width": 900, "height": 1100}, device_scale_factor=1.2)
+    tab.goto(report.as_uri())
+    shot: bytes = tab.screenshot()
+    return shot
+
+
+def terminal(browser: Any, work: Path, bundle: Path) -> bytes:
+    """A caption and its exits, as `mue-edge caption` draws them."""
+    picture = named("waning-crescent")
+    shutil.copy(picture, work)
+    command = f"mue-edge caption stickers-host {picture.name} --policy balanced --trace"
+    arguments = [str(bundle) if word == "stickers-host" else word for word in command.split()[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "76"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mue_edge", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    tab = browser.new_page(viewport={"width": 720, "height": 200}, device_scale_factor=1.5)
+    text = html.escape(f"$ {command}\n{done.stdout}")
+    tab.set_content(f"<style>{TERMINAL}</style><body><pre>{text}</pre>")
+    shot: bytes = tab.screenshot(full_page=True)
+    return shot
+
+
+def named(word: str) -> Path:
+    """The first demo picture with that word in its file's name."""
+    return next(path for path, _ in stickers.demo_pictures() if word in path.name)
+
+
+def apart(function: Callable[..., bytes], *arguments: Path) -> bytes:
+    """In a process of its own: neither two Playwrights nor two event loops go together."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _phone(bundle: Path, picture: Path) -> bytes:
+    os.environ |= {"QT_QPA_PLATFORM": "offscreen", "TOGA_BACKEND": "toga_qt", "QT_SCALE_FACTOR": "1.5"}
+    from mue_edge.apps.phone import app as phone_app
+
+    shots: list[bytes] = []
+
+    async def shoot(app: Any, screen: Any) -> None:
+        if screen.problem.text:
+            raise RuntimeError(screen.problem.text)
+        shots.append(app.main_window.as_image().data)
+        app.request_exit()
+
+    phone_app.make(bundle, policy="balanced", picture=picture, then=shoot).main_loop()
+    return shots[0]
+
+
+SHOTS: dict[str, Callable[[Any, Path, Path], bytes]] = {
+    "alt-text": alt_text,
+    "calibration": calibration,
+    "camera": camera,
+    "phone": phone,
+    "terminal": terminal,
+    "web": web,
+}
 
 
 def main(names: list[str]) -> None:
@@ -135,7 +218,8 @@ def main(names: list[str]) -> None:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         for name in names or list(SHOTS):
             data = io.BytesIO()
-            Image.open(io.BytesIO(SHOTS[name](browser, work, work / "bundle"))).save(data, "WEBP", quality=70)
+            shot = Image.open(io.BytesIO(SHOTS[name](browser, work, work / "bundle"))).convert("RGB")
+            shot.save(data, "WEBP", quality=70, method=6)
             if len(data.getvalue()) > MAX_BYTES:
                 sys.exit(f"{name}: {len(data.getvalue()):,} bytes are too many for the docs")
             (ROOT / "docs" / f"{name}.webp").write_bytes(data.getvalue())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.commands.export import BUNDLED, bundled
+from mue_edge.commands.export import BUNDLED, open_captioner
 from mue_edge.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
-    from mue_edge.apps.alt_text.page import Page
     from mue_edge.apps.alt_text.review import Edit
     from mue_edge.apps.alt_text.table import Table
     from mue_edge.apps.alt_text.writing import Work
-    from mue_edge.captioner import Captioner
 
 TABLE = "alt-text.ndjson"
 
@@ -125,54 +122,22 @@ def _folder(o: _Options) -> _Report:
 def _page(o: _Options) -> _Report:
     from mue_edge.apps.alt_text import page as pages
     from mue_edge.apps.alt_text import table as tables
+    from mue_edge.apps.alt_text.choice import choose
 
     page = pages.read(o.source)
     place = o.table or o.source.with_name(f"{o.source.name}.{TABLE}")
     report = _Report(str(place), len(page.images))
-    before = tables.read(place)
-    files, wanted = _wanted(o, page, before, report)
-    table = _run(o, place, files, _edits(o), report)
-    alts = {n: table[f].alt for n, f in wanted.items() if f in table and page.images[n].alt != table[f].alt}
-    alts = {
-        n: alt for n, alt in alts.items() if alt or table[wanted[n]].edited
-    }  # "" would hide it from readers
+    choice = choose(page, tables.read(place), o.root, replace=o.replace, missing_only=o.missing_only)
+    report.left_alone = choice.left_alone
+    table = _run(o, place, choice.files, _edits(o), report)
+    alts = choice.alts(page, table)
     report.filled = len(alts)
     if not o.dry_run and (alts or o.out):
         target = o.out or o.source
         pages.write(page, pages.filled(page, alts), target)
         report.page = str(target)
-    _review(o, table, files, report)
+    _review(o, table, choice.files, report)
     return report
-
-
-def _wanted(
-    o: _Options, page: Page, before: Table, report: _Report
-) -> tuple[dict[str, Path], dict[int, str]]:
-    """The files of the page's images that want alt text or have this command's, and images' number → file."""
-    files: dict[str, Path] = {}
-    wanted: dict[int, str] = {}
-    # What this command wrote into the page may follow the table; what somebody else wrote may not.
-    start = page.path.resolve().parent
-    for number, image in enumerate(page.images):
-        where = f"line {image.line}: {image.src}"
-        path = page.local(image, o.root)
-        name = str(path) if isinstance(path, str) else _relative(path, start)
-        entry = before.get(name)
-        ours = entry is not None and image.alt == entry.alt
-        if image.decorative:
-            report.left_alone[where] = "it is marked as decorative"
-        elif not ours and not o.replace and image.alt is not None and (image.alt.strip() or o.missing_only):
-            report.left_alone[where] = "it has alt text" if image.alt.strip() else 'it has alt=""'
-        elif isinstance(path, str):
-            report.left_alone[where] = path
-        else:
-            files[name], wanted[number] = path, name
-    report.left_alone |= {f"line {line}": "the tag was not understood" for line in page.odd}
-    return files, wanted
-
-
-def _relative(path: Path, start: Path) -> str:
-    return Path(os.path.relpath(path, start)).as_posix()
 
 
 def _edits(o: _Options) -> tuple[Edit, ...]:
@@ -218,13 +183,6 @@ def _caption(o: _Options, place: Path, pictures: Mapping[str, Path], work: Work)
     with click.progressbar(steps, len(work.todo), "captions", file=sys.stderr) as bar:
         for _ in bar:
             pass
-
-
-def open_captioner(bundle: str | None, threads: int | None) -> Captioner:
-    """Of this bundle, or of the bundled model's, which is made where it is not there yet."""
-    from mue_edge import targets
-
-    return targets.open(bundle if bundle is not None else bundled(Path(BUNDLED)), threads=threads)
 
 
 def _review(o: _Options, table: Table, pictures: Mapping[str, Path], report: _Report) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.commands.export import BUNDLED
+from mue_edge.commands.export import BUNDLED, open_captioner
 
 if TYPE_CHECKING:
     from mue_edge.apps.camera.sources import Newest
@@ -49,7 +49,6 @@ def command(
     from mue_edge import durations
     from mue_edge.apps.camera import sources
     from mue_edge.apps.camera.watching import Watcher
-    from mue_edge.commands.alt_text import open_captioner
 
     limit_seconds = durations.seconds(budget) if budget is not None else None
     chosen = sources.choose(source, sys.stdin, speed=speed, loop=loop)

@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from mue_edge.bench import SegmentCost
+    from mue_edge.captioner import Captioner
     from mue_edge.export.build import Exported
 
 DEFAULT_MODEL = "stickers"
@@ -108,7 +109,7 @@ def room() -> tuple[Any, Any]:
     return build, plan
 
 
-def bundled(place: Path) -> Path:
+def bundled(place: Path, target: str = "host") -> Path:
     """Make the bundle of the bundled model, unless it is there. Raises UsageError if another bundle is."""
     from mue_edge import bundle
     from mue_edge.apps.catalogue import bundled_model
@@ -129,8 +130,15 @@ def bundled(place: Path) -> Path:
         )
     build, _ = room()
     click.echo(f"exporting {DEFAULT_MODEL} to {place} (once)", err=True)
-    build.export(folder, place, "host", {}, progress(), DEFAULT_MODEL)
+    build.export(folder, place, target, {}, progress(), DEFAULT_MODEL)
     return place
+
+
+def open_captioner(bundle: str | None, threads: int | None) -> Captioner:
+    """Of this bundle, or of the bundled model's, which is made where it is not there yet."""
+    from mue_edge import targets
+
+    return targets.open(bundle if bundle is not None else bundled(Path(BUNDLED)), threads=threads)
 
 
 def progress() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mue_edge.commands.export import BUNDLED
+from mue_edge.commands.export import BUNDLED, open_captioner
 
 
 @click.command("serve")
@@ -37,7 +37,6 @@ def command(
     from mue_edge import durations
     from mue_edge.apps import serving
     from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
-    from mue_edge.commands.alt_text import open_captioner
 
     limit = durations.seconds(deadline) if deadline is not None else None
     with serving.listen(host, port) as listener:

@@ -1,0 +1,55 @@
+"""Which images of a page get alt text, what of it goes into the page, and why others are left alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mue_edge.apps.alt_text.page import Page
+from mue_edge.apps.alt_text.table import Table
+
+
+@dataclass(frozen=True)
+class Choice:
+    """files: a picture's name in the table → its file. images: an image's number in the page → that name.
+    left_alone: an image's place in the page → why."""
+
+    files: dict[str, Path]
+    images: dict[int, str]
+    left_alone: dict[str, str]
+
+    def alts(self, page: Page, table: Table) -> dict[int, str]:
+        """What the page lacks of the table, by image; "" would hide one from readers, so only a person may
+        say it."""
+        entries = {number: table[name] for number, name in self.images.items() if name in table}
+        return {
+            number: entry.alt
+            for number, entry in entries.items()
+            if page.images[number].alt != entry.alt and (entry.alt or entry.edited)
+        }
+
+
+def choose(
+    page: Page, table: Table, root: Path | None = None, *, replace: bool = False, missing_only: bool = False
+) -> Choice:
+    """Images of local files without alt text, or with what this command wrote, which may follow the table;
+    what somebody else wrote may not, but for `replace`. missing_only: alt="" is alt text too."""
+    found = Choice({}, {}, {})
+    start = page.path.resolve().parent
+    for number, image in enumerate(page.images):
+        where = f"line {image.line}: {image.src}"
+        path = page.local(image, root)
+        name = str(path) if isinstance(path, str) else Path(os.path.relpath(path, start)).as_posix()
+        entry = table.get(name)
+        ours = entry is not None and image.alt == entry.alt
+        if image.decorative:
+            found.left_alone[where] = "it is marked as decorative"
+        elif not ours and not replace and image.alt is not None and (image.alt.strip() or missing_only):
+            found.left_alone[where] = "it has alt text" if image.alt.strip() else 'it has alt=""'
+        elif isinstance(path, str):
+            found.left_alone[where] = path
+        else:
+            found.files[name], found.images[number] = path, name
+    found.left_alone.update({f"line {line}": "the tag was not understood" for line in page.odd})
+    return found

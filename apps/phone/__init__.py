@@ -1,0 +1,1 @@
+"""A captioning app for iPhone, Android and the desktop: Toga's widgets, Briefcase's packages."""

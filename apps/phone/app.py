@@ -1,0 +1,79 @@
+"""The application: one window, a bundle, the device's own runtime underneath (`mue_edge.targets`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mue_edge.apps.phone.devices import Device, Picture
+from mue_edge.errors import EnvironmentLacksError, missing_extra
+
+try:
+    import toga
+except ImportError as problem:
+    raise missing_extra((problem.name or "toga").partition(".")[0], "phone") from problem
+
+from mue_edge.apps.phone import devices
+from mue_edge.apps.phone.reader import Reader
+from mue_edge.apps.phone.screen import Screen
+
+if TYPE_CHECKING:
+    from mue_edge.captioner import Captioner
+
+NAME, APP_ID = "Captions", "org.example.captions"
+SIZE = (400, 780)
+
+
+def make(
+    open_captioner: Callable[[], Captioner] | Path, *, policy: str | None = None,
+    picture: Picture | None = None, device: Callable[[toga.App], Device] = devices.here,
+    then: Callable[[toga.App, Screen], Awaitable[None]] | None = None,
+) -> toga.App:  # fmt: skip
+    """The app of a bundle, or of what opens one; `main_loop()` runs it. then: what a script does with it once
+    it is ready."""
+
+    screen: Screen | None = None
+    reader: Reader | None = None
+
+    def build(app: toga.App) -> Any:
+        nonlocal screen, reader
+        _keep_caches_inside(app)
+        here = device(app)
+        reader = Reader(lambda: _open(open_captioner), here.scope)
+        screen = Screen(reader, here)
+        app.main_window = toga.MainWindow(title=NAME, size=SIZE)
+        return screen.content
+
+    async def running(app: toga.App, **kwargs: Any) -> None:
+        assert screen is not None
+        await screen.start(policy, picture)
+        if then is not None:
+            await then(app, screen)
+
+    def leave(app: toga.App, **kwargs: Any) -> bool:
+        if reader is not None:
+            reader.close()
+        return True
+
+    try:
+        return toga.App(NAME, APP_ID, startup=build, on_running=running, on_exit=leave)
+    except ImportError as problem:
+        raise EnvironmentLacksError(
+            f"the window system's libraries do not load ({problem}); on Debian: apt-get install libegl1 "
+            "libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1"
+        ) from problem
+
+
+def _open(what: Callable[[], Captioner] | Path) -> Captioner:
+    from mue_edge import targets
+
+    return targets.open(what) if isinstance(what, Path) else what()
+
+
+def _keep_caches_inside(app: toga.App) -> None:
+    """A phone's app may write into its own folders only."""
+    if sys.platform == "ios" or hasattr(sys, "getandroidapilevel"):
+        os.environ.setdefault("XDG_CACHE_HOME", str(app.paths.cache))

@@ -1,0 +1,177 @@
+"""The app's one screen: a picture, its caption, what ran, and buttons.
+
+Everything with a thread of its own is in `reader.py`, everything of a platform in a `devices.Device`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import toga
+
+from mue_edge.apps.phone.devices import Device, Picture
+from mue_edge.apps.phone.reader import Front, Reader
+from mue_edge.apps.phone.reading import Reading, Row, wrapped
+from mue_edge.errors import MueEdgeError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LARGE, SMALL = 22, 44  # characters a line, of the caption and of the rest, on a narrow phone
+SIDE = 220
+SHOWN = 640  # pixels: what is shown of a large photograph
+
+
+class Screen:
+    """Widgets and what they do. `content` goes into a window."""
+
+    def __init__(self, reader: Reader, device: Device) -> None:
+        self._reader, self._device = reader, device
+        self._front: Front | None = None
+        self._picture: Picture | None = None
+        self._text = ""
+        self.image = toga.ImageView(height=SIDE, margin=8)
+        self.caption = toga.Label("", font_size=20, margin=(0, 16))
+        self.state = toga.Label("", margin=(4, 16))
+        self.problem = toga.Label("", margin=(0, 16), color="#c0362c")
+        self.take = toga.Button("Take a picture", on_press=self._take, flex=1, margin=4)
+        self.choose = toga.Button("Choose a picture", on_press=self._choose, flex=1, margin=4)
+        self.aloud = toga.Button(
+            "Read aloud" if device.voice else "No text to speech here", on_press=self._aloud, margin=(0, 16)
+        )
+        self.dial = toga.Box(direction="column", margin=(8, 16))
+        self.rows = toga.Box(direction="column", margin=(8, 16))
+        buttons = [self.take, self.choose] if device.can_take else [self.choose]
+        middle = toga.Box(children=[self.image], direction="column", align_items="center")
+        parts = [
+            middle, self.caption, self.problem, self.state, self.aloud,
+            toga.Box(children=buttons, margin=(8, 12)), self.dial, self.rows,
+        ]  # fmt: skip
+        column = toga.Box(children=parts, direction="column")
+        self.content = toga.ScrollContainer(content=column, horizontal=False)
+        self._say_of_picture("No picture yet")
+        self._free(False)
+
+    async def start(self, policy: str | None = None, picture: Picture | None = None) -> None:
+        """Get the model ready; then caption `picture`, if there is one."""
+        self.state.text = "Preparing the model …"
+        with self._told():
+            self._front = await self._reader.start(policy)
+            self._make_dial(self._front)
+            self.state.text = "Ready."
+            if picture is not None:
+                await self.read(picture)
+        self._free(self._front is not None)
+
+    async def read(self, picture: Picture) -> None:
+        """Caption a picture and show it as it grows."""
+        assert self._front is not None
+        self._device.hush()
+        self._free(False)
+        self._text = self.caption.text = self.problem.text = ""
+        self.rows.clear()
+        self.state.text = "Reading the picture …"
+        with self._told():
+            self._show(
+                await self._reader.read(picture, self._front.names[self._policy], self._see, self._grow)
+            )
+            self._picture = picture
+        self._free(True)
+
+    @property
+    def _policy(self) -> int:
+        assert self._front is not None
+        return round(self.slider.value) if len(self._front.names) > 1 else 0
+
+    def _see(self, picture: Image) -> None:
+        small = picture.copy()
+        small.thumbnail((SHOWN, SHOWN))
+        self.image.image = toga.Image(small)
+        self._say_of_picture("The picture, not captioned yet")
+
+    def _grow(self, text: str) -> None:
+        self.caption.text = wrapped(text, LARGE)
+
+    def _show(self, reading: Reading) -> None:
+        self._text = reading.text
+        self.caption.text = wrapped(reading.text, LARGE)
+        self.state.text = wrapped(reading.times, SMALL)
+        self.rows.clear()
+        self.rows.add(*(self._row(row) for row in reading.rows))
+        self._say_of_picture(f"The picture: {reading.text}")
+        self._device.announce(self.caption, reading.text)
+
+    def _row(self, row: Row) -> toga.Box:
+        bar = toga.ProgressBar(max=row.layers, value=row.depth, flex=1, margin=(4, 8))
+        self._device.describe(bar, f"{row.label}: {row.count} layers")
+        children = [toga.Label(row.label, width=110), bar, toga.Label(row.count, width=60)]
+        return toga.Box(children=children, align_items="center")
+
+    def _make_dial(self, front: Front) -> None:
+        """A slider from the fastest policy to full depth, if there is a choice."""
+        if len(front.names) < 2:
+            return
+        last = len(front.names) - 1
+        self.named = toga.Label(f"Policy: {front.names[front.chosen]}")
+        self.slider = toga.Slider(
+            min=0, max=last, value=front.chosen, tick_count=last + 1, on_change=self._name_policy,
+            on_release=self._again,
+        )  # fmt: skip
+        ends = [toga.Label("fastest", flex=1), toga.Label("every layer")]
+        self.dial.add(self.named, self.slider, toga.Box(children=ends))
+        self._device.describe(self.slider, "Policy, from the fastest to every layer")
+
+    def _name_policy(self, widget: Any, **kwargs: Any) -> None:
+        assert self._front is not None
+        self.named.text = f"Policy: {self._front.names[self._policy]}"
+
+    async def _again(self, widget: Any, **kwargs: Any) -> None:
+        if self._picture is not None and self.choose.enabled:
+            await self.read(self._picture)
+
+    async def _take(self, widget: Any, **kwargs: Any) -> None:
+        await self._get(self._device.take)
+
+    async def _choose(self, widget: Any, **kwargs: Any) -> None:
+        await self._get(self._device.choose)
+
+    async def _get(self, source: Callable[[], Awaitable[Picture | None]]) -> None:
+        picture = None
+        with self._told():
+            picture = await source()
+        if picture is not None:
+            await self.read(picture)
+
+    def _aloud(self, widget: Any, **kwargs: Any) -> None:
+        with self._told():
+            self._device.say(self._text)
+
+    def _free(self, ready: bool) -> None:
+        """Whether the user may go on; there is something to read aloud only with a caption."""
+        self.take.enabled = self.choose.enabled = ready
+        self.aloud.enabled = ready and bool(self._text) and self._device.voice is not None
+
+    def _say_of_picture(self, text: str) -> None:
+        self._device.describe(self.image, text)
+
+    def _told(self) -> _Told:
+        return _Told(self)
+
+
+class _Told:
+    """Shows an error of the block, and ends it: an app has no other place for one."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> bool:
+        if problem is None or not isinstance(problem, Exception):
+            return False
+        text = str(problem) if isinstance(problem, MueEdgeError) else f"An error inside the app: {problem!r}"
+        self._screen.state.text = ""
+        self._screen.problem.text = wrapped(text, SMALL)
+        self._screen._device.announce(self._screen.problem, text)
+        return True

@@ -1,0 +1,109 @@
+"""The app itself in a process of its own: on Qt without a display, and on Toga's stand-in of widgets."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mue_edge.errors import EnvironmentLacksError
+from tests.commands.run import Runner, picture
+
+pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
+ROOT = Path(__file__).resolve().parents[3]
+SPEAKER = '#!/bin/sh\ncat > "$SPOKEN"\n'
+
+
+@pytest.fixture(params=["toga_qt", "toga_dummy"])
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    if name == "toga_qt":
+        loads = subprocess.run(
+            [sys.executable, "-c", "import PySide6.QtWidgets"], capture_output=True, text=True
+        )
+        if loads.returncode:
+            pytest.skip(f"Qt does not load here ({loads.stderr.strip().splitlines()[-1]}); docs/phone.md")
+    return name
+
+
+def driven(backend: str, work: Path, *pictures: Path, voice: bool = True) -> dict[str, Any]:
+    programs = work / "programs"
+    programs.mkdir(exist_ok=True)
+    if voice:
+        (programs / "espeak-ng").write_text(SPEAKER)
+        (programs / "espeak-ng").chmod(0o755)
+    environment = os.environ | {
+        "TOGA_BACKEND": backend, "QT_QPA_PLATFORM": "offscreen", "SPOKEN": str(work / "spoken"),
+        "PATH": f"{programs}:/usr/bin:/bin" if voice else str(programs), "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.apps.phone.drive", *map(str, pictures)], cwd=work, env=environment,
+        capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_pictures_are_captioned_and_read_aloud(backend: str, tmp_path: Path) -> None:
+    wide, bad = picture(tmp_path / "a.png"), tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    found = driven(backend, tmp_path, bad, wide)
+    ready, (damaged, good), fastest = found["ready"], found["pictures"], found["fastest"]
+    assert ready["state"] == "Ready." and ready["choose"] and ready["rows"] == []
+    assert ready["aloud"] == ["Read aloud", False]  # nothing to read yet
+    assert "is not a picture" in damaged["problem"].replace("\n", " ") and damaged["caption"] == ""
+    assert damaged["choose"] and not damaged["aloud"][1]
+    assert good["problem"] == "" and good["caption"] and good["aloud"][1]
+    assert good["picture"] == [50, 60]
+    assert [row[2] for row in good["rows"]] == ["3 of 3"] * 7
+    assert [row[2] for row in fastest["rows"]] == ["1 of 3"] * 7
+    assert (good["policy"], fastest["policy"]) == ("Policy: full", "Policy: fast")
+    assert good["rows"][0][0] == "the picture" and good["rows"][-1][0] == "the end"
+    assert " ms: picture " in good["state"]
+    text = good["caption"].replace("\n", " ")
+    assert (tmp_path / "spoken").read_text().strip() == text
+    # What a screen reader says: the caption once, when it is complete, and names of what has no text.
+    assert [line for line in found["announced"] if line == text] == [text] * 2
+    if backend == "toga_qt":
+        assert good["picture_name"] == f"The picture: {text}"
+        assert good["bar_name"][0] == "the picture: 3 of 3 layers"
+        assert found["window"][1] > 500
+
+
+def test_without_a_voice(backend: str, tmp_path: Path) -> None:
+    found = driven(backend, tmp_path, picture(tmp_path / "a.png"), voice=False)
+    assert found["pictures"][0]["caption"]
+    assert found["pictures"][0]["aloud"] == ["No text to speech here", False]
+
+
+def test_without_a_display(tmp_path: Path) -> None:
+    """One line, not an abort of Qt's."""
+    from mue_edge.commands import phone
+
+    if sys.platform != "linux":
+        pytest.skip("a display is Linux's question")
+    with pytest.raises(EnvironmentLacksError, match="no display"):
+        phone.check_display({})
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        phone.check_display({name: "something"})
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Runner:
+    return Runner(capsys)
+
+
+def test_options_that_exclude_each_other(run: Runner, tmp_path: Path) -> None:
+    assert "--target is for --project" in run("phone", "--target", "iphone").error(2)
+    both = run("phone", "--project", tmp_path / "p", "--bundle", "b", "--target", "host")
+    assert "leave --target out" in both.error(2)
+    assert "--bundle or --target only" in run("phone", "a.png", "--project", tmp_path / "p").error(2)

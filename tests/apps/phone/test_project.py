@@ -1,0 +1,88 @@
+"""The Briefcase project: what is in it runs by itself, and is for the right platforms."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mue_edge
+from mue_edge.apps.phone import project
+from mue_edge.bundle import open_bundle
+from mue_edge.errors import UsageError
+from tests.commands.run import Runner, picture
+from tests.test_imports import BLOCKER, HEAVY
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# What a phone has: numpy and Pillow, and the runtime of this bundle.
+ABSENT = {*HEAVY, "click"} - {"onnxruntime"}
+CAPTION = """
+import json, sys
+sys.path.insert(0, "src")
+import mue_edge
+assert mue_edge.__file__.startswith({place!r}), mue_edge.__file__
+import mue_edge.apps.phone.reader, mue_edge.apps.phone.devices
+import mue_edge.targets.iphone, mue_edge.targets.android, mue_edge.targets.coreml_objc
+import mue_edge.targets.executorch_java, mue_edge.apps.phone.ios, mue_edge.apps.phone.android
+from mue_edge import targets
+print(json.dumps(targets.open("src/captions/bundle", threads=1).caption({picture!r}).tokens))
+"""
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Runner:
+    return Runner(capsys)
+
+
+def test_it_captions_by_itself(run: Runner, tiny_bundle: Path, tmp_path: Path) -> None:
+    place, shown = tmp_path / "app", picture(tmp_path / "a.png")
+    done = run("phone", "--project", place, "--bundle", tiny_bundle)
+    assert done.code == 0 and "briefcase run linux" in done.out and "unverified" not in done.out
+    code = BLOCKER.format(blocked=ABSENT, modules=[]) + CAPTION.format(
+        place=str(place), picture=str(shown)
+    )  # fmt: skip
+    alone = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=place)
+    assert alone.returncode == 0, alone.stderr
+    with mue_edge.open(tiny_bundle, threads=1) as captioner:
+        assert json.loads(alone.stdout) == list(captioner.caption(shown).tokens)
+
+
+def configured(bundle: Any) -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads(project.configuration(bundle))["tool"]["briefcase"]
+    return found
+
+
+def test_configuration(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    found = configured(bundle)
+    app = found["app"]["captions"]
+    assert found["version"] == mue_edge.__version__ and "{{" not in project.configuration(bundle)
+    assert app["permission"]["camera"] and {"iOS", "android", "linux", "macOS", "windows"} <= set(app)
+    assert "org.pytorch:executorch-android:1.4.1" in app["android"]["build_gradle_dependencies"]
+    assert "TTS_SERVICE" in app["android"]["android_manifest_extra_content"]
+    for backend, oldest in (("ios18", "18.0"), ("ios17", "17.0")):
+        plan = dict(bundle.manifest.plan) | {"backend": backend}
+        made = replace(bundle, manifest=replace(bundle.manifest, plan=plan))
+        assert configured(made)["app"]["captions"]["iOS"]["min_os_version"] == oldest
+
+
+def test_targets_without_an_app(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    jetson = replace(bundle, manifest=replace(bundle.manifest, target="jetson"))
+    with pytest.raises(UsageError, match="iphone, android, host"):
+        project.write(tmp_path / "app", jetson)
+
+
+def test_another_folder_is_not_replaced(run: Runner, tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("mine")
+    assert "holds other things" in run("phone", "--project", tmp_path, "--bundle", tiny_bundle).error(2)
+    assert (tmp_path / "pyproject.toml").read_text() == "mine"

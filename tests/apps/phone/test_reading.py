@@ -1,0 +1,54 @@
+"""What is shown of a caption, without any widget."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mue_edge.apps.phone.reader import Front, Reader
+from mue_edge.apps.phone.reading import reading, wrapped
+from mue_edge.errors import InputFileError, UsageError
+from tests.apps.camera.made import FULL, captioner, plain
+from tests.commands.run import picture
+
+
+def test_rows_are_the_layers_that_ran() -> None:
+    made = captioner()
+    caption = made.caption(plain(), policy=FULL)
+    shown = reading(caption, made.layout, made.tokenizer)
+    assert shown.text == caption.text
+    assert [row.depth for row in shown.rows] == [3, *caption.exits["decoder"]]
+    assert (shown.rows[0].label, shown.rows[-1].label) == ("the picture", "the end")
+    assert shown.rows[0].count == "3 of 3"
+    assert f"{caption.calls} calls" in shown.times and "3.0 of 3 decoder layers" in shown.times
+
+
+def test_lines_are_short_and_lose_nothing() -> None:
+    text = "a waning crescent moon with a very long caption"
+    lines = wrapped(text, 22).split("\n")
+    assert max(map(len, lines)) <= 22 and " ".join(lines) == text
+    assert wrapped("", 22) == ""
+
+
+def test_the_reader_grows_a_caption(tmp_path: Path) -> None:
+    grown, seen = list[str](), list[tuple[int, int]]()
+    reader = Reader(captioner)
+
+    async def use() -> None:
+        assert await reader.start() == Front(("full",), 0)
+        file = picture(tmp_path / "a.png")
+        made = await reader.read(file, "full", lambda p: seen.append(p.size), grown.append)
+        await asyncio.sleep(0)
+        assert made.text.startswith(grown[0]) and len(grown) == 5 and seen == [(50, 60)]
+        with pytest.raises(InputFileError, match="does not exist"):
+            await reader.read(tmp_path / "b.png", "full", seen.append, grown.append)  # type: ignore[arg-type]
+
+    asyncio.run(use())
+    reader.close()
+
+
+def test_an_unknown_policy_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"'quick'.*\(full\)"):
+        asyncio.run(Reader(captioner).start("quick"))
