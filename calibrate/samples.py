@@ -39,6 +39,16 @@ class Samples:
             None if self.references is None else tuple(self.references[i] for i in chosen),
         )
 
+    def joined(self, other: Samples) -> Samples:
+        """These and others after them; without references where either has none."""
+        known = self.references is not None and other.references is not None
+        return Samples(
+            f"{self.source}+{other.source}",
+            self.samples + other.samples,
+            self.clusters + other.clusters,
+            (self.references or ()) + (other.references or ()) if known else None,
+        )
+
     def fingerprint(self) -> str:
         """Hash of the pictures' bytes, clusters and references."""
         digest = hashlib.sha256()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mue_edge.calibrate.examples import read
+from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples, of_examples, of_pictures, split
 from mue_edge.errors import InputFileError
 
@@ -52,3 +53,11 @@ def test_pictures_without_captions(tmp_path: Path) -> None:
         of_pictures([], "photos")
     with pytest.raises(InputFileError, match="too few"):
         split(plain.rows([0], "one"))
+
+
+def test_two_sets_are_joined_and_references_only_where_both_have_them() -> None:
+    captioned = Samples("a", (Sample("1", b""),), ("x",), (("red",),))
+    plain = Samples("b", (Sample("2", b""),), ("y",), None)
+    both = captioned.joined(captioned)
+    assert (both.source, both.clusters, both.references) == ("a+a", ("x", "x"), (("red",), ("red",)))
+    assert captioned.joined(plain).references is None and len(captioned.joined(plain)) == 2

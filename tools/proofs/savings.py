@@ -1,9 +1,10 @@
 """What is kept of quality at −30 … −70 % of full depth's time: `python tools/evidence.py savings-exits`
-(one plan, exits alone) and `savings-plans` (exits with image size, precision and cuts).
+(one plan, exits alone) and `savings-plans` (exits with image size and precision).
 
-Policies and plans are chosen on val_render by predicted mean CPU time, and judged on test_render and
-test_comp, which had no part in it: CIDEr-D with frozen document frequencies, as a change against full depth
-with a bootstrap interval by cluster, and CPU times of captions that take turns with full depth's.
+Exits alone are chosen on val_render and cal_render, plans with their exits on val_render, by predicted mean
+CPU time. They are judged on test_render and test_comp, which had no part in it: CIDEr-D with frozen document
+frequencies, as a change against full depth with a bootstrap interval by cluster, and CPU times of captions
+that take turns with full depth's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mue_edge import models, profile, targets
 from mue_edge.apps.stickers import model_folder
 from mue_edge.calibrate import calibration, held, savings, tuning
 from mue_edge.calibrate.plan_search import search_plans
-from mue_edge.calibrate.plan_space import FINE, PAIRS, PATCH, Space
+from mue_edge.calibrate.plan_space import FINE, PATCH, Space
 from mue_edge.calibrate.plan_trial import BUNDLE
 from mue_edge.terminal import progress
 from proofs.bundles import BUNDLES, bundle
@@ -26,7 +27,7 @@ from proofs.savings_data import data, opened, spoken
 from proofs.savings_shown import Choice, chosen, shown
 
 # Plans are compared on so many tuning pictures; so many of them are judged with every candidate.
-SUBSET, MOST_PLANS = 200, 2
+SUBSET, MOST_PLANS = 150, 1
 # Of full depth's quality: what a smaller size or a coarser precision may cost to serve as the base.
 AS_GOOD = 0.99
 TIMED = 150  # pictures whose captions are timed, each under every policy
@@ -34,7 +35,7 @@ TIMED = 150  # pictures whose captions are timed, each under every policy
 
 def exits_alone(place: Path, kept: Path, limit: int | None = None) -> dict[str, Any]:
     """One plan: what exits do, against that plan's full depth."""
-    known = data(spoken(place), limit)
+    known = data(spoken(place), limit, both=True)
     setting = opened(place, kept, known)
     found = held.judged(setting, calibration.traces(setting))
     full = Choice(0.0, "full", setting, found[0], found[0].mean_seconds)
@@ -56,7 +57,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     keeps AS_GOOD of the best full depth's quality."""
     known = data(spoken(model), limit)
     size, precisions = int(models.read_config(model)["image_size"]), targets.target("host").precisions
-    space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE, PAIRS), (size, size))
+    space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE,), (size, size))
     found = search_plans(
         model, "host", known.tune, known.known, None, trials=len(space.choices), seed=0, workdir=workdir,
         clock=profile.CPU, progress=progress, subset=SUBSET, space=space, workers=2,

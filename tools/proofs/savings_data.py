@@ -34,9 +34,11 @@ class Data:
     known: Frequencies
 
 
-def data(say: Callable[[str], str], limit: int | None = None) -> Data:
-    """`limit`: only so many pictures each, to try it."""
-    tune, _, frequencies = samples.of_tables(*calibration_pictures("stickers"), say)
+def data(say: Callable[[str], str], limit: int | None = None, *, both: bool = False) -> Data:
+    """`limit`: only so many pictures each, to try it. `both`: nothing is certified here, so that the pictures
+    for it may be tuned on too."""
+    tune, certify, frequencies = samples.of_tables(*calibration_pictures("stickers"), say)
+    tune = tune.joined(certify) if both else tune
     found = read()
     rows = [int(row) for split in SPLITS for row in found.rows(split)[:limit]]
     records = [found.records[row] for row in rows]
