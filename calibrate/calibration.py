@@ -22,8 +22,8 @@ from mue_edge.calibrate.setting import FULL, Held, Setting, runs_of, score_of, s
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision
 from mue_edge.rules import RULES
 
 # Rounds that thin the candidates out: pictures of *tune*, best pairs of fixed depths and best others kept.

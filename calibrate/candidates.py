@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision
 from mue_edge.replay import between
 from mue_edge.rules import RULES
 from mue_edge.signals import SIMILARITY

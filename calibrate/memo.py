@@ -21,7 +21,7 @@ from hashlib import blake2b
 
 from mue_edge.driver import Runtime
 from mue_edge.errors import UsageError
-from mue_edge.loop import EXIT_STATES, HEAD_PORTS, Answer, Request
+from mue_edge.protocol import EXIT_STATES, HEAD_PORTS, Answer, Request
 from mue_edge.signals import PORTS
 
 KEY_BYTES = 8

@@ -23,8 +23,9 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.trace_store import MemoStore
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.loop import Decision, Layout, Outcome, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, Policy, exits, signal_of
+from mue_edge.protocol import Decision, Layout, Outcome
 from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.signals import SIGNALS
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mue_edge.cache import Cache
-from mue_edge.loop import Layout, Outcome
 from mue_edge.policy import Decider, Policy, exits
+from mue_edge.protocol import Layout, Outcome
 
 FULL_DEPTH = Policy("never", name="full")
 

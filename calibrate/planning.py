@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from mue_edge.bundle import Manifest
 from mue_edge.calibrate.planner import Work, boundaries, expected_seconds
 from mue_edge.errors import UsageError
-from mue_edge.loop import Layout, Stage
 from mue_edge.profile import Profile
+from mue_edge.protocol import Layout, Stage
 
 DECODER = ("decoder", "cross_kv", "fill")
 

@@ -15,8 +15,8 @@ from mue_edge.calibrate.outcomes import Run, Sample, outcomes
 from mue_edge.calibrate.plain_replay import FULL_DEPTH, full_trace, guess
 from mue_edge.calibrate.trace_store import MemoStore
 from mue_edge.driver import Runtime
-from mue_edge.loop import Layout, Outcome
 from mue_edge.policy import Policy
+from mue_edge.protocol import Layout, Outcome
 from mue_edge.replay import exit_tests, run
 from mue_edge.search import SearchSettings
 

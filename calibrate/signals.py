@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from mue_edge.calibrate.candidates import widest
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.loop import Decision, Layout
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision, Layout
 from mue_edge.signals import SIGNALS, SIMILARITY
 
 

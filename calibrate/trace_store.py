@@ -26,7 +26,7 @@ from mue_edge.bundle import Bundle
 from mue_edge.calibrate.memo import KEY_BYTES, Engine, MemoRuntime, Node, Tree
 from mue_edge.driver import Runtime
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.loop import Answer
+from mue_edge.protocol import Answer
 
 SCHEMA = 1
 SUFFIX = ".memo"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from mue_edge import schema
 from mue_edge.bundle import Preprocess
 from mue_edge.driver import Runtime
-from mue_edge.loop import Layout
 from mue_edge.policy import Policy
+from mue_edge.protocol import Layout
 from mue_edge.replay import Log, log_of, quantile_policy, run
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIMILARITY

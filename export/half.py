@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mue_edge.export.ranges import Ranges, floats, peak_of_weights
-from mue_edge.loop import HEAD_PORTS
+from mue_edge.protocol import HEAD_PORTS
 from mue_edge.signals import PORTS
 
 # Pictures of the scan are few: a value may become this much larger.

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Runtime
-from mue_edge.loop import Layout, Outcome
 from mue_edge.policy import NEVER, Decider, Policy
+from mue_edge.protocol import Layout, Outcome
 from mue_edge.replay import Log, ScoreEntry, replay, run
 from mue_edge.search import SearchSettings
 

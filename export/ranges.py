@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from mue_edge.captioner import InTurns
 from mue_edge.errors import missing_extra
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.loop import Layout
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.policy import Policy
+from mue_edge.protocol import Layout
 from mue_edge.replay import run
 from mue_edge.search import SearchSettings
 from mue_edge.targets.tensors import HIDDEN

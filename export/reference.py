@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mue_edge.loop import HEAD_PORTS, Answer, Request
 from mue_edge.models.cut import Cut, Table
+from mue_edge.protocol import HEAD_PORTS, Answer, Request
 
 
 class TorchRuntime:

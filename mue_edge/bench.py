@@ -19,8 +19,9 @@ from functools import partial
 
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime, Stopwatch, drive
-from mue_edge.loop import Answer, Layout, Request, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.policy import Policy
+from mue_edge.protocol import Answer, Layout, Request
 from mue_edge.replay import exit_tests, quantile_policy, run
 from mue_edge.search import BeamSearch, SearchSettings
 

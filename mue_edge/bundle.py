@@ -18,9 +18,9 @@ from typing import Any
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write, sha256
-from mue_edge.loop import Layout, Stage
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
+from mue_edge.protocol import Layout, Stage
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
 
@@ -86,7 +86,7 @@ class Runtime:
 
 @dataclass(frozen=True)
 class StageEntry:
-    """One stage of a stack, as in `loop.Stage`."""
+    """One stage of a stack, as in `protocol.Stage`."""
 
     name: str
     depth: int
@@ -96,7 +96,7 @@ class StageEntry:
 
 @dataclass(frozen=True)
 class LayoutEntry:
-    """The cut: what `loop.Layout` is made of, and how many cache slots a decoder segment has."""
+    """The cut: what `protocol.Layout` is made of, and how many cache slots a decoder segment has."""
 
     encoder: Mapping[str, tuple[StageEntry, ...]]
     decoder: tuple[StageEntry, ...]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mue_edge.bundle import Bundle
-from mue_edge.deadline import Deadline, Pacing
+from mue_edge.deadline import Deadline
 from mue_edge.driver import Runtime, Stopwatch, drive
 from mue_edge.errors import UsageError
-from mue_edge.loop import Answer, Decision, Request, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.pace import Pace
 from mue_edge.policy import ALWAYS, NEVER, Policy
 from mue_edge.policy import read as read_policy
+from mue_edge.protocol import Answer, Decision, Pacing, Request
 from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.tokens import Tokenizer, ids_only
 from mue_edge.tokens import load as load_tokenizer

@@ -18,8 +18,9 @@ from mue_edge import schema
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import InputFileError, VerificationError
 from mue_edge.files import atomic_write
-from mue_edge.loop import HEAD_PORTS, Answer, Decision, Layout, Outcome, Request, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.policy import from_json
+from mue_edge.protocol import HEAD_PORTS, Answer, Decision, Layout, Outcome, Request
 from mue_edge.replay import Log, log_of
 from mue_edge.search import BeamSearch, SearchSettings
 

@@ -12,17 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from mue_edge.cache import Cache
 from mue_edge.errors import UsageError
 from mue_edge.pace import Pace
 from mue_edge.policy import Decider, Policy, exits, signal_of
+from mue_edge.protocol import Layout, Move, Pacing
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, Reading
-
-if TYPE_CHECKING:
-    from mue_edge.loop import Layout
 
 # A slower policy must fit with so much to spare.
 SPARE = 1.15
@@ -43,36 +40,6 @@ class Deadline:
     spent: float = 0.0
     faster: tuple[Policy, ...] = ()
     pace: Pace = field(default_factory=Pace)
-
-
-@dataclass(frozen=True)
-class Move:
-    """From layer `depth` of this stack and step on, `policy` decides."""
-
-    stack: str
-    step: int
-    depth: int
-    policy: str
-
-
-@dataclass(frozen=True)
-class Pacing:
-    """What the clock did to a caption.
-
-    limit, finished: seconds since its time began. walked: the policy that it started with, and each
-    change. forced: exits by the clock alone. cut_short: the clock ended the search.
-    """
-
-    limit: float
-    finished: float
-    walked: tuple[Move, ...]
-    forced: int
-    cut_short: bool
-
-    @property
-    def hurried(self) -> bool:
-        """Whether the clock changed anything but the end."""
-        return len(self.walked) > 1 or self.forced > 0
 
 
 class OutOfTime(Exception):

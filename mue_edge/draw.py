@@ -15,8 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mue_edge.captioner import Caption
-from mue_edge.deadline import Move, Pacing
-from mue_edge.loop import Layout
+from mue_edge.protocol import Layout, Move, Pacing
 from mue_edge.tokens import Tokenizer
 
 if TYPE_CHECKING:

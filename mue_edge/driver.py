@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Protocol
 
-from mue_edge.loop import Answer, Loop, Outcome, Request
+from mue_edge.protocol import Answer, Loop, Outcome, Request
 
 Watcher = Callable[[Request, Answer], None]
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import VerificationError
-from mue_edge.loop import Answer, Layout, Request, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.policy import ForcedExits
 from mue_edge.profile import Check, Noise, SegmentTime
+from mue_edge.protocol import Answer, Layout, Request
 from mue_edge.search import BeamSearch, SearchSettings
 
 FULL, SHALLOW, MIXED = "full depth", "shallowest", "mixed"

@@ -17,7 +17,7 @@ from mue_edge import schema
 from mue_edge.bundle import Bundle, Manifest
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write
-from mue_edge.loop import Answer, Request
+from mue_edge.protocol import Answer, Request
 
 SCHEMA = 1
 MEASURED, ESTIMATE = "measured", "estimate"

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mue_edge.driver import Runtime, drive
-from mue_edge.loop import Decision, Layout, Outcome, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, ForcedExits, Policy
+from mue_edge.protocol import Decision, Layout, Outcome
 from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
 

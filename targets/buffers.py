@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
-from mue_edge.loop import HEAD_PORTS, Answer, Request, Store
+from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
 from mue_edge.targets.tensors import Constants, StepBiases
 
 Array = NDArray[Any]

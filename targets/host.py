@@ -12,8 +12,8 @@ from typing import Any
 
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
-from mue_edge.loop import Answer, Request
 from mue_edge.machine import default_threads
+from mue_edge.protocol import Answer, Request
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers
 
@@ -47,7 +47,7 @@ class HostRuntime:
         self._buffers.set_pixels(pixels)
 
     def execute(self, request: Request) -> Answer:
-        """Run one segment; see `loop.Request`."""
+        """Run one segment; see `protocol.Request`."""
         key = (request.run, *request.inputs.values())
         binding = self._bindings.get(key) or self._bind(key, request)
         self._buffers.before(request)

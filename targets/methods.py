@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
-from mue_edge.loop import Answer, Request
+from mue_edge.protocol import Answer, Request
 from mue_edge.targets.buffers import Array, Buffers
 
 # One tensor of a program: torch's, Java's.
@@ -60,7 +60,7 @@ class MethodsRuntime:
         self._buffers.set_pixels(pixels)
 
     def execute(self, request: Request) -> Answer:
-        """Run one segment; see `loop.Request`."""
+        """Run one segment; see `protocol.Request`."""
         segment, buffers, sides = self.bundle.manifest.segments[request.run], self._buffers, self._sides
         names = {port: buffers.source(request, port) for port in segment.inputs}
         for port, name in names.items():

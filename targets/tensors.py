@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.bundle import Bundle, Constant
-from mue_edge.loop import Position
+from mue_edge.protocol import Position
 
 # Large enough that softmax gives exactly zero, small enough for float16.
 HIDDEN = -1e4

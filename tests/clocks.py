@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from mue_edge.deadline import Deadline
 from mue_edge.driver import drive
-from mue_edge.loop import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.pace import Pace
 from mue_edge.policy import Policy
+from mue_edge.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
 from mue_edge.search import BeamSearch, SearchSettings
 
 LAYERS = 6

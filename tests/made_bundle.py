@@ -16,7 +16,7 @@ from mue_edge.bundle import (
     StageEntry,
     plan_hash,
 )
-from mue_edge.loop import HEAD_PORTS, Answer, Request
+from mue_edge.protocol import HEAD_PORTS, Answer, Request
 from mue_edge.search import SearchSettings
 
 LAYERS, LENGTH = 3, 6

@@ -13,8 +13,8 @@ from PIL import Image
 import mue_edge
 from mue_edge.captioner import Captioner
 from mue_edge.errors import UsageError
-from mue_edge.loop import Answer, Request
 from mue_edge.policy import Policy
+from mue_edge.protocol import Answer, Request
 
 PICTURE = Image.new("RGB", (60, 50), "teal")
 SHALLOW = Policy("fixed", depth_image=1, depth_decoder=1, name="shallow")

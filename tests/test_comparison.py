@@ -9,8 +9,8 @@ import pytest
 
 from mue_edge import bench
 from mue_edge.bench import Quartiles, Sample, interleave, quartiles, ratios, twin_problem
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision
 from mue_edge.replay import exit_tests, quantile_policy
 
 

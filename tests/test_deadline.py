@@ -6,12 +6,13 @@ import random
 
 import pytest
 
-from mue_edge.deadline import Deadline, Move
+from mue_edge.deadline import Deadline
 from mue_edge.driver import drive
 from mue_edge.errors import UsageError
-from mue_edge.loop import Outcome, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.pace import Pace
 from mue_edge.policy import Policy
+from mue_edge.protocol import Move, Outcome
 from mue_edge.search import BeamSearch, SearchSettings
 from tests.clocks import BALANCED, COSTS, FAST, FULL, LAYERS, Clocked, at_random, bursts, caption, layout
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mue_edge import draw
 from mue_edge.captioner import Caption
-from mue_edge.loop import Decision, Layout, Stage
+from mue_edge.protocol import Decision, Layout, Stage
 from mue_edge.tokens import Tokenizer
 
 TOKENIZER = Tokenizer(

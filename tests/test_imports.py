@@ -21,7 +21,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4}
-BARE = ("loop", "policy", "cache", "search", "bundle", "tokens")
+BARE = ("loop", "protocol", "policy", "cache", "search", "bundle", "tokens")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "executorch", "coremltools", "torchao")
 HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "matplotlib", "optuna")
 HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")

@@ -9,8 +9,9 @@ import pytest
 
 from mue_edge.driver import drive
 from mue_edge.errors import VerificationError
-from mue_edge.loop import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.policy import ForcedExits, Policy
+from mue_edge.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
 from mue_edge.search import BeamSearch, SearchSettings
 
 LAYERS = 3

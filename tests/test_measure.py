@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from mue_edge.errors import VerificationError
-from mue_edge.loop import Answer, Request
 from mue_edge.measure import FULL, MIXED, SHALLOW, Setup, measure, quantile
+from mue_edge.protocol import Answer, Request
 from tests.made_bundle import Clock, Paced, bundle, segments
 
 

@@ -10,8 +10,9 @@ import pytest
 from mue_edge.deadline import Deadline
 from mue_edge.driver import drive
 from mue_edge.errors import UsageError
-from mue_edge.loop import HEAD_PORTS, Answer, Request, caption_loop
+from mue_edge.loop import caption_loop
 from mue_edge.policy import Policy
+from mue_edge.protocol import HEAD_PORTS, Answer, Request
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import NEVER, Parameters, Rule
 from mue_edge.search import BeamSearch, SearchSettings

@@ -15,7 +15,8 @@ from typing import Any
 from mue_edge.bundle import MANIFEST, Bundle, read_manifest
 from mue_edge.captioner import Captioner
 from mue_edge.errors import InputFileError, MueEdgeError
-from mue_edge.loop import Answer, Outcome, Request, caption_loop
+from mue_edge.loop import caption_loop
+from mue_edge.protocol import Answer, Outcome, Request
 from mue_edge.search import BeamSearch
 
 # What a page needs of a bundle beside its segments and constants: written to Pyodide's file system.
@@ -113,7 +114,7 @@ class Run:
         return self._step(None)
 
     def send(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """`answer` has the fields of `loop.Answer`; candidates are [ids, log-probabilities, eos's]."""
+        """`answer` has the fields of `protocol.Answer`; candidates are [ids, log-probabilities, eos's]."""
         rows = [(ids, values, eos) for ids, values, eos in answer.get("candidates", ())]
         return self._step(Answer(answer.get("scalars", {}), rows, answer["now"]))
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mue_edge.bench import Sample
     from mue_edge.bundle import Bundle
     from mue_edge.captioner import Captioner
-    from mue_edge.loop import Outcome
     from mue_edge.policy import Policy
+    from mue_edge.protocol import Outcome
 
 FULL, TWIN, EXITS, WHOLE = "full depth", "twin", "exits", "monolithic"
 # Allocation luck alone moves a session's time by some percent, so sessions are made anew this often.

@@ -13,8 +13,8 @@ from mue_edge.commands.export import BUNDLED, bundled
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
     from mue_edge.captioner import Captioner
-    from mue_edge.loop import Outcome
     from mue_edge.policy import Policy
+    from mue_edge.protocol import Outcome
 
 ROUNDS = 3
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
-from mue_edge.loop import HEAD_PORTS, Answer, Request, Store
+from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
 from mue_edge.signals import PORTS
 from mue_edge.targets.tensors import Constants, StepBiases
 from mue_edge.targets.trt.library import Library
@@ -72,7 +72,7 @@ class TensorRTRuntime:
 
     def execute(self, request: Request) -> Answer:
         """Enqueue one segment, unless it ran ahead, and wait for what the request reads; see
-        `loop.Request`."""
+        `protocol.Request`."""
         launched, self._ahead = self._ahead, None
         if launched is None or launched.work != _work(request):
             launched = self._launch(request, bool(request.read))

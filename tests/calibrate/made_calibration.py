@@ -22,9 +22,9 @@ from mue_edge.calibrate.setting import FULL, Held, Setting
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.captioner import Captioner
 from mue_edge.files import sha256
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
 from mue_edge.profile import Noise, Profile, SegmentTime
+from mue_edge.protocol import Decision
 from tests import made_bundle
 from tests.made_bundle import LAYERS
 

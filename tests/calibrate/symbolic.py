@@ -20,8 +20,8 @@ from mue_edge.bundle import (
     Runtime,
     Segment,
 )
-from mue_edge.loop import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
 from mue_edge.policy import Policy
+from mue_edge.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
 from mue_edge.search import SearchSettings
 
 LAYERS = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mue_edge.calibrate.candidates import LEVELS, fixed, gaps, levels, schedule, similarity
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision
 
 
 def _trace(scale: float) -> list[Decision]:

@@ -13,8 +13,8 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.memo import MemoRuntime, signature
 from mue_edge.driver import Runtime
 from mue_edge.errors import UsageError
-from mue_edge.loop import Answer, Layout, Outcome, Position, Request
 from mue_edge.policy import Decider, ForcedExits, Policy
+from mue_edge.protocol import Answer, Layout, Outcome, Position, Request
 from mue_edge.replay import exit_tests, run
 from mue_edge.search import SearchSettings
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout

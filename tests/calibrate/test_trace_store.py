@@ -16,7 +16,7 @@ from mue_edge.bundle import Bundle
 from mue_edge.calibrate import trace_store
 from mue_edge.calibrate.trace_store import MemoStore, fingerprint, pack, unpack
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.loop import Answer, Outcome
+from mue_edge.protocol import Answer, Outcome
 from mue_edge.replay import run
 from mue_edge.search import SearchSettings
 from tests.calibrate import symbolic

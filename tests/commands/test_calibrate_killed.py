@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mue_edge.loop import Answer, Request
+from mue_edge.protocol import Answer, Request
 from mue_edge.targets.host import HostRuntime
 from tests.commands import calibrated
 from tests.commands.run import Runner

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mue_edge.loop import Answer, Request
+from mue_edge.protocol import Answer, Request
 from mue_edge.targets.host import HostRuntime
 from tests.commands.run import Runner, picture
 

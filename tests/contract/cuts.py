@@ -21,13 +21,13 @@ from mue_edge.bundle import Preprocess, StageEntry
 from mue_edge.export import golden
 from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.loop import Layout, Outcome, Stage
 from mue_edge.models.cut import Cut, CutRequest, cut
 from mue_edge.models.heads import Heads
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.generate import Hypothesis
 from mue_edge.models.ofa.model import Model
 from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
+from mue_edge.protocol import Layout, Outcome, Stage
 from mue_edge.replay import run
 from mue_edge.rules import RULES
 from mue_edge.search import SearchSettings

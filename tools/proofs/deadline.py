@@ -20,8 +20,8 @@ from mue_edge.calibrate.plan_search import drawn
 from mue_edge.calibrate.samples import Samples
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
-from mue_edge.loop import Answer, Request
 from mue_edge.policy import Policy
+from mue_edge.protocol import Answer, Request
 from proofs.bundles import bundle
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.pictures import bundled_samples

@@ -57,8 +57,8 @@ def gated(folder: Path) -> dict[str, Any]:
     from mue_edge.export.build import read_prompt
     from mue_edge.export.ranges import Graph, scan
     from mue_edge.export.tensorrt import typed
-    from mue_edge.loop import Layout, Stage
     from mue_edge.models.cut import cut
+    from mue_edge.protocol import Layout, Stage
     from mue_edge.targets.golden import pixels
 
     model = models.load(folder)

@@ -50,7 +50,7 @@ export class Runtime {
     this.buffers.set("pixels", new this.ort.Tensor("float32", pixels, port.shape));
   }
 
-  /** Run one segment; `request` and the answer are those of mue_edge/loop.py. */
+  /** Run one segment; `request` and the answer are those of mue_edge/protocol.py. */
   async execute(request) {
     const segment = this.manifest.segments[request.run];
     this.#before(request, segment);

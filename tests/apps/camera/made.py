@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from mue_edge.captioner import Captioner
-from mue_edge.loop import Answer, Request
 from mue_edge.policy import Policy
+from mue_edge.protocol import Answer, Request
 from tests.apps.served import made_captioner
 from tests.made_bundle import Clock, Paced
 

@@ -14,8 +14,8 @@ import mue_edge
 from mue_edge.apps.web.session import FILES, Session
 from mue_edge.bundle import with_front
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.loop import Answer, Position, Request, Store
 from mue_edge.policy import Policy
+from mue_edge.protocol import Answer, Position, Request, Store
 
 
 def request_of(data: dict[str, Any]) -> Request:

@@ -10,8 +10,8 @@ import pytest
 from mue_edge.bundle import Bundle, Port
 from mue_edge.driver import Runtime
 from mue_edge.errors import InputFileError, MueEdgeError
-from mue_edge.loop import Outcome, Request
 from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
+from mue_edge.protocol import Outcome, Request
 from mue_edge.replay import exit_tests, quantile_policy, run
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import memory
