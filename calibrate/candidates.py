@@ -1,4 +1,4 @@
-"""Candidate policies: every pair of fixed depths, and thresholds at quantiles of the traced gaps.
+"""Candidate policies: every pair of depths, and thresholds at quantiles of the traced gaps.
 
 Scores of a good model crowd above .998, so a grid of thresholds would miss the range in which they
 decide; quantiles of the gaps 1 − cosine cannot.
@@ -14,7 +14,7 @@ from mue_edge.policy import Policy
 from mue_edge.protocol import Decision
 from mue_edge.replay import between
 from mue_edge.rules import RULES
-from mue_edge.signals import SIMILARITY
+from mue_edge.signals import SIGNALS, SIMILARITY
 
 # Shares of the tests that pass.
 ENCODER_QUANTILES = (0.25, 0.5, 0.75)
@@ -28,12 +28,15 @@ BOUNDARY_QUANTILES = (0.2, 0.4, 0.6, 0.8)
 LAST_LAYERS = (2, 3, None)
 # Of the first boundary's gaps, for signals that are good enough to leave there nearly always.
 LEVELS = (0.7, 0.8, 0.85, 0.875, 0.9, 0.92, 0.94, 0.97)
+# Of all boundaries' gaps of a signal that chooses the encoder's depth before it runs.
+GATES = (0.1, 0.25, 0.5, 0.75, 0.9)
+TAUS = (0.0, 1.0)  # of rules that fix θ's weight in the decay
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Traced gaps of a stack's tests; `late` are those of the later half of a caption, `boundaries` the
-    decoder's by the layers before the test."""
+    """Traced gaps of the tests of the picture's encoder and of the decoder; `late` are those of the later
+    half of a caption, `boundaries` the decoder's by the layers before the test."""
 
     image: tuple[float, ...]
     decoder: tuple[float, ...]
@@ -42,14 +45,18 @@ class Gaps:
     boundaries: Mapping[int, tuple[float, ...]]
 
 
-def gaps(traces: Iterable[Sequence[Decision]], signal: str = SIMILARITY) -> Gaps:
-    """Of full-depth traced captions, one sequence of decisions each: the decoder's of a signal."""
+def gaps(
+    traces: Iterable[Sequence[Decision]], signal: str | None = SIMILARITY, encoder: str | None = SIMILARITY
+) -> Gaps:
+    """Of full-depth traced captions, one sequence of decisions each: the decoder's and the encoder's of these
+    signals."""
     image: list[float] = []
     decoder: list[tuple[int, int, float]] = []
     boundaries: dict[int, list[float]] = {}
     for decisions in traces:
         steps = 1 + max((d.step for d in decisions if d.stack == "decoder"), default=0)
-        image += [max(d.gaps) for d in decisions if d.stack in ("image", "encoder") and d.gaps]
+        pictures = (widest(d, encoder) for d in decisions if d.stack in ("image", "encoder"))
+        image += [gap for gap in pictures if gap is not None]
         for d in decisions:
             gap = widest(d, signal)
             if d.stack == "decoder" and gap is not None:
@@ -64,22 +71,22 @@ def gaps(traces: Iterable[Sequence[Decision]], signal: str = SIMILARITY) -> Gaps
     )
 
 
-def widest(decision: Decision, signal: str) -> float | None:
+def widest(decision: Decision, signal: str | None) -> float | None:
     """A signal's gap of the row that is furthest from leaving; None where it was not read."""
-    _, found = decision.readings.get(signal, ((), decision.gaps if signal == SIMILARITY else ()))
+    _, found = decision.readings.get(signal or "", ((), decision.gaps if signal == SIMILARITY else ()))
     return max(found, default=None)
 
 
-def fixed(encoder: str | None, depths: tuple[int, int]) -> Iterator[Policy]:
+def fixed(encoder: str | None, depths: tuple[int, int], rule: str = "fixed") -> Iterator[Policy]:
     """Every pair of depths (encoder stack, decoder), full depth last; `encoder` None: it has no exits."""
     for image in range(1, depths[0] + 1) if encoder == "image" else (depths[0],):
         for decoder in range(1, depths[1] + 1):
             if (image, decoder) != depths:
                 yield Policy(
-                    "fixed",
+                    rule,
                     depth_image=image if image < depths[0] else None,
                     depth_decoder=decoder if decoder < depths[1] else None,
-                    name=f"fixed-{image}-{decoder}",
+                    name=f"{rule}-{image}-{decoder}",
                 )
 
 
@@ -101,25 +108,10 @@ def similarity(
 
     Encoder: thresholds, and its `outer` depths. Decoder: constant thresholds, thresholds from the second
     layer on, schedules between quantiles of early and of late gaps, and a threshold for every boundary with
-    a last layer.
+    a last layer; or, where the rule fixes the decay, θ such that it begins at a quantile.
     """
-    decoders: dict[str, Policy] = {"full": Policy(rule, beta=1.0)}
-    for share in DECODER_QUANTILES if found.decoder else ():
-        theta = 1 - between(found.decoder, share)
-        decoders[f"q{share:g}"] = Policy(rule, theta_decoder=theta, beta=1.0)
-        if share in LATER_QUANTILES:
-            later = (None, *(theta for _ in range(depths[1] - 2)))
-            decoders[f"q{share:g}-from2"] = Policy(rule, thetas_decoder=later, beta=1.0)
-    for early, late in SCHEDULES if found.first and found.late else ():
-        ends = sorted((between(found.first, early), between(found.late, late)))
-        decoders[f"s{early:g}-{late:g}"] = schedule(rule, ends[0], ends[1], horizon)
-    for share in BOUNDARY_QUANTILES if found.boundaries else ():
-        own = {depth: 1 - between(seen, share) for depth, seen in found.boundaries.items()}
-        for last in LAST_LAYERS:
-            if last is None or last < depths[1]:
-                thetas = tuple(own.get(depth) for depth in range(1, last or depths[1]))
-                name = f"b{share:g}" + (f"-to{last}" if last else "")
-                decoders[name] = Policy(rule, thetas_decoder=thetas, beta=1.0, depth_decoder=last)
+    decoders = {"full": Policy(rule, beta=1.0)}
+    decoders |= _decaying(rule, found) if RULES[rule].beta else _free(rule, found, depths, horizon)
     images: dict[str, Policy] = {"full": Policy(rule)}
     if encoder == "image":
         images |= {f"d{depth}": Policy(rule, depth_image=depth) for depth in outer(depths[0])[:-1]}
@@ -136,39 +128,82 @@ def similarity(
                 )
 
 
+def _decaying(rule: str, found: Gaps) -> dict[str, Policy]:
+    """At step 0 the threshold is 1 − β(1 − θ)."""
+    beta, made = RULES[rule].beta or 1.0, dict[str, Policy]()
+    for share in DECODER_QUANTILES if found.decoder else ():
+        theta = 1 - between(found.decoder, share) / beta
+        made |= {f"q{share:g}-t{tau:g}": Policy(rule, theta_decoder=theta, tau=tau) for tau in TAUS}
+    return made
+
+
+def _free(rule: str, found: Gaps, depths: tuple[int, int], horizon: int) -> dict[str, Policy]:
+    decoders: dict[str, Policy] = {}
+    for share in DECODER_QUANTILES if found.decoder else ():
+        theta = 1 - between(found.decoder, share)
+        decoders[f"q{share:g}"] = Policy(rule, theta_decoder=theta, beta=1.0)
+        if share in LATER_QUANTILES:
+            later = (None, *(theta for _ in range(depths[1] - 2)))
+            decoders[f"q{share:g}-from2"] = Policy(rule, thetas_decoder=later, beta=1.0)
+    for early, late in SCHEDULES if found.first and found.late else ():
+        ends = sorted((between(found.first, early), between(found.late, late)))
+        decoders[f"s{early:g}-{late:g}"] = schedule(rule, ends[0], ends[1], horizon)
+    for share in BOUNDARY_QUANTILES if found.boundaries else ():
+        own = {depth: 1 - between(seen, share) for depth, seen in found.boundaries.items()}
+        for last in LAST_LAYERS:
+            if last is None or last < depths[1]:
+                thetas = tuple(own.get(depth) for depth in range(1, last or depths[1]))
+                name = f"b{share:g}" + (f"-to{last}" if last else "")
+                decoders[name] = Policy(rule, thetas_decoder=thetas, beta=1.0, depth_decoder=last)
+    return decoders
+
+
 def outer(whole: int) -> list[int]:
     """The first two and the last two depths of an encoder of so many layers."""
     return sorted({1, min(2, whole), max(1, whole - 1), whole})
 
 
 def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None) -> Iterator[Policy]:
-    """Policies of a rule whose signal means the same at every decoder boundary: a threshold at a quantile
-    of the first boundary's gaps, and a last layer, times the encoder's `outer` depths."""
+    """Policies of a rule whose signal means the same at every decoder boundary: its own levels, or a
+    threshold at a quantile of the first boundary's gaps, and a last layer, times what the encoder may do: its
+    `outer` depths, or thresholds of a signal of its own."""
     first = found.boundaries.get(min(found.boundaries, default=0), ())
+    own = SIGNALS[RULES[rule].signal("decoder") or SIMILARITY].levels
+    thetas = {f"p{i}": theta for i, theta in enumerate(own, 1)}
+    thetas = thetas or {f"q{share:g}": 1 - between(first, share) for share in LEVELS if first}
     whole = depths[0]
-    images = outer(whole) if encoder == "image" else [whole]
-    for share in LEVELS if first else ():
-        theta = 1 - between(first, share)
+    images = {f"d{whole}": Policy(rule)}
+    if encoder == "image" and RULES[rule].signal("image") in (None, SIMILARITY):
+        images = {f"d{d}": Policy(rule, depth_image=d if d < whole else None) for d in outer(whole)}
+    elif encoder == "image":
+        images |= {
+            f"g{share:g}": Policy(rule, theta_image=1 - between(found.image, share)) for share in GATES
+        }
+    for share, theta in thetas.items() if first else ():
         for last in LAST_LAYERS:
             if last is not None and last >= depths[1]:
                 continue
-            for image in images:
-                yield Policy(
-                    rule, theta_decoder=theta, beta=1.0, depth_decoder=last,
-                    depth_image=image if image < whole else None,
-                    name=f"{rule}-d{image}-q{share:g}" + (f"-to{last}" if last else ""),
+            for image, one in images.items():
+                yield replace(
+                    one, theta_decoder=theta, beta=1.0, depth_decoder=last,
+                    name=f"{rule}-{image}-{share}" + (f"-to{last}" if last else ""),
                 )  # fmt: skip
 
 
 def by_rule(
     traces: Sequence[Sequence[Decision]], depths: tuple[int, int], horizon: int, encoder: str | None
 ) -> Iterator[Policy]:
-    """Policies of every rule that can be calibrated and whose signal was traced."""
+    """Policies of every rule that can be calibrated and whose signals were traced."""
     for name, rule in RULES.items():
-        signal = rule.signal("decoder")
         if not rule.calibrated:
             continue
-        found = gaps(traces, signal)
+        if rule.keep is not None:
+            yield from fixed(encoder, depths, name)
+            continue
+        signal, own = rule.signal("decoder"), rule.signal(encoder or "")
+        found = gaps(traces, signal, own)
+        if own not in (None, SIMILARITY) and not found.image:
+            continue
         if signal == SIMILARITY:
             yield from similarity(name, found, depths, horizon, encoder)
         else:

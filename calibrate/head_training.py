@@ -1,5 +1,5 @@
-"""Trains heads for exit tests on a frozen model: for each decoder boundary a vector and a bias whose sigmoid
-says how sure the arg-max there is (CALM's classifier, Schuster et al. 2022).
+"""Trains the heads of CALM's classifier (Schuster et al. 2022) on a frozen model: for each decoder boundary a
+vector and a bias whose sigmoid says how sure the arg-max there is.
 
 Pictures are captioned at full decoder depth, each batch at a drawn encoder depth, since policies shorten that
 too. CALM learns the event "arg-max here = the last layer's". Where captions were trained on it hardly ever
@@ -9,8 +9,9 @@ the same, is to be had of every step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +21,36 @@ from mue_edge.calibrate.signals import area
 from mue_edge.errors import UsageError
 from mue_edge.models import captioning
 from mue_edge.models.captioning import Steps
-from mue_edge.models.heads import Heads
 
 RIDGE = 1e-2  # of the squared weights, on features of mean 0 and spread 1
 HELD_OUT = 0.2  # of the batches: to measure the AUC on
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """A head on `steps` that it was not fitted to: the share whose arg-max is the last layer's, and how well
-    the head (`auc`), MuE's similarity and the margin itself tell them apart (None: all are alike)."""
+    """A head on `cases` (steps, or pictures) that it was not fitted to: the share for which leaving there
+    keeps the answer, and how well the head and other signs tell them apart: AUC by name (None: all alike)."""
 
     depth: int
-    steps: int
+    cases: int
     kept: float
-    auc: float | None
-    similarity_auc: float | None
-    margin_auc: float | None
+    auc: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A kind's tensors (`mue_edge.models.heads`), what a case is, and each boundary held out."""
+
+    tensors: dict[str, Tensor]
+    cases: str
+    boundaries: tuple[Boundary, ...]
 
 
 def train(
     model: nn.Module, prompt: list[int], batches: Iterable[Tensor], *, seed: int = 0,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[Heads, tuple[Boundary, ...]]:  # fmt: skip
+) -> Trained:  # fmt: skip
     """Heads of every decoder boundary, from batches of pictures [B, 3, H, W].
 
     Raises UsageError for batches that are too few to hold some out.
@@ -52,21 +60,34 @@ def train(
     for pixels in batches:
         parts.append(captioning.steps(model, prompt, pixels, rng))
         progress()
+    held, shown = parted(parts)
+    fitted, tested = Steps.joined(shown), Steps.joined(held)
+    heads: dict[str, Tensor] = {}
+    found = []
+    for depth in range(1, fitted.states.shape[1] - 1):
+        weight, bias = _fit(fitted.states[:, depth], fitted.margin[:, depth - 1])
+        heads |= {f"{depth}.weight": weight, f"{depth}.bias": bias}
+        logit = tested.states[:, depth] @ weight + bias
+        alike = F.cosine_similarity(tested.states[:, depth - 1], tested.states[:, depth], dim=-1)
+        signs = {"head": logit, "similarity": alike, "margin": tested.margin[:, depth - 1]}
+        found.append(boundary(depth, tested.same[:, depth - 1], signs))
+    return Trained(heads, "step", tuple(found))
+
+
+def parted(parts: Sequence[P]) -> tuple[Sequence[P], Sequence[P]]:
+    """The batches held out, and those to fit. Raises UsageError if they are too few."""
     held = max(1, round(HELD_OUT * len(parts)))
     if len(parts) <= held:
         raise UsageError(
             "heads need at least two batches of pictures; give more pictures or a smaller --batch"
         )
-    fitted, tested = Steps.joined(parts[held:]), Steps.joined(parts[:held])
-    heads, found = {}, []
-    for depth in range(1, fitted.states.shape[1] - 1):
-        weight, bias = heads[depth] = _fit(fitted.states[:, depth], fitted.margin[:, depth - 1])
-        logit = tested.states[:, depth] @ weight + bias
-        alike = F.cosine_similarity(tested.states[:, depth - 1], tested.states[:, depth], dim=-1)
-        same = tested.same[:, depth - 1]
-        signs = (_auc(sign, same) for sign in (logit, alike, tested.margin[:, depth - 1]))
-        found.append(Boundary(depth, len(same), float(same.float().mean()), *signs))
-    return heads, tuple(found)
+    return parts[:held], parts[held:]
+
+
+def boundary(depth: int, same: Tensor, signs: Mapping[str, Tensor]) -> Boundary:
+    """Of cases held out: whether leaving after `depth` layers keeps the answer, and signs of it."""
+    aucs = {name: _auc(sign, same) for name, sign in signs.items()}
+    return Boundary(depth, len(same), float(same.float().mean()), aucs)
 
 
 def _fit(states: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:

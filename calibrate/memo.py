@@ -9,7 +9,7 @@ There the runtime must hold what the requests so far would have left. Buffers ar
 a cell (a buffer, or a row of one) holds the node whose run wrote it last. Before a request is run,
 those of its ancestors are run again whose cells it reads and which another branch has overwritten,
 in their order; so every run reads what it would have read in an undisturbed one. A decoder's `y`
-counts as gone once a segment but the head has read it; everything else must last until the next
+counts as gone once the next decoder segment has read it; everything else must last until the next
 picture. Nothing is run ahead. Standard library only.
 """
 
@@ -89,7 +89,7 @@ class Engine:
         """Run a step whose cells are there."""
         answer = self.runtime.execute(replace(step.request, read=read, then=None))
         for cell in _reads(step.request):
-            if cell[0].startswith("decoder.") and step.request.run != "head":
+            if cell[0].startswith("decoder.") and step.request.run.startswith("decoder."):
                 self.held.pop(cell, None)
         self.held |= dict.fromkeys(_writes(step.request), step.node)
         return answer
@@ -224,6 +224,9 @@ def _reads(request: Request) -> Iterator[Cell]:
                 yield buffer, row
         else:
             yield buffer, WHOLE
+    for store in request.store:
+        if store.port not in request.outputs:  # a buffer that is kept
+            yield store.port, WHOLE
 
 
 def _writes(request: Request) -> Iterator[Cell]:

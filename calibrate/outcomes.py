@@ -23,11 +23,11 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.trace_store import MemoStore
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import EnvironmentLacksError
+from mue_edge.exit_tests import asks_head
 from mue_edge.loop import caption_loop
-from mue_edge.policy import Decider, Policy, exits, signal_of
+from mue_edge.policy import Decider, Policy, exits, signal_of, stages_of, words_of
 from mue_edge.protocol import Decision, Layout, Outcome
 from mue_edge.search import BeamSearch, SearchSettings
-from mue_edge.signals import SIGNALS
 
 AHEAD = 4  # samples that wait for each worker
 NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
@@ -66,9 +66,10 @@ class SampleRuns:
     nodes: int
 
 
-# Whether a test was passed, and whether it ran the head.
-_Way = tuple[bool, bool]
-_BEGIN = (True, False)
+# Whether a test was passed, and what the head read after it ("": nothing).
+_Way = tuple[bool, str]
+# Segments of each stack that a policy may run.
+_Order = tuple[tuple[int, ...], ...]
 
 
 @dataclass
@@ -93,23 +94,25 @@ class TestTree:
         # At a stack's end nobody asks the policy. A constant prompt's last layer is not tested at all.
         self._ends = ends | {"decoder": layout.decoder[-1].depth}
         self._max_length = max_length
-        self._first: dict[_Way, _Test | Run] = {}
+        self._stages = {**layout.encoder, "decoder": layout.decoder}
+        self._first: dict[_Order, _Test | Run] = {}
 
     def find(self, policy: Decider) -> Run | None:
         """The policy's run, if a run that passed the same tests is known."""
-        found = self._first.get(_BEGIN)
+        found = self._first.get(self._order(policy))
         while isinstance(found, _Test):
             threshold = policy.threshold(found.stack, found.depth, found.step, self._max_length)
-            signal, tests = signal_of(policy, found.stack), math.isfinite(threshold)
-            if tests and signal not in found.readings:
+            signal = signal_of(policy, found.stack) or ""
+            if math.isfinite(threshold) and signal not in found.readings:
                 return None
             score, gap = found.readings.get(signal, NOT_READ)
-            found = found.after.get((exits(score, gap, threshold), tests and SIGNALS[signal].of_head))
+            found = found.after.get(_way(policy, found.stack, threshold, exits(score, gap, threshold)))
         return found
 
     def add(self, policy: Decider, outcome: Outcome, run: Run) -> None:
         """A policy's run, and its outcome with every test traced."""
-        after, way = self._first, _BEGIN
+        after: dict[Any, _Test | Run] = self._first
+        way: Any = self._order(policy)
         for d in outcome.decisions:
             if d.depth == self._ends.get(d.stack):
                 continue
@@ -117,9 +120,16 @@ class TestTree:
             if not isinstance(test, _Test):
                 test = after[way] = _Test(d.stack, d.depth, d.step, {}, {})
             test.readings |= {name: (min(scores), max(gaps)) for name, (scores, gaps) in d.readings.items()}
-            of_head = SIGNALS[signal_of(policy, d.stack)].of_head
-            after, way = test.after, (d.exit, of_head and math.isfinite(d.threshold))
+            after, way = test.after, _way(policy, d.stack, d.threshold, d.exit)
         after[way] = run
+
+    def _order(self, policy: Decider) -> _Order:
+        return tuple(stages_of(policy, s, [x.depth for x in stages]) for s, stages in self._stages.items())
+
+
+def _way(policy: Decider, stack: str, threshold: float, passed: bool) -> _Way:
+    heard = (passed and stack == "decoder") or asks_head(policy, stack, threshold)
+    return passed, words_of(policy) if heard else ""
 
 
 class Tracer:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mue_edge.calibrate.findings import Findings, Point, unit
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.errors import missing_extra
+from mue_edge.rules import RULES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,10 +40,10 @@ def pareto(found: Findings, judged: Sequence[Judged], noise: float, budget: floa
     def place(chosen: Sequence[Judged]) -> tuple[list[float], list[float]]:
         return [1e3 * noise * j.mean_seconds for j in chosen], [j.quality for j in chosen]
 
-    fixed = [j for j in judged if j.policy.rule == "fixed"]
-    others = [j for j in judged if j.policy.rule not in ("fixed", "never")]
+    others = [j for j in judged if RULES[j.policy.rule].by_score]
+    fixed = [j for j in judged if j.policy.rule != "never" and not RULES[j.policy.rule].by_score]
     axes.plot(*place(others), "o", color=_PALE, markersize=5, label="exits by score")
-    axes.plot(*place(fixed), "s", color=_GREY, markersize=5, fillstyle="none", label="fixed depths")
+    axes.plot(*place(fixed), "s", color=_GREY, markersize=5, fillstyle="none", label="fixed depths or layers")
     axes.plot(
         [1e3 * p.mean for p in found.front], [p.quality for p in found.front],
         "-o", color=_BLUE, markersize=5, linewidth=1.8, label="the front",

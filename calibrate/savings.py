@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mue_edge.calibrate.signals import Signal
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.policy import Policy
+from mue_edge.rules import RULES
 from mue_edge.signals import SIMILARITY
 
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)  # of full depth's mean time
@@ -56,7 +57,7 @@ def best_within(
 
 def duels(judged: Sequence[Judged]) -> tuple[Duel, ...]:
     """Every fixed pair among them against exits by score, from the fastest pair on."""
-    scored = sorted((j for j in judged if j.policy.rule not in ("fixed", "never")), key=_seconds)
+    scored = sorted((j for j in judged if RULES[j.policy.rule].by_score), key=_seconds)
     found = []
     for fixed in sorted((j for j in judged if j.policy.rule == "fixed"), key=_seconds):
         rival = next((j for j in scored if j.quality >= fixed.quality), None)

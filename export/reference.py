@@ -37,9 +37,8 @@ class TorchRuntime:
         if request.position is not None:
             self._place(request)
         if request.run == "head" and request.store:
-            self._rows_into(
-                request.store[0].buffer, request.store[0].rows, self._buffers[request.inputs["y"]]
-            )
+            kept = request.store[0]
+            self._rows_into(kept.buffer, kept.rows, self._buffers[kept.port])
         inputs = {port: self._input(piece.inputs[port], buffer) for port, buffer in request.inputs.items()}
         if request.ids:
             inputs["ids"] = torch.tensor(request.ids)

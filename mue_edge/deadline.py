@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from mue_edge.cache import Cache
 from mue_edge.errors import UsageError
 from mue_edge.pace import Pace
-from mue_edge.policy import Decider, Policy, exits, signal_of
+from mue_edge.policy import Decider, Policy, exits, signal_of, stages_of
 from mue_edge.protocol import Layout, Move, Pacing
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, Reading
@@ -74,6 +74,10 @@ class Pacer:
         self._steps = settings.max_length + 1
         self._max_length = settings.max_length
         self._more = self._pace.more(0, self._steps)
+        self._runs = [
+            {stack: stages_of(p, stack, [s.depth for s in stages]) for stack, stages in self._stacks.items()}
+            for p in self._walk
+        ]
         self._known: dict[tuple[int, str, int], _Tests] = {}
         self._left: dict[int, int] = {}
         self._later: dict[int, float] = {}
@@ -119,9 +123,10 @@ class Pacer:
         """The signals that policies of the walk test after segment i: each may be the one by then, and
         what it would have done is how its depths are learnt."""
         return {
-            signal_of(policy, stack)
+            name
             for k, policy in enumerate(self._walk)
-            if math.isfinite(self._tests(k, stack, step).thresholds[i])
+            if (name := signal_of(policy, stack)) is not None
+            and math.isfinite(self._tests(k, stack, step).thresholds[i])
         }
 
     def threshold(self, stack: str, step: int, i: int) -> float:
@@ -141,7 +146,7 @@ class Pacer:
         """What was read after segment i: which policies would have left here."""
         for k, policy in enumerate(self._walk):
             threshold = self._tests(k, stack, step).thresholds[i]
-            read = readings.get(signal_of(policy, stack), NOTHING)
+            read = readings.get(signal_of(policy, stack) or "", NOTHING)
             if k not in self._left and all(exits(s, g, threshold) for s, g in zip(*read)):
                 self._left[k] = i + 1
 
@@ -193,23 +198,28 @@ class Pacer:
 
     def _encoder(self, k: int, stack: str, i: int) -> float:
         """Seconds of the rest of the encoder under policy k."""
-        total = self._segments(stack, i, self._expected(k, stack, 0)) + (0 if i else self._stem(stack))
+        total = self._segments(k, stack, i, self._expected(k, stack, 0)) + (0 if i else self._stem(stack))
         for later in self._order[self._order.index(stack) + 1 :]:
-            total += self._stem(later) + self._segments(later, 0, self._expected(k, later, 0))
+            total += self._stem(later) + self._segments(k, later, 0, self._expected(k, later, 0))
         return total
 
     def _step(self, k: int, step: int, i: int | None = None) -> float:
         """Seconds of a step under policy k, or of the present one from segment i on, with the cross
         K/V and the rows that it still lacks."""
         until = self._expected(k, "decoder", step)
-        seconds = self._segments("decoder", i or 0, until) + self._pace.seconds("head")
+        seconds = self._segments(k, "decoder", i or 0, until) + self._pace.seconds("head")
         if not i:
             seconds += self._pace.seconds("embed")
         if i is not None:
-            seconds += sum(self._prepare(j) * min(1.0, until - j) for j in range(i, math.ceil(until)))
-        if SIGNALS[signal_of(self._walk[k], "decoder")].of_head:  # tests that are not passed cost a head
+            run = self._running(k, "decoder", i, until)
+            seconds += sum(self._prepare(j) * min(1.0, until - j) for j in run)
+        name = signal_of(self._walk[k], "decoder")
+        if name is not None and SIGNALS[name].of_head:  # tests that are not passed cost a head
             asked = self._tests(k, "decoder", step).thresholds[i or 0 : math.ceil(until) - 1]
-            seconds += sum(map(math.isfinite, asked)) * self._pace.seconds("head")
+            heads = sum(SIGNALS[name].remembers or math.isfinite(threshold) for threshold in asked)
+            seconds += heads * self._pace.seconds("head")
+            if SIGNALS[name].states != "y":
+                seconds += (heads + 1) * self._pace.seconds(f"{SIGNALS[name].states}.{i or 0}")
         return seconds
 
     def _least(self, stack: str, i: int) -> float:
@@ -228,12 +238,14 @@ class Pacer:
             + seconds("head")
         )
 
-    def _segments(self, stack: str, first: int, until: float) -> float:
-        """Seconds of segments first, first + 1 … of a stack, `until` (a mean) of them counted from 0."""
-        stages = self._stacks[stack]
-        return sum(
-            self._pace.seconds(stages[i].name) * min(1.0, until - i) for i in range(first, math.ceil(until))
-        )
+    def _segments(self, k: int, stack: str, first: int, until: float) -> float:
+        """Seconds of segments first, first + 1 … of a stack, `until` (a mean) of them counted from 0, of
+        those that policy k runs."""
+        stages, run = self._stacks[stack], self._running(k, stack, first, until)
+        return sum(self._pace.seconds(stages[i].name) * min(1.0, until - i) for i in run)
+
+    def _running(self, k: int, stack: str, first: int, until: float) -> list[int]:
+        return [i for i in self._runs[k][stack] if first <= i < until]
 
     def _prepare(self, j: int) -> float:
         """Seconds of what decoder segment j lacks now."""

@@ -8,13 +8,14 @@ conformance test.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cache
 
 from mue_edge.cache import Cache
 from mue_edge.deadline import Deadline, OutOfTime, Pacer
-from mue_edge.errors import UsageError, VerificationError
-from mue_edge.policy import ALWAYS, Decider, exits, signal_of
+from mue_edge.errors import VerificationError
+from mue_edge.exit_tests import ExitTests
+from mue_edge.policy import Decider, exits, stages_of
 from mue_edge.protocol import (
     EXIT_STATES,
     HEAD_PORTS,
@@ -29,9 +30,9 @@ from mue_edge.protocol import (
     Stage,
     StepLog,
     Store,
-)  # fmt: skip
+)
 from mue_edge.search import BeamSearch
-from mue_edge.signals import SIGNALS, Reading
+from mue_edge.signals import SIGNALS, Candidates
 
 
 def caption_loop(
@@ -49,12 +50,10 @@ class _Run:
         self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool, heads: bool,
         deadline: Deadline | None,
     ) -> None:  # fmt: skip
-        self.layout, self.policy, self.search, self.trace = layout, policy, search, trace
-        self.heads = heads
-        # What the head said after the present decoder segment, if a test ran it.
-        self.said: Answer | None = None
+        self.layout, self.search = layout, search
+        # What the head said after the present decoder segment, by the states that it read, if a test ran it.
+        self.said: dict[str, Answer] = {}
         self.cache = Cache(len(layout.decoder), layout.rows)
-        self.decisions: list[Decision] = []
         self.steps: list[StepLog] = []
         self.depths = dict.fromkeys((*layout.encoder, *(("text",) if layout.prompt_gaps else ())), 0)
         self.calls = 0
@@ -62,6 +61,9 @@ class _Run:
         self.pacer: Pacer | None = None
         if deadline is not None:
             self.pacer = Pacer(layout, policy, search.settings, deadline, self.cache, self.cross)
+        self.tests = ExitTests(layout, policy, self.pacer, trace=trace, heads=heads)
+        # Decoder segments that this or a later step may run.
+        self.wanted = {j for policy in self.tests.walk for j in self._order(policy, "decoder")}
 
     def run(self) -> Loop:
         cut = False
@@ -72,7 +74,7 @@ class _Run:
             self.search.cut()
         pacing = self.pacer.end(len(self.steps), cut=cut) if self.pacer else None
         return Outcome(
-            tuple(self.search.hypotheses()), self.depths, tuple(self.steps), tuple(self.decisions),
+            tuple(self.search.hypotheses()), self.depths, tuple(self.steps), tuple(self.tests.decisions),
             self.calls, pacing,
         )  # fmt: skip
 
@@ -99,34 +101,49 @@ class _Run:
             self.pacer.saw(request.run, answer.now)
         return answer
 
+    def _order(self, policy: Decider, stack: str) -> tuple[int, ...]:
+        """The segments of a stack that a policy may run."""
+        stages = self.layout.decoder if stack == "decoder" else self.layout.encoder[stack]
+        return stages_of(policy, stack, [stage.depth for stage in stages])
+
+    def _next(self, stack: str, i: int) -> int | None:
+        """The segment after segment i (−1: the first) under the policy that decides now."""
+        return next((j for j in self._order(self.tests.policy, stack) if j > i), None)
+
     def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, str]:
         if self.pacer is not None:
             self.pacer.enter(stack)
         stem = "text_stem" if stack == "text" else "stem"
         source = {"ids": "source_ids", "live": "source_live"} if stack == "text" else {"pixels": "pixels"}
-        yield from self._ask(Request(stem, source, {"x": f"{stack}.0"}))
-        requests = [self._encoder_request(stack, stages, i) for i in range(len(stages))]
-        for i, stage in enumerate(stages):
-            last = i + 1 == len(stages)
-            threshold = math.inf if last else self.policy.threshold(stack, stage.depth)
-            reads = self._reads(stack, 0, i, threshold)
-            answer = yield from self._ask(_with(requests[i], reads, None if last else requests[i + 1]))
-            self.depths[stack] = stage.depth
-            if (yield from self._leave(stack, i, 0, 1, threshold, answer)):
-                break
-        return f"{stack}.{(i + 1) % 2}"
+        ports = self.tests.stem_ports(stack)
+        outputs = {"x": f"{stack}.0"} | {port: f"{stack}_{port}" for port in ports}
+        read = tuple(port for port, asked in ports.items() if asked)
+        answer = yield from self._ask(Request(stem, source, outputs, read=read))
+        self.tests.begin(answer.scalars)
+        i, place = self._next(stack, -1), 0
+        while i is not None:
+            threshold = self.tests.threshold(stack, i, 0, self._max_length())
+            reads = self.tests.reads(stack, 0, i, threshold)
+            after = None if self.tests.foretells(stack, i, threshold) else self._next(stack, i)
+            then = None if after is None else self._encoder_request(stack, stages[after], place + 1)
+            answer = yield from self._ask(_with(self._encoder_request(stack, stages[i], place), reads, then))
+            place, self.depths[stack] = place + 1, self.depths[stack] + _layers(stages, i)
+            test = self.tests.seen(stack, i, 0, 1, threshold, answer.scalars)
+            i = None if self.tests.leave(test) else self._next(stack, i)
+        return f"{stack}.{place % 2}"
 
-    def _encoder_request(self, stack: str, stages: Sequence[Stage], i: int) -> Request:
-        inputs = {"x": f"{stack}.{i % 2}"} | dict(stages[i].constants)
-        outputs = {"y": f"{stack}.{(i + 1) % 2}"} | _signal_buffers("encoder", stages[i].signals)
-        return Request(stages[i].name, inputs, outputs)
+    def _encoder_request(self, stack: str, stage: Stage, place: int) -> Request:
+        """Of the stage that runs as number `place` of its stack, counted from 0."""
+        inputs = {"x": f"{stack}.{place % 2}"} | dict(stage.constants)
+        outputs = {"y": f"{stack}.{(place + 1) % 2}"} | _signal_buffers("encoder", stage.signals)
+        return Request(stage.name, inputs, outputs)
 
     def _prompt_depth(self) -> int:
         gaps = self.layout.prompt_gaps
         for depth, gap in enumerate(gaps[:-1], 1):
-            threshold = (self.pacer or self).policy.threshold("text", depth)
+            threshold = self.tests.policy.threshold("text", depth)
             leave = exits(1 - gap, gap, threshold)
-            self.decisions.append(Decision("text", depth, 0, (1 - gap,), (gap,), threshold, leave))
+            self.tests.decisions.append(Decision("text", depth, 0, (1 - gap,), (gap,), threshold, leave))
             if leave:
                 return depth
         return len(gaps)
@@ -135,51 +152,61 @@ class _Run:
         layout, cache, t = self.layout, self.cache, self.cache.step
         if self.pacer is not None:
             self.pacer.enter("decoder", t)
+        self.tests.begin()
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
         ids = tuple(last_ids + last_ids[:1] * (layout.rows - live))
         yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": "decoder.0"}, ids=ids))
         then: Request | None = None
-        for j, stage in enumerate(layout.decoder):
+        ran: list[int] = []
+        j = self._next("decoder", -1)
+        while j is not None:
             yield from self._prepare(j)
-            plain = then or self._decoder_request(j)
-            last = j + 1 == len(layout.decoder)
-            threshold = (
-                math.inf if last else self.policy.threshold("decoder", stage.depth, t, self._max_length())
-            )
-            ahead = not last and j + 1 in self.cross and not cache.pending(j + 1)
+            plain = then or self._decoder_request(j, len(ran))
+            threshold = self.tests.threshold("decoder", j, t, self._max_length())
+            after = self._next("decoder", j)
             # A head in between would come between a request and the one that was run ahead.
-            ahead = ahead and not self._may_ask_head()
-            then = self._decoder_request(j + 1) if ahead else None
-            answer = yield from self._ask(_with(plain, self._reads("decoder", t, j, threshold), then))
+            ahead = after in self.cross and not cache.pending(after) and not self.tests.may_ask_head
+            then = self._decoder_request(after, len(ran) + 1) if ahead and after is not None else None
+            reads = self.tests.reads("decoder", t, j, threshold)
+            answer = yield from self._ask(_with(plain, reads, then))
+            ran_ahead = answer.ran_ahead
             cache.mark(j)
-            if (yield from self._leave("decoder", j, t, live, threshold, answer)):
-                if answer.ran_ahead and layout.decoder[j + 1].depth == stage.depth + 1:
+            ran.append(j)
+            test = self.tests.seen("decoder", j, t, live, threshold, answer.scalars)
+            self.said.clear()
+            for states in self.tests.asks(test):
+                answer = self.said[states] = yield from self._head(ran, states, live)
+                self.tests.hear(test, states, answer.candidates[:live])
+            left, j = self.tests.leave(test), self._next("decoder", j)
+            if left:
+                if ran_ahead and after is not None and _layers(layout.decoder, after) == 1:
                     # It wrote exactly the rows that propagation would. A segment of several layers
                     # did so for its first layer only: its rows stay pending and are overwritten.
-                    cache.mark(j + 1)
+                    cache.mark(after)
                 break
-        answer = self.said or (yield from self._head(j, live))
+        states = self.tests.words(ran[-1])
+        answer = self.said.get(states) or (yield from self._head(ran, states, live))
         parents = self.search.advance(answer.candidates[:live])
         tokens = tuple(row[-1] for row in self.search.tokens) if parents is not None else ()
         if parents is not None:
             cache.advance(parents)
-        return StepLog(stage.depth, tokens, tuple(parents or ()))
+        depth = sum(_layers(layout.decoder, j) for j in ran)
+        return StepLog(depth, tokens, tuple(parents or ()))
 
-    def _head(self, j: int, live: int) -> Asked:
-        """What the head says of the states after decoder segment j; they are kept, if layers skip them."""
-        y, last = f"decoder.{(j + 1) % 2}", j + 1 == len(self.layout.decoder)
-        keep = () if last else (Store(y, EXIT_STATES, self.cache.slots()),)
+    def _head(self, ran: Sequence[int], states: str, live: int) -> Asked:
+        """What the head says of the states after the decoder segments `ran`, or of what a segment makes of
+        them; they are kept, if segments that they skip may run later."""
+        y = source = f"decoder.{len(ran) % 2}"
+        if states != "y":
+            source = f"decoder_{states}"
+            yield from self._ask(Request(f"{states}.{ran[-1]}", {"y": y}, {states: source}))
+        keep = (Store(y, EXIT_STATES, self.cache.slots()),) if self.wanted.difference(ran) else ()
         answer = yield from self._ask(
-            Request("head", {"y": y}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
+            Request("head", {"y": source}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
         )
         _check_candidates(answer.candidates, live, self.cache.step)
         return answer
-
-    def _may_ask_head(self) -> bool:
-        """Whether a test of the decoder may need the head."""
-        walk = (self.policy,) if self.pacer is None else self.pacer.walk
-        return self.heads or any(SIGNALS[signal_of(policy, "decoder")].of_head for policy in walk)
 
     def _max_length(self) -> int:
         return self.search.settings.max_length
@@ -202,90 +229,15 @@ class _Run:
         if pending:
             self.cache.mark_filled(j)
 
-    def _decoder_request(self, j: int) -> Request:
+    def _decoder_request(self, j: int, place: int) -> Request:
         stage, cache = self.layout.decoder[j], self.cache
-        inputs, outputs = _decoder_buffers(j, stage.signals)
+        inputs, outputs = _decoder_buffers(j, place, stage.signals)
         store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
         position = Position(cache.step, tuple(cache.ancestry))
         return Request(stage.name, inputs, outputs, store=store, position=position)
 
-    def _stages(self, stack: str) -> Sequence[Stage]:
-        return self.layout.decoder if stack == "decoder" else self.layout.encoder[stack]
 
-    def _reads(self, stack: str, step: int, i: int, threshold: float) -> tuple[str, ...]:
-        """Ports of the signals that somebody asks for after segment i."""
-        stage = self._stages(stack)[i]
-        if self.trace:
-            names: Iterable[str] = stage.signals
-        else:
-            own = () if math.isinf(threshold) else (signal_of(self.policy, stack),)
-            names = self.pacer.reads(stack, step, i) | set(own) if self.pacer else own
-        for name in names:
-            if name not in stage.signals and not SIGNALS[name].of_head:
-                raise UsageError(
-                    f"this bundle gives no {name} of {stack} after layer {stage.depth}: its model had "
-                    "no heads for it. Train them (mue-edge train --heads) and export again, or "
-                    "choose another policy"
-                )
-        return tuple(port for name in names for port in SIGNALS[name].ports)
-
-    def _leave(
-        self, stack: str, i: int, step: int, live: int, threshold: float, answer: Answer
-    ) -> Generator[Request, Answer, bool]:
-        """Whether the stack is left after its segment i; `threshold` is what a deadline may change."""
-        self.said, stages = None, self._stages(stack)
-        depth = stages[i].depth
-        readings = _readings(stages[i].signals, answer, live)
-        for name, reading in readings.items():
-            if not all(map(math.isfinite, reading[0] + reading[1])):
-                raise VerificationError(
-                    f"the exit score of {stack} after layer {depth} (step {step}, {name}) is not finite: "
-                    f"{reading[0]}; check the bundle with: mue-edge verify BUNDLE"
-                )
-        if self.pacer is not None:
-            self.pacer.learn(stack, step, i, readings)
-            threshold = self.pacer.threshold(stack, step, i)
-        signal = signal_of(self.policy if self.pacer is None else self.pacer.policy, stack)
-        tested = SIGNALS[signal].of_head and not math.isinf(threshold)
-        if tested or (self.heads and stack == "decoder" and i + 1 < len(stages)):
-            self.said = yield from self._head(i, live)
-            rows = self.said.candidates[:live]
-            readings |= {name: s.read_head(rows) for name, s in SIGNALS.items() if s.of_head}
-            if self.pacer is not None:
-                self.pacer.learn(stack, step, i, readings)
-        scores, gaps = readings.get(signal, ((), ()))
-        if math.isinf(threshold):
-            leave = threshold < 0
-        elif len(scores) < live:  # else no row would be one that stays
-            raise VerificationError(
-                f"{len(scores)} exit scores of {stack} after layer {depth} (step {step}) for {live} rows; "
-                "check the bundle with: mue-edge verify BUNDLE"
-            )
-        else:
-            leave = all(exits(s, g, threshold) for s, g in zip(scores, gaps))
-        if self.pacer is not None:
-            if not leave and self.pacer.must_leave(stack, i):
-                threshold, leave = ALWAYS, True
-            if leave or i + 1 == len(stages):
-                self.pacer.left(stack, i)
-        if scores or leave:
-            traced = readings if self.trace else {}
-            self.decisions.append(Decision(stack, depth, step, scores, gaps, threshold, leave, traced))
-        return leave
-
-
-def _readings(signals: Sequence[str], answer: Answer, live: int) -> dict[str, Reading]:
-    """Of the signals that were read."""
-    found = {}
-    for name in signals:
-        if SIGNALS[name].ports[0] in answer.scalars:
-            found[name] = SIGNALS[name].read(answer.scalars, live)
-    return found
-
-
-def _check_candidates(
-    rows: Sequence[tuple[Sequence[int], Sequence[float], float]], live: int, step: int
-) -> None:
+def _check_candidates(rows: Sequence[Candidates], live: int, step: int) -> None:
     """NaN sorts anywhere and would become a caption; −inf is how a token is ruled out."""
     if len(rows) < live or not all(v < math.inf for _, values, eos in rows[:live] for v in (*values, eos)):
         raise VerificationError(
@@ -296,14 +248,18 @@ def _check_candidates(
 
 @cache
 def _signal_buffers(kind: str, signals: tuple[str, ...]) -> dict[str, str]:
-    return {port: f"{kind}_{port}" for name in signals for port in SIGNALS[name].ports}
+    ports = (port for name in signals if not SIGNALS[name].of_stem for port in SIGNALS[name].ports)
+    return {port: f"{kind}_{port}" for port in ports}
 
 
 @cache
-def _decoder_buffers(j: int, signals: tuple[str, ...]) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Buffers of decoder segment j's inputs and outputs; kept, since every step asks for them."""
+def _decoder_buffers(
+    j: int, place: int, signals: tuple[str, ...]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Buffers of decoder segment j's inputs and outputs, if it runs as number `place`; kept, since every step
+    asks for them."""
     inputs = {
-        "x": f"decoder.{j % 2}",
+        "x": f"decoder.{place % 2}",
         "slots": f"slots.{j}",
         "slot_bias": f"slot_bias.{j}",
         "own_bias": f"own_bias.{j}",
@@ -312,7 +268,7 @@ def _decoder_buffers(j: int, signals: tuple[str, ...]) -> tuple[Mapping[str, str
         "cross_bias": "cross_bias",
     }
     outputs = {
-        "y": f"decoder.{(j + 1) % 2}",
+        "y": f"decoder.{(place + 1) % 2}",
         **_signal_buffers("decoder", signals),
         "kv_rows": f"kv_rows.{j}",
     }
@@ -324,3 +280,8 @@ def _with(request: Request, read: tuple[str, ...], then: Request | None) -> Requ
         request.run, request.inputs, request.outputs, read, request.ids, request.gather,
         request.store, request.position, then,
     )  # fmt: skip
+
+
+def _layers(stages: Sequence[Stage], i: int) -> int:
+    """Of segment i."""
+    return stages[i].depth - (stages[i - 1].depth if i else 0)

@@ -186,7 +186,10 @@ def _check_reached(reached: Iterable[str], wanted: Iterable[str]) -> None:
 
 def _caption(setup: Setup, kind: str, draw: random.Random, *, timed: bool) -> _Live:
     picture, policy = draw.choice(setup.pictures), _exits(setup, kind, draw)
-    loop = caption_loop(setup.layout, policy, BeamSearch(setup.settings), trace=kind == MIXED)
+    # What a head reads but the states themselves is made for tests only.
+    heads = kind == MIXED and any(len(stage.states) > 1 for stage in setup.layout.decoder)
+    search = BeamSearch(setup.settings)
+    loop = caption_loop(setup.layout, policy, search, trace=kind == MIXED, heads=heads)
     runs: list[str] = []
     runtime = _Timed(setup.runtime, setup.clock) if timed else setup.runtime
     begin = setup.clock()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +17,11 @@ from typing import Any, Protocol
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import ALWAYS, NEVER
-from mue_edge.signals import SIMILARITY
+from mue_edge.signals import SIGNALS, SIMILARITY
 
 __all__ = [
     "ALWAYS", "NEVER", "Decider", "ForcedExits", "Policy", "exits", "from_json", "read", "signal_of",
+    "stages_of", "words_of",
 ]  # fmt: skip
 
 _STACKS = ("image", "text", "decoder")
@@ -43,7 +44,8 @@ class Policy:
     stack's one. `beta` in 0 … 1, `tau` ≥ 0 and `horizon` (N; default max_length + 1) shape the
     decoder's schedule, `warmup` is the fraction of N in which the decoder never exits, `min_depth`
     the layers that always run. `depth_*` end a stack there, whatever its scores are: all that the
-    rule "fixed" knows. `plan` is the hash of the plan that the policy was made for.
+    rule "fixed" knows; a rule that leaves layers out reads in them how many stay. `plan` is the hash of
+    the plan that the policy was made for.
     What calibration foretells decides nothing and is not compared: `seconds`, the mean of a caption;
     `quality`, the share of full depth's on the pictures that it was tuned on (above 1 where exits help).
     """
@@ -96,14 +98,22 @@ class Policy:
         """The score that the exit test after `depth` layers must exceed (strictly)."""
         if depth < self.min_depth or self.rule == "never":
             return NEVER
+        rule = RULES[self.rule]
         end: int | None = getattr(self, f"depth_{stack}", None)
-        if end is not None and depth >= end:
+        if end is not None and depth >= end and rule.keep is None:
             return ALWAYS
-        return RULES[self.rule].threshold(self, stack, depth, step, max_length)
+        return rule.threshold(self, stack, depth, step, max_length)
 
-    def signal(self, stack: str) -> str:
-        """Name of what the stack's exit tests read; see `mue_edge.signals`."""
+    def signal(self, stack: str) -> str | None:
+        """Name of what the stack's exit tests read (`mue_edge.signals`); None: no score."""
         return RULES[self.rule].signal(stack)
+
+    def stages(self, stack: str, ends: Sequence[int]) -> tuple[int, ...]:
+        """Which of the segments that end at these depths may run, the last one among them."""
+        keep, layers = RULES[self.rule].keep, getattr(self, f"depth_{stack}", None)
+        if keep is None or layers is None or layers >= ends[-1]:
+            return tuple(range(len(ends)))
+        return keep(layers, ends)
 
     def theta(self, stack: str, depth: int) -> float | None:
         """θ after `depth` layers; the joint encoder has none, since its exits were never trained for."""
@@ -136,19 +146,37 @@ class Policy:
 
 @dataclass(frozen=True)
 class ForcedExits:
-    """Leaves at given depths: replays a decision log, whatever the scores are."""
+    """Leaves at given depths, whatever the scores are, and at the last step's in all that follow. So the log
+    of a run is replayed: of a policy, if that did not run every segment."""
 
     depths: Mapping[str, int]
     decoder: tuple[int, ...]
+    of: Policy | None = None
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
-        wanted = self.decoder[step] if stack == "decoder" else self.depths[stack]
+        if self.of is not None and RULES[self.of.rule].keep is not None:
+            return NEVER  # what does not run is not left
+        last = len(self.decoder) - 1
+        wanted = self.decoder[min(step, last)] if stack == "decoder" else self.depths[stack]
         return ALWAYS if depth >= wanted else NEVER
 
 
-def signal_of(policy: Decider, stack: str) -> str:
+def signal_of(policy: Decider, stack: str) -> str | None:
     """What a policy's tests read. Deciders that force depths read nothing; similarity stands for that."""
     return policy.signal(stack) if isinstance(policy, Policy) else SIMILARITY
+
+
+def words_of(policy: Decider) -> str:
+    """What the head reads for a policy at a decoder boundary; see `signals.Signal.states`."""
+    own = policy.of if isinstance(policy, ForcedExits) else policy
+    name = own.signal("decoder") if isinstance(own, Policy) else None
+    return "y" if name is None else SIGNALS[name].states
+
+
+def stages_of(policy: Decider, stack: str, ends: Sequence[int]) -> tuple[int, ...]:
+    """Segments of a stack that a policy may run; see `Policy.stages`."""
+    own = policy.of if isinstance(policy, ForcedExits) else policy
+    return own.stages(stack, ends) if isinstance(own, Policy) else tuple(range(len(ends)))
 
 
 def from_json(data: object) -> Policy:

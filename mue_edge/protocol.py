@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mue_edge.search import Hypothesis
-from mue_edge.signals import SIMILARITY, Reading
+from mue_edge.signals import SIGNALS, SIMILARITY, Reading
 
 EXIT_STATES = "exit_states"
 HEAD_PORTS = ("top_ids", "top_values", "logsumexp", "eos")
@@ -25,6 +25,11 @@ class Stage:
     depth: int
     constants: Mapping[str, str] = field(default_factory=dict)
     signals: tuple[str, ...] = (SIMILARITY,)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What the head can read: "y", or what a segment of that name makes of it."""
+        return tuple(dict.fromkeys(("y", *(SIGNALS[name].states for name in self.signals))))
 
 
 @dataclass(frozen=True)

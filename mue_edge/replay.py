@@ -38,8 +38,9 @@ class Log:
     score: float
     scores: tuple[ScoreEntry, ...]
 
-    def exits(self) -> ForcedExits:
-        return ForcedExits(self.depths, self.decoder)
+    def exits(self, of: Policy | None = None) -> ForcedExits:
+        """To leave where the run of that policy did."""
+        return ForcedExits(self.depths, self.decoder, of)
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,12 @@ def _scores(decision: Decision) -> dict[str, tuple[float, ...]]:
     return {SIMILARITY: decision.scores} if decision.scores else {}
 
 
-def replay(log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime) -> Difference:
-    """Run the log's exits, whatever the scores are, and compare. A differing token ends the search
-    elsewhere, so that scores after it are not compared."""
-    forced = _Patient(log.exits())
+def replay(
+    log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime, of: Policy | None = None
+) -> Difference:
+    """Run the exits of a log (of that policy, if it did not run every segment), whatever the scores are, and
+    compare. A differing token ends the search elsewhere, so that scores after it are not compared."""
+    forced = log.exits(of)
     heads = any(SIGNALS[entry.signal].of_head for entry in log.scores)
     outcome = run(layout, settings, forced, runtime, trace=True, heads=heads)
     mine = {
@@ -119,14 +122,3 @@ def between(values: Iterable[float], quantile: float) -> float:
     values = sorted(values)
     upper = min(len(values) - 1, max(1, round(quantile * len(values))))
     return (values[upper - 1] + values[upper]) / 2 if len(values) > 1 else values[0]
-
-
-@dataclass(frozen=True)
-class _Patient:
-    """Forced exits that do not run out when a replay takes more steps than its log."""
-
-    exits: ForcedExits
-
-    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
-        step = min(step, len(self.exits.decoder) - 1)
-        return self.exits.threshold(stack, depth, step, max_length)

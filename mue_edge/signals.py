@@ -1,9 +1,9 @@
 """What an exit test can read of a stage: signals by name. Standard library only.
 
 A signal gives a row a score, which must exceed the policy's threshold, and a gap = 1 − score with the digits
-that the score loses near 1, where good models crowd. It is made of scalars that the stage's segment puts out,
-or of what the vocabulary head says of the stage's states: then a test runs the head, whose answer serves as
-the step's if it is passed.
+that the score loses near 1, where good models crowd. It is made of scalars that the stage's segment puts out
+(or the stack's stem, for all boundaries at once), or of what the vocabulary head says of the stage's states:
+then a test runs the head, whose answer serves as the step's if it is passed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 SIMILARITY, CONFIDENCE, MARGIN, ENTROPY = "similarity", "confidence", "margin", "entropy"
+AGREEMENT, ENOUGH, FORESIGHT = "agreement", "enough", "foresight"
 # The scores and the gaps of a stage's rows.
 Reading = tuple[tuple[float, ...], tuple[float, ...]]
 # What a head says of a row: best ids, their log-probabilities, that of eos.
@@ -22,10 +23,20 @@ Candidates = tuple[Sequence[int], Sequence[float], float]
 @dataclass(frozen=True)
 class Signal:
     """`ports`: outputs of the stage's segment, a value a row; none: the signal is of the head's answer.
-    `of_row`: a row's values of the ports, or its candidates → score and gap."""
+    `of_row`: a row's values of the ports, or its candidates → score and gap.
+
+    of_stem: the ports are the stem's, a value a boundary. remembers: `of_row` gets a row's candidates after
+    every stage of the step so far, so the head must run after each. states: what the head reads, also for the
+    step's word: the stage's "y", or what the segment of that name makes of it. levels: thresholds that are
+    worth trying whatever was traced.
+    """
 
     of_row: Callable[..., tuple[float, float]]
     ports: tuple[str, ...] = ()
+    of_stem: bool = False
+    remembers: bool = False
+    states: str = "y"
+    levels: tuple[float, ...] = ()
 
     @property
     def of_head(self) -> bool:
@@ -36,9 +47,16 @@ class Signal:
         columns = [scalars.get(port, ())[:live] for port in self.ports]
         return _reading([self.of_row(*map(float, row)) for row in zip(*columns)])
 
-    def read_head(self, rows: Sequence[Candidates]) -> Reading:
-        """Of each row's candidates."""
-        return _reading([self.of_row(row) for row in rows])
+    def read_stem(self, scalars: Mapping[str, Sequence[float]], depth: int) -> Reading:
+        """Of the boundary after `depth` layers, by the stem's scalars; empty if they were not read."""
+        at = {port: values[depth - 1 : depth] for port, values in scalars.items()}
+        return self.read(at, 1)
+
+    def read_head(self, said: Sequence[Sequence[Candidates]]) -> Reading:
+        """Of each row's candidates after the last stage of `said`, or after all of them."""
+        if self.remembers:
+            return _reading([self.of_row(rows) for rows in zip(*said)])
+        return _reading([self.of_row(row) for row in said[-1]])
 
 
 def _reading(rows: Sequence[tuple[float, float]]) -> Reading:
@@ -71,6 +89,18 @@ def _entropy(row: Candidates) -> tuple[float, float]:
     return 1 - share, share
 
 
+def _agreement(rows: Sequence[Candidates]) -> tuple[float, float]:
+    """1 − 1/(1 + n) when the best word is that of the n stages before, without a break."""
+    words = [row[0][0] for row in rows]
+    same = next((n for n, word in enumerate(reversed(words[:-1])) if word != words[-1]), len(words) - 1)
+    return same / (1 + same), 1 / (1 + same)
+
+
+def patience(stages: int) -> float:
+    """The threshold that an agreement with so many stages passes, and one with fewer does not."""
+    return 1 - 1 / (stages + 0.5)
+
+
 SIGNALS: dict[str, Signal] = {
     # Cosine of the states before and after the stage's last layer.
     SIMILARITY: Signal(_as_it_is, ("score", "gap")),
@@ -78,6 +108,11 @@ SIGNALS: dict[str, Signal] = {
     CONFIDENCE: Signal(_sigmoid, ("logit",)),
     MARGIN: Signal(_margin),
     ENTROPY: Signal(_entropy),
+    AGREEMENT: Signal(_agreement, remembers=True, levels=(patience(1), patience(2))),
+    # Of a mix of the states with what a trained network imagines the last layer's to be.
+    FORESIGHT: Signal(_entropy, states="mix"),
+    # How likely an encoder left there is to keep the caption, by a trained network on the stem's features.
+    ENOUGH: Signal(_sigmoid, ("enough",), of_stem=True),
 }
 # All outputs that exit tests read, float32 in every precision.
 PORTS = tuple(port for signal in SIGNALS.values() for port in signal.ports)

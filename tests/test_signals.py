@@ -30,10 +30,10 @@ def test_a_logit_keeps_its_digits_on_both_sides() -> None:
 
 def test_margin_and_entropy_of_candidates() -> None:
     rows = [((5, 6), SURE, -5.0), ((5, 6), UNSURE, -5.0), ((5,), [0.0], -9.0)]
-    scores, gaps = SIGNALS[MARGIN].read_head(rows)
+    scores, gaps = SIGNALS[MARGIN].read_head([rows])
     assert scores == pytest.approx((math.exp(-0.01) - math.exp(-5), math.exp(-0.7) - math.exp(-0.8), 1.0))
     assert gaps == pytest.approx(tuple(1 - s for s in scores))
-    sure, unsure, certain = SIGNALS[ENTROPY].read_head(rows)[0]
+    sure, unsure, certain = SIGNALS[ENTROPY].read_head([rows])[0]
     assert 0 < unsure < sure < certain == 1
 
 

@@ -97,6 +97,7 @@ def _write(captioner: Captioner, shown: Sequence[Any], place: Path) -> None:
 def _check(captioner: Captioner, shown: Sequence[Any], path: Path) -> None:
     from mue_edge import conformance
     from mue_edge.errors import InputFileError, VerificationError
+    from mue_edge.policy import from_json as policy_from_json
     from mue_edge.replay import replay
     from mue_edge.targets import golden
     from mue_edge.targets.verify import SCORE_TOLERANCE
@@ -114,7 +115,8 @@ def _check(captioner: Captioner, shown: Sequence[Any], path: Path) -> None:
                 f"{where} is of picture {entry.picture}, here are {len(shown)}; give the kit's IMAGES"
             )
         captioner.runtime.set_pixels(golden.pixels(shown[entry.picture], manifest.preprocess))
-        found = replay(log, captioner.layout, manifest.search, captioner.runtime)
+        under = policy_from_json(entry.policy)
+        found = replay(log, captioner.layout, manifest.search, captioner.runtime, under)
         errors += found.score_errors
         if tolerance is not None and (not found.same_tokens or max(errors) > tolerance):
             raise VerificationError(

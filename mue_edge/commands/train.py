@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mue_edge.errors import UsageError, missing_extra
+from mue_edge.rules import RULES
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.examples import Example
@@ -136,7 +137,7 @@ class _Options:
 @click.option("--save-every", type=float, default=300.0, show_default=True, help="Seconds.")
 @click.option("--log-every", type=click.IntRange(1), default=20, show_default=True, help="Steps.")
 @click.option(
-    "--heads", type=click.Choice(["calm-classifier"]),
+    "--heads", type=click.Choice([name for name, rule in RULES.items() if rule.heads]),
     help="Leave the network as it is and train the heads of this exit rule.",
 )  # fmt: skip
 def command(**options: Any) -> None:
@@ -147,8 +148,9 @@ def command(**options: Any) -> None:
     image and caption, COCO's captions JSON, or OFA's TSV. Several processes:
     torchrun --nproc-per-node 2 -m mue_edge train …
 
-    With --heads, OUT gets model/ with heads.safetensors beside the same weights; pictures are passed once
-    unless --steps says otherwise (better with --augment), and captions are the model's own.
+    With --heads, OUT gets model/ with heads.safetensors beside the same weights (heads of other rules that
+    MODEL has are kept); pictures are passed once unless --steps says otherwise (better with --augment), and
+    captions are the model's own.
     """
     chosen = _Options(**options)
     given = [chosen.epochs, chosen.steps, chosen.minutes]
@@ -230,13 +232,13 @@ def _train_heads(o: _Options) -> None:
     import shutil
 
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.calibrate import head_training
     from mue_edge.calibrate.caption_batches import CaptionBatches, targets
     from mue_edge.calibrate.caption_training import learner
+    from mue_edge.calibrate.trainers import TRAINERS
     from mue_edge.files import atomic_folder
     from mue_edge.models import captioning, heads
 
-    folder = resolve_model(str(o.model))
+    folder, kind = resolve_model(str(o.model)), RULES[str(o.heads)].heads or ""
     teacher = learner(folder, None)
     shown, _, problems = _pictures(o, captioning.image_size(teacher.model), True)
     for line in problems:
@@ -245,19 +247,20 @@ def _train_heads(o: _Options) -> None:
     batches = CaptionBatches(shown, learned, o.batch, o.seed, teacher.tokenizer.pad, augment=o.augment)
     steps = o.steps or batches.steps_per_epoch
     with click.progressbar(length=steps, label="captions", file=sys.stderr) as bar:
-        found, boundaries = head_training.train(
+        found = TRAINERS[kind](
             teacher.model, teacher.prompt, (batches(step).pixels for step in range(steps)),
             seed=o.seed, progress=lambda: bar.update(1),
         )  # fmt: skip
     with atomic_folder(o.out / "model", "config.json") as work:
         for file in folder.iterdir():
             shutil.copyfile(file, work / file.name)
-        heads.write(work, found)
-    click.echo("AUC of what foretells that the arg-max is the last layer's, on steps held out:")
-    click.echo("after layer  steps  kept    head  similarity  margin")
-    for b in boundaries:
-        told = ["   –" if a is None else f"{a:.2f}" for a in (b.auc, b.similarity_auc, b.margin_auc)]
-        click.echo(f"{b.depth:11}  {b.steps:5}  {b.kept:.3f}  {told[0]}        {told[1]}    {told[2]}")
+        heads.write(work, captioning.heads(teacher.model) | {kind: found.tensors})
+    signs = list(found.boundaries[0].auc)
+    click.echo(f"AUC of what foretells that leaving there keeps the answer, by {found.cases} held out:")
+    click.echo(f"after layer  {found.cases + 's':>8}   kept  " + "".join(f"{name:>12}" for name in signs))
+    for b in found.boundaries:
+        told = "".join(f"{'–' if b.auc[name] is None else f'{b.auc[name]:.2f}':>12}" for name in signs)
+        click.echo(f"{b.depth:11}  {b.cases:8}  {b.kept:.3f}  {told}")
     click.echo(f"wrote {o.out / 'model'}; next: mue-edge export {o.out / 'model'} --target host --out BUNDLE")
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError
 from mue_edge.models import FAMILIES, read_config
+from mue_edge.models.heads import Heads
 from mue_edge.tokens import Tokenizer
 
 
@@ -121,6 +122,24 @@ class Steps:
 def steps(model: nn.Module, prompt: Sequence[int], pixels: Tensor, rng: torch.Generator) -> Steps:
     """The words of greedy captions of [B, 3, H, W], at full decoder depth and a drawn encoder depth."""
     found: Steps = _of(model).steps(model, prompt, pixels, rng, min(24, longest_caption(model)))
+    return found
+
+
+def heads(model: nn.Module) -> Heads:
+    """The heads for exit tests that the model came with."""
+    found: Heads = _of(model).heads(model)
+    return found
+
+
+def logits(model: nn.Module, states: Tensor) -> Tensor:
+    """[..., V] that the decoder's head gives to states [..., d]; −inf of what is no word of a caption."""
+    found: Tensor = _of(model).logits(model, states)
+    return found
+
+
+def features(model: nn.Module, pixels: Tensor) -> Tensor:
+    """[B, d]: means over the picture's tokens before the first encoder layer."""
+    found: Tensor = _of(model).features(model, pixels)
     return found
 
 

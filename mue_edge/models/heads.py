@@ -1,12 +1,13 @@
-"""Heads for exit tests, in a model folder beside the weights: a vector and a bias a decoder boundary.
+"""Heads for exit tests, in a model folder beside the weights: small networks by kind.
 
-`heads.safetensors` holds `confidence.DEPTH.weight` [d] and `confidence.DEPTH.bias` [] for every depth from 1
-to one below the last; it is not there until `mue-edge train --heads` has made it.
+`heads.safetensors` holds the tensors KIND.NAME of every kind that `mue-edge train --heads` has made; it is
+not there before. A family's cut puts them into the segments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,11 +16,64 @@ from torch import Tensor
 from mue_edge.errors import InputFileError, missing_extra
 
 FILE = "heads.safetensors"
-# Decoder layers run → weight [d] and bias [].
-Heads = dict[int, tuple[Tensor, Tensor]]
+# Kind → name → tensor.
+Heads = dict[str, dict[str, Tensor]]
+HIDDEN = 64  # units of the gate
 
 
-def read(folder: Path, layers: int, width: int) -> Heads:
+@dataclass(frozen=True)
+class Sizes:
+    """Layers and width of the picture's encoder and of the decoder."""
+
+    encoder_layers: int
+    encoder_dim: int
+    decoder_layers: int
+    decoder_dim: int
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _confidence(s: Sizes) -> Shapes:
+    """For every decoder boundary, by the layers before it: a vector and a bias."""
+    depths = range(1, s.decoder_layers)
+    return {f"{d}.weight": (s.decoder_dim,) for d in depths} | {f"{d}.bias": () for d in depths}
+
+
+def _gate(s: Sizes) -> Shapes:
+    """Features → HIDDEN units → a logit for every encoder boundary."""
+    boundaries = s.encoder_layers - 1
+    return {
+        "hidden.weight": (HIDDEN, s.encoder_dim), "hidden.bias": (HIDDEN,),
+        "out.weight": (boundaries, HIDDEN), "out.bias": (boundaries,),
+    }  # fmt: skip
+
+
+def _foresight(s: Sizes) -> Shapes:
+    """For every decoder boundary: a network that imitates the last layer's state, and what mixes the two."""
+    d = s.decoder_dim
+    own = {
+        "inner.weight": (d, d),
+        "inner.bias": (d,),
+        "outer.weight": (d, d),
+        "mix.weight": (d, d),
+        "mix.bias": (d,),
+    }
+    return {f"{depth}.{name}": shape for depth in range(1, s.decoder_layers) for name, shape in own.items()}
+
+
+KINDS: Mapping[str, Callable[[Sizes], Shapes]] = {
+    "confidence": _confidence, "gate": _gate, "foresight": _foresight,
+}  # fmt: skip
+
+
+def of_depth(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """The tensors of one boundary."""
+    start = f"{depth}."
+    return {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
+
+
+def read(folder: Path, sizes: Sizes) -> Heads:
     """The heads of a folder, none if it has no such file. Raises InputFileError for one that does not fit."""
     path = folder / FILE
     if not path.is_file():
@@ -30,36 +84,31 @@ def read(folder: Path, layers: int, width: int) -> Heads:
     except ImportError as problem:
         raise missing_extra("safetensors", "torch") from problem
     try:
-        found = load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, OSError) as problem:
         raise InputFileError(f"{path} is not a safetensors file: {problem}") from problem
-    wanted = {_key(depth, part): shape for depth in range(1, layers) for part, shape in _parts(width)}
-    if {key: tuple(value.shape) for key, value in found.items()} != wanted:
-        raise InputFileError(
-            f"{path} does not hold a vector of {width} and a bias for each of the decoder layers 1 to "
-            f"{layers - 1}; make it again with: mue-edge train --heads calm-classifier"
-        )
-    if not all(bool(torch.isfinite(value).all()) for value in found.values()):
-        raise InputFileError(f"{path} holds values that are not finite")
-    return {
-        depth: (found[_key(depth, "weight")].float(), found[_key(depth, "bias")].float())
-        for depth in range(1, layers)
-    }
+    found: Heads = {}
+    for key, value in tensors.items():
+        kind, _, name = key.partition(".")
+        found.setdefault(kind, {})[name] = value.float()
+    for kind, parts in found.items():
+        if kind not in KINDS:
+            raise InputFileError(f"{path} holds heads of the kind {kind!r}; known: {', '.join(KINDS)}")
+        if {name: tuple(value.shape) for name, value in parts.items()} != KINDS[kind](sizes):
+            raise InputFileError(
+                f"the {kind} heads of {path} are not those of a model with {sizes.encoder_layers} + "
+                f"{sizes.decoder_layers} layers of {sizes.encoder_dim} and {sizes.decoder_dim} channels; "
+                "make them again with: mue-edge train --heads"
+            )
+        if not all(bool(torch.isfinite(value).all()) for value in parts.values()):
+            raise InputFileError(f"{path} holds values that are not finite ({kind})")
+    return found
 
 
-def write(folder: Path, heads: Mapping[int, tuple[Tensor, Tensor]]) -> None:
+def write(folder: Path, heads: Heads) -> None:
     """Into an existing model folder."""
     from safetensors.torch import save_file
 
-    both = [(depth, zip(("weight", "bias"), pair)) for depth, pair in sorted(heads.items())]
-    tensors = {_key(depth, part): value.contiguous() for depth, pair in both for part, value in pair}
+    tensors = {f"{kind}.{name}": v.contiguous() for kind, parts in heads.items() for name, v in parts.items()}
     save_file(tensors, folder / FILE, metadata={"format": "pt"})
     (folder / FILE).chmod(0o644)  # safetensors writes for the owner only
-
-
-def _key(depth: int, part: str) -> str:
-    return f"confidence.{depth}.{part}"
-
-
-def _parts(width: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return (("weight", (width,)), ("bias", ()))

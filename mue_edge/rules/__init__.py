@@ -5,15 +5,33 @@ Calibration, the host loop and export learn from a rule what its tests read and 
 
 from __future__ import annotations
 
-from mue_edge.rules import calm_classifier, calm_softmax, deebert, fixed, mue, mue_published, never
+from mue_edge.rules import (
+    calm_classifier,
+    calm_saturation,
+    calm_softmax,
+    deebert,
+    deecap,
+    fixed,
+    gate,
+    mue,
+    mue_published,
+    never,
+    pabee,
+    uniform_skip,
+)
 from mue_edge.rules.rule import Rule
 
 RULES: dict[str, Rule] = {
     "mue": mue.RULE,
     "mue-published": mue_published.RULE,
     "calm-softmax": calm_softmax.RULE,
+    "calm-saturation": calm_saturation.RULE,
     "calm-classifier": calm_classifier.RULE,
     "deebert": deebert.RULE,
+    "pabee": pabee.RULE,
+    "deecap": deecap.RULE,
+    "gate": gate.RULE,
     "never": never.RULE,
     "fixed": fixed.RULE,
+    "uniform-skip": uniform_skip.RULE,
 }

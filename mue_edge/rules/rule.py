@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,21 +27,34 @@ class Parameters(Protocol):
     def theta(self, stack: str, depth: int) -> float | None: ...
 
 
+# Layers that stay, depths at which a stack's segments end → the segments that run, counted from 0.
+Keep = Callable[[int, Sequence[int]], tuple[int, ...]]
 # Policy, stack, depth, step, max_length → the score that the exit test there must exceed.
 Threshold = Callable[[Parameters, str, int, int, int], float]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`signals`: what a stack's tests read (`mue_edge.signals`), similarity where nothing is said.
-    `calibrated`: whether calibration tries thresholds for it."""
+    """`signals`: what a stack's tests read (`mue_edge.signals`), similarity where nothing is said, None where
+    no score is ever tested. `calibrated`: whether calibration tries it. `beta`: θ's weight in the decay,
+    where the rule and not the policy fixes it. `heads`: what `mue-edge train --heads RULE` trains for it
+    (`mue_edge.models.heads`). `keep`: a policy's depths are numbers of layers that stay; these segments run.
+    """
 
     threshold: Threshold
-    signals: Mapping[str, str] = field(default_factory=dict)
+    signals: Mapping[str, str | None] = field(default_factory=dict)
     calibrated: bool = True
+    beta: float | None = None
+    heads: str | None = None
+    keep: Keep | None = None
 
-    def signal(self, stack: str) -> str:
+    def signal(self, stack: str) -> str | None:
         return self.signals.get(stack, SIMILARITY)
+
+    @property
+    def by_score(self) -> bool:
+        """Whether scores decide anything."""
+        return self.threshold is not no_test
 
 
 def decayed(theta: float, step: int, n: int, beta: float, tau: float) -> float:
@@ -58,6 +71,21 @@ def scheduled(policy: Parameters, stack: str, depth: int, step: int, max_length:
         return NEVER
     value = decayed(theta, step, n, policy.beta, policy.tau)
     return NEVER if value >= 1 else value
+
+
+def in_decoder(threshold: Threshold) -> Threshold:
+    """The same in the decoder, and no test elsewhere."""
+
+    def only(policy: Parameters, stack: str, depth: int, step: int, max_length: int) -> float:
+        return threshold(policy, stack, depth, step, max_length) if stack == "decoder" else NEVER
+
+    return only
+
+
+def constant(policy: Parameters, stack: str, depth: int, step: int, max_length: int) -> float:
+    """θ of the boundary at every step."""
+    theta = policy.theta(stack, depth)
+    return NEVER if theta is None else theta
 
 
 def no_test(policy: Parameters, stack: str, depth: int, step: int, max_length: int) -> float:

@@ -23,6 +23,7 @@ from mue_edge.bundle import (
 from mue_edge.policy import Policy
 from mue_edge.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
 from mue_edge.search import SearchSettings
+from mue_edge.signals import ENOUGH, FORESIGHT, SIMILARITY, patience
 
 LAYERS = 4
 THREADS = 1
@@ -30,9 +31,14 @@ THREADS = 1
 
 def layout(rows: int = 1) -> Layout:
     """An image stack of four layers in three segments, a text branch, four decoder layers in three."""
-    image = tuple(Stage(f"image.{i}", d, {"pos_q": "constant:pos_q"}) for i, d in enumerate((1, 2, 4)))
+    tested, constants = (SIMILARITY, ENOUGH), {"pos_q": "constant:pos_q"}
+    image = (
+        *(Stage(f"image.{i}", i + 1, constants, tested) for i in range(2)),
+        Stage("image.2", 4, constants),
+    )
     text = tuple(Stage(f"text.{i}", i + 1) for i in range(2))
-    decoder = tuple(Stage(f"decoder.{i}", d) for i, d in enumerate((1, 3, 4)))
+    heard = (SIMILARITY, FORESIGHT)
+    decoder = (*(Stage(f"decoder.{i}", d, {}, heard) for i, d in enumerate((1, 3))), Stage("decoder.2", 4))
     return Layout({"image": image, "text": text}, decoder, rows, fill_rows=2)
 
 
@@ -87,7 +93,7 @@ class Symbolic:
                 for row in store.rows:
                     self._held[store.buffer, row] = self._held[store.port, -1] + bytes([row % 251])
         for buffer in request.inputs.values():
-            if buffer.startswith("decoder.") and request.run != "head":
+            if buffer.startswith("decoder.") and request.run.startswith("decoder."):
                 self._held[buffer, -1] = b"read"
         for port, buffer in request.outputs.items():
             self._held[buffer, -1] = value + port.encode()
@@ -106,17 +112,28 @@ class Symbolic:
             return Answer(candidates=rows, now=1.5)
         gaps = [chance.random() for _ in range(self.rows)]
         both = {"score": [1 - gap for gap in gaps], "gap": gaps}
+        both["enough"] = [chance.uniform(-2, 2) for _ in range(LAYERS - 1)]
         return Answer({port: both[port] for port in request.read}, now=2.5)
 
 
 def policies(gaps: dict[str, Sequence[float]], count: int, seed: int = 0) -> list[Policy]:
-    """Of every rule: constant and decaying thresholds among the traced gaps, minimum and fixed depths."""
+    """Of every rule: constant and decaying thresholds among the traced gaps, minimum and fixed depths; of a
+    gate if `gaps` has some of its own."""
     chance, found = random.Random(seed), [Policy("never")]
     theta = lambda stack: 1 - chance.choice(gaps[stack]) * chance.uniform(0.8, 1.5) if stack in gaps else None
     for i in range(count - 1):
+        image, text, decoder = (chance.choice((None, 1, 2)) for _ in range(3))
         if i % 6 == 5:
-            image, text, decoder = (chance.choice((None, 1, 2)) for _ in range(3))
-            found.append(Policy("fixed", depth_image=image, depth_text=text, depth_decoder=decoder))
+            rule = "uniform-skip" if i % 12 == 5 else "fixed"
+            found.append(Policy(rule, depth_image=image, depth_text=text, depth_decoder=decoder))
+        elif i % 12 == 2:
+            theta_decoder = patience(chance.choice((1, 2)))
+            found.append(
+                Policy("pabee", theta_decoder=theta_decoder, depth_image=image, depth_decoder=decoder)
+            )
+        elif i % 12 == 8 and "enough" in gaps:
+            rule = "gate" if chance.random() < 0.5 else "deecap"
+            found.append(Policy(rule, theta("enough"), theta_decoder=0.3, depth_decoder=decoder))
         else:
             found.append(
                 Policy(

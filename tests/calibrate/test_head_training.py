@@ -11,11 +11,14 @@ pytest.importorskip("safetensors")
 
 import torch
 
+from mue_edge.calibrate import foresight_training, gate_training
 from mue_edge.calibrate.head_training import train
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models import captioning, heads
 from mue_edge.models.ofa.greedy import greedy
+from mue_edge.models.ofa.model import head_sizes
 from mue_edge.models.ofa.options import options_for
+from mue_edge.models.ofa.segments import Foresight, Gate, Stem
 from mue_edge.policy import Policy
 from tests.models.ofa.tiny import TINY, make
 
@@ -44,10 +47,12 @@ def test_steps_are_the_words_of_greedy_captions() -> None:
 def test_a_head_learns_the_margin() -> None:
     model = make(decomposed=True)
     batches = [pictures(4, seed) for seed in range(5)]
-    found, boundaries = train(model, PROMPT, batches)
-    assert sorted(found) == [b.depth for b in boundaries] == [1, 2]
+    found = train(model, PROMPT, batches)
+    assert [b.depth for b in found.boundaries] == [1, 2]
+    assert set(found.boundaries[0].auc) == {"head", "similarity", "margin"}
     held = captioning.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0))
-    for depth, (weight, bias) in found.items():
+    for depth in (1, 2):
+        weight, bias = found.tensors[f"{depth}.weight"], found.tensors[f"{depth}.bias"]
         told = torch.sigmoid(held.states[:, depth] @ weight + bias)
         both = torch.corrcoef(torch.stack([told, held.margin[:, depth - 1]]))
         assert both[0, 1] > 0.5, depth
@@ -55,20 +60,68 @@ def test_a_head_learns_the_margin() -> None:
         train(model, PROMPT, batches[:1])
 
 
+def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of dark pictures one layer is, of bright ones only all are."""
+
+    def by_depth(
+        model: object, prompt: object, pixels: torch.Tensor, cells: list[tuple[int, int]], *, max_length: int
+    ) -> dict[tuple[int, int], list[list[int]]]:
+        bright = (pixels.mean((1, 2, 3)) > 0).tolist()
+        return {(i, d): [[i if b else 0] for b in bright] for i, d in cells}
+
+    monkeypatch.setattr(captioning, "greedy_by_depth", by_depth)
+    model = make(decomposed=True)
+    shades = torch.rand(12, 16, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    found = gate_training.train(model, PROMPT, [0.1 * pictures(16, i) + s for i, s in enumerate(shades)])
+    assert [b.auc["head"] for b in found.boundaries] == pytest.approx([1, 1], abs=0.05)
+    shapes = heads.KINDS["gate"](head_sizes(TINY))
+    assert {name: tuple(t.shape) for name, t in found.tensors.items()} == shapes
+    # The exported stem says the same of a picture as the training.
+    stem = Stem(model.encoder, gate=Gate(found.tensors)).eval()
+    _, logits = stem(pictures(1))
+    wanted = gate_training.logits(found.tensors, captioning.features(model, pictures(1)))
+    torch.testing.assert_close(logits, wanted[0], atol=1e-4, rtol=1e-4)
+
+
+def test_foresight_brings_the_last_layers_word_nearer() -> None:
+    model = make(decomposed=True)
+    batches = [pictures(4, seed) for seed in range(6)]
+    found = foresight_training.train(model, PROMPT, batches)
+    assert {name: tuple(t.shape) for name, t in found.tensors.items()} == heads.KINDS["foresight"](
+        head_sizes(TINY)
+    )
+    shown = captioning.steps(model, PROMPT, batches[-1], torch.Generator().manual_seed(9))
+    last = captioning.logits(model, shown.states[:, -1]).argmax(-1)
+    for b in found.boundaries:
+        mixed = Foresight(heads.of_depth(found.tensors, b.depth))(shown.states[:, b.depth])
+        near = captioning.logits(model, mixed).argmax(-1) == last
+        assert near.float().mean() >= shown.same[:, b.depth - 1].float().mean(), b.depth
+
+
 def test_heads_are_kept_beside_the_weights_and_checked(tmp_path: Path) -> None:
-    assert heads.read(tmp_path, 3, 4) == {}
-    made = {depth: (torch.randn(4), torch.tensor(0.5)) for depth in (1, 2)}
+    sizes, other = heads.Sizes(3, 4, 3, 4), heads.Sizes(3, 4, 4, 4)
+    assert heads.read(tmp_path, sizes) == {}
+    made = {
+        kind: {name: torch.randn(shape) for name, shape in shapes(sizes).items()}
+        for kind, shapes in heads.KINDS.items()
+    }
     heads.write(tmp_path, made)
-    again = heads.read(tmp_path, 3, 4)
-    assert all(torch.equal(a, b) for d in made for a, b in zip(made[d], again[d], strict=True))
-    with pytest.raises(InputFileError, match=r"decoder layers 1 to 3.*train --heads"):
-        heads.read(tmp_path, 4, 4)
-    made[1][0][0] = torch.nan
+    again = heads.read(tmp_path, sizes)
+    assert again.keys() == made.keys()
+    assert all(torch.equal(made[kind][name], again[kind][name]) for kind in made for name in made[kind])
+    with pytest.raises(InputFileError, match=r"confidence heads .* 3 \+ 4 layers.*train --heads"):
+        heads.read(tmp_path, other)
+    made["confidence"]["1.weight"][0] = torch.nan
     heads.write(tmp_path, made)
     with pytest.raises(InputFileError, match="not finite"):
-        heads.read(tmp_path, 3, 4)
+        heads.read(tmp_path, sizes)
+    heads.write(tmp_path, {"crystal-ball": made["gate"]})
+    with pytest.raises(InputFileError, match="kind 'crystal-ball'; known: confidence, gate, foresight"):
+        heads.read(tmp_path, sizes)
 
 
 def test_the_torch_model_knows_similarity_only() -> None:
+    with pytest.raises(UsageError, match="leaves no layer out"):
+        options_for(Policy("uniform-skip", depth_decoder=1), None)
     with pytest.raises(UsageError, match="similarity only, not margin"):
         options_for(Policy("calm-softmax", theta_decoder=0.5), None)

@@ -21,6 +21,7 @@ from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
 
 FULL = Policy("never")
 EVEN = {"image": [0.2, 0.5, 0.8], "text": [0.2, 0.5, 0.8], "decoder": [0.1, 0.3, 0.5, 0.7]}
+EVEN |= {"enough": [0.3, 0.5, 0.7]}
 
 
 class Counting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,15 +43,19 @@ def enumerated(bundle: Bundle, samples: list[Sample]) -> list[Policy]:
 def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
     samples = [Sample(f"picture {i}", picture) for i, picture in enumerate(pictures(bundle, 2))]
     policies = enumerated(bundle, samples)
-    assert {p.rule for p in policies} == {"mue", "calm-softmax", "deebert", PLUGIN}  # no heads, no classifier
+    # Those that need heads have none here.
+    wanted = {"mue", "calm-softmax", "calm-saturation", "deebert", "pabee", "uniform-skip", PLUGIN}
+    assert {p.rule for p in policies} == wanted
     assert len({p.name for p in policies}) == len(policies)
     # Rules that test alike, tests at some boundaries only, and the head or none at the same exits.
-    some = [p for rule in ("calm-softmax", "deebert", PLUGIN) for p in policies if p.rule == rule][::4]
+    rules = ("calm-softmax", "deebert", "pabee", PLUGIN)
+    some = [p for rule in rules for p in policies if p.rule == rule][::5]
     late = [
         replace(p, theta_decoder=None, thetas_decoder=(None, p.theta_decoder), name=f"{p.name}-late")
         for p in some
     ]
-    chosen = [FULL, *some, *late, *[p for p in policies if p.rule == "mue"][::12]]
+    others = [p for rule in ("mue", "calm-saturation", "uniform-skip") for p in policies if p.rule == rule]
+    chosen = [FULL, *some, *late, *others[::9]]
     depths = set()
     for sample, told in zip(samples, outcomes(bundle.path, tmp_path, chosen, samples), strict=True):
         for policy, mine in zip(chosen, told.runs, strict=True):
@@ -64,3 +69,28 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
 def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> None:
     without = candidates.similarity("mue", candidates.gaps([()]), (3, 3), 17, "image")
     assert list(candidates.by_rule([()], (3, 3), 17, "image")) == list(without)
+
+
+def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bundle: Bundle) -> None:
+    """Nothing else was touched: the house learns of it from RULES."""
+    from PIL import Image
+
+    from mue_edge import targets
+    from mue_edge.bundle import with_front
+    from mue_edge.captioner import Captioner
+    from mue_edge.export import golden
+
+    side = bundle.manifest.preprocess
+    shown = [Image.fromarray(x) for x in golden.pictures(side.height, side.width, 2)]
+    samples = [Sample(f"picture {i}", picture) for i, picture in enumerate(pictures(bundle, 2))]
+    mine = [FULL, *(p for p in enumerated(bundle, samples) if p.rule == PLUGIN)]
+    found = [told.runs for told in outcomes(bundle.path, tmp_path / "traces", mine, samples)]
+    calls = [sum(len(runs[i].segments) for runs in found) for i in range(len(mine))]
+    fastest = min(range(len(mine)), key=calls.__getitem__)
+    assert calls[fastest] < calls[0]
+    shutil.copytree(bundle.path, tmp_path / "bundle")
+    made = with_front(tmp_path / "bundle", [mine[fastest], FULL], mine[fastest].name)
+    with Captioner(made, targets.open_runtime(made, 1)) as captioner:
+        for picture, runs in zip(shown, found):
+            told = captioner.caption(picture)
+            assert captioner.policy().rule == PLUGIN and told.tokens == runs[fastest].tokens

@@ -19,6 +19,8 @@ from tests.commands.run import Runner
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
+from safetensors.torch import load_file
+
 from tests.calibrate import captioned
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,7 +198,12 @@ def test_heads_leave_the_network_as_it_is(run: Runner, places: tuple[Path, Path]
     command = ["train", str(places[0]), "--data", str(places[1]), "--out", str(out), "--val-share", "0"]
     done = run(*command, "--batch", "4", "--heads", "calm-classifier", "--augment")
     assert done.code == 0, done.err
-    assert "after layer  steps  kept    head  similarity  margin" in done.out
+    assert re.search(r"after layer +steps +kept +head +similarity +margin\n", done.out)
     assert f"next: mue-edge export {out / 'model'}" in done.out
     assert (out / "model/model.safetensors").read_bytes() == (places[0] / "model.safetensors").read_bytes()
     assert (out / "model/heads.safetensors").is_file() and not (places[0] / "heads.safetensors").exists()
+    command[1], command[5] = str(out / "model"), str(tmp_path / "second")
+    done = run(*command, "--batch", "4", "--heads", "gate")
+    assert done.code == 0 and re.search(r"after layer +pictures +kept +head\n", done.out), done.err
+    kinds = {key.partition(".")[0] for key in load_file(tmp_path / "second/model/heads.safetensors")}
+    assert kinds == {"confidence", "gate"}  # the first ones were kept

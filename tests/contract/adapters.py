@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mue_edge.driver import Runtime
 from mue_edge.export.verify import random_pixels
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.policy import Decider
+from mue_edge.policy import Decider, Policy
 from mue_edge.replay import log_of, replay, run
 from tests.contract.cuts import PREPROCESS, Case, exit_scores, pictures, policies, started
 
@@ -71,7 +71,8 @@ def assert_loop_equals_reference(
         for picture in pictures():
             reference = run(case.layout, case.settings, policy, case.reference(picture), trace=True)
             log, runtime = log_of(reference), runtime_for(picture)
-            replayed = replay(log, case.layout, case.settings, runtime)
+            of = policy if isinstance(policy, Policy) else None
+            replayed = replay(log, case.layout, case.settings, runtime, of)
             assert replayed.same_tokens, name
             assert len(replayed.score_errors) == len(log.scores)
             assert max(replayed.score_errors) <= SCORE_TOLERANCE, name

@@ -63,8 +63,8 @@ def model_folder(made: Case, folder: Path) -> Path:
     weights = {k: v.contiguous().clone() for k, v in stored_weights(made.model).items()}
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(made.model.config.to_json()))
-    if made.model.confidence:
-        heads.write(folder, made.model.confidence)
+    if made.model.heads:
+        heads.write(folder, made.model.heads)
     prompts = {"caption": {"text": "what is it?", "ids": list(PROMPT)}}
     (folder / "prompts.json").write_text(json.dumps(prompts))
     return folder

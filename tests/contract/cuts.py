@@ -22,10 +22,10 @@ from mue_edge.export import golden
 from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.models.cut import Cut, CutRequest, cut
-from mue_edge.models.heads import Heads
+from mue_edge.models.heads import KINDS, Heads
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.generate import Hypothesis
-from mue_edge.models.ofa.model import Model
+from mue_edge.models.ofa.model import Model, head_sizes
 from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
 from mue_edge.protocol import Layout, Outcome, Stage
 from mue_edge.replay import run
@@ -92,7 +92,7 @@ def make_case(name: str) -> Case:
     changes, ends, beam = cases[name]
     model = make(CONFIG, seed=3, **changes)
     if name == "prompt":
-        model.confidence = heads(model.config)
+        model.heads = heads(model.config)
     search = SearchSettings(beam, max_length=9, min_length=7)
     prompt = None if name == "text" else PROMPT
     ends = {"decoder": (1, 3)} | ends
@@ -101,11 +101,14 @@ def make_case(name: str) -> Case:
 
 
 def heads(config: OFAConfig) -> Heads:
-    """Random ones, for every boundary of the decoder."""
-    generator, width = torch.Generator().manual_seed(5), config.decoder_dim
+    """Random ones of every kind."""
+    generator, sizes = torch.Generator().manual_seed(5), head_sizes(config)
     return {
-        depth: (torch.randn(width, generator=generator) / width**0.5, torch.tensor(0.1 * depth))
-        for depth in range(1, config.decoder_layers)
+        kind: {
+            name: torch.randn(shape, generator=generator) / max(1, *shape[-1:], 1) ** 0.5
+            for name, shape in shapes(sizes).items()
+        }
+        for kind, shapes in KINDS.items()
     }
 
 
@@ -214,16 +217,23 @@ def policies(name: str) -> dict[str, Decider]:
     half, most, decayed = threshold_policies(name)
     others = {rule: _half_by(make_case(name), rule) for rule in RULES if _reads(make_case(name), rule)}
     fixed = Policy("fixed", depth_image=2, depth_text=1, depth_decoder=2)
+    skipping = Policy("uniform-skip", depth_image=1, depth_decoder=2 if name == "joint" else 1)
     return {
-        "never": FULL, "half": half, "most": most, "decayed": decayed, "fixed": fixed,
-        "up-and-down": UP_AND_DOWN, "late": LATE, **others,
+        "never": FULL, "half": half, "most": most, "decayed": decayed,
+        "fixed": fixed, "uniform-skip": skipping, "up-and-down": UP_AND_DOWN, "late": LATE, **others,
     }  # fmt: skip
 
 
 def _reads(case: Case, rule: str) -> bool:
     """Whether the decoder tests of the rule read something else than similarity that this case has."""
+    own = RULES[rule].signal("image")
+    first = next(iter(case.layout.encoder.values()))[0]
+    if own is not None and own not in first.signals:
+        return False
     signal = RULES[rule].signal("decoder")
-    return signal != SIMILARITY and (SIGNALS[signal].of_head or signal in case.layout.decoder[0].signals)
+    if signal in (None, SIMILARITY):
+        return False
+    return SIGNALS[signal].of_head or signal in case.layout.decoder[0].signals
 
 
 @lru_cache
@@ -233,10 +243,14 @@ def _half_by(case: Case, rule: str) -> Policy:
         run(case.layout, case.settings, FULL, case.reference(picture), trace=True, heads=True)
         for picture in pictures()
     ]
-    signal, depth = RULES[rule].signal("decoder"), case.layout.decoder[0].depth
-    tests = [d for r in runs for d in r.decisions if (d.stack, d.depth) == ("decoder", depth)]
-    theta = 1 - _between([max(d.readings[signal][1]) for d in tests], 0.5)
-    return Policy(rule, theta_decoder=theta, beta=1.0)
+    thetas: dict[str, float] = {}
+    for stack in ("image", "decoder"):
+        signal = RULES[rule].signal(stack)
+        tests = [d for r in runs for d in r.decisions if d.stack == stack]
+        gaps = [max(d.readings[signal][1]) for d in tests if signal in d.readings]
+        if gaps and signal not in (None, SIMILARITY):
+            thetas[stack] = 1 - _between(gaps, 0.5)
+    return Policy(rule, thetas.get("image"), theta_decoder=thetas["decoder"], beta=1.0)
 
 
 def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[Hypothesis]:

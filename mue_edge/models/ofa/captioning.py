@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mue_edge import tokens as words
 from mue_edge.errors import InputFileError, missing_extra
+from mue_edge.models.heads import Heads
 from mue_edge.models.ofa import prompts, tokenizer
 from mue_edge.models.ofa.config import from_json
 from mue_edge.models.ofa.greedy import greedy, greedy_by_depth
@@ -22,7 +23,18 @@ from mue_edge.models.ofa.steps import steps
 from mue_edge.tokens import Tokenizer
 
 __all__ = [
-    "depths", "fresh", "greedy", "greedy_by_depth", "image_size", "longest_caption", "loss", "see", "steps",
+    "depths",
+    "features",
+    "fresh",
+    "greedy",
+    "greedy_by_depth",
+    "heads",
+    "image_size",
+    "logits",
+    "longest_caption",
+    "loss",
+    "see",
+    "steps",
     "write",
 ]  # fmt: skip
 
@@ -74,6 +86,22 @@ def loss(
         model.decoder, states, tokens[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
     )
     return found.loss, found.by_layer
+
+
+def heads(model: Model) -> Heads:
+    return model.heads
+
+
+def logits(model: Model, states: Tensor) -> Tensor:
+    never = torch.tensor([model.config.pad, model.config.bos])
+    found = model.decoder.project(states)
+    return found + torch.zeros(found.shape[-1]).index_fill(0, never, -torch.inf)
+
+
+@torch.no_grad()
+def features(model: Model, pixels: Tensor) -> Tensor:
+    x, _ = model.encoder.embed_patches(pixels)
+    return x.mean(1)
 
 
 def see(model: Model, pixels: Tensor) -> None:

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from mue_edge.bundle import LayoutEntry, StageEntry
 from mue_edge.errors import UsageError
 from mue_edge.models.cut import Cut, CutRequest, Piece, Table
+from mue_edge.models.heads import of_depth
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa import segments as seg
 from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.ofa.model import Model
-from mue_edge.signals import CONFIDENCE, SIGNALS, SIMILARITY
+from mue_edge.signals import CONFIDENCE, ENOUGH, FORESIGHT, SIGNALS, SIMILARITY
 
 Array = NDArray[np.float32]
 SCORED = ("y", "score", "gap")
@@ -120,7 +121,10 @@ def _image_part(world: _World) -> _Part:
     c, encoder = world.model.config, world.model.encoder
     constants = _position_columns(world, world.image_positions)
     tables: dict[str, Table] = {}
-    pieces = [Piece("stem", seg.Stem(encoder), {"pixels": _pixels(world)}, ("x",))]
+    tensors = world.model.heads.get("gate")
+    gate = None if tensors is None else seg.Gate(tensors)
+    told = () if gate is None else SIGNALS[ENOUGH].ports
+    pieces = [Piece("stem", seg.Stem(encoder, gate=gate), {"pixels": _pixels(world)}, ("x", *told))]
     stages = []
     buckets = pos.image_buckets(*world.grid, c.image_bucket_size)
     for j, (first, last) in enumerate(_spans(world.request.ends["image"])):
@@ -134,7 +138,9 @@ def _image_part(world: _World) -> _Part:
             inputs["rel"] = torch.zeros(last - first, c.encoder_heads, world.patches, world.patches)
         module = seg.EncoderSegment(world.encoder_layers(first, last))
         pieces.append(Piece(f"image.{j}", module, inputs, SCORED, "image", first, last))
-        stages.append(StageEntry(f"image.{j}", last, fed))
+        tested = gate is not None and last < c.encoder_layers
+        signals = (SIMILARITY, ENOUGH) if tested else (SIMILARITY,)
+        stages.append(StageEntry(f"image.{j}", last, fed, signals))
     return _Part(tuple(pieces), constants, {"image": tuple(stages)}, tables)
 
 
@@ -238,16 +244,29 @@ def _decoder(world: _World) -> _Part:
         cross = seg.CrossKV(world.model.encoder, layers)
         span = ("decoder", first, last)
         pieces.append(Piece(f"cross_kv.{j}", cross, memory, ("k", "v"), *span))
-        signals: tuple[str, ...] = (SIMILARITY,)
-        gate = None
-        if last in world.model.confidence:  # the last layer has none: nothing is tested there
-            signals, gate = (SIMILARITY, CONFIDENCE), seg.Confidence(*world.model.confidence[last])
+        signals, sure, deep = _heads(world, last)
         outputs = ("y", *(port for name in signals for port in SIGNALS[name].ports), "kv_rows")
-        pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers, gate), inputs, outputs, *span))
+        pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers, sure), inputs, outputs, *span))
+        if deep is not None:
+            pieces.append(Piece(f"mix.{j}", deep, {"y": torch.zeros(rows, dim)}, ("mix",), *span))
         if j:
             pieces.append(Piece(f"fill.{j}", seg.Fill(layers), fill, ("kv_rows",), *span))
         stages.append(StageEntry(f"decoder.{j}", last, signals=signals))
     return _Part(tuple(pieces), constants, {"decoder": tuple(stages)}, {})
+
+
+def _heads(world: _World, depth: int) -> tuple[tuple[str, ...], seg.Confidence | None, seg.Foresight | None]:
+    """Signals after so many decoder layers, and the heads of that boundary. The last layer has none: nothing
+    is tested there."""
+    tested = depth < world.model.config.decoder_layers
+    sure, deep = (
+        of_depth(world.model.heads[kind], depth) if tested and kind in world.model.heads else None
+        for kind in ("confidence", "foresight")
+    )
+    confidence = None if sure is None else seg.Confidence(sure["weight"], sure["bias"])
+    foresight = None if deep is None else seg.Foresight(deep)
+    given = ((SIMILARITY, True), (CONFIDENCE, confidence), (FORESIGHT, foresight))
+    return tuple(name for name, head in given if head is not None), confidence, foresight
 
 
 def _memory(world: _World) -> dict[str, Tensor]:

@@ -40,8 +40,8 @@ class Model(nn.Module):
                 f"and decoder_dim {config.decoder_dim}"
             )
         self.config = config
-        # Heads for exit tests by decoder layers run: (weight [d], bias []). Not of the network's own weights.
-        self.confidence: dict[int, tuple[Tensor, Tensor]] = {}
+        # Heads for exit tests. Not of the network's own weights.
+        self.heads: heads.Heads = {}
         self.encoder = Encoder(config)
         self.decoder = Decoder(config, self.encoder.embed_tokens)
 
@@ -143,8 +143,13 @@ def load(folder: Path, config: dict[str, Any]) -> Model:
         model = Model(from_json(config))
     _check(path, weights, stored_weights(model))
     model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True, assign=True)
-    model.confidence = heads.read(folder, model.config.decoder_layers, model.config.decoder_dim)
+    model.heads = heads.read(folder, head_sizes(model.config))
     return model.eval()
+
+
+def head_sizes(config: OFAConfig) -> heads.Sizes:
+    """What the heads of a model are made for."""
+    return heads.Sizes(config.encoder_layers, config.encoder_dim, config.decoder_layers, config.decoder_dim)
 
 
 def _check(path: Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from mue_edge.errors import UsageError
 from mue_edge.policy import Decider, Policy
+from mue_edge.rules import RULES
 from mue_edge.signals import SIMILARITY
 
 
@@ -39,11 +40,16 @@ def options_for(policy: Decider | None, options: MueOptions | None) -> MueOption
 
     Raises UsageError for a rule whose tests read what the torch model does not measure.
     """
-    if isinstance(policy, Policy) and policy.signal("decoder") != SIMILARITY:
-        raise UsageError(
-            f"the torch model tests similarity only, not {policy.signal('decoder')} (rule {policy.rule!r}); "
-            "run this policy on a bundle: mue-edge export"
-        )
+    if isinstance(policy, Policy):
+        what = ""
+        if policy.signal("decoder") != SIMILARITY:
+            what = f"tests similarity only, not {policy.signal('decoder')}"
+        elif RULES[policy.rule].keep is not None:
+            what = "leaves no layer out"
+        if what:
+            raise UsageError(
+                f"the torch model {what} (rule {policy.rule!r}); run this policy on a bundle: mue-edge export"
+            )
     if options is not None:
         return options
     return MUE_PUBLISHED if getattr(policy, "rule", None) == "mue-published" else MUE

@@ -9,7 +9,7 @@ of the segment, Q decoder rows, M cache slots.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -89,17 +89,40 @@ def _normed(norm: nn.LayerNorm | None, x: Tensor) -> Tensor:
     return x if norm is None else norm(x)
 
 
-class Stem(nn.Module):
-    """pixels [1, 3, H, W] → x [1, P, d]; for the joint encoder the constant words are appended."""
+class Gate(nn.Module):
+    """Features [1, P, d] of the stem → logits [n] of how likely each encoder depth is enough.
 
-    def __init__(self, encoder: Encoder, words: Tensor | None = None) -> None:
+    Written without a matrix product, like `Confidence`: so every target keeps it in float32.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
+        self.hidden, self.hidden_bias, self.out, self.out_bias = (
+            nn.Parameter(tensors[name].clone(), requires_grad=False)
+            for name in ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x[0].float().mean(0)
+        hidden = torch.relu((pooled * self.hidden).sum(-1) + self.hidden_bias)
+        return (hidden * self.out).sum(-1) + self.out_bias
+
+
+class Stem(nn.Module):
+    """pixels [1, 3, H, W] → x [1, P, d], with a gate its logits [n]; for the joint encoder the constant words
+    are appended."""
+
+    def __init__(self, encoder: Encoder, words: Tensor | None = None, gate: Gate | None = None) -> None:
+        super().__init__()
+        self.gate = gate
         self.encoder = copy.deepcopy(encoder)
         _fold_batch_norms(self.encoder.embed_images)
         self.words = None if words is None else nn.Parameter(words, requires_grad=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, _ = self.encoder.embed_patches(pixels)
+        if self.gate is not None:
+            return x, self.gate(x)
         return x if self.words is None else torch.cat([x, self.words], 1)
 
 
@@ -199,6 +222,23 @@ class Confidence(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         return (y.float() * self.weight).sum(-1) + self.bias
+
+
+class Foresight(nn.Module):
+    """States [Q, d] after a layer → [Q, d]: mixed with what the last layer is imagined to make of them."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        width = len(tensors["mix.bias"])
+        self.inner, self.outer, self.mix = (nn.Linear(width, width, bias) for bias in (True, False, True))
+        for name, linear in (("inner", self.inner), ("outer", self.outer), ("mix", self.mix)):
+            linear.load_state_dict({part: tensors[f"{name}.{part}"] for part in linear.state_dict()})
+
+    def forward(self, y: Tensor) -> Tensor:
+        imagined = y + self.outer(torch.tanh(self.inner(y)))
+        share = torch.sigmoid(self.mix(y))
+        mixed: Tensor = share * y + (1 - share) * imagined
+        return mixed
 
 
 class DecoderSegment(nn.Module):
