@@ -48,7 +48,7 @@ except ImportError as problem:
 
 PACKAGES = ("coremltools", "torch")
 # Which segments the package `decoder` holds, by their contract's names; `encoder` has the rest.
-DECODER = ("cross_kv", "decoder", "fill", "embed", "head")
+DECODER = ("cross_kv", "decoder", "fill", "mix", "embed", "head")
 # Smaller weights stay as they are: their scales would cost what they save.
 COMPRESSED_FROM = 512
 SYSTEMS = {"ios18": "iOS18", "ios17": "iOS17"}
@@ -64,9 +64,8 @@ class Levelled(torch.nn.Module):
         super().__init__()
         self.stem, self.scale = stem, 1 / (255 * picture.std)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        x: torch.Tensor = self.stem(pixels * self.scale)
-        return x
+    def forward(self, pixels: torch.Tensor) -> Any:
+        return self.stem(pixels * self.scale)
 
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:

@@ -21,8 +21,8 @@ NAMED = ("per-layer", "whole")
 @dataclass(frozen=True)
 class Plan:
     """`ends`: stack → layers after which a segment ends (a test may stop there); empty means the
-    target's default. `fill_rows` pending rows are filled in one call. `backend` is what the runtime hands
-    segments to; empty where the target has no choice."""
+    target's default. `fill_rows` pending rows are filled in one call, `verify_rows` drafts checked in one (0:
+    none can be). `backend` is what the runtime hands segments to; empty where the target has no choice."""
 
     height: int
     width: int
@@ -35,11 +35,13 @@ class Plan:
     no_repeat_ngram: int = 3
     length_penalty: float = 1.0
     fill_rows: int = 4
+    verify_rows: int = 0
     task: str = "caption"
 
     def to_json(self) -> dict[str, Any]:
-        """JSON data with every field, so that the hash does not depend on defaults."""
-        return {k: schema.encode(v) for k, v in vars(self).items()}
+        """JSON data with every field, so that the hash does not depend on defaults; what came later than the
+        first bundles is left out where it is off."""
+        return {k: schema.encode(v) for k, v in vars(self).items() if k != "verify_rows" or v}
 
 
 def default_ends(model: Any, target: Target) -> dict[str, tuple[int, ...]]:
@@ -93,6 +95,13 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
     if backend and backend not in target.backends:
         known = ", ".join(target.backends) or "none to choose from"
         raise UsageError(f"target {target.name} has no backend {backend!r}; it has: {known}")
+    if plan.verify_rows and (target.name, plan.precision) != ("host", "fp32"):
+        raise UsageError(
+            "lossless captions need the target host and fp32: other targets have no pass over several drafts "
+            "yet, and in other precisions the rows of one pass change one another"
+        )
+    if not 0 <= plan.verify_rows <= 16:
+        raise UsageError("plan: verify_rows goes from 0 to 16")
     if not 1 <= plan.beam <= 32 or plan.fill_rows < 1 or min(plan.height, plan.width) < 16:
         raise UsageError("plan: beam goes from 1 to 32, fill_rows from 1, height and width from 16")
     ends = {stack: tuple(plan.ends.get(stack, e)) for stack, e in default_ends(model, target).items()}
@@ -118,4 +127,7 @@ def cut_request(plan: Plan, prompt: tuple[int, ...], ids: Mapping[str, int]) -> 
         plan.beam, plan.max_length, plan.min_length, plan.no_repeat_ngram, plan.length_penalty,
         ids["bos"], ids["pad"], ids["eos"],
     )  # fmt: skip
-    return CutRequest(plan.height, plan.width, plan.ends, search, prompt, fill_rows=plan.fill_rows)
+    return CutRequest(
+        plan.height, plan.width, plan.ends, search, prompt,
+        fill_rows=plan.fill_rows, verify_rows=plan.verify_rows,
+    )  # fmt: skip

@@ -104,6 +104,7 @@ class LayoutEntry:
     slots: int
     fill_rows: int
     prompt_gaps: tuple[float, ...] = ()
+    verify_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class Manifest:
 
         cut = self.layout
         encoder = {stack: stages(entries) for stack, entries in cut.encoder.items()}
-        return Layout(encoder, stages(cut.decoder), cut.rows, cut.fill_rows, cut.prompt_gaps)
+        return Layout(encoder, stages(cut.decoder), cut.rows, cut.fill_rows, cut.prompt_gaps, cut.verify_rows)
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""

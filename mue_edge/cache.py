@@ -37,6 +37,11 @@ class Cache:
         """`segment` now holds every row of the steps before this one."""
         self._filled[segment] = self.step
 
+    def rewind(self, step: int) -> None:
+        """Every segment holds the rows of the steps before `step`, which comes next; of one row only."""
+        self.step, self._filled = step, [step] * len(self._filled)
+        self.ancestry = [tuple(range(step))]
+
     def advance(self, parents: Sequence[int]) -> None:
         """The next step's row i descends from this step's row parents[i]."""
         first = self.step * self.rows

@@ -14,6 +14,7 @@ from mue_edge.deadline import Deadline
 from mue_edge.driver import Runtime, Stopwatch, drive
 from mue_edge.errors import UsageError
 from mue_edge.loop import caption_loop
+from mue_edge.lossless import lossless_loop
 from mue_edge.pace import Pace
 from mue_edge.policy import ALWAYS, NEVER, Policy
 from mue_edge.policy import read as read_policy
@@ -92,17 +93,20 @@ class Captioner:
 
     def caption(
         self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        beam: int | None = None, trace: bool = False, deadline: float | None = None, lossless: bool = False,
     ) -> Caption:  # fmt: skip
         """Caption one picture. `beam` up to what the bundle was exported for; `trace` reads all scores.
 
         `deadline`: seconds from this call on, preprocessing included, after which no segment starts:
         the faster policies of the bundle's front stand in when time is short (`mue_edge.deadline`).
         Call `warm_up` once before, or the first captions pay for loading segments.
+        `lossless`: the caption is full depth's; `policy` only drafts it (`mue_edge.lossless`).
 
         Raises InputFileError for a picture that cannot be used.
         """
-        steps = self.stream(picture, policy=policy, beam=beam, trace=trace, deadline=deadline)
+        steps = self.stream(
+            picture, policy=policy, beam=beam, trace=trace, deadline=deadline, lossless=lossless
+        )
         while True:
             try:
                 next(steps)
@@ -112,7 +116,7 @@ class Captioner:
 
     def stream(
         self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        beam: int | None = None, trace: bool = False, deadline: float | None = None, lossless: bool = False,
     ) -> Generator[str, None, Caption]:  # fmt: skip
         """Like `caption`, yielding the text so far after every token (with beams, of the best row).
 
@@ -122,6 +126,8 @@ class Captioner:
         started = time.perf_counter()
         if deadline is not None and not 0 < deadline < math.inf:
             raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
+        if lossless and (trace or deadline is not None):
+            raise UsageError("a lossless caption has neither a trace of exit scores nor a deadline")
         decider = self.policy(policy)
         search = BeamSearch(self.settings(beam))
         self.runtime.set_pixels(self.pixels(picture))
@@ -130,13 +136,16 @@ class Captioner:
         due = None
         if deadline is not None:
             due = Deadline(started, deadline, prepared, self.faster(decider), self.pace)
-        loop = caption_loop(self.layout, decider, search, trace=trace, deadline=due)
+        if lossless:
+            loop, last = lossless_loop(self.layout, decider, search), "verify_head"
+        else:
+            loop, last = caption_loop(self.layout, decider, search, trace=trace, deadline=due), "head"
         try:
             request = next(loop)
             while True:
                 answer = self.runtime.execute(request)
                 watch(request, answer)
-                finished_token = request.run == "head"
+                finished_token = request.run == last
                 request = loop.send(answer)
                 if finished_token:
                     yield self.tokenizer.caption(search.tokens[0][1:])

@@ -42,13 +42,15 @@ def caption_loop(
     """Encode one picture and decode it. `trace` reads every score, also where none can exit, and `heads` runs
     the head after every decoder segment; with a `deadline`, faster policies stand in for `policy` when the
     clock of the answers asks for it."""
-    return (yield from _Run(layout, policy, search, trace, heads, deadline).run())
+    return (yield from Run(layout, policy, search, trace, heads, deadline).run())
 
 
-class _Run:
+class Run:
+    """One caption of `caption_loop`."""
+
     def __init__(
-        self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool, heads: bool,
-        deadline: Deadline | None,
+        self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool = False, heads: bool = False,
+        deadline: Deadline | None = None,
     ) -> None:  # fmt: skip
         self.layout, self.search = layout, search
         # What the head said after the present decoder segment, by the states that it read, if a test ran it.
@@ -86,6 +88,9 @@ class _Run:
             self.depths["text"] = self._prompt_depth()
             sources["text"] = f"constant:text_x.{self.depths['text']}"
         self.memory = {f"{stack}_x": buffer for stack, buffer in sources.items()}
+        yield from self._decode()
+
+    def _decode(self) -> Generator[Request, Answer, None]:
         while True:
             step = yield from self._step()
             self.steps.append(step)
@@ -205,7 +210,7 @@ class _Run:
         answer = yield from self._ask(
             Request("head", {"y": source}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
         )
-        _check_candidates(answer.candidates, live, self.cache.step)
+        check_candidates(answer.candidates, live, self.cache.step)
         return answer
 
     def _max_length(self) -> int:
@@ -213,10 +218,7 @@ class _Run:
 
     def _prepare(self, j: int) -> Generator[Request, Answer, None]:
         """What segment j lacks: its cross-attention K/V, and the rows of steps that left before it."""
-        if j not in self.cross:
-            self.cross.add(j)
-            outputs = {"k": f"cross_k.{j}", "v": f"cross_v.{j}"}
-            yield from self._ask(Request(f"cross_kv.{j}", self.memory, outputs))
+        yield from self._cross(j)
         pending = self.cache.pending(j)
         for start in range(0, len(pending), self.layout.fill_rows):
             rows = tuple(pending[start : start + self.layout.fill_rows])
@@ -229,6 +231,12 @@ class _Run:
         if pending:
             self.cache.mark_filled(j)
 
+    def _cross(self, j: int) -> Generator[Request, Answer, None]:
+        if j not in self.cross:
+            self.cross.add(j)
+            outputs = {"k": f"cross_k.{j}", "v": f"cross_v.{j}"}
+            yield from self._ask(Request(f"cross_kv.{j}", self.memory, outputs))
+
     def _decoder_request(self, j: int, place: int) -> Request:
         stage, cache = self.layout.decoder[j], self.cache
         inputs, outputs = _decoder_buffers(j, place, stage.signals)
@@ -237,7 +245,7 @@ class _Run:
         return Request(stage.name, inputs, outputs, store=store, position=position)
 
 
-def _check_candidates(rows: Sequence[Candidates], live: int, step: int) -> None:
+def check_candidates(rows: Sequence[Candidates], live: int, step: int) -> None:
     """NaN sorts anywhere and would become a caption; −inf is how a token is ruled out."""
     if len(rows) < live or not all(v < math.inf for _, values, eos in rows[:live] for v in (*values, eos)):
         raise VerificationError(

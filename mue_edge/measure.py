@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import VerificationError
 from mue_edge.loop import caption_loop
+from mue_edge.lossless import lossless_loop
 from mue_edge.policy import ForcedExits
 from mue_edge.profile import Check, Noise, SegmentTime
 from mue_edge.protocol import Answer, Layout, Request
@@ -189,7 +190,10 @@ def _caption(setup: Setup, kind: str, draw: random.Random, *, timed: bool) -> _L
     # What a head reads but the states themselves is made for tests only.
     heads = kind == MIXED and any(len(stage.states) > 1 for stage in setup.layout.decoder)
     search = BeamSearch(setup.settings)
-    loop = caption_loop(setup.layout, policy, search, trace=kind == MIXED, heads=heads)
+    if kind == MIXED and setup.layout.verify_rows and draw.random() < 0.5:
+        loop = lossless_loop(setup.layout, policy, search)
+    else:
+        loop = caption_loop(setup.layout, policy, search, trace=kind == MIXED, heads=heads)
     runs: list[str] = []
     runtime = _Timed(setup.runtime, setup.clock) if timed else setup.runtime
     begin = setup.clock()

@@ -38,7 +38,8 @@ class Layout:
 
     `encoder` maps a stack ("image", "text" or "encoder") to its stages, in the order in which they
     run. `prompt_gaps` are the exit gaps of a constant prompt, whose text states are the constants
-    `text_x.DEPTH`. `rows` is the static number of queries of the decoder segments.
+    `text_x.DEPTH`. `rows` is the static number of queries of the decoder segments, `verify_rows` that of the
+    segments which check drafts (0: there are none).
     """
 
     encoder: Mapping[str, tuple[Stage, ...]]
@@ -46,6 +47,7 @@ class Layout:
     rows: int
     fill_rows: int
     prompt_gaps: tuple[float, ...] = ()
+    verify_rows: int = 0
 
     def calls(self, steps: int) -> int:
         """Calls of a caption of `steps` steps at full depth."""
@@ -64,10 +66,12 @@ class Store:
 
 @dataclass(frozen=True)
 class Position:
-    """What a decoder segment's biases follow from: the step and each query's ancestor slots."""
+    """What a decoder segment's biases follow from: the step and each query's ancestor slots. `together`:
+    query i is of step + i, and of its ancestors those from `step` on are the queries before it."""
 
     step: int
     ancestry: tuple[tuple[int, ...], ...]
+    together: bool = False
 
 
 @dataclass(frozen=True)

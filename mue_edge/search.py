@@ -81,6 +81,13 @@ class BeamSearch:
         self.step += 1
         return [parent for _, parent, _ in survivors]
 
+    def copy(self) -> BeamSearch:
+        """Another that goes on from here."""
+        other = BeamSearch(self.settings)
+        other.step, other._finished = self.step, list(self._finished)
+        other.tokens, other._scores = [list(row) for row in self.tokens], [list(row) for row in self._scores]
+        return other
+
     def cut(self) -> None:
         """End now. If nothing has finished, the best live row does: a forced end of sentence, whose
         log-probability counts as 0."""

@@ -19,8 +19,6 @@ from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
 from mue_edge.targets.tensors import Constants, StepBiases
 
 Array = NDArray[Any]
-# Gathered rows go in through a buffer of their own.
-GATHERED = "fill_x"
 
 
 class Buffers:
@@ -65,7 +63,7 @@ class Buffers:
 
     def source(self, request: Request, port: str) -> str:
         """The buffer that an input port is fed from."""
-        return GATHERED if request.gather else request.inputs[port]
+        return _gathered(request) if request.gather and port == "x" else request.inputs[port]
 
     def before(self, request: Request) -> None:
         """What a run needs in its input buffers, which exist: ids, gathered rows, biases of the step."""
@@ -75,7 +73,7 @@ class Buffers:
             self._write(request.inputs["ids"])[:] = request.ids
         if request.gather:
             states = self.arrays[request.inputs["x"]]
-            self._write(GATHERED)[: len(request.gather)] = states[list(request.gather)]
+            self._write(_gathered(request))[: len(request.gather)] = states[list(request.gather)]
         if request.position is not None:
             self._place(request)
 
@@ -116,6 +114,12 @@ class Buffers:
         """Position biases of this step, if the buffers do not hold them already."""
         assert request.position is not None
         position, segment = request.position, int(request.run.partition(".")[2])
+        if position.together:
+            rows = self.arrays[request.inputs["own_bias"]].shape[-1]
+            made = self._biases.together(segment, position, rows)
+            for port, bias in zip(("slot_bias", "own_bias", "cross_bias"), made):
+                self._write(request.inputs[port])[...] = bias
+            return
         name = request.inputs["slot_bias"]
         self._write(name)[...] = self._biases.slot_bias(segment, position)
         if self._step.get(name) != position.step:
@@ -124,3 +128,8 @@ class Buffers:
         if self._step.get("cross") != position.step:
             self._write(request.inputs["cross_bias"])[...] = self._biases.cross_bias(position.step)
             self._step["cross"] = position.step
+
+
+def _gathered(request: Request) -> str:
+    """Gathered rows go in through a buffer of their own."""
+    return f"{request.run.partition('.')[0]}_x"

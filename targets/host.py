@@ -91,21 +91,22 @@ class HostRuntime:
             path = self.bundle.path / entry.file
             try:
                 self._sessions[name] = self._ort.InferenceSession(
-                    str(path), self._options(entry.stack == "decoder" or name == "head"),
+                    str(path), self._options(name),
                     providers=self._providers,
                 )  # fmt: skip
             except Exception as problem:  # ONNX Runtime's own exceptions share no base class
                 raise InputFileError(f"ONNX Runtime cannot load {entry.file}: {problem}") from problem
         return self._sessions[name]
 
-    def _options(self, decoder: bool) -> Any:
+    def _options(self, name: str) -> Any:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry(*AS_WRITTEN)
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if decoder and self._rows == 1:
+        decoder = self.bundle.manifest.segments[name].stack == "decoder" or name == "head"
+        if decoder and self._rows == 1 and not name.startswith("verify"):
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options

@@ -71,6 +71,21 @@ class StepBiases:
             out[:, :, row, list(slots)] = table[:, :, : len(slots)]
         return out
 
+    def together(self, segment: int, position: Position, rows: int) -> tuple[Array, Array, Array]:
+        """(slot_bias, own_bias, cross_bias) of `rows` queries, of which the first are of the steps `step`,
+        `step` + 1, …: each sees the slots before `step`, the queries before it and itself."""
+        table, cross = self._constants[f"self_bias.{segment}"], self._constants["cross_bias"]
+        first, live = position.step, len(position.ancestry)
+        slot = np.full((*table.shape[:2], rows, self._slots), HIDDEN, np.float32)
+        own = np.full((*table.shape[:2], rows, rows), HIDDEN, np.float32)
+        over = np.zeros((cross.shape[1], rows, cross.shape[2]), np.float32)
+        for row in range(live):
+            step = first + row
+            slot[:, :, row, :first] = table[:, :, step, :first]
+            own[:, :, row, : row + 1] = table[:, :, step, first : step + 1]
+            over[:, row] = cross[step]
+        return slot, own, over
+
     def own_bias(self, segment: int, step: int) -> Array:
         if (segment, step) not in self._own:
             table = self._constants[f"self_bias.{segment}"][:, :, step, step]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mue_edge.policy import Policy
     from mue_edge.protocol import Outcome
 
-FULL, TWIN, EXITS, WHOLE = "full depth", "twin", "exits", "monolithic"
+FULL, TWIN, EXITS, WHOLE, LOSSLESS = "full depth", "twin", "exits", "monolithic", "lossless"
 # Allocation luck alone moves a session's time by some percent, so sessions are made anew this often.
 SESSIONS = 3
 # What --target is compared with.
@@ -33,6 +33,7 @@ class Contender:
 
     bundle: Bundle
     policy: Policy
+    lossless: bool = False
 
 
 @click.command("bench")
@@ -45,12 +46,13 @@ class Contender:
 @click.option("--policy", metavar="FILE|NAME", help="[default: the bundle's, or the median gap's]")
 @click.option("--rounds", type=click.IntRange(3, 10_000), default=21, show_default=True)
 @click.option("--model", metavar="FOLDER|NAME", help="Also measure monolithic graphs of this model.")
+@click.option("--lossless", is_flag=True, help="Also measure lossless captions, drafted by the policy.")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the record to this file too.")
 @click.option("--force", is_flag=True, help="Print even if the twin is off; the result is marked as noisy.")
 def command(
     bundle: str | None, images: tuple[str, ...], target: str | None, against: str | None, policy: str | None,
-    rounds: int, model: str | None, as_json: bool, out: str | None, force: bool,
+    rounds: int, model: str | None, lossless: bool, as_json: bool, out: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Time a BUNDLE at full depth and with exits, on IMAGES or its golden pictures.
 
@@ -70,7 +72,7 @@ def command(
             bundle, against = (_export(folder, name, model) for name in (target, RIVAL))
         if bundle is None:
             raise UsageError("name a BUNDLE, or what to export with --target; see: mue-edge bench --help")
-        record = _record(bundle, images, policy, rounds, model, against, force)
+        record = _record(bundle, images, policy, rounds, model, against, lossless, force)
     if out:
         atomic_write(out, json.dumps(record, indent=1) + "\n")
     click.echo(json.dumps(record, indent=1) if as_json else _table(record))
@@ -89,7 +91,7 @@ def _export(folder: Path, target: str, model: str) -> str:
 
 def _record(
     bundle: str, images: tuple[str, ...], policy: str | None, rounds: int, model: str | None,
-    against: str | None, force: bool,
+    against: str | None, lossless: bool, force: bool,
 ) -> dict[str, Any]:  # fmt: skip
     from mue_edge import bench, machine, targets
     from mue_edge.errors import VerificationError
@@ -105,6 +107,8 @@ def _record(
     full = Policy("never", name="full")
     contenders = {FULL: Contender(opened, full), TWIN: Contender(opened, full)}
     contenders[EXITS] = Contender(opened, chosen)
+    if lossless:
+        contenders[LOSSLESS] = Contender(opened, chosen, lossless=True)
     if against is not None:
         contenders |= _rival(opened, against, full, chosen)
     load = machine.load_average()
@@ -167,23 +171,29 @@ def measure(
 
 
 def _system(contender: Contender, runtime: Any, pictures: Sequence[object]) -> Any:
+    from mue_edge.driver import drive
+    from mue_edge.lossless import lossless_loop
     from mue_edge.replay import run
+    from mue_edge.search import BeamSearch
 
     manifest = contender.bundle.manifest
     layout, settings = manifest.loop_layout(), manifest.search
 
     def caption(i: int) -> Outcome:
         runtime.set_pixels(pictures[i % len(pictures)])
+        if contender.lossless:
+            return drive(lossless_loop(layout, contender.policy, BeamSearch(settings)), runtime)
         return run(layout, settings, contender.policy, runtime)
 
     return caption
 
 
 def check_equal(outcomes: Mapping[str, Sequence[Outcome]], precision: str) -> None:
-    """Systems at full depth must give the same tokens: the twin always, the monolithic graphs in fp32."""
+    """Systems at full depth must give the same tokens: the twin always, lossless captions and the monolithic
+    graphs in fp32."""
     from mue_edge.errors import VerificationError
 
-    for name in (TWIN, WHOLE) if precision == "fp32" else (TWIN,):
+    for name in (TWIN, WHOLE, LOSSLESS) if precision == "fp32" else (TWIN,):
         if name in outcomes and _same(outcomes[name], outcomes[FULL]) < len(outcomes[FULL]):
             raise VerificationError(
                 f"{name} and {FULL} give different captions, so their times cannot be compared; "

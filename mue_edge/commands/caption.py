@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="Hard limit a caption, like 50ms: short of time, exit sooner, and at last end the caption early.",
 )
+@click.option("--lossless", is_flag=True, help="Full depth's caption: exits only draft it (greedy).")
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     bundle: str, images: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
-    deadline: str | None, trace: bool, svg: str | None, threads: int | None,
+    deadline: str | None, lossless: bool, trace: bool, svg: str | None, threads: int | None,
 ) -> int:  # fmt: skip
     """Caption pictures with a BUNDLE.
 
@@ -62,7 +63,10 @@ def command(
             live = len(files) == 1 and not as_json and sys.stdout.isatty()
             if len(files) > 1 and not as_json:
                 click.echo(f"{file}: ", nl=False)
-            result = _caption(captioner, picture, chosen, beam, trace or svg is not None, limit, live)
+            result = _caption(
+                captioner, picture, live, policy=chosen, beam=beam, trace=trace or svg is not None,
+                deadline=limit, lossless=lossless,
+            )  # fmt: skip
             if as_json:
                 click.echo(json.dumps(_record(file, result, trace)))
                 continue
@@ -77,13 +81,11 @@ def command(
     return 4 if failed else 0
 
 
-def _caption(
-    captioner: Captioner, picture: Any, policy: Policy, beam: int | None, trace: bool,
-    deadline: float | None, live: bool,
-) -> Caption:  # fmt: skip
-    """The caption; `live` writes its text as it grows (a beam's best row may change its mind)."""
+def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Caption:
+    """The caption; `live` writes its text as it grows (a beam's best row may change its mind). `how`: as
+    `Captioner.stream` takes it."""
     shown = ""
-    steps = captioner.stream(picture, policy=policy, beam=beam, trace=trace, deadline=deadline)
+    steps = captioner.stream(picture, **how)
     while True:
         try:
             text = next(steps).rstrip("\ufffd")  # the rest of a character may still come

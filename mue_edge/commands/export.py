@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "stickers"
 # Where commands that need a bundle and were given none look for the bundled model's, and make it.
 BUNDLED = f"{DEFAULT_MODEL}-host"
+VERIFY_ROWS = 4  # drafts that one pass checks
 
 
 @click.command("export")
@@ -31,6 +32,7 @@ BUNDLED = f"{DEFAULT_MODEL}-host"
 @click.option("--precision", help="fp32, int8: what the target has.")
 @click.option("--backend", help="What the runtime hands segments to, where the target has a choice.")
 @click.option("--beam", type=int, help="Beams that the decoder's graphs take.")
+@click.option("--lossless", is_flag=True, help="Also what `caption --lossless` needs (host, fp32, greedy).")
 @click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
 @click.option(
     "--pictures", multiple=True, metavar="PATH", help="To scan ranges on.  [default: the model's own]"
@@ -38,7 +40,7 @@ BUNDLED = f"{DEFAULT_MODEL}-host"
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
     model: str, target: str, out: str | None, plan: str | None, precision: str | None, backend: str | None,
-    beam: int | None, image_size: str | None, pictures: tuple[str, ...], as_json: bool,
+    beam: int | None, lossless: bool, image_size: str | None, pictures: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Cut MODEL into segments, convert them, verify them here, and write a bundle.
 
@@ -55,6 +57,8 @@ def command(
     options: dict[str, Any] = plans.read(plan) if plan else {}
     given = {"precision": precision, "backend": backend, "beam": beam}
     options |= {k: v for k, v in given.items() if v is not None} | size
+    if lossless:
+        options.setdefault("verify_rows", VERIFY_ROWS)
     name = Path(model).resolve().name
     place = Path(out or f"{name}-{target}")
     if site:

@@ -24,7 +24,8 @@ class CutRequest:
     """How to cut. `ends`: stack → layers after which a segment ends, the last being the stack's depth.
 
     prompt: token ids of a constant prompt (bos and eos included); None cuts a text branch of
-    `text_length` tokens instead. `search` sizes the decoder: one query row a beam.
+    `text_length` tokens instead. `search` sizes the decoder: one query row a beam. `verify_rows`: drafts that
+    one pass can check, 0 for none.
     """
 
     height: int
@@ -34,6 +35,7 @@ class CutRequest:
     prompt: tuple[int, ...] | None
     text_length: int = 0
     fill_rows: int = 4
+    verify_rows: int = 0
 
 
 @dataclass(frozen=True)

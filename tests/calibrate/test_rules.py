@@ -68,7 +68,11 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
 
 def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> None:
     without = candidates.similarity("mue", candidates.gaps([()]), (3, 3), 17, "image")
-    assert list(candidates.by_rule([()], (3, 3), 17, "image")) == list(without)
+    found = list(candidates.by_rule([()], (3, 3), 17, "image"))
+    assert [p for p in found if p.rule == "mue"] == list(without)
+    untested = [p for p in found if p.rule != "mue"]
+    assert {p.rule for p in untested} == {"calm-saturation", "uniform-skip"}
+    assert all(p.theta_decoder is None and p.theta_image is None for p in untested)
 
 
 def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bundle: Bundle) -> None:

@@ -55,7 +55,7 @@ def cut(model: Model, request: CutRequest) -> Cut:
         layout=LayoutEntry(
             encoder=encoder.stages, decoder=decoder.stages["decoder"], rows=request.search.beam,
             slots=request.search.beam * (request.search.max_length + 1), fill_rows=request.fill_rows,
-            prompt_gaps=encoder.prompt_gaps,
+            prompt_gaps=encoder.prompt_gaps, verify_rows=request.verify_rows,
         ),
     )  # fmt: skip
 
@@ -252,7 +252,31 @@ def _decoder(world: _World) -> _Part:
         if j:
             pieces.append(Piece(f"fill.{j}", seg.Fill(layers), fill, ("kv_rows",), *span))
         stages.append(StageEntry(f"decoder.{j}", last, signals=signals))
+        if request.verify_rows:
+            checked = {port: _widened(port, x, request.verify_rows) for port, x in inputs.items()}
+            module = seg.DecoderSegment(layers)
+            pieces.append(Piece(f"verify.{j}", module, checked, (*SCORED, "kv_rows"), *span))
+    if request.verify_rows:
+        ids = torch.zeros(request.verify_rows, dtype=torch.long)
+        pieces += [
+            Piece("verify_embed", seg.Embed(decoder), {"ids": ids}, ("x",)),
+            Piece(
+                "verify_head", seg.Head(decoder, top, c.eos), {"y": torch.zeros(request.verify_rows, dim)},
+                ("top_ids", "top_values", "logsumexp", "eos"),
+            ),
+        ]  # fmt: skip
     return _Part(tuple(pieces), constants, {"decoder": tuple(stages)}, {})
+
+
+def _widened(port: str, x: Tensor, rows: int) -> Tensor:
+    """A greedy decoder segment's example input for so many queries."""
+    if port == "x":
+        return torch.zeros(rows, x.shape[1])
+    if port == "own_bias":
+        return torch.zeros(*x.shape[:2], rows, rows)
+    if port in ("slot_bias", "cross_bias"):
+        return torch.zeros(*x.shape[:-2], rows, x.shape[-1])
+    return x
 
 
 def _heads(world: _World, depth: int) -> tuple[tuple[str, ...], seg.Confidence | None, seg.Foresight | None]:
@@ -327,6 +351,8 @@ def _spans(ends: Sequence[int]) -> Iterable[tuple[int, int]]:
 
 
 def _check(model: Model, request: CutRequest) -> None:
+    if request.verify_rows and request.search.beam > 1:
+        raise UsageError("drafts are verified for greedy captions only; leave out --beam or --lossless")
     if not model.config.disable_entangle:
         raise UsageError(
             "a decoder with position vectors added to its input (disable_entangle off) has no cut yet"
