@@ -16,6 +16,7 @@ from mue_edge.errors import UsageError
 from mue_edge.loop import caption_loop
 from mue_edge.lossless import lossless_loop
 from mue_edge.pace import Pace
+from mue_edge.payoff import Payoff
 from mue_edge.policy import ALWAYS, NEVER, Policy
 from mue_edge.policy import read as read_policy
 from mue_edge.protocol import Answer, Decision, Pacing, Request
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 WARM_UP = 4
+FULL = Policy("never", name="full")
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,16 @@ class Captioner:
 
     def caption(
         self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None, lossless: bool = False,
+        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        lossless: bool | Payoff = False,
     ) -> Caption:  # fmt: skip
         """Caption one picture. `beam` up to what the bundle was exported for; `trace` reads all scores.
 
         `deadline`: seconds from this call on, preprocessing included, after which no segment starts:
         the faster policies of the bundle's front stand in when time is short (`mue_edge.deadline`).
         Call `warm_up` once before, or the first captions pay for loading segments.
-        `lossless`: the caption is full depth's; `policy` only drafts it (`mue_edge.lossless`).
+        `lossless`: the caption is full depth's; `policy` only drafts it (`mue_edge.lossless`), with a
+        `Payoff` as long as that pays.
 
         Raises InputFileError for a picture that cannot be used.
         """
@@ -116,7 +120,8 @@ class Captioner:
 
     def stream(
         self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None, lossless: bool = False,
+        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        lossless: bool | Payoff = False,
     ) -> Generator[str, None, Caption]:  # fmt: skip
         """Like `caption`, yielding the text so far after every token (with beams, of the best row).
 
@@ -136,21 +141,28 @@ class Captioner:
         due = None
         if deadline is not None:
             due = Deadline(started, deadline, prepared, self.faster(decider), self.pace)
-        if lossless:
+        payoff, last = lossless if isinstance(lossless, Payoff) else None, "head"
+        if payoff is not None and not payoff.pays:
+            payoff, loop = None, caption_loop(self.layout, FULL, search)
+        elif lossless:
             loop, last = lossless_loop(self.layout, decider, search), "verify_head"
         else:
-            loop, last = caption_loop(self.layout, decider, search, trace=trace, deadline=due), "head"
+            loop = caption_loop(self.layout, decider, search, trace=trace, deadline=due)
         try:
             request = next(loop)
             while True:
                 answer = self.runtime.execute(request)
                 watch(request, answer)
+                if payoff is not None:
+                    payoff.saw(request.run)
                 finished_token = request.run == last
                 request = loop.send(answer)
                 if finished_token:
                     yield self.tokenizer.caption(search.tokens[0][1:])
         except StopIteration as end:
             outcome = end.value
+        if payoff is not None:
+            payoff.ended(len(outcome.steps))
         best = outcome.hypotheses[0]
         total = time.perf_counter() - started
         return Caption(

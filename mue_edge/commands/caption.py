@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Caption, Captioner
+    from mue_edge.payoff import Payoff
     from mue_edge.policy import Policy
 
 
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
     help="Hard limit a caption, like 50ms: short of time, exit sooner, and at last end the caption early.",
 )
 @click.option("--lossless", is_flag=True, help="Full depth's caption: exits only draft it (greedy).")
+@click.option(
+    "--profile", "times", metavar="FILE", help="With --lossless: draft only while that pays by these times."
+)
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     bundle: str, images: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
-    deadline: str | None, lossless: bool, trace: bool, svg: str | None, threads: int | None,
+    deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: str | None,
+    threads: int | None,
 ) -> int:  # fmt: skip
     """Caption pictures with a BUNDLE.
 
@@ -47,6 +52,9 @@ def command(
     with targets.open(bundle, threads=threads) as captioner:
         chosen = captioner.policy(policy)
         captioner.settings(beam)  # a beam that cannot be run stops here
+        if times and not lossless:
+            raise UsageError("--profile says when --lossless pays; give both")
+        draft = _payoff(captioner, times) if times else lossless
         files = image.gather(images)
         if svg and len(files) != 1:
             raise UsageError(f"--svg draws one picture; {len(files)} were given")
@@ -65,7 +73,7 @@ def command(
                 click.echo(f"{file}: ", nl=False)
             result = _caption(
                 captioner, picture, live, policy=chosen, beam=beam, trace=trace or svg is not None,
-                deadline=limit, lossless=lossless,
+                deadline=limit, lossless=draft,
             )  # fmt: skip
             if as_json:
                 click.echo(json.dumps(_record(file, result, trace)))
@@ -98,6 +106,14 @@ def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Capt
         if live:
             _grow(shown, text)
             shown = text
+
+
+def _payoff(captioner: Captioner, times: str) -> Payoff:
+    from mue_edge import payoff, profile
+
+    known = profile.read(times)
+    known.check_fits(captioner.bundle)
+    return payoff.Payoff(captioner.layout, known.call_seconds)
 
 
 def _grow(shown: str, text: str) -> None:
