@@ -1,8 +1,8 @@
 """Whether lossless drafting pays, by a profile's times of the segments and by what captions called so far.
 
 A word costs full depth `embed`, every decoder segment and `head`. What drafting costs depends on the policy
-and on how many drafts are kept, so a few captions are drafted and what they called is added up, as the profile
-says it; drafting goes on if that is less than full depth would have needed. Standard library only.
+and on how many drafts are kept, so a few captions are drafted and what they called is added up, as the
+profile says it; drafting goes on if that is less than full depth would have needed. Standard library only.
 """
 
 from __future__ import annotations
