@@ -14,8 +14,8 @@ from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.outcomes import Run
 from mue_edge.calibrate.setting import Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from mue_edge.calibrate import tuning
 from mue_edge.calibrate.setting import FULL, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision
 from mue_edge.replay import between
 
 SHARE = 0.5  # of a stack's tests, that pass

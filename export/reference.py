@@ -90,6 +90,9 @@ class TorchRuntime:
         assert request.position is not None
         step, segment = request.position.step, request.run.partition(".")[2]
         table = self._constants[f"self_bias.{segment}"]
+        if request.position.together:
+            self._place_together(request, table)
+            return
         layout = self.cut.layout
         slot = torch.full((*table.shape[:2], layout.rows, layout.slots), -1e9)
         own = torch.full((*table.shape[:2], layout.rows, layout.rows), -1e9)
@@ -99,6 +102,23 @@ class TorchRuntime:
         for row in range(layout.rows):
             own[:, :, row, row] = table[:, :, step, step]
         cross = self._constants["cross_bias"][step][:, None].expand(-1, layout.rows, -1)
+        self._slots(request.inputs["slots"])
+        for port, value in (("slot_bias", slot), ("own_bias", own), ("cross_bias", cross)):
+            self._buffers[request.inputs[port]] = value
+
+    def _place_together(self, request: Request, table: Tensor) -> None:
+        """Row i is of step + i; it sees the slots before `step`, the rows before it and itself."""
+        assert request.position is not None
+        step, rows = request.position.step, self.cut.layout.verify_rows
+        slot = torch.full((*table.shape[:2], rows, self.cut.layout.slots), -1e9)
+        own = torch.full((*table.shape[:2], rows, rows), -1e9)
+        cross = torch.zeros_like(self._constants["cross_bias"][:rows].transpose(0, 1))
+        for row in range(len(request.position.ancestry)):
+            cross[:, row] = self._constants["cross_bias"][step + row]
+            for before in range(step):
+                slot[:, :, row, before] = table[:, :, step + row, before]
+            for before in range(row + 1):
+                own[:, :, row, before] = table[:, :, step + row, step + before]
         self._slots(request.inputs["slots"])
         for port, value in (("slot_bias", slot), ("own_bias", own), ("cross_bias", cross)):
             self._buffers[request.inputs[port]] = value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mue_edge import draw
 from mue_edge.captioner import Caption
-from mue_edge.loop import Layout
+from mue_edge.protocol import Layout
 from mue_edge.tokens import Tokenizer
 
 

@@ -12,8 +12,8 @@ from mue_edge.calibrate import comparison, modalities
 from mue_edge.calibrate.comparison import Aim, Entrant
 from mue_edge.calibrate.setting import FULL
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.loop import Decision
 from mue_edge.policy import Policy
+from mue_edge.protocol import Decision
 from tests.calibrate import made_calibration
 
 MARGIN = Policy("calm-softmax", theta_decoder=0.9, name="margin")

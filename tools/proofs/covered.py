@@ -5,7 +5,10 @@ Jobs add their own to these.
 
 from __future__ import annotations
 
-CORE = ("mue_edge/loop.py", "mue_edge/policy.py", "mue_edge/search.py", "mue_edge/cache.py")
+CORE = tuple(
+    f"mue_edge/{name}.py"
+    for name in ("loop", "exit_tests", "protocol", "policy", "search", "cache", "signals")
+)
 SEGMENTS = (
     "mue_edge/models/ofa/segments.py",
     "mue_edge/models/ofa/cut.py",

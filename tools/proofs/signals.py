@@ -24,7 +24,6 @@ from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.signals import area
 from mue_edge.models import captioning
 from mue_edge.models.captioning import Steps
-from mue_edge.models.heads import Heads
 from proofs.covered import MODEL
 from proofs.record import write
 
@@ -51,14 +50,14 @@ def auc(sign: Tensor, same: Tensor) -> float | None:
 
 
 @torch.no_grad()
-def by_boundary(model: Any, heads: Heads, held: Steps) -> list[dict[str, Any]]:
+def by_boundary(model: Any, heads: dict[str, Tensor], held: Steps) -> list[dict[str, Any]]:
     """A row a boundary."""
     rows = []
     for depth in range(1, held.states.shape[1] - 1):
         before, here, same = held.states[:, depth - 1], held.states[:, depth], held.same[:, depth - 1]
         likely = torch.softmax(model.decoder.project(here), -1)
         entropy = -(likely * torch.log(likely + 1e-12)).sum(-1)
-        weight, bias = heads[depth]
+        weight, bias = heads[f"{depth}.weight"], heads[f"{depth}.bias"]
         rows.append(
             {
                 "after_layer": depth, "words": len(same), "kept": round(float(same.float().mean()), 4),
@@ -74,7 +73,7 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
     """AUCs at random encoder depths of a model folder."""
     torch.manual_seed(0)
     taught, data = learner(folder, None), read()
-    heads, _ = head_training.train(taught.model, taught.prompt, views(data, fitted))
+    heads = head_training.train(taught.model, taught.prompt, views(data, fitted)).tensors
     rng, rows = torch.Generator().manual_seed(1), data.rows("val_render")
     parts = [
         captioning.steps(taught.model, taught.prompt, still(data, part), rng)
