@@ -74,7 +74,7 @@ def _fit(model: nn.Module, states: Tensor, deep: Tensor, rng: torch.Generator) -
         wanted = captioning.logits(model, deep).argmax(-1)
     optimiser = torch.optim.AdamW(networks.parameters(), RATE)
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(states), generator=rng).split(BATCH):
+        for rows in torch.randperm(len(states), generator=rng).split(BATCH):  # type: ignore[no-untyped-call]
             imagined, mixed = networks(states[rows])
             error = F.mse_loss(imagined, deep[rows]) / spread
             loss = error + F.cross_entropy(captioning.logits(model, mixed), wanted[rows])
