@@ -17,7 +17,7 @@ from mue_edge.terminal import progress, say
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.cider import Frequencies
-    from mue_edge.calibrate.comparison import Comparison
+    from mue_edge.calibrate.comparison import Comparison, Entrant
     from mue_edge.calibrate.samples import Samples
 
 RECORD, PAGE, CHART = "comparison.json", "comparison.md", "comparison.svg"
@@ -107,6 +107,7 @@ def command(**options: Any) -> None:
         full = entrants[0].judged[0]
         told = signals.signals(main.captioner.layout, traced, full, entrants[0].judged)
     metrics, notes = _metrics(found, held)
+    notes += _missing(entrants[0])
     for note in notes:
         say(f"note: {note}")
     record = comparison_page.record(found, metrics, told) | {
@@ -190,6 +191,16 @@ def _opened(
             captioner, profile, tune, held, place / "traces", known, conditions, progress,
             o.workers or machine.cores(), o.clock,
         )  # fmt: skip
+
+
+def _missing(main: Entrant) -> list[str]:
+    """Which rules were left out for want of heads, and what trains them."""
+    from mue_edge.rules import RULES
+
+    there = {j.policy.rule for j in main.judged}
+    wanting = [name for name, rule in RULES.items() if rule.heads and name not in there]
+    train = "mue-edge train MODEL --heads RULE --data PICTURES --out OUT, then compare OUT/model"
+    return [f"the model has no heads for {', '.join(wanting)}, left out here; {train}"] if wanting else []
 
 
 def _metrics(found: Comparison, held: Samples) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
