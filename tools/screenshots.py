@@ -175,7 +175,7 @@ def named(word: str) -> Path:
 
 
 def apart(function: Callable[..., bytes], *arguments: Path) -> bytes:
-    """In a process of its own: neither two Playwrights nor two event loops go together."""
+    """In a process of its own: Playwright and Toga each want the event loop."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 

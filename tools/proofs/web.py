@@ -188,7 +188,7 @@ def web() -> None:
     """The web app in Chromium against the host: small and large pictures, offline, memory, sizes."""
     out = BUNDLES / "stickers-browser"
     cli("export", "stickers", "--target", "browser", "--out", str(out))
-    found = figures(out, bundled(50)[0], 200)
+    found = figures(out, bundled(50)[0], 1000)
     own = (*(f"apps/web/{name}.py" for name in ("npm", "session", "site")), "tools/proofs/web.py")
     own += tuple(f"apps/web/page/{p.name}" for p in sorted((ROOT / "apps" / "web" / "page").iterdir()))
     write("web", "python tools/evidence.py web", (*CORE, *SEGMENTS, *MODEL, *own), found)

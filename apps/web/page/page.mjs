@@ -9,6 +9,7 @@ let blob = null;
 let loaded = 0;
 let total = 0;
 
+const SHOWN = 960; // pixels of the longer side, for dense screens
 const STAGES = { Python: "Starting Python", model: "Loading the model", segments: "Preparing the model" };
 
 function say(text) {
@@ -22,13 +23,33 @@ function fail(text) {
 
 function show(picture) {
   blob = picture;
-  const image = byId("picture");
-  URL.revokeObjectURL(image.src);
-  image.src = URL.createObjectURL(picture);
-  image.hidden = false;
+  draw(picture);
   byId("hint").hidden = true;
   byId("stage").scrollIntoView({ block: "nearest" });
   describe();
+}
+
+/** Onto a canvas, no larger than needed: browsers keep what an <img> ever decoded. */
+async function draw(picture) {
+  const canvas = byId("picture");
+  let bitmap = null;
+  try {
+    bitmap = await createImageBitmap(picture);
+  } catch {
+    // The worker says why it cannot be read.
+  }
+  if (picture === blob) {
+    canvas.hidden = !bitmap;
+    if (bitmap) {
+      const scale = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
+      canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+      canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+      const context = canvas.getContext("2d");
+      context.imageSmoothingQuality = "high";
+      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    }
+  }
+  bitmap?.close();
 }
 
 function describe() {
@@ -36,7 +57,7 @@ function describe() {
   current += 1;
   fail("");
   byId("caption").textContent = "";
-  byId("picture").alt = "";
+  byId("picture").ariaLabel = "";
   byId("details").hidden = true;
   byId("exits").replaceChildren();
   if (ready) say("Reading the picture …");
@@ -102,7 +123,7 @@ const handlers = {
   caption({ id, text, words, exits, seconds, calls }) {
     if (id !== current) return;
     byId("caption").textContent = text || "(no words)";
-    byId("picture").alt = text;
+    byId("picture").ariaLabel = text;
     say(`Done in ${milliseconds(seconds.total)}.`);
     const stacks = Object.entries(exits).filter(([stack]) => stack !== "decoder" && stack !== "text");
     const rows = stacks.map(([stack, depth]) => ["the picture", depth, ready.depths[stack]]);

@@ -1,8 +1,26 @@
 // Runs a site's own engine under Node: `node captions.mjs SITE < jobs.json`. A job is {pixels: a file of
-// float32, policy}, or {rgba: a file of bytes, width, height}; prints an answer for each as JSON.
+// float32, policy}, {rgba: a file of bytes, width, height}, or {memory: true}; prints an answer for each as JSON.
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
+
+// Every memory of WebAssembly, onnxruntime-web's and Pyodide's, for {memory: true}.
+const memories = new Set();
+const { Memory, instantiate } = WebAssembly;
+WebAssembly.Memory = class extends Memory {
+  constructor(limits) {
+    super(limits);
+    memories.add(this);
+  }
+};
+WebAssembly.instantiate = async (...given) => {
+  const made = await instantiate.apply(WebAssembly, given);
+  for (const part of Object.values((made.instance ?? made).exports)) {
+    if (part instanceof Memory) memories.add(part);
+  }
+  return made;
+};
+const COUNT = "import gc; gc.collect(); len(gc.get_objects())";
 
 const site = pathToFileURL(`${process.argv[2]}/`);
 const at = (path) => new URL(path, site);
@@ -28,6 +46,13 @@ for (const job of JSON.parse(await text(process.stdin))) {
     resizer.push(await readFile(job.rgba));
     pixels = resizer.pixels();
     answers.push({ bytes: Array.from(resizer.bytes()) });
+    continue;
+  }
+  if (job.memory) {
+    const wasm = [...memories].reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+    const { buffers, sessions } = engine.runtime;
+    const python = engine.pyodide.runPython(COUNT);
+    answers.push({ wasm, python, buffers: buffers.size, sessions: sessions.size });
     continue;
   }
   pixels = new Float32Array((await readFile(job.pixels)).buffer.slice(0));

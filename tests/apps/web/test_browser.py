@@ -157,4 +157,4 @@ def test_keyboard_and_screen_reader(context: BrowserContext, served: Server) -> 
     assert page.get_by_label("How far each word may stop early").get_attribute("aria-valuetext") == "full"
     assert page.locator("#caption").get_attribute("aria-live") == "polite"
     captioned(page, "fine.png", files()["11.png"])
-    assert page.locator("#picture").get_attribute("alt") == page.inner_text("#caption")
+    assert page.locator("#picture").get_attribute("aria-label") == page.inner_text("#caption")

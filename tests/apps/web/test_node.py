@@ -67,6 +67,25 @@ def test_beams_equal_the_hosts(beam_site: Path, tmp_path: Path) -> None:
     assert_equal_to_the_host(beam_site, tmp_path, 4)
 
 
+def test_captions_leave_nothing_behind(greedy_site: Path, tmp_path: Path) -> None:
+    """Neither Python objects nor tensors nor WebAssembly's memory grow with the number of captions."""
+    jobs: list[dict[str, Any]] = []
+    with mue_edge.open(greedy_site / "bundle", threads=1) as captioner:
+        policies = list(captioner.bundle.manifest.policies())
+        for seed in range(5):
+            pixels = np.asarray(captioner.pixels(noise(60, 50, seed)), np.float32)
+            (tmp_path / f"{seed}.bin").write_bytes(pixels.tobytes())
+    every = [{"pixels": str(tmp_path / f"{i}.bin"), "policy": p} for p in policies for i in range(5)]
+    for _ in range(3):
+        jobs += [*every, *every, {"memory": True}]
+    _, before, after = (a for a in under_node(greedy_site, jobs)["answers"] if "python" in a)
+    assert before["wasm"] > 1e7 and before["buffers"] > 10
+    # Python may have freed what it kept for reuse; what a caption left behind would be there thirty times.
+    assert after["python"] < before["python"] + 30
+    del before["python"], after["python"]
+    assert after == before
+
+
 def test_resizing_equals_pillows_to_a_grey_level(tiny_site: Path, tmp_path: Path) -> None:
     jobs, wanted = [], []
     for i, (width, height) in enumerate(SIZES):
