@@ -28,8 +28,8 @@ def under_load() -> str:
     head += ["p50 / p95 / p99", "hurried", "no word in time", "memory, first / last quarter"]
     full, times, seconds = f["full_depth"]["p50_ms"], f["times"], f["seconds"]
     words = (
-        f"At full depth, without a budget, a caption is there after {full:.1f} ms; frames come {times:g} times "
-        f"as fast, for {seconds:.0f} s a run; load of the machine {_loads(f['runs'])}.\n\n"
+        f"At full depth, without a budget, a caption takes {full:.1f} ms; frames come {times:g} times as "
+        f"fast, for {seconds:.0f} s a run; load of the machine {_loads(f['runs'])}.\n\n"
     )
     return words + table([*head, "end by SIGINT: time, exit code"], rows) + source(record)
 
