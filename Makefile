@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Of the tests; 0: none of their own. Each runs on one thread and takes some 2 GB.
+PROCESSES ?= 0
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check evidence clean
@@ -28,7 +30,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 test: check  ## Lint, types, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 evidence: $(VENV)/test.stamp  ## The long proofs; resumes where it was stopped
 	$(BIN)/python tools/evidence.py

@@ -12,6 +12,21 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Folders whose files share what is dear to make.
+TOGETHER = ("tests/contract", "tests/apps/web", "tests/targets/trt")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those of a file, or of such a folder, stay in one."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        file = item.path.relative_to(config.rootpath).as_posix()
+        group = next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def own_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stamps of opened bundles go to a folder of the test run."""

@@ -22,6 +22,7 @@ JOBS = {
     "executorch-int8": "executorch.int8",
     "executorch-java": "executorch.java",
     "web": "web.web",
+    "camera": "camera.camera",
     "executorch-vulkan": "executorch.vulkan",
     "executorch-base": "executorch.base",
     "executorch-bench": "bench.executorch",

@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from blocks import bench, calibration, compare, executorch, iphone, jetson, loop, savings, stickers, web
+from blocks import (
+    bench,
+    calibration,
+    camera,
+    compare,
+    executorch,
+    iphone,
+    jetson,
+    loop,
+    savings,
+    stickers,
+    web,
+)
 from blocks.records import ROOT
 from mue_edge.apps.stickers import tables
 from mue_edge.calibrate.pages import fill
@@ -40,6 +52,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "executorch-bench": executorch.bench,
     "executorch-java": executorch.java,
     "web": web.web,
+    "camera": camera.under_load,
+    "camera-ends": camera.ends,
     "executorch-vulkan": executorch.vulkan,
     "jetson": jetson.jetson,
     **{name: partial(tables.block, name) for name in tables.BLOCKS},

@@ -2,7 +2,8 @@
 
 A frame like the one that was captioned last leaves before the stem: its encoder states, and so its caption,
 are that one's. Likeness is judged on 16 × 16 cells, always against the captioned frame, so that a slow change
-adds up. In deadline mode a frame's time runs from when it was taken.
+adds up. In deadline mode a frame's time runs from when it was taken: decoding, comparing and preprocessing
+are part of it, and a margin is kept free for what the loop's own deadline cannot hold.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge import draw
-from mue_edge.apps.camera.sources import Newest
+from mue_edge.apps.camera.margin import Margin
+from mue_edge.apps.camera.slot import Newest
 from mue_edge.errors import InputFileError
 
 if TYPE_CHECKING:
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 CELLS = 16
 KEPT = 500
 WAIT_SECONDS = 0.2
-# Of the budget for a caption: the last segment may end after the deadline that it started before.
-SHARE = 0.9
 # What the clock hurried does not stand for a still scene for longer.
 HURRIED_SECONDS = 1.0
 
@@ -100,6 +100,7 @@ class Watcher:
         self.captioner, self.slot, self.policy = captioner, slot, policy
         self.budget, self._alike, self._live = budget, alike, live
         self.tally = Tally()
+        self.margin = None if budget is None else Margin(budget)
         self._last: tuple[NDArray[np.int16], Caption, Policy] | None = None
         self._until = math.inf
         self._number = 0
@@ -135,10 +136,7 @@ class Watcher:
             caption = last[1]
             self.tally.reused += 1
         else:
-            left = (
-                None if self.budget is None else max(1e-4, began + SHARE * self.budget - time.perf_counter())
-            )
-            caption = self.captioner.caption(picture, policy=policy, deadline=left)
+            caption = self._captioned(picture, policy, began)
             whole = not (caption.pacing and caption.pacing.cut_short)
             self._last = (cells, caption, policy) if whole and cells is not None else None
             hurried = caption.pacing is not None and caption.pacing.hurried
@@ -149,6 +147,16 @@ class Watcher:
         self.tally.latencies.append(latency)
         self.tally.late += self.budget is not None and latency > self.budget
         return Seen(self._number, name, picture, caption, policy.name or policy.rule, latency, reused)
+
+    def _captioned(self, picture: Image, policy: Policy, began: float) -> Caption:
+        """Within what is left of the budget, less the margin, which learns from it."""
+        if self.budget is None or self.margin is None:
+            return self.captioner.caption(picture, policy=policy)
+        due = began + self.budget - self.margin.seconds
+        left = max(1e-4, due - time.perf_counter())
+        caption = self.captioner.caption(picture, policy=policy, deadline=left)
+        self.margin.saw(time.perf_counter() - due)
+        return caption
 
 
 def signature(picture: Image) -> NDArray[np.int16]:

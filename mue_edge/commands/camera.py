@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ import click
 from mue_edge.commands.export import BUNDLED, open_captioner
 
 if TYPE_CHECKING:
-    from mue_edge.apps.camera.sources import Newest
+    from mue_edge.apps.camera.slot import Newest
     from mue_edge.apps.camera.watching import Seen, Tally, Watcher
 
 
@@ -48,11 +49,12 @@ def command(
     """
     from mue_edge import durations
     from mue_edge.apps.camera import sources
+    from mue_edge.apps.camera.slot import Newest
     from mue_edge.apps.camera.watching import Watcher
 
     limit_seconds = durations.seconds(budget) if budget is not None else None
     chosen = sources.choose(source, sys.stdin, speed=speed, loop=loop)
-    slot, stop = sources.Newest(), threading.Event()
+    slot, stop = Newest(), threading.Event()
     with open_captioner(bundle, threads) as captioner, contextlib.ExitStack() as page:
         watcher = Watcher(
             captioner, slot, captioner.policy(policy), budget=limit_seconds,
@@ -76,8 +78,17 @@ def command(
             click.echo("", err=True)
         finally:
             stop.set()
-            reader.join(1.0)  # one that waits for standard input is left behind
+            reader.join(1.0)
             _tell(as_json, watcher.tally, slot)
+    if reader.is_alive():
+        _leave()
+
+
+def _leave() -> None:
+    """End at once: a thread that hangs in a read cannot be ended, and Python's own end would abort in it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
 
 
 def _page(page: contextlib.ExitStack, watcher: Watcher, title: str, host: str, port: int) -> Any:

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ pytest.importorskip("uvicorn")
 
 import mue_edge
 from tests.apps.camera import made
-from tests.apps.camera.test_sources import Camera
+from tests.apps.camera.made import Camera
 from tests.apps.served import ask
 from tests.commands.run import Runner, picture
 
@@ -71,13 +73,32 @@ def test_a_lost_camera_ends_with_its_error(
 ) -> None:
     cv2 = pytest.importorskip("cv2")
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    monkeypatch.setattr("mue_edge.apps.camera.sources.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("mue_edge.apps.camera.video.POLL_SECONDS", 0.001)
     for way in (["--headless"], ["--port", "0"]):
         done = run("camera", "0", *way)
         assert done.code == 5 and done.err.splitlines()[-1] == (
             "error: camera 0 was lost: it gives no pictures any more"
         )
         assert "3 frames" in done.err
+
+
+class Hanging(Camera):
+    """OpenCV's capture of a camera that says nothing any more, as in a driver that waits."""
+
+    def read(self) -> tuple[bool, Any]:
+        if self.left == 0:
+            threading.Event().wait(30)
+        return super().read()
+
+
+def test_a_camera_that_hangs_does_not_hold_up_the_end(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would wait for the thread at its own end, or abort if it is in foreign code: it is left."""
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setattr(cv2, "VideoCapture", Hanging)
+    ends: list[int] = []
+    monkeypatch.setattr("mue_edge.commands.camera.os._exit", ends.append)
+    done = run("camera", "0", "--headless", "--no-reuse", "--limit", "1")
+    assert done.code == 0 and ends == [0] and "1 captioned" in done.err
 
 
 def test_mistakes(run: Runner, tmp_path: Path) -> None:

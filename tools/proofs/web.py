@@ -27,6 +27,7 @@ import mue_edge
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.pictures import bundled
+from proofs.processes import resident
 from proofs.record import ROOT, write
 
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -123,15 +124,6 @@ def memory(browser: Any, page: Any) -> dict[str, float]:
     session.detach()
     pages = [p["id"] for p in processes if p["type"] == "renderer"]
     return {"renderers_mb": round(sum(map(resident, pages)), 1)}
-
-
-def resident(process: int) -> float:
-    """VmRSS of a process in megabytes; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
 
 
 def sizes(site: Path) -> dict[str, int]:

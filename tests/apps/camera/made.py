@@ -1,14 +1,18 @@
-"""Videos, pictures, and a captioner that takes real time."""
+"""Videos, pictures, a camera, a slot that keeps all, and a captioner that takes real time."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mue_edge.apps.camera.slot import Frame, Newest, Source
 from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy
 from mue_edge.protocol import Answer, Request
@@ -55,3 +59,52 @@ def video(path: Path, scenes: int = 4, frames: int = 5) -> Path:
             out.write(np.clip(base + rng.normal(0, 2, base.shape), 0, 255).astype(np.uint8))
     out.release()
     return path
+
+
+class Every(Newest):
+    """Keeps all that is put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[Frame] = []
+
+    def put(self, frame: Frame) -> None:
+        super().put(frame)
+        self.frames.append(frame)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def run_whole(source: Source) -> Every:
+    slot = Every()
+    source.run(slot, threading.Event())
+    return slot
+
+
+class Camera:
+    """OpenCV's capture of a camera that is unplugged after three frames."""
+
+    def __init__(self, place: object) -> None:
+        self.left = 3
+        self.released = False
+
+    def isOpened(self) -> bool:
+        return True
+
+    def set(self, key: int, value: float) -> bool:
+        return True
+
+    def get(self, key: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, Any]:
+        self.left -= 1
+        return (True, np.zeros((48, 64, 3), np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released = True

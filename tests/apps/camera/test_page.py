@@ -20,7 +20,7 @@ pytest.importorskip("uvicorn")
 
 from mue_edge.apps import serving
 from mue_edge.apps.camera.server import Live
-from mue_edge.apps.camera.sources import Frame, Newest
+from mue_edge.apps.camera.slot import Frame, Newest
 from mue_edge.apps.camera.watching import Watcher
 from mue_edge.captioner import Captioner
 from tests.apps.camera.made import COLOURS, FAST, FULL, Slow, captioner, plain

@@ -7,14 +7,18 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from mue_edge.apps.camera.sources import Frame, Newest
+from mue_edge.apps.camera.slot import Frame, Newest
 from mue_edge.apps.camera.watching import KEPT, Seen, Watcher, change, describe, signature
+from mue_edge.captioner import Caption
 from mue_edge.errors import EnvironmentLacksError
+from mue_edge.policy import Policy
 from tests.apps.camera.made import FAST, FULL, captioner, plain
+from tests.made_bundle import Clock
 
 
 def watched(frames: list[Image.Image | Path], *, alike: float | None = 0.06) -> tuple[Watcher, list[Seen]]:
@@ -128,6 +132,32 @@ def test_five_times_too_fast_keeps_one_frame_and_the_budget_in_mind() -> None:
     # The clock was at work: full depth takes longer than the budget.
     assert seen.caption.pacing is not None
     assert seen.caption.pacing.hurried or seen.caption.pacing.cut_short
+
+
+def test_what_ends_late_is_kept_free_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding takes 5 ms of a budget of 100, and the end comes 40 ms after the loop's own deadline."""
+    slot, given, clock = Newest(), [], Clock()
+    monkeypatch.setattr("mue_edge.apps.camera.watching.time", SimpleNamespace(perf_counter=clock))
+    made = captioner()
+    watcher = Watcher(made, slot, FULL, budget=0.1, alike=None, live=False)
+    caption = made.caption
+
+    def decoded() -> Image.Image:
+        clock.now += 0.005
+        return plain()
+
+    def late(picture: Image.Image, *, policy: Policy, deadline: float) -> Caption:
+        given.append(deadline)
+        clock.now += deadline + 0.04
+        return caption(picture, policy=policy, deadline=10.0)
+
+    monkeypatch.setattr(made, "caption", late)
+    found = watcher.frames()
+    latencies = []
+    for _ in range(3):
+        slot.put(Frame(decoded, 0.0))
+        latencies.append(next(found).latency)
+    assert given == pytest.approx([0.085, 0.055, 0.055]) and latencies == pytest.approx([0.13, 0.1, 0.1])
 
 
 def test_a_stale_frame_of_a_live_source_is_dropped() -> None:
