@@ -233,7 +233,8 @@ def _reads(case: Case, rule: str) -> bool:
     signal = RULES[rule].signal("decoder")
     if signal in (None, SIMILARITY):
         return False
-    return SIGNALS[signal].of_head or signal in case.layout.decoder[0].signals
+    plain = SIGNALS[signal].of_head and SIGNALS[signal].states == "y"
+    return plain or signal in case.layout.decoder[0].signals
 
 
 @lru_cache
