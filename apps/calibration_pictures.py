@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from mue_edge import image, tokens
-from mue_edge.apps.catalogue import BUNDLED, bundled_model, calibration_pictures
+from mue_edge.apps.catalogue import BUNDLED, bundled_model, calibration_pairs, calibration_pictures
 from mue_edge.bundle import MANIFEST, open_bundle
-from mue_edge.calibrate import cider, examples, samples
+from mue_edge.calibrate import cider, examples, samples, statement_tables
 from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate.statement_tables import Asked
 from mue_edge.errors import UsageError
+from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
+from mue_edge.tokens import Tokenizer
 
 
 def to_calibrate_on(
@@ -25,6 +28,9 @@ def to_calibrate_on(
     if not (source / "tokenizer.json").is_file():
         raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")
     tokenizer = tokens.load(source / "tokenizer.json")
+    asked = _asked(source, tokenizer)
+    if asked is not None:
+        return *_statements(source, asked, data, images), None
 
     def spoken(text: str) -> str:
         return examples.as_spoken(tokenizer, text)
@@ -38,6 +44,26 @@ def to_calibrate_on(
     found, _ = examples.without_missing(examples.read(path, kind=kind, images=images))
     tune, certify = samples.split(samples.of_examples(found, path.name, spoken))
     return tune, certify, cider.frequencies(tune.references or ())
+
+
+def _asked(source: Path, tokenizer: Tokenizer) -> Asked | None:
+    """How a model or bundle is asked about statements; None: it captions."""
+    if (source / MANIFEST).is_file():
+        manifest = open_bundle(source).manifest
+        return Asked(manifest.prompt, manifest.answers, tokenizer) if manifest.answers else None
+    if task_of(source) != ENTAIL:
+        return None
+    prompt = read_prompt(source, ENTAIL)
+    return Asked(prompt.text, tuple(prompt.answers), tokenizer)
+
+
+def _statements(source: Path, asked: Asked, data: str | None, images: Path | None) -> tuple[Samples, Samples]:
+    """Statements to tune and to certify on: the bundled model's own, or a table that is split."""
+    if data is None or (data in BUNDLED and not Path(data).exists()):
+        parts = calibration_pairs(data or _bundled(source))
+        tune, certify = (statement_tables.read(table, asked, shown) for table, shown in parts)
+        return tune, certify
+    return samples.split(statement_tables.read(Path(data), asked, images))
 
 
 def _bundled(source: Path) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mue_edge.apps.stickers.shipped import Shipped
 
 # Name → the application that ships it and offers `model_folder()`.
-BUNDLED = {"stickers": "mue_edge.apps.stickers"}
+BUNDLED = {"stickers": "mue_edge.apps.stickers", "stickers-entail": "mue_edge.apps.entailment"}
 DEFAULT = "stickers"
 
 
@@ -55,17 +55,23 @@ def calibration_pictures(name: str) -> tuple[Path, Path, list[str]]:
     return tune, certify, shipped.train_captions()
 
 
+def calibration_pairs(name: str) -> list[tuple[Path, Path]]:
+    """Of a bundled model that judges statements: table and pictures to tune on, then those to certify on."""
+    shipped = importlib.import_module(f"{BUNDLED[name]}.shipped")
+    return [(shipped.table(split), shipped.pictures(split)) for split in shipped.SPLITS]
+
+
 def range_pictures(name: str) -> list[Path]:
     """Pictures to scan value ranges on: a bundled model's tuning pictures, none for other models."""
     if name not in BUNDLED or (Path(name) / "config.json").is_file():
         return []
-    tune, _, _ = calibration_pictures(name)
+    tune, _, _ = calibration_pictures(DEFAULT)  # all bundled models look at stickers
     return sorted(tune.rglob("*.webp"))
 
 
 def demo_pictures(name: str) -> dict[Path, str]:
     """A bundled model's demo pictures with their captions, none for other models."""
-    if name not in BUNDLED or (Path(name) / "config.json").is_file():
+    if name != DEFAULT or (Path(name) / "config.json").is_file():
         return {}
     return dict(importlib.import_module(BUNDLED[name]).demo_pictures())
 

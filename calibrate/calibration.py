@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.calibrate import candidates, live, pareto_testing, power, savings, signals, tuning
+from mue_edge.calibrate import candidates, live, losses, pareto_testing, power, savings, signals, tuning
 from mue_edge.calibrate.certificate import LIVE, Candidate, Certificate, Claim, Frozen, Scope
 from mue_edge.calibrate.certifier import Certifier, bound
 from mue_edge.calibrate.clusters import Clusters
@@ -82,11 +82,13 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
     encoder = next((stack for stack in layout.encoder if stack != "text"), "")
     depths = (layout.encoder[encoder][-1].depth, layout.decoder[-1].depth)
     exits = "image" if encoder == "image" else None
-    return [
-        FULL,
+    policies = [
         *candidates.fixed(exits, depths),
         *candidates.by_rule(traces, depths, settings.max_length + 1, exits),
     ]
+    if "text" in layout.encoder:
+        policies += candidates.with_text(policies, traces, layout.encoder["text"][-1].depth)
+    return [FULL, *policies]
 
 
 def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
@@ -139,12 +141,13 @@ def search(
     score = score_of(setting, setting.tune, full_texts)
     judged = tuning.judge(policies, found, setting.tune.clusters, setting.profile, score, spoken)
     full = judged[0]
-    if setting.known is None:
+    if setting.loss == losses.CONSISTENCY:
         changes = 1 - float(np.median([j.quality for j in judged]))
         smallest, needed = power.smallest_share(changes / 10, claim.error, count), 0
     else:
         typical = sorted(judged, key=lambda j: j.mean_seconds)[len(judged) // 2]
-        known = power.pairs(full.scores, typical.scores, setting.tune.clusters)
+        top = losses.TOPS[setting.loss]
+        known = power.pairs(full.scores, typical.scores, setting.tune.clusters, top)
         smallest = power.smallest_drop(known, claim.error, count)
         needed = power.clusters_needed(known, claim.max_drop, claim.error)
     say(
@@ -173,7 +176,7 @@ def budget_of(setting: Setting, found: Searched, span: Span, share: float) -> tu
         raise CannotBeMetError(
             f"{1000 * budget:.3g} ms for {share:.0%} of the captions cannot be met here: the least is "
             f"{1000 * floor:.3g} ms, by {least.policy.name}, which keeps {kept:.1%} of full depth's "
-            f"{'CIDEr-D' if setting.known else 'captions'} on the tuning pictures (full depth needs "
+            f"{losses.NAMES[setting.loss]} on the tuning pictures (full depth needs "
             f"{1000 * whole:.3g} ms); give a larger --budget, a smaller --image-size, or --precision int8"
         )
     return budget, floor
@@ -203,7 +206,7 @@ def freeze(
     manifest = setting.captioner.bundle.manifest
     scope = Scope(
         setting.certify.source, setting.certify.fingerprint(),
-        f"beam {manifest.search.beam}", manifest.precision, manifest.plan_hash,
+        setting.decoding, manifest.precision, manifest.plan_hash,
         setting.known.fingerprint() if setting.known else "",
     )  # fmt: skip
     return pareto_testing.freeze(

@@ -190,6 +190,23 @@ def levels(rule: str, found: Gaps, depths: tuple[int, int], encoder: str | None)
                 )  # fmt: skip
 
 
+def with_text(
+    policies: Iterable[Policy], traces: Iterable[Sequence[Decision]], whole: int
+) -> Iterator[Policy]:
+    """Policies that leave a text stack of `whole` layers early as well, and those that leave it alone: at
+    every depth under the rule "fixed", else after one layer and at quantiles of the traced gaps."""
+    seen = [max(d.gaps) for decisions in traces for d in decisions if d.stack == "text" and d.gaps]
+    thresholds = {f"q{share:g}": 1 - between(seen, share) for share in ENCODER_QUANTILES if seen}
+    for policy in (Policy("fixed", name="fixed"), Policy("mue", beta=1.0, name="mue"), *policies):
+        if policy.rule == "fixed":
+            for depth in range(1, whole):
+                yield replace(policy, depth_text=depth, name=f"{policy.name}-text{depth}")
+            continue
+        yield replace(policy, depth_text=1, name=f"{policy.name}-text1")
+        for name, theta in thresholds.items():
+            yield replace(policy, theta_text=theta, name=f"{policy.name}-text-{name}")
+
+
 def by_rule(
     traces: Sequence[Sequence[Decision]], depths: tuple[int, int], horizon: int, encoder: str | None
 ) -> Iterator[Policy]:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from mue_edge import schema
-from mue_edge.calibrate.losses import CIDER_D, LOSSES
+from mue_edge.calibrate.losses import ACCURACY, CIDER_D, CONSISTENCY, LOSSES, NAMES
 from mue_edge.errors import InputFileError, UsageError
 
 T = TypeVar("T")
@@ -220,6 +220,13 @@ def _versioned(kind: type[T], data: object, where: str) -> T:
         raise InputFileError(f"{where}: {problem}") from problem
 
 
+_KINDS = {
+    CIDER_D: "CIDEr-D has frozen document frequencies.",
+    ACCURACY: "An answer is right where it is the data's label.",
+    CONSISTENCY: "This is consistency, not quality: nothing says that either caption is right.",
+}
+
+
 def state(found: Certificate) -> str:
     """The certificate in plain words."""
     claim, scope = found.claim, found.scope
@@ -227,9 +234,9 @@ def state(found: Certificate) -> str:
     if not found.certified:
         return " ".join([f"Nothing is certified on {basis}.", *_failure(found), *_no_latency(found)])
     what = (
-        f"loses less than {claim.max_drop:.3g} of full depth's CIDEr-D"
-        if claim.loss == CIDER_D
-        else f"gives another caption than full depth for less than {claim.max_drop:.3g} of the pictures"
+        f"gives another caption than full depth for less than {claim.max_drop:.3g} of the pictures"
+        if claim.loss == CONSISTENCY
+        else f"loses less than {claim.max_drop:.3g} of full depth's {NAMES[claim.loss]}"
     )
     if found.covers_latency and found.conditions is not None and claim.budget is not None:
         c = found.conditions
@@ -237,11 +244,7 @@ def state(found: Certificate) -> str:
             f", and more than {claim.share:.3g} of the captions take at most {claim.budget * 1000:.4g} ms"
             f" (on {c.device}, {c.runtime}, threads: {c.threads}, load: {c.load}, clocks: {c.clocks})"
         )
-    kind = (
-        "CIDEr-D has frozen document frequencies."
-        if claim.loss == CIDER_D
-        else "This is consistency, not quality: nothing says that either caption is right."
-    )
+    kind = _KINDS[claim.loss]
     return " ".join(
         [
             f"With confidence {claim.confidence:.4g}: the policy {found.chosen!r} {what}.",

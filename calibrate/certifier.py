@@ -56,12 +56,15 @@ def bound(setting: Setting, claim: Claim, full: Held, exits: Held) -> float | No
     Valid for one policy: all drops from it on upwards are refuted at the claim's level.
     """
     groups = Clusters(setting.certify.clusters, claim.seed)
-    if setting.known is None:
+    if setting.loss == losses.CONSISTENCY:
         count = int((exits.scores == 0)[groups.drawn()].sum())
         return upper_limit(count, groups.count, claim.error)
     smallest = None
     for drop in reversed([i / 1000 for i in (*range(1, 100), *range(100, 1000, 10))]):
-        if losses.drop_p_value(full.scores, exits.scores, drop, claim.error, groups) > claim.error:
+        p = losses.drop_p_value(
+            full.scores, exits.scores, drop, claim.error, groups, losses.TOPS[setting.loss]
+        )  # fmt: skip
+        if p > claim.error:
             break
         smallest = drop
     return smallest

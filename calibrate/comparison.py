@@ -24,9 +24,9 @@ from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.held import Seen
 from mue_edge.calibrate.setting import Setting
 from mue_edge.calibrate.tuning import Judged, mean_layers
-from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy
 from mue_edge.rules import RULES
+from mue_edge.session import Session
 
 DROPS, SAVED = (0.01, 0.03, 0.05), (0.5, 0.6)
 TIMED = 124  # pictures whose captions are timed, one of a cluster
@@ -178,7 +178,7 @@ def compare(
     held_out = _held(everything)
     others = first.setting.certify
     drawn = Clusters(others.clusters).drawn()[:timed]
-    runs: list[tuple[Captioner, Policy]] = [
+    runs: list[tuple[Session, Policy]] = [
         (p.entrant.setting.captioner, p.judged.policy) for p in everything.values()
     ]
     with first.setting.progress("in turns", len(drawn)) as step:

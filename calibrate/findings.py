@@ -226,4 +226,4 @@ def _share(quality: float, full: float) -> float:
 
 def unit(loss: str) -> str:
     """What quality is measured in, for a reader."""
-    return "CIDEr-D" if loss == losses.CIDER_D else "share of captions equal to full depth's"
+    return losses.NAMES[loss]

@@ -76,7 +76,7 @@ class Trainer(Generic[Network]):
     def __init__(self, network: Network, along: nn.Module, objective: Objective, settings: Settings) -> None:
         self.network, self.along, self.objective, self.settings = network.train(), along, objective, settings
         self.state = State()
-        self.parameters = [*network.parameters(), *along.parameters()]
+        self.parameters = [p for p in (*network.parameters(), *along.parameters()) if p.requires_grad]
         groups = [
             {"params": [p for p in self.parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in self.parameters if p.dim() <= 1], "weight_decay": 0.0},

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.calibrate.outcomes import Sample
-from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy
+from mue_edge.session import Session
 
 WARM_UP = 3
 
 
 def seconds(
-    runs: Sequence[tuple[Captioner, Policy]], samples: Sequence[Sample], *,
+    runs: Sequence[tuple[Session, Policy]], samples: Sequence[Sample], *,
     clock: str = "wall", seed: int = 0, progress: Callable[[], None] | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Seconds [runs, samples] from the picture's file to the caption: wall-clock, or the process's CPU
@@ -29,11 +29,11 @@ def seconds(
     order, found = random.Random(seed), np.zeros((len(runs), len(samples)))
     for i, sample in enumerate(samples):
         for captioner, policy in (*runs,) * (WARM_UP if i == 0 else 0):
-            captioner.caption(sample.picture, policy=policy)
+            captioner.run(sample.picture, sample.source, policy)
         for r in order.sample(range(len(runs)), len(runs)):
             captioner, policy = runs[r]
             begin = now()
-            captioner.caption(sample.picture, policy=policy)
+            captioner.run(sample.picture, sample.source, policy)
             found[r, i] = now() - begin
         if progress is not None:
             progress()

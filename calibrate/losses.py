@@ -1,9 +1,11 @@
-"""What a certificate bounds: a relative drop of CIDEr-D, or the share of captions that change.
+"""What a certificate bounds: a relative drop of CIDEr-D or of accuracy, or the share of captions that change.
 
 cider_d      δ bounds the relative drop, without a ratio: X = (1 − δ) s_full − s_exit of each picture, both
              CIDEr-D with frozen frequencies. The drop exceeds δ exactly if E[X] > 0 (means over clusters).
              X lies in [−10, 10 (1 − δ)], so Y = (10 − X) / 20 lies in [δ/2, 1], and E[Y] ≤ 1/2 is tested by
              betting, one term a cluster.
+accuracy     the same with scores of 0 and 1, in the place of 10: whether an answer is the one that people (or
+             the data's rules) give.
 consistency  needs no references: δ bounds the share of captions that are not full depth's own. One drawn
              picture of each cluster, exact binomial. It says nothing of whether either caption is right.
 """
@@ -19,28 +21,32 @@ from mue_edge.calibrate.cider import TOP
 from mue_edge.calibrate.clusters import Clusters
 from mue_edge.errors import UsageError
 
-CIDER_D, CONSISTENCY = "cider_d", "consistency"
-LOSSES = (CIDER_D, CONSISTENCY)
+CIDER_D, ACCURACY, CONSISTENCY = "cider_d", "accuracy", "consistency"
+LOSSES = (CIDER_D, ACCURACY, CONSISTENCY)
+# The highest score of those whose relative drop is bounded.
+TOPS = {CIDER_D: TOP, ACCURACY: 1.0}
+NAMES = {CIDER_D: "CIDEr-D", ACCURACY: "accuracy", CONSISTENCY: "share of answers equal to full depth's"}
 # Y of a drop that is exactly δ.
 HALF = 0.5
 
 
 def terms(
-    full: NDArray[np.float64], exits: NDArray[np.float64], max_drop: float, groups: Clusters
+    full: NDArray[np.float64], exits: NDArray[np.float64], max_drop: float, groups: Clusters, top: float = TOP
 ) -> NDArray[np.float64]:
-    """Y of each cluster [C], in the clusters' order, from CIDEr-D of each picture [n]."""
+    """Y of each cluster [C], in the clusters' order, from the score, at most `top`, of each picture [n]."""
     for name, scores in (("full depth", full), ("the policy", exits)):
-        if not ((scores >= 0) & (scores <= TOP)).all():
-            raise UsageError(f"CIDEr-D of {name} is not within 0 … {TOP:g} for every picture")
+        if not ((scores >= 0) & (scores <= top)).all():
+            raise UsageError(f"the score of {name} is not within 0 … {top:g} for every picture")
     loss = groups.means((1 - max_drop) * full - exits)
-    return (TOP - loss) / (2 * TOP)
+    return (top - loss) / (2 * top)
 
 
 def drop_p_value(
-    full: NDArray[np.float64], exits: NDArray[np.float64], max_drop: float, error: float, groups: Clusters
-) -> float:
-    """p-value of "CIDEr-D drops by `max_drop` or more"."""
-    return p_value(terms(full, exits, max_drop, groups), HALF, error)
+    full: NDArray[np.float64], exits: NDArray[np.float64], max_drop: float, error: float, groups: Clusters,
+    top: float = TOP,
+) -> float:  # fmt: skip
+    """p-value of "the score, which is at most `top`, drops by `max_drop` or more"."""
+    return p_value(terms(full, exits, max_drop, groups, top), HALF, error)
 
 
 def observed_drop(full: NDArray[np.float64], exits: NDArray[np.float64], groups: Clusters) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from mue_edge.driver import Runtime
+from mue_edge.driver import Runtime, show
 from mue_edge.errors import UsageError
 from mue_edge.protocol import EXIT_STATES, HEAD_PORTS, Answer, Request
 from mue_edge.signals import PORTS
@@ -73,11 +73,11 @@ class Engine:
         self.held: dict[Cell, object] = {}
         self._owner: object = None
 
-    def hold(self, owner: object, pixels: object) -> None:
-        """Show the runtime the owner's picture, unless it is there."""
+    def hold(self, owner: object, pixels: object, source: Sequence[int]) -> None:
+        """Show the runtime the owner's picture and text, unless they are there."""
         if self._owner is not owner:
             self.forget()
-            self.runtime.set_pixels(pixels)
+            show(self.runtime, pixels, source)
             self._owner = owner
 
     def forget(self) -> None:
@@ -121,9 +121,12 @@ class MemoRuntime:
     live runtime.
     """
 
-    def __init__(self, runtime: Runtime | Engine, pixels: object = None, tree: Tree | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime | Engine, pixels: object = None, tree: Tree | None = None,
+        source: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         self._engine = runtime if isinstance(runtime, Engine) else Engine(runtime)
-        self._pixels, self.tree = pixels, tree or Tree()
+        self._pixels, self.tree, self._source = pixels, tree or Tree(), tuple(source)
         self.live = self.again = self.served = 0
         self._closed = False
         self._node: Node = self.tree.root
@@ -133,7 +136,7 @@ class MemoRuntime:
         """Another picture, with an empty tree. A sample of a store keeps its picture."""
         if self.tree.keep is not None:
             raise UsageError("this memo belongs to a stored sample; ask the store for the next one")
-        self._pixels, self.tree = pixels, Tree()
+        self._pixels, self.tree, self._source = pixels, Tree(), ()
         self._engine.forget()
         self._begin()
 
@@ -171,7 +174,7 @@ class MemoRuntime:
         self._steps.append(step)
         self._link()
         try:
-            engine.hold(self, self._pixels)
+            engine.hold(self, self._pixels, self._source)
             again = engine.lacks(self._steps)
             for i in again:
                 engine.run(self._steps[i], ())

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from mue_edge import replay, targets
 from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.calibrate.memo import MemoRuntime
 from mue_edge.calibrate.trace_store import MemoStore
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import EnvironmentLacksError
@@ -27,7 +28,7 @@ from mue_edge.exit_tests import asks_head
 from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, Policy, exits, signal_of, stages_of, words_of
 from mue_edge.protocol import Decision, Layout, Outcome
-from mue_edge.search import BeamSearch, SearchSettings
+from mue_edge.search import SearchSettings, begin
 
 AHEAD = 4  # samples that wait for each worker
 NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
@@ -36,10 +37,12 @@ Found = TypeVar("Found")  # what is found of a sample
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to caption: a path, encoded bytes, or the network's input float32 [1, 3, H, W]."""
+    """A picture: a path, encoded bytes, or the network's input float32 [1, 3, H, W]; `source`: ids of the
+    text that comes with it, where the model reads one."""
 
     id: str
     picture: Any
+    source: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,13 +150,13 @@ class Tracer:
 
     def runs(self, sample: Sample) -> SampleRuns:
         """Every policy's run of a sample."""
-        memo = self._store.runtime(sample.id, self._pixels(sample.picture), self._runtime)
+        memo = self._memo(sample)
         known = TestTree(self._layout, self._settings.max_length)
         found: dict[int, Run] = {}
         for i in self._order:
             run = known.find(self._policies[i])
             if run is None:
-                outcome, run = self._new(self._policies[i], memo)
+                outcome, run = self._new(self._policies[i], memo, sample.source)
                 known.add(self._policies[i], outcome, run)
             found[i] = run
         runs = tuple(found[i] for i in range(len(self._policies)))
@@ -161,18 +164,24 @@ class Tracer:
 
     def decisions(self, sample: Sample) -> tuple[Decision, ...]:
         """The first policy's decisions on a sample, every signal read at every boundary that it reaches."""
-        memo = self._store.runtime(sample.id, self._pixels(sample.picture), self._runtime)
+        memo = self._memo(sample)
         policy = self._policies[0]
-        return replay.run(self._layout, self._settings, policy, memo, trace=True, heads=True).decisions
+        return replay.run(
+            self._layout, self._settings, policy, memo, trace=True, heads=True, source=sample.source
+        ).decisions
 
     def close(self) -> None:
         """Close the store and the runtime."""
         self._store.close()
         self._runtime.close()
 
-    def _new(self, policy: Policy, memo: Runtime) -> tuple[Outcome, Run]:
+    def _memo(self, sample: Sample) -> MemoRuntime:
+        pixels = self._pixels(sample.picture)
+        return self._store.runtime(sample.id, pixels, self._runtime, sample.source)
+
+    def _new(self, policy: Policy, memo: Runtime, source: Sequence[int]) -> tuple[Outcome, Run]:
         segments: list[str] = []
-        loop = caption_loop(self._layout, policy, BeamSearch(self._settings), trace=True)
+        loop = caption_loop(self._layout, policy, begin(self._settings, source), trace=True)
         outcome = drive(loop, memo, lambda request, _: segments.append(request.run))
         best = outcome.hypotheses[0]
         depths = tuple(step.depth for step in outcome.steps)

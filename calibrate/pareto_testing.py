@@ -44,8 +44,8 @@ from mue_edge.errors import UsageError
 class Held:
     """What a policy did on *certify*, by picture [n].
 
-    cider_d: CIDEr-D at full depth and with exits. consistency: `full` is 1 everywhere, `exits` 1 where the
-    caption is full depth's and 0 elsewhere. `seconds`: live times, only where latency is tested.
+    cider_d, accuracy: the score at full depth and with exits. consistency: `full` is 1 everywhere, `exits` 1
+    where the caption is full depth's and 0 elsewhere. `seconds`: live times, only where latency is tested.
     """
 
     full: NDArray[np.float64]
@@ -155,8 +155,9 @@ def certify(
 
 def _test(candidate: Candidate, level: float, held: Held, frozen: Frozen, groups: Clusters) -> Tested:
     claim = frozen.claim
-    if claim.loss == losses.CIDER_D:
-        p = losses.drop_p_value(held.full, held.exits, claim.max_drop, level, groups)
+    if claim.loss in losses.TOPS:
+        top = losses.TOPS[claim.loss]
+        p = losses.drop_p_value(held.full, held.exits, claim.max_drop, level, groups, top)
     else:
         if not (np.isin(held.exits, (0, 1)).all() and (held.full == 1).all()):
             raise UsageError("consistency is 1 where the caption is full depth's, and 0 elsewhere")

@@ -32,20 +32,24 @@ _PRECISION = 0.02  # relative, of what is searched for
 
 @dataclass(frozen=True)
 class Pairs:
-    """Cluster means of CIDEr-D at full depth [C], and of what a policy loses [C], its mean moved to 0."""
+    """Cluster means of the score at full depth [C], and of what a policy loses [C], its mean moved to 0; the
+    highest score."""
 
     full: NDArray[np.float64]
     loss: NDArray[np.float64]
+    top: float = TOP
 
 
-def pairs(full: NDArray[np.float64], exits: NDArray[np.float64], clusters: Sequence[str]) -> Pairs:
-    """From scores by picture. Raises UsageError where full depth scores nothing."""
+def pairs(
+    full: NDArray[np.float64], exits: NDArray[np.float64], clusters: Sequence[str], top: float = TOP
+) -> Pairs:
+    """From scores by picture, at most `top`. Raises UsageError where full depth scores nothing."""
     groups = Clusters(clusters)
     means = groups.means(full)
     if not means.mean() > 0:
         raise UsageError("full depth scores 0 everywhere: there is no quality to keep; check the references")
     loss = means - groups.means(exits)
-    return Pairs(means, loss - loss.mean())
+    return Pairs(means, loss - loss.mean(), top)
 
 
 def power(
@@ -53,7 +57,7 @@ def power(
 ) -> float:
     """How often a policy of true drop 0 is certified for `max_drop` on `count` clusters."""
     rows = np.random.default_rng(seed).integers(0, len(known.full), (count, repetitions))
-    terms = (TOP + max_drop * known.full - known.loss) / (2 * TOP)
+    terms = (known.top + max_drop * known.full - known.loss) / (2 * known.top)
     return float((p_values(np.clip(terms, 0, 1)[rows], HALF, error) <= error).mean())
 
 

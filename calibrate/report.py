@@ -183,7 +183,7 @@ def _changed(setting: Setting, calibration: Calibration) -> list[Html]:
     full, exits = (calibration.held[j.policy.name] for j in (calibration.searched.full, calibration.chosen))
     total, clusters = len(full.captions), Clusters(setting.certify.clusters).count
     words = f"{len(rows)} of {total} pictures ({clusters} clusters) of {setting.certify.source}"
-    if setting.known is not None:
+    if setting.certify.references is not None:
         worse = sum(1 for i in rows if exits.scores[i] < full.scores[i])
         better = sum(1 for i in rows if exits.scores[i] > full.scores[i])
         words += f": {worse} score lower, {better} higher, {len(rows) - worse - better} the same"

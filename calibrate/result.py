@@ -161,9 +161,16 @@ def summary(folder: Path, setting: Setting, calibration: Calibration, found: Fin
     lines += [
         ("front", f"{len(found.front)} policies from {ends}, in the bundle"),
         ("files", ", ".join(str(folder / name) for name in (REPORT, PICTURE, RECORD, FRONT, PLAN))),
-        ("next", f"mue-edge caption {shlex.quote(str(setting.captioner.bundle.path))} PICTURE"),
+        ("next", _next(setting)),
     ]
     return [f"{name:<12}{words}" for name, words in lines]
+
+
+def _next(setting: Setting) -> str:
+    """The command that uses the bundle."""
+    bundle = setting.captioner.bundle
+    task, more = ("entail", ' "STATEMENT"') if bundle.manifest.answers else ("caption", "")
+    return f"mue-edge {task} {shlex.quote(str(bundle.path))} PICTURE{more}"
 
 
 def command(asked: Mapping[str, Any]) -> str:

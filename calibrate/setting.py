@@ -16,9 +16,9 @@ from mue_edge.calibrate.cider import Frequencies, Scorer
 from mue_edge.calibrate.outcomes import SampleRuns, outcomes
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.tuning import Score
-from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy
 from mue_edge.profile import Profile
+from mue_edge.session import Session
 
 FULL = Policy("never", name="full")
 # Label and number of steps → a context that gives what to call after each step.
@@ -28,9 +28,9 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 @dataclass(frozen=True)
 class Setting:
     """A bundle with its profile, its pictures, and the folder of its traces. `known`: document frequencies,
-    where the pictures have references; `conditions`: where times come from; `clock`: of live times."""
+    where the pictures have captions; `conditions`: where times come from; `clock`: of live times."""
 
-    captioner: Captioner
+    captioner: Session
     profile: Profile
     tune: Samples
     certify: Samples
@@ -43,8 +43,18 @@ class Setting:
 
     @property
     def loss(self) -> str:
-        """CIDEr-D where people captioned the pictures, else consistency with full depth."""
-        return losses.CONSISTENCY if self.known is None else losses.CIDER_D
+        """CIDEr-D where people captioned the pictures, accuracy where statements have labels, else
+        consistency with full depth."""
+        if self.known is not None:
+            return losses.CIDER_D
+        judges = bool(self.captioner.bundle.manifest.answers)
+        return losses.ACCURACY if judges and self.tune.references is not None else losses.CONSISTENCY
+
+    @property
+    def decoding(self) -> str:
+        """How an answer is found, in words."""
+        manifest = self.captioner.bundle.manifest
+        return f"one of {', '.join(manifest.answers)}" if manifest.answers else f"beam {manifest.search.beam}"
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,20 @@ def runs_of(setting: Setting, policies: Sequence[Policy], part: Samples, label: 
 
 def speak(setting: Setting) -> Callable[[Sequence[int]], str]:
     """Ids to the text that is scored."""
+    manifest = setting.captioner.bundle.manifest
+    if manifest.answers:
+        words = dict(zip(manifest.search.answers, manifest.answers, strict=True))
+        return lambda tokens: words[tokens[0]]
     tokenizer = setting.captioner.tokenizer
     return lambda tokens: tokenizer.caption(tokens).strip().lower()
 
 
 def score_of(setting: Setting, part: Samples, full: Sequence[str]) -> Score:
-    """CIDEr-D of captions, or 1 where a caption is full depth's and 0 elsewhere."""
-    if setting.known is None or part.references is None:
+    """CIDEr-D of captions; 1 where an answer is the label (or, without one, what full depth says) and 0
+    elsewhere."""
+    references = part.references
+    if references is not None and setting.loss == losses.ACCURACY:
+        return lambda answers: [float(a in right) for a, right in zip(answers, references, strict=True)]
+    if setting.known is None or references is None:
         return lambda captions: [float(a == b) for a, b in zip(captions, full, strict=True)]
-    return Scorer(part.references, setting.known)
+    return Scorer(references, setting.known)

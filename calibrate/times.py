@@ -11,9 +11,9 @@ from mue_edge.calibrate.certificate import ESTIMATE, LIVE, SIMULATION, Condition
 from mue_edge.calibrate.estimate import estimate
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Progress
-from mue_edge.captioner import Captioner
 from mue_edge.errors import UsageError
 from mue_edge.profile import Profile
+from mue_edge.session import Session
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Asked:
 
 
 def known(
-    captioner: Captioner, tune: Samples, asked: Asked, progress: Progress, say: Callable[[str], None]
+    captioner: Session, tune: Samples, asked: Asked, progress: Progress, say: Callable[[str], None]
 ) -> tuple[Profile, Conditions]:
     """A given profile, the one of an interrupted run, an estimate, or a new one on pictures of `tune`.
 
@@ -49,7 +49,7 @@ def known(
     return found, conditions(found, asked.clock)
 
 
-def _found(captioner: Captioner, tune: Samples, asked: Asked, progress: Progress) -> Profile:
+def _found(captioner: Session, tune: Samples, asked: Asked, progress: Progress) -> Profile:
     if asked.device is not None:
         if asked.given is not None:
             raise UsageError("--device estimates a profile, --profile names one: give one of them")
@@ -58,7 +58,9 @@ def _found(captioner: Captioner, tune: Samples, asked: Asked, progress: Progress
         found = profile.read(asked.given or asked.kept)
         found.check_fits(captioner.bundle, asked.threads)
         return found
-    shown = profiling.pictures(captioner, [sample.picture for sample in tune.samples])
+    shown = profiling.pictures(
+        captioner, [s.picture for s in tune.samples], [s.source for s in tune.samples if s.source]
+    )
     with progress("profile", profiling.CAPTIONS * 3 // 2) as step:
         made, _ = profiling.profiled(captioner, shown, clock=asked.clock, step=step)
     profile.write(asked.kept, made)

@@ -52,15 +52,20 @@ class MemoStore:
         except OSError as problem:
             raise UsageError(f"cannot make the trace folder {folder}: {problem.strerror}") from problem
 
-    def runtime(self, sample: str, pixels: object, runtime: Runtime) -> MemoRuntime:
+    def runtime(
+        self, sample: str, pixels: object, runtime: Runtime, source: Sequence[int] = ()
+    ) -> MemoRuntime:
         """The sample's memo, with what earlier runs left; closes the one before. `runtime` is the
-        store's alone from now on. Raises InputFileError for another picture, bundle or runtime."""
+        store's alone from now on; `source`: ids of a text that comes with the picture. Raises InputFileError
+        for another picture, text, bundle or runtime."""
         self.close()
         path = self.path(sample)
         header = {
             "schema": SCHEMA, "sample": sample, "picture": picture_hash(pixels),
             "bundle": self._bundle, "runtime": runtime_fingerprint(runtime, self._runtime_name),
         }  # fmt: skip
+        if source:
+            header["source"] = list(source)
         try:
             file = self._file = FileIO(path, "a+")
         except OSError as problem:
@@ -74,7 +79,7 @@ class MemoStore:
         tree.keep = lambda parent, key, answer: _append(file, path, pack(parent, key, answer))
         if self._engine is None or self._engine.runtime is not runtime:
             self._engine = Engine(runtime)
-        self._memo = MemoRuntime(self._engine, pixels, tree)
+        self._memo = MemoRuntime(self._engine, pixels, tree, source)
         return self._memo
 
     def path(self, sample: str) -> Path:

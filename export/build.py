@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge import image, models, schema, targets
+from mue_edge import image, models, targets
 from mue_edge.bundle import (
     MANIFEST,
     SCHEMA,
@@ -30,6 +30,7 @@ from mue_edge.bundle import (
 )  # fmt: skip
 from mue_edge.errors import InputFileError
 from mue_edge.export import formats, golden, plan
+from mue_edge.export.prompts import read_prompt, task_of
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
@@ -54,34 +55,6 @@ class Exported:
     summary: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A task's constant source text, and the length of its answers where the model has one of its own."""
-
-    text: str
-    ids: tuple[int, ...]
-    max_length: int | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the plan takes from here unless it says otherwise."""
-        return {} if self.max_length is None else {"max_length": self.max_length}
-
-
-def read_prompt(folder: Path, task: str) -> Prompt:
-    """The prompt of a task from prompts.json. Raises InputFileError when it is not there."""
-    path = folder / "prompts.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        entry = data[task]
-        return schema.decode(Prompt, entry, f"{path}: {task}")
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise InputFileError(
-            f"{folder} holds no prompt for the task {task!r} in prompts.json; import the checkpoint with "
-            "--tokenizer DIR (in an OFA checkout: utils/BPE)"
-        ) from problem
-
-
 def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
     """The model's own policies (policies.json, from fastest to slowest, if there is one), then full depth.
 
@@ -102,7 +75,7 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
 
 
 def export(
-    folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
+    folder: Path, out: Path, target_name: str = "host", given: Mapping[str, Any] | None = None,
     progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[Path] = (),
 ) -> Exported:  # fmt: skip
     """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error.
@@ -113,16 +86,19 @@ def export(
     target = targets.target(target_name)
     model = models.load(folder)
     config = model.config
-    wanted = dict(options or {})
-    prompt = read_prompt(folder, str(wanted.get("task", "caption")))
-    made = plan.make(model, target, (config.image_size, config.image_size), prompt.options | wanted)
+    wanted = dict(given or {})
+    task = str(wanted.get("task", task_of(folder)))
+    prompt = read_prompt(folder, task)
+    options = {"task": task} | dict(prompt.options) | wanted
+    made = plan.make(model, target, (config.image_size, config.image_size), options)
     ids = {name: getattr(config, name) for name in ("bos", "pad", "eos")}
-    request = plan.cut_request(made, prompt.ids, ids)
+    request = plan.cut_request(made, prompt.ids, ids, tuple(prompt.answers.values()), prompt.echo)
     report("cutting", 0, 1)
     preprocess = Preprocess(made.height, made.width)
     fmt = formats.of(target)
     samples = _samples(pictures, getattr(fmt, "PICTURES", 0), preprocess)
-    pieces = replace(cut(model, request), samples=samples)
+    sources = golden.sources(made.text_length, request.search, config.vocab_size)
+    pieces = replace(cut(model, request), samples=samples, sources=sources)
     with atomic_folder(out, MANIFEST) as work:
         constants = _write_constants(pieces, work)
         if (folder / "tokenizer.json").is_file():
@@ -135,13 +111,16 @@ def export(
             segments={}, constants=constants, files={}, layout=pieces.layout,
             search=request.search, preprocess=preprocess,
             front=read_front(folder), chosen=FULL["name"], prompt=prompt.text,
+            answers=tuple(prompt.answers),
         )  # fmt: skip
         written = fmt.write(pieces, manifest, work, report)
         runtime = Runtime(target.runtime, written.versions or target.versions)
         manifest = replace(manifest, segments=written.segments, runtime=runtime)
         report("golden answers", 0, 1)
         reference = TorchRuntime(pieces)
-        golden.write(work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess))
+        golden.write(
+            work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess, sources)
+        )
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)
         report("verifying", 0, 1)

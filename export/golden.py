@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mue_edge import schema
 from mue_edge.bundle import Preprocess
-from mue_edge.driver import Runtime
+from mue_edge.driver import Runtime, show
 from mue_edge.policy import Policy
 from mue_edge.protocol import Layout
 from mue_edge.replay import Log, log_of, quantile_policy, run
@@ -42,19 +42,37 @@ def pictures(height: int, width: int, count: int = COUNT) -> NDArray[np.uint8]:
     return out.round().astype(np.uint8)
 
 
+def sources(
+    length: int, settings: SearchSettings, vocabulary: int, count: int = COUNT
+) -> tuple[tuple[int, ...], ...]:
+    """Made texts of rising lengths up to `length`, bos … eos, one a picture; empty where there is no text."""
+    if not length:
+        return ((),) * count
+    rng = np.random.Generator(np.random.PCG64(7))
+    made = []
+    for i in range(count):
+        words = rng.integers(settings.eos + 1, vocabulary, max(3, length * (i + 1) // count) - 2)
+        made.append((settings.bos, *words.tolist(), settings.eos))
+    return tuple(made)
+
+
 def make(
-    layout: Layout, settings: SearchSettings, reference: Runtime, preprocess: Preprocess
-) -> tuple[NDArray[np.uint8], list[Golden]]:
-    """Logs at full depth, and with thresholds at the median gap, so that about half exit."""
+    layout: Layout, settings: SearchSettings, reference: Runtime, preprocess: Preprocess,
+    texts: Sequence[tuple[int, ...]],
+) -> tuple[NDArray[np.uint8], list[Golden]]:  # fmt: skip
+    """Logs at full depth, and with thresholds at the median gap, so that about half exit; `texts`: what each
+    picture is shown with."""
     shown = pictures(preprocess.height, preprocess.width)
-    full, made = Policy("never", name="full"), []
-    for i, picture in enumerate(shown):
-        reference.set_pixels(pixels(picture, preprocess))
-        made.append(Golden(i, full.to_json(), log_of(run(layout, settings, full, reference, trace=True))))
-    policy = median_policy([g.log for g in made])
-    for i, picture in enumerate(shown):
-        reference.set_pixels(pixels(picture, preprocess))
-        made.append(Golden(i, policy.to_json(), log_of(run(layout, settings, policy, reference, trace=True))))
+    made: list[Golden] = []
+
+    def answer(policy: Policy) -> None:
+        for i, (picture, text) in enumerate(zip(shown, texts, strict=True)):
+            show(reference, pixels(picture, preprocess), text)
+            log = log_of(run(layout, settings, policy, reference, trace=True, source=text))
+            made.append(Golden(i, policy.to_json(), log, text))
+
+    answer(Policy("never", name="full"))
+    answer(median_policy([g.log for g in made]))
     return shown, made
 
 

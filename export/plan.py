@@ -22,7 +22,8 @@ NAMED = ("per-layer", "whole")
 class Plan:
     """`ends`: stack → layers after which a segment ends (a test may stop there); empty means the
     target's default. `fill_rows` pending rows are filled in one call, `verify_rows` drafts checked in one (0:
-    none can be). `backend` is what the runtime hands segments to; empty where the target has no choice."""
+    none can be). `backend` is what the runtime hands segments to; empty where the target has no choice.
+    `text_length` tokens of a source text that comes with the picture; 0 where the text is constant."""
 
     height: int
     width: int
@@ -37,11 +38,13 @@ class Plan:
     fill_rows: int = 4
     verify_rows: int = 0
     task: str = "caption"
+    text_length: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON data with every field, so that the hash does not depend on defaults; what came later than the
         first bundles is left out where it is off."""
-        return {k: schema.encode(v) for k, v in vars(self).items() if k != "verify_rows" or v}
+        later = ("verify_rows", "text_length")
+        return {k: schema.encode(v) for k, v in vars(self).items() if k not in later or v}
 
 
 def default_ends(model: Any, target: Target) -> dict[str, tuple[int, ...]]:
@@ -121,13 +124,17 @@ def _named_ends(model: Any, name: str) -> dict[str, list[int]]:
     }
 
 
-def cut_request(plan: Plan, prompt: tuple[int, ...], ids: Mapping[str, int]) -> CutRequest:
-    """The plan in the words of the cut; `ids` are bos, pad and eos."""
+def cut_request(
+    plan: Plan, prompt: tuple[int, ...] | None, ids: Mapping[str, int], answers: tuple[int, ...] = (),
+    echo: bool = False,
+) -> CutRequest:  # fmt: skip
+    """The plan in the words of the cut; `prompt` None: a text comes with the picture. `ids` are bos, pad and
+    eos; `answers` those that are chosen among, `echo` after the source text."""
     search = SearchSettings(
         plan.beam, plan.max_length, plan.min_length, plan.no_repeat_ngram, plan.length_penalty,
-        ids["bos"], ids["pad"], ids["eos"],
+        ids["bos"], ids["pad"], ids["eos"], answers, echo,
     )  # fmt: skip
     return CutRequest(
-        plan.height, plan.width, plan.ends, search, prompt,
+        plan.height, plan.width, plan.ends, search, prompt, plan.text_length,
         fill_rows=plan.fill_rows, verify_rows=plan.verify_rows,
     )  # fmt: skip

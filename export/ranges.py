@@ -18,6 +18,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from mue_edge.captioner import InTurns
+from mue_edge.driver import show
 from mue_edge.errors import missing_extra
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.models.cut import Cut, Piece
@@ -47,10 +48,11 @@ def scan(
     """Caption every picture ([1, 3, H, W]) at full depth, and so that rows of skipped layers are filled."""
     watched = {graph.piece.name: _Watched(graph) for graph in graphs}
     runtime = TorchRuntime(replace(cut, pieces=tuple(replace(p, module=watched[p.name]) for p in cut.pieces)))
-    for picture in pictures:
+    for i, picture in enumerate(pictures):
         for policy in (Policy("never"), InTurns()):
-            runtime.set_pixels(picture)
-            run(layout, search, policy, runtime, trace=True)
+            source = cut.sources[i % len(cut.sources)] if cut.sources else ()
+            show(runtime, picture, source)
+            run(layout, search, policy, runtime, trace=True, source=source)
         step()
     return {name: module.peaks for name, module in watched.items() if module.peaks}
 

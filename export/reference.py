@@ -6,9 +6,11 @@ Follows the same requests as every device, on the segment modules before convers
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mue_edge.models.cut import Cut, Table
@@ -29,6 +31,19 @@ class TorchRuntime:
     def set_pixels(self, pixels: object) -> None:
         """float32 [1, 3, H, W]."""
         self._buffers["pixels"] = torch.as_tensor(np.asarray(pixels, np.float32))
+
+    def set_source(self, ids: Sequence[int]) -> None:
+        """The ids of the source text. Its padding is hidden: as in the devices' code, but apart from it."""
+        words = self._pieces["text_stem"].inputs["ids"].shape[0]
+        live = torch.arange(words) < len(ids)
+        hidden = torch.where(live, 0.0, -1e4)
+        self._buffers["source_ids"] = torch.tensor([*ids, *[1] * (words - len(ids))])
+        self._buffers["source_live"] = live.float()[None, :, None]
+        for name, value in self.cut.constants.items():
+            if name.startswith("text_bias."):
+                self._buffers[name] = torch.from_numpy(value) + hidden
+        cross = torch.from_numpy(self.cut.constants["cross_bias"])
+        self._constants["cross_bias"] = cross + F.pad(hidden, (cross.shape[2] - words, 0))
 
     @torch.no_grad()
     def execute(self, request: Request) -> Answer:

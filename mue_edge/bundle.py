@@ -128,7 +128,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json`. `front` runs from the fastest policy to full depth; `chosen` names one."""
+    """`manifest.json`. `front` runs from the fastest policy to full depth; `chosen` names one.
+
+    `prompt` is the source text; of a bundle that judges statements, the text around {hypothesis}, and
+    `answers` are the words of `search.answers`.
+    """
 
     schema: int
     name: str
@@ -149,6 +153,7 @@ class Manifest:
     front: tuple[dict[str, Any], ...] = ()
     chosen: str = ""
     prompt: str = ""
+    answers: tuple[str, ...] = ()
     evidence: Evidence = field(default_factory=lambda: Evidence("none"))
 
     def loop_layout(self) -> Layout:

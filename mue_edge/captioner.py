@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,9 @@ from mue_edge.lossless import lossless_loop
 from mue_edge.pace import Pace
 from mue_edge.payoff import Payoff
 from mue_edge.policy import ALWAYS, NEVER, Policy
-from mue_edge.policy import read as read_policy
 from mue_edge.protocol import Answer, Decision, Pacing, Request
 from mue_edge.search import BeamSearch, SearchSettings
-from mue_edge.tokens import Tokenizer, ids_only
-from mue_edge.tokens import load as load_tokenizer
+from mue_edge.session import Session
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,40 +56,16 @@ class Caption:
         return sum(layers) / max(1, len(layers))
 
 
-class Captioner:
+class Captioner(Session):
     """A bundle with its runtime. Not for several threads at once; open one each."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        self.bundle, self.runtime = bundle, runtime
-        self.tokenizer = _tokenizer(bundle)
-        self.layout = bundle.manifest.loop_layout()
-        self._policies = bundle.manifest.policies()
+        super().__init__(bundle, runtime)
         self.pace = Pace()
 
-    def policy(self, chosen: str | Path | Policy | None = None) -> Policy:
-        """A policy of the bundle's front by name, a policy file, or the front's chosen one.
-
-        Raises UsageError for an unknown name or a policy that was made for another plan.
-        """
-        if chosen is None:
-            chosen = self.bundle.manifest.chosen
-        if isinstance(chosen, Policy):
-            policy = chosen
-        elif str(chosen) in self._policies:
-            policy = self._policies[str(chosen)]
-        elif Path(chosen).is_file():
-            policy = read_policy(chosen)
-        else:
-            raise UsageError(
-                f"no policy {str(chosen)!r}: neither a file nor in the bundle's front "
-                f"({', '.join(self._policies)})"
-            )
-        if policy.plan is not None and policy.plan != self.bundle.manifest.plan_hash:
-            raise UsageError(
-                f"policy {policy.name or chosen} was made for plan {policy.plan}, this bundle has "
-                f"{self.bundle.manifest.plan_hash}; calibrate again"
-            )
-        return policy
+    def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
+        """A caption."""
+        self.caption(picture, policy=policy)
 
     def caption(
         self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
@@ -172,14 +146,6 @@ class Captioner:
             outcome.pacing,
         )  # fmt: skip
 
-    def faster(self, policy: Policy) -> tuple[Policy, ...]:
-        """What stands in for `policy` under a deadline, fastest first: what the front has before it; for
-        a policy that is not of the front, all that may exit."""
-        front = tuple(self._policies.values())
-        if policy in front:
-            return front[: front.index(policy)]
-        return tuple(p for p in front if p.may_exit)
-
     def warm_up(self) -> None:
         """Load every segment and learn its time, on a grey picture; a few captions long."""
         from PIL import Image
@@ -197,16 +163,6 @@ class Captioner:
             last = time.perf_counter()
             drive(caption_loop(self.layout, InTurns(), BeamSearch(self.settings())), self.runtime, learn)
 
-    def close(self) -> None:
-        """Free the runtime's sessions and buffers."""
-        self.runtime.close()
-
-    def __enter__(self) -> Captioner:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
-
     def settings(self, beam: int | None = None) -> SearchSettings:
         """The search of the bundle, with another beam. Raises UsageError for one that it cannot run."""
         settings, rows = self.bundle.manifest.search, self.bundle.manifest.layout.rows
@@ -218,22 +174,9 @@ class Captioner:
             )
         return replace(settings, beam=beam)
 
-    def pixels(self, picture: str | Path | bytes | Image) -> object:
-        """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError."""
-        from mue_edge import image
-
-        p = self.bundle.manifest.preprocess
-        return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
-
 
 class InTurns:
     """The first layer, then all layers, step by step: so every segment runs, `fill` too."""
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
         return ALWAYS if stack == "decoder" and step % 2 == 0 else NEVER
-
-
-def _tokenizer(bundle: Bundle) -> Tokenizer:
-    if "tokenizer.json" in bundle.manifest.files:
-        return load_tokenizer(bundle.file("tokenizer.json"))
-    return ids_only(int(bundle.manifest.model["vocab_size"]))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
+from mue_edge.errors import EnvironmentLacksError
 from mue_edge.protocol import Answer, Loop, Outcome, Request
 
 Watcher = Callable[[Request, Answer], None]
@@ -24,6 +25,25 @@ class Runtime(Protocol):
     def execute(self, request: Request) -> Answer: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A runtime of a bundle with a text branch. `set_source` takes the ids of the source text."""
+
+    def set_source(self, ids: Sequence[int]) -> None: ...
+
+
+def show(runtime: Runtime, pixels: object, source: Sequence[int] = ()) -> None:
+    """Give a runtime a picture and, for a bundle with a text branch, a text. Raises EnvironmentLacksError."""
+    runtime.set_pixels(pixels)
+    if source:
+        if not isinstance(runtime, Reader):
+            raise EnvironmentLacksError(
+                f"{type(runtime).__name__} takes pictures only, and this bundle reads a text as well; "
+                "export it for another target"
+            )
+        runtime.set_source(source)
 
 
 def drive(loop: Loop, runtime: Runtime, watch: Watcher | None = None) -> Outcome:

@@ -16,14 +16,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mue_edge.driver import Runtime, drive
+from mue_edge import search
+from mue_edge.driver import Runtime, drive, show
 from mue_edge.errors import VerificationError
 from mue_edge.loop import caption_loop
 from mue_edge.lossless import lossless_loop
 from mue_edge.policy import ForcedExits
 from mue_edge.profile import Check, Noise, SegmentTime
 from mue_edge.protocol import Answer, Layout, Request
-from mue_edge.search import BeamSearch, SearchSettings
+from mue_edge.search import SearchSettings
 
 FULL, SHALLOW, MIXED = "full depth", "shallowest", "mixed"
 # Mixed twice: they are what policies do.
@@ -93,7 +94,7 @@ class _Timed:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured, on what, by which clock."""
+    """What is measured, on what, by which clock; `sources`: texts, for a bundle with a text branch."""
 
     layout: Layout
     settings: SearchSettings
@@ -101,6 +102,7 @@ class Setup:
     runtime: Runtime
     pictures: Sequence[object]
     clock: Clock = time.perf_counter
+    sources: Sequence[Sequence[int]] = ()
 
 
 def measure(
@@ -187,17 +189,18 @@ def _check_reached(reached: Iterable[str], wanted: Iterable[str]) -> None:
 
 def _caption(setup: Setup, kind: str, draw: random.Random, *, timed: bool) -> _Live:
     picture, policy = draw.choice(setup.pictures), _exits(setup, kind, draw)
+    source = draw.choice(setup.sources) if setup.sources else ()
     # What a head reads but the states themselves is made for tests only.
     heads = kind == MIXED and any(len(stage.states) > 1 for stage in setup.layout.decoder)
-    search = BeamSearch(setup.settings)
+    begun = search.begin(setup.settings, source)
     if kind == MIXED and setup.layout.verify_rows and draw.random() < 0.5:
-        loop = lossless_loop(setup.layout, policy, search)
+        loop = lossless_loop(setup.layout, policy, begun)
     else:
-        loop = caption_loop(setup.layout, policy, search, trace=kind == MIXED, heads=heads)
+        loop = caption_loop(setup.layout, policy, begun, trace=kind == MIXED, heads=heads)
     runs: list[str] = []
     runtime = _Timed(setup.runtime, setup.clock) if timed else setup.runtime
     begin = setup.clock()
-    runtime.set_pixels(picture)
+    show(setup.runtime, picture, source)
     drive(loop, runtime, lambda request, answer: runs.append(request.run))
     seconds = setup.clock() - begin
     return _Live(kind, tuple(runs), seconds, tuple(runtime.calls) if isinstance(runtime, _Timed) else ())

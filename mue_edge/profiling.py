@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import machine, measure, profile
-from mue_edge.captioner import Captioner
+from mue_edge.session import Session
 
 # Pictures stay in memory, so that reading them does not disturb what is timed.
 MAX_PICTURES = 64
@@ -22,20 +22,24 @@ CAPTIONS = 300
 
 @dataclass(frozen=True)
 class Shown:
-    """The network's inputs, and the median seconds of making one from a picture (None: none was made)."""
+    """The network's inputs, and the median seconds of making one from a picture (None: none was made);
+    `sources`: ids of texts, where the network reads one."""
 
     pixels: list[object]
     preprocess: float | None
+    sources: Sequence[Sequence[int]] = ()
 
 
-def pictures(captioner: Captioner, files: Sequence[str | Path | bytes]) -> Shown:
-    """Up to MAX_PICTURES of the files, evenly chosen."""
+def pictures(
+    captioner: Session, files: Sequence[str | Path | bytes], sources: Sequence[Sequence[int]] = ()
+) -> Shown:
+    """Up to MAX_PICTURES of the files, evenly chosen, and the texts."""
     made, seconds = [], []
     for file in files[:: math.ceil(len(files) / MAX_PICTURES)]:
         begin = time.perf_counter()
         made.append(captioner.pixels(file))
         seconds.append(time.perf_counter() - begin)
-    return Shown(made, statistics.median(seconds))
+    return Shown(made, statistics.median(seconds), sources)
 
 
 @contextmanager
@@ -52,7 +56,7 @@ def _stepwise(runtime: Any) -> Iterator[None]:
 
 
 def profiled(
-    captioner: Captioner, shown: Shown, captions: int = CAPTIONS, *,
+    captioner: Session, shown: Shown, captions: int = CAPTIONS, *,
     clock: str = "wall", step: Callable[[], object] = lambda: None,
 ) -> tuple[profile.Profile, tuple[str, ...]]:  # fmt: skip
     """The profile, and the segments of a caption at full depth; `step` is called after each caption.
@@ -62,7 +66,13 @@ def profiled(
     before, m = machine.load_average(), captioner.bundle.manifest
     timer = time.process_time if clock == "cpu" else time.perf_counter
     setup = measure.Setup(
-        captioner.layout, captioner.settings(), tuple(m.segments), captioner.runtime, shown.pixels, timer
+        captioner.layout,
+        captioner.settings(),
+        tuple(m.segments),
+        captioner.runtime,
+        shown.pixels,
+        timer,
+        shown.sources,
     )
     with _stepwise(captioner.runtime):
         costs = measure.measure(setup, captions, step=step)

@@ -6,14 +6,14 @@ runtime must give the same scores up to rounding and the same tokens. Standard l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mue_edge.driver import Runtime, drive
 from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, ForcedExits, Policy
 from mue_edge.protocol import Decision, Layout, Outcome
-from mue_edge.search import BeamSearch, SearchSettings
+from mue_edge.search import SearchSettings, begin
 from mue_edge.signals import SIGNALS, SIMILARITY
 
 
@@ -53,10 +53,10 @@ class Difference:
 
 def run(
     layout: Layout, settings: SearchSettings, policy: Decider, runtime: Runtime, *,
-    trace: bool = False, heads: bool = False,
+    trace: bool = False, heads: bool = False, source: Sequence[int] = (),
 ) -> Outcome:  # fmt: skip
-    """One caption of the picture that the runtime holds."""
-    return drive(caption_loop(layout, policy, BeamSearch(settings), trace=trace, heads=heads), runtime)
+    """One caption of the picture that the runtime holds, or one answer to the text `source` that it holds."""
+    return drive(caption_loop(layout, policy, begin(settings, source), trace=trace, heads=heads), runtime)
 
 
 def log_of(outcome: Outcome) -> Log:
@@ -77,13 +77,14 @@ def _scores(decision: Decision) -> dict[str, tuple[float, ...]]:
 
 
 def replay(
-    log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime, of: Policy | None = None
-) -> Difference:
+    log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime, of: Policy | None = None,
+    source: Sequence[int] = (),
+) -> Difference:  # fmt: skip
     """Run the exits of a log (of that policy, if it did not run every segment), whatever the scores are, and
     compare. A differing token ends the search elsewhere, so that scores after it are not compared."""
     forced = log.exits(of)
     heads = any(SIGNALS[entry.signal].of_head for entry in log.scores)
-    outcome = run(layout, settings, forced, runtime, trace=True, heads=heads)
+    outcome = run(layout, settings, forced, runtime, trace=True, heads=heads, source=source)
     mine = {
         (d.stack, d.depth, d.step, signal): s for d in outcome.decisions for signal, s in _scores(d).items()
     }

@@ -29,7 +29,11 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What is searched: `max_length` is fairseq's max_len_b, so up to max_length + 1 steps run."""
+    """What is searched: `max_length` is fairseq's max_len_b, so up to max_length + 1 steps run.
+
+    `answers`: nothing is written, one of these words is chosen; the head scores them alone, in this order.
+    `echo`: before that the decoder is fed the source text, a word a step.
+    """
 
     beam: int = 1
     max_length: int = 16
@@ -39,6 +43,8 @@ class SearchSettings:
     bos: int = 0
     pad: int = 1
     eos: int = 2
+    answers: tuple[int, ...] = ()
+    echo: bool = False
 
     @property
     def needed(self) -> int:
@@ -119,6 +125,36 @@ class BeamSearch:
                 positional_scores=tuple(each),
             )
         )
+
+
+class Choice(BeamSearch):
+    """Chooses among `settings.answers`, in the step whose input is the prompt's last word; the steps before
+    only feed the prompt. The candidates' ids are places in that list, and every answer is a hypothesis of
+    one token."""
+
+    def __init__(self, settings: SearchSettings, prompt: Sequence[int]) -> None:
+        super().__init__(settings)
+        self._prompt = prompt
+        self.tokens = [[*prompt[:1]]]
+
+    def advance(self, rows: Sequence[Row]) -> list[int] | None:
+        """Take one step; rows[0] = (places, log-probabilities, anything)."""
+        self.step += 1
+        if self.step < len(self._prompt):
+            self.tokens = [[*self._prompt[: self.step + 1]]]
+            return [0]
+        places, logprobs, _ = rows[0]
+        for place, logprob in zip(places, logprobs):
+            self._finished.append(Hypothesis((self.settings.answers[place],), logprob, (logprob,)))
+        return None
+
+
+def begin(settings: SearchSettings, source: Sequence[int] = ()) -> BeamSearch:
+    """The search that the settings ask for; `source`: ids of the source text, bos … eos, if it comes with the
+    picture."""
+    if not settings.answers:
+        return BeamSearch(settings)
+    return Choice(settings, source[:-1] if settings.echo else (settings.bos,))
 
 
 def banned_tokens(tokens: Sequence[int], ngram: int) -> set[int]:

@@ -11,6 +11,7 @@ from typing import Any
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
+from mue_edge.entailer import Entailer
 from mue_edge.errors import UsageError
 from mue_edge.schema import decode
 
@@ -125,6 +126,30 @@ def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
 
 
 def open(path: str | Path, *, threads: int | None = None, paranoid: bool = False) -> Captioner:
-    """Check a bundle (see `bundle.open_bundle`) and start its target's runtime; also `mue_edge.open`."""
+    """Check a bundle (see `bundle.open_bundle`) and start its target's runtime; also `mue_edge.open`.
+
+    Raises UsageError for a bundle that judges statements.
+    """
+    session = open_session(path, threads=threads, paranoid=paranoid)
+    if not isinstance(session, Captioner):
+        session.close()
+        raise UsageError(f'{path} judges statements; use: mue-edge entail {path} IMAGE "statement"')
+    return session
+
+
+def open_entailer(path: str | Path, *, threads: int | None = None, paranoid: bool = False) -> Entailer:
+    """As `open`, of a bundle that judges statements. Raises UsageError for one that captions."""
+    session = open_session(path, threads=threads, paranoid=paranoid)
+    if not isinstance(session, Entailer):
+        session.close()
+        raise UsageError(f"{path} captions pictures; use: mue-edge caption {path} IMAGE")
+    return session
+
+
+def open_session(
+    path: str | Path, *, threads: int | None = None, paranoid: bool = False
+) -> Captioner | Entailer:
+    """As `open`, of a bundle of any task."""
     bundle = open_bundle(path, paranoid=paranoid)
-    return Captioner(bundle, open_runtime(bundle, threads))
+    kind = Entailer if bundle.manifest.answers else Captioner
+    return kind(bundle, open_runtime(bundle, threads))

@@ -7,7 +7,7 @@ rows and kept exit states go in and out here; how a segment runs is the adapter'
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
 from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
-from mue_edge.targets.tensors import Constants, StepBiases
+from mue_edge.targets.tensors import Constants, SourceText, StepBiases
 
 Array = NDArray[Any]
 
@@ -60,6 +60,16 @@ class Buffers:
             raise InputFileError(f"pixels have shape {value.shape}, this bundle takes {port.shape}")
         self.array("pixels", port)
         self._write("pixels")[...] = value
+
+    def set_source(self, ids: Sequence[int]) -> None:
+        """The text that a text branch reads; its padding is hidden. Raises UsageError for one that is too
+        long."""
+        text = SourceText.of(self.bundle, self._constants, ids)
+        for name, (port, value) in text.buffers.items():
+            self.array(name, port)
+            self._write(name)[...] = value
+        self._biases.hide(text.hidden)
+        self._step.pop("cross", None)
 
     def source(self, request: Request, port: str) -> str:
         """The buffer that an input port is fed from."""

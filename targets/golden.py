@@ -21,11 +21,13 @@ LOGS = "golden/logs.json"
 
 @dataclass(frozen=True)
 class Golden:
-    """One picture (its index in the file), the policy that it was captioned by, and the log."""
+    """One picture (its index in the file), the policy that it was captioned by, and the log; `source`: ids of
+    the text that it was shown with."""
 
     picture: int
     policy: dict[str, Any]
     log: Log
+    source: tuple[int, ...] = ()
 
 
 def pixels(picture: NDArray[np.uint8], p: Preprocess) -> NDArray[np.float32]:

@@ -59,6 +59,10 @@ class MethodsRuntime:
         """The picture to caption: float32 [1, 3, H, W]."""
         self._buffers.set_pixels(pixels)
 
+    def set_source(self, ids: Sequence[int]) -> None:
+        """The ids of the text that the bundle's text branch reads."""
+        self._buffers.set_source(ids)
+
     def execute(self, request: Request) -> Answer:
         """Run one segment; see `protocol.Request`."""
         segment, buffers, sides = self.bundle.manifest.segments[request.run], self._buffers, self._sides

@@ -1,13 +1,16 @@
-"""What every numpy-fed adapter needs of a bundle: its constants, and a step's position biases."""
+"""What every numpy-fed adapter needs of a bundle: its constants, a step's position biases, a source text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Bundle, Constant
+from mue_edge.bundle import Bundle, Constant, Port
+from mue_edge.errors import UsageError
 from mue_edge.protocol import Position
 
 # Large enough that softmax gives exactly zero, small enough for float16.
@@ -54,6 +57,7 @@ class StepBiases:
         self._constants, self._rows, self._slots = constants, rows, slots
         self._greedy: dict[tuple[int, int], Array] = {}
         self._own: dict[tuple[int, int], Array] = {}
+        self._hidden: Array | None = None
 
     def slot_bias(self, segment: int, position: Position) -> Array:
         """For one row with its own history the answer follows from the step alone and is kept."""
@@ -96,4 +100,41 @@ class StepBiases:
 
     def cross_bias(self, step: int) -> Array:
         row: Array = self._constants["cross_bias"][step][:, None]
-        return row
+        return row if self._hidden is None else row + self._hidden
+
+    def hide(self, hidden: Array) -> None:
+        """Add this [S] to cross_bias from now on: HIDDEN where the source text is padding."""
+        self._hidden = hidden
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """A source text as a bundle's text branch takes it: buffers by name, with the port that each feeds, and
+    what hides its padding from the decoder [S]."""
+
+    buffers: Mapping[str, tuple[Port, NDArray[Any]]]
+    hidden: Array
+
+    @staticmethod
+    def of(bundle: Bundle, constants: Constants, ids: Sequence[int]) -> SourceText:
+        """Raises UsageError for a text that is too long."""
+        manifest = bundle.manifest
+        inputs = manifest.segments["text_stem"].inputs
+        length = inputs["ids"].shape[0]
+        if len(ids) > length:
+            raise UsageError(
+                f"the text has {len(ids)} tokens, this bundle reads {length}; "
+                f"export it with a plan whose text_length is {len(ids)}"
+            )
+        live = np.arange(length) < len(ids)
+        hidden = np.where(live, 0, HIDDEN).astype(np.float32)
+        padded = np.pad(np.asarray(ids), (0, length - len(ids)), constant_values=manifest.search.pad)
+        buffers = {
+            "source_ids": (inputs["ids"], padded),
+            "source_live": (inputs["live"], live.astype(np.float32)[None, :, None]),
+        }
+        for stage in manifest.layout.encoder["text"]:
+            name = stage.constants["bias"]
+            buffers[name] = (manifest.segments[stage.name].inputs["bias"], constants[name] + hidden)
+        patches = constants["cross_bias"].shape[2] - length
+        return SourceText(buffers, np.pad(hidden, (patches, 0)))

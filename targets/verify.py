@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime
+from mue_edge.driver import Runtime, show
 from mue_edge.errors import VerificationError
 from mue_edge.policy import from_json
 from mue_edge.replay import log_of, replay, run
@@ -38,11 +38,11 @@ def verify(bundle: Bundle, runtime: Runtime) -> Verified:
     errors: list[float] = []
     same = free = exits = 0
     for entry in logs:
-        runtime.set_pixels(golden.pixels(shown[entry.picture], manifest.preprocess))
-        difference = replay(entry.log, layout, settings, runtime)
+        show(runtime, golden.pixels(shown[entry.picture], manifest.preprocess), entry.source)
+        difference = replay(entry.log, layout, settings, runtime, source=entry.source)
         errors += difference.score_errors
         same += difference.same_tokens
-        again = log_of(run(layout, settings, from_json(entry.policy), runtime))
+        again = log_of(run(layout, settings, from_json(entry.policy), runtime, source=entry.source))
         free += again.tokens == entry.log.tokens
         exits += (again.depths, again.decoder) == (dict(entry.log.depths), entry.log.decoder)
     found = Verified(len(logs), len(errors), max(errors), float(np.percentile(errors, 99)), same, free, exits)

@@ -66,3 +66,31 @@ def tiny_bundle(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactor
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     export(tiny_model_folder, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_entail_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, asked about statements of up to seven one-letter words."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-entail"
+    folder.mkdir()
+    for file in tiny_model_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    answers = {"no": {"ids": [17]}, "yes": {"ids": [28]}, "maybe": {"ids": [16]}}
+    asked = {"template": " z {hypothesis} y", "answers": answers, "decoder": "prev_output", "text_length": 11}
+    (folder / "prompts.json").write_text(json.dumps({"entail": asked}))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["merges"] = [f"Ġ {chr(letter)}" for letter in range(ord("a"), ord("z") + 1)]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_entail_bundle(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host bundle of `tiny_entail_folder`. Read only: copy it to change it."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    out = tmp_path_factory.mktemp("bundles") / "tiny-entail"
+    export(tiny_entail_folder, out)
+    return out

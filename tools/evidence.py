@@ -37,6 +37,8 @@ JOBS = {
     "savings-plans": "savings.plans",
     "signals": "signals.signals",
     "compare": "compare.captions",
+    "entailment": "entailment.accuracy",
+    "compare-entail": "entailment.compare",
     "jetson-adapter": "jetson.adapter",
     "jetson-loop": "jetson.loop",
     "jetson-ofa-base": "jetson.base",

@@ -14,6 +14,7 @@ from blocks import (
     calibration,
     camera,
     compare,
+    entailment,
     executorch,
     iphone,
     jetson,
@@ -29,6 +30,7 @@ from mue_edge.calibrate.pages import fill
 PAGES = (
     ROOT / "README.md",
     ROOT / "apps" / "stickers" / "MODEL_CARD.md",
+    ROOT / "apps" / "entailment" / "MODEL_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 )
 
@@ -41,6 +43,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compare": compare.methods,
     "compare-modalities": compare.modalities,
     "compare-signals": compare.signals,
+    "entailment": entailment.accuracy,
+    "entailment-depths": entailment.depths,
+    "compare-entail": partial(compare.methods, "compare-entail"),
+    "compare-entail-modalities": partial(compare.modalities, "compare-entail"),
     "calibrate": calibration.calibrated,
     "certificate": calibration.certificate,
     "deadline": calibration.deadline,

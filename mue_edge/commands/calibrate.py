@@ -109,10 +109,12 @@ def command(**options: Any) -> None:
     place, source = _place(o)
     tune, certify, known = to_calibrate_on(source, o.data, o.kind, o.images)
     options = _plan(o)
+    if o.plans is not None and tune.samples[0].source:
+        raise UsageError("--plans searches plans for captions only; give a plan with --plan")
     if o.plans is not None:
         span, options = _searched(o, place, source, span, tune, known)
     bundle = _bundle(o, place, source, options)
-    with targets.open(bundle.path, threads=o.threads) as captioner:
+    with targets.open_session(bundle.path, threads=o.threads) as captioner:
         asked = times.Asked(place / PROFILE, o.profile, o.device, o.threads, o.clock)
         profile, conditions = times.known(captioner, tune, asked, progress, say)
         setting = Setting(

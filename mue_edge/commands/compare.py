@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mue_edge.calibrate.cider import Frequencies
     from mue_edge.calibrate.comparison import Comparison, Entrant
     from mue_edge.calibrate.samples import Samples
+    from mue_edge.calibrate.setting import Setting
 
 RECORD, PAGE, CHART = "comparison.json", "comparison.md", "comparison.svg"
 
@@ -106,7 +107,7 @@ def command(**options: Any) -> None:
         found = comparison.compare([entrants] * o.seeds, aims, modalities.judged(main, traced))
         full = entrants[0].judged[0]
         told = signals.signals(main.captioner.layout, traced, full, entrants[0].judged)
-    metrics, notes = _metrics(found, held)
+    metrics, notes = _metrics(found, held, main)
     notes += _missing(entrants[0])
     for note in notes:
         say(f"note: {note}")
@@ -184,7 +185,7 @@ def _opened(
         model / "model.safetensors"
     ):
         raise UsageError(f"{bundle} was made from another model; give another --out, or remove {place}")
-    with targets.open(bundle, threads=1) as captioner:
+    with targets.open_session(bundle, threads=1) as captioner:
         asked = times.Asked(place / "profile.json", None, None, 1, o.clock)
         profile, conditions = times.known(captioner, tune, asked, progress, say)
         yield Setting(
@@ -203,10 +204,14 @@ def _missing(main: Entrant) -> list[str]:
     return [f"the model has no heads for {', '.join(wanting)}, left out here; {train}"] if wanting else []
 
 
-def _metrics(found: Comparison, held: Samples) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
+def _metrics(
+    found: Comparison, held: Samples, main: Setting
+) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
     """COCO's metrics of every set of captions, where people captioned the pictures; and what was left out."""
-    from mue_edge.calibrate import coco_metrics
+    from mue_edge.calibrate import coco_metrics, losses
 
+    if main.loss == losses.ACCURACY:
+        return {}, []
     if held.references is None:
         return {}, ["no captions came with the pictures: quality is consistency with full depth"]
     sets = {row.captions: row.captions for row in (found.full, *found.rows, *found.modalities)}

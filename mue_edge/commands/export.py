@@ -212,8 +212,9 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
         return "\n".join(lines)
     full = report["full_depth"]
     seconds = sum(c["seconds"] for c in full["segments"].values())
+    what = "an answer" if made.bundle.manifest.answers else "a caption"
     lines.append(
-        f"time of a caption at full depth ({full['steps']} steps, {full['calls']} calls, medians on this "
+        f"time of {what} at full depth ({full['steps']} steps, {full['calls']} calls, medians on this "
         f"machine): {seconds * 1000:.2f} ms"
     )
     lines += [
@@ -240,6 +241,8 @@ def _next(made: Exported, place: Path) -> str:
 
     if target(made.bundle.manifest.target).site:
         return f"python -m http.server --bind 127.0.0.1 --directory {place}, then open http://127.0.0.1:8000"
+    if made.bundle.manifest.answers:
+        return f'mue-edge entail {place} PICTURE "STATEMENT"'
     return f"mue-edge caption {place} PICTURE"
 
 

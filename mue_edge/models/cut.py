@@ -61,13 +61,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Cut:
-    """Segments, constants and layout of one model; samples: pictures [1, 3, H, W] that it may be tried on."""
+    """Segments, constants and layout of one model; samples: pictures [1, 3, H, W] that it may be tried on,
+    and sources: ids of texts, where it reads one."""
 
     pieces: tuple[Piece, ...]
     constants: Mapping[str, NDArray[np.float32]]
     layout: LayoutEntry
     tables: Mapping[str, Table] = field(default_factory=dict)
     samples: tuple[NDArray[np.float32], ...] = ()
+    sources: tuple[tuple[int, ...], ...] = ()
 
     def piece(self, name: str) -> Piece:
         return next(p for p in self.pieces if p.name == name)

@@ -10,7 +10,7 @@ only reads.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
 from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
 from mue_edge.signals import PORTS
-from mue_edge.targets.tensors import Constants, StepBiases
+from mue_edge.targets.tensors import Constants, SourceText, StepBiases
 from mue_edge.targets.trt.library import Library
 from mue_edge.targets.trt.memory import Array, Buffer, Readback, Staging, size
 from mue_edge.targets.trt.segments import Bound, Engines
@@ -69,6 +69,15 @@ class TensorRTRuntime:
             raise InputFileError(f"pixels have shape {value.shape}, this bundle takes {port.shape}")
         self._ahead = None
         self._fill("pixels", port, value)
+
+    def set_source(self, ids: Sequence[int]) -> None:
+        """The ids of the text that the bundle's text branch reads. Raises UsageError for one that is too
+        long."""
+        text = SourceText.of(self.bundle, self._constants, ids)
+        for name, (port, value) in text.buffers.items():
+            self._fill(name, port, value)
+        self._biases.hide(text.hidden)
+        self._placed.clear()
 
     def execute(self, request: Request) -> Answer:
         """Enqueue one segment, unless it ran ahead, and wait for what the request reads; see

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mue_edge.calibrate.candidates import LEVELS, fixed, gaps, levels, schedule, similarity
+from mue_edge.calibrate.candidates import LEVELS, fixed, gaps, levels, schedule, similarity, with_text
 from mue_edge.policy import Policy
 from mue_edge.protocol import Decision
 
@@ -89,3 +89,15 @@ def test_levels_are_of_the_first_boundary_and_the_ends_of_the_encoder() -> None:
     assert passed == pytest.approx(LEVELS, abs=0.04)
     assert all(p.depth_image is None for p in levels("deebert", found, (6, 6), None))
     assert not list(levels("deebert", gaps(TRACES, "margin"), (6, 6), "image"))  # it was not traced
+
+
+def test_a_text_stack_leaves_alone_and_with_the_others() -> None:
+    text = [Decision("text", 1, 0, (1 - gap,), (gap,), 2.0, False) for gap in (0.1, 0.2, 0.3, 0.4)]
+    found = list(with_text([Policy("fixed", depth_image=1, name="fixed-1-3")], [text], 3))
+    assert [p.name for p in found if p.rule == "fixed"] == [
+        "fixed-text1", "fixed-text2", "fixed-1-3-text1", "fixed-1-3-text2",
+    ]  # fmt: skip
+    alone = [p for p in found if p.rule == "mue"]
+    assert alone[0].depth_text == 1
+    assert [p.theta_text for p in alone[1:]] == pytest.approx([0.85, 0.75, 0.65])
+    assert all(p.may_exit for p in found)

@@ -64,3 +64,21 @@ def test_misuse_is_named() -> None:
         Clusters(["a", "b"]).means(np.zeros(3))
     with pytest.raises(UsageError, match="no quality to keep"):
         losses.observed_drop(np.zeros(2), np.zeros(2), Clusters(["a", "b"]))
+
+
+def test_accuracy_has_its_own_range() -> None:
+    groups = Clusters(["a", "b", "c"])
+    terms = losses.terms(np.array([1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0]), 0.1, groups, 1.0)
+    # Worst: δ/2. Best: 1. Right before and after: 1/2 + δ/2.
+    assert sorted(terms) == pytest.approx([0.05, 0.55, 1.0])
+    with pytest.raises(UsageError, match="within 0 … 1 "):
+        losses.terms(np.array([2.0]), np.array([1.0]), 0.1, Clusters(["a"]), 1.0)
+
+
+def test_accuracy_that_is_kept_is_shown_and_a_loss_is_not() -> None:
+    rng, groups = np.random.default_rng(0), Clusters([str(i) for i in range(800)])
+    full = (rng.random(800) < 0.7).astype(float)
+    worse = np.where(rng.random(800) < 0.15, 0.0, full)
+    top = losses.TOPS[losses.ACCURACY]
+    assert losses.drop_p_value(full, full, 0.03, 0.1, groups, top) < 0.01
+    assert losses.drop_p_value(full, worse, 0.03, 0.1, groups, top) > 0.1

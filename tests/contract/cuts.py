@@ -119,26 +119,9 @@ def pictures() -> tuple[NDArray[np.float32], ...]:
     return tuple(shown[:, None])
 
 
-class SourceRuntime(TorchRuntime):
-    """With what an adapter does for a text branch: the words, and their padding as part of the biases."""
-
-    def set_source(self, ids: Sequence[int]) -> None:
-        words = self._pieces["text_stem"].inputs["ids"].shape[0]
-        live = torch.arange(words) < len(ids)
-        hidden = torch.where(live, 0.0, -1e4)
-        self._buffers["source_ids"] = torch.tensor([*ids, *[1] * (words - len(ids))])
-        self._buffers["source_live"] = live.float()[None, :, None]
-        for name, value in self.cut.constants.items():
-            if name.startswith("text_bias."):
-                self._buffers[name] = torch.from_numpy(value) + hidden
-        cross = torch.from_numpy(self.cut.constants["cross_bias"])
-        patches = cross.shape[2] - words
-        self._constants["cross_bias"] = cross + torch.nn.functional.pad(hidden, (patches, 0))
-
-
 def started(made: Cut, picture: NDArray[np.float32]) -> TorchRuntime:
     """A runtime of that cut, ready to run the loop."""
-    runtime = SourceRuntime(made)
+    runtime = TorchRuntime(made)
     runtime.set_pixels(picture)
     if "text" in made.layout.encoder:
         runtime.set_source(SHORTER)

@@ -20,8 +20,9 @@ pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
 
 from mue_edge.export import onnx as exporter  # noqa: E402
-from mue_edge.export.build import export, read_front, read_prompt  # noqa: E402
+from mue_edge.export.build import export, read_front  # noqa: E402
 from mue_edge.export.plan import make  # noqa: E402
+from mue_edge.export.prompts import read_prompt  # noqa: E402
 from mue_edge.targets.verify import verify  # noqa: E402
 
 

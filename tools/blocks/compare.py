@@ -6,9 +6,9 @@ from blocks.records import NOT_MEASURED, read, source
 from mue_edge.calibrate import comparison_page as page
 
 
-def methods() -> str:
+def methods(name: str = "compare") -> str:
     """Every method for every aim."""
-    record = read("compare")
+    record = read(name)
     if record is None:
         return NOT_MEASURED
     f = record["figures"]
@@ -22,9 +22,9 @@ def methods() -> str:
     return words + page.page(f) + source(record)
 
 
-def modalities() -> str:
+def modalities(name: str = "compare") -> str:
     """Which modality may leave early."""
-    record = read("compare")
+    record = read(name)
     return NOT_MEASURED if record is None else page.modalities(record["figures"]) + source(record)
 
 

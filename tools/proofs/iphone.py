@@ -20,9 +20,10 @@ import click
 from mue_edge import image, models, targets
 from mue_edge.apps.stickers import model_folder
 from mue_edge.bundle import Bundle, open_bundle
-from mue_edge.export.build import export, read_prompt
+from mue_edge.export.build import export
 from mue_edge.export.coreml import by_package
 from mue_edge.export.golden import median_policy
+from mue_edge.export.prompts import read_prompt
 from mue_edge.export.prove import AtBoundaries, prove, reference_log
 from mue_edge.policy import Policy
 from mue_edge.targets.coreml import MODEL

@@ -54,7 +54,7 @@ def gated(folder: Path) -> dict[str, Any]:
     from mue_edge import models, targets
     from mue_edge.bundle import Preprocess
     from mue_edge.export import gates, golden, jetpack, onnx, plan, rtx
-    from mue_edge.export.build import read_prompt
+    from mue_edge.export.prompts import read_prompt
     from mue_edge.export.ranges import Graph, scan
     from mue_edge.export.tensorrt import typed
     from mue_edge.models.cut import cut
@@ -182,8 +182,8 @@ def looped(folder: Path, precision: str, count: int) -> dict[str, Any]:
     from mue_edge import models, targets
     from mue_edge.apps.stickers import model_folder
     from mue_edge.bundle import open_bundle
-    from mue_edge.export.build import read_prompt
     from mue_edge.export.golden import median_policy
+    from mue_edge.export.prompts import read_prompt
     from mue_edge.export.prove import prove, reference_log
     from mue_edge.policy import Policy
 

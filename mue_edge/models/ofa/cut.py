@@ -217,12 +217,13 @@ def _decoder(world: _World) -> _Part:
     biases = decoder.self_biases(steps)
     positions = torch.cat([world.image_positions, world.text_positions])[None]
     constants = {"cross_bias": _array(decoder.cross_bias(steps, positions).transpose(0, 1))}
-    top = min(request.search.needed, c.vocab_size)
+    answers, top = request.search.answers, min(request.search.needed, c.vocab_size)
+    head = seg.ChoiceHead(decoder, answers) if answers else seg.Head(decoder, top, c.eos)
     ids = torch.zeros(rows, dtype=torch.long)
     pieces = [
         Piece("embed", seg.Embed(decoder), {"ids": ids}, ("x",)),
         Piece(
-            "head", seg.Head(decoder, top, c.eos), {"y": torch.zeros(rows, dim)},
+            "head", head, {"y": torch.zeros(rows, dim)},
             ("top_ids", "top_values", "logsumexp", "eos"),
         ),
     ]  # fmt: skip
@@ -249,7 +250,7 @@ def _decoder(world: _World) -> _Part:
         pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers, sure), inputs, outputs, *span))
         if deep is not None:
             pieces.append(Piece(f"mix.{j}", deep, {"y": torch.zeros(rows, dim)}, ("mix",), *span))
-        if j:
+        if j and steps > 1:  # a single step leaves nothing to fill
             pieces.append(Piece(f"fill.{j}", seg.Fill(layers), fill, ("kv_rows",), *span))
         stages.append(StageEntry(f"decoder.{j}", last, signals=signals))
         if request.verify_rows:

@@ -58,7 +58,7 @@ def _entail(config: OFAConfig, tokenizer: Tokenizer | None, template: str) -> di
         if ids is None:
             return None
         answers[word.strip()] = {"ids": ids, "means": meaning}
-    return {"entail": {"template": _spaced(template), "answers": answers}}
+    return {"entail": {"template": _spaced(template), "answers": answers, "decoder": "prev_output"}}
 
 
 def _spaced(text: str) -> str:

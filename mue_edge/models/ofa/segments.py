@@ -328,6 +328,22 @@ class Head(nn.Module):
         return ids, values, total, logits[:, self.eos]
 
 
+class ChoiceHead(nn.Module):
+    """y [Q, d] → of C answers, best first, their places [Q, C] and logits [Q, C], their log-sum-exp [Q], and
+    as the logit of eos the same: nothing but the end can follow an answer."""
+
+    def __init__(self, decoder: Decoder, answers: Sequence[int]) -> None:
+        super().__init__()
+        self.norm = decoder.layer_norm
+        self.weight = nn.Parameter(decoder.projection_weight[list(answers)].clone(), requires_grad=False)
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits = F.linear(self.norm(y), self.weight)
+        values, places = torch.topk(logits, self.weight.shape[0], dim=-1)
+        total = torch.log(torch.exp(logits - values[:, :1]).sum(-1)) + values[:, 0]
+        return places, values, total, total + 0.0
+
+
 def _fold_batch_norms(trunk: nn.Module) -> None:
     """Fold every BatchNorm into the convolution before it, in place."""
     for block in list(trunk.modules()):

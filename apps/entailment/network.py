@@ -1,0 +1,92 @@
+"""The entailment model: the captioner's encoder as it is, and a decoder that learns to answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mue_edge import models, statements, tokens
+from mue_edge.apps.entailment.rules import LABELS
+from mue_edge.apps.stickers import model_folder as captioner_folder
+from mue_edge.apps.stickers.dataset import Stickers
+from mue_edge.apps.stickers.vocabulary import sticker_tokenizer
+from mue_edge.files import atomic_folder
+from mue_edge.models.ofa import prompts
+from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.statements import cleaned
+from mue_edge.tokens import Tokenizer
+
+# The captioner's card shows that it needs no more; its other layers are left out.
+DECODER_LAYERS = 3
+FEEDS = ("prev_output", "bos")
+TEXT_LENGTH = 32  # of the longest name in its prompt, and a little more
+
+
+def tokenizer_of(data: Stickers, cache: Path) -> Tokenizer:
+    """Of all captions, in the prompt of entailment, and of the answers."""
+    captions = sorted({record.caption for record in data.records})
+    asked = [prompts.ENTAIL.format(hypothesis=cleaned(caption)) for caption in captions]
+    return sticker_tokenizer(captions, cache, [*asked, *prompts.ANSWERS])
+
+
+def from_captioner(tokenizer: Tokenizer, seed: int) -> Model:
+    """The captioner with another vocabulary and fewer layers, all but its decoder frozen, in eval mode.
+
+    Pieces that it lacks get random rows as long as the others: the decoder learns to tell them apart.
+    """
+    base = models.load(captioner_folder())
+    known = {piece: i for i, piece in enumerate(tokens.load(captioner_folder() / "tokenizer.json").pieces)}
+    torch.manual_seed(seed)
+    model = Model(replace(base.config, vocab_size=len(tokenizer.pieces), decoder_layers=DECODER_LAYERS))
+    wanted = model.state_dict()
+    weights = {key: value for key, value in base.state_dict().items() if key in wanted}
+    for key, value in wanted.items():
+        if value.shape != weights[key].shape:  # the embedding, which all share
+            old = weights[key]
+            new = torch.randn_like(value) * old.std(0) + old.mean(0)
+            for row, piece in enumerate(tokenizer.pieces):
+                if piece in known:
+                    new[row] = old[known[piece]]
+            weights[key] = new
+    model.load_state_dict(weights)
+    model.requires_grad_(False)
+    model.decoder.requires_grad_(True)
+    return model.eval()
+
+
+def prompt_of(model: Model, tokenizer: Tokenizer, feed: str) -> dict[str, Any]:
+    """The content of `prompts.json`; `feed`: what the decoder reads before it answers, one of FEEDS."""
+    made = prompts.make("entail", model.config, tokenizer)
+    assert made is not None  # there is a tokenizer
+    return {"entail": made["entail"] | {"decoder": feed, "text_length": TEXT_LENGTH}}
+
+
+def answer_ids(model: Model, tokenizer: Tokenizer) -> Tensor:
+    """The answers' ids, in the labels' order."""
+    made = prompts.make("entail", model.config, tokenizer)
+    assert made is not None
+    return torch.tensor([made["entail"]["answers"][label]["ids"][0] for label in LABELS])
+
+
+def ids_of(tokenizer: Tokenizer, hypothesis: str) -> list[int]:
+    """A statement as the model reads it on a device: bos … eos."""
+    return list(statements.ids_of(prompts.ENTAIL, hypothesis, tokenizer))
+
+
+def write_model(model: Model, tokenizer: Tokenizer, feed: str, folder: Path) -> None:
+    """The model folder, weights in float16."""
+    from safetensors.torch import save_file
+
+    weights = {key: value.half().contiguous() for key, value in stored_weights(model).items()}
+    files = {"config.json": model.config.to_json(), "prompts.json": prompt_of(model, tokenizer, feed)}
+    with atomic_folder(folder, "config.json") as work:
+        for name, content in files.items():
+            (work / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        tokenizer.save(work / "tokenizer.json")
+        save_file(weights, work / "model.safetensors")
+        (work / "model.safetensors").chmod(0o644)

@@ -1,0 +1,104 @@
+"""Pictures with statements about them, from a table: what entailment is calibrated on.
+
+| format | what it is |
+|---|---|
+| csv, tsv | with a header: the columns image and hypothesis |
+| jsonl | an object a line: image, hypothesis |
+
+Both may have `label` (yes, no or maybe: the model's answers, or what they mean, like entailment) and
+`cluster`: statements of one cluster count as one draw in statistics; by default those about one picture.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mue_edge.calibrate.outcomes import Sample
+from mue_edge.calibrate.samples import Samples
+from mue_edge.errors import InputFileError
+from mue_edge.statements import ids_of
+from mue_edge.tokens import Tokenizer, read_text
+
+# How SNLI-VE and its like name the answers.
+MEANINGS = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The text around a statement, the answers, and the tokenizer of a model that judges statements."""
+
+    template: str
+    answers: Sequence[str]
+    tokenizer: Tokenizer
+
+
+def read(path: Path, asked: Asked, images: Path | None = None) -> Samples:
+    """The statements of a table; labels become references, if every line has one.
+
+    Raises InputFileError, which names file and line, for a table that does not fit.
+    """
+    folder, samples, clusters, labels = images or path.parent, [], [], []
+    for where, row in _rows(path):
+        picture, hypothesis = _text(row, "image", where), _text(row, "hypothesis", where)
+        source = ids_of(asked.template, hypothesis, asked.tokenizer)
+        samples.append(Sample(f"{picture}|{hypothesis}", folder / picture, source))
+        clusters.append(str(row.get("cluster") or picture))
+        labels.append(_label(row.get("label"), asked.answers, where))
+    if not samples:
+        raise InputFileError(f"{path} has no statements")
+    if len({sample.id for sample in samples}) < len(samples):
+        raise InputFileError(f"{path}: a statement about a picture stands there twice")
+    given = [label for label in labels if label]
+    if given and len(given) < len(labels):
+        raise InputFileError(f"{path}: {len(labels) - len(given)} of {len(labels)} lines have no label")
+    references = tuple((label,) for label in given) if given else None
+    return Samples(path.name, tuple(samples), tuple(clusters), references)
+
+
+def _label(value: object, answers: Sequence[str], where: str) -> str:
+    if value in (None, ""):
+        return ""
+    label = MEANINGS.get(str(value), str(value))
+    if label not in answers:
+        raise InputFileError(f"{where}: the label {value!r} is none of {', '.join(answers)}")
+    return label
+
+
+def _text(row: Mapping[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise InputFileError(f"{where}: {name} is {str(value)[:60]!r}; a line needs image and hypothesis")
+    return value
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    text, suffix = read_text(path), path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        yield from _objects(path, text.split("\n"))
+    elif suffix in (".csv", ".tsv"):
+        delimiter = "\t" if suffix == ".tsv" else ","
+        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        for row in table:
+            yield f"{path}, line {table.line_num}", row
+    else:
+        raise InputFileError(f"{path}: statements are read from .jsonl, .csv and .tsv")
+
+
+def _objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            raise InputFileError(f"{where}: not JSON: {problem}") from problem
+        if not isinstance(row, dict):
+            raise InputFileError(f"{where}: not an object with image and hypothesis")
+        yield where, row

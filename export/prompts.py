@@ -1,0 +1,98 @@
+"""What a model is asked: a task's text of a model folder's `prompts.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mue_edge import schema
+from mue_edge.errors import InputFileError
+
+CAPTION, ENTAIL = "caption", "entail"
+# Tokens of a statement in its prompt, where a model has no number of its own.
+TEXT_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The source text and its ids; None: the text stands around {hypothesis}, which comes with the picture.
+
+    answers: word → id, where one is chosen; echo: after the decoder was fed the source text. options: what
+    the plan takes from here unless it says otherwise.
+    """
+
+    text: str
+    ids: tuple[int, ...] | None
+    answers: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    echo: bool = False
+
+
+@dataclass(frozen=True)
+class _Constant:
+    text: str
+    ids: tuple[int, ...]
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    ids: tuple[int, ...]
+    means: str = ""
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """`decoder`: what it reads before the answer, "bos" or OFA's "prev_output": bos and the source text."""
+
+    template: str
+    answers: Mapping[str, _Answer]
+    decoder: str = "prev_output"
+    text_length: int = TEXT_LENGTH
+
+
+def read_prompt(folder: Path, task: str) -> Prompt:
+    """The prompt of a task from prompts.json. Raises InputFileError when it is not there."""
+    path = folder / "prompts.json"
+    where, data = f"{path}: {task}", _entries(path).get(task)
+    if data is None:
+        raise InputFileError(
+            f"{folder} holds no prompt for the task {task!r} in prompts.json; import the checkpoint with "
+            "--tokenizer DIR (in an OFA checkout: utils/BPE)"
+        )
+    if task == ENTAIL:
+        return _statement(schema.decode(_Statement, data, where), where)
+    found = schema.decode(_Constant, data, where)
+    options = {} if found.max_length is None else {"max_length": found.max_length}
+    return Prompt(found.text, found.ids, options=options)
+
+
+def task_of(folder: Path) -> str:
+    """What the model was trained for: captions, unless it only has another task's prompt."""
+    known = list(_entries(folder / "prompts.json"))
+    return CAPTION if CAPTION in known or not known else known[0]
+
+
+def _statement(found: _Statement, where: str) -> Prompt:
+    if found.decoder not in ("bos", "prev_output"):
+        raise InputFileError(f"{where}: a decoder that reads {found.decoder!r}; known: bos, prev_output")
+    if "{hypothesis}" not in found.template or any(len(a.ids) != 1 for a in found.answers.values()):
+        raise InputFileError(f"{where} needs a template with {{hypothesis}} and answers of one token each")
+    answers = {word: answer.ids[0] for word, answer in found.answers.items()}
+    echo = found.decoder == "prev_output"
+    steps = found.text_length - 1 if echo else 1
+    options = {"max_length": steps - 1, "min_length": 0, "no_repeat_ngram": 0}
+    return Prompt(found.template, None, answers, options | {"text_length": found.text_length}, echo)
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,71 @@
+"""`mue-edge entail`: does a picture show what a statement says?"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mue_edge.entailer import Entailment
+
+
+@click.command("entail")
+@click.argument("bundle")
+@click.argument("image")
+@click.argument("statements", nargs=-1, required=True)
+@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a statement and line.")
+@click.option("--trace", is_flag=True, help="With --json: every exit test, with its score.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
+def command(
+    bundle: str, image: str, statements: tuple[str, ...], policy: str | None, as_json: bool, trace: bool,
+    threads: int | None,
+) -> None:  # fmt: skip
+    """Say whether IMAGE shows what each of STATEMENTS says: yes, no, or maybe (the picture does not tell).
+
+    BUNDLE is made by `mue-edge export` of a model for entailment, such as the bundled one:
+    `mue-edge export stickers-entail`.
+    """
+    from mue_edge import targets
+    from mue_edge.image import load
+    from mue_edge.statements import unknown
+
+    with targets.open_entailer(bundle, threads=threads) as entailer:
+        chosen, picture = entailer.policy(policy), load(image)
+        entailer.warm_up()  # or the first answer's time would be that of loading segments
+        for statement in statements:
+            lacking = unknown(statement, entailer.tokenizer)
+            if lacking:
+                click.echo(f"note: the model has no words for {', '.join(lacking)}", err=True)
+            found = entailer.entail(picture, statement, policy=chosen, trace=trace)
+            if as_json:
+                click.echo(json.dumps(_record(image, statement, found, trace)))
+            else:
+                click.echo(_text(statement, found))
+
+
+def _text(statement: str, found: Entailment) -> str:
+    shares = ", ".join(f"{word} {share:.3f}" for word, share in found.probabilities.items())
+    depths = {**found.exits, "decoder": f"{found.decoder_layers:.2g}"}
+    layers = ", ".join(f"{stack} {depth}" for stack, depth in depths.items())
+    milliseconds = 1000 * found.seconds["total"]
+    return f"{found.answer:5}  {statement}\n       {shares}; layers: {layers}; {milliseconds:.1f} ms"
+
+
+def _record(image: str, statement: str, found: Entailment, trace: bool) -> dict[str, Any]:
+    record = {
+        "file": str(Path(image)), "statement": statement, "answer": found.answer,
+        "probabilities": dict(found.probabilities), "exits": dict(found.exits),
+        "seconds": dict(found.seconds), "calls": found.calls,
+    }  # fmt: skip
+    if trace:
+        # JSON knows no infinity: a test that no score could pass has the threshold null.
+        record["decisions"] = [
+            vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None}
+            for d in found.decisions
+        ]
+    return record

@@ -1,0 +1,93 @@
+"""The Python API of visual entailment: does a picture show what a statement says?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mue_edge.captioner import InTurns
+from mue_edge.driver import Stopwatch, drive, show
+from mue_edge.loop import caption_loop
+from mue_edge.policy import Decider, Policy
+from mue_edge.protocol import Decision
+from mue_edge.search import begin
+from mue_edge.session import Session
+from mue_edge.statements import ids_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Entailment:
+    """An answer and how it came about.
+
+    probabilities: answer → probability among the answers. exits: stack → layers run ("text" and "image";
+    "decoder" holds a list, one a word that it was fed). decisions: every exit test whose score was read.
+    seconds: kind of segment → wall-clock time, with "preprocess" and "total". calls: segment calls made.
+    """
+
+    answer: str
+    probabilities: Mapping[str, float]
+    exits: Mapping[str, Any]
+    decisions: tuple[Decision, ...]
+    seconds: Mapping[str, float]
+    calls: int
+
+    @property
+    def decoder_layers(self) -> float:
+        """Mean decoder layers a word."""
+        layers: list[int] = self.exits["decoder"]
+        return sum(layers) / len(layers)
+
+
+class Entailer(Session):
+    """A bundle that judges statements. Not for several threads at once; open one each."""
+
+    def source(self, statement: str) -> tuple[int, ...]:
+        """Ids of the source text around a statement. Raises UsageError for an empty one."""
+        return ids_of(self.bundle.manifest.prompt, statement, self.tokenizer)
+
+    def entail(
+        self, picture: str | Path | bytes | Image, statement: str, *,
+        policy: str | Path | Policy | None = None, trace: bool = False,
+    ) -> Entailment:  # fmt: skip
+        """Whether one picture shows what the statement says. `trace` reads all scores.
+
+        Raises InputFileError for a picture that cannot be used, UsageError for a statement that is empty or
+        longer than the bundle reads.
+        """
+        return self._judge(picture, self.source(statement), self.policy(policy), trace=trace)
+
+    def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
+        """An answer."""
+        self._judge(picture, source, policy, trace=False)
+
+    def warm_up(self) -> None:
+        """Load every segment, on a grey picture."""
+        from PIL import Image
+
+        size = self.bundle.manifest.preprocess
+        grey = Image.new("RGB", (size.width, size.height), "grey")
+        for policy in (Policy("never"), InTurns()):
+            self._judge(grey, self.source("grey"), policy, trace=True)
+
+    def _judge(self, picture: Any, source: Sequence[int], policy: Decider, *, trace: bool) -> Entailment:
+        started = time.perf_counter()
+        manifest = self.bundle.manifest
+        show(self.runtime, self.pixels(picture), source)
+        watch, prepared = Stopwatch(), time.perf_counter() - started
+        loop = caption_loop(self.layout, policy, begin(manifest.search, source), trace=trace)
+        outcome = drive(loop, self.runtime, watch)
+        total = time.perf_counter() - started
+        words = dict(zip(manifest.search.answers, manifest.answers, strict=True))
+        likely = {words[h.tokens[0]]: math.exp(h.score) for h in outcome.hypotheses}
+        return Entailment(
+            next(iter(likely)), {word: likely[word] for word in manifest.answers},
+            {**outcome.depths, "decoder": [step.depth for step in outcome.steps]}, outcome.decisions,
+            {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
+        )  # fmt: skip

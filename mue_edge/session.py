@@ -1,0 +1,96 @@
+"""What every use of a bundle shares: the opened bundle, its runtime, its policies and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mue_edge.bundle import Bundle
+from mue_edge.driver import Runtime
+from mue_edge.errors import UsageError
+from mue_edge.policy import Policy
+from mue_edge.policy import read as read_policy
+from mue_edge.search import SearchSettings
+from mue_edge.tokens import Tokenizer, ids_only
+from mue_edge.tokens import load as load_tokenizer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+S = TypeVar("S", bound="Session")
+
+
+class Session:
+    """A bundle with its runtime. Not for several threads at once; open one each."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle, self.runtime = bundle, runtime
+        self.tokenizer = _tokenizer(bundle)
+        self.layout = bundle.manifest.loop_layout()
+        self._policies = bundle.manifest.policies()
+
+    def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
+        """What the bundle is for, once, from the picture's file (and the ids of a text, where it reads one)
+        to the answer: what a time is measured of."""
+        raise NotImplementedError
+
+    def settings(self) -> SearchSettings:
+        """The search of the bundle."""
+        return self.bundle.manifest.search
+
+    def policy(self, chosen: str | Path | Policy | None = None) -> Policy:
+        """A policy of the bundle's front by name, a policy file, or the front's chosen one.
+
+        Raises UsageError for an unknown name or a policy that was made for another plan.
+        """
+        if chosen is None:
+            chosen = self.bundle.manifest.chosen
+        if isinstance(chosen, Policy):
+            policy = chosen
+        elif str(chosen) in self._policies:
+            policy = self._policies[str(chosen)]
+        elif Path(chosen).is_file():
+            policy = read_policy(chosen)
+        else:
+            raise UsageError(
+                f"no policy {str(chosen)!r}: neither a file nor in the bundle's front "
+                f"({', '.join(self._policies)})"
+            )
+        if policy.plan is not None and policy.plan != self.bundle.manifest.plan_hash:
+            raise UsageError(
+                f"policy {policy.name or chosen} was made for plan {policy.plan}, this bundle has "
+                f"{self.bundle.manifest.plan_hash}; calibrate again"
+            )
+        return policy
+
+    def faster(self, policy: Policy) -> tuple[Policy, ...]:
+        """What stands in for `policy` under a deadline, fastest first: what the front has before it; for
+        a policy that is not of the front, all that may exit."""
+        front = tuple(self._policies.values())
+        if policy in front:
+            return front[: front.index(policy)]
+        return tuple(p for p in front if p.may_exit)
+
+    def pixels(self, picture: str | Path | bytes | Image) -> object:
+        """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError."""
+        from mue_edge import image
+
+        p = self.bundle.manifest.preprocess
+        return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
+
+    def close(self) -> None:
+        """Free the runtime's sessions and buffers."""
+        self.runtime.close()
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    if "tokenizer.json" in bundle.manifest.files:
+        return load_tokenizer(bundle.file("tokenizer.json"))
+    return ids_only(int(bundle.manifest.model["vocab_size"]))

@@ -1,0 +1,33 @@
+"""Statements as OFA's entailment models read them. Standard library only."""
+
+from __future__ import annotations
+
+from mue_edge.errors import UsageError
+from mue_edge.tokens import Tokenizer
+
+MAX_WORDS = 80
+_LEADING = ",.!?*#:;~"
+_BLANKS = str.maketrans({"-": " ", "/": " "})
+PLACE = "{hypothesis}"
+
+
+def cleaned(statement: str) -> str:
+    """Lower case, without leading punctuation, hyphens and slashes as spaces, at most 80 words."""
+    text = statement.lower().lstrip(_LEADING).translate(_BLANKS).replace("<person>", "person")
+    return " ".join(text.split()[:MAX_WORDS])
+
+
+def ids_of(template: str, statement: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The source text of a statement as ids, bos … eos; pieces that the model lacks are unk.
+
+    Raises UsageError for a statement that is empty once it is cleaned.
+    """
+    text = cleaned(statement)
+    if not text:
+        raise UsageError(f"the statement {statement!r} says nothing")
+    return (tokenizer.bos, *tokenizer.encode(template.replace(PLACE, text)), tokenizer.eos)
+
+
+def unknown(statement: str, tokenizer: Tokenizer) -> list[str]:
+    """Words of a statement that the model has no pieces for."""
+    return [word for word in cleaned(statement).split() if tokenizer.unk in tokenizer.encode(f" {word}")]

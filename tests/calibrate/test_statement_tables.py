@@ -1,0 +1,65 @@
+"""Statements from tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mue_edge.calibrate.statement_tables import Asked, read
+from mue_edge.errors import InputFileError
+from mue_edge.tokens import Tokenizer
+
+LETTERS = tuple(f"Ġ{chr(code)}" for code in range(ord("a"), ord("z") + 1))
+TOKENIZER = Tokenizer(
+    ("<s>", "<pad>", "</s>", "<unk>", *LETTERS), tuple(("Ġ", piece[1]) for piece in LETTERS),
+    frozenset(range(4)),
+)  # fmt: skip
+ASKED = Asked(" z {hypothesis}", ("no", "yes", "maybe"), TOKENIZER)
+ROWS = [
+    {"image": "1.png", "hypothesis": "a", "label": "yes", "cluster": "one"},
+    {"image": "1.png", "hypothesis": "b c", "label": "contradiction", "cluster": "one"},
+    {"image": "2.png", "hypothesis": "A", "label": "neutral", "cluster": ""},
+]
+
+
+def lines(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_statements_become_samples(tmp_path: Path) -> None:
+    found = read(lines(tmp_path / "t.jsonl", ROWS), ASKED)
+    assert [s.source for s in found.samples] == [(0, 29, 4, 2), (0, 29, 5, 6, 2), (0, 29, 4, 2)]
+    assert found.samples[0].picture == tmp_path / "1.png"
+    assert found.references == (("yes",), ("no",), ("maybe",))
+    assert found.clusters == ("one", "one", "2.png")
+
+
+def test_csv_is_the_same(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    body = [",".join(row.values()) for row in ROWS]
+    table.write_text("\n".join(["image,hypothesis,label,cluster", *body]) + "\n")
+    assert read(table, ASKED, tmp_path / "else").samples[2].picture == tmp_path / "else" / "2.png"
+    assert read(table, ASKED).references == (("yes",), ("no",), ("maybe",))
+
+
+def test_without_labels_there_are_no_references(tmp_path: Path) -> None:
+    bare = [{k: row[k] for k in ("image", "hypothesis")} for row in ROWS]
+    assert read(lines(tmp_path / "t.jsonl", bare), ASKED).references is None
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"image": "3.png", "hypothesis": " "}, "line 2: hypothesis"),
+        ({"hypothesis": "a"}, "line 2: image"),
+        ({"image": "3.png", "hypothesis": "a", "label": "perhaps"}, "line 2: the label 'perhaps'"),
+        ({"image": "3.png", "hypothesis": "a"}, "1 of 2 lines have no label"),
+        (ROWS[0], "stands there twice"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, row: dict[str, str], message: str) -> None:
+    with pytest.raises(InputFileError, match=message):
+        read(lines(tmp_path / "t.jsonl", [ROWS[0], row]), ASKED)

@@ -1,0 +1,150 @@
+"""A bundle that judges statements: what the loop and the host do equals the torch model's scoring."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mue_edge import statements, targets
+from mue_edge.bundle import open_bundle
+from mue_edge.entailer import Entailer
+from mue_edge.errors import EnvironmentLacksError, UsageError
+from mue_edge.policy import Policy
+from mue_edge.search import Choice, SearchSettings, begin
+from tests.commands.run import picture
+
+FULL = Policy("never", name="full")
+
+
+@pytest.fixture
+def entailer(tiny_entail_bundle: Path) -> Iterator[Entailer]:
+    with targets.open_entailer(tiny_entail_bundle, threads=1) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("statement", ["a", "a b c", "g f e d c b a"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        FULL, Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2),
+        Policy("mue", 0.6, 0.5), Policy("mue", 0.3, 0.9),
+    ],
+)  # fmt: skip
+def test_answers_equal_the_models(
+    entailer: Entailer, tiny_entail_folder: Path, tmp_path: Path, statement: str, policy: Policy
+) -> None:
+    """Whatever the statement's length and the encoder's exits are: its padding takes no part. The decoder's
+    depth is one for all words: the model tests a prompt's words together, the loop each by itself."""
+    torch = pytest.importorskip("torch")
+    from mue_edge import models
+
+    file, answers = picture(tmp_path / "a.png"), [[17], [28], [16]]
+    found = entailer.entail(file, statement, policy=policy)
+    pixels = torch.from_numpy(np.asarray(entailer.pixels(file)))
+    words = torch.tensor([entailer.source(statement)])
+    model = models.load(tiny_entail_folder)
+    prompt = entailer.source(statement)[:-1]
+    wanted = model.score(words, pixels, prompt, answers, policy=policy, form="prompt")
+    assert list(found.probabilities.values()) == pytest.approx([math.exp(s) for s in wanted.scores], abs=1e-5)
+    assert found.answer == ("no", "yes", "maybe")[wanted.best]
+    assert found.exits["decoder"] == [wanted.exit] * len(prompt)
+    encoded = model.encode(words, pixels, decomposed=True, policy=policy)
+    assert {k: found.exits[k] for k in ("image", "text")} == {k: v[0] for k, v in encoded.exits.items()}
+
+
+def test_the_bundle_was_verified_with_texts_of_several_lengths(tiny_entail_bundle: Path) -> None:
+    from mue_edge.targets import golden
+
+    bundle = open_bundle(tiny_entail_bundle)
+    assert bundle.manifest.evidence.rung == "loop"
+    assert bundle.manifest.task == "entail"
+    _, logs = golden.read(bundle)
+    assert len({len(entry.source) for entry in logs}) > 2
+    assert any(entry.log.depths["text"] < 3 for entry in logs)
+
+
+def test_only_the_answers_are_scored(tiny_entail_bundle: Path) -> None:
+    segments = open_bundle(tiny_entail_bundle).manifest.segments
+    assert segments["head"].outputs["top_values"].shape == (1, 3)
+
+
+def test_a_shorter_statement_after_a_longer_one(entailer: Entailer, tmp_path: Path) -> None:
+    """Nothing of the longer one stays in the buffers."""
+    file = picture(tmp_path / "a.png")
+    alone = entailer.entail(file, "a b").probabilities
+    entailer.entail(file, "g f e d c b a")
+    assert entailer.entail(file, "a b").probabilities == alone
+
+
+def test_statements_are_cleaned_as_ofa_does(entailer: Entailer) -> None:
+    assert statements.cleaned("  ,.A well-known\t<PERSON>/dog  ") == ",.a well known person dog"
+    assert statements.cleaned("#A  b") == "a b"
+    assert len(statements.cleaned("a " * 200).split()) == 80
+    assert entailer.source("!A b") == (0, 29, 4, 5, 28, 2)
+    assert statements.unknown("a xyz", entailer.tokenizer) == ["xyz"]
+
+
+@pytest.mark.parametrize(("statement", "message"), [(" ", "says nothing"), ("a " * 8, "text_length is 12")])
+def test_statements_that_cannot_be_judged(
+    entailer: Entailer, tmp_path: Path, statement: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        entailer.entail(picture(tmp_path / "a.png"), statement)
+
+
+def test_bundles_are_opened_for_what_they_do(tiny_entail_bundle: Path, tiny_bundle: Path) -> None:
+    with pytest.raises(UsageError, match="mue-edge entail"):
+        targets.open(tiny_entail_bundle)
+    with pytest.raises(UsageError, match="mue-edge caption"):
+        targets.open_entailer(tiny_bundle)
+
+
+def test_a_runtime_without_texts_says_so(tiny_entail_bundle: Path, tmp_path: Path) -> None:
+    from tests.made_bundle import Clock, Paced
+
+    without = Entailer(open_bundle(tiny_entail_bundle), Paced(Clock()))
+    with pytest.raises(EnvironmentLacksError, match="takes pictures only"):
+        without.entail(picture(tmp_path / "a.png"), "a")
+
+
+def test_a_choice_is_one_step() -> None:
+    search = begin(SearchSettings(max_length=0, answers=(7, 9, 8)), (0, 4, 2))
+    assert isinstance(search, Choice)
+    assert search.tokens == [[0]]
+    assert search.advance([((2, 0, 1), (-0.1, -3.0, -4.0), 0.0)]) is None
+    assert [h.tokens for h in search.hypotheses()] == [(8,), (7,), (9,)]
+
+
+def test_an_echo_feeds_the_source_text_first() -> None:
+    search = begin(SearchSettings(max_length=9, answers=(7, 9), echo=True), (0, 4, 5, 2))
+    row = ((0, 1), (-0.1, -3.0), 0.0)
+    fed = [search.tokens[0][-1]]
+    while search.advance([row]) is not None:
+        fed.append(search.tokens[0][-1])
+    assert fed == [0, 4, 5]
+    assert [h.tokens for h in search.hypotheses()] == [(7,), (9,)]
+
+
+def test_a_decoder_that_reads_bos_alone_has_one_step_and_nothing_to_fill(
+    tiny_entail_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    from mue_edge import models
+    from mue_edge.export.plan import cut_request, make
+    from mue_edge.export.prompts import read_prompt
+    from mue_edge.models.cut import cut
+
+    asked = json.loads((tiny_entail_folder / "prompts.json").read_text())
+    asked["entail"]["decoder"] = "bos"
+    (tmp_path / "prompts.json").write_text(json.dumps(asked))
+    prompt, model = read_prompt(tmp_path, "entail"), models.load(tiny_entail_folder)
+    plan = make(model, targets.target("host"), (48, 48), prompt.options)
+    ids = {"bos": 0, "pad": 1, "eos": 2}
+    made = cut(model, cut_request(plan, None, ids, tuple(prompt.answers.values()), prompt.echo))
+    assert made.layout.slots == 1
+    assert not any(piece.name.startswith("fill") for piece in made.pieces)

@@ -1,0 +1,46 @@
+"""The bundled entailment model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from blocks.records import NOT_MEASURED, holds, read, source
+from mue_edge.calibrate.pages import table
+
+LEAST = 0.1  # by which it shall be better than guesses from the statement
+
+
+def accuracy() -> str:
+    """Against guesses from the statement alone."""
+    record = read("entailment")
+    if record is None:
+        return NOT_MEASURED
+    rows = []
+    for split, f in record["figures"].items():
+        labels = ", ".join(f"{label} {value:.3f}" for label, value in f["by_label"].items())
+        shown = (_interval(f[name]) for name in ("accuracy", "hypothesis_only", "difference"))
+        rows.append(
+            [split, f"{f['pairs']} ({f['clusters']} emoji)", *shown, holds(f["difference"]["mean"] >= LEAST),
+             labels]
+        )  # fmt: skip
+    head = ["split", "pairs", "accuracy", "from the statement alone", "difference", "≥ 0.1", "by answer"]
+    return table(head, rows) + source(record)
+
+
+def depths() -> str:
+    """Accuracy on cal_render by layers run."""
+    record = read("entailment")
+    if record is None:
+        return NOT_MEASURED
+    cells = record["figures"]["cal_render"]["by_depth"]
+    keys = [tuple(map(int, key.split())) for key in cells]
+    decoder = sorted({key[2] for key in keys})
+    rows = []
+    for image, text in dict.fromkeys((image, text) for image, text, _ in keys):
+        rows.append([str(image), str(text), *(f"{cells[f'{image} {text} {d}']:.3f}" for d in decoder)])
+    head = ["image layers", "text layers", *(f"decoder {d}" for d in decoder)]
+    return table(head, rows) + source(record)
+
+
+def _interval(f: Mapping[str, float]) -> str:
+    return f"{f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"
