@@ -59,8 +59,7 @@ def train(
         with torch.no_grad():
             logits = captioning.logits(model, made(tested.states[:, depth])[1])
             same = logits.argmax(-1) == captioning.logits(model, tested.states[:, -1]).argmax(-1)
-            likely = torch.log_softmax(logits, -1)
-            sure = (likely.exp() * likely).sum(-1)
+            sure = -torch.special.entr(torch.softmax(logits, -1)).sum(-1)  # words that are ruled out: 0
         found.append(boundary(depth, same, {"mix's entropy": sure}))
     return Trained(tensors, "step", tuple(found))
 

@@ -55,9 +55,14 @@ def signals(
 
 
 def area(smaller: Sequence[float], larger: Sequence[float]) -> float | None:
-    """P(a < b) + P(a = b) / 2 for a drawn from `smaller`, b from `larger` (Mann and Whitney's U by pairs)."""
+    """P(a < b) + P(a = b) / 2 for a drawn from `smaller`, b from `larger` (Mann and Whitney's U by pairs).
+
+    Raises ValueError for NaN, which has no place in an order.
+    """
     if not smaller or not larger:
         return None
+    if any(map(math.isnan, (*smaller, *larger))):
+        raise ValueError("there is no AUC of values that are not numbers")
     values = sorted([*((v, 0) for v in smaller), *((v, 1) for v in larger)])
     wins, below, i = 0.0, 0, 0
     while i < len(values):

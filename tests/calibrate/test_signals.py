@@ -49,3 +49,8 @@ def test_a_policy_that_changes_nothing_has_no_auc_and_nan_never_leaves(tmp_path:
     ]
     (one,) = signals(layout, broken, full, [ended])
     assert one.auc == pytest.approx(3 / 4)
+
+
+def test_what_is_no_number_has_no_area() -> None:
+    with pytest.raises(ValueError, match="not numbers"):
+        area([0.1, float("nan")], [0.2])

@@ -25,7 +25,7 @@ from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.record import write
 from proofs.signals import views
 
-FITTED = 1500  # pictures that heads are fitted on
+FITTED = 1000  # pictures that heads are fitted on
 STATIC = (1, 2)  # decoder layers
 COVERED = (
     "calibrate/comparison.py",
