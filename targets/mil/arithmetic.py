@@ -53,6 +53,8 @@ def _select(a: Arguments) -> Tensor:
 OPERATIONS: Mapping[str, Rule] = {
     "abs": _unary(torch.abs),
     "exp": _unary(torch.exp),
+    "sigmoid": _unary(torch.sigmoid),
+    "tanh": _unary(torch.tanh),
     "relu": _unary(torch.relu),
     "sqrt": _unary(torch.sqrt),
     "rsqrt": _rsqrt,

@@ -41,6 +41,8 @@ def conv(x: Any) -> Any:
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "abs": (lambda x: mb.abs(x=x), lambda x: np.abs(x)),
     "exp": (lambda x: mb.exp(x=x), lambda x: np.exp(x)),
+    "sigmoid": (lambda x: mb.sigmoid(x=x), lambda x: 1 / (1 + np.exp(-x))),
+    "tanh": (lambda x: mb.tanh(x=x), lambda x: np.tanh(x)),
     "relu": (lambda x: mb.relu(x=x), lambda x: np.maximum(x, 0)),
     "sqrt": (lambda x: mb.sqrt(x=mb.abs(x=x)), lambda x: np.sqrt(np.abs(x))),
     "rsqrt": (
