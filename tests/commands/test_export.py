@@ -104,7 +104,7 @@ def test_what_cannot_run_here_is_not_timed(
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (["nowhere"], 2, "bundled model (stickers)"),
+        (["nowhere"], 2, "bundled model (stickers, "),
         (["--target", "toaster"], 2, "known targets: android, browser, embedded-linux"),
         (["--image-size", "3x"], 2, "384x512"),
     ],

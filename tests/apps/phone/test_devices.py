@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import time
@@ -18,6 +17,7 @@ from mue_edge.apps.phone.android import Bridge as Java
 from mue_edge.apps.phone.ios import LIBRARY, IPhone
 from mue_edge.apps.phone.ios import Bridge as ObjectiveC
 from mue_edge.errors import EnvironmentLacksError
+from tests.apps.phone.finished import finished
 
 PHOTO = b"\xff\xd8\xff a photograph"
 
@@ -103,8 +103,8 @@ def test_android_chooses(tmp_path: Path) -> None:
         assert (intent.action, intent.kind) == ("android.intent.action.GET_CONTENT", "image/*")
         return OK, SimpleNamespace(getData=lambda: tmp_path / "chosen")
 
-    assert asyncio.run(Phone(tmp_path, user).device().choose()) == PHOTO
-    assert asyncio.run(Phone(tmp_path, lambda intent: (0, None)).device().choose()) is None
+    assert finished(Phone(tmp_path, user).device().choose()) == PHOTO
+    assert finished(Phone(tmp_path, lambda intent: (0, None)).device().choose()) is None
 
 
 def test_android_takes_and_keeps_nothing(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_android_takes_and_keeps_nothing(tmp_path: Path) -> None:
         intent.extra["output"].write_bytes(PHOTO)
         return OK, None
 
-    assert asyncio.run(Phone(tmp_path, user).device().take()) == PHOTO
-    assert asyncio.run(Phone(tmp_path, lambda intent: (0, None)).device().take()) is None
-    assert asyncio.run(Phone(tmp_path, user, allowed=False).device().take()) is None
+    assert finished(Phone(tmp_path, user).device().take()) == PHOTO
+    assert finished(Phone(tmp_path, lambda intent: (0, None)).device().take()) is None
+    assert finished(Phone(tmp_path, user, allowed=False).device().take()) is None
     assert list((tmp_path / "shared").iterdir()) == []
 
 
@@ -183,11 +183,11 @@ def image() -> Any:
 
 def test_iphone_chooses_and_takes() -> None:
     phone = Objects(image(), photo=image())
-    assert asyncio.run(phone.device().choose()) == PHOTO
-    assert asyncio.run(phone.device().take()) == PHOTO
+    assert finished(phone.device().choose()) == PHOTO
+    assert finished(phone.device().take()) == PHOTO
     assert phone.pictures == ["a UIImage"] * 2
-    assert asyncio.run(Objects(None).device().choose()) is None
-    assert asyncio.run(Objects(None, image(), allowed=False).device().take()) is None
+    assert finished(Objects(None).device().choose()) is None
+    assert finished(Objects(None, image(), allowed=False).device().take()) is None
 
 
 def test_iphone_reads_aloud() -> None:

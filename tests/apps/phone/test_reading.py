@@ -11,6 +11,7 @@ from mue_edge.apps.phone.reader import Front, Reader
 from mue_edge.apps.phone.reading import reading, wrapped
 from mue_edge.errors import InputFileError, UsageError
 from tests.apps.camera.made import FULL, captioner, plain
+from tests.apps.phone.finished import finished
 from tests.commands.run import picture
 
 
@@ -45,10 +46,10 @@ def test_the_reader_grows_a_caption(tmp_path: Path) -> None:
         with pytest.raises(InputFileError, match="does not exist"):
             await reader.read(tmp_path / "b.png", "full", seen.append, grown.append)  # type: ignore[arg-type]
 
-    asyncio.run(use())
+    finished(use())
     reader.close()
 
 
 def test_an_unknown_policy_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'quick'.*\(full\)"):
-        asyncio.run(Reader(captioner).start("quick"))
+        finished(Reader(captioner).start("quick"))
