@@ -163,7 +163,7 @@ def test_loop_equals_reference(bundle: Bundle) -> None:
 def chained_scores(found: Program) -> list[float]:
     """Scores of the image segments, each fed with what the one before it returned."""
     case, scores = make_case(LOOP), []
-    (x,) = found.run("stem", [torch.from_numpy(pictures()[0]).contiguous()])
+    x, *_ = found.run("stem", [torch.from_numpy(pictures()[0]).contiguous()])
     for name in ("image.0", "image.1"):
         rest = [torch.randn(v.shape, generator=torch.Generator().manual_seed(1)) for v in _others(case, name)]
         x, score, _ = found.run(name, [x, *rest])
