@@ -75,7 +75,7 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
 
 
 def export(
-    folder: Path, out: Path, target_name: str = "host", given: Mapping[str, Any] | None = None,
+    folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
     progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[Path] = (),
 ) -> Exported:  # fmt: skip
     """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error.
@@ -86,7 +86,7 @@ def export(
     target = targets.target(target_name)
     model = models.load(folder)
     config = model.config
-    wanted = dict(given or {})
+    wanted = dict(options or {})
     task = str(wanted.get("task", task_of(folder)))
     prompt = read_prompt(folder, task)
     options = {"task": task} | dict(prompt.options) | wanted
