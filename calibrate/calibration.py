@@ -91,30 +91,37 @@ def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[P
     return [FULL, *policies]
 
 
-def promising(setting: Setting, policies: Sequence[Policy]) -> list[Policy]:
-    """The candidates that are worth all of *tune*, by growing parts of it (successive halving)."""
+def promising(setting: Setting, policies: Sequence[Policy], *, every_rule: bool = False) -> list[Policy]:
+    """The candidates that are worth all of *tune*, by growing parts of it (successive halving). `every_rule`:
+    the best of every rule stay, though others are better."""
     order = np.random.default_rng(0).permutation(len(setting.tune))
     left = list(policies)
     for pictures, pairs, others in ROUNDS:
         if pictures < len(order) and pairs + others < len(left):
             part = setting.tune.rows(sorted(order[:pictures].tolist()), "a part")
-            left = thinned(setting, left, part, pairs, others)
+            left = thinned(setting, left, part, pairs, others, every_rule=every_rule)
     return left
 
 
 def thinned(
-    setting: Setting, policies: Sequence[Policy], part: Samples, pairs: int, others: int
+    setting: Setting,
+    policies: Sequence[Policy],
+    part: Samples,
+    pairs: int,
+    others: int,
+    *,
+    every_rule: bool,
 ) -> list[Policy]:
     """Full depth, the fixed depths that end one stack (what signals are judged by) and the best pairs, the
-    front of MuE's own policies and of every rule, and the best others, front after front, until there are
-    enough."""
+    front of MuE's own policies, with `every_rule` that of every other rule, and the best others, front after
+    front, until there are enough."""
     spoken, label = speak(setting), f"{len(policies)} policies on {len(part)} tuning pictures"
     found = runs_of(setting, policies, part, label)
     score = score_of(setting, part, [spoken(runs.runs[0].tokens) for runs in found])
     judged = tuning.judge(policies, found, part.clusters, setting.profile, score, spoken)
     fixed = [j for j in judged if j.policy.rule in ("never", "fixed")]
     published = [j for j in judged if savings.as_published(j.policy)]
-    by_rule = [[j for j in judged if j.policy.rule == rule] for rule in RULES]
+    by_rule = [[j for j in judged if j.policy.rule == rule] for rule in RULES if every_rule]
     kept = {j.policy.name for j in fixed if j.policy.rule == "never" or signals.end_of(j.policy)}
     kept |= best_of(fixed, pairs) | best_of(published, 1)
     kept |= set().union(*(best_of(own, 1) for own in by_rule))

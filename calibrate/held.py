@@ -28,8 +28,9 @@ class Seen:
 
 
 def judged(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Judged]:
-    """The candidates that a calibration would judge on all tuning pictures, full depth first."""
-    policies = calibration.promising(setting, calibration.enumerated(setting, traces))
+    """The candidates that are worth all tuning pictures, the best of every rule among them, full depth
+    first."""
+    policies = calibration.promising(setting, calibration.enumerated(setting, traces), every_rule=True)
     found = runs_of(setting, policies, setting.tune, f"{len(policies)} policies")
     spoken = speak(setting)
     score = score_of(setting, setting.tune, [spoken(runs.runs[0].tokens) for runs in found])
