@@ -52,7 +52,7 @@ def scan(
         for policy in (Policy("never"), InTurns()):
             source = cut.sources[i % len(cut.sources)] if cut.sources else ()
             show(runtime, picture, source)
-            run(layout, search, policy, runtime, trace=True, source=source)
+            run(layout, search, policy, runtime, trace=True, heads=True, source=source)
         step()
     return {name: module.peaks for name, module in watched.items() if module.peaks}
 

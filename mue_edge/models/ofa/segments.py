@@ -103,7 +103,8 @@ class Gate(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x[0].float().transpose(0, 1).mean(-1)  # XNNPACK sums along the last axis only
+        # XNNPACK sums along the last axis only; older TensorRT knows sums, not means.
+        pooled = x[0].float().transpose(0, 1).sum(-1) * (1 / x.shape[1])
         hidden = torch.relu((pooled * self.hidden).sum(-1) + self.hidden_bias)
         return (hidden * self.out).sum(-1) + self.out_bias
 
