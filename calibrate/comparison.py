@@ -5,8 +5,8 @@ decoder alone have the best one too; the first of them are full depth, fixed dep
 A *static* model is another, smaller one without exits, at its own best fixed depth. An *aim* is the least
 time at a loss of quality, or the best quality at a saving of time, both foretold on the tuning pictures.
 
-Seeds: choices are repeated on clusters drawn anew with replacement (the first seed takes them as they are),
-and with heads that were trained anew, where the caller gives such bundles; figures are means over seeds.
+Seeds: choices are repeated on clusters drawn anew with replacement (the first seed takes them as they are);
+figures are means over seeds.
 """
 
 from __future__ import annotations

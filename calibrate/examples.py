@@ -217,8 +217,10 @@ def _picture(name: Any, images: Path, where: str) -> Path:
     return images / name
 
 
-def _json_lines(path: Path, images: Path) -> Iterator[_Row]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+def json_objects(path: Path, text: str, keys: tuple[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where it stands and the object, of every line that is not empty. Raises InputFileError for a line
+    that is no object with these keys."""
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -226,8 +228,13 @@ def _json_lines(path: Path, images: Path) -> Iterator[_Row]:
             row = json.loads(line)
         except (ValueError, RecursionError) as problem:
             raise InputFileError(f"{where}: not JSON: {problem}") from problem
-        if not isinstance(row, dict) or not {"image", "caption"} <= set(row):
-            raise InputFileError(f"{where}: not an object with image and caption")
+        if not isinstance(row, dict) or not set(keys) <= set(row):
+            raise InputFileError(f"{where}: not an object with {' and '.join(keys)}")
+        yield where, row
+
+
+def _json_lines(path: Path, images: Path) -> Iterator[_Row]:
+    for where, row in json_objects(path, _text(path), ("image", "caption")):
         captions = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
         if not captions or not all(isinstance(text, str) for text in captions):
             raise InputFileError(f"{where}: caption is neither a text nor a list of texts")

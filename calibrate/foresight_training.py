@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mue_edge.calibrate.head_training import Trained, boundary, parted
+from mue_edge.calibrate.head_training import Trained, boundary, collected
 from mue_edge.models import captioning
-from mue_edge.models.captioning import Steps
 
 EPOCHS = 12
 BATCH = 256
@@ -44,12 +43,7 @@ def train(
 ) -> Trained:  # fmt: skip
     """From batches of pictures [B, 3, H, W]. Raises UsageError for too few batches."""
     rng = torch.Generator().manual_seed(seed)
-    parts = []
-    for pixels in batches:
-        parts.append(captioning.steps(model, prompt, pixels, rng))
-        progress()
-    held, shown = parted(parts)
-    fitted, tested = Steps.joined(shown), Steps.joined(held)
+    fitted, tested = collected(model, prompt, batches, rng, progress)
     model.requires_grad_(False)
     tensors: dict[str, Tensor] = {}
     found = []

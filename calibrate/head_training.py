@@ -47,6 +47,19 @@ class Trained:
     boundaries: tuple[Boundary, ...]
 
 
+def collected(
+    model: nn.Module, prompt: list[int], batches: Iterable[Tensor], rng: torch.Generator,
+    progress: Callable[[], None],
+) -> tuple[Steps, Steps]:  # fmt: skip
+    """Steps of the model's own captions, to fit to and to test on. Raises UsageError for too few batches."""
+    parts = []
+    for pixels in batches:
+        parts.append(captioning.steps(model, prompt, pixels, rng))
+        progress()
+    held, shown = parted(parts)
+    return Steps.joined(shown), Steps.joined(held)
+
+
 def train(
     model: nn.Module, prompt: list[int], batches: Iterable[Tensor], *, seed: int = 0,
     progress: Callable[[], None] = lambda: None,
@@ -56,12 +69,7 @@ def train(
     Raises UsageError for batches that are too few to hold some out.
     """
     rng = torch.Generator().manual_seed(seed)
-    parts = []
-    for pixels in batches:
-        parts.append(captioning.steps(model, prompt, pixels, rng))
-        progress()
-    held, shown = parted(parts)
-    fitted, tested = Steps.joined(shown), Steps.joined(held)
+    fitted, tested = collected(model, prompt, batches, rng, progress)
     heads: dict[str, Tensor] = {}
     found = []
     for depth in range(1, fitted.states.shape[1] - 1):

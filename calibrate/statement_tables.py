@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mue_edge.calibrate.examples import json_objects
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.errors import InputFileError
@@ -80,7 +80,7 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str:
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     text, suffix = read_text(path), path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        yield from _objects(path, text.split("\n"))
+        yield from json_objects(path, text, ("image", "hypothesis"))
     elif suffix in (".csv", ".tsv"):
         delimiter = "\t" if suffix == ".tsv" else ","
         table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -88,17 +88,3 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield f"{path}, line {table.line_num}", row
     else:
         raise InputFileError(f"{path}: statements are read from .jsonl, .csv and .tsv")
-
-
-def _objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            raise InputFileError(f"{where}: not JSON: {problem}") from problem
-        if not isinstance(row, dict):
-            raise InputFileError(f"{where}: not an object with image and hypothesis")
-        yield where, row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from torch import Tensor
 from mue_edge import models, statements, tokens
 from mue_edge.apps.entailment.rules import LABELS
 from mue_edge.apps.stickers import model_folder as captioner_folder
+from mue_edge.apps.stickers import train
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.vocabulary import sticker_tokenizer
-from mue_edge.files import atomic_folder
 from mue_edge.models.ofa import prompts
-from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.model import Model
 from mue_edge.statements import cleaned
 from mue_edge.tokens import Tokenizer
 
@@ -80,13 +79,4 @@ def ids_of(tokenizer: Tokenizer, hypothesis: str) -> list[int]:
 
 def write_model(model: Model, tokenizer: Tokenizer, feed: str, folder: Path) -> None:
     """The model folder, weights in float16."""
-    from safetensors.torch import save_file
-
-    weights = {key: value.half().contiguous() for key, value in stored_weights(model).items()}
-    files = {"config.json": model.config.to_json(), "prompts.json": prompt_of(model, tokenizer, feed)}
-    with atomic_folder(folder, "config.json") as work:
-        for name, content in files.items():
-            (work / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        tokenizer.save(work / "tokenizer.json")
-        save_file(weights, work / "model.safetensors")
-        (work / "model.safetensors").chmod(0o644)
+    train.write_model(model, tokenizer, folder, prompt_of(model, tokenizer, feed))

@@ -70,14 +70,16 @@ def objective(
     )  # fmt: skip
 
 
-def write_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
-    """The model folder, weights in float16."""
+def write_model(
+    model: Model, tokenizer: Tokenizer, folder: Path, asked: dict[str, dict[str, Any]] | None = None
+) -> None:
+    """The model folder, weights in float16. asked: the content of `prompts.json`, captions' by default."""
     from safetensors.torch import save_file
 
     weights = {key: value.half().contiguous() for key, value in stored_weights(model).items()}
-    files = {"config.json": model.config.to_json(), "prompts.json": caption_prompt(model.config, tokenizer)}
+    asked = asked or caption_prompt(model.config, tokenizer)
     with atomic_folder(folder, "config.json") as work:
-        for name, content in files.items():
+        for name, content in (("config.json", model.config.to_json()), ("prompts.json", asked)):
             (work / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         tokenizer.save(work / "tokenizer.json")
         save_file(weights, work / "model.safetensors")
