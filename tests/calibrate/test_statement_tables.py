@@ -54,7 +54,7 @@ def test_without_labels_there_are_no_references(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ({"image": "3.png", "hypothesis": " "}, "line 2: hypothesis"),
-        ({"hypothesis": "a"}, "line 2: image"),
+        ({"hypothesis": "a"}, "line 2: not an object with image"),
         ({"image": "3.png", "hypothesis": "a", "label": "perhaps"}, "line 2: the label 'perhaps'"),
         ({"image": "3.png", "hypothesis": "a"}, "1 of 2 lines have no label"),
         (ROWS[0], "stands there twice"),
