@@ -2,17 +2,18 @@
 
 A *method* is a rule with all its candidates, among them the encoder's fixed depths, so that rules for the
 decoder alone have the best one too; the first of them are full depth, fixed depths, and MuE as published.
-A *static* model is another, smaller one without exits, at its own best fixed depth. An *aim* is the least
-time at a loss of quality, or the best quality at a saving of time, both foretold on the tuning pictures.
+A *static* model is another, smaller one without exits, at its own best fixed depth; an *own* model is the
+same network trained as a rule's paper trains it. An *aim* is the least time at a loss of quality, or the best
+quality at a saving of time, both foretold on the tuning pictures.
 
-Seeds: choices are repeated on clusters drawn anew with replacement (the first seed takes them as they are);
-figures are means over seeds.
+Seeds: choices are repeated on clusters drawn anew with replacement (the first seed takes them as they are),
+by models of other trainings where there are any; figures are means over seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -31,25 +32,29 @@ from mue_edge.session import Session
 DROPS, SAVED = (0.01, 0.03, 0.05), (0.5, 0.6)
 TIMED = 124  # pictures whose captions are timed, one of a cluster
 MUE = "mue, as published"
+OWN = ", own training"
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model: its candidates judged on *tune*, full depth first. `static`: its name, where it is another
-    model than the one with exits."""
+    """A model: its candidates judged on *tune*, full depth first. `name`: where it is another model than the
+    one that is compared; `rules`: those that it was trained for (none: it is static)."""
 
     setting: Setting
     judged: tuple[Judged, ...]
-    static: str = ""
+    name: str = ""
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Method:
-    """`admits` says of a policy whether the method may choose it."""
+    """`admits` says of a policy whether the method may choose it; `entrant`: whose policies. `own`: the rule
+    whose own training this is."""
 
     name: str
     admits: Callable[[Policy], bool]
-    static: str = ""
+    entrant: str = ""
+    own: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,14 @@ class Pick:
 class Row:
     """A method at an aim on the held-out pictures; means over seeds, ratios and changes against full depth.
 
-    `layers` by stack (a token in the decoder); `kept_tune`: quality's share on *tune*; `change`: of quality,
-    `over_mue`: of quality against MuE as published at the same aim (None: it has no policy there, or is it);
-    `time`: live, by picture; `captions`: of the first seed.
+    `own`: the rule whose own training this is; `layers` by stack (a token in the decoder); `kept_tune`:
+    quality's share on *tune*; `change`: of quality, `by_seed` its means; `over_mue`: of quality against MuE
+    as published at the same aim (None: it has no policy there, or is it); `time`: live, by picture;
+    `captions`: of the first seed.
     """
 
     method: str
+    own: str | None
     aim: Aim
     policies: tuple[Policy, ...]
     layers: Mapping[str, float]
@@ -88,6 +95,7 @@ class Row:
     kept_tune: float
     quality: float
     change: Estimate
+    by_seed: tuple[float, ...]
     over_mue: Estimate | None
     time: Estimate
     captions: tuple[str, ...]
@@ -109,13 +117,16 @@ class Comparison:
 
 
 def methods(entrants: Sequence[Entrant]) -> list[Method]:
-    """Of every rule that has candidates, and of every static model."""
-    there = {j.policy.rule for entrant in entrants if not entrant.static for j in entrant.judged}
+    """Of every rule that has candidates, of every static model, and of the models of rules' own training."""
+    there = {j.policy.rule for entrant in entrants if not entrant.name for j in entrant.judged}
     found = [Method("fixed depths", _is_fixed), Method(MUE, savings.as_published)]
     for name, rule in RULES.items():
         if rule.calibrated and name in there:
             found.append(Method("mue, by boundary" if name == "mue" else name, partial(_of_rule, name)))
-    found += [Method(f"static {e.static}", _is_fixed, e.static) for e in entrants if e.static]
+    found += [Method(f"static {e.name}", _is_fixed, e.name) for e in entrants if e.name and not e.rules]
+    found += [
+        Method(rule + OWN, partial(_of_rule, rule), e.name, own=rule) for e in entrants for rule in e.rules
+    ]
     return [*found, Method("best", savings.anything)]
 
 
@@ -129,12 +140,12 @@ def _of_rule(name: str, policy: Policy) -> bool:
 
 def choose(entrants: Sequence[Entrant], method: Method, aim: Aim, seed: int) -> Pick | None:
     """The method's choice on the tuning pictures as the seed draws them; None if nothing reaches the aim."""
-    full = next(e for e in entrants if not e.static).judged[0]
+    full = next(e for e in entrants if not e.name).judged[0]
     base = drawn_quality(entrants, full, seed)
     picks = [
         (drawn_quality(entrants, j, seed), -j.mean_seconds, Pick(e, j))
         for e in entrants
-        if e.static == method.static
+        if e.name == method.entrant
         for j in e.judged
         if method.admits(j.policy)
     ]
@@ -161,20 +172,20 @@ def compare(
     """`seeds`: the models of each seed, the one with exits first; most are the same ones every time.
     `shown`: policies of that model that are measured as they are, `Comparison.modalities`."""
     known = methods(seeds[0])
-    picks: dict[tuple[str, Aim], list[Pick]] = {}
+    picks: dict[tuple[Method, Aim], list[Pick]] = {}
     none = []
     for aim in aims:
         for method in known:
             found = [choose(models, method, aim, seed) for seed, models in enumerate(seeds)]
             chosen = [pick for pick in found if pick is not None]
             if len(chosen) == len(seeds):
-                picks[method.name, aim] = chosen
+                picks[method, aim] = chosen
             else:
                 none.append((method.name, aim))
     first = seeds[0][0]
-    base = Pick(first, first.judged[0])
+    bases = [Pick(models[0], models[0].judged[0]) for models in seeds]
     plain = [Pick(first, j) for j in shown]
-    everything = _by_identity([base, *plain, *(p for chosen in picks.values() for p in chosen)])
+    everything = _by_identity([*bases, *plain, *(p for chosen in picks.values() for p in chosen)])
     held_out = _held(everything)
     others = first.setting.certify
     drawn = Clusters(others.clusters).drawn()[:timed]
@@ -183,20 +194,20 @@ def compare(
     ]
     with first.setting.progress("in turns", len(drawn)) as step:
         samples = [others.samples[i] for i in drawn.tolist()]
-        twin = (first.setting.captioner, base.judged.policy)
+        twin = (first.setting.captioner, bases[0].judged.policy)
         seconds = live.seconds([*runs, twin], samples, clock=first.setting.clock, progress=step)
     times = dict(zip(everything, seconds, strict=False))
-    table = _Table(held_out, times, base, others.clusters, [others.clusters[i] for i in drawn.tolist()])
+    table = Table(held_out, times, bases, others.clusters, [others.clusters[i] for i in drawn.tolist()])
+    published = {aim: chosen for (method, aim), chosen in picks.items() if method.name == MUE}
     rows = [
-        table.row(name, aim, chosen, picks.get((MUE, aim)) if name != MUE else None)
-        for (name, aim), chosen in picks.items()
+        table.row(method, aim, chosen, published.get(aim) if method.name != MUE else None)
+        for (method, aim), chosen in picks.items()
     ]
-    full = table.row("full depth", Aim(drop=0.0), [base], None)
-    modalities = [table.row(p.judged.policy.name, Aim(drop=0.0), [p], None) for p in plain]
-    fronts = {m.name: _front(seeds[0], m, base.judged) for m in known if m.name != "best"}
-    return Comparison(
-        full, tuple(rows), tuple(modalities), tuple(none), table.time([seconds[-1]]), len(drawn), fronts
-    )
+    full = table.row(Method("full depth", _is_fixed), Aim(drop=0.0), bases, None)
+    modalities = [table.row(Method(p.judged.policy.name, _is_fixed), Aim(drop=0.0), [p], None) for p in plain]
+    fronts = {m.name: _front(seeds[0], m, bases[0].judged) for m in known if m.name != "best"}
+    twin_time = table.time([seconds[-1]], bases[:1])
+    return Comparison(full, tuple(rows), tuple(modalities), tuple(none), twin_time, len(drawn), fronts)
 
 
 _Key = tuple[int, str]
@@ -221,33 +232,46 @@ def _held(picks: Mapping[_Key, Pick]) -> dict[_Key, Seen]:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """Rows of what was seen of picks and how long they took."""
 
     seen: Mapping[_Key, Seen]
     seconds: Mapping[_Key, NDArray[np.float64]]
-    base: Pick
+    bases: Sequence[Pick]  # full depth, a seed each
     clusters: Sequence[str]
     timed: Sequence[str]
 
-    def row(self, name: str, aim: Aim, chosen: Sequence[Pick], mue: Sequence[Pick] | None) -> Row:
+    def row(self, method: Method, aim: Aim, chosen: Sequence[Pick], mue: Sequence[Pick] | None) -> Row:
+        """Of a pick a seed, or of the first seed's only."""
         groups, keys = Clusters(self.clusters), [_key(pick) for pick in chosen]
-        scores = self._scores(chosen)
+        scores, bases = self._scores(chosen), self.bases[: len(chosen)]
         layers = [mean_layers(self.seen[key].runs) for key in keys]
+        pairs = list(zip(chosen, bases, strict=True))
         return Row(
-            name, aim, tuple(pick.judged.policy for pick in chosen),
+            method.name, method.own, aim, tuple(pick.judged.policy for pick in chosen),
             {stack: float(np.mean([each[stack] for each in layers])) for stack in layers[0]},
-            float(np.mean([self._macs(pick) for pick in chosen])) / self._macs(self.base),
-            float(np.mean([pick.judged.quality for pick in chosen])) / self.base.judged.quality,
+            float(np.mean([self._macs(p) / self._macs(b) for p, b in pairs])),
+            float(np.mean([p.judged.quality / b.judged.quality for p, b in pairs])),
             float(groups.means(scores).mean()),
-            held.change(scores, self._scores([self.base]), self.clusters),
+            self.change(chosen), self.changes(chosen),
             None if mue is None else held.change(scores, self._scores(mue), self.clusters),
-            self.time([self.seconds[key] for key in keys]), self.seen[keys[0]].captions,
+            self.time([self.seconds[key] for key in keys], bases), self.seen[keys[0]].captions,
         )  # fmt: skip
 
-    def time(self, seconds: Sequence[NDArray[np.float64]]) -> Estimate:
+    def change(self, chosen: Sequence[Pick]) -> Estimate:
+        """Of quality, all seeds together, against their own full depth."""
+        scores, bases = self._scores(chosen), self._scores(self.bases[: len(chosen)])
+        return held.change(scores, bases, self.clusters)
+
+    def changes(self, chosen: Sequence[Pick]) -> tuple[float, ...]:
+        """Of quality, seed by seed."""
+        found = (replace(self, bases=[base]).change([pick]) for pick, base in zip(chosen, self.bases))
+        return tuple(each.mean for each in found)
+
+    def time(self, seconds: Sequence[NDArray[np.float64]], bases: Sequence[Pick]) -> Estimate:
         """Mean time over full depth's, with an interval by picture."""
-        change = held.change(np.mean(seconds, axis=0), self.seconds[_key(self.base)], self.timed)
+        whole = np.mean([self.seconds[_key(base)] for base in bases], axis=0)
+        change = held.change(np.mean(seconds, axis=0), whole, self.timed)
         return Estimate(1 + change.mean, change.standard_error, 1 + change.low, 1 + change.high, change.level)
 
     def _scores(self, picks: Sequence[Pick]) -> NDArray[np.float64]:
@@ -263,7 +287,7 @@ class _Table:
 
 def _front(entrants: Sequence[Entrant], method: Method, full: Judged) -> tuple[tuple[float, float], ...]:
     """(time, quality) of full depth's, as foretold, of the method's candidates that no faster one equals."""
-    own = [j for e in entrants if e.static == method.static for j in e.judged if method.admits(j.policy)]
+    own = [j for e in entrants if e.name == method.entrant for j in e.judged if method.admits(j.policy)]
     points: list[tuple[float, float]] = []
     for time, quality in sorted((j.mean_seconds / full.mean_seconds, j.quality / full.quality) for j in own):
         if not points or quality > points[-1][1]:

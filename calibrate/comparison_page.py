@@ -7,7 +7,7 @@ from typing import Any
 
 from mue_edge.calibrate import charts
 from mue_edge.calibrate.bootstrap import Estimate
-from mue_edge.calibrate.comparison import Comparison, Row
+from mue_edge.calibrate.comparison import OWN, Comparison, Row
 from mue_edge.calibrate.pages import table
 from mue_edge.calibrate.signals import Signal
 
@@ -38,10 +38,12 @@ def record(
 
 def _row(row: Row, metrics: Mapping[tuple[str, ...], Mapping[str, float]]) -> dict[str, Any]:
     return {
-        "method": row.method, "aim": str(row.aim), "policies": [policy.to_json() for policy in row.policies],
+        "method": row.method, "own": row.own, "aim": str(row.aim),
+        "policies": [policy.to_json() for policy in row.policies],
         "layers": {stack: round(value, 3) for stack, value in row.layers.items()},
         "macs": round(row.macs, 4), "kept_tune": round(row.kept_tune, 4), "quality": round(row.quality, 4),
-        "change": _estimate(row.change), "time": _estimate(row.time),
+        "change": _estimate(row.change), "by_seed": [round(mean, 5) for mean in row.by_seed],
+        "time": _estimate(row.time),
         "over_mue": None if row.over_mue is None else _estimate(row.over_mue),
         "metrics": {name: round(value, 4) for name, value in metrics.get(row.captions, {}).items()},
     }  # fmt: skip
@@ -52,13 +54,14 @@ def _estimate(value: Estimate) -> dict[str, float]:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """The tables of a record."""
-    rows, aims = found["rows"], list(dict.fromkeys(row["aim"] for row in found["rows"]))
+    """The tables of a record, an aim each: rules on one backbone, and static models."""
+    rows = [row for row in found["rows"] if row["own"] is None]
+    aims = list(dict.fromkeys(row["aim"] for row in rows))
     parts = []
     for aim in aims:
         own = [row for row in rows if row["aim"] == aim]
         own.sort(key=lambda row: row["time"]["mean"] if "loss" in aim else -row["change"]["mean"])
-        missing = [none["method"] for none in found["none"] if none["aim"] == aim]
+        missing = [n["method"] for n in found["none"] if n["aim"] == aim and OWN not in n["method"]]
         parts.append(f"**{aim}**\n\n" + _methods([found["full"], *own]))
         if missing:
             parts[-1] += f"\nNo candidate reaches this: {', '.join(missing)}.\n"
@@ -81,6 +84,23 @@ def _methods(rows: Sequence[Mapping[str, Any]]) -> str:
             *(f"{row['layers'][stack]:.2f}" for stack in stacks), f"{row['macs']:.2f}",
         ])  # fmt: skip
     return table(head, lines)
+
+
+def own(found: Mapping[str, Any]) -> str:
+    """Rules on models trained as their papers do, beside the same rules on the one backbone; empty if there
+    are none."""
+    rows = [row for row in found["rows"] if row["own"]]
+    by = {(row["method"], row["aim"]): row for row in found["rows"]}
+    lines = []
+    for aim in dict.fromkeys(row["aim"] for row in found["rows"]):
+        for name in dict.fromkeys(row["own"] for row in rows):
+            pair = [by.get((name, aim)), by.get((name + OWN, aim))]
+            lines.append([aim, name, *(
+                "–" if row is None else interval(row[key], *how)
+                for key, how in (("time", (1, 2)), ("change", (100, 1, "+"))) for row in pair
+            )])  # fmt: skip
+    head = ["aim", "rule", "time", "time, own", "quality, %", "quality, own, %"]
+    return table(head, lines) if rows else ""
 
 
 def modalities(found: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from mue_edge.calibrate.setting import Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.policy import Policy
 from mue_edge.protocol import Decision
+from mue_edge.rules import RULES
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,14 @@ class Seen:
     runs: tuple[Run, ...]
 
 
-def judged(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Judged]:
-    """The candidates that are worth all tuning pictures, the best of every rule among them, full depth
-    first."""
-    policies = calibration.promising(setting, calibration.enumerated(setting, traces), every_rule=True)
+def judged(
+    setting: Setting, traces: Sequence[Sequence[Decision]], rules: Collection[str] = RULES
+) -> list[Judged]:
+    """The candidates of some rules that are worth all tuning pictures, the best of every one among them, full
+    depth first."""
+    full, *others = calibration.enumerated(setting, traces)
+    policies = [full, *(policy for policy in others if policy.rule in rules)]
+    policies = calibration.promising(setting, policies, every_rule=True)
     found = runs_of(setting, policies, setting.tune, f"{len(policies)} policies")
     spoken = speak(setting)
     score = score_of(setting, setting.tune, [spoken(runs.runs[0].tokens) for runs in found])

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mue_edge.calibrate import cider
 from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.embedded import Embedded
@@ -38,6 +40,13 @@ class Samples:
             tuple(self.clusters[i] for i in chosen),
             None if self.references is None else tuple(self.references[i] for i in chosen),
         )
+
+    def at_most(self, count: int) -> Samples:
+        """An even draw of so many of them, the same every time; all, if there are no more."""
+        if len(self) <= count:
+            return self
+        drawn = np.random.default_rng(0).permutation(len(self))[:count]
+        return self.rows(sorted(drawn.tolist()), f"{self.source} ({count} of {len(self)})")
 
     def joined(self, other: Samples) -> Samples:
         """These and others after them; without references where either has none."""

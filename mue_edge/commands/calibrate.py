@@ -48,6 +48,7 @@ class _Options:
     threads: int
     clock: str
     workers: int | None
+    tune: int
     seed: int
     as_json: bool
 
@@ -86,6 +87,8 @@ class _Options:
     help="cpu: one thread's CPU time, on a machine that others use too.",
 )
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that trace.  [default: the cores]")
+@click.option("--tune", type=click.IntRange(20), default=300, show_default=True,
+              help="At most so many pictures to tune on.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
 def command(**options: Any) -> None:
@@ -107,7 +110,8 @@ def command(**options: Any) -> None:
 
     report_figures.require()
     place, source = _place(o)
-    tune, certify, known = to_calibrate_on(source, o.data, o.kind, o.images)
+    whole, certify, known = to_calibrate_on(source, o.data, o.kind, o.images)
+    tune = whole.at_most(o.tune)
     options = _plan(o)
     if o.plans is not None and tune.samples[0].source:
         raise UsageError("--plans searches plans for captions only; give a plan with --plan")

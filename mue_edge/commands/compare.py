@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ class _Options:
 
     model: str
     static: tuple[Path, ...]
+    own: tuple[str, ...]
     target: str
     data: str | None
     kind: str | None
@@ -48,6 +50,8 @@ class _Options:
 @click.argument("model", default="stickers")
 @click.option("--static", type=click.Path(path_type=Path, exists=True), multiple=True,
               help="A smaller model's folder, to compare with; may be repeated.")  # fmt: skip
+@click.option("--own", metavar="RULE[,RULE]=DIR", multiple=True,
+              help="The same network trained as these rules' papers train it; may be repeated.")  # fmt: skip
 @click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
 @click.option(
     "--data",
@@ -73,7 +77,9 @@ def command(**options: Any) -> None:
 
     Each rule chooses on tuning pictures, for the same losses of quality and savings of time, and is judged on
     others: quality, layers, multiply-adds, and the time of captions in turns. Fixed depths and --static
-    models are the first baselines. Answers are kept in DIR: the same command goes on after an interruption.
+    models are the first baselines. Heads that MODEL lacks are trained first, on the tuning pictures. Any of
+    the folders may hold trainings with several seeds as seed-0, seed-1, …. Answers are kept in DIR: the same
+    command goes on after an interruption.
     """
     o = _Options(**options)
     drops, savings = _shares("--drops", o.drops), _shares("--savings", o.savings)
@@ -81,46 +87,54 @@ def command(**options: Any) -> None:
     from mue_edge.calibrate import calibration, comparison, comparison_page, modalities, signals
     from mue_edge.calibrate.held import judged
     from mue_edge.files import atomic_write
+    from mue_edge.rules import RULES
 
-    source = _source(o.model)
-    tune, held, known = to_calibrate_on(source, o.data, o.kind, o.images)
+    own = dict(_own(text) for text in o.own)
+    models = {"": _seeds(Path(o.model) if Path(o.model).is_dir() else _source(o.model))}
+    models |= {_called(folder): _seeds(folder) for folder in (*o.static, *own)}
+    rules = {_called(folder): trained_for for folder, trained_for in own.items()}
+    tune, held, known = to_calibrate_on(models[""][0], o.data, o.kind, o.images)
     if o.limit is not None:
         tune, held = (part.rows(range(min(o.limit, len(part))), part.source) for part in (tune, held))
     name = Path(o.model).resolve().name
     place = o.out or Path(f"{name}-{o.target}-compared")
     _claim(place)
     with ExitStack() as stack:
-        models = {"": source} | {_called(folder): _source(str(folder)) for folder in o.static}
-        settings = {
-            static: stack.enter_context(
-                _opened(o, folder, place / (f"static-{static}" if static else "exits"), tune, held, known)
-            )
-            for static, folder in models.items()
-        }
-        main = settings[""]
-        traced = calibration.traces(main)
-        entrants = [
-            comparison.Entrant(setting, tuple(judged(setting, [] if static else traced)), static)
-            for static, setting in settings.items()
-        ]
+        entrants: dict[str, list[Entrant]] = {called: [] for called in models}
+        traced = []
+        for called, folders in models.items():
+            static = bool(called) and called not in rules
+            tried = ("fixed",) if static else rules.get(called, tuple(RULES))
+            for seed, folder in enumerate(folders):
+                there = place / (called or "exits") / (f"seed-{seed}" if len(folders) > 1 else "")
+                model = folder if static else _with_heads(folder, there / "model", tune, seed)
+                setting = stack.enter_context(_opened(o, model, there, tune, held, known))
+                traces = [] if static else calibration.traces(setting)
+                traced.append(traces)
+                entrants[called].append(
+                    comparison.Entrant(
+                        setting, tuple(judged(setting, traces, tried)), called, rules.get(called, ())
+                    )
+                )
         aims = [comparison.Aim(drop=d) for d in drops] + [comparison.Aim(saved=s) for s in savings]
-        found = comparison.compare([entrants] * o.seeds, aims, modalities.judged(main, traced))
-        full = entrants[0].judged[0]
-        told = signals.signals(main.captioner.layout, traced, full, entrants[0].judged)
+        by_seed = [[each[seed % len(each)] for each in entrants.values()] for seed in range(o.seeds)]
+        first, main = by_seed[0][0], by_seed[0][0].setting
+        found = comparison.compare(by_seed, aims, modalities.judged(main, traced[0]))
+        told = signals.signals(main.captioner.layout, traced[0], first.judged[0], first.judged)
     metrics, notes = _metrics(found, held, main)
-    notes += _missing(entrants[0])
+    notes += _missing(first)
     for note in notes:
         say(f"note: {note}")
     record = comparison_page.record(found, metrics, told) | {
-        "model": name, "statics": [e.static for e in entrants[1:]], "target": o.target, "seeds": o.seeds,
+        "model": name, "target": o.target, "seeds": o.seeds,
+        "trainings": {called or name: len(each) for called, each in entrants.items()},
         "clock": o.clock, "device": machine.device(), "load": round(machine.load_average(), 1),
         "quality": main.loss, "tune": {"source": tune.source, "pictures": len(tune)},
         "held": {"source": held.source, "pictures": len(held), "clusters": len(set(held.clusters))},
-        "candidates": sum(len(e.judged) for e in entrants), "notes": notes,
+        "candidates": sum(len(e.judged) for each in entrants.values() for e in each), "notes": notes,
     }  # fmt: skip
-    text = "\n".join(
-        [comparison_page.page(record), comparison_page.modalities(record), comparison_page.signals(record)]
-    )
+    parts = ("page", "own", "modalities", "signals")
+    text = "\n".join(getattr(comparison_page, part)(record) for part in parts)
     atomic_write(place / RECORD, json.dumps(record, indent=1) + "\n")
     atomic_write(place / PAGE, text)
     atomic_write(place / CHART, comparison_page.chart(record))
@@ -134,6 +148,40 @@ def _source(name: str) -> Path:
     from mue_edge.bundle import MANIFEST
 
     return Path(name) if (Path(name) / MANIFEST).is_file() else resolve_model(name)
+
+
+def _seeds(folder: Path) -> list[Path]:
+    """The models of a folder: those of its seed-0, seed-1, …, or itself; training writes a folder `model`."""
+    numbered = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
+    return [path / "model" if (path / "model").is_dir() else path for path in numbered or [folder]]
+
+
+def _own(text: str) -> tuple[Path, tuple[str, ...]]:
+    """`calm-softmax,pabee=FOLDER`."""
+    from mue_edge.rules import RULES
+
+    names, _, folder = text.partition("=")
+    rules = tuple(name.strip() for name in names.split(","))
+    unknown = [name for name in rules if name not in RULES]
+    if unknown or not Path(folder).is_dir():
+        raise UsageError(
+            f"--own {text!r}: "
+            + (f"no rule {unknown[0]!r}; rules: {', '.join(RULES)}" if unknown else f"no folder {folder!r}")
+            + "; write --own pabee=FOLDER"
+        )
+    return Path(folder), rules
+
+
+def _with_heads(model: Path, out: Path, tune: Samples, seed: int) -> Path:
+    """The model, or a copy with the heads that it lacks; bundles and models of other tasks as they are."""
+    from mue_edge.bundle import MANIFEST
+    from mue_edge.calibrate import missing_heads
+    from mue_edge.export.prompts import ENTAIL, task_of
+
+    if (model / MANIFEST).is_file() or task_of(model) == ENTAIL:
+        return model
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return missing_heads.completed(model, out, partial(missing_heads.of_samples, tune), progress, seed=seed)
 
 
 def _shares(option: str, text: str) -> list[float]:

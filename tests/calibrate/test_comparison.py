@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mue_edge.calibrate import comparison, modalities
-from mue_edge.calibrate.comparison import Aim, Entrant
+from mue_edge.calibrate.comparison import Aim, Entrant, Pick
+from mue_edge.calibrate.held import Seen
 from mue_edge.calibrate.setting import FULL
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.policy import Policy
@@ -66,6 +68,36 @@ def test_a_static_model_is_held_against_the_other_ones_full_depth(entrants: list
     assert chosen(entrants, "static small", Aim(drop=0.05)) is None  # 4.5 of 5 is a loss of 10 %
     assert chosen(entrants, "static small", Aim(drop=0.1)) == "full"
     assert chosen(entrants, "best", Aim(drop=0.2)) == "fixed-3-1"  # static models are no candidates of it
+
+
+def test_a_model_of_a_rules_own_training_may_only_use_that_rule(entrants: list[Entrant]) -> None:
+    own = replace(entrants[1], name="weighted", rules=("calm-softmax", "pabee"))
+    found = [m for m in comparison.methods([*entrants, own]) if m.own]
+    assert [(m.name, m.own) for m in found] == [
+        ("calm-softmax, own training", "calm-softmax"), ("pabee, own training", "pabee"),
+    ]  # fmt: skip
+    assert chosen([*entrants, own], found[0].name, Aim(drop=0.05)) == "margin"
+    assert chosen([*entrants, own], found[1].name, Aim(drop=0.05)) is None
+    assert chosen([*entrants, own], "static small", Aim(drop=0.1)) == "full"
+
+
+def test_every_seed_is_held_against_its_own_full_depth(entrants: list[Entrant]) -> None:
+    weak = replace(entrants[0], judged=tuple(replace(j, scores=j.scores / 2) for j in entrants[0].judged))
+    bases = [Pick(e, e.judged[0]) for e in (entrants[0], weak)]
+    keys = [(id(e), "full") for e in (entrants[0], weak)]
+    seen = {
+        keys[0]: Seen(np.full(8, 4.0), ("",) * 8, ()),
+        keys[1]: Seen(np.full(8, 2.0), ("",) * 8, ()),
+        (id(weak), "margin"): Seen(np.full(8, 1.0), ("",) * 8, ()),
+        (id(entrants[0]), "margin"): Seen(np.full(8, 3.0), ("",) * 8, ()),
+    }
+    seconds = {key: np.full(8, s) for key, s in zip(seen, (4.0, 2.0, 1.0, 2.0), strict=True)}
+    groups = [str(i // 2) for i in range(8)]
+    table = comparison.Table(seen, seconds, bases, groups, groups)
+    picks = [Pick(e, next(j for j in e.judged if j.policy is MARGIN)) for e in (entrants[0], weak)]
+    assert table.changes(picks) == pytest.approx((-0.25, -0.5))
+    assert table.change(picks).mean == pytest.approx(-1 / 3)  # 2 of 3 on average
+    assert table.time([seconds[id(p.entrant), "margin"] for p in picks], bases).mean == pytest.approx(0.5)
 
 
 def test_a_seed_draws_clusters_anew_for_all_alike(entrants: list[Entrant]) -> None:

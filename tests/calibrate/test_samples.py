@@ -61,3 +61,12 @@ def test_two_sets_are_joined_and_references_only_where_both_have_them() -> None:
     both = captioned.joined(captioned)
     assert (both.source, both.clusters, both.references) == ("a+a", ("x", "x"), (("red",), ("red",)))
     assert captioned.joined(plain).references is None and len(captioned.joined(plain)) == 2
+
+
+def test_no_more_than_asked_are_drawn_the_same_ones_every_time() -> None:
+    whole = Samples("x", tuple(Sample(str(i), b"") for i in range(50)), tuple(map(str, range(50))), None)
+    some = whole.at_most(20)
+    assert some == whole.at_most(20) and len(set(some.clusters)) == len(some) == 20
+    assert some.source == "x (20 of 50)" and some.clusters == tuple(s.id for s in some.samples)
+    assert some.clusters != whole.clusters[:20]
+    assert whole.at_most(50) is whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,37 @@ def test_methods_side_by_side(run: Runner, tiny_bundle: Path, pictures: Path, tm
     assert [(r["method"], r["aim"], r["policies"]) for r in json.loads(again.out)["rows"]] == chosen
 
 
+def test_models_of_several_seeds_and_of_a_rules_own_training(
+    run: Runner, tiny_model_folder: Path, tiny_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    several = tmp_path / "several"
+    for seed in range(2):
+        shutil.copytree(tiny_bundle, several / f"seed-{seed}")
+    words = ["compare", several, "--own", f"calm-softmax,deecap={tiny_model_folder}", "--data", pictures]
+    words += ["--seeds", 2, "--workers", 1, "--drops", "50%", "--savings", "20%", "--limit", 70]
+    done = run(*words, "--out", tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert record["trainings"] == {"several": 2, tiny_model_folder.name: 1}
+    rows = {row["method"]: row for row in record["rows"] if row["aim"] == "≤ 50% loss"}
+    own = {name: row["own"] for name, row in rows.items() if row["own"]}
+    assert own == {"calm-softmax, own training": "calm-softmax", "deecap, own training": "deecap"}
+    assert all(len(row["by_seed"]) == len(row["policies"]) == 2 for row in rows.values())
+    assert {name.partition("-")[0] for name in (p["name"] for p in rows["best"]["policies"])} != {"deecap"}
+    trained = tmp_path / "out" / tiny_model_folder.name / "model"
+    assert (trained / "heads.safetensors").is_file()
+    assert not (tiny_model_folder / "heads.safetensors").exists()
+    assert "| ≤ 50% loss | deecap | – |" in (tmp_path / "out/comparison.md").read_text()
+    assert (tmp_path / "out/exits/seed-1/traces").is_dir()
+
+
 @pytest.mark.parametrize(
     ("options", "wrong"),
     [
         (["--drops", "3%,none"], "'none' is no share"),
         (["--savings", "120%"], "'120%' is no share"),
+        (["--own", "pabe=."], "no rule 'pabe'; rules: "),
+        (["--own", "pabee=nowhere"], "no folder 'nowhere'"),
     ],
 )
 def test_mistakes(run: Runner, tiny_bundle: Path, options: list[str], wrong: str) -> None:

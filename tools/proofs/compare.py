@@ -1,69 +1,93 @@
-"""`mue-edge compare` as a user calls it: every exit method, and small static models, on one backbone.
+"""`mue-edge compare` as a user calls it: every exit method, and small static models, on one backbone, and
+rules on decoders that were trained as their papers do.
 
-The backbone is the bundled model whose decoder was trained on as long as the static models' were, so that
-none has had more of it. Training goes on where it was stopped; so do the traces.
+The backbone is the bundled model whose decoder was trained on as long as the others were, so that none has
+had more of it; each is trained with three seeds. Training goes on where it was stopped; so do the traces.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 
-from mue_edge.apps.stickers import model_folder, small
+from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.decoders import frozen
 from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.trainers import TRAINERS
-from mue_edge.files import atomic_folder
-from mue_edge.models import heads
+from mue_edge.calibrate import missing_heads
+from mue_edge.errors import MueEdgeError
+from mue_edge.terminal import progress
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.record import write
 from proofs.signals import views
 
+PLACE = BUNDLES / "compared"
+SEEDS = 3
 FITTED = 1000  # pictures that heads are fitted on
-STATIC = (1, 2)  # decoder layers
+# Folder → how its decoder is trained: the options of `mue_edge.apps.stickers.small`.
+DECODERS = {
+    "decoder-all": [], "decoder-1": ["--layers", "1"], "decoder-2": ["--layers", "2"],
+    "decoder-depth": ["--loss", "depth"], "decoder-last": ["--loss", "last"],
+}  # fmt: skip
+STATIC = ("decoder-1", "decoder-2")
+# Rules whose papers train the backbone by another loss than MuE's.
+OWN = {"decoder-depth": ("calm-softmax", "calm-saturation", "calm-classifier", "pabee"),
+       "decoder-last": ("deecap",)}  # fmt: skip
 COVERED = (
     "calibrate/comparison.py",
     "calibrate/held.py",
     "calibrate/candidates.py",
+    "calibrate/missing_heads.py",
     "apps/stickers/small.py",
 )
 
 
-def with_heads(model: Path, out: Path) -> Path:
-    """A copy of a model folder with heads of every kind, fitted on augmented training pictures."""
-    if (out / heads.FILE).is_file():
-        return out
-    found: heads.Heads = {}
-    for kind, train in TRAINERS.items():
-        pupil, batches = learner(model, None), list(views(read(), FITTED))
-        with click.progressbar(length=len(batches), label=f"heads: {kind}") as bar:
-            found[kind] = train(
-                pupil.model, pupil.prompt, batches, progress=lambda bar=bar: bar.update(1)
-            ).tensors
-    with atomic_folder(out, "config.json") as work:
-        for file in model.iterdir():
-            shutil.copyfile(file, work / file.name)
-        heads.write(work, found)
+def train() -> None:
+    """Every decoder with every seed, as many at once as there are cores, one thread each."""
+    frozen(model_folder(), default_cache(), 1)  # the encoder's output is computed once, before they share it
+    waiting = [
+        [sys.executable, "-m", "mue_edge.apps.stickers.small", *words, "--seed", str(seed),
+         "--out", str(PLACE / name / f"seed-{seed}")]
+        for seed in range(SEEDS) for name, words in DECODERS.items()
+    ]  # fmt: skip
+    running: list[subprocess.Popen[bytes]] = []
+    with click.progressbar(length=len(waiting), label="trainings", file=sys.stderr) as bar:
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                running.append(subprocess.Popen(waiting.pop(0), stdout=subprocess.DEVNULL))
+            if running.pop(0).wait():
+                for other in running:
+                    other.terminate()
+                raise MueEdgeError("a training ended with an error; see above")
+            bar.update(1)
+
+
+def with_heads(name: str) -> Path:
+    """Copies of the seeds' models with heads of every kind, fitted on augmented training pictures."""
+    out = PLACE / f"{name}-with-heads"
+    for seed in range(SEEDS):
+        missing_heads.completed(
+            PLACE / name / f"seed-{seed}/model", out / f"seed-{seed}",
+            lambda _side: list(views(read(), FITTED)), progress, seed=seed,
+        )  # fmt: skip
     return out
 
 
 def captions() -> None:
     """The captioning task on the bundled model's pictures."""
-    still = frozen(model_folder(), default_cache(), 1)
-    folders = {
-        layers: small.tune(layers, BUNDLES / "compared" / f"decoder-{layers or 'all'}", still)
-        for layers in (None, *STATIC)
-    }
-    out = BUNDLES / "compared" / "captions"
-    static = [word for layers in STATIC for word in ("--static", str(folders[layers]))]
-    model = with_heads(folders[None], BUNDLES / "compared" / "with-heads")
-    cli("compare", str(model), *static, "--data", "stickers", "--out", str(out))
+    train()
+    out = PLACE / "captions"
+    words = [word for name in STATIC for word in ("--static", str(PLACE / name))]
+    for name, rules in OWN.items():
+        words += ["--own", f"{','.join(rules)}={with_heads(name)}"]
+    cli("compare", str(with_heads("decoder-all")), *words, "--data", "stickers", "--out", str(out))
     figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    command = "mue-edge compare WITH-HEADS --static DECODER-1 --static DECODER-2 --data stickers"
-    write("compare", command, (*CORE, *SEGMENTS, *MODEL, *COVERED, "tools/proofs/compare.py"), figures)
+    command = "mue-edge compare DECODER-ALL --static DECODER-1 --static DECODER-2 --own RULES=DECODER-… "
+    covered = (*CORE, *SEGMENTS, *MODEL, *COVERED, "tools/proofs/compare.py")
+    write("compare", f"{command}--data stickers", covered, figures)

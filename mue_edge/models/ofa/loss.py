@@ -16,6 +16,8 @@ from torch import Tensor
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.decoder import Decoder
 
+OverLayers = Literal["sum", "mean", "depth"]
+
 
 @dataclass(frozen=True)
 class LayerwiseLoss:
@@ -30,14 +32,15 @@ class LayerwiseLoss:
 
 def layerwise_loss(
     decoder: Decoder, states: Sequence[Tensor], target: Tensor, *,
-    label_smoothing: float = 0.0, drop_worst: float = 0.0, over_layers: Literal["sum", "mean"] = "sum",
+    label_smoothing: float = 0.0, drop_worst: float = 0.0, over_layers: OverLayers = "sum",
 ) -> LayerwiseLoss:  # fmt: skip
     """Cross-entropy (nats, summed over words) of layers' states [B, L, d] against the next words [B, L].
 
     `states` are those that shall learn: `decoder.hidden_states(...)[1:]` for all layers. Padding in
     `target` does not count. `drop_worst`: the fraction of words, those of highest loss, that each
-    layer drops. The authors take the sum over layers, the slides their mean. Raises UsageError when
-    no word is left.
+    layer drops. The authors take the sum over layers, the slides their mean;
+    "depth" is the mean weighted by a layer's number (PABEE, Zhou et al. 2020, equation 5; CALM, Schuster et
+    al. 2022, section 4). Raises UsageError when no word is left.
     """
     live = target.ne(decoder.config.pad)
     words = target[live]
@@ -53,9 +56,14 @@ def layerwise_loss(
         losses.append(loss.sum())
         nlls.append(nll.sum().detach())
     by_layer, nll_by_layer = torch.stack(losses), torch.stack(nlls)
-    if over_layers == "mean":
-        return LayerwiseLoss(by_layer.mean(), nll_by_layer.mean(), by_layer.detach(), kept)
-    return LayerwiseLoss(by_layer.sum(), nll_by_layer.sum(), by_layer.detach(), kept)
+    weight = _weights(len(states), over_layers)
+    return LayerwiseLoss(by_layer @ weight, nll_by_layer @ weight, by_layer.detach(), kept)
+
+
+def _weights(layers: int, over_layers: OverLayers) -> Tensor:
+    """Of each layer's loss [N]."""
+    weight = torch.arange(1.0, layers + 1) if over_layers == "depth" else torch.ones(layers)
+    return weight if over_layers == "sum" else weight / weight.sum()
 
 
 def _smoothed(logits: Tensor, words: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mue_edge.models.ofa.decoder import Decoder
-from mue_edge.models.ofa.loss import layerwise_loss
+from mue_edge.models.ofa.loss import OverLayers, layerwise_loss
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.outputs import EncoderOutput
 
@@ -92,9 +92,9 @@ class Students(nn.Module):
 
 def decoder_loss(
     decoder: Decoder, encoded: EncoderOutput, tokens: Tensor,
-    *, label_smoothing: float = 0.0, last_layer_only: bool = False,
+    *, label_smoothing: float = 0.0, last_layer_only: bool = False, over_layers: OverLayers = "mean",
 ) -> tuple[Tensor, float]:  # fmt: skip
-    """Layer-wise loss of captions [B, L + 1] (mean over layers and words), and the last layer's a word."""
+    """Layer-wise loss of captions [B, L + 1] (a mean over words), and the last layer's a word."""
     lengths = tokens.ne(decoder.config.pad).sum(1)
     order, words = lengths.argsort(), int((lengths - 1).sum())
     total, last = torch.zeros(()), 0.0
@@ -104,7 +104,7 @@ def decoder_loss(
         part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
         states = decoder.hidden_states(some[:, :-1], part)[-1 if last_layer_only else 1 :]
         loss = layerwise_loss(
-            decoder, states, some[:, 1:], label_smoothing=label_smoothing, over_layers="mean"
+            decoder, states, some[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
         )
         total = total + loss.loss / words
         last += float(loss.by_layer[-1]) / words

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +19,19 @@ from mue_edge.apps.stickers import decoders, encoded
 from mue_edge.apps.stickers.decoders import ARMS, LAST, SHARED, SINGLE, Arm, Frozen, fresh, frozen, train_arm
 from mue_edge.apps.stickers.encoded import EncodedBatches
 from mue_edge.apps.stickers.figures import UNION
-from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.study import log_of
 from mue_edge.calibrate import augment, coco_metrics
 from mue_edge.calibrate.finetune import Settings
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.objective import encode
-from tests.calibrate import captioned
+from tests.apps.stickers import made_set
 
-SPLITS = {"train": 20, "val_render": 3, "test_render": 3, "test_comp": 3}
 SETTINGS = Settings(steps=6, learning_rate=1e-2, log_every=2, save_every=0.0, bf16=False)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained `model`, and a made-up set in `cache`."""
-    root = tmp_path_factory.mktemp("decoders")
-    captioned.model_folder(root / "model")
-    names = list(captioned.NAMES)
-    records = [
-        Record(f"{split}/{i}", "", names[i % 4], (), (), f"{split}{i % 4}", "", "noto", "", split, "MIT")
-        for split, count in SPLITS.items()
-        for i in range(count)
-    ]
-    (root / "cache").mkdir()
-    (root / "cache" / "index.json").write_text(json.dumps([asdict(r) for r in records]), encoding="utf-8")
-    pixels = np.random.default_rng(0).integers(0, 255, (len(records), 32, 32, 4), np.uint8)
-    np.save(root / "cache" / "pixels-96.npy", pixels)
-    return root
+    return made_set.folders(tmp_path_factory.mktemp("decoders"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,15 @@ from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.loss import layerwise_loss
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import Batch, Depths, Students, encode, losses, sample_depths
+from mue_edge.models.ofa.objective import (
+    Batch,
+    Depths,
+    Students,
+    decoder_loss,
+    encode,
+    losses,
+    sample_depths,
+)
 
 PROMPT = [0, 5, 6, 2]
 
@@ -64,6 +72,19 @@ def test_splitting_by_length_changes_no_loss(model: Model) -> None:
     assert float(loss) == pytest.approx(float(expected.loss) / words, rel=1e-5)
     assert figures["words"] == pytest.approx(float(expected.by_layer[-1]) / words, rel=1e-5)
     assert figures["distance"] == 0.0
+
+
+def test_deep_layers_may_count_more(model: Model) -> None:
+    batch = _batch()
+    with torch.no_grad():
+        encoded, _ = encode(model, torch.tensor([PROMPT]), batch.pixels, Depths(3, 3))
+        states = model.decoder.hidden_states(batch.tokens[:, :-1], encoded)[1:]
+        found = layerwise_loss(model.decoder, states, batch.tokens[:, 1:], over_layers="depth")
+        words = int(batch.tokens[:, 1:].ne(1).sum())
+        loss, _ = decoder_loss(model.decoder, encoded, batch.tokens, over_layers="depth")
+    first, second, third = found.by_layer.tolist()
+    assert float(found.loss) == pytest.approx((first + 2 * second + 3 * third) / 6, rel=1e-5)
+    assert float(loss) == pytest.approx(float(found.loss) / words, rel=1e-5)
 
 
 def test_the_teacher_reaches_trunk_and_encoder(model: Model) -> None:
