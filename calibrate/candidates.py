@@ -27,7 +27,7 @@ TAU = 1.0
 BOUNDARY_QUANTILES = (0.2, 0.4, 0.6, 0.8)
 LAST_LAYERS = (2, 3, None)
 # Of the first boundary's gaps, for signals that are good enough to leave there nearly always.
-LEVELS = (0.7, 0.8, 0.85, 0.875, 0.9, 0.92, 0.94, 0.97)
+LEVELS = (0.7, 0.8, 0.86, 0.9, 0.93, 0.96)
 # Of all boundaries' gaps of a signal that chooses the encoder's depth before it runs.
 GATES = (0.1, 0.25, 0.5, 0.75, 0.9)
 TAUS = (0.0, 1.0)  # of rules that fix θ's weight in the decay
@@ -207,6 +207,13 @@ def with_text(
             yield replace(policy, theta_text=theta, name=f"{policy.name}-text-{name}")
 
 
+def _one_share(policy: Policy) -> bool:
+    """Whether it shortens one stack only, or both to as many layers: runs of layers that are not the first
+    ones share nothing with others, so all pairs would cost more than the other candidates together."""
+    image, decoder = policy.depth_image, policy.depth_decoder
+    return image is None or decoder is None or image == decoder
+
+
 def by_rule(
     traces: Sequence[Sequence[Decision]], depths: tuple[int, int], horizon: int, encoder: str | None
 ) -> Iterator[Policy]:
@@ -215,7 +222,7 @@ def by_rule(
         if not rule.calibrated:
             continue
         if rule.keep is not None:
-            yield from fixed(encoder, depths, name)
+            yield from (p for p in fixed(encoder, depths, name) if _one_share(p))
             continue
         signal, own = rule.signal("decoder"), rule.signal(encoder or "")
         found = gaps(traces, signal, own)

@@ -36,6 +36,7 @@ JOBS = {
     "savings-exits": "savings.exits",
     "savings-plans": "savings.plans",
     "signals": "signals.signals",
+    "lossless": "lossless.lossless",
     "compare": "compare.captions",
     "entailment": "entailment.accuracy",
     "compare-entail": "entailment.compare",

@@ -22,6 +22,12 @@ def methods(name: str = "compare") -> str:
     return words + page.page(f) + source(record)
 
 
+def own() -> str:
+    """Rules on models that were trained as their papers do."""
+    record = read("compare")
+    return NOT_MEASURED if record is None else page.own(record["figures"]) + source(record)
+
+
 def modalities(name: str = "compare") -> str:
     """Which modality may leave early."""
     record = read(name)

@@ -1,0 +1,102 @@
+"""Lossless captions of the bundled model: whether they are full depth's, token by token, on every held-out
+picture, and what they cost beside it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge import profiling, targets
+from mue_edge.apps.stickers import model_folder
+from mue_edge.calibrate import held
+from mue_edge.calibrate.outcomes import Sample
+from mue_edge.calibrate.setting import FULL
+from mue_edge.captioner import Caption, Captioner
+from mue_edge.export.build import export
+from mue_edge.payoff import Payoff
+from mue_edge.policy import Policy
+from proofs.bundles import BUNDLES
+from proofs.covered import CORE, MODEL, SEGMENTS
+from proofs.record import write
+from proofs.savings_data import data, spoken
+
+TIMED, WARM_UP = 300, 8
+DRAFTS = (
+    Policy("fixed", depth_decoder=1, name="1 layer"),
+    Policy("fixed", depth_decoder=2, name="2 layers"),
+    Policy("calm-softmax", theta_decoder=0.9, name="margin > 0.9"),
+)
+Say = Callable[[Any], Caption]
+
+
+def lossless() -> None:
+    """Identity on all held-out pictures, CPU time in turns on some."""
+    place = BUNDLES / "stickers-lossless"
+    export(model_folder(), place, "host", {"lossless": True}, name="stickers")
+    samples = data(spoken(place)).held.samples
+    with targets.open(place, threads=1) as captioner:
+        shown = profiling.pictures(captioner, [s.picture for s in samples])
+        profile, _ = profiling.profiled(captioner, shown, clock="cpu")
+        contenders = _contenders(captioner, Payoff(captioner.layout, profile.call_seconds))
+        same, calls = _identity(contenders, samples)
+        seconds = _in_turns(contenders, samples[:: max(1, len(samples) // TIMED)])
+    base = seconds["full depth"]
+    groups = [str(i) for i in range(len(base))]
+    rows = [
+        {"system": name, "same": same.get(name, len(samples)), "calls": round(calls[name], 2),
+         "time": _interval(held.change(own, base, groups))} for name, own in seconds.items()
+    ]  # fmt: skip
+    figures = {"pictures": len(samples), "timed": len(base), "rows": rows}
+    write("lossless", "python tools/evidence.py lossless", (*CORE, *SEGMENTS, *MODEL), figures)
+    click.echo(json.dumps(rows, indent=1))
+
+
+def _contenders(captioner: Captioner, payoff: Payoff) -> dict[str, Say]:
+    def full(picture: Any) -> Caption:
+        return captioner.caption(picture, policy=FULL)
+
+    def drafted(policy: Policy, by: bool | Payoff) -> Say:
+        return lambda picture: captioner.caption(picture, policy=policy, lossless=by)
+
+    found: dict[str, Say] = {"full depth": full, "twin": full}
+    found |= {f"drafts of {policy.name}": drafted(policy, True) for policy in DRAFTS}
+    return found | {f"drafts of {DRAFTS[1].name} while that pays": drafted(DRAFTS[1], payoff)}
+
+
+def _identity(
+    contenders: Mapping[str, Say], samples: Sequence[Sample]
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Pictures whose tokens are full depth's, and mean calls a caption, by system."""
+    same, calls = dict.fromkeys(contenders, 0), dict.fromkeys(contenders, 0)
+    with click.progressbar(samples, label="token by token") as bar:
+        for sample in bar:
+            answers = {name: say(sample.picture) for name, say in contenders.items()}
+            for name, answer in answers.items():
+                same[name] += answer.tokens == answers["full depth"].tokens
+                calls[name] += answer.calls
+    return same, {name: count / len(samples) for name, count in calls.items()}
+
+
+def _in_turns(
+    contenders: Mapping[str, Say], samples: Sequence[Sample]
+) -> dict[str, NDArray[np.float64]]:
+    """CPU seconds of every caption, systems in random order on each picture."""
+    order, found = random.Random(0), {name: np.zeros(len(samples)) for name in contenders}
+    with click.progressbar(samples, label="in turns") as bar:
+        for i, sample in enumerate(bar):
+            for name in order.sample(list(contenders), len(contenders)):
+                begin = time.process_time()
+                contenders[name](sample.picture)
+                found[name][i] = time.process_time() - begin
+    return {name: own[WARM_UP:] for name, own in found.items()}
+
+
+def _interval(change: Any) -> dict[str, float]:
+    return {name: round(1 + getattr(change, name), 4) for name in ("mean", "low", "high")}
