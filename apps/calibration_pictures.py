@@ -36,7 +36,8 @@ def to_calibrate_on(
         return examples.as_spoken(tokenizer, text)
 
     if data is None or (data in BUNDLED and not Path(data).exists()):
-        return samples.of_tables(*calibration_pictures(data or _bundled(source)), spoken)
+        tune, certify, known = samples.of_tables(*calibration_pictures(data or _bundled(source)), spoken)
+        return *_mixed(tune, certify), known
     path = Path(data)
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
         files = [Path(file) for file in image.gather([str(path)])]
@@ -62,8 +63,15 @@ def _statements(source: Path, asked: Asked, data: str | None, images: Path | Non
     if data is None or (data in BUNDLED and not Path(data).exists()):
         parts = calibration_pairs(data or _bundled(source))
         tune, certify = (statement_tables.read(table, asked, shown) for table, shown in parts)
-        return tune, certify
+        return _mixed(tune, certify)
     return samples.split(statement_tables.read(Path(data), asked, images))
+
+
+def _mixed(tune: Samples, certify: Samples) -> tuple[Samples, Samples]:
+    """Pictures to tune on and to certify on, some clusters of the latter moved to the former: the model was
+    chosen on the pictures to tune on, and what is best there need not be best on others."""
+    part, rest = samples.split(certify)
+    return tune.joined(part), rest
 
 
 def _bundled(source: Path) -> str:

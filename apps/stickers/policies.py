@@ -1,6 +1,6 @@
 """Chooses the bundled model's policies: `python -m mue_edge.apps.stickers.policies [--workers N]`.
 
-Candidates and their quality are those of `mue-edge calibrate` on the shipped val_render pictures, costs are
+Candidates and their quality are those of `mue-edge calibrate` on the shipped tuning pictures, costs are
 CPU time. Kept is the fastest policy that loses little even one standard error below its mean: `balanced`
 2 % of full depth's CIDEr-D, `fast` 6 %. They carry no certificate: `mue-edge calibrate` gives one.
 """
@@ -14,13 +14,12 @@ from pathlib import Path
 
 import click
 
-from mue_edge import profiling, targets, tokens
-from mue_edge.apps.catalogue import calibration_pictures
+from mue_edge import profiling, targets
+from mue_edge.apps.calibration_pictures import to_calibrate_on
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate import calibration, cider, examples, samples
+from mue_edge.calibrate import calibration
 from mue_edge.calibrate.certificate import SIMULATION, Claim, Conditions
 from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.examples import as_spoken
 from mue_edge.calibrate.setting import Setting
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.errors import VerificationError
@@ -54,21 +53,13 @@ def choose(found: calibration.Searched, clusters: list[str]) -> list[Policy]:
 @click.option("--workers", default=2, show_default=True, help="Processes that run candidates.")
 def main(workers: int) -> None:
     """Write policies.json into the bundled model's folder."""
-    tokenizer = tokens.load(model_folder() / "tokenizer.json")
-
-    def spoken(text: str) -> str:
-        return as_spoken(tokenizer, text)
-
-    tune, certify, captions = calibration_pictures("stickers")
-    tuned = samples.of_examples(examples.read(tune), tune.name, spoken)
-    held = samples.of_examples(examples.read(certify), certify.name, spoken)
+    tuned, held, known = to_calibrate_on(model_folder(), None)
     with tempfile.TemporaryDirectory() as place:
         export(model_folder(), Path(place) / "bundle", name="stickers")
         with targets.open(Path(place) / "bundle", threads=1) as captioner:
             shown = profiling.pictures(captioner, [s.picture for s in tuned.samples])
             profile, _ = profiling.profiled(captioner, shown, clock="cpu")
             conditions = Conditions(SIMULATION, profile.device, profile.runtime, 1, "", "")
-            known = cider.frequencies((spoken(text),) for text in captions)
             setting = Setting(
                 captioner, profile, tuned, held, Path(place), known, conditions, progress, workers, "cpu"
             )

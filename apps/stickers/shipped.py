@@ -6,8 +6,8 @@
 
 | split | pictures | for |
 |---|---|---|
-| val_render | 415 | choosing: thresholds, checkpoints |
-| cal_render | 1398 | certification only: nothing is chosen on it |
+| val_render | 415 | choosing: checkpoints, thresholds |
+| cal_render | 1398 | calibration: thresholds by 30 % of its emoji, certificates by the others |
 
 `pictures/train_captions.jsonl` has the captions that the model was trained on, for CIDEr-D's document
 frequencies. `python -m mue_edge.apps.stickers.shipped` writes all this from what the recipe made. What is

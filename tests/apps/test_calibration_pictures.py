@@ -21,8 +21,9 @@ def test_a_model_of_another_name_takes_a_bundled_models_pictures_by_name(tmp_pat
         to_calibrate_on(mine, None)
     tune, certify, known = to_calibrate_on(mine, "stickers")
     own, _, _ = to_calibrate_on(model_folder(), None)
-    assert (tune.source, len(tune)) == (own.source, len(own)) and len(certify) > len(tune)
-    assert known is not None
+    assert (tune.source, len(tune)) == (own.source, len(own)) and known is not None
+    assert not set(tune.clusters) & set(certify.clusters) and len(tune) + len(certify) == 415 + 1398
+    assert len(set(certify.clusters)) > 500 and len(tune) > 800  # some of cal_render's emoji are tuned on
 
 
 def test_a_folder_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,9 +84,7 @@ def _identity(
     return same, {name: count / len(samples) for name, count in calls.items()}
 
 
-def _in_turns(
-    contenders: Mapping[str, Say], samples: Sequence[Sample]
-) -> dict[str, NDArray[np.float64]]:
+def _in_turns(contenders: Mapping[str, Say], samples: Sequence[Sample]) -> dict[str, NDArray[np.float64]]:
     """CPU seconds of every caption, systems in random order on each picture."""
     order, found = random.Random(0), {name: np.zeros(len(samples)) for name in contenders}
     with click.progressbar(samples, label="in turns") as bar:

@@ -24,6 +24,11 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
     return frozen(root / "model", root / "cache", 1)
 
 
+@pytest.fixture(autouse=True)
+def few_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small, "BATCH", 4)
+
+
 def test_the_first_layers_are_taken_and_trained(still: Frozen, tmp_path: Path) -> None:
     made = small.cut(still.model, 1)
     assert torch.equal(made.layers[0].fc1.weight, still.model.decoder.layers[0].fc1.weight)
