@@ -17,7 +17,7 @@ from mue_edge.calibrate.trainers import TRAINERS
 from mue_edge.files import atomic_folder
 from mue_edge.models import captioning, heads
 
-BATCH = 32
+BATCH = 16
 
 # A label and a number of steps → what to call after each of them.
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mue_edge.calibrate.samples import of_pictures
+from mue_edge.commands import compare
 from tests.commands import calibrated
 from tests.commands.run import Runner
 
@@ -18,21 +20,33 @@ def pictures(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_methods_side_by_side(run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    words = ["compare", tiny_bundle, "--static", tiny_bundle, "--data", pictures, "--out", out]
+    out, several, own = tmp_path / "out", tmp_path / "several", tmp_path / "own"
+    for folder in (several / "seed-0", several / "seed-1", own):
+        shutil.copytree(tiny_bundle, folder)
+    words = ["compare", tiny_bundle, "--static", several, "--own", f"pabee,deecap={own}", "--data", pictures]
+    for place in ("exits", "several/seed-0", "several/seed-1", "own"):  # profiles are dear
+        (out / place).mkdir(parents=True)
+        calibrated.elsewhere(out / place / "profile.json", tiny_bundle)
+    words += ["--out", out, "--clock", "wall"]
     words += ["--seeds", 2, "--workers", 1, "--drops", "50%", "--savings", "20%", "--limit", 20]
     done = run(*words)
     assert done.code == 0, done.err
     record = json.loads((out / "comparison.json").read_text())
     by_method = {row["method"] for row in record["rows"]} | {none["method"] for none in record["none"]}
     assert {"fixed depths", "mue, as published", "calm-softmax", "best"} < by_method
-    assert f"static {tiny_bundle.name}" in by_method
+    assert {"static several", "pabee, own training"} < by_method
+    assert record["trainings"] == {tiny_bundle.name: 1, "several": 2, "own": 1}
+    assert {row["method"]: row["own"] for row in record["rows"] if row["own"]} == {
+        "pabee, own training": "pabee"
+    }
+    assert all(len(row["by_seed"]) == len(row["policies"]) == 2 for row in record["rows"])
     full = record["full"]
     assert full["time"]["mean"] == full["macs"] == 1 and full["change"]["mean"] == 0
     best = next(row for row in record["rows"] if (row["method"], row["aim"]) == ("best", "≤ 50% loss"))
     assert best["macs"] < 1 and len(best["policies"]) == 2
     assert "| full depth | `full` |" in done.out and "| image 1 |" in done.out
-    assert (out / "comparison.md").read_text() in done.out
+    assert (out / "comparison.md").read_text() in done.out and "| ≤ 50% loss | pabee |" in done.out
+    assert (out / "several/seed-1/traces").is_dir()
     assert (out / "comparison.svg").read_text().startswith("<svg")
     again = run(*words, "--json")
     assert again.code == 0, again.err
@@ -40,28 +54,15 @@ def test_methods_side_by_side(run: Runner, tiny_bundle: Path, pictures: Path, tm
     assert [(r["method"], r["aim"], r["policies"]) for r in json.loads(again.out)["rows"]] == chosen
 
 
-def test_models_of_several_seeds_and_of_a_rules_own_training(
-    run: Runner, tiny_model_folder: Path, tiny_bundle: Path, pictures: Path, tmp_path: Path
+def test_heads_that_a_model_lacks_are_trained_on_the_tuning_pictures(
+    tiny_model_folder: Path, tiny_bundle: Path, tiny_entail_folder: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    several = tmp_path / "several"
-    for seed in range(2):
-        shutil.copytree(tiny_bundle, several / f"seed-{seed}")
-    words = ["compare", several, "--own", f"calm-softmax,deecap={tiny_model_folder}", "--data", pictures]
-    words += ["--seeds", 2, "--workers", 1, "--drops", "50%", "--savings", "20%", "--limit", 70]
-    done = run(*words, "--out", tmp_path / "out", "--json")
-    assert done.code == 0, done.err
-    record = json.loads(done.out)
-    assert record["trainings"] == {"several": 2, tiny_model_folder.name: 1}
-    rows = {row["method"]: row for row in record["rows"] if row["aim"] == "≤ 50% loss"}
-    own = {name: row["own"] for name, row in rows.items() if row["own"]}
-    assert own == {"calm-softmax, own training": "calm-softmax", "deecap, own training": "deecap"}
-    assert all(len(row["by_seed"]) == len(row["policies"]) == 2 for row in rows.values())
-    assert {name.partition("-")[0] for name in (p["name"] for p in rows["best"]["policies"])} != {"deecap"}
-    trained = tmp_path / "out" / tiny_model_folder.name / "model"
-    assert (trained / "heads.safetensors").is_file()
+    tune = of_pictures(sorted(pictures.glob("*.png"))[:20], "pictures")
+    made = compare._with_heads(tiny_model_folder, tmp_path / "exits/model", tune, 0)
+    assert made == tmp_path / "exits/model" and (made / "heads.safetensors").is_file()
     assert not (tiny_model_folder / "heads.safetensors").exists()
-    assert "| ≤ 50% loss | deecap | – |" in (tmp_path / "out/comparison.md").read_text()
-    assert (tmp_path / "out/exits/seed-1/traces").is_dir()
+    for whole in (tiny_bundle, tiny_entail_folder):
+        assert compare._with_heads(whole, tmp_path / "other", tune, 0) == whole
 
 
 @pytest.mark.parametrize(

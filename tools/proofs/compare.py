@@ -2,7 +2,8 @@
 rules on decoders that were trained as their papers do.
 
 The backbone is the bundled model whose decoder was trained on as long as the others were, so that none has
-had more of it; each is trained with three seeds. Training goes on where it was stopped; so do the traces.
+had more of it. It and the static models are trained with three seeds. Training goes on where it was stopped;
+so do the traces.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def train() -> None:
     waiting = [
         [sys.executable, "-m", "mue_edge.apps.stickers.small", *words, "--seed", str(seed),
          "--out", str(PLACE / name / f"seed-{seed}")]
-        for seed in range(SEEDS) for name, words in DECODERS.items()
+        for name, words in DECODERS.items() for seed in range(1 if name in OWN else SEEDS)
     ]  # fmt: skip
     running: list[subprocess.Popen[bytes]] = []
     with click.progressbar(length=len(waiting), label="trainings", file=sys.stderr) as bar:
@@ -71,10 +72,10 @@ def train() -> None:
 def with_heads(name: str) -> Path:
     """Copies of the seeds' models with heads of every kind, fitted on augmented training pictures."""
     out = PLACE / f"{name}-with-heads"
-    for seed in range(SEEDS):
+    for trained in sorted((PLACE / name).glob("seed-*")):
         missing_heads.completed(
-            PLACE / name / f"seed-{seed}/model", out / f"seed-{seed}",
-            lambda _side: list(views(read(), FITTED)), progress, seed=seed,
+            trained / "model", out / trained.name, lambda _side: list(views(read(), FITTED)), progress,
+            seed=int(trained.name.removeprefix("seed-")),
         )  # fmt: skip
     return out
 
