@@ -11,6 +11,7 @@ import click
 
 from mue_edge import machine
 from mue_edge.errors import UsageError
+from mue_edge.pictures_options import pictures_options
 from mue_edge.terminal import progress, say
 
 if TYPE_CHECKING:
@@ -57,13 +58,7 @@ class _Options:
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("--budget", required=True, metavar="TIME", help="50ms, 0.05s, or 50% of full depth's time.")
 @click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
-@click.option(
-    "--data",
-    metavar="PATH|NAME",
-    help="Pictures, with or without captions; a bundled model's.  [default: the model's own]",
-)
-@click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
-@click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
+@pictures_options
 @click.option("--max-drop", default="3%", show_default=True, help="Of quality against full depth.")
 @click.option("--confidence", default=0.9, show_default=True, help="Of the certificate.")
 @click.option("--share", default="95%", show_default=True, help="Of the captions, to keep the budget.")
@@ -86,7 +81,6 @@ class _Options:
     show_default=True,
     help="cpu: one thread's CPU time, on a machine that others use too.",
 )
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes that trace.  [default: the cores]")
 @click.option("--tune", type=click.IntRange(20), default=300, show_default=True,
               help="At most so many pictures to tune on.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)

@@ -14,6 +14,7 @@ import click
 
 from mue_edge import machine
 from mue_edge.errors import UsageError
+from mue_edge.pictures_options import pictures_options
 from mue_edge.terminal import progress, say
 
 if TYPE_CHECKING:
@@ -53,13 +54,7 @@ class _Options:
 @click.option("--own", metavar="RULE[,RULE]=DIR", multiple=True,
               help="The same network trained as these rules' papers train it; may be repeated.")  # fmt: skip
 @click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
-@click.option(
-    "--data",
-    metavar="PATH|NAME",
-    help="Pictures, with or without captions; a bundled model's.  [default: the model's own]",
-)
-@click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
-@click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
+@pictures_options
 @click.option("--drops", default="1%,3%,5%", show_default=True, help="Of quality: least time at each.")
 @click.option("--savings", default="50%,60%", show_default=True, help="Of time: best quality at each.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True,
@@ -68,7 +63,6 @@ class _Options:
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: MODEL-TARGET-compared]"
 )
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes that trace.  [default: the cores]")
 @click.option("--clock", type=click.Choice(["wall", "cpu"]), default="cpu", show_default=True,
               help="cpu: one thread's CPU time.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")

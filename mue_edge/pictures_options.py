@@ -1,0 +1,30 @@
+"""Options of the commands that choose policies: which pictures, and by how many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+_OPTIONS = (
+    click.option(
+        "--data", metavar="PATH|NAME",
+        help="Pictures, with or without captions; a bundled model's.  [default: the model's own]",
+    ),
+    click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"),
+    click.option("--images", type=click.Path(path_type=Path),
+                 help="Where pictures are.  [default: the table's]"),
+    click.option("--workers", type=click.IntRange(1, 256),
+                 help="Processes that trace.  [default: the cores]"),
+)  # fmt: skip
+
+
+def pictures_options(command: Command) -> Command:
+    """Give a command `data`, `kind`, `images` and `workers`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
