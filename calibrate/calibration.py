@@ -200,7 +200,7 @@ def foretold(setting: Setting, found: Searched, claim: Claim) -> list[Candidate]
             Candidate(
                 j.policy.name, j.policy.to_json(),
                 pareto_testing.foretold_quality_p(held, groups, claim, count),
-                j.mean_seconds, j.quality, pareto_testing.foretold_latency_p(late, claim, count),
+                j.mean_seconds, j.safe, pareto_testing.foretold_latency_p(late, claim, count),
             )
         )  # fmt: skip
     return made

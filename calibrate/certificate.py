@@ -90,7 +90,8 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy with its thresholds and what *tune* foretells of it; `cost` in seconds, `quality` as scored.
+    """A policy with its thresholds and what *tune* foretells of it; `cost` in seconds, `quality` as
+    it may be counted on (`tuning.Judged.safe`).
 
     p-values need not be valid here, they only order: see `pareto_testing.foretold_p`.
     """

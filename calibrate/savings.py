@@ -50,9 +50,9 @@ def anything(policy: Policy) -> bool:
 def best_within(
     judged: Sequence[Judged], seconds: float, admits: Callable[[Policy], bool] = anything
 ) -> Judged | None:
-    """The best quality whose predicted mean time is at most so many seconds; of equals the fastest."""
+    """The best safe quality whose predicted mean time is at most so many seconds; of equals the fastest."""
     fitting = [j for j in judged if j.mean_seconds <= seconds and admits(j.policy)]
-    return max(fitting, key=lambda j: (j.quality, -j.mean_seconds), default=None)
+    return max(fitting, key=lambda j: (j.safe, -j.mean_seconds), default=None)
 
 
 def duels(judged: Sequence[Judged]) -> tuple[Duel, ...]:

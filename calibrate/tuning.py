@@ -23,7 +23,10 @@ Speak = Callable[[Sequence[int]], str]
 @dataclass(frozen=True)
 class Judged:
     """A policy over a set of pictures: predicted seconds of each caption (noise left out), its score, text
-    and run (shared with the policies that run alike), and mean layers run by stack."""
+    and run (shared with the policies that run alike), and mean layers run by stack.
+
+    `safe` is the quality that may be counted on elsewhere, and what choices go by: of many candidates the
+    best mean is often a lucky one."""
 
     policy: Policy
     seconds: NDArray[np.float64]
@@ -31,6 +34,7 @@ class Judged:
     captions: tuple[str, ...]
     layers: dict[str, float]
     quality: float
+    safe: float
     runs: tuple[Run, ...]
 
     @property
@@ -42,7 +46,8 @@ def judge(
     policies: Sequence[Policy], found: Iterable[SampleRuns], clusters: Sequence[str],
     profile: Profile, score: Score, speak: Speak,
 ) -> list[Judged]:  # fmt: skip
-    """Every policy over the samples' runs; quality is the mean over clusters of the mean score."""
+    """Every policy, full depth first, over the samples' runs; quality is the mean over clusters of the mean
+    score."""
     by_sample = [found.runs for found in found]
     groups, times = Clusters(clusters), _Times(profile)
     judged = []
@@ -52,8 +57,17 @@ def judge(
         scores = np.asarray(score(captions), dtype=np.float64)
         seconds = np.asarray([times(run) for run in runs])
         quality = float(groups.means(scores).mean())
-        judged.append(Judged(policy, seconds, scores, captions, mean_layers(runs), quality, runs))
+        safe = safe_quality(scores, judged[0].scores if judged else scores, groups)
+        judged.append(Judged(policy, seconds, scores, captions, mean_layers(runs), quality, safe, runs))
     return judged
+
+
+def safe_quality(scores: NDArray[np.float64], full: NDArray[np.float64], groups: Clusters) -> float:
+    """Full depth's quality, less what a policy with these scores loses (nothing, if it seems to gain) and one
+    standard error of that."""
+    lost = groups.means(full - scores)
+    error = float(lost.std(ddof=1)) / groups.count**0.5 if groups.count > 1 else 0.0
+    return float(groups.means(full).mean()) - max(0.0, float(lost.mean())) - error
 
 
 def mean_layers(runs: Sequence[Run]) -> dict[str, float]:
@@ -64,10 +78,10 @@ def mean_layers(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def front(judged: Sequence[Judged]) -> list[Judged]:
-    """Those that no faster one equals in quality, from fastest to slowest."""
+    """Those that no faster one equals in safe quality, from fastest to slowest."""
     kept: list[Judged] = []
-    for one in sorted(judged, key=lambda j: (j.mean_seconds, -j.quality, j.policy.name)):
-        if not kept or one.quality > kept[-1].quality:
+    for one in sorted(judged, key=lambda j: (j.mean_seconds, -j.safe, j.policy.name)):
+        if not kept or one.safe > kept[-1].safe:
             kept.append(one)
     return kept
 

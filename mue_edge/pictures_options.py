@@ -18,13 +18,15 @@ _OPTIONS = (
     click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"),
     click.option("--images", type=click.Path(path_type=Path),
                  help="Where pictures are.  [default: the table's]"),
+    click.option("--tune", type=click.IntRange(20), default=300, show_default=True,
+                 help="At most so many pictures to tune on."),
     click.option("--workers", type=click.IntRange(1, 256),
                  help="Processes that trace.  [default: the cores]"),
 )  # fmt: skip
 
 
 def pictures_options(command: Command) -> Command:
-    """Give a command `data`, `kind`, `images` and `workers`."""
+    """Give a command `data`, `kind`, `images`, `tune` and `workers`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

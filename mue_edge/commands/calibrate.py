@@ -81,8 +81,6 @@ class _Options:
     show_default=True,
     help="cpu: one thread's CPU time, on a machine that others use too.",
 )
-@click.option("--tune", type=click.IntRange(20), default=300, show_default=True,
-              help="At most so many pictures to tune on.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
 def command(**options: Any) -> None:

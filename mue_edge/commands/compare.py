@@ -42,6 +42,7 @@ class _Options:
     seeds: int
     limit: int | None
     out: Path | None
+    tune: int
     workers: int | None
     clock: str
     as_json: bool
@@ -87,7 +88,8 @@ def command(**options: Any) -> None:
     models = {"": _seeds(Path(o.model) if Path(o.model).is_dir() else _source(o.model))}
     models |= {_called(folder): _seeds(folder) for folder in (*o.static, *own)}
     rules = {_called(folder): trained_for for folder, trained_for in own.items()}
-    tune, held, known = to_calibrate_on(models[""][0], o.data, o.kind, o.images)
+    whole, held, known = to_calibrate_on(models[""][0], o.data, o.kind, o.images)
+    tune = whole.at_most(o.tune)
     if o.limit is not None:
         tune, held = (part.rows(range(min(o.limit, len(part))), part.source) for part in (tune, held))
     name = Path(o.model).resolve().name

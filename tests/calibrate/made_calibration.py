@@ -16,6 +16,7 @@ from mue_edge.bundle import FileEntry, open_bundle, write_manifest
 from mue_edge.calibrate import certificate, cider, tuning
 from mue_edge.calibrate.calibration import Calibration, Searched
 from mue_edge.calibrate.certificate import Certificate, Claim, Conditions, Scope, Tested, next_level
+from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.outcomes import Run, Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import FULL, Held, Setting
@@ -119,9 +120,11 @@ def _judged(policy: Policy) -> Judged:
     runs = tuple(run(image, (decoder,) * (2 + i % 2)) for i in range(PICTURES))
     seconds = np.array([2e-3 + 1e-3 + 1e-3 * len(r.segments) for r in runs])
     scores = _scores(policy.name)
+    safe = tuning.safe_quality(scores, _scores(FULL.name), Clusters([str(i) for i in range(PICTURES)]))
     return Judged(
-        policy, seconds, scores, _captions(policy.name), tuning.mean_layers(runs), float(scores.mean()), runs
-    )
+        policy, seconds, scores, _captions(policy.name), tuning.mean_layers(runs), float(scores.mean()), safe,
+        runs,
+    )  # fmt: skip
 
 
 def _captions(name: str) -> tuple[str, ...]:

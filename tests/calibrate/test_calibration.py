@@ -20,15 +20,15 @@ SHARE = 0.95
 
 
 def searched(seed: int) -> Searched:
-    """Full depth and twelve policies of random times and qualities, some better than full depth."""
+    """Full depth and twelve policies of random times and safe qualities."""
     rng, made = np.random.default_rng(seed), made_calibration.calibration().searched
     judged = [made.full]
     for i in range(12):
         seconds = made.full.seconds * rng.uniform(0.2, 1.1) * rng.lognormal(0, rng.uniform(0, 0.6), 8)
-        quality = float(made.full.quality * rng.uniform(0.5, 1.1))
+        safe = float(made.full.quality * rng.uniform(0.5, 1.0))
         judged.append(
             replace(made.full, policy=Policy("fixed", depth_decoder=1, name=f"p{i}"), seconds=seconds,
-                    quality=quality)
+                    safe=safe)
         )  # fmt: skip
     front = [*(j for j in tuning.front(judged) if j is not made.full), made.full]
     return replace(made, judged=tuple(judged), front=tuple(front))
@@ -45,11 +45,11 @@ def test_each_tighter_budget_foretells_no_higher_time(tmp_path: Path, seed: int,
         fitting = calibration.within(setting, found, float(budget), SHARE)
         names = {j.policy.name for j in fitting}
         assert before <= names, "a wider budget lost a policy"
-        best = max(fitting, key=lambda j: j.quality)
+        best = max(fitting, key=lambda j: j.safe)
         tail = tuning.quantile_seconds(best.seconds, setting.profile, SHARE)
         assert last <= tail <= budget * (1 + 1e-9)
-        # The mean follows, but for full depth, which stays on the front where exits are better and faster:
-        # its times vary less, so it may keep a budget that they miss.
+        # The mean follows, but for full depth, whose times vary less, so that it may keep a budget that
+        # faster ones miss.
         assert mean <= best.mean_seconds
         mean = 0.0 if best is found.full else best.mean_seconds
         before, last = names, tail
@@ -64,7 +64,7 @@ def test_fronts_are_taken_until_there_are_enough() -> None:
 
     def at(name: str, seconds: float, quality: float) -> tuning.Judged:
         policy = Policy("fixed", depth_decoder=1, name=name)
-        return replace(full, policy=policy, seconds=np.full(8, seconds), quality=quality)
+        return replace(full, policy=policy, seconds=np.full(8, seconds), safe=quality)
 
     first = [at("a", 1.0, 1.0), at("b", 2.0, 2.0)]
     second = [at("c", 2.0, 1.5), at("d", 3.0, 1.9)]

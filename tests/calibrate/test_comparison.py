@@ -27,7 +27,9 @@ SHALLOW = Policy("fixed", depth_decoder=1, name="fixed-3-1")
 def judged(policy: Policy, seconds: float, scores: Sequence[float]) -> Judged:
     """Eight pictures, two a cluster."""
     found = np.repeat(np.asarray(scores, float), 2)
-    return Judged(policy, np.full(8, seconds), found, ("",) * 8, {}, float(found.mean()), ())
+    return Judged(
+        policy, np.full(8, seconds), found, ("",) * 8, {}, float(found.mean()), float(found.mean()), ()
+    )
 
 
 @pytest.fixture

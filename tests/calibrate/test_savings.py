@@ -18,7 +18,7 @@ DEEP = Policy("fixed", depth_decoder=2, name="fixed-3-2")
 
 
 def judged(policy: Policy, seconds: float, quality: float) -> Judged:
-    return Judged(policy, np.full(4, seconds), np.full(4, quality), ("",) * 4, {}, quality, ())
+    return Judged(policy, np.full(4, seconds), np.full(4, quality), ("",) * 4, {}, quality, quality, ())
 
 
 ALL = [

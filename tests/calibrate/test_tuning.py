@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mue_edge.calibrate import tuning
+from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.outcomes import SampleRuns
 from mue_edge.policy import Policy
 from mue_edge.profile import Noise, Profile
@@ -54,3 +55,37 @@ def test_judging_keeps_the_runs_themselves(profile: Profile) -> None:
     assert short.layers == {"image": 3.0, "text": 3.0, "decoder": 1.0} and short.quality == 4.5
     # A millisecond a call, two a caption, one a picture.
     assert full.seconds == pytest.approx([1e-3 * (3 + 4 + 2 * 5), 1e-3 * (3 + 4 + 5)])
+
+
+def test_luck_is_not_counted_on() -> None:
+    """A policy that seems better than full depth is counted as equal to it, less one standard error."""
+    rng, groups = np.random.default_rng(0), Clusters([str(i) for i in range(400)])
+    full = rng.uniform(0, 10, 400)
+    near, wild = full - 0.02 * (rng.random(400) < 0.1), full + rng.normal(0.3, 4, 400)
+    worse = full - rng.uniform(0, 2, 400)
+    assert tuning.safe_quality(full, full, groups) == pytest.approx(full.mean())
+    error = np.std(wild - full, ddof=1) / 20
+    assert wild.mean() > full.mean()
+    assert tuning.safe_quality(wild, full, groups) == pytest.approx(full.mean() - error)
+    error = np.std(worse - full, ddof=1) / 20
+    assert tuning.safe_quality(worse, full, groups) == pytest.approx(worse.mean() - error)
+    assert tuning.safe_quality(near, full, groups) > tuning.safe_quality(wild, full, groups)
+
+
+def test_the_front_goes_by_what_may_be_counted_on(profile: Profile) -> None:
+    """Of full depth, a faster one that luck favours and one between them that hardly differs, all stay."""
+    policies = [
+        FULL,
+        Policy("fixed", depth_decoder=1, name="lucky"),
+        Policy("fixed", depth_decoder=2, name="near"),
+    ]
+    depths = {"lucky": 1, "near": 2}
+    names = [str(i) for i in range(10)]
+    found = [
+        SampleRuns(name, (run(3, (3,)), run(3, (depths["lucky"],)), run(3, (depths["near"],))), 0, 0, 0)
+        for name in names
+    ]
+    scores = iter([[5.0] * 10, [1.0] * 4 + [9.0] * 6, [5.0] * 9 + [4.9]])
+    judged = tuning.judge(policies, found, names, profile, lambda _: next(scores), lambda _: "x")
+    assert judged[1].quality > judged[0].quality > judged[2].quality
+    assert [j.policy.name for j in tuning.front(judged)] == ["lucky", "near", "full"]
