@@ -28,7 +28,7 @@ from mue_edge.rules import RULES
 
 # Rounds that thin the candidates out: pictures of *tune*, best pairs of fixed depths and best others kept.
 # The few pictures of the first cannot tell good from better, so it leaves many.
-ROUNDS = ((12, 12, 90), (48, 8, 24), (112, 5, 8))
+ROUNDS = ((12, 10, 80), (48, 6, 20), (112, 4, 6))
 TIMED = 124  # clusters whose captions are timed side by side in the end
 MOST_CANDIDATES = 8  # frozen for *certify*: each one walked costs a pass over it
 
