@@ -30,7 +30,7 @@ from mue_edge.rules import RULES
 # The few pictures of the first cannot tell good from better, so it leaves many.
 ROUNDS = ((12, 10, 80), (48, 6, 20), (112, 4, 6))
 TIMED = 124  # clusters whose captions are timed side by side in the end
-MOST_CANDIDATES = 8  # frozen for *certify*: each one walked costs a pass over it
+MOST_CANDIDATES = 3  # frozen for *certify*: each one walked costs a pass over it, and live times
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ as it is (checked, else the piece is traced by itself).
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,6 +74,7 @@ class Exporter:
     """Traces pieces; remembers the structures that it has seen."""
 
     def __init__(self) -> None:
+        _read_operators_once()
         self._seen: dict[tuple[Any, ...], tuple[onnx.ModelProto, list[str]]] = {}
 
     def graph(self, piece: Piece) -> onnx.ModelProto:
@@ -90,6 +93,18 @@ class Exporter:
         if names is not None:
             self._seen[key] = (model, names)
         return model
+
+
+def _read_operators_once() -> None:
+    """For every graph torch makes onnxscript read its table of operators from their sources, a third of the
+    work: let it keep the first. Nothing is changed where a version of torch has it elsewhere."""
+    try:
+        operators = importlib.import_module("torch.onnx._internal._lazy_import").onnxscript_apis
+        read = operators.get_torchlib_ops
+    except (ImportError, AttributeError):
+        return
+    if not hasattr(read, "cache_clear"):
+        operators.get_torchlib_ops = functools.cache(read)
 
 
 def _trace(piece: Piece) -> onnx.ModelProto:

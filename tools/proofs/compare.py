@@ -20,6 +20,7 @@ from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.decoders import frozen
 from mue_edge.apps.stickers.sources import default_cache
+from mue_edge.apps.stickers.study import finished
 from mue_edge.calibrate import missing_heads
 from mue_edge.errors import MueEdgeError
 from mue_edge.terminal import progress
@@ -56,6 +57,7 @@ def train() -> None:
         [sys.executable, "-m", "mue_edge.apps.stickers.small", *words, "--seed", str(seed),
          "--out", str(PLACE / name / f"seed-{seed}")]
         for name, words in DECODERS.items() for seed in range(1 if name in OWN else SEEDS)
+        if not finished(PLACE / name / f"seed-{seed}")
     ]  # fmt: skip
     running: list[subprocess.Popen[bytes]] = []
     with click.progressbar(length=len(waiting), label="trainings", file=sys.stderr) as bar:
