@@ -19,10 +19,9 @@ from mue_edge.calibrate import held
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.setting import FULL
 from mue_edge.captioner import Caption, Captioner
-from mue_edge.export.build import export
 from mue_edge.payoff import Payoff
 from mue_edge.policy import Policy
-from proofs.bundles import BUNDLES
+from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.record import write
 from proofs.savings_data import data, spoken
@@ -39,7 +38,7 @@ Say = Callable[[Any], Caption]
 def lossless() -> None:
     """Identity on all held-out pictures, CPU time in turns on some."""
     place = BUNDLES / "stickers-lossless"
-    export(model_folder(), place, "host", {"lossless": True}, name="stickers")
+    cli("export", str(model_folder()), "--lossless", "--out", str(place))
     samples = data(spoken(place)).held.samples
     with targets.open(place, threads=1) as captioner:
         shown = profiling.pictures(captioner, [s.picture for s in samples])
