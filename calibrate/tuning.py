@@ -50,7 +50,7 @@ def judge(
     score."""
     by_sample = [found.runs for found in found]
     groups, times = Clusters(clusters), _Times(profile)
-    judged = []
+    judged: list[Judged] = []
     for i, policy in enumerate(policies):
         runs = tuple(runs[i] for runs in by_sample)
         captions = tuple(speak(run.tokens) for run in runs)

@@ -80,7 +80,6 @@ def command(**options: Any) -> None:
     drops, savings = _shares("--drops", o.drops), _shares("--savings", o.savings)
     from mue_edge.apps.calibration_pictures import to_calibrate_on
     from mue_edge.calibrate import calibration, comparison, comparison_page, modalities, signals
-    from mue_edge.calibrate.held import judged
     from mue_edge.files import atomic_write
     from mue_edge.rules import RULES
 
@@ -96,27 +95,20 @@ def command(**options: Any) -> None:
     place = o.out or Path(f"{name}-{o.target}-compared")
     _claim(place)
     with ExitStack() as stack:
-        entrants: dict[str, list[Entrant]] = {called: [] for called in models}
-        traced = []
+        entrants: dict[str, list[Entrant]] = {}
         for called, folders in models.items():
-            static = bool(called) and called not in rules
-            tried = ("fixed",) if static else rules.get(called, tuple(RULES))
+            kind = _Kind(called, None if called and called not in rules else rules.get(called, tuple(RULES)))
             for seed, folder in enumerate(folders):
                 there = place / (called or "exits") / (f"seed-{seed}" if len(folders) > 1 else "")
-                model = folder if static else _with_heads(folder, there / "model", tune, seed)
+                model = _with_heads(folder, there / "model", tune, seed) if kind.rules else folder
                 setting = stack.enter_context(_opened(o, model, there, tune, held, known))
-                traces = [] if static else calibration.traces(setting)
-                traced.append(traces)
-                entrants[called].append(
-                    comparison.Entrant(
-                        setting, tuple(judged(setting, traces, tried)), called, rules.get(called, ())
-                    )
-                )
+                entrants.setdefault(called, []).append(_entrant(kind, setting))
         aims = [comparison.Aim(drop=d) for d in drops] + [comparison.Aim(saved=s) for s in savings]
         by_seed = [[each[seed % len(each)] for each in entrants.values()] for seed in range(o.seeds)]
         first, main = by_seed[0][0], by_seed[0][0].setting
-        found = comparison.compare(by_seed, aims, modalities.judged(main, traced[0]))
-        told = signals.signals(main.captioner.layout, traced[0], first.judged[0], first.judged)
+        traced = calibration.traces(main)  # kept since its candidates were made
+        found = comparison.compare(by_seed, aims, modalities.judged(main, traced))
+        told = signals.signals(main.captioner.layout, traced, first.judged[0], first.judged)
     metrics, notes = _metrics(found, held, main)
     notes += _missing(first)
     for note in notes:
@@ -136,6 +128,24 @@ def command(**options: Any) -> None:
     atomic_write(place / CHART, comparison_page.chart(record))
     click.echo(json.dumps(record) if o.as_json else text)
     say(f"written: {place / RECORD}, {place / PAGE}, {place / CHART}")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a model is compared as: its name, "" of the one with exits, and the rules that it may use (None:
+    it is static)."""
+
+    called: str
+    rules: tuple[str, ...] | None
+
+
+def _entrant(kind: _Kind, setting: Setting) -> Entrant:
+    """A model with its candidates, judged on the tuning pictures."""
+    from mue_edge.calibrate import calibration, comparison, held
+
+    traces = [] if kind.rules is None else calibration.traces(setting)
+    judged = tuple(held.judged(setting, traces, kind.rules or ("fixed",)))
+    return comparison.Entrant(setting, judged, kind.called, (kind.rules or ()) if kind.called else ())
 
 
 def _source(name: str) -> Path:
