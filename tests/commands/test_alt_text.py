@@ -214,9 +214,10 @@ def test_mistakes(run: Runner, pictures: Path, tmp_path: Path) -> None:
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from mue_edge import captioner, cli
 from mue_edge.apps.alt_text import writing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 writing.SAVE_SECONDS = 0.0
 caption = captioner.Captioner.caption
 def slow(*a, **k):
