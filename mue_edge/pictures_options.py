@@ -18,7 +18,7 @@ _OPTIONS = (
     click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"),
     click.option("--images", type=click.Path(path_type=Path),
                  help="Where pictures are.  [default: the table's]"),
-    click.option("--tune", type=click.IntRange(20), default=300, show_default=True,
+    click.option("--tune", type=click.IntRange(20), default=240, show_default=True,
                  help="At most so many pictures to tune on."),
     click.option("--workers", type=click.IntRange(1, 256),
                  help="Processes that trace.  [default: the cores]"),
