@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def shown(side: int) -> list[Tensor]:
     return [torch.rand(6, 3, side, side, generator=rng) * 2 - 1 for _ in range(3)]
 
 
-def silent(_label: str, _length: int) -> nullcontext:  # type: ignore[type-arg]
+def silent(_label: str, _length: int) -> nullcontext[Callable[[], None]]:
     return nullcontext(lambda: None)
 
 
