@@ -28,7 +28,7 @@ def to_calibrate_on(
     if not (source / "tokenizer.json").is_file():
         raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")
     tokenizer = tokens.load(source / "tokenizer.json")
-    asked = _asked(source, tokenizer)
+    asked = asked_of(source, tokenizer)
     if asked is not None:
         return *_statements(source, asked, data, images), None
 
@@ -47,7 +47,7 @@ def to_calibrate_on(
     return tune, certify, cider.frequencies(tune.references or ())
 
 
-def _asked(source: Path, tokenizer: Tokenizer) -> Asked | None:
+def asked_of(source: Path, tokenizer: Tokenizer) -> Asked | None:
     """How a model or bundle is asked about statements; None: it captions."""
     if (source / MANIFEST).is_file():
         manifest = open_bundle(source).manifest

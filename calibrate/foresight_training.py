@@ -1,7 +1,7 @@
 """Trains DeeCap's networks (Fei et al. 2022) on a frozen model: at every decoder boundary one that imitates
 the last layer's state, and a gate that mixes it with the present one (`rules/deecap.py`).
 
-Words are those of the model's own captions. The loss is the imitation's error, in units of the last state's
+Words are those of the model's own answers. The loss is the imitation's error, in units of the last state's
 spread, and the cross-entropy of the last layer's word under the mix.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mue_edge.calibrate.head_training import Trained, boundary, collected
-from mue_edge.models import captioning
+from mue_edge.calibrate.teachers import Batch, Teacher
 
 EPOCHS = 12
 BATCH = 256
@@ -38,39 +38,39 @@ class _Networks(nn.Module):
 
 
 def train(
-    model: nn.Module, prompt: list[int], batches: Iterable[Tensor], *, seed: int = 0,
+    teacher: Teacher[Batch], batches: Iterable[Batch], *, seed: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Trained:  # fmt: skip
-    """From batches of pictures [B, 3, H, W]. Raises UsageError for too few batches."""
+    """Raises UsageError for too few batches."""
     rng = torch.Generator().manual_seed(seed)
-    fitted, tested = collected(model, prompt, batches, rng, progress)
-    model.requires_grad_(False)
+    fitted, tested = collected(teacher, batches, rng, progress)
+    teacher.model.requires_grad_(False)
     tensors: dict[str, Tensor] = {}
     found = []
     for depth in range(1, fitted.states.shape[1] - 1):
-        made = _fit(model, fitted.states[:, depth], fitted.states[:, -1], rng)
+        made = _fit(teacher, fitted.states[:, depth], fitted.states[:, -1], rng)
         tensors |= {f"{depth}.{name}": value.detach() for name, value in made.state_dict().items()}
         with torch.no_grad():
-            logits = captioning.logits(model, made(tested.states[:, depth])[1])
-            same = logits.argmax(-1) == captioning.logits(model, tested.states[:, -1]).argmax(-1)
+            logits = teacher.logits(made(tested.states[:, depth])[1])
+            same = logits.argmax(-1) == teacher.logits(tested.states[:, -1]).argmax(-1)
             sure = -torch.special.entr(torch.softmax(logits, -1)).sum(-1)  # words that are ruled out: 0
         found.append(boundary(depth, same, {"mix's entropy": sure}))
     return Trained(tensors, "step", tuple(found))
 
 
-def _fit(model: nn.Module, states: Tensor, deep: Tensor, rng: torch.Generator) -> _Networks:
+def _fit(teacher: Teacher[Batch], states: Tensor, deep: Tensor, rng: torch.Generator) -> _Networks:
     """States [N, d] of a boundary and of the last layer."""
     torch.manual_seed(int(torch.randint(1 << 30, (), generator=rng)))
     networks = _Networks(states.shape[1])
     spread = deep.var(0).mean()
     with torch.no_grad():
-        wanted = captioning.logits(model, deep).argmax(-1)
+        wanted = teacher.logits(deep).argmax(-1)
     optimiser = torch.optim.AdamW(networks.parameters(), RATE)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(states), generator=rng).split(BATCH):  # type: ignore[no-untyped-call]
             imagined, mixed = networks(states[rows])
             error = F.mse_loss(imagined, deep[rows]) / spread
-            loss = error + F.cross_entropy(captioning.logits(model, mixed), wanted[rows])
+            loss = error + F.cross_entropy(teacher.logits(mixed), wanted[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -1,5 +1,5 @@
 """Trains the gate before the encoder on a frozen model: from the stem's mean features, for every encoder
-depth the probability that the caption is full depth's (after ECO-M2F, Yao et al. 2024; `rules/gate.py`)."""
+depth the probability that the answer is full depth's (after ECO-M2F, Yao et al. 2024; `rules/gate.py`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mue_edge.calibrate.head_training import Trained, boundary, parted
+from mue_edge.calibrate.teachers import Batch, Teacher
 from mue_edge.errors import UsageError
 from mue_edge.models import captioning
 from mue_edge.models.heads import HIDDEN
@@ -20,24 +21,19 @@ DECAY = 3e-2
 
 
 def train(
-    model: nn.Module, prompt: list[int], batches: Iterable[Tensor], *, seed: int = 0,
+    teacher: Teacher[Batch], batches: Iterable[Batch], *, seed: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Trained:  # fmt: skip
-    """From batches of pictures [B, 3, H, W], each captioned at every encoder depth.
+    """From batches that are each answered at every encoder depth.
 
     Raises UsageError for too few batches, or an encoder that cannot be left.
     """
-    encoder, decoder = captioning.depths(model)
+    encoder, _ = captioning.depths(teacher.model)
     if encoder < 2:
         raise UsageError("an encoder of one layer needs no gate")
-    cells = [(depth, decoder) for depth in range(1, encoder + 1)]
-    longest = min(24, captioning.longest_caption(model))
     parts = []
-    for pixels in batches:
-        found = captioning.greedy_by_depth(model, prompt, pixels, cells, max_length=longest)
-        full = found[cells[-1]]
-        kept = [[mine == whole for mine, whole in zip(found[cell], full)] for cell in cells[:-1]]
-        parts.append((captioning.features(model, pixels), torch.tensor(kept).T))
+    for batch in batches:
+        parts.append((teacher.features(batch), teacher.kept(batch)))
         progress()
     held, shown = parted(parts)
     x, same = (torch.cat(column) for column in zip(*shown))

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mue_edge.calibrate.signals import area
+from mue_edge.calibrate.teachers import Batch, Teacher
 from mue_edge.errors import UsageError
-from mue_edge.models import captioning
 from mue_edge.models.captioning import Steps
 
 RIDGE = 1e-2  # of the squared weights, on features of mean 0 and spread 1
@@ -48,28 +48,27 @@ class Trained:
 
 
 def collected(
-    model: nn.Module, prompt: list[int], batches: Iterable[Tensor], rng: torch.Generator,
-    progress: Callable[[], None],
-) -> tuple[Steps, Steps]:  # fmt: skip
-    """Steps of the model's own captions, to fit to and to test on. Raises UsageError for too few batches."""
+    teacher: Teacher[Batch], batches: Iterable[Batch], rng: torch.Generator, progress: Callable[[], None]
+) -> tuple[Steps, Steps]:
+    """Steps of the model's own answers, to fit to and to test on. Raises UsageError for too few batches."""
     parts = []
-    for pixels in batches:
-        parts.append(captioning.steps(model, prompt, pixels, rng))
+    for batch in batches:
+        parts.append(teacher.steps(batch, rng))
         progress()
     held, shown = parted(parts)
     return Steps.joined(shown), Steps.joined(held)
 
 
 def train(
-    model: nn.Module, prompt: list[int], batches: Iterable[Tensor], *, seed: int = 0,
+    teacher: Teacher[Batch], batches: Iterable[Batch], *, seed: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Trained:  # fmt: skip
-    """Heads of every decoder boundary, from batches of pictures [B, 3, H, W].
+    """Heads of every decoder boundary.
 
     Raises UsageError for batches that are too few to hold some out.
     """
     rng = torch.Generator().manual_seed(seed)
-    fitted, tested = collected(model, prompt, batches, rng, progress)
+    fitted, tested = collected(teacher, batches, rng, progress)
     heads: dict[str, Tensor] = {}
     found = []
     for depth in range(1, fitted.states.shape[1] - 1):

@@ -6,54 +6,43 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from mue_edge import image
-from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate import teachers
 from mue_edge.calibrate.trainers import TRAINERS
 from mue_edge.files import atomic_folder
 from mue_edge.models import captioning, heads
-
-BATCH = 16
 
 # A label and a number of steps → what to call after each of them.
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 def completed(
-    model: Path, out: Path, batches: Callable[[int], Sequence[Tensor]], progress: Progress, *, seed: int = 0
+    model: Path, out: Path, batches: Callable[[int], Sequence[Any]], progress: Progress, *, seed: int = 0
 ) -> Path:
     """The model's folder if it has heads of every kind, else `out`: a copy with those that it lacks.
 
-    `batches`: pictures [B, 3, H, W] of a side to fit them on. Raises UsageError for too few of them, and
-    InputFileError for a model that does not caption.
+    `batches`: what to fit them on, as the model's teacher takes it, by the side of its pictures. Raises
+    UsageError for too few of them, and InputFileError for a model without vocabulary or prompt.
     """
     if (out / heads.FILE).is_file():
         return out
-    found = captioning.heads(learner(model, None).model)
+    found = captioning.heads(captioning.load(model))
     missing = [kind for kind in TRAINERS if kind not in found]
     if not missing:
         return model
     for kind in missing:
-        pupil = learner(model, None)  # afresh: a trainer may change what can be trained
-        shown = batches(captioning.image_size(pupil.model))
+        teacher = teachers.of_folder(model)  # afresh: a trainer may change what can be trained
+        shown = batches(captioning.image_size(teacher.model))
         with progress(f"heads: {kind}", len(shown)) as step:
-            made = TRAINERS[kind](pupil.model, pupil.prompt, shown, seed=seed, progress=step)
-        found[kind] = made.tensors
+            found[kind] = TRAINERS[kind](teacher, shown, seed=seed, progress=step).tensors
+    write(model, out, found)
+    return out
+
+
+def write(model: Path, out: Path, found: heads.Heads) -> None:
+    """A copy of the model's folder with these heads."""
     with atomic_folder(out, "config.json") as work:
         for file in model.iterdir():
             shutil.copyfile(file, work / file.name)
         heads.write(work, found)
-    return out
-
-
-def of_samples(samples: Samples, side: int) -> list[Tensor]:
-    """Their pictures in batches."""
-    parts = [samples.samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
-    return [
-        torch.cat([torch.from_numpy(image.preprocess(image.load(s.picture), side, side)) for s in part])
-        for part in parts
-    ]

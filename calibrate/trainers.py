@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from mue_edge.calibrate import foresight_training, gate_training, head_training
+from collections.abc import Callable
 
-TRAINERS = {
+from mue_edge.calibrate import foresight_training, gate_training, head_training, ramp_training
+from mue_edge.calibrate.head_training import Trained
+
+TRAINERS: dict[str, Callable[..., Trained]] = {
     "confidence": head_training.train, "gate": gate_training.train, "foresight": foresight_training.train,
+    "ramps": ramp_training.train,
 }  # fmt: skip

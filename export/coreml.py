@@ -48,7 +48,7 @@ except ImportError as problem:
 
 PACKAGES = ("coremltools", "torch")
 # Which segments the package `decoder` holds, by their contract's names; `encoder` has the rest.
-DECODER = ("cross_kv", "decoder", "fill", "mix", "embed", "head")
+DECODER = ("cross_kv", "decoder", "fill", "mix", "ramp", "embed", "head")
 # Smaller weights stay as they are: their scales would cost what they save.
 COMPRESSED_FROM = 512
 SYSTEMS = {"ios18": "iOS18", "ios17": "iOS17"}

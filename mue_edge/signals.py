@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 SIMILARITY, CONFIDENCE, MARGIN, ENTROPY = "similarity", "confidence", "margin", "entropy"
-AGREEMENT, ENOUGH, FORESIGHT = "agreement", "enough", "foresight"
+AGREEMENT, ENOUGH, FORESIGHT, RAMP = "agreement", "enough", "foresight", "off-ramp"
 # The scores and the gaps of a stage's rows.
 Reading = tuple[tuple[float, ...], tuple[float, ...]]
 # What a head says of a row: best ids, their log-probabilities, that of eos.
@@ -111,6 +111,8 @@ SIGNALS: dict[str, Signal] = {
     AGREEMENT: Signal(_agreement, remembers=True, levels=(patience(1), patience(2))),
     # Of a mix of the states with what a trained network imagines the last layer's to be.
     FORESIGHT: Signal(_entropy, states="mix"),
+    # Of the states as a trained linear map puts them before the head.
+    RAMP: Signal(_entropy, states="ramp"),
     # How likely an encoder left there is to keep the caption, by a trained network on the stem's features.
     ENOUGH: Signal(_sigmoid, ("enough",), of_stem=True),
 }

@@ -30,7 +30,7 @@ from mue_edge.models.ofa.objective import decoder_loss
 BATCH = 24
 # Whose loss the decoder learns by: all layers alike (MuE), by their number (PABEE, CALM), the last one only.
 Loss = Literal["mean", "depth", "last"]
-SETTINGS = Settings(steps=2500, learning_rate=2e-4, ema=0.99, save_every=30.0)
+SETTINGS = Settings(steps=1500, learning_rate=2e-4, ema=0.99, save_every=30.0)
 
 
 def cut(model: Model, layers: int) -> Decoder:

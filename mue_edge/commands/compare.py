@@ -179,15 +179,14 @@ def _own(text: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def _with_heads(model: Path, out: Path, tune: Samples, seed: int) -> Path:
-    """The model, or a copy with the heads that it lacks; bundles and models of other tasks as they are."""
+    """The model, or a copy with the heads that it lacks; a bundle as it is."""
     from mue_edge.bundle import MANIFEST
-    from mue_edge.calibrate import missing_heads
-    from mue_edge.export.prompts import ENTAIL, task_of
+    from mue_edge.calibrate import missing_heads, teachers
 
-    if (model / MANIFEST).is_file() or task_of(model) == ENTAIL:
+    if (model / MANIFEST).is_file():
         return model
     out.parent.mkdir(parents=True, exist_ok=True)
-    return missing_heads.completed(model, out, partial(missing_heads.of_samples, tune), progress, seed=seed)
+    return missing_heads.completed(model, out, partial(teachers.batches, tune), progress, seed=seed)
 
 
 def _shares(option: str, text: str) -> list[float]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mue_edge.calibrate.examples import Example
     from mue_edge.calibrate.finetune import State
     from mue_edge.calibrate.pictures import Pictures
+    from mue_edge.calibrate.teachers import Answers, Captions
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -150,7 +151,7 @@ def command(**options: Any) -> None:
 
     With --heads, OUT gets model/ with heads.safetensors beside the same weights (heads of other rules that
     MODEL has are kept); pictures are passed once unless --steps says otherwise (better with --augment), and
-    captions are the model's own.
+    captions are the model's own. For a MODEL that judges statements, DATA is a table of image and hypothesis.
     """
     chosen = _Options(**options)
     given = [chosen.epochs, chosen.steps, chosen.minutes]
@@ -229,39 +230,46 @@ def _train(o: _Options) -> None:
 
 
 def _train_heads(o: _Options) -> None:
-    import shutil
-
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.calibrate.caption_batches import CaptionBatches, targets
-    from mue_edge.calibrate.caption_training import learner
+    from mue_edge.calibrate import missing_heads, teachers
     from mue_edge.calibrate.trainers import TRAINERS
-    from mue_edge.files import atomic_folder
-    from mue_edge.models import captioning, heads
+    from mue_edge.models import captioning
 
     folder, kind = resolve_model(str(o.model)), RULES[str(o.heads)].heads or ""
-    teacher = learner(folder, None)
-    shown, _, problems = _pictures(o, captioning.image_size(teacher.model), True)
-    for line in problems:
-        _say(True, f"note: {line}")
-    learned, _ = targets(shown.examples, teacher.tokenizer, o.max_tokens)
-    batches = CaptionBatches(shown, learned, o.batch, o.seed, teacher.tokenizer.pad, augment=o.augment)
-    steps = o.steps or batches.steps_per_epoch
-    with click.progressbar(length=steps, label="captions", file=sys.stderr) as bar:
-        found = TRAINERS[kind](
-            teacher.model, teacher.prompt, (batches(step).pixels for step in range(steps)),
-            seed=o.seed, progress=lambda: bar.update(1),
-        )  # fmt: skip
-    with atomic_folder(o.out / "model", "config.json") as work:
-        for file in folder.iterdir():
-            shutil.copyfile(file, work / file.name)
-        heads.write(work, captioning.heads(teacher.model) | {kind: found.tensors})
+    teacher = teachers.of_folder(folder)
+    steps, shown = _shown(o, folder, teacher)
+    with click.progressbar(length=steps, label="answers", file=sys.stderr) as bar:
+        found = TRAINERS[kind](teacher, shown, seed=o.seed, progress=lambda: bar.update(1))
+    missing_heads.write(folder, o.out / "model", captioning.heads(teacher.model) | {kind: found.tensors})
     signs = list(found.boundaries[0].auc)
     click.echo(f"AUC of what foretells that leaving there keeps the answer, by {found.cases} held out:")
-    click.echo(f"after layer  {found.cases + 's':>8}   kept  " + "".join(f"{name:>12}" for name in signs))
+    click.echo(f"after layer  {found.cases + 's':>8}   kept  " + "".join(f"{name:>20}" for name in signs))
     for b in found.boundaries:
-        told = "".join(f"{'–' if b.auc[name] is None else f'{b.auc[name]:.2f}':>12}" for name in signs)
+        told = "".join(f"{'–' if b.auc[name] is None else f'{b.auc[name]:.2f}':>20}" for name in signs)
         click.echo(f"{b.depth:11}  {b.cases:8}  {b.kept:.3f}  {told}")
     click.echo(f"wrote {o.out / 'model'}; next: mue-edge export {o.out / 'model'} --target host --out BUNDLE")
+
+
+def _shown(o: _Options, folder: Path, teacher: Captions | Answers) -> tuple[int, Iterable[Any]]:
+    """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
+    from mue_edge import tokens
+    from mue_edge.apps.calibration_pictures import asked_of
+    from mue_edge.calibrate import statement_tables, teachers
+    from mue_edge.calibrate.caption_batches import CaptionBatches, targets
+    from mue_edge.models import captioning
+
+    side, tokenizer = captioning.image_size(teacher.model), tokens.load(folder / "tokenizer.json")
+    asked = asked_of(folder, tokenizer)
+    if asked is not None:
+        pairs = teachers.batches(statement_tables.read(o.data, asked, o.images), side)[: o.steps]
+        return len(pairs), pairs
+    shown, _, problems = _pictures(o, side, True)
+    for line in problems:
+        _say(True, f"note: {line}")
+    learned, _ = targets(shown.examples, tokenizer, o.max_tokens)
+    batches = CaptionBatches(shown, learned, o.batch, o.seed, tokenizer.pad, augment=o.augment)
+    steps = o.steps or batches.steps_per_epoch
+    return steps, (batches(step).pixels for step in range(steps))
 
 
 def _end(o: _Options, leader: bool) -> None:

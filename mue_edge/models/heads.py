@@ -62,8 +62,14 @@ def _foresight(s: Sizes) -> Shapes:
     return {f"{depth}.{name}": shape for depth in range(1, s.decoder_layers) for name, shape in own.items()}
 
 
+def _ramps(s: Sizes) -> Shapes:
+    """For every decoder boundary a linear map of its states."""
+    d, depths = s.decoder_dim, range(1, s.decoder_layers)
+    return {f"{k}.weight": (d, d) for k in depths} | {f"{k}.bias": (d,) for k in depths}
+
+
 KINDS: Mapping[str, Callable[[Sizes], Shapes]] = {
-    "confidence": _confidence, "gate": _gate, "foresight": _foresight,
+    "confidence": _confidence, "gate": _gate, "foresight": _foresight, "ramps": _ramps,
 }  # fmt: skip
 
 

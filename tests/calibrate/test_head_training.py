@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,23 +11,33 @@ pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 import torch
+from torch.nn import functional as F
 
-from mue_edge.calibrate import foresight_training, gate_training
+from mue_edge.calibrate import foresight_training, gate_training, ramp_training
 from mue_edge.calibrate.head_training import train
+from mue_edge.calibrate.teachers import Answers, Captions, Pairs
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models import captioning, heads
 from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.model import head_sizes
 from mue_edge.models.ofa.options import options_for
-from mue_edge.models.ofa.segments import Foresight, Gate, Stem
+from mue_edge.models.ofa.segments import Foresight, Gate, Ramp, Stem
 from mue_edge.policy import Policy
 from tests.models.ofa.tiny import TINY, make
 
 PROMPT = [0, 5, 6, 7, 2]
+ANSWERS = (9, 11, 13)
 
 
 def pictures(count: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, 48, 48, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def pairs(count: int, seed: int = 0) -> Pairs:
+    rng = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(3, 7, (count,), generator=rng).tolist()
+    words = [torch.randint(4, 20, (n,), generator=rng).tolist() for n in lengths]
+    return Pairs(pictures(count, seed), tuple((TINY.bos, *row, TINY.eos) for row in words))
 
 
 def test_steps_are_the_words_of_greedy_captions() -> None:
@@ -47,7 +58,7 @@ def test_steps_are_the_words_of_greedy_captions() -> None:
 def test_a_head_learns_the_margin() -> None:
     model = make(decomposed=True)
     batches = [pictures(4, seed) for seed in range(5)]
-    found = train(model, PROMPT, batches)
+    found = train(Captions(model, PROMPT), batches)
     assert [b.depth for b in found.boundaries] == [1, 2]
     assert set(found.boundaries[0].auc) == {"head", "similarity", "margin"}
     held = captioning.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0))
@@ -57,7 +68,7 @@ def test_a_head_learns_the_margin() -> None:
         both = torch.corrcoef(torch.stack([told, held.margin[:, depth - 1]]))
         assert both[0, 1] > 0.5, depth
     with pytest.raises(UsageError, match="at least two batches"):
-        train(model, PROMPT, batches[:1])
+        train(Captions(model, PROMPT), batches[:1])
 
 
 def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +83,9 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(captioning, "greedy_by_depth", by_depth)
     model = make(decomposed=True)
     shades = torch.rand(12, 16, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    found = gate_training.train(model, PROMPT, [0.1 * pictures(16, i) + s for i, s in enumerate(shades)])
+    found = gate_training.train(
+        Captions(model, PROMPT), [0.1 * pictures(16, i) + s for i, s in enumerate(shades)]
+    )
     assert [b.auc["head"] for b in found.boundaries] == pytest.approx([1, 1], abs=0.05)
     shapes = heads.KINDS["gate"](head_sizes(TINY))
     assert {name: tuple(t.shape) for name, t in found.tensors.items()} == shapes
@@ -83,19 +96,68 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(logits, wanted[0], atol=1e-4, rtol=1e-4)
 
 
-def test_foresight_brings_the_last_layers_word_nearer() -> None:
+@pytest.mark.parametrize(
+    ("kind", "trained", "module"),
+    [("foresight", foresight_training.train, Foresight), ("ramps", ramp_training.train, Ramp)],
+)
+@pytest.mark.parametrize("task", ["captions", "answers"])
+def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
+    kind: str, trained: Any, module: Any, task: str
+) -> None:
     model = make(decomposed=True)
-    batches = [pictures(4, seed) for seed in range(6)]
-    found = foresight_training.train(model, PROMPT, batches)
-    assert {name: tuple(t.shape) for name, t in found.tensors.items()} == heads.KINDS["foresight"](
-        head_sizes(TINY)
-    )
-    shown = captioning.steps(model, PROMPT, batches[-1], torch.Generator().manual_seed(9))
-    last = captioning.logits(model, shown.states[:, -1]).argmax(-1)
+    teacher: Any = Captions(model, PROMPT) if task == "captions" else Answers(model, ANSWERS, True)
+    batches: list[Any] = [pictures(4, seed) if task == "captions" else pairs(4, seed) for seed in range(6)]
+    found = trained(teacher, batches)
+    shapes = {name: tuple(t.shape) for name, t in found.tensors.items()}
+    assert shapes == heads.KINDS[kind](head_sizes(TINY))
+    shown = teacher.steps(batches[-1], torch.Generator().manual_seed(9))
+    last = teacher.logits(shown.states[:, -1]).argmax(-1)
     for b in found.boundaries:
-        mixed = Foresight(heads.of_depth(found.tensors, b.depth))(shown.states[:, b.depth])
-        near = captioning.logits(model, mixed).argmax(-1) == last
-        assert near.float().mean() >= shown.same[:, b.depth - 1].float().mean(), b.depth
+        there = shown.states[:, b.depth]
+        mapped = module(heads.of_depth(found.tensors, b.depth))(there)
+        plain, own = (F.cross_entropy(teacher.logits(states), last) for states in (there, mapped))
+        assert own < plain, b.depth
+
+
+@pytest.mark.parametrize("decomposed", [True, False])
+@pytest.mark.parametrize("echo", [True, False])
+def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(decomposed: bool, echo: bool) -> None:
+    """As one statement alone runs, whatever it is padded with in a batch."""
+    model, batch = make(decomposed=decomposed), pairs(3, 1)
+    teacher = Answers(model, ANSWERS, echo)
+    found = teacher.steps(batch, torch.Generator().manual_seed(4))
+    drawn = torch.randint(1, TINY.encoder_layers + 1, (2,), generator=torch.Generator().manual_seed(4))
+    image, text = drawn.tolist()
+    for i, ids in enumerate(batch.sources):
+        pixels, words = batch.pixels[i : i + 1], torch.tensor([ids])
+        if decomposed:
+            encoded = model.encoder.forward_decomposed(words, pixels, image_depth=image, text_depth=text)
+        else:
+            encoded = model.encoder.forward_joint(words, pixels, depth=image)
+        fed = torch.tensor([ids[:-1] if echo else ids[:1]])
+        with torch.no_grad():
+            states = torch.stack([x[0, -1] for x in model.decoder.hidden_states(fed, encoded)])
+        torch.testing.assert_close(found.states[i], states, atol=1e-5, rtol=1e-5)
+    best = teacher.logits(found.states).argmax(-1)
+    assert torch.equal(found.same, best[:, 1:-1] == best[:, -1:])
+
+
+def test_what_an_encoder_depth_keeps_is_what_its_answer_is() -> None:
+    model, batch = make(decomposed=True), pairs(12, 1)
+    kept = Answers(model, ANSWERS, False).kept(batch)
+    words = torch.tensor([[TINY.bos]]).expand(12, -1)
+    answers = []
+    for depth in range(1, TINY.encoder_layers + 1):
+        found = []
+        for i, ids in enumerate(batch.sources):
+            encoded = model.encoder.forward_decomposed(
+                torch.tensor([ids]), batch.pixels[i : i + 1], image_depth=depth
+            )
+            with torch.no_grad():
+                last = model.decoder.project(model.decoder.hidden_states(words[:1], encoded)[-1])
+            found.append(int(last[0, -1, list(ANSWERS)].argmax()))
+        answers.append(found)
+    assert kept.T.tolist() == [[own == full for own, full in zip(a, answers[-1])] for a in answers[:-1]]
 
 
 def test_heads_are_kept_beside_the_weights_and_checked(tmp_path: Path) -> None:
@@ -116,7 +178,9 @@ def test_heads_are_kept_beside_the_weights_and_checked(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="not finite"):
         heads.read(tmp_path, sizes)
     heads.write(tmp_path, {"crystal-ball": made["gate"]})
-    with pytest.raises(InputFileError, match="kind 'crystal-ball'; known: confidence, gate, foresight"):
+    with pytest.raises(
+        InputFileError, match="kind 'crystal-ball'; known: confidence, gate, foresight, ramps"
+    ):
         heads.read(tmp_path, sizes)
 
 

@@ -8,7 +8,7 @@ image_rel.j or encoder_rel.j.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa import segments as seg
 from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.ofa.model import Model
-from mue_edge.signals import CONFIDENCE, ENOUGH, FORESIGHT, SIGNALS, SIMILARITY
+from mue_edge.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
 
 Array = NDArray[np.float32]
 SCORED = ("y", "score", "gap")
@@ -245,11 +245,11 @@ def _decoder(world: _World) -> _Part:
         cross = seg.CrossKV(world.model.encoder, layers)
         span = ("decoder", first, last)
         pieces.append(Piece(f"cross_kv.{j}", cross, memory, ("k", "v"), *span))
-        signals, sure, deep = _heads(world, last)
+        signals, sure, instead = _heads(world, last)
         outputs = ("y", *(port for name in signals for port in SIGNALS[name].ports), "kv_rows")
         pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers, sure), inputs, outputs, *span))
-        if deep is not None:
-            pieces.append(Piece(f"mix.{j}", deep, {"y": torch.zeros(rows, dim)}, ("mix",), *span))
+        for states, module in instead.items():
+            pieces.append(Piece(f"{states}.{j}", module, {"y": torch.zeros(rows, dim)}, (states,), *span))
         if j and steps > 1:  # a single step leaves nothing to fill
             pieces.append(Piece(f"fill.{j}", seg.Fill(layers), fill, ("kv_rows",), *span))
         stages.append(StageEntry(f"decoder.{j}", last, signals=signals))
@@ -280,18 +280,23 @@ def _widened(port: str, x: Tensor, rows: int) -> Tensor:
     return x
 
 
-def _heads(world: _World, depth: int) -> tuple[tuple[str, ...], seg.Confidence | None, seg.Foresight | None]:
-    """Signals after so many decoder layers, and the heads of that boundary. The last layer has none: nothing
-    is tested there."""
-    tested = depth < world.model.config.decoder_layers
-    sure, deep = (
-        of_depth(world.model.heads[kind], depth) if tested and kind in world.model.heads else None
-        for kind in ("confidence", "foresight")
-    )
+# What makes the states that a signal of the head reads, by the kind of heads.
+INSTEAD: dict[str, tuple[str, Callable[[dict[str, Tensor]], nn.Module]]] = {
+    "foresight": (FORESIGHT, seg.Foresight), "ramps": (RAMP, seg.Ramp),
+}  # fmt: skip
+
+
+def _heads(world: _World, depth: int) -> tuple[tuple[str, ...], seg.Confidence | None, dict[str, nn.Module]]:
+    """Signals after so many decoder layers, and the heads of that boundary: the segment's own, and those that
+    the vocabulary's head reads instead of its states, by their name. The last layer has none: nothing is
+    tested there."""
+    heads = world.model.heads if depth < world.model.config.decoder_layers else {}
+    at = {kind: of_depth(tensors, depth) for kind, tensors in heads.items()}
+    sure = at.get("confidence")
     confidence = None if sure is None else seg.Confidence(sure["weight"], sure["bias"])
-    foresight = None if deep is None else seg.Foresight(deep)
-    given = ((SIMILARITY, True), (CONFIDENCE, confidence), (FORESIGHT, foresight))
-    return tuple(name for name, head in given if head is not None), confidence, foresight
+    made = {name: module(at[kind]) for kind, (name, module) in INSTEAD.items() if kind in at}
+    names = (SIMILARITY, *([CONFIDENCE] if sure is not None else []), *made)
+    return names, confidence, {SIGNALS[name].states: module for name, module in made.items()}
 
 
 def _memory(world: _World) -> dict[str, Tensor]:

@@ -63,18 +63,23 @@ def positions(model: Model, patches: int, words: int) -> Tensor:
 
 def logits(decoder: Decoder, encoded: Encoded, prompts: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
     """[L, B, C]: after each decoder layer, how well each of the answers (ids [C]) follows its prompt."""
+    states = last_states(decoder, encoded, prompts)[1:]
+    return nn.functional.linear(decoder.layer_norm(states), decoder.projection_weight[answers])
+
+
+def last_states(decoder: Decoder, encoded: Encoded, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """The state of each prompt's last word after 0, 1, … L layers: [L + 1, B, d]."""
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     order = lengths.argsort()
     # Parts of like length: short prompts do not pay for the padding of long ones.
     states = torch.cat([_last_states(decoder, encoded, rows, prompts) for rows in order.chunk(3)], 1)
-    states = states[:, order.argsort()]
-    return nn.functional.linear(decoder.layer_norm(states), decoder.projection_weight[answers])
+    return states[:, order.argsort()]
 
 
 def _last_states(
     decoder: Decoder, encoded: Encoded, rows: Tensor, prompts: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Of some statements, the state of the prompt's last word after each layer: [L, b, d]."""
+    """Of some statements: [L + 1, b, d]."""
     fed = [prompts[row] for row in rows.tolist()]
     length, pad = max(map(len, fed)), decoder.config.pad
     words = torch.tensor([[*prompt, *[pad] * (length - len(prompt))] for prompt in fed])
@@ -87,14 +92,15 @@ def _last_states(
     own, over = decoder.self_biases(length), decoder.cross_bias(length, encoded.positions[:, : seen + width])
     # Nothing looks to the right, so padding there needs no mask of its own.
     causal = torch.ones(length, length, dtype=torch.bool).triu(1)
-    x, states = decoder.embed(words), []
+    x, ends = decoder.embed(words), (torch.arange(len(rows)), last)
+    states = [x[ends]]
     for i, bias in enumerate(own):
         layer = decoder.layer(i)
         # A picture's keys and values are made once for all that is said of it.
         shown, said = (layer.encoder_attn.keys_values(one) for one in (image, text))
         cross = (torch.cat([shown[0][of], said[0]], 2), torch.cat([shown[1][of], said[1]], 2))
         x, _ = layer(x, None, bias, causal, cross, over, mask[:, None, None])
-        states.append(x[torch.arange(len(rows)), last])
+        states.append(x[ends])
     return torch.stack(states)
 
 

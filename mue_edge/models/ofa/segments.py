@@ -242,6 +242,14 @@ class Foresight(nn.Module):
         return mixed
 
 
+class Ramp(nn.Linear):
+    """States [Q, d] after a layer → [Q, d]: what the head reads of them instead, at that boundary."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(*tensors["weight"].shape)
+        self.load_state_dict(dict(tensors))
+
+
 class DecoderSegment(nn.Module):
     """One step of n decoder layers for Q rows.
 

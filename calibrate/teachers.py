@@ -1,0 +1,124 @@
+"""What heads for exit tests are trained from: a frozen model that is shown batches, and says what every layer
+makes of them. One for captions and one for answers about statements; the trainers know neither."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mue_edge import image
+from mue_edge.calibrate.caption_training import learner
+from mue_edge.calibrate.samples import Samples
+from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
+from mue_edge.models import captioning, judging
+from mue_edge.models.captioning import Steps
+
+BATCH = 16
+Batch = TypeVar("Batch", contravariant=True)
+
+
+class Teacher(Protocol[Batch]):
+    """Shapes: B samples of a batch, N words of their answers, d the decoder's width, E encoder layers."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    def steps(self, batch: Batch, rng: torch.Generator) -> Steps:
+        """The words of the answers at full decoder depth and drawn encoder depths."""
+
+    def kept(self, batch: Batch) -> Tensor:
+        """[B, E − 1]: whether leaving the picture's encoder after 1, 2, … layers keeps the answer."""
+
+    def features(self, batch: Batch) -> Tensor:
+        """[B, d]: means over the picture's tokens before the first encoder layer."""
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[..., V] of states [..., d]; −inf of what is no answer."""
+
+
+@dataclass(frozen=True)
+class Captions:
+    """A captioner; batches are pictures [B, 3, H, W]."""
+
+    model: nn.Module
+    prompt: Sequence[int]
+
+    def steps(self, batch: Tensor, rng: torch.Generator) -> Steps:
+        return captioning.steps(self.model, self.prompt, batch, rng)
+
+    def kept(self, batch: Tensor) -> Tensor:
+        encoder, decoder = captioning.depths(self.model)
+        cells = [(depth, decoder) for depth in range(1, encoder + 1)]
+        longest = min(24, captioning.longest_caption(self.model))
+        found = captioning.greedy_by_depth(self.model, self.prompt, batch, cells, max_length=longest)
+        full = found[cells[-1]]
+        same = [[mine == whole for mine, whole in zip(found[cell], full)] for cell in cells[:-1]]
+        return torch.tensor(same).T
+
+    def features(self, batch: Tensor) -> Tensor:
+        return captioning.features(self.model, batch)
+
+    def logits(self, states: Tensor) -> Tensor:
+        return captioning.logits(self.model, states)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures [B, 3, H, W], and the ids of the source text around a statement about each."""
+
+    pixels: Tensor
+    sources: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model that judges statements. `answers`: ids of its answers; `echo`: whether the decoder is fed the
+    source text before it answers, else bos alone."""
+
+    model: nn.Module
+    answers: tuple[int, ...]
+    echo: bool
+
+    def steps(self, batch: Pairs, rng: torch.Generator) -> Steps:
+        return judging.steps(self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng)
+
+    def kept(self, batch: Pairs) -> Tensor:
+        found = judging.by_image_depth(
+            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch)
+        )
+        return (found[:-1] == found[-1]).T
+
+    def features(self, batch: Pairs) -> Tensor:
+        return captioning.features(self.model, batch.pixels)
+
+    def logits(self, states: Tensor) -> Tensor:
+        return judging.logits(self.model, self.answers, states)
+
+    def _fed(self, batch: Pairs) -> list[tuple[int, ...]]:
+        return [ids[: -1 if self.echo else 1] for ids in batch.sources]
+
+
+def of_folder(folder: Path) -> Captions | Answers:
+    """The teacher that a model folder is. Raises InputFileError for one that lacks vocabulary or prompt."""
+    if task_of(folder) == ENTAIL:
+        prompt = read_prompt(folder, ENTAIL)
+        return Answers(captioning.load(folder), tuple(prompt.answers.values()), prompt.echo)
+    taught = learner(folder, None)
+    return Captions(taught.model, taught.prompt)
+
+
+def batches(samples: Samples, side: int) -> list[Tensor] | list[Pairs]:
+    """Samples as their model's teacher takes them, pictures of a side, with statements if they have any."""
+    parts = [samples.samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
+    shown = [
+        torch.cat([torch.from_numpy(image.preprocess(image.load(s.picture), side, side)) for s in part])
+        for part in parts
+    ]
+    if not all(sample.source for sample in samples.samples):
+        return shown
+    return [Pairs(pixels, tuple(s.source for s in part)) for pixels, part in zip(shown, parts)]

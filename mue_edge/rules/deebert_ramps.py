@@ -1,0 +1,9 @@
+"""DeeBERT (Xin et al. 2020) with off-ramps of its own on the decoder: at every boundary a trained linear map
+of the states, which the shared head reads: leave when the words' entropy is low; the word is the off-ramp's.
+"""
+
+from mue_edge.rules.rule import Rule, in_decoder, scheduled
+from mue_edge.signals import RAMP
+
+SIGNALS = {"image": None, "text": None, "encoder": None, "decoder": RAMP}
+RULE = Rule(in_decoder(scheduled), SIGNALS, heads="ramps")
