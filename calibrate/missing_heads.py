@@ -27,15 +27,16 @@ def completed(
     """
     if (out / heads.FILE).is_file():
         return out
-    found = captioning.heads(captioning.load(model))
+    teacher = teachers.of_folder(model)
+    found = captioning.heads(teacher.model)
     missing = [kind for kind in TRAINERS if kind not in found]
     if not missing:
         return model
+    shown = batches(captioning.image_size(teacher.model))
+    once = teachers.Once(teacher)
     for kind in missing:
-        teacher = teachers.of_folder(model)  # afresh: a trainer may change what can be trained
-        shown = batches(captioning.image_size(teacher.model))
         with progress(f"heads: {kind}", len(shown)) as step:
-            found[kind] = TRAINERS[kind](teacher, shown, seed=seed, progress=step).tensors
+            found[kind] = TRAINERS[kind](once, shown, seed=seed, progress=step).tensors
     write(model, out, found)
     return out
 

@@ -6,17 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from mue_edge import image
+from mue_edge import image, tokens
 from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.samples import Samples
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
 from mue_edge.models import captioning, judging
 from mue_edge.models.captioning import Steps
+from mue_edge.search import prompt_of
 
 BATCH = 16
 Batch = TypeVar("Batch", contravariant=True)
@@ -77,12 +78,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Answers:
-    """A model that judges statements. `answers`: ids of its answers; `echo`: whether the decoder is fed the
-    source text before it answers, else bos alone."""
+    """A model that judges statements. `answers`: ids of its answers; `fed`: what the decoder reads before it
+    answers (`SearchSettings.fed`)."""
 
     model: nn.Module
     answers: tuple[int, ...]
-    echo: bool
+    bos: int
+    fed: tuple[int, ...]
 
     def steps(self, batch: Pairs, rng: torch.Generator) -> Steps:
         return judging.steps(self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng)
@@ -100,14 +102,30 @@ class Answers:
         return judging.logits(self.model, self.answers, states)
 
     def _fed(self, batch: Pairs) -> list[tuple[int, ...]]:
-        return [ids[: -1 if self.echo else 1] for ids in batch.sources]
+        return [prompt_of(self.bos, self.fed, ids) for ids in batch.sources]
+
+
+class Once:
+    """A teacher that answers each batch once, for all kinds of heads: they draw the same encoder depths."""
+
+    def __init__(self, teacher: Teacher[Any]) -> None:
+        self.model, self.kept, self.features, self.logits = (
+            teacher.model, teacher.kept, teacher.features, teacher.logits,
+        )  # fmt: skip
+        self._teacher, self._steps = teacher, dict[int, Steps]()
+
+    def steps(self, batch: Any, rng: torch.Generator) -> Steps:
+        if id(batch) not in self._steps:
+            self._steps[id(batch)] = self._teacher.steps(batch, rng)
+        return self._steps[id(batch)]
 
 
 def of_folder(folder: Path) -> Captions | Answers:
     """The teacher that a model folder is. Raises InputFileError for one that lacks vocabulary or prompt."""
     if task_of(folder) == ENTAIL:
         prompt = read_prompt(folder, ENTAIL)
-        return Answers(captioning.load(folder), tuple(prompt.answers.values()), prompt.echo)
+        bos = tokens.load(folder / "tokenizer.json").bos
+        return Answers(captioning.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
     taught = learner(folder, None)
     return Captions(taught.model, taught.prompt)
 

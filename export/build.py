@@ -92,7 +92,7 @@ def export(
     options = {"task": task} | dict(prompt.options) | wanted
     made = plan.make(model, target, (config.image_size, config.image_size), options)
     ids = {name: getattr(config, name) for name in ("bos", "pad", "eos")}
-    request = plan.cut_request(made, prompt.ids, ids, tuple(prompt.answers.values()), prompt.echo)
+    request = plan.cut_request(made, prompt.ids, ids, tuple(prompt.answers.values()), prompt.fed)
     report("cutting", 0, 1)
     preprocess = Preprocess(made.height, made.width)
     fmt = formats.of(target)

@@ -126,13 +126,13 @@ def _named_ends(model: Any, name: str) -> dict[str, list[int]]:
 
 def cut_request(
     plan: Plan, prompt: tuple[int, ...] | None, ids: Mapping[str, int], answers: tuple[int, ...] = (),
-    echo: bool = False,
+    fed: tuple[int, ...] = (),
 ) -> CutRequest:  # fmt: skip
     """The plan in the words of the cut; `prompt` None: a text comes with the picture. `ids` are bos, pad and
-    eos; `answers` those that are chosen among, `echo` after the source text."""
+    eos; `answers` those that are chosen among, after the decoder was `fed` (`SearchSettings`)."""
     search = SearchSettings(
         plan.beam, plan.max_length, plan.min_length, plan.no_repeat_ngram, plan.length_penalty,
-        ids["bos"], ids["pad"], ids["eos"], answers, echo,
+        ids["bos"], ids["pad"], ids["eos"], answers, fed,
     )  # fmt: skip
     return CutRequest(
         plan.height, plan.width, plan.ends, search, prompt, plan.text_length,

@@ -20,15 +20,15 @@ TEXT_LENGTH = 64
 class Prompt:
     """The source text and its ids; None: the text stands around {hypothesis}, which comes with the picture.
 
-    answers: word → id, where one is chosen; echo: after the decoder was fed the source text. options: what
-    the plan takes from here unless it says otherwise.
+    answers: word → id, where one is chosen; fed: what the decoder reads before that (`SearchSettings.fed`).
+    options: what the plan takes from here unless it says otherwise.
     """
 
     text: str
     ids: tuple[int, ...] | None
     answers: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    echo: bool = False
+    fed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Statement:
-    """`decoder`: what it reads before the answer, "bos" or OFA's "prev_output": bos and the source text."""
+    """`decoder`: what it reads before the answer: "bos", OFA's "prev_output": bos and the source text, or
+    "statement": bos and the statement alone, with `around` ids of the source text before and after it."""
 
     template: str
     answers: Mapping[str, _Answer]
     decoder: str = "prev_output"
+    around: tuple[int, ...] = ()
     text_length: int = TEXT_LENGTH
 
 
@@ -77,15 +79,21 @@ def task_of(folder: Path) -> str:
 
 
 def _statement(found: _Statement, where: str) -> Prompt:
-    if found.decoder not in ("bos", "prev_output"):
-        raise InputFileError(f"{where}: a decoder that reads {found.decoder!r}; known: bos, prev_output")
+    known = {"bos": (), "prev_output": (1, 1), "statement": found.around}
+    if found.decoder not in known:
+        raise InputFileError(f"{where}: a decoder that reads {found.decoder!r}; known: {', '.join(known)}")
+    fed = known[found.decoder]
+    if found.decoder == "statement" and (len(fed) != 2 or min(fed) < 1 or sum(fed) >= found.text_length):
+        raise InputFileError(
+            f'{where}: a decoder that reads the statement needs "around": the ids before and after it, two '
+            f"numbers that leave room in a text of {found.text_length}, not {list(fed)}"
+        )
     if "{hypothesis}" not in found.template or any(len(a.ids) != 1 for a in found.answers.values()):
         raise InputFileError(f"{where} needs a template with {{hypothesis}} and answers of one token each")
     answers = {word: answer.ids[0] for word, answer in found.answers.items()}
-    echo = found.decoder == "prev_output"
-    steps = found.text_length - 1 if echo else 1
+    steps = 1 + found.text_length - sum(fed) if fed else 1
     options = {"max_length": steps - 1, "min_length": 0, "no_repeat_ngram": 0}
-    return Prompt(found.template, None, answers, options | {"text_length": found.text_length}, echo)
+    return Prompt(found.template, None, answers, options | {"text_length": found.text_length}, fed)
 
 
 def _entries(path: Path) -> dict[str, Any]:

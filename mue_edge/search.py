@@ -32,7 +32,8 @@ class SearchSettings:
     """What is searched: `max_length` is fairseq's max_len_b, so up to max_length + 1 steps run.
 
     `answers`: nothing is written, one of these words is chosen; the head scores them alone, in this order.
-    `echo`: before that the decoder is fed the source text, a word a step.
+    `fed`: what the decoder reads before that, a word a step: bos, and the source text without so many ids at
+    its front and at its end; empty: bos alone.
     """
 
     beam: int = 1
@@ -44,7 +45,7 @@ class SearchSettings:
     pad: int = 1
     eos: int = 2
     answers: tuple[int, ...] = ()
-    echo: bool = False
+    fed: tuple[int, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -154,7 +155,12 @@ def begin(settings: SearchSettings, source: Sequence[int] = ()) -> BeamSearch:
     picture."""
     if not settings.answers:
         return BeamSearch(settings)
-    return Choice(settings, source[:-1] if settings.echo else (settings.bos,))
+    return Choice(settings, prompt_of(settings.bos, settings.fed, source))
+
+
+def prompt_of(bos: int, fed: Sequence[int], source: Sequence[int]) -> tuple[int, ...]:
+    """What the decoder reads of a source text before it answers; see `SearchSettings.fed`."""
+    return (bos, *source[fed[0] : len(source) - fed[1]]) if fed else (bos,)
 
 
 def banned_tokens(tokens: Sequence[int], ngram: int) -> set[int]:

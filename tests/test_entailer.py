@@ -15,7 +15,7 @@ from mue_edge.bundle import open_bundle
 from mue_edge.entailer import Entailer
 from mue_edge.errors import EnvironmentLacksError, UsageError
 from mue_edge.policy import Policy
-from mue_edge.search import Choice, SearchSettings, begin
+from mue_edge.search import Choice, SearchSettings, begin, prompt_of
 from tests.commands.run import picture
 
 FULL = Policy("never", name="full")
@@ -120,8 +120,15 @@ def test_a_choice_is_one_step() -> None:
     assert [h.tokens for h in search.hypotheses()] == [(8,), (7,), (9,)]
 
 
-def test_an_echo_feeds_the_source_text_first() -> None:
-    search = begin(SearchSettings(max_length=9, answers=(7, 9), echo=True), (0, 4, 5, 2))
+def test_the_decoder_may_be_fed_the_statement_alone() -> None:
+    assert prompt_of(0, (), (0, 4, 5, 2)) == (0,)
+    assert prompt_of(0, (1, 1), (0, 4, 5, 2)) == (0, 4, 5)
+    assert prompt_of(0, (2, 3), (0, 9, 4, 5, 8, 7, 2)) == (0, 4, 5)
+    assert prompt_of(0, (2, 3), (0, 9, 2)) == (0,)
+
+
+def test_the_source_text_is_fed_first() -> None:
+    search = begin(SearchSettings(max_length=9, answers=(7, 9), fed=(1, 1)), (0, 4, 5, 2))
     row = ((0, 1), (-0.1, -3.0), 0.0)
     fed = [search.tokens[0][-1]]
     while search.advance([row]) is not None:
@@ -145,6 +152,6 @@ def test_a_decoder_that_reads_bos_alone_has_one_step_and_nothing_to_fill(
     prompt, model = read_prompt(tmp_path, "entail"), models.load(tiny_entail_folder)
     plan = make(model, targets.target("host"), (48, 48), prompt.options)
     ids = {"bos": 0, "pad": 1, "eos": 2}
-    made = cut(model, cut_request(plan, None, ids, tuple(prompt.answers.values()), prompt.echo))
+    made = cut(model, cut_request(plan, None, ids, tuple(prompt.answers.values()), prompt.fed))
     assert made.layout.slots == 1
     assert not any(piece.name.startswith("fill") for piece in made.pieces)

@@ -40,6 +40,7 @@ JOBS = {
     "compare": "compare.captions",
     "entailment": "entailment.accuracy",
     "compare-entail": "entailment.compare",
+    "calibrate-entail": "calibration.entailment",
     "jetson-adapter": "jetson.adapter",
     "jetson-loop": "jetson.loop",
     "jetson-ofa-base": "jetson.base",

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mue_edge.apps.entailment.network import ids_of
+from mue_edge.apps.entailment.network import fed_of, ids_of
 from mue_edge.apps.entailment.pairs import drawn
 from mue_edge.apps.entailment.rules import LABELS, Names
 from mue_edge.apps.stickers.dataset import Stickers
@@ -17,19 +17,21 @@ from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.entail import Encoded
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Depths
+from mue_edge.search import prompt_of
 from mue_edge.tokens import Tokenizer
 
 # Statements about each picture: of one that has undecided ones, and of another.
 UNDECIDED = ("maybe", "maybe", "yes", "yes", "no", "no")
 DECIDED = ("yes", "yes", "yes", "no", "no", "no")
 UNDECIDED_SHARE = 0.6  # of the pictures of a step
+FAR_SHARE = 0.35  # of what is false: a name of another thing altogether
 
 
 class Statements:
     """What the encoder makes of statements, after each of its layers; each is encoded once."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, feed: str) -> None:
-        self._model, self._tokenizer, self._feed = model, tokenizer, feed
+        self._model, self._tokenizer, self._fed = model, tokenizer, fed_of(tokenizer, feed)
         self._ids: dict[str, list[int]] = {}
         self._states: dict[str, NDArray[np.float16]] = {}
 
@@ -44,8 +46,8 @@ class Statements:
         return torch.from_numpy(out), torch.arange(out.shape[1])[None] >= lengths[:, None]
 
     def prompts(self, hypotheses: list[str]) -> list[list[int]]:
-        """What the decoder is fed before it answers: bos, or the source text but for its end."""
-        return [self.ids(h)[: 1 if self._feed == "bos" else -1] for h in hypotheses]
+        """What the decoder is fed before it answers."""
+        return [list(prompt_of(self._tokenizer.bos, self._fed, self.ids(h))) for h in hypotheses]
 
     def ids(self, hypothesis: str) -> list[int]:
         """The source text."""
@@ -82,6 +84,7 @@ class Pairs:
         self, data: Stickers, names: Names, batch: int, seed: int, places: NDArray[np.int64]
     ) -> None:
         self.seed = seed
+        self._names = names
         self._captions = [data.records[i].caption for i in data.rows("train").tolist()]
         self._rules = {c: {lab: names.hypotheses(c, lab) for lab in LABELS} for c in set(self._captions)}
         has = np.array([bool(self._rules[self._captions[place]]["maybe"]) for place in places])
@@ -99,7 +102,10 @@ class Pairs:
             rules = self._rules[self._captions[place]]
             for label in UNDECIDED if rules["maybe"] else DECIDED:
                 known = label if rules[label] else "yes"  # a few names have nothing that is false of them
-                hypotheses.append(drawn(rules[known], rng.random()))
+                if known == "no" and rng.random() < FAR_SHARE:
+                    hypotheses.append(self._names.far(self._captions[place], rng.random()))
+                else:
+                    hypotheses.append(drawn(rules[known], rng.random()))
                 labels.append(LABELS.index(known))
         return Batch(places, hypotheses, torch.tensor(labels))
 

@@ -20,9 +20,7 @@ from mue_edge.models.ofa.model import Model
 from mue_edge.statements import cleaned
 from mue_edge.tokens import Tokenizer
 
-# The captioner's card shows that it needs no more; its other layers are left out.
-DECODER_LAYERS = 3
-FEEDS = ("prev_output", "bos")
+FEEDS = ("statement", "prev_output", "bos")
 TEXT_LENGTH = 32  # of the longest name in its prompt, and a little more
 
 
@@ -33,15 +31,15 @@ def tokenizer_of(data: Stickers, cache: Path) -> Tokenizer:
     return sticker_tokenizer(captions, cache, [*asked, *prompts.ANSWERS])
 
 
-def from_captioner(tokenizer: Tokenizer, seed: int) -> Model:
-    """The captioner with another vocabulary and fewer layers, all but its decoder frozen, in eval mode.
+def from_captioner(tokenizer: Tokenizer, layers: int, seed: int) -> Model:
+    """The captioner with another vocabulary and its first decoder layers, all but those frozen, in eval mode.
 
     Pieces that it lacks get random rows as long as the others: the decoder learns to tell them apart.
     """
     base = models.load(captioner_folder())
     known = {piece: i for i, piece in enumerate(tokens.load(captioner_folder() / "tokenizer.json").pieces)}
     torch.manual_seed(seed)
-    model = Model(replace(base.config, vocab_size=len(tokenizer.pieces), decoder_layers=DECODER_LAYERS))
+    model = Model(replace(base.config, vocab_size=len(tokenizer.pieces), decoder_layers=layers))
     wanted = model.state_dict()
     weights = {key: value for key, value in base.state_dict().items() if key in wanted}
     for key, value in wanted.items():
@@ -58,11 +56,29 @@ def from_captioner(tokenizer: Tokenizer, seed: int) -> Model:
     return model.eval()
 
 
+def cut(folder: Path, layers: int) -> Model:
+    """A model of the task with its first decoder layers, all but those frozen, in eval mode."""
+    whole = models.load(folder)
+    model = Model(replace(whole.config, decoder_layers=layers))
+    model.load_state_dict(
+        {key: value for key, value in whole.state_dict().items() if key in model.state_dict()}
+    )
+    model.requires_grad_(False)
+    model.decoder.requires_grad_(True)
+    return model.eval()
+
+
 def prompt_of(model: Model, tokenizer: Tokenizer, feed: str) -> dict[str, Any]:
     """The content of `prompts.json`; `feed`: what the decoder reads before it answers, one of FEEDS."""
     made = prompts.make("entail", model.config, tokenizer)
     assert made is not None  # there is a tokenizer
-    return {"entail": made["entail"] | {"decoder": feed, "text_length": TEXT_LENGTH}}
+    around = {"around": list(fed_of(tokenizer, feed))} if feed == "statement" else {}
+    return {"entail": made["entail"] | {"decoder": feed, **around, "text_length": TEXT_LENGTH}}
+
+
+def fed_of(tokenizer: Tokenizer, feed: str) -> tuple[int, ...]:
+    """`feed` as `SearchSettings.fed` says it."""
+    return {"bos": (), "prev_output": (1, 1), "statement": prompts.around(tokenizer)}[feed]
 
 
 def answer_ids(model: Model, tokenizer: Tokenizer) -> Tensor:

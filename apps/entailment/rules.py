@@ -66,6 +66,17 @@ class Names:
         found = {rule: sorted(self.texts[n] for n in names) for rule, names in rules.items()}
         return {rule: names for rule, names in found.items() if names}
 
+    def far(self, text: str, place: float) -> str:
+        """A name of another thing altogether: of another kind, without a word of this one, and of no plain
+        person, who may be anybody. `place` in [0, 1) chooses."""
+        name, texts = Name.parse(text), list(self.texts.items())
+        kind, start = self._kinds.get(name, ""), int(place * len(texts))
+        for other, called in texts[start:] + texts[:start]:
+            elsewhere = self._kinds[other] not in ("", kind) and not _words(name) & _words(other)
+            if elsewhere and (kind or not (other.genders or other.tones)):
+                return called
+        raise ValueError(f"every name is of the kind of {text!r}")
+
     def _yes(self, name: Name) -> dict[str, set[Name]]:
         return {"own": {name} & self.texts.keys(), "less": self._less[name] - {name}}
 

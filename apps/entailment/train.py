@@ -8,6 +8,7 @@ drawn encoder depths of both modalities.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 import numpy as np
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mue_edge.apps.entailment.batches import Pairs, Statements, encoded
-from mue_edge.apps.entailment.network import FEEDS, answer_ids, from_captioner, tokenizer_of, write_model
+from mue_edge.apps.entailment.network import FEEDS, answer_ids, cut, from_captioner, tokenizer_of, write_model
 from mue_edge.apps.entailment.pairs import Pair, balanced, names_of
 from mue_edge.apps.entailment.patches import patches
 from mue_edge.apps.entailment.rules import LABELS
 from mue_edge.apps.stickers import model_folder as captioner_folder
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
+from mue_edge.apps.stickers.small import Loss
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.calibrate.finetune import Settings, Trainer, train
 from mue_edge.files import sha256
@@ -35,7 +37,13 @@ SHALLOW_SHARE = 0.6  # of the steps: encoder depths drawn at random, so that ear
 
 
 def objective(
-    model: Model, answers: Tensor, kept: NDArray[np.float16], pairs: Pairs, said: Statements, step: int
+    model: Model,
+    answers: Tensor,
+    kept: NDArray[np.float16],
+    pairs: Pairs,
+    said: Statements,
+    by: Loss,
+    step: int,
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a step, at the encoder depths drawn for it, of one view of each of its pictures."""
     rng = torch.Generator().manual_seed(pairs.seed * 1_000_003 + step)
@@ -45,7 +53,7 @@ def objective(
     of = torch.arange(len(seen)).repeat_interleave(len(batch.labels) // len(seen))
     asked = encoded(model, seen, said, batch.hypotheses, of, depths)
     found = entail.logits(model.decoder, asked, said.prompts(batch.hypotheses), answers)
-    loss, last = entail.loss(found, batch.labels, pairs.weights)
+    loss, last = entail.loss(found, batch.labels, pairs.weights, by)
     right = found.detach().argmax(-1).eq(batch.labels).float().mean(1)
     return loss, {"last": float(last), "right": float(right[-1]), "right_first": float(right[0])}
 
@@ -81,6 +89,13 @@ def answered(
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="For checkpoint, log, model.")
 @click.option("--steps", type=int, required=True, help="Of the whole schedule.")
+@click.option("--layers", type=click.IntRange(1, 6), default=6, show_default=True, help="Of the decoder.")
+@click.option(
+    "--start", type=click.Path(path_type=Path, exists=True), help="Go on from this model of the task."
+)
+@click.option(
+    "--loss", type=click.Choice(get_args(Loss)), default="mean", show_default=True, help="Over layers."
+)
 @click.option("--batch", default=24, show_default=True, help="Pictures a step, with 6 statements each.")
 @click.option("--rate", default=1e-3, show_default=True, help="Highest learning rate.")
 @click.option(
@@ -98,22 +113,22 @@ def answered(
 @click.option("--save-every", default=600.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 def main(
-    out: Path, steps: int, batch: int, rate: float, feed: str, pictures: int, seed: int, threads: int,
-    save_every: float, cache: Path | None,
+    out: Path, steps: int, layers: int, start: Path | None, loss: Loss, batch: int, rate: float, feed: str,
+    pictures: int, seed: int, threads: int, save_every: float, cache: Path | None,
 ) -> None:  # fmt: skip
     """Train the entailment model, or go on from OUT's checkpoint."""
     torch.set_num_threads(threads)
     cache = cache or default_cache()
     data = read(cache)
     names, tokenizer = names_of(data, cache), tokenizer_of(data, cache)
-    model = from_captioner(tokenizer, seed)
+    model = from_captioner(tokenizer, layers, seed) if start is None else cut(start, layers)
     kept, places = patches(model, sha256(captioner_folder() / "model.safetensors"), data, pictures, cache)
     pairs, said = Pairs(data, names, batch, seed, places), Statements(model, tokenizer, feed)
     answers, held = answer_ids(model, tokenizer), balanced(data, "val_render", names)
     labels = np.array([LABELS.index(pair.label) for pair in held])
-    layers, seen = model.config.encoder_layers, embedded(model, data, held)
+    full, seen = Depths(*2 * (model.config.encoder_layers,)), embedded(model, data, held)
     trainer = Trainer(
-        model, nn.Module(), lambda step, _progress: objective(model, answers, kept, pairs, said, step),
+        model, nn.Module(), lambda step, _progress: objective(model, answers, kept, pairs, said, loss, step),
         Settings(steps=steps, learning_rate=rate, save_every=save_every, ema=0.995, bf16=False),
     )  # fmt: skip
     model.eval()  # there is no dropout, and the trunk keeps its statistics
@@ -121,7 +136,7 @@ def main(
     def report(trained: Trainer[Model]) -> dict[str, float]:
         averaged = trained.averaged(lambda _copy: None)
         write_model(averaged, tokenizer, feed, out / "model")
-        right = (answered(averaged, said, answers, seen, held, Depths(layers, layers)) == labels).mean(1)
+        right = (answered(averaged, said, answers, seen, held, full) == labels).mean(1)
         return {f"val_render accuracy, {i} decoder layers": float(r) for i, r in enumerate(right, 1)}
 
     train(trainer, out, report)

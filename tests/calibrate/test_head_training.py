@@ -105,7 +105,9 @@ def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
     kind: str, trained: Any, module: Any, task: str
 ) -> None:
     model = make(decomposed=True)
-    teacher: Any = Captions(model, PROMPT) if task == "captions" else Answers(model, ANSWERS, True)
+    teacher: Any = (
+        Captions(model, PROMPT) if task == "captions" else Answers(model, ANSWERS, TINY.bos, (1, 1))
+    )
     batches: list[Any] = [pictures(4, seed) if task == "captions" else pairs(4, seed) for seed in range(6)]
     found = trained(teacher, batches)
     shapes = {name: tuple(t.shape) for name, t in found.tensors.items()}
@@ -120,11 +122,13 @@ def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
 
 
 @pytest.mark.parametrize("decomposed", [True, False])
-@pytest.mark.parametrize("echo", [True, False])
-def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(decomposed: bool, echo: bool) -> None:
+@pytest.mark.parametrize("fed", [(), (1, 1), (2, 1)])
+def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
+    decomposed: bool, fed: tuple[int, ...]
+) -> None:
     """As one statement alone runs, whatever it is padded with in a batch."""
     model, batch = make(decomposed=decomposed), pairs(3, 1)
-    teacher = Answers(model, ANSWERS, echo)
+    teacher = Answers(model, ANSWERS, TINY.bos, fed)
     found = teacher.steps(batch, torch.Generator().manual_seed(4))
     drawn = torch.randint(1, TINY.encoder_layers + 1, (2,), generator=torch.Generator().manual_seed(4))
     image, text = drawn.tolist()
@@ -134,9 +138,9 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(decomposed: 
             encoded = model.encoder.forward_decomposed(words, pixels, image_depth=image, text_depth=text)
         else:
             encoded = model.encoder.forward_joint(words, pixels, depth=image)
-        fed = torch.tensor([ids[:-1] if echo else ids[:1]])
+        prompt = torch.tensor([[TINY.bos, *ids[fed[0] : -fed[1]]] if fed else [TINY.bos]])
         with torch.no_grad():
-            states = torch.stack([x[0, -1] for x in model.decoder.hidden_states(fed, encoded)])
+            states = torch.stack([x[0, -1] for x in model.decoder.hidden_states(prompt, encoded)])
         torch.testing.assert_close(found.states[i], states, atol=1e-5, rtol=1e-5)
     best = teacher.logits(found.states).argmax(-1)
     assert torch.equal(found.same, best[:, 1:-1] == best[:, -1:])
@@ -144,7 +148,7 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(decomposed: 
 
 def test_what_an_encoder_depth_keeps_is_what_its_answer_is() -> None:
     model, batch = make(decomposed=True), pairs(12, 1)
-    kept = Answers(model, ANSWERS, False).kept(batch)
+    kept = Answers(model, ANSWERS, TINY.bos, ()).kept(batch)
     words = torch.tensor([[TINY.bos]]).expand(12, -1)
     answers = []
     for depth in range(1, TINY.encoder_layers + 1):

@@ -8,9 +8,9 @@ from mue_edge.calibrate.pages import table
 QUALITIES = {"cider_d": 2, "exact_match": 3}  # digits
 
 
-def calibrated() -> str:
-    """What `mue-edge calibrate` said for several budgets."""
-    record = read("calibrate")
+def calibrated(name: str = "calibrate", quality: str = "CIDEr-D", drop: str = "3 %") -> str:
+    """What `mue-edge calibrate` said for several budgets, for a loss of `quality` below `drop`."""
+    record = read(name)
     if record is None:
         return NOT_MEASURED
     rows = [
@@ -24,7 +24,7 @@ def calibrated() -> str:
         for budget, f in record["figures"].items()
     ]  # fmt: skip
     head = ["budget", "that 95 % shall keep", "chosen", "predicted mean / p95", "live mean / p95"]
-    head += ["live, of full depth", "CIDEr-D kept, tuning", "certified < 3 %", "drop below, at 90 %"]
+    head += ["live, of full depth", f"{quality} kept, tuning", f"certified < {drop}", "drop below, at 90 %"]
     return table(head, rows) + source(record)
 
 

@@ -22,9 +22,9 @@ def methods(name: str = "compare") -> str:
     return words + page.page(f) + source(record)
 
 
-def own() -> str:
+def own(name: str = "compare") -> str:
     """Rules on models that were trained as their papers do."""
-    record = read("compare")
+    record = read(name)
     return NOT_MEASURED if record is None else page.own(record["figures"]) + source(record)
 
 
@@ -34,7 +34,7 @@ def modalities(name: str = "compare") -> str:
     return NOT_MEASURED if record is None else page.modalities(record["figures"]) + source(record)
 
 
-def signals() -> str:
+def signals(name: str = "compare") -> str:
     """AUC by boundary."""
-    record = read("compare")
+    record = read(name)
     return NOT_MEASURED if record is None else page.signals(record["figures"]) + source(record)

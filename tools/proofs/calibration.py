@@ -6,13 +6,21 @@ import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from proofs.bundles import BUNDLES, bundle, cli
 from proofs.covered import CORE, MODEL, SEGMENTS
+from proofs.entailment import MODEL as ENTAIL_MODEL
+from proofs.entailment import PAIRS
 from proofs.pictures import bundled_samples, held_out
 from proofs.record import write
+
+_OWN = (
+    "calibration", "candidates", "certifier", "outcomes", "pareto_testing", "tuning", "betting", "losses",
+)  # fmt: skip
+COVERED = (*CORE, *SEGMENTS, *(f"calibrate/{name}.py" for name in _OWN))
 
 
 def memo() -> None:
@@ -74,16 +82,30 @@ def certificate() -> None:
 
 
 def calibrate() -> None:
-    """`mue-edge calibrate` as a user calls it, for several budgets, one after another in one folder."""
+    """The bundled captioner for several budgets."""
+    figures = _calibrated("stickers", ("50ms", "70%", "50%", "35%"), "calibrated")
+    write("calibrate", "mue-edge calibrate --budget BUDGET", (*COVERED, *MODEL), figures)
+
+
+def entailment() -> None:
+    """The bundled model for statements: exits of the picture's, the text's and the decoder's stack."""
+    drop = ("--max-drop", "5%")
+    figures = _calibrated("stickers-entail", ("70%", "50%", "40%"), "calibrated-entail", *drop)
+    command = f"mue-edge calibrate stickers-entail --budget BUDGET {' '.join(drop)}"
+    write("calibrate-entail", command, (*COVERED, *ENTAIL_MODEL, *PAIRS), figures)
+
+
+def _calibrated(model: str, budgets: tuple[str, ...], folder: str, *words: str) -> dict[str, Any]:
+    """`mue-edge calibrate` as a user calls it, one budget after another in one folder."""
     import shutil
 
     from mue_edge.calibrate.certificate import certificate_from_json
 
-    out = BUNDLES / "calibrated"
+    out = BUNDLES / folder
     shutil.rmtree(out, ignore_errors=True)
     figures = {}
-    for budget in ("50ms", "70%", "50%", "35%"):
-        cli("calibrate", "--budget", budget, "--out", str(out))
+    for budget in budgets:
+        cli("calibrate", model, "--budget", budget, *words, "--out", str(out))
         found = json.loads((out / "calibration.json").read_text(encoding="utf-8"))
         front = {point["policy"]["name"]: point for point in found["front"]}
         chosen, live = front[found["chosen"]], found["live"][found["chosen"]]
@@ -96,17 +118,6 @@ def calibrate() -> None:
             "live_ms": live["mean_ms"], "live_p95_ms": live["p95_ms"], "live_late": live["late"],
             "live_captions": live["captions"], "live_of_full_depth": live["of_full_depth"],
             "candidates": found["candidates"], "smallest_drop": found["smallest_drop"],
-            "clusters": certificate.clusters, "load": found["profile"]["load"],
+            "layers": chosen["layers"], "clusters": certificate.clusters, "load": found["profile"]["load"],
         }  # fmt: skip
-    own = (
-        "calibration",
-        "candidates",
-        "certifier",
-        "outcomes",
-        "pareto_testing",
-        "tuning",
-        "betting",
-        "losses",
-    )
-    covered = (*CORE, *SEGMENTS, *MODEL, *(f"calibrate/{name}.py" for name in own))
-    write("calibrate", "mue-edge calibrate --budget BUDGET", covered, figures)
+    return figures

@@ -9,12 +9,7 @@ so do the traces.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-
-import click
 
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import read
@@ -22,8 +17,8 @@ from mue_edge.apps.stickers.decoders import frozen
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import finished
 from mue_edge.calibrate import missing_heads
-from mue_edge.errors import MueEdgeError
 from mue_edge.terminal import progress
+from proofs import trainings
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.record import write
@@ -51,24 +46,14 @@ COVERED = (
 
 
 def train() -> None:
-    """Every decoder with every seed, as many at once as there are cores, one thread each."""
+    """Every decoder with every seed."""
     frozen(model_folder(), default_cache(), 1)  # the encoder's output is computed once, before they share it
-    waiting = [
-        [sys.executable, "-m", "mue_edge.apps.stickers.small", *words, "--seed", str(seed),
+    trainings.run([
+        ["mue_edge.apps.stickers.small", *words, "--seed", str(seed),
          "--out", str(PLACE / name / f"seed-{seed}")]
         for name, words in DECODERS.items() for seed in range(1 if name in OWN else SEEDS)
         if not finished(PLACE / name / f"seed-{seed}")
-    ]  # fmt: skip
-    running: list[subprocess.Popen[bytes]] = []
-    with click.progressbar(length=len(waiting), label="trainings", file=sys.stderr) as bar:
-        while waiting or running:
-            while waiting and len(running) < (os.cpu_count() or 1):
-                running.append(subprocess.Popen(waiting.pop(0), stdout=subprocess.DEVNULL))
-            if running.pop(0).wait():
-                for other in running:
-                    other.terminate()
-                raise MueEdgeError("a training ended with an error; see above")
-            bar.update(1)
+    ])  # fmt: skip
 
 
 def with_heads(name: str) -> Path:

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from mue_edge.apps.entailment import model_folder
+from mue_edge.apps.stickers.sources import default_cache
+from mue_edge.apps.stickers.study import log_of
+from mue_edge.calibrate import missing_heads
+from mue_edge.calibrate.teachers import Pairs
+from mue_edge.terminal import progress
+from proofs import trainings
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, SEGMENTS
 from proofs.record import write
+
+PLACE = BUNDLES / "compared-entail"
+STEPS = 300
+# Folder → how it goes on from the bundled model: options of `mue_edge.apps.entailment.train`.
+MODELS = {
+    "entail-all": [], "entail-1": ["--layers", "1", "--loss", "last"],
+    "entail-depth": ["--loss", "depth"], "entail-last": ["--loss", "last"],
+}  # fmt: skip
+# Rules whose papers train the backbone by another loss than MuE's.
+OWN = {"entail-depth": ("calm-softmax", "pabee"), "entail-last": ("deebert-ramps", "deecap")}
+FITTED, PICTURES = 56, 3  # batches that heads are fitted on, pictures in each with 6 statements
 
 MODEL = tuple(
     f"apps/entailment/model/{name}"
@@ -17,19 +36,68 @@ PAIRS = tuple(f"apps/entailment/{name}.py" for name in ("rules", "pairs"))
 
 def accuracy() -> None:
     """Accuracy on held-out pairs against what can be guessed from the statement alone."""
-    from mue_edge.apps.entailment import model_folder
     from mue_edge.apps.entailment.evaluation import measured
-    from mue_edge.apps.stickers.sources import default_cache
 
     covered = (*MODEL, *PAIRS, "apps/entailment/baseline.py", "mue_edge/models/ofa/entail.py")
     figures = measured(model_folder(), default_cache())
     write("entailment", "python -m mue_edge.apps.entailment.evaluation", covered, figures)
 
 
+def train() -> None:
+    """Models that go on from the bundled one for as many steps, by the losses that papers name."""
+    start = ["--start", str(model_folder()), "--steps", str(STEPS), "--batch", "16", "--rate", "2e-4"]
+    trainings.run([
+        ["mue_edge.apps.entailment.train", *start, *words, "--out", str(PLACE / name)]
+        for name, words in MODELS.items() if not _finished(PLACE / name)
+    ])  # fmt: skip
+
+
+def _finished(folder: Path) -> bool:
+    return any("val_render accuracy, 1 decoder layers" in line and line["progress"] >= 1
+               for line in log_of(folder))  # fmt: skip
+
+
+def shown() -> list[Pairs]:
+    """Training pictures on white with statements about them, to fit heads on."""
+    import numpy as np
+    import torch
+
+    from mue_edge.apps.entailment.batches import Pairs as Drawn
+    from mue_edge.apps.entailment.network import ids_of, tokenizer_of
+    from mue_edge.apps.entailment.pairs import names_of
+    from mue_edge.apps.stickers.dataset import read
+    from mue_edge.apps.stickers.evaluation import still
+
+    data, cache = read(), default_cache()
+    tokenizer, rows = tokenizer_of(data, cache), data.rows("train")
+    drawn = Drawn(data, names_of(data, cache), PICTURES, 1, np.arange(len(rows)))
+    found = []
+    for step in range(FITTED):
+        batch = drawn(step)
+        pixels = still(data, rows[batch.places])
+        each = torch.arange(len(pixels)).repeat_interleave(len(batch.hypotheses) // len(pixels))
+        found.append(Pairs(pixels[each], tuple(tuple(ids_of(tokenizer, h)) for h in batch.hypotheses)))
+    return found
+
+
+def with_heads(name: str) -> Path:
+    """A copy of a model with heads of every kind."""
+    out = PLACE / f"{name}-with-heads"
+    return missing_heads.completed(PLACE / name / "model", out, lambda _side: shown(), progress)
+
+
 def compare() -> None:
     """Every exit method, and which modality may leave early, through the exported bundle."""
-    out = BUNDLES / "compared" / "entailment"
-    cli("compare", "stickers-entail", "--out", str(out))
+    train()
+    out = PLACE / "compared"
+    words = ["--static", str(PLACE / "entail-1")]
+    for name, rules in OWN.items():
+        words += ["--own", f"{','.join(rules)}={with_heads(name)}"]
+    cli("compare", str(with_heads("entail-all")), *words, "--data", "stickers-entail", "--out", str(out))
     figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    covered = (*CORE, *SEGMENTS, *MODEL, *PAIRS, "calibrate/comparison.py", "calibrate/candidates.py")
-    write("compare-entail", "mue-edge compare stickers-entail", covered, figures)
+    covered = (
+        *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py", "calibrate/comparison.py",
+        "calibrate/candidates.py", "calibrate/missing_heads.py", "tools/proofs/entailment.py",
+    )  # fmt: skip
+    command = "mue-edge compare ENTAIL-ALL --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail"
+    write("compare-entail", command, covered, figures)

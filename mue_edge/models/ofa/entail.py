@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.models.ofa.decoder import Decoder
+from mue_edge.models.ofa.loss import OverLayers, layer_weights
 from mue_edge.models.ofa.model import Model
 
 
@@ -104,13 +105,16 @@ def _last_states(
     return torch.stack(states)
 
 
-def loss(found: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Layer-wise cross entropy, a mean over layers and statements, and the last layer's, detached.
+def loss(
+    found: Tensor, labels: Tensor, weights: Tensor, over_layers: OverLayers = "mean"
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy, a mean over statements, of all layers (`layerwise_loss` says how they are weighted), and
+    the last layer's, detached.
 
     found: logits [L, B, C]; labels [B]; weights [C] of the labels.
     """
     by_layer = torch.stack([nn.functional.cross_entropy(each, labels, weights) for each in found])
-    return by_layer.mean(), by_layer[-1].detach()
+    return by_layer @ layer_weights(len(found), over_layers), by_layer[-1].detach()
 
 
 def _grid(patches: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.decoder import Decoder
 
-OverLayers = Literal["sum", "mean", "depth"]
+OverLayers = Literal["sum", "mean", "depth", "last"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def layerwise_loss(
     `target` does not count. `drop_worst`: the fraction of words, those of highest loss, that each
     layer drops. The authors take the sum over layers, the slides their mean;
     "depth" is the mean weighted by a layer's number (PABEE, Zhou et al. 2020, equation 5; CALM, Schuster et
-    al. 2022, section 4). Raises UsageError when no word is left.
+    al. 2022, section 4), "last" the last layer's alone. Raises UsageError when no word is left.
     """
     live = target.ne(decoder.config.pad)
     words = target[live]
@@ -56,12 +56,14 @@ def layerwise_loss(
         losses.append(loss.sum())
         nlls.append(nll.sum().detach())
     by_layer, nll_by_layer = torch.stack(losses), torch.stack(nlls)
-    weight = _weights(len(states), over_layers)
+    weight = layer_weights(len(states), over_layers)
     return LayerwiseLoss(by_layer @ weight, nll_by_layer @ weight, by_layer.detach(), kept)
 
 
-def _weights(layers: int, over_layers: OverLayers) -> Tensor:
+def layer_weights(layers: int, over_layers: OverLayers) -> Tensor:
     """Of each layer's loss [N]."""
+    if over_layers == "last":
+        return torch.eye(layers)[-1]
     weight = torch.arange(1.0, layers + 1) if over_layers == "depth" else torch.ones(layers)
     return weight if over_layers == "sum" else weight / weight.sum()
 

@@ -61,6 +61,12 @@ def _entail(config: OFAConfig, tokenizer: Tokenizer | None, template: str) -> di
     return {"entail": {"template": _spaced(template), "answers": answers, "decoder": "prev_output"}}
 
 
+def around(tokenizer: Tokenizer, template: str = ENTAIL) -> tuple[int, int]:
+    """How many ids of the source text, bos … eos, stand before and after the statement."""
+    before, after = template.split("{hypothesis}")
+    return 1 + len(tokenizer.encode(before.rstrip())), len(tokenizer.encode(after)) + 1
+
+
 def _spaced(text: str) -> str:
     """OFA's texts start with a space: without it the first word is another token."""
     return text if text.startswith(" ") else f" {text}"
