@@ -31,3 +31,9 @@ def ids_of(template: str, statement: str, tokenizer: Tokenizer) -> tuple[int, ..
 def unknown(statement: str, tokenizer: Tokenizer) -> list[str]:
     """Words of a statement that the model has no pieces for."""
     return [word for word in cleaned(statement).split() if tokenizer.unk in tokenizer.encode(f" {word}")]
+
+
+def note(statement: str, tokenizer: Tokenizer) -> str:
+    """What to tell whoever wrote it: the words that the model lacks; "" where it has all."""
+    lacking = unknown(statement, tokenizer)
+    return f"the model has no words for {', '.join(lacking)}" if lacking else ""

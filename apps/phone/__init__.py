@@ -1,1 +1,4 @@
-"""A captioning app for iPhone, Android and the desktop: Toga's widgets, Briefcase's packages."""
+"""An app for iPhone, Android and the desktop that captions pictures, or judges statements about them.
+
+Toga's widgets, Briefcase's packages.
+"""

@@ -104,6 +104,8 @@ class Android:
         self._speech.stop()
 
     def describe(self, widget: toga.Widget, text: str) -> None:
+        if hasattr(widget, "placeholder"):
+            return  # a field's hint is said beside what is written, a description instead of it
         widget._impl.native.setContentDescription(text)
 
     def announce(self, widget: toga.Widget, text: str) -> None:

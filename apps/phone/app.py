@@ -16,19 +16,20 @@ try:
 except ImportError as problem:
     raise missing_extra((problem.name or "toga").partition(".")[0], "phone") from problem
 
-from mue_edge.apps.phone import devices
+from mue_edge.apps.phone import devices, wording
 from mue_edge.apps.phone.reader import Reader
 from mue_edge.apps.phone.screen import Screen
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
+    from mue_edge.entailer import Entailer
 
-NAME, APP_ID = "Captions", "org.example.captions"
+NAME, APP_ID = wording.CAPTIONS.name, "org.example.captions"
 SIZE = (400, 780)
 
 
 def make(
-    open_captioner: Callable[[], Captioner] | Path, *, policy: str | None = None,
+    open_session: Callable[[], Captioner | Entailer] | Path, *, policy: str | None = None,
     picture: Picture | None = None, device: Callable[[toga.App], Device] = devices.here,
     then: Callable[[toga.App, Screen], Awaitable[None]] | None = None,
 ) -> toga.App:  # fmt: skip
@@ -42,7 +43,7 @@ def make(
         nonlocal screen, reader
         _keep_caches_inside(app)
         here = device(app)
-        reader = Reader(lambda: _open(open_captioner), here.scope)
+        reader = Reader(lambda: _open(open_session), here.scope)
         screen = Screen(reader, here)
         app.main_window = toga.MainWindow(title=NAME, size=SIZE)
         return screen.content
@@ -50,6 +51,8 @@ def make(
     async def running(app: toga.App, **kwargs: Any) -> None:
         assert screen is not None
         await screen.start(policy, picture)
+        if screen.question is not None and app.main_window is not None:
+            app.main_window.title = wording.STATEMENTS.name
         if then is not None:
             await then(app, screen)
 
@@ -67,10 +70,10 @@ def make(
         ) from problem
 
 
-def _open(what: Callable[[], Captioner] | Path) -> Captioner:
+def _open(what: Callable[[], Captioner | Entailer] | Path) -> Captioner | Entailer:
     from mue_edge import targets
 
-    return targets.open(what) if isinstance(what, Path) else what()
+    return targets.open_session(what) if isinstance(what, Path) else what()
 
 
 def _keep_caches_inside(app: toga.App) -> None:

@@ -34,7 +34,7 @@ class Device(Protocol):
         """Stop reading aloud."""
 
     def describe(self, widget: toga.Widget, text: str) -> None:
-        """What a screen reader says of a widget that has no text."""
+        """What a screen reader says of a widget that has no text, or of a field beside what is written."""
 
     def announce(self, widget: toga.Widget, text: str) -> None:
         """What a screen reader says now, once, of a change in this widget."""

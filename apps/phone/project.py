@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 import mue_edge
+from mue_edge.apps.phone import wording
 from mue_edge.apps.web.icons import icon
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.errors import UsageError
@@ -76,9 +77,13 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
 
 def configuration(bundle: Bundle) -> str:
     """pyproject.toml. Packages for iOS 18 do not load on iOS 17."""
+    words = wording.of(bool(bundle.manifest.answers))
     text = (Path(__file__).parent / "briefcase.toml").read_text(encoding="utf-8")
     ios = "18.0" if bundle.manifest.plan.get("backend") == "ios18" else "17.0"
-    return text.replace("{{version}}", mue_edge.__version__).replace("{{ios}}", ios)
+    values = {"version": mue_edge.__version__, "ios": ios, **vars(words)}
+    for name, value in values.items():
+        text = text.replace(f"{{{{{name}}}}}", value)
+    return text
 
 
 def licence() -> Path:

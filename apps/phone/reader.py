@@ -1,4 +1,4 @@
-"""One captioner in one thread, so that the thread that draws never waits."""
+"""One captioner, or what judges statements, in one thread, so that the thread that draws never waits."""
 
 from __future__ import annotations
 
@@ -7,80 +7,116 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mue_edge.apps.phone.reading import Reading, reading
+from mue_edge import statements
+from mue_edge.apps.phone.devices import Picture
+from mue_edge.apps.phone.reading import Reading, captioned, judged
+from mue_edge.captioner import Captioner
+from mue_edge.entailer import Entailer
 from mue_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mue_edge.captioner import Captioner
+T = TypeVar("T")
+Watch = Callable[["Image"], None]
 
 
 @dataclass(frozen=True)
 class Front:
-    """The bundle's policies from fastest to full depth, and the number of the one that is used."""
+    """The bundle's policies from fastest to full depth, the number of the one that is used, and whether the
+    bundle judges statements rather than captions."""
 
     names: tuple[str, ...]
     chosen: int
+    judges: bool = False
 
 
 class Reader:
-    """open_captioner: called in the thread, once. scope: entered around all work there (Objective-C's
-    autorelease pools)."""
+    """open_session: called in the thread, once. scope: entered around all work there (Objective-C's
+    autorelease pools).
+
+    Every `watch` gets the picture as it is looked at (upright, RGB) before the model is, in the caller's
+    loop.
+    """
 
     def __init__(
-        self, open_captioner: Callable[[], Captioner],
+        self, open_session: Callable[[], Captioner | Entailer],
         scope: Callable[[], Any] = contextlib.nullcontext,
     ) -> None:  # fmt: skip
-        self._open, self._scope = open_captioner, scope
+        self._open, self._scope = open_session, scope
         self._thread = ThreadPoolExecutor(1, "captions")
-        self._captioner: Captioner | None = None
+        self._session: Captioner | Entailer | None = None
 
     async def start(self, policy: str | None = None) -> Front:
         """Open the bundle and load its segments. Raises what opening raises."""
 
         def start() -> Front:
-            with self._scope():
-                captioner = self._captioner = self._open()
-                names = tuple(captioner.bundle.manifest.policies())
-                name = policy or captioner.bundle.manifest.chosen
-                if name not in names:
-                    raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
-                captioner.warm_up()
-            return Front(names, names.index(name))
+            session = self._session = self._open()
+            names = tuple(session.bundle.manifest.policies())
+            name = policy or session.bundle.manifest.chosen
+            if name not in names:
+                raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
+            session.warm_up()
+            return Front(names, names.index(name), isinstance(session, Entailer))
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, start)
+        return await self._in_thread(start)
 
-    async def read(
-        self, picture: Path | bytes, policy: str, watch: Callable[[Image], None], grow: Callable[[str], None]
+    async def caption(
+        self, picture: Picture, policy: str, watch: Watch, grow: Callable[[str], None]
     ) -> Reading:
-        """Caption a picture. `watch` gets it as it is looked at (upright, RGB) before the caption begins,
-        `grow` the text after each word; both in the caller's loop. Raises InputFileError."""
+        """Caption a picture. `grow` gets the text after each word, in the caller's loop. Raises
+        InputFileError."""
         loop = asyncio.get_running_loop()
 
-        def read() -> Reading:
-            from mue_edge import image
+        def caption() -> Reading:
+            captioner = self._session
+            assert isinstance(captioner, Captioner), "start comes first, and says what the bundle does"
+            steps = captioner.stream(self._upright(picture, watch, loop), policy=policy)
+            while True:
+                try:
+                    text = next(steps)
+                except StopIteration as end:
+                    return captioned(end.value, captioner.layout, captioner.tokenizer)
+                loop.call_soon_threadsafe(grow, text.rstrip("\ufffd"))
 
-            captioner = self._captioner
-            assert captioner is not None, "start comes first"
-            with self._scope():
-                upright = image.load(picture)
-                loop.call_soon_threadsafe(watch, upright)
-                steps = captioner.stream(upright, policy=policy)
-                while True:
-                    try:
-                        text = next(steps)
-                    except StopIteration as end:
-                        return reading(end.value, captioner.layout, captioner.tokenizer)
-                    loop.call_soon_threadsafe(grow, text.rstrip("\ufffd"))
+        return await self._in_thread(caption)
 
-        return await loop.run_in_executor(self._thread, read)
+    async def judge(self, picture: Picture, statement: str, policy: str, watch: Watch) -> Reading:
+        """Whether a picture shows what a statement says. Raises InputFileError, and UsageError for a
+        statement that is empty or too long."""
+        loop = asyncio.get_running_loop()
+
+        def judge() -> Reading:
+            entailer = self._session
+            assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
+            found = entailer.entail(self._upright(picture, watch, loop), statement, policy=policy)
+            return judged(found, statement, entailer.layout, statements.note(statement, entailer.tokenizer))
+
+        return await self._in_thread(judge)
+
+    async def look(self, picture: Picture, watch: Watch) -> None:
+        """Only decode a picture. Raises InputFileError."""
+        loop = asyncio.get_running_loop()
+        await self._in_thread(lambda: self._upright(picture, watch, loop))
 
     def close(self) -> None:
         """Wait for what runs, and free the runtime."""
         self._thread.shutdown(wait=True)
-        if self._captioner is not None:
-            self._captioner.close()
+        if self._session is not None:
+            self._session.close()
+
+    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> Image:
+        from mue_edge import image
+
+        upright = image.load(picture)
+        loop.call_soon_threadsafe(watch, upright)
+        return upright
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        def scoped() -> T:
+            with self._scope():
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, scoped)

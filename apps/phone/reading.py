@@ -1,49 +1,75 @@
-"""What the app shows of a caption, without any widget."""
+"""What the app shows of a caption, or of an answer about a statement, without any widget."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mue_edge import draw
 from mue_edge.captioner import Caption
+from mue_edge.entailer import Entailment
 from mue_edge.protocol import Layout
 from mue_edge.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
 class Row:
-    """Layers that the picture, or one word, ran."""
+    """Layers that the picture, a statement or one word ran; of several words their mean."""
 
     label: str
-    depth: int
+    depth: float
     layers: int
 
     @property
     def count(self) -> str:
-        return f"{self.depth} of {self.layers}"
+        return f"{self.depth:.2g} of {self.layers}"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A caption for people: its text, layers run by row, and where the time went."""
+    """A caption or an answer for people.
+
+    text: shown large. spoken: what is read aloud, and said of the picture. rows: layers run. times: where
+    the time went. shares: how likely each answer is. note: what to know about the statement.
+    """
 
     text: str
+    spoken: str
     rows: tuple[Row, ...]
     times: str
+    shares: str = ""
+    note: str = ""
 
 
-def reading(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading:
+def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading:
     """Of a caption; the prompt's own text stack is left out, since it never depends on the picture."""
     drawing = draw.of(caption, layout, tokenizer)
     pictures = [Row("the picture", b.depth, b.layers) for b in drawing.encoder if b.label != "text"]
     words = [Row("the end" if s.label == "end" else s.label, s.depth, s.layers) for s in drawing.steps]
-    prepare, total = caption.seconds["preprocess"] * 1000, caption.seconds["total"] * 1000
-    times = (
-        f"{total:.0f} ms: picture {prepare:.0f} ms, model {total - prepare:.0f} ms in {caption.calls} calls; "
-        f"{drawing.mean:.1f} of {drawing.layers} decoder layers a token"
+    mean = f"{drawing.mean:.1f} of {drawing.layers} decoder layers a token"
+    times = f"{_times(caption.seconds, caption.calls)}; {mean}"
+    text = caption.text or "(no words)"
+    return Reading(text, text, (*pictures, *words), times)
+
+
+def judged(found: Entailment, statement: str, layout: Layout, note: str = "") -> Reading:
+    """Of an answer. It names the statement: what stands in the field may be another one by now."""
+    rows = (
+        Row("the picture", found.exits["image"], layout.encoder["image"][-1].depth),
+        Row("the statement", found.exits["text"], layout.encoder["text"][-1].depth),
+        Row("the answer", found.decoder_layers, layout.decoder[-1].depth),
     )
-    return Reading(caption.text or "(no words)", (*pictures, *words), times)
+    shares = ", ".join(f"{answer} {share:.0%}" for answer, share in found.probabilities.items())
+    return Reading(
+        found.answer, f"{statement}? {found.answer}", rows, _times(found.seconds, found.calls),
+        f"“{statement}”: {shares}", note,
+    )  # fmt: skip
+
+
+def _times(seconds: Mapping[str, float], calls: int) -> str:
+    prepare, total = seconds["preprocess"] * 1000, seconds["total"] * 1000
+    return f"{total:.0f} ms: picture {prepare:.0f} ms, model {total - prepare:.0f} ms in {calls} calls"
 
 
 def wrapped(text: str, width: int) -> str:

@@ -1,4 +1,4 @@
-"""The app's one screen: a picture, its caption, what ran, and buttons.
+"""The app's one screen: a picture, its caption or the answer about a statement, what ran, and buttons.
 
 Everything with a thread of its own is in `reader.py`, everything of a platform in a `devices.Device`.
 """
@@ -6,11 +6,13 @@ Everything with a thread of its own is in `reader.py`, everything of a platform 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import toga
 
 from mue_edge.apps.phone.devices import Device, Picture
+from mue_edge.apps.phone.question import Question
 from mue_edge.apps.phone.reader import Front, Reader
 from mue_edge.apps.phone.reading import Reading, Row, wrapped
 from mue_edge.errors import MueEdgeError
@@ -31,6 +33,7 @@ class Screen:
         self._front: Front | None = None
         self._picture: Picture | None = None
         self._text = ""
+        self.question: Question | None = None  # until a bundle that judges statements is there
         self.image = toga.ImageView(height=SIDE, margin=8)
         self.caption = toga.Label("", font_size=20, margin=(0, 16))
         self.state = toga.Label("", margin=(4, 16))
@@ -40,12 +43,13 @@ class Screen:
         self.aloud = toga.Button(
             "Read aloud" if device.voice else "No text to speech here", on_press=self._aloud, margin=(0, 16)
         )
+        self.asking = toga.Box(direction="column")
         self.dial = toga.Box(direction="column", margin=(8, 16))
         self.rows = toga.Box(direction="column", margin=(8, 16))
         buttons = [self.take, self.choose] if device.can_take else [self.choose]
         middle = toga.Box(children=[self.image], direction="column", align_items="center")
         parts = [
-            middle, self.caption, self.problem, self.state, self.aloud,
+            middle, self.asking, self.caption, self.problem, self.state, self.aloud,
             toga.Box(children=buttons, margin=(8, 12)), self.dial, self.rows,
         ]  # fmt: skip
         column = toga.Box(children=parts, direction="column")
@@ -54,18 +58,22 @@ class Screen:
         self._free(False)
 
     async def start(self, policy: str | None = None, picture: Picture | None = None) -> None:
-        """Get the model ready; then caption `picture`, if there is one."""
+        """Get the model ready; then read `picture`, if there is one."""
         self.state.text = "Preparing the model …"
         with self._told():
             self._front = await self._reader.start(policy)
+            if self._front.judges:
+                self.question = Question(self._device, self._ask)
+                self.asking.add(self.question.content)
             self._make_dial(self._front)
             self.state.text = "Ready."
             if picture is not None:
                 await self.read(picture)
         self._free(self._front is not None)
 
-    async def read(self, picture: Picture) -> None:
-        """Caption a picture and show it as it grows."""
+    async def read(self, picture: Picture, *, asked: bool = False) -> None:
+        """Caption a picture and show it as it grows, or judge the statement about it. asked: an empty
+        statement is the user's mistake, not what comes next."""
         assert self._front is not None
         self._device.hush()
         self._free(False)
@@ -73,10 +81,14 @@ class Screen:
         self.rows.clear()
         self.state.text = "Reading the picture …"
         with self._told():
-            self._show(
-                await self._reader.read(picture, self._front.names[self._policy], self._see, self._grow)
-            )
-            self._picture = picture
+            policy, see = self._front.names[self._policy], partial(self._see, picture)
+            if self.question is None:
+                self._show(await self._reader.caption(picture, policy, see, self._grow))
+            elif self.question.statement or asked:
+                self._show(await self._reader.judge(picture, self.question.statement, policy, see))
+            else:
+                await self._reader.look(picture, see)
+                self._wait_for("Now write a statement.")
         self._free(True)
 
     @property
@@ -84,23 +96,31 @@ class Screen:
         assert self._front is not None
         return round(self.slider.value) if len(self._front.names) > 1 else 0
 
-    def _see(self, picture: Image) -> None:
-        small = picture.copy()
+    def _see(self, picture: Picture, upright: Image) -> None:
+        self._picture = picture  # it can be read: what changes later is tried on it
+        small = upright.copy()
         small.thumbnail((SHOWN, SHOWN))
         self.image.image = toga.Image(small)
-        self._say_of_picture("The picture, not captioned yet")
+        self._say_of_picture(f"The picture, not {'judged' if self.question else 'captioned'} yet")
 
     def _grow(self, text: str) -> None:
         self.caption.text = wrapped(text, LARGE)
 
     def _show(self, reading: Reading) -> None:
-        self._text = reading.text
+        self._text = reading.spoken
         self.caption.text = wrapped(reading.text, LARGE)
-        self.state.text = wrapped(reading.times, SMALL)
+        self.problem.text = wrapped(reading.note, SMALL)
+        lines = (line for line in (reading.shares, reading.times) if line)
+        self.state.text = "\n".join(wrapped(line, SMALL) for line in lines)
         self.rows.clear()
         self.rows.add(*(self._row(row) for row in reading.rows))
-        self._say_of_picture(f"The picture: {reading.text}")
-        self._device.announce(self.caption, reading.text)
+        self._say_of_picture(f"The picture: {reading.spoken}")
+        told = (line for line in (reading.spoken, reading.note) if line)
+        self._device.announce(self.caption, ". ".join(told))
+
+    def _wait_for(self, what: str) -> None:
+        self.state.text = what
+        self._device.announce(self.state, what)
 
     def _row(self, row: Row) -> toga.Box:
         bar = toga.ProgressBar(max=row.layers, value=row.depth, flex=1, margin=(4, 8))
@@ -130,6 +150,14 @@ class Screen:
         if self._picture is not None and self.choose.enabled:
             await self.read(self._picture)
 
+    async def _ask(self, widget: Any, **kwargs: Any) -> None:
+        if not self.choose.enabled:
+            return  # it is still busy with what was asked before
+        if self._picture is None:
+            self._wait_for("Now choose a picture.")
+        else:
+            await self.read(self._picture, asked=True)
+
     async def _take(self, widget: Any, **kwargs: Any) -> None:
         await self._get(self._device.take)
 
@@ -148,8 +176,10 @@ class Screen:
             self._device.say(self._text)
 
     def _free(self, ready: bool) -> None:
-        """Whether the user may go on; there is something to read aloud only with a caption."""
+        """Whether the user may go on; there is something to read aloud only with a caption or an answer."""
         self.take.enabled = self.choose.enabled = ready
+        if self.question is not None:  # the field stays: who writes goes on, and keeps the keyboard
+            self.question.button.enabled = ready
         self.aloud.enabled = ready and bool(self._text) and self._device.voice is not None
 
     def _say_of_picture(self, text: str) -> None:

@@ -32,15 +32,15 @@ def command(
     """
     from mue_edge import targets
     from mue_edge.image import load
-    from mue_edge.statements import unknown
+    from mue_edge.statements import note
 
     with targets.open_entailer(bundle, threads=threads) as entailer:
         chosen, picture = entailer.policy(policy), load(image)
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
-            lacking = unknown(statement, entailer.tokenizer)
-            if lacking:
-                click.echo(f"note: the model has no words for {', '.join(lacking)}", err=True)
+            noted = note(statement, entailer.tokenizer)
+            if noted:
+                click.echo(f"note: {noted}", err=True)
             found = entailer.entail(picture, statement, policy=chosen, trace=trace)
             if as_json:
                 click.echo(json.dumps(_record(image, statement, found, trace)))

@@ -1,4 +1,4 @@
-"""`mue-edge phone`: the captioning app, here on the desktop or as a project to build for phones."""
+"""`mue-edge phone`: the captioning app (or one for statements), here or as a project to build for phones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import click
 
-from mue_edge.commands.export import BUNDLED, DEFAULT_MODEL, bundled, open_captioner
+from mue_edge.commands.export import BUNDLED, DEFAULT_MODEL, bundled
 
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 @click.command("phone")
 @click.argument("picture", required=False, type=click.Path(path_type=Path))
-@click.option("--bundle", metavar="DIR", help=f"What captions.  [default: {BUNDLED}, made if missing]")
+@click.option("--bundle", metavar="DIR",
+              help=f"What captions or judges.  [default: {BUNDLED}, made if missing]")  # fmt: skip
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--project", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -29,6 +30,8 @@ def command(
     target: str | None,
 ) -> None:  # fmt: skip
     """Start the app: take or choose a picture, see its caption and the layers that ran, have it read aloud.
+
+    With a bundle that judges statements it has a field for one, and says whether the picture shows it.
 
     The same app runs on iPhones and Android phones: --project writes what Briefcase builds it from.
     """
@@ -47,11 +50,13 @@ def command(
 
 
 def _run(picture: Path | None, bundle: str | None, policy: str | None, threads: int | None) -> None:
+    from mue_edge import targets
     from mue_edge.apps.phone import app
 
     check_display(os.environ)
-    captioner = open_captioner(bundle, threads)  # a mistake is told here, not in a window
-    made = app.make(lambda: captioner, policy=policy, picture=picture)
+    # A mistake is told here, not in a window.
+    session = targets.open_session(bundle if bundle is not None else bundled(Path(BUNDLED)), threads=threads)
+    made = app.make(lambda: session, policy=policy, picture=picture)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a window system's loop would not let Python see it
     made.main_loop()
 

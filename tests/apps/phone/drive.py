@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def seen(screen: Screen) -> dict[str, Any]:
     return {
         "caption": screen.caption.text, "state": screen.state.text, "problem": screen.problem.text,
         "rows": rows, "aloud": [screen.aloud.text, screen.aloud.enabled],
-        "choose": screen.choose.enabled, "policy": screen.named.text,
+        "choose": screen.choose.enabled, "asks": screen.question is not None, "policy": screen.named.text,
         "picture": screen.image.image and list(screen.image.image.size),
         "picture_name": native and native.accessibleName(),
         "bar_name": native and [r.children[1]._impl.native.accessibleName() for r in screen.rows.children],
@@ -85,6 +85,9 @@ def seen(screen: Screen) -> dict[str, Any]:
 def press(widget: Any) -> None:
     """As a finger does."""
     widget._impl.native.click() if not DUMMY else widget.on_press()
+
+
+Scenario = Callable[[Screen, Chosen], Awaitable[dict[str, Any]]]
 
 
 async def scenario(screen: Screen, device: Chosen) -> dict[str, Any]:
@@ -99,13 +102,13 @@ async def scenario(screen: Screen, device: Chosen) -> dict[str, Any]:
     told = len(device.announced)
     screen.slider._impl.interface.on_release()
     await until(lambda: len(device.announced) > told and screen.choose.enabled)
-    found["fastest"] = seen(screen)
+    found |= {"fastest": seen(screen), "title": screen.content.window.title}
     if not DUMMY:
         found["window"] = list(screen.content.window.as_image().size)
     return found | {"announced": device.announced}
 
 
-def main(pictures: list[Path]) -> None:
+def main(pictures: list[Path], what: Any = front, scenario: Scenario = scenario) -> None:
     made: list[Chosen] = []
     over = asyncio.Event()
 
@@ -120,7 +123,7 @@ def main(pictures: list[Path]) -> None:
             app.request_exit()
             over.set()
 
-    app = phone.make(front, device=device, then=then)
+    app = phone.make(what, device=device, then=then)
     app.main_loop()
     if DUMMY:  # its loop is ours to run
         app._impl.loop.run_until_complete(asyncio.wait_for(over.wait(), 150))

@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mue_edge.errors import EnvironmentLacksError
+from tests.apps.phone.driven import driven
 from tests.commands.run import Runner, picture
 
 pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
-ROOT = Path(__file__).resolve().parents[3]
-SPEAKER = '#!/bin/sh\ncat > "$SPOKEN"\n'
-
-
-@pytest.fixture(params=["toga_qt", "toga_dummy"])
-def backend(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed")
-    if name == "toga_qt":
-        loads = subprocess.run(
-            [sys.executable, "-c", "import PySide6.QtWidgets"], capture_output=True, text=True
-        )
-        if loads.returncode:
-            pytest.skip(f"Qt does not load here ({loads.stderr.strip().splitlines()[-1]}); docs/phone.md")
-    return name
-
-
-def driven(backend: str, work: Path, *pictures: Path, voice: bool = True) -> dict[str, Any]:
-    programs = work / "programs"
-    programs.mkdir(exist_ok=True)
-    if voice:
-        (programs / "espeak-ng").write_text(SPEAKER)
-        (programs / "espeak-ng").chmod(0o755)
-    environment = os.environ | {
-        "TOGA_BACKEND": backend, "QT_QPA_PLATFORM": "offscreen", "SPOKEN": str(work / "spoken"),
-        "PATH": f"{programs}:/usr/bin:/bin" if voice else str(programs), "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.apps.phone.drive", *map(str, pictures)], cwd=work, env=environment,
-        capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def test_pictures_are_captioned_and_read_aloud(backend: str, tmp_path: Path) -> None:
@@ -60,6 +21,7 @@ def test_pictures_are_captioned_and_read_aloud(backend: str, tmp_path: Path) -> 
     ready, (damaged, good), fastest = found["ready"], found["pictures"], found["fastest"]
     assert ready["state"] == "Ready." and ready["choose"] and ready["rows"] == []
     assert ready["aloud"] == ["Read aloud", False]  # nothing to read yet
+    assert not ready["asks"] and found["title"] == "Captions"
     assert "is not a picture" in damaged["problem"].replace("\n", " ") and damaged["caption"] == ""
     assert damaged["choose"] and not damaged["aloud"][1]
     assert good["problem"] == "" and good["caption"] and good["aloud"][1]

@@ -134,6 +134,16 @@ def test_android_reads_aloud_once_it_can(tmp_path: Path) -> None:
         device.say("nobody hears it")
 
 
+def test_android_leaves_a_field_its_hint(tmp_path: Path) -> None:
+    device = Phone(tmp_path, lambda intent: (0, None)).device()
+    said: list[str] = []
+    widget = SimpleNamespace(_impl=SimpleNamespace(native=SimpleNamespace(setContentDescription=said.append)))
+    device.describe(widget, "a bar")  # type: ignore[arg-type]
+    widget.placeholder = "a hint"
+    device.describe(widget, "a field")  # type: ignore[arg-type]
+    assert said == ["a bar"]
+
+
 class Objects:
     """Objective-C's side of an iPhone."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import mue_edge
+from mue_edge import targets
 from mue_edge.apps.phone import project
 from mue_edge.bundle import open_bundle
 from mue_edge.errors import UsageError
@@ -25,8 +26,9 @@ else:
 
 # What a phone has: numpy and Pillow, and the runtime of this bundle.
 ABSENT = {*HEAVY, "click"} - {"onnxruntime"}
-CAPTION = """
-import json, sys
+ALONE = """
+import asyncio, json, sys
+from pathlib import Path
 sys.path.insert(0, "src")
 import mue_edge
 assert mue_edge.__file__.startswith({place!r}), mue_edge.__file__
@@ -34,7 +36,13 @@ import mue_edge.apps.phone.reader, mue_edge.apps.phone.devices
 import mue_edge.targets.iphone, mue_edge.targets.android, mue_edge.targets.coreml_objc
 import mue_edge.targets.executorch_java, mue_edge.apps.phone.ios, mue_edge.apps.phone.android
 from mue_edge import targets
-print(json.dumps(targets.open("src/captions/bundle", threads=1).caption({picture!r}).tokens))
+from mue_edge.apps.phone.reader import Reader
+reader = Reader(lambda: targets.open_session("src/captions/bundle", threads=1))
+async def use():
+    await reader.start()
+    nothing = lambda seen: None
+    return await {reading}
+print(json.dumps(asyncio.run(use()).spoken))
 """
 
 
@@ -43,17 +51,36 @@ def run(capsys: pytest.CaptureFixture[str]) -> Runner:
     return Runner(capsys)
 
 
+def alone(place: Path, reading: str) -> Any:
+    """What the project's own copy of the package reads, in a process that has what a phone has."""
+    code = BLOCKER.format(blocked=ABSENT, modules=[]) + ALONE.format(place=str(place), reading=reading)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_it_captions_by_itself(run: Runner, tiny_bundle: Path, tmp_path: Path) -> None:
     place, shown = tmp_path / "app", picture(tmp_path / "a.png")
     done = run("phone", "--project", place, "--bundle", tiny_bundle)
     assert done.code == 0 and "briefcase run linux" in done.out and "unverified" not in done.out
-    code = BLOCKER.format(blocked=ABSENT, modules=[]) + CAPTION.format(
-        place=str(place), picture=str(shown)
-    )  # fmt: skip
-    alone = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=place)
-    assert alone.returncode == 0, alone.stderr
     with mue_edge.open(tiny_bundle, threads=1) as captioner:
-        assert json.loads(alone.stdout) == list(captioner.caption(shown).tokens)
+        wanted = captioner.caption(shown).text
+    assert alone(place, f"reader.caption(Path({str(shown)!r}), 'full', nothing, nothing)") == wanted
+
+
+def test_it_judges_statements_by_itself(run: Runner, tiny_entail_bundle: Path, tmp_path: Path) -> None:
+    place, shown = tmp_path / "app", picture(tmp_path / "a.png")
+    done = run("phone", "--project", place, "--bundle", tiny_entail_bundle)
+    assert done.code == 0 and "briefcase run linux" in done.out
+    with targets.open_entailer(tiny_entail_bundle, threads=1) as entailer:
+        wanted = entailer.entail(shown, "a b").answer
+    found = alone(place, f"reader.judge(Path({str(shown)!r}), 'a b', 'full', nothing)")
+    assert found == f"a b? {wanted}"
+    made = configured(open_bundle(tiny_entail_bundle))
+    app = made["app"]["captions"]
+    assert (made["project_name"], app["formal_name"]) == ("Statements", "Statements")
+    assert "statement" in app["description"] and "statement" in app["permission"]["camera"]
+    assert (place / "src" / "mue_edge" / "apps" / "phone" / "question.py").is_file()
 
 
 def configured(bundle: Any) -> dict[str, Any]:
@@ -66,7 +93,8 @@ def test_configuration(tiny_bundle: Path) -> None:
     found = configured(bundle)
     app = found["app"]["captions"]
     assert found["version"] == mue_edge.__version__ and "{{" not in project.configuration(bundle)
-    assert app["permission"]["camera"] and {"iOS", "android", "linux", "macOS", "windows"} <= set(app)
+    assert app["formal_name"] == "Captions" and app["permission"]["camera"].startswith("To caption")
+    assert {"iOS", "android", "linux", "macOS", "windows"} <= set(app)
     assert "org.pytorch:executorch-android:1.4.1" in app["android"]["build_gradle_dependencies"]
     assert "TTS_SERVICE" in app["android"]["android_manifest_extra_content"]
     for backend, oldest in (("ios18", "18.0"), ("ios17", "17.0")):

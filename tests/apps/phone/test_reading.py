@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mue_edge.apps.phone.reader import Front, Reader
-from mue_edge.apps.phone.reading import reading, wrapped
+from mue_edge.apps.phone.reading import captioned, wrapped
 from mue_edge.errors import InputFileError, UsageError
 from tests.apps.camera.made import FULL, captioner, plain
 from tests.apps.phone.finished import finished
@@ -18,8 +18,8 @@ from tests.commands.run import picture
 def test_rows_are_the_layers_that_ran() -> None:
     made = captioner()
     caption = made.caption(plain(), policy=FULL)
-    shown = reading(caption, made.layout, made.tokenizer)
-    assert shown.text == caption.text
+    shown = captioned(caption, made.layout, made.tokenizer)
+    assert shown.text == shown.spoken == caption.text
     assert [row.depth for row in shown.rows] == [3, *caption.exits["decoder"]]
     assert (shown.rows[0].label, shown.rows[-1].label) == ("the picture", "the end")
     assert shown.rows[0].count == "3 of 3"
@@ -40,11 +40,11 @@ def test_the_reader_grows_a_caption(tmp_path: Path) -> None:
     async def use() -> None:
         assert await reader.start() == Front(("full",), 0)
         file = picture(tmp_path / "a.png")
-        made = await reader.read(file, "full", lambda p: seen.append(p.size), grown.append)
+        made = await reader.caption(file, "full", lambda p: seen.append(p.size), grown.append)
         await asyncio.sleep(0)
         assert made.text.startswith(grown[0]) and len(grown) == 5 and seen == [(50, 60)]
         with pytest.raises(InputFileError, match="does not exist"):
-            await reader.read(tmp_path / "b.png", "full", seen.append, grown.append)  # type: ignore[arg-type]
+            await reader.caption(tmp_path / "b.png", "full", seen.append, grown.append)  # type: ignore[arg-type]
 
     finished(use())
     reader.close()
