@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from mue_edge.calibrate.samples import of_pictures
 from mue_edge.commands import compare
+from mue_edge.models.heads import KINDS
 from tests.commands import calibrated
 from tests.commands.run import Runner
 
@@ -57,12 +60,16 @@ def test_methods_side_by_side(run: Runner, tiny_bundle: Path, pictures: Path, tm
 def test_heads_that_a_model_lacks_are_trained_on_the_tuning_pictures(
     tiny_model_folder: Path, tiny_bundle: Path, tiny_entail_folder: Path, pictures: Path, tmp_path: Path
 ) -> None:
+    """Of captions and of answers; a bundle stays as it is."""
     tune = of_pictures(sorted(pictures.glob("*.png"))[:20], "pictures")
     made = compare._with_heads(tiny_model_folder, tmp_path / "exits/model", tune, 0)
     assert made == tmp_path / "exits/model" and (made / "heads.safetensors").is_file()
     assert not (tiny_model_folder / "heads.safetensors").exists()
-    for whole in (tiny_bundle, tiny_entail_folder):
-        assert compare._with_heads(whole, tmp_path / "other", tune, 0) == whole
+    asked = tuple(replace(sample, source=(0, 29, 4, 5, 28, 2)) for sample in tune.samples)
+    judging = compare._with_heads(tiny_entail_folder, tmp_path / "judging", replace(tune, samples=asked), 0)
+    kinds = [{key.partition(".")[0] for key in load_file(m / "heads.safetensors")} for m in (made, judging)]
+    assert kinds == [set(KINDS)] * 2
+    assert compare._with_heads(tiny_bundle, tmp_path / "other", tune, 0) == tiny_bundle
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.run import Runner
+from tests.commands.run import Runner, picture
 
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -207,3 +207,20 @@ def test_heads_leave_the_network_as_it_is(run: Runner, places: tuple[Path, Path]
     assert done.code == 0 and re.search(r"after layer +pictures +kept +head\n", done.out), done.err
     kinds = {key.partition(".")[0] for key in load_file(tmp_path / "second/model/heads.safetensors")}
     assert kinds == {"confidence", "gate"}  # the first ones were kept
+
+
+def test_heads_of_a_model_that_judges_statements(
+    run: Runner, tiny_entail_folder: Path, tmp_path: Path
+) -> None:
+    rows = []
+    for i in range(40):
+        picture(tmp_path / f"{i}.png", i)
+        rows.append({"image": f"{i}.png", "hypothesis": "a b c d"[: 1 + 2 * (i % 4)]})
+    table = tmp_path / "pairs.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["train", tiny_entail_folder, "--data", table, "--heads", "deebert-ramps"]
+    done = run(*words, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert re.search(r"after layer +steps +kept +off-ramp's entropy\n +1 +16 ", done.out)
+    made = load_file(tmp_path / "run/model/heads.safetensors")
+    assert set(made) == {f"ramps.{depth}.{name}" for depth in (1, 2) for name in ("weight", "bias")}

@@ -9,13 +9,15 @@ so do the traces.
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.decoders import frozen
 from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.apps.stickers.study import finished
+from mue_edge.apps.stickers.study import finished, log_of
 from mue_edge.calibrate import missing_heads
 from mue_edge.terminal import progress
 from proofs import trainings
@@ -35,7 +37,7 @@ DECODERS = {
 STATIC = ("decoder-1", "decoder-2")
 # Rules whose papers train the backbone by another loss than MuE's.
 OWN = {"decoder-depth": ("calm-softmax", "calm-saturation", "calm-classifier", "pabee"),
-       "decoder-last": ("deecap",)}  # fmt: skip
+       "decoder-last": ("deebert-ramps", "deecap")}  # fmt: skip
 COVERED = (
     "calibrate/comparison.py",
     "calibrate/held.py",
@@ -70,12 +72,20 @@ def with_heads(name: str) -> Path:
 def captions() -> None:
     """The captioning task on the bundled model's pictures."""
     train()
-    out = PLACE / "captions"
+    out, began = PLACE / "captions", time.monotonic()
     words = [word for name in STATIC for word in ("--static", str(PLACE / name))]
     for name, rules in OWN.items():
         words += ["--own", f"{','.join(rules)}={with_heads(name)}"]
-    cli("compare", str(with_heads("decoder-all")), *words, "--data", "stickers", "--out", str(out))
-    figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    whole, with_all = with_heads("decoder-all"), time.monotonic()
+    cli("compare", str(whole), *words, "--data", "stickers", "--out", str(out))
+    logs = [log_of(file.parent)[-1]["seconds"] for file in PLACE.glob("decoder-*/seed-*/log.jsonl")]
+    figures = json.loads((out / "comparison.json").read_text(encoding="utf-8")) | {
+        # Of this run, and of all trainings whenever they ran, as many at once as there are cores.
+        "minutes": {
+            "trainings": sum(logs) / (os.cpu_count() or 1) / 60, "heads": (with_all - began) / 60,
+            "comparison": (time.monotonic() - with_all) / 60,
+        },
+    }  # fmt: skip
     command = "mue-edge compare DECODER-ALL --static DECODER-1 --static DECODER-2 --own RULES=DECODER-… "
     covered = (*CORE, *SEGMENTS, *MODEL, *COVERED, "tools/proofs/compare.py")
     write("compare", f"{command}--data stickers", covered, figures)
