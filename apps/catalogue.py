@@ -71,9 +71,9 @@ def range_pictures(name: str) -> list[Path]:
 
 def demo_pictures(name: str) -> dict[Path, str]:
     """A bundled model's demo pictures with their captions, none for other models."""
-    if name != DEFAULT or (Path(name) / "config.json").is_file():
+    if name not in BUNDLED or (Path(name) / "config.json").is_file():
         return {}
-    return dict(importlib.import_module(BUNDLED[name]).demo_pictures())
+    return dict(importlib.import_module(BUNDLED[DEFAULT]).demo_pictures())  # all look at stickers
 
 
 def bundled_pictures(name: str, split: str) -> Shipped:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mue_edge.bundle import Manifest
 from mue_edge.captioner import InTurns
 from mue_edge.driver import Stopwatch, drive, show
 from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, Policy
-from mue_edge.protocol import Decision
+from mue_edge.protocol import Decision, Outcome
 from mue_edge.search import begin
 from mue_edge.session import Session
 from mue_edge.statements import ids_of
@@ -84,10 +85,16 @@ class Entailer(Session):
         loop = caption_loop(self.layout, policy, begin(manifest.search, source), trace=trace)
         outcome = drive(loop, self.runtime, watch)
         total = time.perf_counter() - started
-        words = dict(zip(manifest.search.answers, manifest.answers, strict=True))
-        likely = {words[h.tokens[0]]: math.exp(h.score) for h in outcome.hypotheses}
+        answer, probabilities = judged(manifest, outcome)
         return Entailment(
-            next(iter(likely)), {word: likely[word] for word in manifest.answers},
+            answer, probabilities,
             {**outcome.depths, "decoder": [step.depth for step in outcome.steps]}, outcome.decisions,
             {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
         )  # fmt: skip
+
+
+def judged(manifest: Manifest, outcome: Outcome) -> tuple[str, dict[str, float]]:
+    """The likeliest answer, and answer → probability among the answers, in the manifest's order."""
+    words = dict(zip(manifest.search.answers, manifest.answers, strict=True))
+    likely = {words[h.tokens[0]]: math.exp(h.score) for h in outcome.hypotheses}
+    return next(iter(likely)), {word: likely[word] for word in manifest.answers}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mue_edge.errors import UsageError
 from mue_edge.tokens import Tokenizer
 
@@ -26,6 +28,15 @@ def ids_of(template: str, statement: str, tokenizer: Tokenizer) -> tuple[int, ..
     if not text:
         raise UsageError(f"the statement {statement!r} says nothing")
     return (tokenizer.bos, *tokenizer.encode(template.replace(PLACE, text)), tokenizer.eos)
+
+
+def check_length(ids: Sequence[int], length: int) -> None:
+    """Raises UsageError for a source text longer than the `length` tokens that a bundle reads."""
+    if len(ids) > length:
+        raise UsageError(
+            f"the text has {len(ids)} tokens, this bundle reads {length}; shorten the statement, "
+            f"or export with a plan whose text_length is {len(ids)}"
+        )
 
 
 def unknown(statement: str, tokenizer: Tokenizer) -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.bundle import Bundle, Constant, Port
-from mue_edge.errors import UsageError
 from mue_edge.protocol import Position
+from mue_edge.statements import check_length
 
 # Large enough that softmax gives exactly zero, small enough for float16.
 HIDDEN = -1e4
@@ -121,11 +121,7 @@ class SourceText:
         manifest = bundle.manifest
         inputs = manifest.segments["text_stem"].inputs
         length = inputs["ids"].shape[0]
-        if len(ids) > length:
-            raise UsageError(
-                f"the text has {len(ids)} tokens, this bundle reads {length}; "
-                f"export it with a plan whose text_length is {len(ids)}"
-            )
+        check_length(ids, length)
         live = np.arange(length) < len(ids)
         hidden = np.where(live, 0, HIDDEN).astype(np.float32)
         padded = np.pad(np.asarray(ids), (0, length - len(ids)), constant_values=manifest.search.pad)

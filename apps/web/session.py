@@ -12,19 +12,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mue_edge.bundle import MANIFEST, Bundle, read_manifest
+from mue_edge.bundle import MANIFEST, Bundle, Manifest, read_manifest
 from mue_edge.captioner import Captioner
-from mue_edge.errors import InputFileError, MueEdgeError
+from mue_edge.entailer import Entailer, judged
+from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.loop import caption_loop
-from mue_edge.protocol import Answer, Outcome, Request
-from mue_edge.search import BeamSearch
+from mue_edge.protocol import Answer, Loop, Outcome, Request
+from mue_edge.search import BeamSearch, begin
+from mue_edge.statements import check_length, unknown
 
 # What a page needs of a bundle beside its segments and constants: written to Pyodide's file system.
 FILES = (MANIFEST, "tokenizer.json")
 
 
+def task_of(manifest: Manifest) -> str:
+    """What a page does with a bundle: "caption" pictures, or "entail", that is judge statements."""
+    return "entail" if manifest.answers else "caption"
+
+
 class Elsewhere:
-    """Stands where a captioner has its runtime: segments run in JavaScript."""
+    """Stands where a bundle's user has its runtime: segments run in JavaScript."""
 
     def set_pixels(self, pixels: object) -> None:
         raise NotImplementedError
@@ -43,7 +50,12 @@ class Session:
 
     def __init__(self, folder: str) -> None:
         self.bundle = Bundle(Path(folder), read_manifest(Path(folder)))
-        self.captioner = Captioner(self.bundle, Elsewhere())
+        kind = Entailer if self.bundle.manifest.answers else Captioner
+        self.opened: Captioner | Entailer = kind(self.bundle, Elsewhere())
+
+    def task(self) -> str:
+        """Which of `caption` and `entail` the bundle is for."""
+        return task_of(self.bundle.manifest)
 
     def manifest(self) -> dict[str, Any]:
         """The manifest with all defaults filled in."""
@@ -59,7 +71,7 @@ class Session:
 
     def depths(self) -> dict[str, int]:
         """Stack → its layers."""
-        layout = self.captioner.layout
+        layout = self.opened.layout
         found = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
         if layout.prompt_gaps:
             found["text"] = len(layout.prompt_gaps)
@@ -69,9 +81,19 @@ class Session:
         """Takes a file's bytes piece by piece and says whether they are the manifest's."""
         return Check(self.bundle, name)
 
-    def caption(self, policy: str | None = None) -> Run:
-        """One caption. Raises UsageError for a policy that the front does not hold."""
-        return Run(self.captioner, policy)
+    def caption(self, policy: str | None = None) -> Captioning:
+        """One caption. Raises UsageError for a policy that the front does not hold, and for a bundle that
+        judges statements."""
+        if not isinstance(self.opened, Captioner):
+            raise UsageError("this model judges statements; give it one beside the picture")
+        return Captioning(self.opened, policy)
+
+    def entail(self, statement: str, policy: str | None = None) -> Judging:
+        """One answer. Raises UsageError for a statement that is empty or too long, for a policy that the
+        front does not hold, and for a bundle that captions."""
+        if not isinstance(self.opened, Entailer):
+            raise UsageError("this model captions pictures; it judges no statements")
+        return Judging(self.opened, statement, policy)
 
 
 class Check:
@@ -97,18 +119,14 @@ class Check:
 
 
 class Run:
-    """One caption: `start`, then `send` an answer until no request comes back.
+    """One use of a bundle: `start`, then `send` an answer until no request comes back.
 
-    Both return {"request": what to run next} and, after a token, {"text": the caption so far, "depth":
-    layers that the step ran}; at the end {"caption": …}; or {"error": one line}, which ends it too.
+    Both return {"request": what to run next} with what a subclass says in between, at the end what it makes
+    of the outcome, or {"error": one line}, which ends it too.
     """
 
-    def __init__(self, captioner: Captioner, policy: str | None) -> None:
-        self._captioner = captioner
-        self._search = BeamSearch(captioner.settings())
-        self._loop = caption_loop(captioner.layout, captioner.policy(policy), self._search)
-        self._stages = {stage.name: stage.depth for stage in captioner.layout.decoder}
-        self._run, self._depth = "", 0
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
 
     def start(self) -> dict[str, Any]:
         return self._step(None)
@@ -119,28 +137,77 @@ class Run:
         return self._step(Answer(answer.get("scalars", {}), rows, answer["now"]))
 
     def _step(self, answer: Answer | None) -> dict[str, Any]:
-        token: dict[str, Any] = {}
         try:
             request = next(self._loop) if answer is None else self._loop.send(answer)
         except StopIteration as end:
-            return {"caption": self._caption(end.value)}
+            return self._end(end.value)
         except MueEdgeError as problem:
             return {"error": str(problem)}
+        return {"request": _request(request), **self._between(request)}
+
+    def _between(self, request: Request) -> dict[str, Any]:
+        """What is known before `request` is run."""
+        return {}
+
+    def _end(self, outcome: Outcome) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Captioning(Run):
+    """One caption. After a token: {"text": the caption so far, "depth": layers that the step ran}; at the end
+    {"caption": …}."""
+
+    def __init__(self, captioner: Captioner, policy: str | None) -> None:
+        self._captioner = captioner
+        self._search = BeamSearch(captioner.settings())
+        super().__init__(caption_loop(captioner.layout, captioner.policy(policy), self._search))
+        self._stages = {stage.name: stage.depth for stage in captioner.layout.decoder}
+        self._run, self._depth = "", 0
+
+    def _between(self, request: Request) -> dict[str, Any]:
+        token: dict[str, Any] = {}
         if self._run == "head":
             text = self._captioner.tokenizer.caption(self._search.tokens[0][1:])
             token = {"text": text, "depth": self._depth}
         self._run, self._depth = request.run, self._stages.get(request.run, self._depth)
-        return {"request": _request(request), **token}
+        return token
 
-    def _caption(self, outcome: Outcome) -> dict[str, Any]:
-        best = outcome.hypotheses[0]
-        return {
-            "text": self._captioner.tokenizer.caption(best.tokens),
-            "words": [self._captioner.tokenizer.decode([token]) for token in best.tokens],
+    def _end(self, outcome: Outcome) -> dict[str, Any]:
+        best, tokenizer = outcome.hypotheses[0], self._captioner.tokenizer
+        caption = {
+            "text": tokenizer.caption(best.tokens),
+            "words": [tokenizer.decode([token]) for token in best.tokens],
             "tokens": list(best.tokens),
-            "exits": {**outcome.depths, "decoder": [step.depth for step in outcome.steps]},
-            "calls": outcome.calls,
         }
+        return {"caption": caption | _cost(outcome)}
+
+
+class Judging(Run):
+    """One statement, whose `source` JavaScript shows to its runtime first. At the end {"entailment": …},
+    whose note is empty or says which words the model lacks."""
+
+    def __init__(self, entailer: Entailer, statement: str, policy: str | None) -> None:
+        self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement)
+        check_length(self._source, self._manifest.segments["text_stem"].inputs["ids"].shape[0])
+        lacking = unknown(statement, entailer.tokenizer)
+        self._note = f"The model has no words for {', '.join(lacking)}." if lacking else ""
+        search = begin(self._manifest.search, self._source)
+        super().__init__(caption_loop(entailer.layout, entailer.policy(policy), search))
+
+    def source(self) -> list[int]:
+        """Ids of the source text around the statement."""
+        return list(self._source)
+
+    def _end(self, outcome: Outcome) -> dict[str, Any]:
+        answer, probabilities = judged(self._manifest, outcome)
+        made = {"answer": answer, "probabilities": probabilities, "note": self._note}
+        return {"entailment": made | _cost(outcome)}
+
+
+def _cost(outcome: Outcome) -> dict[str, Any]:
+    """Layers and calls that a run took."""
+    decoder = [step.depth for step in outcome.steps]
+    return {"exits": {**outcome.depths, "decoder": decoder}, "calls": outcome.calls}
 
 
 def _request(request: Request) -> dict[str, Any]:

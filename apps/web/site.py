@@ -24,6 +24,7 @@ import mue_edge
 from mue_edge import rules
 from mue_edge.apps.web import npm
 from mue_edge.apps.web.icons import icon
+from mue_edge.apps.web.session import task_of
 from mue_edge.bundle import Bundle
 from mue_edge.files import sha256
 
@@ -35,12 +36,27 @@ DEMO = 24
 MODULES = (
     "mue_edge", "mue_edge.apps", "mue_edge.apps.web", "mue_edge.apps.web.session",
     *(f"mue_edge.{name}" for name in (
-        "bpe", "bundle", "cache", "captioner", "deadline", "driver", "errors", "exit_tests", "files", "loop",
-        "lossless", "pace", "payoff", "policy", "protocol", "rules", "schema", "search", "session", "signals",
-        "tokens",
+        "bpe", "bundle", "cache", "captioner", "deadline", "driver", "entailer", "errors", "exit_tests",
+        "files", "loop", "lossless", "pace", "payoff", "policy", "protocol", "rules", "schema", "search",
+        "session", "signals", "statements", "tokens",
     )),
     *(f"mue_edge.rules.{file.stem}" for file in sorted(Path(rules.__file__).parent.glob("[!_]*.py"))),
 )  # fmt: skip
+# What the page calls things, by its task.
+WORDS = {
+    "caption": {
+        "title": "Captions",
+        "result": "Caption",
+        "dial": "How far each word may stop early",
+        "layers": "Layers run for the picture and for each word",
+    },
+    "entail": {
+        "title": "Statements",
+        "result": "Answer",
+        "dial": "How far the model may stop early",
+        "layers": "Layers run for the statement, the picture and the answer",
+    },
+}
 
 
 def packages() -> list[tuple[npm.Package, Path]]:
@@ -64,14 +80,17 @@ def write(
     (site / "demo" / "pictures.json").write_text(json.dumps(shown), encoding="utf-8")
     for size in ICONS:
         (site / f"icon-{size}.png").write_bytes(icon(size))
-    name = bundle.manifest.name
-    (site / "app.webmanifest").write_text(json.dumps(web_manifest(name), indent=1), encoding="utf-8")
+    name, task = bundle.manifest.name, task_of(bundle.manifest)
+    manifest = web_manifest(name, WORDS[task]["title"])
+    (site / "app.webmanifest").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     (site / "licences.txt").write_text(licences(), encoding="utf-8")
     (site / "page").mkdir()
     for module in sorted(PAGE.glob("*.mjs")):
         (site / "page" / module.name).write_bytes(module.read_bytes())
     (site / "style.css").write_bytes((PAGE / "style.css").read_bytes())
-    document = (PAGE / "index.html").read_text(encoding="utf-8").replace("{{model}}", html.escape(name))
+    document = (PAGE / "index.html").read_text(encoding="utf-8")
+    for place, words in ({"model": name, "task": task} | WORDS[task]).items():
+        document = document.replace(f"{{{{{place}}}}}", html.escape(words))
     (site / "index.html").write_text(document, encoding="utf-8")
     _write_worker_and_index(site, bundle)
 
@@ -111,11 +130,11 @@ def python_zip() -> bytes:
     return out.getvalue()
 
 
-def web_manifest(name: str) -> dict[str, Any]:
+def web_manifest(name: str, title: str) -> dict[str, Any]:
     """What a browser needs to install the page."""
     icons = [{"src": f"icon-{s}.png", "sizes": f"{s}x{s}", "type": "image/png"} for s in ICONS]
     return {
-        "name": f"Captions: {name}", "short_name": name[:12], "start_url": "./", "scope": "./",
+        "name": f"{title}: {name}", "short_name": name[:12], "start_url": "./", "scope": "./",
         "display": "standalone", "background_color": "#f6f5f1", "theme_color": "#0b6b5b", "icons": icons,
     }  # fmt: skip
 

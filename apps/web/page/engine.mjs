@@ -1,4 +1,4 @@
-// One bundle, one Pyodide, one onnxruntime-web: a caption from pixels. Knows neither page nor worker, so that
+// One bundle, one Pyodide, one onnxruntime-web: a caption or an answer from pixels. Knows neither page nor worker, so that
 // tests run this very file under Node.
 import { Runtime } from "./runtime.mjs";
 
@@ -41,16 +41,34 @@ export class Engine {
     this.session = session;
     this.runtime = runtime;
     this.manifest = manifest;
+    this.task = session.task();
     this.policies = plain(session.policies());
     this.depths = plain(session.depths());
   }
 
   /** Caption prepared pixels; `watch` sees {text, depth, seconds} after every token but the last. */
-  async caption(pixels, policy = null, watch = () => {}) {
+  caption(pixels, policy = null, watch = () => {}) {
+    return this.#drive(() => {
+      this.runtime.setPixels(pixels);
+      return this.session.caption(policy ?? undefined);
+    }, watch);
+  }
+
+  /** Whether prepared pixels show what a statement says. */
+  entail(pixels, statement, policy = null) {
+    return this.#drive(() => {
+      this.runtime.setPixels(pixels);
+      const run = this.session.entail(statement, policy ?? undefined);
+      this.runtime.setSource(plain(run.source()));
+      return run;
+    });
+  }
+
+  /** Carry out the requests of the run that `begin` makes, to what it ends with. */
+  async #drive(begin, watch = () => {}) {
     const began = performance.now();
     const since = () => (performance.now() - began) / 1000;
-    this.runtime.setPixels(pixels);
-    const run = plainly(() => this.session.caption(policy ?? undefined));
+    const run = plainly(begin);
     const seconds = {};
     try {
       let step = plain(run.start());
@@ -65,7 +83,7 @@ export class Engine {
         if (step.text !== undefined) watch({ text: step.text, depth: step.depth, seconds: since() });
       }
       if (step.error) throw new Error(step.error);
-      return { ...step.caption, seconds: { ...seconds, total: since() } };
+      return { ...(step.caption ?? step.entailment), seconds: { ...seconds, total: since() } };
     } finally {
       run.destroy();
     }

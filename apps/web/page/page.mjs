@@ -1,6 +1,9 @@
 // What a reader sees and touches. The engine is in worker.mjs; nothing here leaves the page.
+import { answerRows, captionRows, milliseconds, shareRows } from "./result.mjs";
+
 const byId = (id) => document.getElementById(id);
 const site = new URL("../", import.meta.url);
+const judges = document.documentElement.dataset.task === "entail"; // statements, instead of captioning
 
 let worker = null;
 let ready = null; // {policies, depths}
@@ -52,41 +55,44 @@ async function draw(picture) {
   bitmap?.close();
 }
 
-function describe() {
-  if (!blob) return;
+/** Read the picture that is shown. A page that judges statements waits for one, unless it was `asked`. */
+function describe(asked = false) {
+  if (!blob) {
+    if (asked) fail("Choose a picture first.");
+    return;
+  }
   current += 1;
   fail("");
-  byId("caption").textContent = "";
+  for (const id of ["caption", "asked", "note"]) byId(id).textContent = "";
   byId("picture").ariaLabel = "";
   byId("details").hidden = true;
   byId("exits").replaceChildren();
+  const statement = byId("statement").value.trim();
+  if (judges && !statement && !asked) {
+    say("Write a statement about the picture.");
+    return;
+  }
+  if (statement) byId("asked").textContent = `“${statement}”`;
   if (ready) say("Reading the picture …");
-  worker?.postMessage({ id: current, blob, policy: chosenPolicy() });
+  worker?.postMessage({ id: current, blob, statement, policy: chosenPolicy() });
+}
+
+/** What both tasks show in the end: `text` and the layers, time and calls that it took. */
+function finish({ id, seconds, calls }, text, label, rows) {
+  byId("caption").textContent = text;
+  byId("picture").ariaLabel = label;
+  say(`Done in ${milliseconds(seconds.total)}.`);
+  byId("exits").replaceChildren(...rows);
+  const model = seconds.total - seconds.prepare;
+  byId("times").textContent =
+    `Picture ${milliseconds(seconds.prepare)}, model ${milliseconds(model)}, ${calls} calls.`;
+  byId("details").hidden = false;
+  document.documentElement.dataset.done = String(id);
 }
 
 function chosenPolicy() {
   return ready ? ready.policies[Number(byId("policy").value)].name : null;
 }
-
-function row(word, depth, of) {
-  const line = document.createElement("tr");
-  const head = document.createElement("th");
-  head.scope = "row";
-  head.textContent = word;
-  const bar = document.createElement("td");
-  const meter = document.createElement("meter");
-  meter.max = of;
-  meter.value = depth;
-  meter.textContent = `${depth} of ${of}`;
-  meter.setAttribute("aria-hidden", "true");
-  bar.append(meter);
-  const number = document.createElement("td");
-  number.textContent = `${depth} of ${of}`;
-  line.append(head, bar, number);
-  return line;
-}
-
-const milliseconds = (seconds) => `${Math.round(seconds * 1000).toLocaleString("en")} ms`;
 
 const handlers = {
   loaded({ bytes }) {
@@ -120,22 +126,16 @@ const handlers = {
     byId("caption").textContent = text;
     say("Writing …");
   },
-  caption({ id, text, words, exits, seconds, calls }) {
-    if (id !== current) return;
-    byId("caption").textContent = text || "(no words)";
-    byId("picture").ariaLabel = text;
-    say(`Done in ${milliseconds(seconds.total)}.`);
-    const stacks = Object.entries(exits).filter(([stack]) => stack !== "decoder" && stack !== "text");
-    const rows = stacks.map(([stack, depth]) => ["the picture", depth, ready.depths[stack]]);
-    exits.decoder.forEach((depth, i) => {
-      rows.push([words[i]?.trim() || "the end", depth, ready.depths.decoder]);
-    });
-    byId("exits").replaceChildren(...rows.map((cells) => row(...cells)));
-    const model = seconds.total - seconds.prepare;
-    byId("times").textContent =
-      `Picture ${milliseconds(seconds.prepare)}, model ${milliseconds(model)}, ${calls} calls.`;
-    byId("details").hidden = false;
-    document.documentElement.dataset.done = String(id);
+  caption(made) {
+    if (made.id !== current) return;
+    finish(made, made.text || "(no words)", made.text, captionRows(made, ready.depths));
+  },
+  entail(made) {
+    if (made.id !== current) return;
+    byId("note").textContent = made.note;
+    byId("shares").replaceChildren(...shareRows(made.probabilities));
+    const label = `${byId("asked").textContent}: ${made.answer}`;
+    finish(made, made.answer, label, answerRows(made, ready.depths));
   },
   failed({ id, message }) {
     if (id !== current) return;
@@ -223,7 +223,11 @@ function listen() {
   });
   document.addEventListener("paste", (event) => take(event.clipboardData.files));
   byId("policy").addEventListener("input", namePolicy);
-  byId("policy").addEventListener("change", describe);
+  byId("policy").addEventListener("change", () => describe());
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    describe(true);
+  });
 }
 
 async function begin() {

@@ -27,6 +27,7 @@ export class Runtime {
     this.sessions = new Map();
     this.tables = new Map();
     this.placed = new Map(); // buffer → step that its biases are of
+    this.hidden = null; // [S], added to cross_bias: HIDDEN where the source text is padding
   }
 
   /** Create every session, then let go of the files: each session has copied what it needs. */
@@ -48,6 +49,25 @@ export class Runtime {
       throw new Error(`the picture has ${pixels.length} values, this model takes ${port.shape.join(" × ")}`);
     }
     this.buffers.set("pixels", new this.ort.Tensor("float32", pixels, port.shape));
+  }
+
+  /** The text that a text branch reads, as ids; its padding is hidden. */
+  setSource(ids) {
+    const { manifest } = this;
+    const ports = manifest.segments.text_stem.inputs;
+    const length = ports.ids.shape[0];
+    this.#buffer("source_ids", ports.ids).data.fill(BigInt(manifest.search.pad)).set(ids.map(BigInt));
+    this.#buffer("source_live", ports.live).data.fill(0).fill(1, 0, ids.length);
+    const padding = new Float32Array(length).fill(HIDDEN, ids.length);
+    for (const { name, constants } of manifest.layout.encoder.text) {
+      const bias = this.#buffer(constants.bias, manifest.segments[name].inputs.bias).data;
+      this.#constant(constants.bias).data.forEach((value, i) => {
+        bias[i] = value + padding[i % length];
+      });
+    }
+    this.hidden = new Float32Array(this.#constant("cross_bias").shape[2]);
+    this.hidden.set(padding, this.hidden.length - length); // the picture's patches come first
+    this.placed.delete("cross");
   }
 
   /** Run one segment; `request` and the answer are those of mue_edge/protocol.py. */
@@ -186,8 +206,10 @@ export class Runtime {
       const [, queries, sources] = target.dims;
       for (let head = 0; head < shape[1]; head++) {
         const start = (step * shape[1] + head) * sources;
+        let row = all.subarray(start, start + sources);
+        if (this.hidden) row = row.map((bias, i) => bias + this.hidden[i]);
         for (let query = 0; query < queries; query++) {
-          target.data.set(all.subarray(start, start + sources), (head * queries + query) * sources);
+          target.data.set(row, (head * queries + query) * sources);
         }
       }
       this.placed.set("cross", step);

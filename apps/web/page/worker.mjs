@@ -51,7 +51,7 @@ engine.then(
   (problem) => tell("broken", { message: String(problem.message ?? problem) }),
 );
 
-// One caption after the other: buffers are shared. Of pictures that wait, only the newest is captioned.
+// One picture after the other: buffers are shared. Of those that wait, only the newest is read.
 let busy = false;
 let waiting = null;
 
@@ -63,16 +63,18 @@ onmessage = ({ data }) => {
 async function next() {
   busy = true;
   while (waiting) {
-    const { id, blob, policy } = waiting;
+    const { id, blob, statement, policy } = waiting;
     waiting = null;
     try {
-      const { caption, manifest } = await engine.then((e) => ({ caption: e.caption.bind(e), ...e }));
+      const ready = await engine;
       const began = performance.now();
-      const pixels = await prepare(blob, manifest.preprocess);
+      const pixels = await prepare(blob, ready.manifest.preprocess);
       const prepared = (performance.now() - began) / 1000;
-      const made = await caption(pixels, policy, (token) => tell("token", { id, ...token }));
+      const made = await (ready.task === "entail"
+        ? ready.entail(pixels, statement, policy)
+        : ready.caption(pixels, policy, (token) => tell("token", { id, ...token })));
       const seconds = { prepare: prepared, ...made.seconds, total: prepared + made.seconds.total };
-      tell("caption", { id, ...made, seconds });
+      tell(ready.task, { id, ...made, seconds });
     } catch (problem) {
       tell("failed", { id, message: String(problem.message ?? problem) });
     }

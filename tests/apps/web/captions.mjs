@@ -1,8 +1,13 @@
 // Runs a site's own engine under Node: `node captions.mjs SITE < jobs.json`. A job is {pixels: a file of
-// float32, policy}, {rgba: a file of bytes, width, height}, or {memory: true}; prints an answer for each as JSON.
+// float32, policy}, with a statement where the site judges them, {rgba: a file of bytes, width, height}, or
+// {memory: true}; prints an answer for each as JSON, {error} for a statement that cannot be judged.
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
+import { setFlagsFromString } from "node:v8";
+
+// Node 20's V8 now and then dies of "unreachable code" when it takes back an inlined call of WebAssembly.
+setFlagsFromString("--no-turbo-inline-js-wasm-calls");
 
 // Every memory of WebAssembly, onnxruntime-web's and Pyodide's, for {memory: true}.
 const memories = new Set();
@@ -56,6 +61,11 @@ for (const job of JSON.parse(await text(process.stdin))) {
     continue;
   }
   pixels = new Float32Array((await readFile(job.pixels)).buffer.slice(0));
+  if (engine.task === "entail") {
+    const judged = engine.entail(pixels, job.statement, job.policy);
+    answers.push(await judged.catch(({ message }) => ({ error: message })));
+    continue;
+  }
   const stream = [];
   const caption = await engine.caption(pixels, job.policy, (token) => stream.push(token));
   answers.push({ ...caption, stream });

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import mue_edge
+from mue_edge.apps.web.npm import Package
 from mue_edge.bundle import with_front
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.policy import Policy
@@ -24,6 +25,14 @@ TIMEOUT = 90  # seconds for 40 MB, once: they are kept in the user's cache
 
 FIXED = Policy("fixed", depth_image=1, depth_decoder=2, name="fixed")
 FULL = Policy("never", name="full")
+# Of statements: fixed depths, thresholds that part texts, pictures and words, full depth.
+JUDGING = (
+    Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2, name="fixed"),
+    Policy("mue", 0.6, 0.5, 0.5, beta=1.0, name="earlier"),
+    Policy("mue", 0.8, 0.65, 0.7, beta=1.0, name="early"),
+    FULL,
+)
+STATEMENTS = ("a", "g f e d c b a", "a b c", "b a", "d d d d")
 
 
 def noise(width: int, height: int, seed: int) -> Image.Image:
@@ -50,7 +59,7 @@ def front(tiny_bundle: Path) -> tuple[Policy, ...]:
 
 
 @pytest.fixture(scope="session")
-def tarballs() -> list[tuple[object, Path]]:
+def tarballs() -> list[tuple[Package, Path]]:
     from mue_edge.apps.web import npm
 
     try:
@@ -104,6 +113,19 @@ def beam_site(tiny_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return site
 
 
+@pytest.fixture(scope="session")
+def entail_site(
+    tiny_entail_bundle: Path, tarballs: list[tuple[Package, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A site around the tiny bundle that judges statements. Read only."""
+    from mue_edge.apps.web import site
+
+    folder = tmp_path_factory.mktemp("sites") / "entail"
+    shutil.copytree(tiny_entail_bundle, folder / "bundle")
+    site.write(folder, with_front(folder / "bundle", JUDGING, "full"), tarballs, {})
+    return folder
+
+
 class Server:
     """Python's own file server on a folder; `seen` holds the paths that were asked for."""
 
@@ -129,5 +151,12 @@ class Server:
 @pytest.fixture
 def served(tiny_site: Path) -> Iterator[Server]:
     server = Server(tiny_site)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def served_entail(entail_site: Path) -> Iterator[Server]:
+    server = Server(entail_site)
     yield server
     server.stop()

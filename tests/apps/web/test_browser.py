@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import mue_edge
-from tests.apps.web.conftest import Server
+from mue_edge.targets import open_entailer
+from tests.apps.web.conftest import STATEMENTS, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -110,6 +113,59 @@ def test_captions_equal_the_hosts_on_and_offline(
     page.locator("#policy").focus()
     page.keyboard.press("ArrowLeft")
     assert_captions("early")
+    assert problems == []
+
+
+def settled(page: Page, act: Callable[[], object]) -> tuple[str, list[str], list[float]]:
+    """The answer after an act, and what stands beside the bars: layers, probabilities in percent."""
+    done = page.evaluate("document.documentElement.dataset.done ?? 0")
+    act()
+    page.wait_for_selector(f'html[data-done]:not([data-done="{done}"])')
+    layers, shares = (
+        page.locator(f"#{rows} td:last-child").all_inner_texts() for rows in ("exits", "shares")
+    )
+    return page.inner_text("#caption"), layers, [float(share.removesuffix(" %")) for share in shares]
+
+
+def test_answers_equal_the_hosts(context: BrowserContext, entail_site: Path, served_entail: Server) -> None:
+    """Asked by Enter, by another picture, and by another policy."""
+    problems: list[str] = []
+    page = opened(context, served_entail.url, problems)
+    shown = {name: {"name": name, "mimeType": "", "buffer": data} for name, data in files().items()}
+    with open_entailer(entail_site / "bundle", threads=1) as entailer:
+
+        def wanted(name: str, statement: str, policy: str) -> tuple[str, list[str], list[Any]]:
+            found = entailer.entail(files()[name], statement, policy=policy)
+            mean = math.floor(10 * found.decoder_layers + 0.5) / 10  # halves go up, as in JavaScript
+            layers = [f"{depth:g} of 3" for depth in (found.exits["text"], found.exits["image"], mean)]
+            shares = [pytest.approx(100 * p, abs=0.2) for p in found.probabilities.values()]
+            return found.answer, layers, shares
+
+        page.set_input_files("#pick", shown["1.jpg"])
+        page.get_by_text("Write a statement about the picture.").wait_for()
+        field = page.get_by_label("Statement about the picture")
+        for statement in STATEMENTS:
+            field.fill(statement)
+            assert settled(page, lambda: field.press("Enter")) == wanted("1.jpg", statement, "full")
+            assert page.inner_text("#asked") == f"“{statement}”"
+        for name in ("3.jpg", "11.png"):
+            pick = functools.partial(page.set_input_files, "#pick", shown[name])
+            assert settled(page, pick) == wanted(name, STATEMENTS[-1], "full")
+        page.locator("#policy").focus()
+        for policy in ("early", "earlier"):
+            press = functools.partial(page.keyboard.press, "ArrowLeft")
+            assert settled(page, press) == wanted("11.png", STATEMENTS[-1], policy)
+        field.fill("a xyz")
+        assert settled(page, page.get_by_role("button", name="Ask").click) == wanted(
+            "11.png", "a xyz", "earlier"
+        )
+        assert page.inner_text("#note") == "The model has no words for xyz."
+        field.fill("a " * 8)
+        assert settled(page, lambda: field.press("Enter"))[0] == ""
+        assert "shorten the statement" in page.inner_text("#problem")
+        assert page.get_by_role("alert").is_visible()
+    assert page.locator("#caption").get_attribute("aria-live") == "polite"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
     assert problems == []
 
 

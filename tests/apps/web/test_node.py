@@ -13,7 +13,8 @@ import pytest
 
 import mue_edge
 from mue_edge.image import preprocess
-from tests.apps.web.conftest import noise
+from mue_edge.targets import open_entailer
+from tests.apps.web.conftest import STATEMENTS, noise
 
 SCRIPT = Path(__file__).parent / "captions.mjs"
 # Shrunk, grown, as it is, much in one direction only. Tall pictures are left out: Pillow 13 may take their
@@ -65,6 +66,41 @@ def test_captions_equal_the_hosts(greedy_site: Path, tmp_path: Path) -> None:
 def test_beams_equal_the_hosts(beam_site: Path, tmp_path: Path) -> None:
     """Several rows: ancestry in the masks, rows that are filled, segments of two layers."""
     assert_equal_to_the_host(beam_site, tmp_path, 4)
+
+
+def test_answers_equal_the_hosts(entail_site: Path, tmp_path: Path) -> None:
+    """Whatever was asked before, a longer statement too: nothing of it is left, and padding takes no part."""
+    jobs, wanted = [], []
+    with open_entailer(entail_site / "bundle", threads=1) as entailer:
+        for seed in range(2):
+            picture, file = noise(60, 50, seed), tmp_path / f"{seed}.bin"
+            file.write_bytes(np.asarray(entailer.pixels(picture), np.float32).tobytes())
+            for policy in entailer.bundle.manifest.policies():
+                for statement in STATEMENTS:
+                    jobs.append({"pixels": str(file), "statement": statement, "policy": policy})
+                    wanted.append(entailer.entail(picture, statement, policy=policy))
+    answers = under_node(entail_site, jobs)["answers"]
+    for job, mine, answer in zip(jobs, wanted, answers, strict=True):
+        assert answer["answer"] == mine.answer, job
+        assert answer["probabilities"] == pytest.approx(mine.probabilities, abs=1e-5), job
+        assert list(answer["probabilities"]) == ["no", "yes", "maybe"]
+        assert (answer["exits"], answer["calls"]) == (dict(mine.exits), mine.calls), job
+        assert answer["note"] == ""
+    assert len({w.answer for w in wanted}) > 1  # else equality says little
+    assert all(len({w.exits[stack] for w in wanted}) > 1 for stack in ("text", "image"))
+    assert any(len(set(w.exits["decoder"])) > 1 for w in wanted)
+
+
+def test_statements_that_cannot_be_judged(entail_site: Path, tmp_path: Path) -> None:
+    """One line each, and the next statement is judged."""
+    file = tmp_path / "grey.bin"
+    file.write_bytes(np.zeros((1, 3, 48, 48), np.float32).tobytes())
+    statements = (" ", "a " * 8, "a xyz", "a")
+    jobs = [{"pixels": str(file), "statement": statement, "policy": "full"} for statement in statements]
+    empty, long, foreign, fine = under_node(entail_site, jobs)["answers"]
+    assert empty["error"] == "the statement ' ' says nothing"
+    assert long["error"].startswith("the text has 12 tokens, this bundle reads 11; shorten the statement")
+    assert (foreign["note"], fine["note"]) == ("The model has no words for xyz.", "")
 
 
 def test_captions_leave_nothing_behind(greedy_site: Path, tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ from PIL import Image
 import mue_edge
 from mue_edge.apps.web.session import FILES, Session
 from mue_edge.bundle import with_front
+from mue_edge.driver import show
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.policy import Policy
 from mue_edge.protocol import Answer, Position, Request, Store
+from mue_edge.targets import open_entailer
+from tests.apps.web.conftest import STATEMENTS, noise
 
 
 def request_of(data: dict[str, Any]) -> Request:
@@ -68,6 +71,38 @@ def test_captions_equal_the_captioners(session: Session, bundle: Path) -> None:
             assert [depth for _, depth in tokens] == wanted.exits["decoder"][:-1]
             assert all(wanted.text.startswith(text) for text, _ in tokens)
             assert "".join(found["words"]).strip() == wanted.text
+
+
+def test_answers_equal_the_entailers(tiny_entail_bundle: Path) -> None:
+    session = Session(str(tiny_entail_bundle))
+    assert session.task() == "entail"
+    picture = noise(60, 50, 0)
+    with open_entailer(tiny_entail_bundle, threads=1) as entailer:
+        for statement in STATEMENTS:
+            wanted = entailer.entail(picture, statement)
+            run = session.entail(statement)
+            show(entailer.runtime, entailer.pixels(picture), run.source())
+            step = run.start()
+            while "request" in step:
+                step = run.send(answer_of(entailer.runtime.execute(request_of(step["request"]))))
+            assert step["entailment"] == {
+                "answer": wanted.answer, "probabilities": wanted.probabilities, "note": "",
+                "exits": wanted.exits, "calls": wanted.calls,
+            }  # fmt: skip
+
+
+def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: Session) -> None:
+    judging = Session(str(tiny_entail_bundle))
+    for statement, message in (("!", "says nothing"), ("a " * 8, "shorten the statement")):
+        with pytest.raises(UsageError, match=message):
+            judging.entail(statement)
+    with pytest.raises(UsageError, match="full"):
+        judging.entail("a", "no such policy")
+    with pytest.raises(UsageError, match="judges statements"):
+        judging.caption()
+    assert session.task() == "caption"
+    with pytest.raises(UsageError, match="captions pictures"):
+        session.entail("a")
 
 
 def test_what_the_slider_shows(session: Session) -> None:
