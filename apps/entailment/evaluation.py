@@ -22,10 +22,11 @@ from mue_edge.apps.entailment.baseline import Guesser
 from mue_edge.apps.entailment.batches import Statements
 from mue_edge.apps.entailment.network import answer_ids
 from mue_edge.apps.entailment.pairs import Pair, balanced, names_of
-from mue_edge.apps.entailment.rules import LABELS
+from mue_edge.apps.entailment.rules import LABELS, Names
 from mue_edge.apps.entailment.train import answered, embedded
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.sources import default_cache
+from mue_edge.apps.stickers.splits import unit
 from mue_edge.calibrate.bootstrap import estimate, mean_of
 from mue_edge.models.ofa.objective import Depths
 
@@ -34,7 +35,7 @@ SPLITS = ("test_render", "cal_render")
 
 def measured(folder: Path, cache: Path, splits: tuple[str, ...] = SPLITS) -> dict[str, Any]:
     """Split → accuracy of the model at full depth, of guesses from the statement, their difference, accuracy
-    by label, and by image, text and decoder layers."""
+    by label, and by image, text and decoder layers; how often it denies what is far from the picture."""
     data = read(cache)
     names, model = names_of(data, cache), models.load(folder)
     tokenizer = tokens.load(folder / "tokenizer.json")
@@ -51,8 +52,18 @@ def measured(folder: Path, cache: Path, splits: tuple[str, ...] = SPLITS) -> dic
             cells |= {f"{image} {text} {i}": float(r) for i, r in enumerate(right.mean(1), 1)}
             if (image, text) == (layers, layers):
                 full = right[-1]
-        found[split] = _figures(data, pairs, full, guess(pairs) == labels) | {"by_depth": cells}
+        far = _far(data, split, names)
+        said_no = answered(model, said, answers, embedded(model, data, far), far, Depths(layers, layers))[-1]
+        found[split] = _figures(data, pairs, full, guess(pairs) == labels) | {
+            "by_depth": cells, "far": {"pairs": len(far), "no": float((said_no == LABELS.index("no")).mean())}
+        }  # fmt: skip
     return found
+
+
+def _far(data: Stickers, split: str, names: Names) -> list[Pair]:
+    """A name of another thing altogether for every picture; they are not among the balanced pairs."""
+    records = [(row, data.records[row]) for row in data.rows(split).tolist()]
+    return [Pair(row, names.far(r.caption, unit("far", r.id)), "no") for row, r in records]
 
 
 def _figures(

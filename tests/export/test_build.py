@@ -108,6 +108,24 @@ def test_the_model_says_how_long_its_answers_are(tmp_path: Path) -> None:
         read_prompt(tmp_path, "caption")
 
 
+@pytest.mark.parametrize(
+    ("decoder", "around", "fed", "steps"),
+    [("bos", [], (), 1), ("prev_output", [], (1, 1), 31), ("statement", [6, 3], (6, 3), 24)],
+)
+def test_the_model_says_what_its_decoder_is_fed(
+    tmp_path: Path, decoder: str, around: list[int], fed: tuple[int, ...], steps: int
+) -> None:
+    answers = {"no": {"ids": [7]}, "yes": {"ids": [8]}}
+    asked = {"template": " is it {hypothesis} ?", "answers": answers, "decoder": decoder, "text_length": 32}
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"entail": asked | {"around": around}}))
+    found = read_prompt(tmp_path, "entail")
+    assert found.fed == fed and found.options["max_length"] == steps - 1
+    path.write_text(json.dumps({"entail": asked | {"decoder": "statement", "around": [30, 3]}}))
+    with pytest.raises(InputFileError, match=r"two numbers that leave room in a text of 32, not \[30, 3\]"):
+        read_prompt(tmp_path, "entail")
+
+
 def test_policies_of_the_model_stand_before_full_depth(tmp_path: Path) -> None:
     assert [p["name"] for p in read_front(tmp_path)] == ["full"]
     path = tmp_path / "policies.json"

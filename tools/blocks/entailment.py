@@ -21,9 +21,10 @@ def accuracy() -> str:
         shown = (_interval(f[name]) for name in ("accuracy", "hypothesis_only", "difference"))
         rows.append(
             [split, f"{f['pairs']} ({f['clusters']} emoji)", *shown, holds(f["difference"]["mean"] >= LEAST),
-             labels]
+             labels, f"{f['far']['no']:.3f} of {f['far']['pairs']}"]
         )  # fmt: skip
     head = ["split", "pairs", "accuracy", "from the statement alone", "difference", "≥ 0.1", "by answer"]
+    head.append("denies another thing")
     return table(head, rows) + source(record)
 
 

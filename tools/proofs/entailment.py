@@ -17,7 +17,7 @@ from proofs.covered import CORE, SEGMENTS
 from proofs.record import write
 
 PLACE = BUNDLES / "compared-entail"
-STEPS = 300
+STEPS = 200
 # Folder → how it goes on from the bundled model: options of `mue_edge.apps.entailment.train`.
 MODELS = {
     "entail-all": [], "entail-1": ["--layers", "1", "--loss", "last"],

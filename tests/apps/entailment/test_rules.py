@@ -55,6 +55,22 @@ def test_a_name_that_says_more_is_undecided() -> None:
     assert flat("man", "maybe") == set()  # a beard would be seen
 
 
+def test_a_far_name_is_of_another_kind_and_shares_no_word() -> None:
+    places = [i / 97 for i in range(97)]
+    assert {NAMES.far("black cat", p) for p in places} == {
+        text for text, kind in KINDS.items() if kind in ("role", "family")
+    }
+    assert {NAMES.far("man: beard", p) for p in places} == {
+        "cat",
+        "black cat",
+        "dog",
+        "couple",
+        "cook",
+        "guard",
+    }
+    assert not {h for name in KINDS for h in [NAMES.far(name, 0.3)] if h in flat(name, "yes")}
+
+
 def test_no_name_has_two_labels() -> None:
     assert contradictions(NAMES, KINDS) == []
 
