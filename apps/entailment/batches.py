@@ -24,7 +24,7 @@ from mue_edge.tokens import Tokenizer
 UNDECIDED = ("maybe", "maybe", "yes", "yes", "no", "no")
 DECIDED = ("yes", "yes", "yes", "no", "no", "no")
 UNDECIDED_SHARE = 0.6  # of the pictures of a step
-FAR_SHARE = 0.35  # of what is false: a name of another thing altogether
+FAR_SHARE = 0.5  # of what is false: a name of another thing altogether
 
 
 class Statements:

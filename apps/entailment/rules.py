@@ -68,13 +68,15 @@ class Names:
 
     def far(self, text: str, place: float) -> str:
         """A name of another thing altogether: of another kind, without a word of this one, and of no plain
-        person, who may be anybody. `place` in [0, 1) chooses."""
-        name, texts = Name.parse(text), list(self.texts.items())
-        kind, start = self._kinds.get(name, ""), int(place * len(texts))
-        for other, called in texts[start:] + texts[:start]:
+        person, who may be anybody. `place` in [0, 1) chooses: every stem is as likely, and each of its names.
+        """
+        name, stems = Name.parse(text), list(self._by_stem.values())
+        kind, (which, rest) = self._kinds.get(name, ""), divmod(place * len(stems), 1)
+        for others in stems[int(which) :] + stems[: int(which)]:
+            other = others[int(rest * len(others))]
             elsewhere = self._kinds[other] not in ("", kind) and not _words(name) & _words(other)
             if elsewhere and (kind or not (other.genders or other.tones)):
-                return called
+                return self.texts[other]
         raise ValueError(f"every name is of the kind of {text!r}")
 
     def _yes(self, name: Name) -> dict[str, set[Name]]:

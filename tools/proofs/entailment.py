@@ -17,11 +17,11 @@ from proofs.covered import CORE, SEGMENTS
 from proofs.record import write
 
 PLACE = BUNDLES / "compared-entail"
-STEPS = 200
+STEPS = 150
 # Folder → how it goes on from the bundled model: options of `mue_edge.apps.entailment.train`.
 MODELS = {
-    "entail-all": [], "entail-1": ["--layers", "1", "--loss", "last"],
-    "entail-depth": ["--loss", "depth"], "entail-last": ["--loss", "last"],
+    "entail-1": ["--layers", "1", "--loss", "last"], "entail-depth": ["--layers", "3", "--loss", "depth"],
+    "entail-last": ["--layers", "3", "--loss", "last"],
 }  # fmt: skip
 # Rules whose papers train the backbone by another loss than MuE's.
 OWN = {"entail-depth": ("calm-softmax", "pabee"), "entail-last": ("deebert-ramps", "deecap")}
@@ -44,7 +44,7 @@ def accuracy() -> None:
 
 
 def train() -> None:
-    """Models that go on from the bundled one for as many steps, by the losses that papers name."""
+    """Models that go on from the bundled one, by the losses that papers name."""
     start = ["--start", str(model_folder()), "--steps", str(STEPS), "--batch", "16", "--rate", "2e-4"]
     trainings.run([
         ["mue_edge.apps.entailment.train", *start, *words, "--out", str(PLACE / name)]
@@ -80,10 +80,9 @@ def shown() -> list[Pairs]:
     return found
 
 
-def with_heads(name: str) -> Path:
+def with_heads(model: Path, name: str) -> Path:
     """A copy of a model with heads of every kind."""
-    out = PLACE / f"{name}-with-heads"
-    return missing_heads.completed(PLACE / name / "model", out, lambda _side: shown(), progress)
+    return missing_heads.completed(model, PLACE / f"{name}-with-heads", lambda _side: shown(), progress)
 
 
 def compare() -> None:
@@ -92,12 +91,13 @@ def compare() -> None:
     out = PLACE / "compared"
     words = ["--static", str(PLACE / "entail-1")]
     for name, rules in OWN.items():
-        words += ["--own", f"{','.join(rules)}={with_heads(name)}"]
-    cli("compare", str(with_heads("entail-all")), *words, "--data", "stickers-entail", "--out", str(out))
+        words += ["--own", f"{','.join(rules)}={with_heads(PLACE / name / 'model', name)}"]
+    whole = with_heads(model_folder(), "bundled")
+    cli("compare", str(whole), *words, "--data", "stickers-entail", "--out", str(out))
     figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     covered = (
         *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py", "calibrate/comparison.py",
         "calibrate/candidates.py", "calibrate/missing_heads.py", "tools/proofs/entailment.py",
     )  # fmt: skip
-    command = "mue-edge compare ENTAIL-ALL --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail"
+    command = "mue-edge compare stickers-entail --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail"
     write("compare-entail", command, covered, figures)
