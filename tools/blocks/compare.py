@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from blocks.records import NOT_MEASURED, read, source
 from mue_edge.calibrate import comparison_page as page
 
@@ -19,7 +22,16 @@ def methods(name: str = "compare") -> str:
         f"Time: {f['clock']} time of {f['timed']} captions in turns, full depth's twin "
         f"{page.interval(f['twin'], 1, 2)}; load of the machine {f['load']}.\n\n"
     )
-    return words + page.page(f) + source(record)
+    return words + page.page(f) + _minutes(f) + source(record)
+
+
+def _minutes(f: Mapping[str, Any]) -> str:
+    """How long the command takes, where it was measured."""
+    if "minutes" not in f:
+        return ""
+    each = {name: round(value) for name, value in f["minutes"].items()}
+    parts = ", ".join(f"{name} {value}" for name, value in each.items())
+    return f"\nMinutes that this took on the machine named below, beside other work: {parts}; in all {sum(each.values())}.\n"
 
 
 def own(name: str = "compare") -> str:
