@@ -31,7 +31,8 @@ def _minutes(f: Mapping[str, Any]) -> str:
         return ""
     each = {name: round(value) for name, value in f["minutes"].items()}
     parts = ", ".join(f"{name} {value}" for name, value in each.items())
-    return f"\nMinutes that this took, on two cores and beside other work: {parts}; {sum(each.values())} in all.\n"
+    whole = sum(each.values())
+    return f"\nMinutes that this took, on two cores and beside other work: {parts}; {whole} in all.\n"
 
 
 def own(name: str = "compare") -> str:
