@@ -203,6 +203,8 @@ def with_text(
                 yield replace(policy, depth_text=depth, name=f"{policy.name}-text{depth}")
             continue
         yield replace(policy, depth_text=1, name=f"{policy.name}-text1")
+        if policy.signal("text") is None:
+            continue
         for name, theta in thresholds.items():
             yield replace(policy, theta_text=theta, name=f"{policy.name}-text-{name}")
 

@@ -102,6 +102,8 @@ class Policy:
         end: int | None = getattr(self, f"depth_{stack}", None)
         if end is not None and depth >= end and rule.keep is None:
             return ALWAYS
+        if rule.signal(stack) is None:
+            return NEVER  # the rule has nothing to test there
         return rule.threshold(self, stack, depth, step, max_length)
 
     def signal(self, stack: str) -> str | None:

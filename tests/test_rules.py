@@ -235,3 +235,9 @@ def test_a_trace_with_heads_hears_both() -> None:
     assert outcome.hypotheses[0].tokens == (7, 2)
     told = [d.readings for d in outcome.decisions if d.stack == "decoder" and d.depth < 3]
     assert all({MARGIN, FORESIGHT, AGREEMENT} < readings.keys() for readings in told)
+
+
+def test_a_stack_that_a_rule_reads_nothing_of_is_not_left_by_score() -> None:
+    policy = Policy("gate", theta_image=0.5, theta_text=0.5)
+    assert policy.threshold("image", 1) == 0.5 and policy.threshold("text", 1) == math.inf
+    assert Policy("gate", theta_text=0.5, depth_text=2).threshold("text", 2) == -math.inf

@@ -101,3 +101,11 @@ def test_a_text_stack_leaves_alone_and_with_the_others() -> None:
     assert alone[0].depth_text == 1
     assert [p.theta_text for p in alone[1:]] == pytest.approx([0.85, 0.75, 0.65])
     assert all(p.may_exit for p in found)
+
+
+def test_rules_without_a_test_of_the_text_leave_it_at_a_depth() -> None:
+    text = [Decision("text", 1, 0, (0.5,), (0.5,), 0.0, False)]
+    found = [
+        p for p in with_text([Policy("gate", theta_image=0.5, name="gate")], [text], 3) if p.rule == "gate"
+    ]
+    assert [(p.depth_text, p.theta_text) for p in found] == [(1, None)]
