@@ -89,9 +89,9 @@ def calibrate() -> None:
 
 def entailment() -> None:
     """The bundled model for statements: exits of the picture's, the text's and the decoder's stack."""
-    drop = ("--max-drop", "5%")
-    figures = _calibrated("stickers-entail", ("70%", "50%", "40%"), "calibrated-entail", *drop)
-    command = f"mue-edge calibrate stickers-entail --budget BUDGET {' '.join(drop)}"
+    words = ("--max-drop", "5%", "--clock", "cpu")
+    figures = _calibrated("stickers-entail", ("70%", "50%"), "calibrated-entail", *words)
+    command = f"mue-edge calibrate stickers-entail --budget BUDGET {' '.join(words)}"
     write("calibrate-entail", command, (*COVERED, *ENTAIL_MODEL, *PAIRS), figures)
 
 
