@@ -11,15 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from mue_edge.calibrate.head_training import Trained, boundary, collected
+from mue_edge.calibrate import mapped_training
+from mue_edge.calibrate.head_training import Trained
 from mue_edge.calibrate.teachers import Batch, Teacher
-
-EPOCHS = 12
-BATCH = 256
-RATE = 1e-3
 
 
 def train(
@@ -27,33 +23,12 @@ def train(
     progress: Callable[[], None] = lambda: None,
 ) -> Trained:  # fmt: skip
     """Raises UsageError for too few batches."""
-    rng = torch.Generator().manual_seed(seed)
-    fitted, tested = collected(teacher, batches, rng, progress)
-    teacher.model.requires_grad_(False)
-    tensors: dict[str, Tensor] = {}
-    found = []
-    for depth in range(1, fitted.states.shape[1] - 1):
-        ramp = _fit(teacher, fitted.states[:, depth], fitted.states[:, -1], rng)
-        tensors |= {f"{depth}.{name}": value.detach() for name, value in ramp.state_dict().items()}
-        with torch.no_grad():
-            logits = teacher.logits(ramp(tested.states[:, depth]))
-            same = logits.argmax(-1) == teacher.logits(tested.states[:, -1]).argmax(-1)
-            sure = -torch.special.entr(torch.softmax(logits, -1)).sum(-1)
-        found.append(boundary(depth, same, {"off-ramp's entropy": sure}))
-    return Trained(tensors, "step", tuple(found))
+    return mapped_training.train(teacher, batches, _identity, "off-ramp", seed=seed, progress=progress)
 
 
-def _fit(teacher: Teacher[Batch], states: Tensor, deep: Tensor, rng: torch.Generator) -> nn.Linear:
-    """States [N, d] of a boundary and of the last layer. It begins as the identity: the shared head alone."""
-    ramp = nn.Linear(states.shape[1], states.shape[1])
+def _identity(width: int, _rng: torch.Generator) -> nn.Linear:
+    """The shared head alone, to begin with."""
+    ramp = nn.Linear(width, width)
     nn.init.eye_(ramp.weight)
     nn.init.zeros_(ramp.bias)
-    with torch.no_grad():
-        wanted = teacher.logits(deep).argmax(-1)
-    optimiser = torch.optim.AdamW(ramp.parameters(), RATE)
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(states), generator=rng).split(BATCH):  # type: ignore[no-untyped-call]
-            optimiser.zero_grad()
-            F.cross_entropy(teacher.logits(ramp(states[rows])), wanted[rows]).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
     return ramp
