@@ -130,9 +130,9 @@ def of_folder(folder: Path) -> Captions | Answers:
     return Captions(taught.model, taught.prompt)
 
 
-def batches(samples: Samples, side: int) -> list[Tensor] | list[Pairs]:
+def batches(samples: Samples, side: int, batch: int = BATCH) -> list[Tensor] | list[Pairs]:
     """Samples as their model's teacher takes them, pictures of a side, with statements if they have any."""
-    parts = [samples.samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
+    parts = [samples.samples[i : i + batch] for i in range(0, len(samples), batch)]
     shown = [
         torch.cat([torch.from_numpy(image.preprocess(image.load(s.picture), side, side)) for s in part])
         for part in parts

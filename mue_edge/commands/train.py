@@ -261,7 +261,11 @@ def _shown(o: _Options, folder: Path, teacher: Captions | Answers) -> tuple[int,
     side, tokenizer = captioning.image_size(teacher.model), tokens.load(folder / "tokenizer.json")
     asked = asked_of(folder, tokenizer)
     if asked is not None:
-        pairs = teachers.batches(statement_tables.read(o.data, asked, o.images), side)[: o.steps]
+        if o.augment or o.skip_bad:
+            raise UsageError(
+                "statements are shown with their pictures as they are: no --augment, no --skip-bad"
+            )
+        pairs = teachers.batches(statement_tables.read(o.data, asked, o.images), side, o.batch)[: o.steps]
         return len(pairs), pairs
     shown, _, problems = _pictures(o, side, True)
     for line in problems:

@@ -219,8 +219,9 @@ def test_heads_of_a_model_that_judges_statements(
     table = tmp_path / "pairs.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["train", tiny_entail_folder, "--data", table, "--heads", "deebert-ramps"]
-    done = run(*words, "--out", tmp_path / "run")
+    assert "no --augment" in run(*words, "--augment", "--out", tmp_path / "run").error(2)
+    done = run(*words, "--out", tmp_path / "run", "--batch", "8")
     assert done.code == 0, done.err
-    assert re.search(r"after layer +steps +kept +off-ramp's entropy\n +1 +16 ", done.out)
+    assert re.search(r"after layer +steps +kept +off-ramp's entropy\n +1 +8 ", done.out)  # one batch of five
     made = load_file(tmp_path / "run/model/heads.safetensors")
     assert set(made) == {f"ramps.{depth}.{name}" for depth in (1, 2) for name in ("weight", "bias")}
