@@ -15,7 +15,9 @@ from mue_edge.apps.stickers import model_folder as captioner_folder
 from mue_edge.apps.stickers import train
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.vocabulary import sticker_tokenizer
+from mue_edge.errors import UsageError
 from mue_edge.models.ofa import prompts
+from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
 from mue_edge.statements import cleaned
 from mue_edge.tokens import Tokenizer
@@ -31,15 +33,16 @@ def tokenizer_of(data: Stickers, cache: Path) -> Tokenizer:
     return sticker_tokenizer(captions, cache, [*asked, *prompts.ANSWERS])
 
 
-def from_captioner(tokenizer: Tokenizer, layers: int, seed: int) -> Model:
-    """The captioner with another vocabulary and its first decoder layers, all but those frozen, in eval mode.
+def from_captioner(tokenizer: Tokenizer, layers: int | None, seed: int) -> Model:
+    """The captioner with another vocabulary and its first decoder layers (None: all), the rest frozen, in
+    eval mode.
 
     Pieces that it lacks get random rows as long as the others: the decoder learns to tell them apart.
     """
     base = models.load(captioner_folder())
     known = {piece: i for i, piece in enumerate(tokens.load(captioner_folder() / "tokenizer.json").pieces)}
     torch.manual_seed(seed)
-    model = Model(replace(base.config, vocab_size=len(tokenizer.pieces), decoder_layers=layers))
+    model = Model(replace(_shorter(base.config, layers), vocab_size=len(tokenizer.pieces)))
     wanted = model.state_dict()
     weights = {key: value for key, value in base.state_dict().items() if key in wanted}
     for key, value in wanted.items():
@@ -56,16 +59,23 @@ def from_captioner(tokenizer: Tokenizer, layers: int, seed: int) -> Model:
     return model.eval()
 
 
-def cut(folder: Path, layers: int) -> Model:
-    """A model of the task with its first decoder layers, all but those frozen, in eval mode."""
+def cut(folder: Path, layers: int | None) -> Model:
+    """A model of the task with its first decoder layers (None: all), the rest frozen, in eval mode."""
     whole = models.load(folder)
-    model = Model(replace(whole.config, decoder_layers=layers))
+    model = Model(_shorter(whole.config, layers))
     model.load_state_dict(
         {key: value for key, value in whole.state_dict().items() if key in model.state_dict()}
     )
     model.requires_grad_(False)
     model.decoder.requires_grad_(True)
     return model.eval()
+
+
+def _shorter(config: OFAConfig, layers: int | None) -> OFAConfig:
+    """Raises UsageError for more decoder layers than there are."""
+    if layers is not None and layers > config.decoder_layers:
+        raise UsageError(f"--layers {layers}: the model has {config.decoder_layers} decoder layers")
+    return replace(config, decoder_layers=layers or config.decoder_layers)
 
 
 def prompt_of(model: Model, tokenizer: Tokenizer, feed: str) -> dict[str, Any]:

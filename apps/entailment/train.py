@@ -89,7 +89,7 @@ def answered(
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="For checkpoint, log, model.")
 @click.option("--steps", type=int, required=True, help="Of the whole schedule.")
-@click.option("--layers", type=click.IntRange(1, 6), default=6, show_default=True, help="Of the decoder.")
+@click.option("--layers", type=click.IntRange(1), help="Of the decoder, the first ones.  [default: all]")
 @click.option(
     "--start", type=click.Path(path_type=Path, exists=True), help="Go on from this model of the task."
 )
@@ -113,8 +113,8 @@ def answered(
 @click.option("--save-every", default=600.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 def main(
-    out: Path, steps: int, layers: int, start: Path | None, loss: Loss, batch: int, rate: float, feed: str,
-    pictures: int, seed: int, threads: int, save_every: float, cache: Path | None,
+    out: Path, steps: int, layers: int | None, start: Path | None, loss: Loss, batch: int, rate: float,
+    feed: str, pictures: int, seed: int, threads: int, save_every: float, cache: Path | None,
 ) -> None:  # fmt: skip
     """Train the entailment model, or go on from OUT's checkpoint."""
     torch.set_num_threads(threads)

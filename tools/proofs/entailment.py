@@ -20,8 +20,8 @@ PLACE = BUNDLES / "compared-entail"
 STEPS = 150
 # Folder → how it goes on from the bundled model: options of `mue_edge.apps.entailment.train`.
 MODELS = {
-    "entail-1": ["--layers", "1", "--loss", "last"], "entail-depth": ["--layers", "3", "--loss", "depth"],
-    "entail-last": ["--layers", "3", "--loss", "last"],
+    "entail-1": ["--layers", "1", "--loss", "last"], "entail-depth": ["--loss", "depth"],
+    "entail-last": ["--loss", "last"],
 }  # fmt: skip
 # Rules whose papers train the backbone by another loss than MuE's.
 OWN = {"entail-depth": ("calm-softmax", "pabee"), "entail-last": ("deebert-ramps", "deecap")}

@@ -8,6 +8,7 @@ import torch
 from mue_edge import models
 from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.entailment.network import cut
+from mue_edge.errors import UsageError
 from mue_edge.models.ofa import entail
 
 
@@ -17,6 +18,12 @@ def test_a_cut_model_has_the_first_decoder_layers_and_learns_there_only() -> Non
     assert all(torch.equal(value, whole[name]) for name, value in one.state_dict().items())
     learning = {name.partition(".")[0] for name, p in one.named_parameters() if p.requires_grad}
     assert "decoder" in learning and not any(p.requires_grad for p in one.encoder.layers.parameters())
+
+
+def test_a_cut_has_no_more_layers_than_there_are() -> None:
+    assert cut(model_folder(), None).config.decoder_layers == 3
+    with pytest.raises(UsageError, match="--layers 4: the model has 3 decoder layers"):
+        cut(model_folder(), 4)
 
 
 @pytest.mark.parametrize(
