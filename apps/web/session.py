@@ -19,7 +19,7 @@ from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.loop import caption_loop
 from mue_edge.protocol import Answer, Loop, Outcome, Request
 from mue_edge.search import BeamSearch, begin
-from mue_edge.statements import check_length, unknown
+from mue_edge.statements import check_length, note
 
 # What a page needs of a bundle beside its segments and constants: written to Pyodide's file system.
 FILES = (MANIFEST, "tokenizer.json")
@@ -189,8 +189,8 @@ class Judging(Run):
     def __init__(self, entailer: Entailer, statement: str, policy: str | None) -> None:
         self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement)
         check_length(self._source, self._manifest.segments["text_stem"].inputs["ids"].shape[0])
-        lacking = unknown(statement, entailer.tokenizer)
-        self._note = f"The model has no words for {', '.join(lacking)}." if lacking else ""
+        noted = note(statement, entailer.tokenizer)
+        self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
         search = begin(self._manifest.search, self._source)
         super().__init__(caption_loop(entailer.layout, entailer.policy(policy), search))
 
