@@ -25,6 +25,7 @@ MODELS = {
 }  # fmt: skip
 # Rules whose papers train the backbone by another loss than MuE's.
 OWN = {"entail-depth": ("calm-softmax", "pabee"), "entail-last": ("deebert-ramps", "deecap")}
+TUNE = 578  # statements, all that there are
 FITTED, PICTURES = 56, 3  # batches that heads are fitted on, pictures in each with 6 statements
 
 MODEL = tuple(
@@ -93,11 +94,13 @@ def compare() -> None:
     for name, rules in OWN.items():
         words += ["--own", f"{','.join(rules)}={with_heads(PLACE / name / 'model', name)}"]
     whole = with_heads(model_folder(), "bundled")
-    cli("compare", str(whole), *words, "--data", "stickers-entail", "--out", str(out))
+    cli("compare", str(whole), *words, "--data", "stickers-entail", "--tune", str(TUNE), "--out", str(out))
     figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     covered = (
         *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py", "calibrate/comparison.py",
         "calibrate/candidates.py", "calibrate/missing_heads.py", "tools/proofs/entailment.py",
     )  # fmt: skip
-    command = "mue-edge compare stickers-entail --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail"
-    write("compare-entail", command, covered, figures)
+    command = (
+        "mue-edge compare stickers-entail --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail "
+    )
+    write("compare-entail", f"{command}--tune {TUNE}", covered, figures)
