@@ -26,9 +26,21 @@ from mue_edge.policy import Policy
 from mue_edge.protocol import Decision
 from mue_edge.rules import RULES
 
-# Rounds that thin the candidates out: pictures of *tune*, best pairs of fixed depths and best others kept.
-# The few pictures of the first cannot tell good from better, so it leaves many.
-ROUNDS = ((12, 10, 80), (48, 6, 20), (112, 4, 6))
+
+@dataclass(frozen=True)
+class Round:
+    """Candidates are thinned out on so many pictures of *tune*: at least so many pairs of fixed depths and
+    others stay, and of each rule where every rule counts."""
+
+    pictures: int
+    pairs: int
+    others: int
+    each: int
+
+
+# The few pictures of the first cannot tell good from better, so it leaves many. Of a rule's candidates those
+# that lose nothing are slow, and on few pictures fast ones are lucky, hence the many of each.
+ROUNDS = (Round(12, 10, 80, 24), Round(48, 6, 20, 12), Round(112, 4, 6, 6))
 TIMED = 124  # clusters whose captions are timed side by side in the end
 MOST_CANDIDATES = 3  # frozen for *certify*: each one walked costs a pass over it, and live times
 
@@ -96,25 +108,19 @@ def promising(setting: Setting, policies: Sequence[Policy], *, every_rule: bool 
     the best of every rule stay, though others are better."""
     order = np.random.default_rng(0).permutation(len(setting.tune))
     left = list(policies)
-    for pictures, pairs, others in ROUNDS:
-        if pictures < len(order) and pairs + others < len(left):
-            part = setting.tune.rows(sorted(order[:pictures].tolist()), "a part")
-            left = thinned(setting, left, part, pairs, others, every_rule=every_rule)
+    for step in ROUNDS:
+        if step.pictures < len(order) and step.pairs + step.others < len(left):
+            part = setting.tune.rows(sorted(order[: step.pictures].tolist()), "a part")
+            left = thinned(setting, left, part, step, every_rule=every_rule)
     return left
 
 
 def thinned(
-    setting: Setting,
-    policies: Sequence[Policy],
-    part: Samples,
-    pairs: int,
-    others: int,
-    *,
-    every_rule: bool,
+    setting: Setting, policies: Sequence[Policy], part: Samples, step: Round, *, every_rule: bool
 ) -> list[Policy]:
     """Full depth, the fixed depths that end one stack (what signals are judged by) and the best pairs, the
-    front of MuE's own policies, with `every_rule` that of every other rule, and the best others, front after
-    front, until there are enough."""
+    front of MuE's own policies, with `every_rule` the best of every rule and more of MuE's, and the best
+    others, front after front, until there are enough."""
     spoken, label = speak(setting), f"{len(policies)} policies on {len(part)} tuning pictures"
     found = runs_of(setting, policies, part, label)
     score = score_of(setting, part, [spoken(runs.runs[0].tokens) for runs in found])
@@ -123,9 +129,9 @@ def thinned(
     published = [j for j in judged if savings.as_published(j.policy)]
     by_rule = [[j for j in judged if j.policy.rule == rule] for rule in RULES if every_rule]
     kept = {j.policy.name for j in fixed if j.policy.rule == "never" or signals.end_of(j.policy)}
-    kept |= best_of(fixed, pairs) | best_of(published, 1)
-    kept |= set().union(*(best_of(own, 1) for own in by_rule))
-    kept |= best_of([j for j in judged if j.policy.name not in kept], others)
+    kept |= best_of(fixed, step.pairs) | best_of(published, step.each if every_rule else 1)
+    kept |= set().union(*(best_of(own, step.each) for own in by_rule))
+    kept |= best_of([j for j in judged if j.policy.name not in kept], step.others)
     return [policy for policy in policies if policy.name in kept]
 
 

@@ -26,8 +26,8 @@ TAU = 1.0
 # Of each boundary's own gaps; the decoder ends after so many layers at the latest (None: all).
 BOUNDARY_QUANTILES = (0.2, 0.4, 0.6, 0.8)
 LAST_LAYERS = (2, 3, None)
-# Of the first boundary's gaps, for signals that are good enough to leave there nearly always.
-LEVELS = (0.7, 0.8, 0.85, 0.9, 0.92, 0.95)
+# Of the first boundary's gaps, for signals that are often good enough to leave there nearly always.
+LEVELS = (0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.92, 0.95)
 # Of all boundaries' gaps of a signal that chooses the encoder's depth before it runs.
 GATES = (0.1, 0.25, 0.5, 0.75, 0.9)
 TAUS = (0.0, 1.0)  # of rules that fix θ's weight in the decay

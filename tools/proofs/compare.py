@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mue_edge.apps.stickers import model_folder
@@ -18,6 +20,7 @@ from mue_edge.apps.stickers.decoders import frozen
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import finished, log_of
 from mue_edge.calibrate import missing_heads
+from mue_edge.files import atomic_write
 from mue_edge.terminal import progress
 from proofs import trainings
 from proofs.bundles import BUNDLES, cli
@@ -26,6 +29,7 @@ from proofs.record import write
 from proofs.signals import views
 
 PLACE = BUNDLES / "compared"
+SPENT = PLACE / "minutes.json"
 SEEDS = 3
 FITTED = 1000  # pictures that heads are fitted on
 TUNE = 888  # all there are: the best of many candidates on a few pictures is often a lucky one
@@ -42,6 +46,7 @@ COVERED = (
     "calibrate/comparison.py",
     "calibrate/held.py",
     "calibrate/candidates.py",
+    "calibrate/calibration.py",
     "calibrate/missing_heads.py",
     "apps/stickers/small.py",
 )
@@ -69,23 +74,35 @@ def with_heads(name: str) -> Path:
     return out
 
 
+@contextmanager
+def counted(part: str) -> Iterator[None]:
+    """Adds the minutes that a part takes to those of the runs before, for one that goes on."""
+    began = time.monotonic()
+    yield
+    minutes = _minutes()
+    minutes[part] = minutes.get(part, 0.0) + (time.monotonic() - began) / 60
+    atomic_write(SPENT, json.dumps(minutes))
+
+
+def _minutes() -> dict[str, float]:
+    return json.loads(SPENT.read_text(encoding="utf-8")) if SPENT.is_file() else {}
+
+
 def captions() -> None:
     """The captioning task on the bundled model's pictures."""
     train()
-    out, began = PLACE / "captions", time.monotonic()
+    out = PLACE / "captions"
     words = [word for name in STATIC for word in ("--static", str(PLACE / name))]
-    for name, rules in OWN.items():
-        words += ["--own", f"{','.join(rules)}={with_heads(name)}"]
-    whole, with_all = with_heads("decoder-all"), time.monotonic()
-    cli("compare", str(whole), *words, "--data", "stickers", "--tune", str(TUNE), "--out", str(out))
+    with counted("heads"):
+        for name, rules in OWN.items():
+            words += ["--own", f"{','.join(rules)}={with_heads(name)}"]
+        whole = with_heads("decoder-all")
+    with counted("comparison"):
+        cli("compare", str(whole), *words, "--data", "stickers", "--tune", str(TUNE), "--out", str(out))
     logs = [log_of(file.parent)[-1]["seconds"] for file in PLACE.glob("decoder-*/seed-*/log.jsonl")]
-    figures = json.loads((out / "comparison.json").read_text(encoding="utf-8")) | {
-        # Of this run, and of all trainings whenever they ran, as many at once as there are cores.
-        "minutes": {
-            "trainings": sum(logs) / (os.cpu_count() or 1) / 60, "heads": (with_all - began) / 60,
-            "comparison": (time.monotonic() - with_all) / 60,
-        },
-    }  # fmt: skip
+    trained = sum(logs) / (os.cpu_count() or 1) / 60  # as many at once as there are cores
+    figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    figures |= {"minutes": {"trainings": trained} | _minutes()}
     command = "mue-edge compare DECODER-ALL --static DECODER-1 --static DECODER-2 --own RULES=DECODER-… "
     covered = (*CORE, *SEGMENTS, *MODEL, *COVERED, "tools/proofs/compare.py")
     write("compare", f"{command}--data stickers --tune {TUNE}", covered, figures)
