@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Of the tests; 0: none of their own. Each runs on one thread and takes some 2 GB.
-PROCESSES ?= 0
+# Of the tests, each on one thread and some 2 GB; 0: none of their own.
+PROCESSES ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check evidence clean

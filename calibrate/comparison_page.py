@@ -64,7 +64,7 @@ def page(found: Mapping[str, Any]) -> str:
         missing = [n["method"] for n in found["none"] if n["aim"] == aim and OWN not in n["method"]]
         parts.append(f"**{aim}**\n\n" + _methods([found["full"], *own]))
         if missing:
-            parts[-1] += f"\nNo candidate reaches this: {', '.join(missing)}.\n"
+            parts[-1] += f"\nNo candidate reaches this under every seed: {', '.join(missing)}.\n"
     return "\n".join(parts)
 
 
