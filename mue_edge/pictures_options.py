@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-Command = Callable[..., Any]
+from mue_edge.option_set import option_set
 
-_OPTIONS = (
+# Gives a command `data`, `kind`, `images`, `tune` and `workers`.
+pictures_options = option_set((
     click.option(
         "--data", metavar="PATH|NAME",
         help="Pictures, with or without captions; a bundled model's.  [default: the model's own]",
@@ -22,11 +21,4 @@ _OPTIONS = (
                  help="At most so many pictures to tune on."),
     click.option("--workers", type=click.IntRange(1, 256),
                  help="Processes that trace.  [default: the cores]"),
-)  # fmt: skip
-
-
-def pictures_options(command: Command) -> Command:
-    """Give a command `data`, `kind`, `images`, `tune` and `workers`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+))  # fmt: skip

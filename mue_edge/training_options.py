@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from mue_edge.option_set import option_set
 from mue_edge.rules import RULES
-
-Command = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,8 @@ class TrainingOptions:
         }
 
 
-_OPTIONS = (
+# Gives a command every option of TrainingOptions but its model.
+training_options = option_set((
     click.option("--data", required=True, type=click.Path(path_type=Path), help="Pictures with captions."),
     click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder."),
     click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"),
@@ -111,11 +110,4 @@ _OPTIONS = (
     click.option("--log-every", type=click.IntRange(1), default=20, show_default=True, help="Steps."),
     click.option("--heads", type=click.Choice([name for name, rule in RULES.items() if rule.heads]),
                  help="Leave the network as it is and train the heads of this exit rule."),
-)  # fmt: skip
-
-
-def training_options(command: Command) -> Command:
-    """Give a command every option of TrainingOptions but its model."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+))  # fmt: skip
