@@ -59,6 +59,26 @@ def test_each_tighter_budget_foretells_no_higher_time(tmp_path: Path, seed: int,
             calibration.budget_of(setting, found, Span(seconds=float(budget)), SHARE)
 
 
+def test_a_round_keeps_so_many_of_every_rule_though_others_are_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five margins that are equally good the fastest dominates all others."""
+    setting, made = made_calibration.setting(tmp_path), made_calibration.calibration().searched.full
+    margins = [
+        replace(made, policy=Policy("calm-softmax", theta_decoder=0.9, name=f"m{i}"),
+                seconds=made.seconds * (0.1 + 0.1 * i), safe=made.safe)
+        for i in range(5)
+    ]  # fmt: skip
+    judged = [made, *margins]
+    monkeypatch.setattr(calibration, "runs_of", lambda *_: [])
+    monkeypatch.setattr(calibration, "score_of", lambda *_: None)
+    monkeypatch.setattr(tuning, "judge", lambda *_: judged)
+    policies, step = [j.policy for j in judged], calibration.Round(8, 0, 0, 3)
+    for every_rule, kept in ((False, ["full"]), (True, ["full", "m0", "m1", "m2"])):
+        left = calibration.thinned(setting, policies, setting.tune, step, every_rule=every_rule)
+        assert [policy.name for policy in left] == kept
+
+
 def test_fronts_are_taken_until_there_are_enough() -> None:
     full = made_calibration.calibration().searched.full
 
