@@ -105,6 +105,19 @@ class LayoutEntry:
     fill_rows: int
     prompt_gaps: tuple[float, ...] = ()
     verify_rows: int = 0
+    embeds_steps: bool = False
+    joins_text: bool = False
+
+    def loop_layout(self) -> Layout:
+        """The loop's view of the cut."""
+
+        def stages(entries: tuple[StageEntry, ...]) -> tuple[Stage, ...]:
+            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
+
+        return Layout(
+            {stack: stages(entries) for stack, entries in self.encoder.items()}, stages(self.decoder),
+            self.rows, self.fill_rows, self.prompt_gaps, self.verify_rows, self.embeds_steps, self.joins_text,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,13 +171,7 @@ class Manifest:
 
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
-
-        def stages(entries: tuple[StageEntry, ...]) -> tuple[Stage, ...]:
-            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
-
-        cut = self.layout
-        encoder = {stack: stages(entries) for stack, entries in cut.encoder.items()}
-        return Layout(encoder, stages(cut.decoder), cut.rows, cut.fill_rows, cut.prompt_gaps, cut.verify_rows)
+        return self.layout.loop_layout()
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,16 @@ def tiny_entail_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPat
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["merges"] = [f"Ġ {chr(letter)}" for letter in range(ord("a"), ord("z") + 1)]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def joint_entail_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_entail_folder` with OFA's joint encoder."""
+    folder = tmp_path_factory.mktemp("models") / "joint-entail"
+    shutil.copytree(tiny_entail_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"decomposed": False}))
     return folder
 
 

@@ -19,6 +19,7 @@ from mue_edge.search import Choice, SearchSettings, begin, prompt_of
 from tests.commands.run import picture
 
 FULL = Policy("never", name="full")
+ANSWERS = [[17], [28], [16]]
 
 
 @pytest.fixture
@@ -43,18 +44,44 @@ def test_answers_equal_the_models(
     torch = pytest.importorskip("torch")
     from mue_edge import models
 
-    file, answers = picture(tmp_path / "a.png"), [[17], [28], [16]]
+    file = picture(tmp_path / "a.png")
     found = entailer.entail(file, statement, policy=policy)
     pixels = torch.from_numpy(np.asarray(entailer.pixels(file)))
     words = torch.tensor([entailer.source(statement)])
     model = models.load(tiny_entail_folder)
     prompt = entailer.source(statement)[:-1]
-    wanted = model.score(words, pixels, prompt, answers, policy=policy, form="prompt")
+    wanted = model.score(words, pixels, prompt, ANSWERS, policy=policy, form="prompt")
     assert list(found.probabilities.values()) == pytest.approx([math.exp(s) for s in wanted.scores], abs=1e-5)
     assert found.answer == ("no", "yes", "maybe")[wanted.best]
     assert found.exits["decoder"] == [wanted.exit] * len(prompt)
     encoded = model.encode(words, pixels, decomposed=True, policy=policy)
     assert {k: found.exits[k] for k in ("image", "text")} == {k: v[0] for k, v in encoded.exits.items()}
+
+
+@pytest.mark.parametrize("ends", [[3], [1, 2, 3]])
+def test_answers_of_a_joint_encoder_equal_the_models(
+    joint_entail_folder: Path, tmp_path: Path, ends: list[int]
+) -> None:
+    """Picture and statement in one sequence, of which the statement's padding takes no part."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    from mue_edge import models
+    from mue_edge.export.build import export
+
+    made = export(joint_entail_folder, tmp_path / "bundle", options={"ends": {"encoder": ends}})
+    assert made.bundle.manifest.evidence.rung == "loop"
+    model, file = models.load(joint_entail_folder), picture(tmp_path / "a.png")
+    with targets.open_entailer(tmp_path / "bundle", threads=1) as entailer:
+        pixels = torch.from_numpy(np.asarray(entailer.pixels(file)))
+        for statement in ("g f e d c b a", "a", "b c"):
+            found = entailer.entail(file, statement, trace=True)
+            source = entailer.source(statement)
+            wanted = model.score(torch.tensor([source]), pixels, source[:-1], ANSWERS, form="prompt")
+            likely = [math.exp(score) for score in wanted.scores]
+            assert list(found.probabilities.values()) == pytest.approx(likely, abs=1e-5)
+            encoded = model.encode(torch.tensor([source]), pixels, decomposed=False)
+            scores = [d.scores[0] for d in found.decisions if d.stack == "encoder"]
+            assert scores == pytest.approx([encoded.scores["joint"][0][i - 1] for i in ends], abs=1e-5)
 
 
 def test_the_bundle_was_verified_with_texts_of_several_lengths(tiny_entail_bundle: Path) -> None:

@@ -66,8 +66,7 @@ _DEFAULTS = {
     "orig_image_size": 256,
     "decomposed": False,
 }
-# The Hugging Face port adds no positions to the decoder's input and does not know the other two.
-_HUGGING_FACE_DEFAULTS = _DEFAULTS | {"disable_entangle": True, "orig_image_size": 224}
+_HUGGING_FACE_DEFAULTS = _DEFAULTS | {"orig_image_size": 224}
 _SILENT = {"orig_image_size", "interpolate_position", "decomposed"}
 # Settings under which the network would be another one.
 _GELU = ("activation_fn", "activation_function")
@@ -97,6 +96,10 @@ def derive(
         given["trunk_blocks"] = list(given["trunk_blocks"])
     if hugging_face:
         given["no_scale_embedding"] = not settings.get("scale_embedding", False)
+        # Both ports add positions to the decoder's input only if the first is on and the second is not.
+        given["disable_entangle"] = given.get("disable_entangle", False) or not given.get(
+            "entangle_position_embedding", False
+        )
         given["share_all_embeddings"] = True
     shown = _shown(weights)
     values: dict[str, Any] = {name: value for name, (value, _) in shown.items()}
