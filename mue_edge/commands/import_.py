@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mue_edge.errors import EnvironmentLacksError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from mue_edge.models.ofa.importing import Imported
 
 
 @click.command("import")
@@ -61,4 +66,28 @@ def command(
         f"{imported.parameters / 1e6:.1f} million weights, pictures of {c.image_size} pixels, "
         f"{c.vocab_size} tokens"
     )
-    click.echo(f"next: mue-edge export {out} --target host --out BUNDLE")
+    source = ["--random", size] if size else [str(checkpoint), *["--allow-pickle"][: int(allow_pickle)]]
+    for line in _next(imported, source, out):
+        click.echo(line)
+
+
+def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
+    """The commands that lead on from this model; `source`: what it was imported from, as arguments."""
+    if not imported.task:
+        again = shlex.join(["mue-edge", "import", *source, "--out", str(out), "--tokenizer"])
+        return [
+            "next: nothing can be asked without a vocabulary; import it again with one:",
+            f"  {again} DIR",
+        ]
+    from mue_edge import targets
+
+    bundle = f"{out}-host"
+    what = {"caption": "captions", "entail": "statements about pictures"}[imported.task]
+    ask = shlex.join(["mue-edge", imported.task, bundle]) + " PICTURE"
+    others = ", ".join(name for name in targets.names() if name != "host")
+    return [
+        f"next, for {what} (pictures of {imported.config.image_size} pixels):",
+        "  " + shlex.join(["mue-edge", "export", str(out), "--target", "host", "--out", bundle]),
+        f"  {ask}" + (' "STATEMENT"' if imported.task == "entail" else ""),
+        f"for a device: --target {others}",
+    ]

@@ -16,6 +16,11 @@ from mue_edge.models.ofa.checkpoint import Converted, convert, random_weights
 from mue_edge.models.ofa.checkpoint_files import Stored, read
 from mue_edge.models.ofa.config import SIZES, OFAConfig
 from mue_edge.models.ofa.model import WEIGHTS
+from mue_edge.models.ofa.modelscope import with_configuration
+
+# Tasks by fairseq's and ModelScope's names. Pretraining has captions among its tasks.
+CAPTION_TASKS = ("caption", "caption_stage1", "image-captioning", "unify_task")
+ENTAIL_TASKS = ("snli_ve", "visual-entailment")
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written."""
+    """What was written. `task`: what its prompt asks; "" if it has none."""
 
     config: OFAConfig
     parameters: int
     notes: tuple[str, ...]
+    task: str
 
 
 def write(request: Request, out: str | Path) -> Imported:
@@ -51,7 +57,9 @@ def write(request: Request, out: str | Path) -> Imported:
     """
     _check_out(Path(out))
     if request.checkpoint is not None:
-        stored = read(request.checkpoint, request.config, allow_pickle=request.allow_pickle)
+        stored = with_configuration(
+            read(request.checkpoint, request.config, allow_pickle=request.allow_pickle)
+        )
         made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
         stored, made = Stored(Path(), {}, {}), _random(request)
@@ -64,7 +72,7 @@ def write(request: Request, out: str | Path) -> Imported:
         notes.append(
             f"no vocabulary, so captions will be ids; --tokenizer DIR gives words: {tokenizer.WHERE}"
         )
-    task = request.task or ("entail" if "snli" in stored.task else "caption")
+    task = request.task or _task(stored.task, notes)
     texts = prompts.make(
         task, config, words, request.prompt, captions=bool(stored.settings.get("add_caption"))
     )
@@ -79,7 +87,22 @@ def write(request: Request, out: str | Path) -> Imported:
         if texts is not None:
             (work / "prompts.json").write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
         (work / "config.json").write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
-    return Imported(config, sum(value.numel() for value in made.weights.values()), tuple(notes))
+    return Imported(
+        config, sum(value.numel() for value in made.weights.values()), tuple(notes),
+        "" if texts is None else task,
+    )  # fmt: skip
+
+
+def _task(name: str, notes: list[str]) -> str:
+    """The task that fairseq or ModelScope call by that name; captions, with a note, where it is another."""
+    if name in ENTAIL_TASKS:
+        return "entail"
+    if name and name not in CAPTION_TASKS:
+        notes.append(
+            f"it was trained for the task {name!r}, which is not run here; taken: captions "
+            "(for statements about pictures: --task entail)"
+        )
+    return "caption"
 
 
 def _random(request: Request) -> Converted:
