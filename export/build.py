@@ -34,6 +34,7 @@ from mue_edge.export.prompts import read_prompt, task_of
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
+from mue_edge.models import captioning
 from mue_edge.models.cut import Cut, cut
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.targets.verify import Verified, verify
@@ -94,7 +95,7 @@ def export(
     ids = {name: getattr(config, name) for name in ("bos", "pad", "eos")}
     request = plan.cut_request(made, prompt.ids, ids, tuple(prompt.answers.values()), prompt.fed)
     report("cutting", 0, 1)
-    preprocess = Preprocess(made.height, made.width)
+    preprocess = replace(captioning.preprocess(model), height=made.height, width=made.width)
     fmt = formats.of(target)
     samples = _samples(pictures, getattr(fmt, "PICTURES", 0), preprocess)
     sources = golden.sources(made.text_length, request.search, config.vocab_size)

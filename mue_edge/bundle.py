@@ -28,6 +28,9 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_FILE_BYTES = 16 << 30
+FAR = 1e6  # how large a picture's mean and std, and 1 / std, may be: float32 holds what they lead to
+
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,21 @@ class LayoutEntry:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """RGB, bicubic to height × width, /255, (x − mean) / std."""
+    """RGB, bicubic to height × width, /255, (x − mean) / std by channel. Raises InputFileError for a mean or
+    std by which no picture can be scaled."""
 
     height: int
     width: int
-    mean: float = 0.5
-    std: float = 0.5
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: Channels = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        for name, values, least in (("mean", self.mean, -FAR), ("std", self.std, 1 / FAR)):
+            if len(values) != 3 or not all(least <= value <= FAR for value in values):
+                raise InputFileError(
+                    f"the pictures' {name} is {list(values)}; expected: three numbers, for red, green and "
+                    f"blue, of {least:g} to {FAR:g}"
+                )
 
 
 @dataclass(frozen=True)
@@ -286,7 +298,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputFileError(
             f"{path} has schema {version!r}; this mue-edge reads {SCHEMA}. Export the bundle again."
         )
-    manifest = schema.decode(Manifest, data, MANIFEST)
+    manifest = schema.decode(Manifest, _by_channel(data), MANIFEST)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
     for stages in (*manifest.layout.encoder.values(), manifest.layout.decoder):
@@ -299,6 +311,15 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: the chosen policy {manifest.chosen!r} is not in the front ({', '.join(names)})"
         )
     return manifest
+
+
+def _by_channel(data: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's data; mue-edge 0.1 knew one mean and one std for all channels of a picture."""
+    scale = data.get("preprocess")
+    if not isinstance(scale, dict):
+        return data
+    single = {k: [v] * 3 for k, v in scale.items() if k in ("mean", "std") and type(v) in (int, float)}
+    return data | {"preprocess": scale | single}
 
 
 def _check_file(folder: Path, name: str, entry: FileEntry) -> None:

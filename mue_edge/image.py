@@ -131,7 +131,16 @@ def preprocess(
     Resized by Pillow's bicubic filter without regard to the aspect ratio, as OFA's authors do.
     """
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    values: NDArray[np.float32] = np.asarray(resized, dtype=np.float32) / np.float32(255)
+    return as_input(np.asarray(resized), mean, std)
+
+
+def as_input(
+    levels: NDArray[np.uint8],
+    mean: float | tuple[float, float, float],
+    std: float | tuple[float, float, float],
+) -> NDArray[np.float32]:
+    """Grey levels [H, W, 3] as the network takes them: float32 [1, 3, H, W], each step in float32."""
+    values: NDArray[np.float32] = levels.astype(np.float32) / np.float32(255)
     values -= np.asarray(mean, dtype=np.float32)
     values /= np.asarray(std, dtype=np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])

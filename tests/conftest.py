@@ -105,3 +105,25 @@ def tiny_entail_bundle(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPa
     out = tmp_path_factory.mktemp("bundles") / "tiny-entail"
     export(tiny_entail_folder, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def imagenet_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, but that pictures come to it by ImageNet's mean and deviation of each channel."""
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path_factory.mktemp("models") / "tiny-imagenet"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"pixel_mean": [0.485, 0.456, 0.406], "pixel_std": [0.229, 0.224, 0.225]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def imagenet_bundle(imagenet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host bundle of `imagenet_folder`. Read only: copy it to change it."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    out = tmp_path_factory.mktemp("bundles") / "tiny-imagenet"
+    export(imagenet_folder, out)
+    return out

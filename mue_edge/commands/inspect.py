@@ -40,11 +40,15 @@ def _head(m: Manifest) -> list[str]:
         f"target        {m.target}, {m.precision}, runtime {m.runtime.name}{m.runtime.versions}",
         f"files         {len(m.files)}, {size / 1e6:.2f} MB",
         f"plan          {m.plan_hash}: {plan}",
-        f"picture       {p.width} x {p.height}, (x - {p.mean}) / {p.std}",
+        f"picture       {p.width} x {p.height}, (x - {_scale(p.mean)}) / {_scale(p.std)}",
         f"prompt        {m.prompt!r}",
         f"search        {search}",
         f"evidence      {e.rung} ({versions}){figures}",
     ]
+
+
+def _scale(channels: tuple[float, ...]) -> str:
+    return f"{channels[0]:g}" if len(set(channels)) == 1 else f"[{_short(channels)}]"
 
 
 def _short(value: object) -> str:

@@ -87,8 +87,7 @@ def _train(o: TrainingOptions) -> None:
     else:
         pupil = learner(resolve_model(o.model), decomposed)
     longest = min(o.max_tokens, captioning.longest_caption(pupil.model))
-    side = captioning.image_size(pupil.model)
-    shown, held, problems = pictures(o, side, leader)
+    shown, held, problems = pictures(o, captioning.preprocess(pupil.model), leader)
     learned, notes = targets(shown.examples, pupil.tokenizer, longest)
     validation = None
     if held is not None:
