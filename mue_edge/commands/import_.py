@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 )
 @click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis}.")
 @click.option("--image-size", type=int, help="Side of the pictures in pixels.  [default: the checkpoint's]")
-@click.option("--allow-pickle", is_flag=True, help="Read .pt and .bin files, restricted to plain weights.")
+@click.option("--allow-pickle", is_flag=True, help="Read .pt and .bin files; nothing in them is run.")
+@click.option("--ema", is_flag=True, help="Import the averaged weights that a fairseq file may also hold.")
 @click.option(
     "--mue/--no-mue", default=None, help="Decomposed or joint encoder.  [default: the checkpoint's]"
 )
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
 def command(
     checkpoint: Path | None, out: Path, config: Path | None, tokenizer: Path | None,
     task: str | None, prompt: str | None, image_size: int | None, allow_pickle: bool,
-    mue: bool | None, size: str | None, seed: int,
+    ema: bool, mue: bool | None, size: str | None, seed: int,
 ) -> None:  # fmt: skip
     """Turn CHECKPOINT into a model folder.
 
-    CHECKPOINT is a fairseq .pt file, a Hugging Face OFA folder, or a .safetensors file with --config.
+    CHECKPOINT is a fairseq .pt file, a Hugging Face OFA folder (also in shards), a folder with one such
+    file, or a .safetensors file with --config.
     Every tensor is checked; nothing is filled in. A checkpoint holds no vocabulary: --tokenizer names
     fairseq's folder (dict.txt, encoder.json, vocab.bpe; in a checkout of OFA: utils/BPE) or a
     Hugging Face one (vocab.json, merges.txt).
@@ -51,7 +53,7 @@ def command(
     except ImportError as problem:
         raise missing_extra("torch", "torch") from problem
     request = importing.Request(
-        checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed
+        checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed, ema
     )
     try:
         imported = importing.write(request, out)

@@ -37,6 +37,7 @@ class Request:
     decomposed: bool | None = None
     size: str | None = None
     seed: int = 0
+    ema: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def write(request: Request, out: str | Path) -> Imported:
     _check_out(Path(out))
     if request.checkpoint is not None:
         stored = with_configuration(
-            read(request.checkpoint, request.config, allow_pickle=request.allow_pickle)
+            read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
         )
         made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
@@ -110,6 +111,8 @@ def _random(request: Request) -> Converted:
         raise UsageError(f"--random {request.size}: known sizes are {', '.join(SIZES)}")
     if request.config is not None:
         raise UsageError("--random takes a named size, so --config does not apply")
+    if request.ema:
+        raise UsageError("--random makes weights, so --ema does not apply")
     config = replace(SIZES[request.size], decomposed=bool(request.decomposed))
     if request.image_size is not None:
         config = replace(config, image_size=request.image_size)

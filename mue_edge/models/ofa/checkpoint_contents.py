@@ -1,0 +1,251 @@
+"""What one checkpoint file holds: its weights, and the settings that it carries.
+
+A pickle may hold anything beside the weights. It is judged by what is needed: the table of weights,
+and each setting at the moment when it is used. All else may be what it likes, for nothing is run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mue_edge.errors import InputFileError, UsageError, missing_extra
+from mue_edge.models import torch_files
+from mue_edge.models.pickle_values import kind
+from mue_edge.models.stored_tensors import StoredTensor
+from mue_edge.models.torch_files import TorchFile
+
+# The task's part of a fairseq configuration that a model needs.
+_TASK_KEYS = (
+    "patch_image_size",
+    "num_bins",
+    "code_dict_size",
+    "add_caption",
+    "imagenet_default_mean_and_std",
+    "prompt_type",
+)
+_TABLES = ("model", "state_dict", "model_state_dict")
+_PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers: torch's for several devices, its compiler
+_SHARD = re.compile(r"-shard\d+\.pt$")
+_PLAIN_SIZE, _PLAIN_BITS = 1000, 64
+_NOT_RUN = "nothing in the file was run"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """`settings`: empty for a file of weights alone. `task`: fairseq's name of it, or ""."""
+
+    weights: dict[str, Tensor]
+    settings: dict[str, Any]
+    task: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A setting that is no plain value, and what to say if it is needed."""
+
+    said: str
+
+
+class Settings(Mapping[str, Any]):
+    """Settings; the use of one that is no plain value raises InputFileError."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return _usable(self._values[name])
+
+    def __or__(self, other: Mapping[str, Any]) -> Settings:
+        return Settings({**self._values, **other})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
+    """The contents of a .safetensors file, or of a pickle (any other name).
+
+    `ema`: the averaged weights of a fairseq file, the plain ones only where it has no average. Raises
+    InputFileError for a file that is missing, damaged or holds no table of tensors; UsageError for a
+    pickle without `allow_pickle`.
+    """
+    if not path.is_file():
+        raise InputFileError(f"{path} does not exist, or is not a file")
+    if path.suffix == ".safetensors":
+        if ema:
+            raise _no_average(path)
+        return Contents(_safetensors(path), {})
+    if not allow_pickle:
+        raise UsageError(
+            f"{path} is a pickle: such files can run code in programs that load them. Add --allow-pickle "
+            "to read it here: weights and plain values are read, and nothing in the file is run"
+        )
+    file = torch_files.read(path)
+    loaded = file.content
+    if not isinstance(loaded, dict):
+        raise InputFileError(
+            f"{path} holds a {kind(loaded)}; a checkpoint holds a table of tensors ({_NOT_RUN})"
+        )
+    name = next((n for n in _TABLES if n in loaded and not isinstance(loaded[n], StoredTensor)), "")
+    table = loaded[name] if name else loaded
+    _check_whole(path, table)
+    weights = _tensors(file, name, table)
+    settings, task = _fairseq_settings(path, loaded) if name else ({}, "")
+    extra = loaded.get("extra_state")
+    notes = []
+    if ema:
+        weights = _averaged(file, weights, extra)
+        notes.append("the averaged (EMA) weights are imported")
+    elif isinstance(extra, dict) and extra.get("ema") is not None:
+        notes.append(
+            "the file also holds averaged (EMA) weights; --ema imports them instead of the plain ones"
+        )
+    return Contents(weights, settings, task, tuple(notes))
+
+
+def without_prefix(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights without a wrapper's name that all keys begin with, and a note if there was one."""
+    prefix = ""
+    while weights:
+        more = (p for p in _PREFIXES if all(key.startswith(prefix + p) for key in weights))
+        if (found := next(more, None)) is None:
+            break
+        prefix += found
+    if not prefix:
+        return weights, []
+    note = f"all names in the file begin with {prefix[:80]!r}; it was taken off"
+    return {key[len(prefix) :]: value for key, value in weights.items()}, [note]
+
+
+def _averaged(file: TorchFile, plain: dict[str, Tensor], extra: Any) -> dict[str, Tensor]:
+    """Averages where the file has them, in float32 where it has those too; the rest from `plain`."""
+    if extra is not None and not isinstance(extra, dict):
+        raise InputFileError(f"{file.path}: extra_state is a {kind(extra)}, not a table ({_NOT_RUN})")
+    if extra is None or extra.get("ema") is None:
+        raise _no_average(file.path)
+    weights, _ = without_prefix(plain)
+    ema, _ = without_prefix(_tensors(file, "extra_state.ema", extra["ema"]))
+    if not ema:
+        raise _no_average(file.path)
+    exact: dict[str, Tensor] = {}
+    if extra.get("ema_fp32_params") is not None:
+        exact, _ = without_prefix(_tensors(file, "extra_state.ema_fp32_params", extra["ema_fp32_params"]))
+    # There may be more among the exact ones, which the average itself was made with.
+    return weights | ema | {key: value for key, value in exact.items() if key in weights or key in ema}
+
+
+def _no_average(path: Path) -> InputFileError:
+    return InputFileError(f"{path} holds no averaged (EMA) weights; import it without --ema")
+
+
+def _check_whole(path: Path, table: Any) -> None:
+    """fairseq's shards hold slices of flat vectors."""
+    flat = isinstance(table, dict) and any("flat_param" in key for key in table if isinstance(key, str))
+    if flat or _SHARD.search(path.name):
+        raise InputFileError(
+            f"{path} is one shard of several. Join them where fairseq is: models, cfg, task = "
+            "fairseq.checkpoint_utils.load_model_ensemble_and_task([FILE], num_shards=N); then torch.save("
+            "{'model': models[0].state_dict(), 'cfg': OmegaConf.to_container(cfg)}, 'whole.pt')"
+        )
+
+
+def _fairseq_settings(path: Path, loaded: dict[Any, Any]) -> tuple[dict[str, Any], str]:
+    """Settings and task of `args` (which wins, as in fairseq) or `cfg`, each a Namespace or a table."""
+    if loaded.get("args") is not None:
+        args = _table(path, "args", loaded["args"])
+        return args, _name(args.get("task"))
+    if loaded.get("cfg") is None:
+        return {}, ""
+    cfg = _table(path, "cfg", loaded["cfg"], of_tables=True)
+    model, task = (_table(path, f"cfg.{part}", cfg.get(part) or {}) for part in ("model", "task"))
+    return model | {key: task[key] for key in _TASK_KEYS if task.get(key) is not None}, _name(
+        task.get("_name")
+    )
+
+
+def _name(value: Any) -> str:
+    return str(_usable(value) or "")
+
+
+def _usable(value: Any) -> Any:
+    if isinstance(value, Refused):
+        raise InputFileError(value.said)
+    return value
+
+
+def _table(path: Path, name: str, value: Any, *, of_tables: bool = False) -> dict[str, Any]:
+    """A table by name; what is no plain value in it is Refused, unless it is a table of tables."""
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise InputFileError(f"{path}: {name} is neither a Namespace nor a table, but a {kind(value)}")
+    if of_tables:
+        return dict(value)
+    return {key: _plain(path, f"{name}.{key}", found) for key, found in value.items()}
+
+
+def _plain(path: Path, name: str, value: Any) -> Any:
+    """`value`, or Refused: settings are short, and messages may show them."""
+    said = f"{path}: {_printable(name)} is"
+    todo, seen = [value], 0
+    while todo:
+        part, seen = todo.pop(), seen + 1
+        if isinstance(part, int):
+            large = part.bit_length() > _PLAIN_BITS
+        elif isinstance(part, (str, dict, list, tuple)):
+            large = len(part) > _PLAIN_SIZE
+        elif part is None or isinstance(part, float):
+            large = False
+        else:
+            return Refused(f"{said} or contains a {kind(part)}, which is no plain value ({_NOT_RUN})")
+        if large or seen > _PLAIN_SIZE:
+            return Refused(f"{said} too large for a setting")
+        if isinstance(part, (list, tuple)):
+            todo += part
+        elif isinstance(part, dict):
+            todo += [*part, *part.values()]
+    return value
+
+
+def _tensors(file: TorchFile, name: str, table: Any) -> dict[str, Tensor]:
+    place = f"{file.path}: {name}: " if name else f"{file.path}: "
+    if not isinstance(table, dict):
+        raise InputFileError(f"{file.path}: {name} is a {kind(table)}, not a table of tensors ({_NOT_RUN})")
+    weights = {}
+    for key, value in table.items():
+        if not isinstance(key, str):
+            raise InputFileError(f"{place}a name is a {kind(key)} ({_NOT_RUN})")
+        if not isinstance(value, StoredTensor):
+            raise InputFileError(f"{place}{_printable(key)} is a {kind(value)}, not a tensor ({_NOT_RUN})")
+        try:
+            weights[key] = file.tensor(value)
+        except InputFileError as problem:
+            raise InputFileError(f"{place}{_printable(key)} {problem}") from problem
+    return weights
+
+
+def _printable(key: str) -> str:
+    return key if key.isprintable() and len(key) < 200 else ascii(key[:200])
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as problem:
+        raise missing_extra("safetensors", "torch") from problem
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise InputFileError(f"{path} is not a safetensors file: {problem}") from problem

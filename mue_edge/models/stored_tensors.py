@@ -1,0 +1,156 @@
+"""Tensors of a torch file that were not read yet: where they lie, and how they become tensors."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mue_edge.errors import InputFileError
+from mue_edge.models.pickle_values import Global
+
+_STORAGES = {
+    "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",
+    "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128", "UntypedStorage": "uint8",
+    # Of quantised tensors, which are not rebuilt; their size is needed to find what lies behind them.
+    "QInt8Storage": "int8", "QUInt8Storage": "uint8", "QInt32Storage": "int32", "QUInt4x2Storage": "uint8",
+    "QUInt2x4Storage": "uint8",
+}  # fmt: skip
+_TYPES = frozenset(_STORAGES.values()) | {
+    *("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+}
+_MOST = 1 << 48
+_MOST_DIMENSIONS = 32
+# Strides of 0 can make many numbers of few; more than this of them no checkpoint holds.
+_MOST_REPEATED = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """Numbers in a file under a key: of the type `dtype` (torch's name), `count` of them."""
+
+    key: str
+    dtype: str
+    count: int
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.count * _type(self.dtype).itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """A view of a storage; offset and strides count numbers of `dtype`. Nothing was read yet."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+def storage(persistent: Any) -> Storage:
+    """The storage that a persistent id names. Raises TypeError for what is no such id."""
+    mark, kind, key, _, count, *view = persistent
+    if mark != "storage" or not isinstance(kind, Global) or kind.name.partition(".")[0] != "torch":
+        raise TypeError("no storage")
+    if not isinstance(key, str) or not _counts(count) or view not in ([], [None]):
+        raise TypeError("no storage")
+    return Storage(key, _STORAGES[kind.name.rpartition(".")[2]], count)
+
+
+def realise(stored: StoredTensor, numbers: Callable[[Storage], Tensor], *, order: str) -> Tensor:
+    """The tensor, as a view of the mapped file where the machine can read it so.
+
+    `numbers`: the bytes of a storage, [n] uint8. `order`: "little" or "big".
+    Raises InputFileError for a tensor that does not lie within its storage.
+    """
+    dtype = _type(stored.dtype)
+    empty = 0 in stored.shape
+    reach = 0 if empty else 1 + sum((n - 1) * step for n, step in zip(stored.shape, stored.stride))
+    first, last = stored.offset * dtype.itemsize, (stored.offset + reach) * dtype.itemsize
+    if last > stored.storage.size:
+        raise InputFileError("reaches beyond its storage")
+    if math.prod(stored.shape) > max(reach, _MOST_REPEATED):
+        raise InputFileError("repeats its numbers too often")
+    if empty:
+        return torch.empty(stored.shape, dtype=dtype)
+    data = numbers(stored.storage)
+    if last > len(data):
+        raise InputFileError("is cut short in the file")
+    data = data[first:last]
+    if order != sys.byteorder:
+        part = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
+        data = data.reshape(-1, part).flip(1).flatten()
+    if data.data_ptr() % dtype.itemsize:
+        data = data.clone()
+    return data.view(dtype).as_strided(stored.shape, stored.stride)
+
+
+def _type(name: str) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _counts(*values: Any) -> bool:
+    return all(type(value) is int and 0 <= value < _MOST for value in values)
+
+
+def _tensor(of: Any, offset: Any, shape: Any, stride: Any, *, dtype: str | None = None) -> StoredTensor:
+    if not isinstance(of, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
+        raise TypeError("no tensor")
+    if len(shape) != len(stride) or len(shape) > _MOST_DIMENSIONS or not _counts(offset, *shape, *stride):
+        raise TypeError("no tensor")
+    return StoredTensor(of, dtype or of.dtype, offset, shape, stride)
+
+
+def _rebuild_v2(
+    of: Any, offset: Any, shape: Any, stride: Any, _grad: Any = None, _hooks: Any = None, marks: Any = None
+) -> StoredTensor:
+    if marks:
+        raise TypeError("conjugate or negative views are not read")
+    return _tensor(of, offset, shape, stride)
+
+
+def _rebuild_v3(
+    of: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, marks: Any = None
+) -> StoredTensor:
+    if marks or not isinstance(dtype, Global) or dtype.name.removeprefix("torch.") not in _TYPES:
+        raise TypeError("no tensor")
+    return _tensor(of, offset, shape, stride, dtype=dtype.name.removeprefix("torch."))
+
+
+def _rebuild_parameter(data: Any, *_: Any) -> StoredTensor:
+    if not isinstance(data, StoredTensor):
+        raise TypeError("no tensor")
+    return data
+
+
+def _rebuild_with_attributes(function: Any, kind: Any, arguments: Any, _state: Any = None) -> StoredTensor:
+    """A tensor to which Python attributes were given."""
+    plain = isinstance(kind, Global) and kind.name in _KINDS and isinstance(function, Global)
+    if not plain or not isinstance(arguments, tuple) or function.name not in _REBUILT:
+        raise TypeError("no plain tensor")
+    return _REBUILT[function.name](*arguments)
+
+
+_KINDS = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch._tensor.Tensor")
+_REBUILT: dict[str, Callable[..., StoredTensor]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_v2,
+    "torch._utils._rebuild_tensor_v3": _rebuild_v3,
+    "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+}
+TENSOR_MEANINGS: dict[str, Callable[..., Any]] = {
+    **_REBUILT,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_with_attributes,
+}

@@ -1,0 +1,165 @@
+"""Files of torch.save, read without torch.load: nothing is run, and only what is asked for is read.
+
+Zip files (since torch 1.6): `NAME/data.pkl` and one entry per storage. Older ones: five pickles,
+then the storages one after the other. Both are mapped, so that an optimiser's state costs nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from torch import Tensor
+
+from mue_edge.errors import InputFileError
+from mue_edge.models import pickles
+from mue_edge.models.pickle_values import Placeholder, kind
+from mue_edge.models.stored_tensors import TENSOR_MEANINGS, Storage, StoredTensor, realise, storage
+
+MOST_PICKLED = 256 << 20
+MOST_UNPACKED = 2 << 30  # of one storage, if its entry is compressed
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """What a file holds: `content` is its object, with every tensor a StoredTensor."""
+
+    path: Path
+    content: Any
+    numbers: Callable[[Storage], Tensor]
+    order: str = "little"
+
+    def tensor(self, stored: StoredTensor) -> Tensor:
+        """The tensor. Raises InputFileError, without the file's name, if the file does not hold it."""
+        try:
+            return realise(stored, self.numbers, order=self.order)
+        except _DAMAGED as problem:
+            raise InputFileError(f"cannot be read: {str(problem)[:200]!a}") from problem
+
+
+_DAMAGED = (
+    *(OSError, ValueError, LookupError, TypeError, struct.error, EOFError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
+
+
+def read(path: Path) -> TorchFile:
+    """A file of torch.save, or a plain pickle, which holds no tensors.
+
+    Raises InputFileError for all else, and for a file that is cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if mapped[:4] == b"PK\x03\x04":
+                return _read_zip(path, mapped)
+            return _read_old(path, mapped, file)
+    except InputFileError as problem:
+        raise InputFileError(f"{path} cannot be read as weights: {problem}") from problem
+    except _DAMAGED as problem:
+        raise InputFileError(f"{path} cannot be read as weights: {str(problem)[:200]!a}") from problem
+
+
+def _read_zip(path: Path, mapped: mmap.mmap) -> TorchFile:
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        if len(entries) != len(archive.infolist()):
+            raise InputFileError("it holds two entries of one name")
+        roots = [name.removesuffix("data.pkl") for name in entries if _is_object(name)]
+        if len(roots) != 1:
+            raise InputFileError("it is a zip file, but not one of torch.save")
+        root = roots[0]
+        with archive.open(f"{root}data.pkl") as file:
+            data = file.read(MOST_PICKLED + 1)
+        if len(data) > MOST_PICKLED:
+            raise InputFileError(f"its pickle is larger than {MOST_PICKLED >> 20} MB")
+        order = "little"
+        if f"{root}byteorder" in entries:
+            with archive.open(f"{root}byteorder") as file:
+                order = file.read(16).decode("ascii")
+        if order not in ("little", "big"):
+            raise InputFileError(f"its byte order is {order!r}")
+
+    def numbers(of: Storage) -> Tensor:
+        entry = entries[f"{root}data/{of.key}"]
+        if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
+            at = entry.header_offset
+            mark, name, extra = _LOCAL_HEADER.unpack(mapped[at : at + _LOCAL_HEADER.size])
+            if mark != b"PK\x03\x04":
+                raise ValueError("an entry of the zip file is not where it should be")
+            return _bytes(mapped, at + _LOCAL_HEADER.size + name + extra, entry.file_size)
+        if of.size > MOST_UNPACKED:
+            raise ValueError("a compressed storage is too large")
+        with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
+            unpacked = bytearray(file.read(of.size))
+        return _bytes(unpacked, 0, len(unpacked))
+
+    return TorchFile(path, _object(io.BytesIO(data)), numbers, order)
+
+
+def _is_object(name: str) -> bool:
+    folder, _, file = name.partition("/")
+    return bool(folder) and file == "data.pkl"
+
+
+def _read_old(path: Path, mapped: mmap.mmap, file: IO[bytes]) -> TorchFile:
+    # The pickles come first. Of this second map none can claim more than is allowed.
+    start = mmap.mmap(file.fileno(), min(len(mapped), MOST_PICKLED), access=mmap.ACCESS_READ)
+    stream = cast("IO[bytes]", start)
+    first = _object(stream)
+    if type(first) is not int or first != _MAGIC:
+        return TorchFile(path, first, _no_numbers)
+    if pickles.read(stream) != _PROTOCOL:
+        raise InputFileError("its protocol is not the one of torch.save")
+    pickles.read(stream)  # sizes of C types where it was made; the numbers are always little-endian
+    storages: dict[str, Storage] = {}
+    content = _object(stream, storages)
+    keys, at = pickles.read(stream), start.tell()
+    if not isinstance(keys, list):
+        raise InputFileError("its list of storages is none")
+    places: dict[str, tuple[int, int]] = {}
+    for key in keys:
+        size = storages[key].size
+        if int.from_bytes(mapped[at : at + 8], "little") != storages[key].count or key in places:
+            raise InputFileError("it is damaged, or cut short")
+        places[key] = at + 8, size
+        at += 8 + size
+    if at > len(mapped):
+        raise InputFileError("it is cut short")
+    return TorchFile(path, content, lambda of: _bytes(mapped, *places[of.key]))
+
+
+def _object(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
+    """The next pickle, with tensors; its storages are added to `storages`."""
+
+    def persistent(value: Any) -> Any:
+        try:
+            found = storage(value)
+        except (TypeError, ValueError, KeyError):
+            return Placeholder(f"a persistent id ({kind(value)})")
+        if storages is not None:
+            storages.setdefault(found.key, found)
+        return found
+
+    return pickles.read(stream, TENSOR_MEANINGS, persistent)
+
+
+def _bytes(source: mmap.mmap | bytearray, offset: int, count: int) -> Tensor:
+    """[count] uint8, sharing memory with `source`."""
+    if offset + count > len(source):
+        raise ValueError("an entry reaches beyond the end of the file")
+    return torch.frombuffer(source, dtype=torch.uint8, offset=offset, count=count)
+
+
+def _no_numbers(of: Storage) -> Tensor:
+    raise ValueError("a plain pickle holds no tensors; save with torch.save")
