@@ -68,8 +68,8 @@ def read(
         raise InputFileError(f"{path}: a statement about a picture stands there twice")
     if asked.with_caption and bare:
         say(
-            f"note: {WANTS_CAPTION}; {path}: {bare} of {len(samples)} lines have none (column caption), there "
-            "the statement alone is read"
+            f"note: {WANTS_CAPTION}; {path}: {bare} of {len(samples)} lines have none (column caption), so "
+            "only the statement is read there"
         )
     given = [label for label in labels if label]
     if given and len(given) < len(labels):

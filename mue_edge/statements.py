@@ -74,8 +74,8 @@ def check_length(ids: Sequence[int], length: int) -> None:
     """Raises UsageError for a source text longer than the `length` tokens that a bundle reads."""
     if len(ids) > length:
         raise UsageError(
-            f"the text has {len(ids)} tokens, this bundle reads {length}; shorten the statement or the "
-            f"caption, or make a bundle that reads more: mue-edge export MODEL --text-length {len(ids)}"
+            f"the text has {len(ids)} tokens, this bundle reads {length}; shorten the statement (and "
+            f"caption), or make a bundle that reads more: mue-edge export MODEL --text-length {len(ids)}"
         )
 
 

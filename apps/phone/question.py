@@ -1,4 +1,4 @@
-"""The fields for a statement, and for a caption, in an app whose bundle judges the one and reads the other."""
+"""The fields of an app whose bundle judges statements: for one, and for a caption where it reads captions."""
 
 from __future__ import annotations
 
