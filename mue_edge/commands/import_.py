@@ -17,7 +17,7 @@ from mue_edge.errors import EnvironmentLacksError, UsageError, missing_extra
 @click.option(
     "--task", type=click.Choice(["caption", "entail"]), help="Default: the checkpoint's, or caption."
 )
-@click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis}.")
+@click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis} (and {caption}).")
 @click.option("--image-size", type=int, help="Side of the pictures in pixels.  [default: the checkpoint's]")
 @click.option("--allow-pickle", is_flag=True, help="Read .pt and .bin files, restricted to plain weights.")
 @click.option(

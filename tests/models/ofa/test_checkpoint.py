@@ -189,7 +189,7 @@ def test_entailment_with_captions(
     tmp_path: Path, wordy: Model, capsys: pytest.CaptureFixture[str], prompt: str | None, template: str,
     with_caption: str,
 ) -> None:  # fmt: skip
-    """As all published SNLI-VE trainings were: the checkpoint says so; the statement alone can be read too."""
+    """As all published SNLI-VE trainings were: the checkpoint says so, and both texts are there."""
     path = checkpoints.fairseq(tmp_path / "a.pt", wordy, add_caption=True)
     words = [
         "--tokenizer",
