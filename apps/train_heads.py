@@ -50,7 +50,8 @@ def _shown(o: TrainingOptions, folder: Path, teacher: Captions | Answers) -> tup
             raise UsageError(
                 "statements are shown with their pictures as they are: no --augment, no --skip-bad"
             )
-        pairs = teachers.batches(statement_tables.read(o.data, asked, o.images), p, o.batch)[: o.steps]
+        read = statement_tables.read(o.data, asked, o.images, say)
+        pairs = teachers.batches(read, p, o.batch)[: o.steps]
         return len(pairs), pairs
     shown, _, problems = pictures(o, p, leader=True)
     for line in problems:

@@ -23,6 +23,7 @@ from mue_edge.policy import from_json as policy_from_json
 from mue_edge.protocol import Layout, Stage
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
+from mue_edge.statements import misplaced, misplaced_of
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -156,7 +157,8 @@ class Manifest:
     """`manifest.json`. `front` runs from the fastest policy to full depth; `chosen` names one.
 
     `prompt` is the source text; of a bundle that judges statements, the text around {hypothesis}, and
-    `answers` are the words of `search.answers`.
+    `answers` are the words of `search.answers`. `caption_prompt` is the text around {caption} and
+    {hypothesis}, of a model that was trained with captions of the pictures.
     """
 
     schema: int
@@ -180,6 +182,7 @@ class Manifest:
     prompt: str = ""
     answers: tuple[str, ...] = ()
     evidence: Evidence = field(default_factory=lambda: Evidence("none"))
+    caption_prompt: str = ""
 
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
@@ -305,6 +308,14 @@ def read_manifest(folder: Path) -> Manifest:
         surplus = {signal for stage in stages for signal in stage.signals} - set(SIGNALS)
         if surplus:
             raise InputFileError(f"{path}: unknown signals {sorted(surplus)}; known: {', '.join(SIGNALS)}")
+    judges = bool(manifest.answers)
+    open_field = (
+        misplaced_of(manifest.prompt, manifest.caption_prompt) if judges else misplaced(manifest.prompt)
+    )
+    if open_field:
+        raise InputFileError(
+            f"{path}: the source text {open_field}; import the checkpoint again and export what comes out"
+        )
     names = manifest.policies()
     if manifest.chosen not in names:
         raise InputFileError(

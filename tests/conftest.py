@@ -127,3 +127,28 @@ def imagenet_bundle(imagenet_folder: Path, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("bundles") / "tiny-imagenet"
     export(imagenet_folder, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_captions_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, asked about statements beside a caption of the picture, or alone."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-captions"
+    folder.mkdir()
+    for file in tiny_entail_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    asked = json.loads((folder / "prompts.json").read_text())
+    asked["entail"] |= {"with_caption": " z {caption} y {hypothesis} x", "text_length": 16}
+    (folder / "prompts.json").write_text(json.dumps(asked))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_captions_bundle(tiny_captions_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host bundle of `tiny_captions_folder`. Read only: copy it to change it."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    out = tmp_path_factory.mktemp("bundles") / "tiny-captions"
+    export(tiny_captions_folder, out)
+    return out

@@ -35,12 +35,19 @@ VERIFY_ROWS = 4  # drafts that one pass checks
 @click.option("--lossless", is_flag=True, help="Also what `caption --lossless` needs (host, fp32, greedy).")
 @click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
 @click.option(
+    "--text-length",
+    type=click.IntRange(min=4),
+    metavar="N",
+    help="Tokens of the text around a statement; for entailment.",
+)
+@click.option(
     "--pictures", multiple=True, metavar="PATH", help="To scan ranges on.  [default: the model's own]"
 )
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
     model: str, target: str, out: str | None, plan: str | None, precision: str | None, backend: str | None,
-    beam: int | None, lossless: bool, image_size: str | None, pictures: tuple[str, ...], as_json: bool,
+    beam: int | None, lossless: bool, image_size: str | None, text_length: int | None,
+    pictures: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Cut MODEL into segments, convert them, verify them here, and write a bundle.
 
@@ -55,7 +62,7 @@ def command(
     shown = image.gather(pictures) if pictures else range_pictures(model)
     build, plans = room()
     options: dict[str, Any] = plans.read(plan) if plan else {}
-    given = {"precision": precision, "backend": backend, "beam": beam}
+    given = {"precision": precision, "backend": backend, "beam": beam, "text_length": text_length}
     options |= {k: v for k, v in given.items() if v is not None} | size
     if lossless:
         options.setdefault("verify_rows", VERIFY_ROWS)

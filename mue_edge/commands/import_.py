@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--task", type=click.Choice(["caption", "entail"]), help="Default: the checkpoint's, or caption."
 )
-@click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis}.")
+@click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis} (and {caption}).")
 @click.option("--image-size", type=int, help="Side of the pictures in pixels.  [default: the checkpoint's]")
 @click.option("--allow-pickle", is_flag=True, help="Read .pt and .bin files; nothing in them is run.")
 @click.option("--ema", is_flag=True, help="Import the averaged weights that a fairseq file may also hold.")

@@ -42,6 +42,7 @@ def _head(m: Manifest) -> list[str]:
         f"plan          {m.plan_hash}: {plan}",
         f"picture       {p.width} x {p.height}, (x - {_scale(p.mean)}) / {_scale(p.std)}",
         f"prompt        {m.prompt!r}",
+        *([f"with caption  {m.caption_prompt!r}"] if m.caption_prompt else []),
         f"search        {search}",
         f"evidence      {e.rung} ({versions}){figures}",
     ]

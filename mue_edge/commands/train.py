@@ -34,7 +34,8 @@ def command(**options: Any) -> None:
 
     With --heads, OUT gets model/ with heads.safetensors beside the same weights (heads of other rules that
     MODEL has are kept); pictures are passed once unless --steps says otherwise (better with --augment), and
-    captions are the model's own. For a MODEL that judges statements, DATA is a table of image and hypothesis.
+    captions are the model's own. For a MODEL that judges statements, DATA is a table of image and hypothesis
+    (and caption, where the model was trained with them).
     """
     chosen = TrainingOptions(**options)
     given = [chosen.epochs, chosen.steps, chosen.minutes]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from mue_edge import targets
 from tests.commands.run import Runner, picture
 
 
@@ -36,9 +39,74 @@ def test_mistakes(run: Runner, tiny_entail_bundle: Path, tiny_bundle: Path, tmp_
     assert "no words for xyz" in run("entail", tiny_entail_bundle, file, "xyz").err
 
 
-def test_calibrate_bounds_accuracy(run: Runner, tiny_entail_bundle: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_caption_is_read(run: Runner, tiny_captions_bundle: Path, tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    said = run("entail", tiny_captions_bundle, file, "a", "b", "--caption", "c D", "--json")
+    assert said.code == 0 and "note" not in said.err
+    records = [json.loads(line) for line in said.out.splitlines()]
+    with targets.open_entailer(tiny_captions_bundle, threads=1) as entailer:
+        for record, statement in zip(records, "ab", strict=True):
+            assert (record["statement"], record["caption"]) == (statement, "c D")
+            wanted = entailer.entail(file, statement, caption="c d").probabilities
+            assert record["probabilities"] == pytest.approx(wanted, abs=1e-6)
+    assert "no words for xyz" in run("entail", tiny_captions_bundle, file, "a", "--caption", "xyz").err
+    assert "with caption" in run("inspect", tiny_captions_bundle).out
 
+
+def test_a_model_that_reads_captions_asks_for_one(
+    run: Runner, tiny_captions_bundle: Path, tiny_entail_bundle: Path, tmp_path: Path
+) -> None:
+    file = picture(tmp_path / "a.png")
+    without = run("entail", tiny_captions_bundle, file, "a", "b", "--json")
+    note = "trained with a caption of the picture in the text; give one with --caption TEXT"
+    assert without.err.count(note) == 1
+    assert "caption" not in json.loads(without.out.splitlines()[0])
+    assert "caption" not in run("entail", tiny_entail_bundle, file, "a").err
+    refused = run("entail", tiny_entail_bundle, file, "a", "--caption", "b")
+    assert "was not trained with captions" in refused.error(2)
+    assert "says nothing" in run("entail", tiny_captions_bundle, file, "a", "--caption", "").error(2)
+
+
+def test_too_long_a_text_names_a_command_that_works(
+    run: Runner, tiny_captions_folder: Path, tiny_captions_bundle: Path, tiny_model_folder: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    file, words = picture(tmp_path / "a.png"), ("a", "--caption", "b " * 11)
+    refused = run("entail", tiny_captions_bundle, file, *words).error(2)
+    option = re.search(r"mue-edge export MODEL (--text-length) (\d+)", refused)
+    assert option is not None
+    more = tmp_path / "more"
+    assert run("export", tiny_captions_folder, "--out", more, *option.groups()).code == 0
+    assert run("entail", more, file, *words).code == 0
+    for folder, length, message in (
+        (tiny_model_folder, 20, "of models that judge statements"), (tiny_captions_folder, 6, "no room"),
+        (tiny_captions_folder, 33, "positions for 32 tokens"),
+    ):  # fmt: skip
+        assert message in run("export", folder, "--out", tmp_path / "no", "--text-length", length).error(2)
+    assert not (tmp_path / "no").exists()
+
+
+def test_calibrate_reads_captions_of_tables(
+    run: Runner, tiny_captions_bundle: Path, tiny_captions_folder: Path, tmp_path: Path
+) -> None:
+    """calibrate and train --heads; both tell of lines without one."""
+    bundle, table = tmp_path / "bundle", tmp_path / "t.jsonl"
+    shutil.copytree(tiny_captions_bundle, bundle)
+    rows = []
+    for i in range(12):
+        picture(tmp_path / f"{i}.png", i)
+        rows.append({"image": f"{i}.png", "hypothesis": "abc"[i % 3]} | ({"caption": "d e"} if i else {}))
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words in (
+        ("calibrate", bundle, "--budget", "95%", "--workers", "1", "--clock", "cpu"),
+        ("train", tiny_captions_folder, "--heads", "calm-classifier", "--batch", "4"),
+    ):
+        done = run(*words, "--data", table, "--out", tmp_path / words[0])
+        assert done.code == 0, done.err
+        assert done.err.count("1 of 12 lines have none (column caption)") == 1
+
+
+def test_calibrate_bounds_accuracy(run: Runner, tiny_entail_bundle: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(tiny_entail_bundle, bundle)
     rows = []

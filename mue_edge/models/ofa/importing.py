@@ -81,6 +81,11 @@ def write(request: Request, out: str | Path) -> Imported:
         if request.prompt is not None:
             raise UsageError(f"a prompt needs the vocabulary: --tokenizer DIR; {tokenizer.WHERE}")
         notes.append("no prompt: without the vocabulary its ids are not known")
+    elif "with_caption" in texts.get(task, {}):
+        notes.append(
+            "trained with a caption of the picture in the text: give one with `mue-edge entail --caption "
+            "TEXT`, else the statement-only text is used"
+        )
     with atomic_folder(out, "config.json") as work:
         _save(made.weights, work / WEIGHTS)
         if words is not None:

@@ -10,12 +10,16 @@ from typing import Any
 
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.statements import CAPTION as CAPTION_PLACE
+from mue_edge.statements import misplaced, misplaced_of
 from mue_edge.tokens import Tokenizer
 
 TASKS = ("caption", "entail")
 CAPTION = " what does the image describe?"
 ENTAIL = ' does the image describe " {hypothesis} "?'
 ENTAIL_WITH_CAPTION = ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'
+# Tokens that the second one makes room for, caption and statement included.
+LENGTH_WITH_CAPTION = 96
 # Answers in the order of the published candidates.
 ANSWERS = {" no": "contradiction", " yes": "entailment", " maybe": "neutral"}
 
@@ -34,12 +38,14 @@ def make(
 ) -> dict[str, Any] | None:
     """`prompts.json` for a task; None where no tokenizer gives the ids and they are not known.
 
-    text: another prompt; for entailment a template with {hypothesis}. captions: the checkpoint was
-    trained to see the picture's caption as well. Raises UsageError for a text that cannot serve.
+    text: another prompt; for entailment a template with {hypothesis}, and with {caption} where it stands
+    in for the one with captions. captions: the checkpoint was trained to see the picture's caption as
+    well. Raises UsageError for a text that cannot serve.
     """
     if task == "entail":
-        return _entail(config, tokenizer, text or (ENTAIL_WITH_CAPTION if captions else ENTAIL))
+        return _entail(config, tokenizer, text, captions)
     text = text or CAPTION
+    _check("a caption's", misplaced(text))
     ids = _ids(_spaced(text), config, tokenizer)
     if ids is None:
         return None
@@ -49,22 +55,33 @@ def make(
     return {"caption": {"text": _spaced(text), "ids": ids}}
 
 
-def _entail(config: OFAConfig, tokenizer: Tokenizer | None, template: str) -> dict[str, Any] | None:
-    if "{hypothesis}" not in template:
-        raise UsageError("--prompt of entailment has to hold {hypothesis}, the place of the statement")
+def _entail(
+    config: OFAConfig, tokenizer: Tokenizer | None, text: str | None, captions: bool
+) -> dict[str, Any] | None:
+    texts = {"template": ENTAIL} | ({"with_caption": ENTAIL_WITH_CAPTION} if captions else {})
+    if text is not None:
+        texts["with_caption" if CAPTION_PLACE in text else "template"] = _spaced(text)
+    with_caption = texts.get("with_caption", "")
+    _check("entailment's", misplaced_of(texts["template"], with_caption))
+    room = {"text_length": min(LENGTH_WITH_CAPTION, config.max_source_positions)} if with_caption else {}
     answers = {}
     for word, meaning in ANSWERS.items():
         ids = _ids(word, config, tokenizer)
         if ids is None:
             return None
         answers[word.strip()] = {"ids": ids, "means": meaning}
-    return {"entail": {"template": _spaced(template), "answers": answers, "decoder": "prev_output"}}
+    return {"entail": {**texts, "answers": answers, "decoder": "prev_output", **room}}
 
 
 def around(tokenizer: Tokenizer, template: str = ENTAIL) -> tuple[int, int]:
     """How many ids of the source text, bos … eos, stand before and after the statement."""
     before, after = template.split("{hypothesis}")
     return 1 + len(tokenizer.encode(before.rstrip())), len(tokenizer.encode(after)) + 1
+
+
+def _check(whose: str, problem: str) -> None:
+    if problem:
+        raise UsageError(f"{whose} --prompt {problem}")
 
 
 def _spaced(text: str) -> str:

@@ -1,5 +1,5 @@
 // Runs a site's own engine under Node: `node captions.mjs SITE < jobs.json`. A job is {pixels: a file of
-// float32, policy}, with a statement where the site judges them, {rgba: a file of bytes, width, height}, or
+// float32, policy}, with a statement (and caption) where the site judges them, {rgba: a file of bytes, width, height}, or
 // {memory: true}; prints an answer for each as JSON, {error} for a statement that cannot be judged.
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
@@ -62,7 +62,7 @@ for (const job of JSON.parse(await text(process.stdin))) {
   }
   pixels = new Float32Array((await readFile(job.pixels)).buffer.slice(0));
   if (engine.task === "entail") {
-    const judged = engine.entail(pixels, job.statement, job.policy);
+    const judged = engine.entail(pixels, job.statement, job.policy, job.caption);
     answers.push(await judged.catch(({ message }) => ({ error: message })));
     continue;
   }

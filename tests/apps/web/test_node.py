@@ -91,6 +91,18 @@ def test_answers_equal_the_hosts(entail_site: Path, tmp_path: Path) -> None:
     assert any(len(set(w.exits["decoder"])) > 1 for w in wanted)
 
 
+def test_answers_with_a_caption_equal_the_hosts(captions_site: Path, tmp_path: Path) -> None:
+    captions, file = (None, "d E", "f"), tmp_path / "0.bin"
+    with open_entailer(captions_site / "bundle", threads=1) as entailer:
+        file.write_bytes(np.asarray(entailer.pixels(noise(60, 50, 0)), np.float32).tobytes())
+        wanted = [entailer.entail(noise(60, 50, 0), "a b", caption=said).probabilities for said in captions]
+    job = {"pixels": str(file), "statement": "a b", "policy": "full"}
+    answers = under_node(captions_site, [job | {"caption": said} for said in captions])["answers"]
+    for mine, answer in zip(wanted, answers, strict=True):
+        assert answer["probabilities"] == pytest.approx(mine, abs=1e-5)
+    assert len({answer["probabilities"]["yes"] for answer in answers}) == 3
+
+
 def test_statements_that_cannot_be_judged(entail_site: Path, tmp_path: Path) -> None:
     """One line each, and the next statement is judged."""
     file = tmp_path / "grey.bin"
