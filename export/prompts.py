@@ -83,8 +83,13 @@ def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prom
 
 def task_of(folder: Path) -> str:
     """What the model was trained for: captions, unless it only has another task's prompt."""
-    known = list(_entries(folder / "prompts.json"))
+    known = tasks(folder)
     return CAPTION if CAPTION in known or not known else known[0]
+
+
+def tasks(folder: Path) -> tuple[str, ...]:
+    """The tasks that prompts.json has an entry for. Raises InputFileError for a damaged file."""
+    return tuple(_entries(folder / "prompts.json"))
 
 
 def _statement(found: _Statement, text_length: int | None, where: str) -> Prompt:

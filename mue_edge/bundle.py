@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.files import atomic_write, sha256
+from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.protocol import Layout, Stage
@@ -256,6 +255,18 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     and inode with a stamp in the user's cache. Raises InputFileError.
     """
     folder = Path(path)
+    manifest = look(folder)
+    stamp = _stamp(folder, manifest)
+    if paranoid or _read_stamp(folder) != stamp:
+        for name, entry in manifest.files.items():
+            _check_hash(folder, name, entry)
+        if not paranoid:
+            _write_stamp(folder, stamp)
+    return Bundle(folder, manifest)
+
+
+def look(folder: Path) -> Manifest:
+    """A bundle's manifest, checked; of its files only places and sizes. Raises InputFileError."""
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
         _check_file(folder, name, entry)
@@ -270,13 +281,7 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
             or not 0 <= constant.offset <= manifest.files[constant.file].bytes
         ):
             raise InputFileError(f"{folder}: constant {name} does not lie in a file of the bundle")
-    stamp = _stamp(folder, manifest)
-    if paranoid or _read_stamp(folder) != stamp:
-        for name, entry in manifest.files.items():
-            _check_hash(folder, name, entry)
-        if not paranoid:
-            _write_stamp(folder, stamp)
-    return Bundle(folder, manifest)
+    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -363,9 +368,8 @@ def _check_hash(folder: Path, name: str, entry: FileEntry) -> None:
 
 
 def _stamp_path(folder: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]
-    return cache / "mue-edge" / "stamps" / f"{key}.json"
+    return user_cache() / "stamps" / f"{key}.json"
 
 
 def _stamp(folder: Path, manifest: Manifest) -> dict[str, list[int] | str]:

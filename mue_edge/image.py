@@ -83,9 +83,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     """The picture's header; pixels are not yet decoded."""
     if not data:
         raise InputFileError(f"{name} is empty")
-    kind = next((kind for kind, start in _SIGNATURES.items() if data.startswith(start)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "WEBP"
+    kind = _kind(data)
     if kind is None:
         raise InputFileError(f"{name} is not a picture that is read here (JPEG, PNG, WebP, GIF or BMP)")
     try:
@@ -96,6 +94,13 @@ def _open(data: bytes, name: str) -> Image.Image:
         raise InputFileError(f"{name} has too many pixels: {problem}") from problem
     except Exception as problem:  # a decoder fed with foreign bytes can raise anything
         raise InputFileError(f"{name} starts like a {kind} picture but is damaged or cut short") from problem
+
+
+def _kind(data: bytes) -> str | None:
+    """Pillow's name for what a file is that starts so."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for kind, start in _SIGNATURES.items() if data.startswith(start)), None)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -193,6 +198,21 @@ def gather(paths: Iterable[str | Path], stdin: TextIO | None = None) -> list[Pat
         names = ", ".join(map(str, empty))
         raise InputFileError(f"no picture ({', '.join(sorted(SUFFIXES))}) in the folder {names}")
     return found
+
+
+def names_pictures(argument: str) -> bool:
+    """Whether one of a command's arguments is for `gather`: "-", a folder with pictures, or a file that is
+    one by its first bytes or its name, so that a damaged one counts."""
+    path = Path(argument)
+    if argument == "-" or _is_folder(path):
+        return argument == "-" or _pictures_in(path) != [path]
+    try:
+        if not path.is_file():  # a pipe could block for ever
+            return False
+        with path.open("rb") as file:
+            return path.suffix.lower() in SUFFIXES or _kind(file.read(12)) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def _pictures_in(path: Path) -> list[Path]:

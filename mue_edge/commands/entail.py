@@ -28,14 +28,15 @@ def command(
 ) -> None:  # fmt: skip
     """Say whether IMAGE shows what each of STATEMENTS says: yes, no, or maybe (the picture does not tell).
 
-    BUNDLE is made by `mue-edge export` of a model for entailment, such as the bundled one:
-    `mue-edge export stickers-entail`.
+    BUNDLE is a folder made by `mue-edge export` of a model for entailment, or the bundled one's name,
+    stickers-entail, whose bundle is made once and kept in your cache.
     """
     from mue_edge import targets
+    from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.image import load
     from mue_edge.statements import WANTS_CAPTION, note
 
-    with targets.open_entailer(bundle, threads=threads) as entailer:
+    with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
         chosen, picture = entailer.policy(policy), load(image)
         if entailer.bundle.manifest.caption_prompt and caption is None:
             click.echo(f"note: {WANTS_CAPTION}; give one with --caption TEXT", err=True)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def command(bundle: str, as_json: bool) -> None:
     """Show a BUNDLE's model, plan, segments, policies, search settings and evidence."""
     from mue_edge import schema
+    from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.bundle import open_bundle
 
-    manifest = open_bundle(bundle).manifest
+    manifest = open_bundle(bundle_folder(bundle)).manifest
     if as_json:
         click.echo(json.dumps(schema.encode(manifest), indent=1))
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mue_edge import targets
+from tests.commands.conftest import Bundled
 from tests.commands.run import Runner, picture
 
 
@@ -37,6 +38,20 @@ def test_mistakes(run: Runner, tiny_entail_bundle: Path, tiny_bundle: Path, tmp_
     assert "mue-edge caption" in run("entail", tiny_bundle, file, "a").error(2)
     assert "mue-edge entail" in run("caption", tiny_entail_bundle, file).error(2)
     assert "no words for xyz" in run("entail", tiny_entail_bundle, file, "xyz").err
+
+
+def test_the_bundled_models_name(
+    run: Runner, bundled: Bundled, tiny_entail_bundle: Path, tiny_entail_folder: Path
+) -> None:
+    one = bundled.pictures / "0.png"
+    expected = run("entail", tiny_entail_bundle, one, "a b", "--json").json()["probabilities"]
+    first, second = (run("entail", "stickers-entail", one, "a b", "--json") for _ in range(2))
+    assert first.json()["probabilities"] == second.json()["probabilities"] == expected
+    assert "exporting the bundled model stickers-entail" in first.err and second.err == ""
+    assert "mue-edge caption stickers PICTURE" in run("entail", "stickers", one, "a").error(2)
+    assert "(stickers, stickers-entail)" in run("entail", one, one, "a").error(4)
+    assert "mue-edge export" in run("entail", tiny_entail_folder, one, "a").error(4)
+    assert bundled.exports == ["stickers-entail-host"]
 
 
 def test_a_caption_is_read(run: Runner, tiny_captions_bundle: Path, tmp_path: Path) -> None:
