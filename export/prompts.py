@@ -10,11 +10,9 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.statements import misplaced, misplaced_of
+from mue_edge.statements import TEXT_LENGTH, misplaced, misplaced_of
 
 CAPTION, ENTAIL = "caption", "entail"
-# Tokens of a statement in its prompt, where a model has no number of its own.
-TEXT_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,9 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Statement:
-    """`decoder`: what it reads before the answer: "bos", OFA's "prev_output": bos and the source text, or
-    "statement": bos and the statement alone, with `around` ids of the source text before and after it."""
+    """`decoder`: what it reads before the answer: "bos", OFA's "prev_output": bos and the source text,
+    "source": the same with eos at its end, or "statement": bos and the statement alone, with `around` ids of
+    the source text before and after it."""
 
     template: str
     answers: Mapping[str, _Answer]
@@ -94,7 +93,7 @@ def tasks(folder: Path) -> tuple[str, ...]:
 
 def _statement(found: _Statement, text_length: int | None, where: str) -> Prompt:
     length = found.text_length if text_length is None else text_length
-    known = {"bos": (), "prev_output": (1, 1), "statement": found.around}
+    known = {"bos": (), "prev_output": (1, 1), "source": (1, 0), "statement": found.around}
     if found.decoder not in known:
         raise InputFileError(f"{where}: a decoder that reads {found.decoder!r}; known: {', '.join(known)}")
     fed = known[found.decoder]

@@ -210,8 +210,8 @@ class Run:
 
     def embedded(self, ids: Sequence[int], steps: Sequence[int], rows: int) -> tuple[int, ...]:
         """What `embed` is fed for words of these steps; rows without a word repeat the first."""
-        ports = (ids, steps) if self.layout.embeds_steps else (ids,)
-        return tuple(value for port in ports for value in (*port, *port[:1] * (rows - len(port))))
+        ports = [[*ids], [*steps]] if self.layout.embeds_steps else [[*ids]]
+        return tuple(value for port in ports for value in port + port[:1] * (rows - len(port)))
 
     def _head(self, ran: Sequence[int], states: str, live: int) -> Asked:
         """What the head says of the states after the decoder segments `ran`, or of what a segment makes of

@@ -9,6 +9,8 @@ from mue_edge.errors import UsageError
 from mue_edge.tokens import Tokenizer
 
 MAX_WORDS = 80
+# Tokens of the text around a statement, where a model has no number of its own.
+TEXT_LENGTH = 64
 _LEADING = ",.!?*#:;~"
 _BLANKS = str.maketrans({"-": " ", "/": " "})
 PLACE, CAPTION = "{hypothesis}", "{caption}"

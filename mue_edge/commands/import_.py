@@ -68,7 +68,11 @@ def command(
         f"{imported.parameters / 1e6:.1f} million weights, pictures of {c.image_size} pixels, "
         f"{c.vocab_size} tokens"
     )
-    source = ["--random", size] if size else [str(checkpoint), *["--allow-pickle"][: int(allow_pickle)]]
+    source = ["--random", size, "--seed", str(seed)] if size else [str(checkpoint)]
+    given = {"--config": config, "--task": task, "--image-size": image_size}
+    source += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    flags = {"--allow-pickle": allow_pickle, "--ema": ema, "--mue": mue is True, "--no-mue": mue is False}
+    source += [name for name, set_ in flags.items() if set_]
     for line in _next(imported, source, out):
         click.echo(line)
 

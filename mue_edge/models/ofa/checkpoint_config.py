@@ -114,7 +114,8 @@ def derive(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Derive
     shown = _shown(weights)
     values: dict[str, Any] = {name: value for name, (value, _) in shown.items()}
     values |= {name: value for name, value in defaults.items() if name not in given}
-    unsaid = [name for name in defaults if name not in given and name not in _SILENT]
+    # The ports' classes do not write what equals their defaults, which are these.
+    unsaid = [name for name in defaults if not hugging_face and name not in given and name not in _SILENT]
     notes = []
     if unsaid:
         taken = ", ".join(f"{names[name]} {defaults[name]}" for name in unsaid)

@@ -13,6 +13,7 @@ from mue_edge.files import atomic_folder
 from mue_edge.models import read_config
 from mue_edge.models.ofa import prompts, tokenizer
 from mue_edge.models.ofa.checkpoint import Converted, convert, random_weights
+from mue_edge.models.ofa.checkpoint_contents import Settings
 from mue_edge.models.ofa.checkpoint_files import Stored, read
 from mue_edge.models.ofa.config import SIZES, OFAConfig
 from mue_edge.models.ofa.model import WEIGHTS
@@ -63,7 +64,7 @@ def write(request: Request, out: str | Path) -> Imported:
         )
         made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
-        stored, made = Stored(Path(), {}, {}), _random(request)
+        stored, made = Stored(Path(), {}, Settings({})), _random(request)
     config, notes = made.config, list(made.notes)
     words, folder = None, request.tokenizer or stored.tokenizer
     if folder is not None:
@@ -74,14 +75,18 @@ def write(request: Request, out: str | Path) -> Imported:
             f"no vocabulary, so captions will be ids; --tokenizer DIR gives words: {tokenizer.WHERE}"
         )
     task = request.task or _task(stored.task, notes)
-    texts = prompts.make(
-        task, config, words, request.prompt, captions=bool(stored.settings.get("add_caption"))
-    )
+    said = prompts.said_by(stored.settings)
+    texts = prompts.make(task, config, words, request.prompt, said)
     if texts is None:
         if request.prompt is not None:
             raise UsageError(f"a prompt needs the vocabulary: --tokenizer DIR; {tokenizer.WHERE}")
         notes.append("no prompt: without the vocabulary its ids are not known")
-    elif "with_caption" in texts.get(task, {}):
+    elif task == "entail" and said.decoder is None:
+        notes.append(
+            "the checkpoint does not say what its decoder reads before the answer (prompt_type); taken: "
+            "prev_output, as in OFA's SNLI-VE scripts"
+        )
+    if texts is not None and "with_caption" in texts.get(task, {}):
         notes.append(
             "trained with a caption of the picture in the text: give one with `mue-edge entail --caption "
             "TEXT`, else the statement-only text is used"

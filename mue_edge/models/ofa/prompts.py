@@ -6,12 +6,14 @@ which the decoder chooses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from mue_edge.errors import UsageError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.statements import CAPTION as CAPTION_PLACE
-from mue_edge.statements import misplaced, misplaced_of
+from mue_edge.statements import TEXT_LENGTH, misplaced, misplaced_of
 from mue_edge.tokens import Tokenizer
 
 TASKS = ("caption", "entail")
@@ -28,23 +30,48 @@ RELEASED_SIZE = 59457
 _RELEASED = {CAPTION: (99, 473, 5, 2274, 6190, 116), " no": (117,), " yes": (4420,), " maybe": (2085,)}
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a checkpoint says of its prompts; the defaults are those of one that says nothing.
+
+    captions: entailment saw the picture's caption as well. text: its prompt. decoder: what is fed before an
+    answer (`prompts.json`). answers: word → label.
+    """
+
+    captions: bool = False
+    text: str | None = None
+    decoder: str | None = None
+    answers: Mapping[str, str] = field(default_factory=lambda: ANSWERS)
+
+
+NOTHING_SAID = Said()
+# `prompt_type` of fairseq's and ModelScope's settings → `decoder` of prompts.json.
+_DECODERS = {"none": "bos", "src": "source", "prev_output": "prev_output"}
+
+
+def said_by(settings: Mapping[str, Any]) -> Said:
+    """Raises InputFileError for a prompt_type that is not known."""
+    kind, text = settings.get("prompt_type"), settings.get("prompt")
+    if kind is not None and kind not in _DECODERS:
+        raise InputFileError(f"the checkpoint has prompt_type {kind!r}; known: {', '.join(_DECODERS)}")
+    return Said(
+        bool(settings.get("add_caption")), text if isinstance(text, str) else None,
+        None if kind is None else _DECODERS[kind], settings.get("answers") or ANSWERS,
+    )  # fmt: skip
+
+
 def make(
-    task: str,
-    config: OFAConfig,
-    tokenizer: Tokenizer | None,
-    text: str | None = None,
-    *,
-    captions: bool = False,
-) -> dict[str, Any] | None:
+    task: str, config: OFAConfig, tokenizer: Tokenizer | None, text: str | None = None,
+    said: Said = NOTHING_SAID,
+) -> dict[str, Any] | None:  # fmt: skip
     """`prompts.json` for a task; None where no tokenizer gives the ids and they are not known.
 
-    text: another prompt; for entailment a template with {hypothesis}, and with {caption} where it stands
-    in for the one with captions. captions: the checkpoint was trained to see the picture's caption as
-    well. Raises UsageError for a text that cannot serve.
+    text: another prompt than the checkpoint's; for entailment a template with {hypothesis}, and with
+    {caption} where it stands in for the one with captions. Raises UsageError for a text that cannot serve.
     """
     if task == "entail":
-        return _entail(config, tokenizer, text, captions)
-    text = text or CAPTION
+        return _entail(config, tokenizer, text, said)
+    text = text or said.text or CAPTION
     _check("a caption's", misplaced(text))
     ids = _ids(_spaced(text), config, tokenizer)
     if ids is None:
@@ -56,21 +83,29 @@ def make(
 
 
 def _entail(
-    config: OFAConfig, tokenizer: Tokenizer | None, text: str | None, captions: bool
+    config: OFAConfig, tokenizer: Tokenizer | None, text: str | None, said: Said
 ) -> dict[str, Any] | None:
-    texts = {"template": ENTAIL} | ({"with_caption": ENTAIL_WITH_CAPTION} if captions else {})
-    if text is not None:
-        texts["with_caption" if CAPTION_PLACE in text else "template"] = _spaced(text)
+    texts = {"template": ENTAIL} | ({"with_caption": ENTAIL_WITH_CAPTION} if said.captions else {})
+    for given in (said.text, text):
+        if given is not None:
+            texts["with_caption" if CAPTION_PLACE in given else "template"] = _spaced(given)
     with_caption = texts.get("with_caption", "")
     _check("entailment's", misplaced_of(texts["template"], with_caption))
-    room = {"text_length": min(LENGTH_WITH_CAPTION, config.max_source_positions)} if with_caption else {}
+    length = min(LENGTH_WITH_CAPTION if with_caption else TEXT_LENGTH, config.max_source_positions)
     answers = {}
-    for word, meaning in ANSWERS.items():
-        ids = _ids(word, config, tokenizer)
+    for word, meaning in said.answers.items():
+        ids = _ids(_spaced(word), config, tokenizer)
         if ids is None:
             return None
         answers[word.strip()] = {"ids": ids, "means": meaning}
-    return {"entail": {**texts, "answers": answers, "decoder": "prev_output", **room}}
+    return {
+        "entail": {
+            **texts,
+            "answers": answers,
+            "decoder": said.decoder or "prev_output",
+            "text_length": length,
+        }
+    }
 
 
 def around(tokenizer: Tokenizer, template: str = ENTAIL) -> tuple[int, int]:

@@ -132,6 +132,8 @@ class JointStem(nn.Module):
     """Embedded patches [1, P, d], ids [T], live [1, T, 1] → the joint encoder's x [1, P + T, d], padding
     zeroed, and live [1, P + T, 1]."""
 
+    seen: Tensor
+
     def __init__(self, encoder: Encoder, patches: int) -> None:
         super().__init__()
         self.text = TextStem(encoder)
@@ -335,16 +337,15 @@ class Embed(nn.Module):
         super().__init__()
         self.table, self.norm = decoder.token_embedding, decoder.layernorm_embedding
         self.scale = decoder.embed_scale
-        self.positions: nn.Embedding | None = None
-        if not decoder.config.disable_entangle:
-            rows = decoder.embed_positions.weight[:steps].detach().clone()
-            self.positions = nn.Embedding.from_pretrained(rows)
+        rows = decoder.embed_positions.weight[:steps].detach().clone()
+        self.positions = None if decoder.config.disable_entangle else nn.Parameter(rows, requires_grad=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.positions is None:
             return _normed(self.norm, self.scale * self.table(ids))
         rows = ids.shape[0] // 2
-        return _normed(self.norm, self.scale * self.table(ids[:rows]) + self.positions(ids[rows:]))
+        at = F.embedding(ids[rows:], self.positions)
+        return _normed(self.norm, self.scale * self.table(ids[:rows]) + at)
 
 
 class Head(nn.Module):
