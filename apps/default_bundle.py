@@ -39,7 +39,7 @@ def bundle_folder(given: str | Path | None, task: str | None = None) -> Path:
     if task not in (None, own):
         raise UsageError(f"{name} {_use(name, own)}")
     if path.exists():
-        say(f"note: {name} is the bundled model here; for what the folder {name} holds, write ./{name}")
+        say(f"note: {name} is the bundled model here; for what is in this folder by that name write ./{name}")
     return cached(name)
 
 
@@ -98,9 +98,7 @@ def cached(name: str, target: str = HOST) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         with _alone(place) as alone:
             if not _whole(place):  # another process may have made it meanwhile
-                for left in (place, *(place.parent.glob(f".{place.name}.*") if alone else ())):
-                    if left.is_dir():  # damaged, or of a process that was killed
-                        shutil.rmtree(left)
+                _clear(place, leftovers=alone)
                 make(place, name, target)
     except OSError as problem:
         if _whole(place):  # without a lock, another process was faster
@@ -110,6 +108,15 @@ def cached(name: str, target: str = HOST) -> Path:
             f"XDG_CACHE_HOME, or make a bundle of your own with: mue-edge export {name} --out FOLDER"
         ) from problem
     return place
+
+
+def _clear(place: Path, leftovers: bool) -> None:
+    """Remove what is there and damaged, and what processes that were killed have left beside it."""
+    if place.is_symlink() or place.is_file():
+        place.unlink()
+    for left in (place, *(place.parent.glob(f".{place.name}.*") if leftovers else ())):
+        if left.is_dir():
+            shutil.rmtree(left)
 
 
 def make(place: Path, name: str, target: str = HOST) -> None:

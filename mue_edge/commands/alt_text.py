@@ -62,7 +62,7 @@ class _Report:
 
 @click.command("alt-text")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--bundle", metavar="DIR", help="What captions.  [default: the bundled model's]")
+@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
 @click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
 @click.option("--table", type=click.Path(path_type=Path, dir_okay=False),
               help=f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]")  # fmt: skip

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("camera")
 @click.argument("source", default="0")
-@click.option("--bundle", metavar="DIR", help="What captions.  [default: the bundled model's]")
+@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
 @click.option("--budget", metavar="TIME", help="Deadline mode: from a frame to its caption, like 80ms.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.06, show_default=True,

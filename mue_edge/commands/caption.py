@@ -104,7 +104,11 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
     first, *others = given
     if bundles.is_bundle(first) and not others:
-        raise UsageError(f"no picture was named; the command is: mue-edge caption {first} PICTURE")
+        own = f"; for those in the folder {first}: mue-edge caption ./{first}"
+        raise UsageError(
+            f"no picture was named; the command is: mue-edge caption {first} PICTURE"
+            + (own if image.names_pictures(first) else "")
+        )
     if bundles.is_bundle(first) or bundles.is_model(first):
         return bundles.bundle_folder(first, "caption"), others
     if not image.names_pictures(first):

@@ -15,7 +15,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 @click.command("phone")
 @click.argument("picture", required=False, type=click.Path(path_type=Path))
-@click.option("--bundle", metavar="DIR", help="What captions or judges.  [default: the bundled model's]")
+@click.option("--bundle", metavar="DIR|NAME", help="What captions or judges.  [default: the bundled model's]")
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--project", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",

@@ -8,7 +8,7 @@ import mue_edge
 
 
 @click.command("serve")
-@click.option("--bundle", metavar="DIR", help="What captions.  [default: the bundled model's]")
+@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
 @click.option("--deadline", metavar="TIME", help="Hard limit a caption, like 50ms.")
 @click.option(

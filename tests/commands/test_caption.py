@@ -239,6 +239,7 @@ def test_a_folder_of_that_name_goes_first(run: Runner, bundled: Bundled, tiny_mo
     shutil.copytree(bundled.pictures, "stickers")
     done = run("caption", "stickers", one)
     assert done.code == 0 and "write ./stickers" in done.err
+    assert run("caption", "stickers").error(2).endswith("mue-edge caption ./stickers")
     assert len(run("caption", "./stickers").out.splitlines()) == 3
     shutil.rmtree("stickers")
     exported = len(bundled.exports)

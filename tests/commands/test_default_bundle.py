@@ -66,10 +66,11 @@ def flip(place: Path) -> None:
         lambda place: (place / "manifest.json").write_text("{"),
         lambda place: (place / "constants.bin").write_bytes(b""),
         lambda place: [shutil.rmtree(place), place.mkdir()],
+        lambda place: [shutil.rmtree(place), place.write_text("")],
         # What a process that was killed leaves: its folder beside the place.
         lambda place: place.rename(place.with_name(f".{place.name}.killed")),
     ],
-    ids=["flipped", "no-manifest", "cut", "emptied-file", "emptied", "killed"],
+    ids=["flipped", "no-manifest", "cut", "emptied-file", "emptied", "a-file", "killed"],
 )
 def test_a_damaged_one_is_made_again(run: Runner, bundled: Bundled, damage: Callable[[Path], object]) -> None:
     text = run("caption", bundled.pictures / "0.png").out
@@ -177,6 +178,9 @@ def test_every_command_takes_it(run: Runner, bundled: Bundled, monkeypatch: pyte
         assert done.code == 0, done.err
     assert bundled.exports == ["stickers-host"] and list(Path().iterdir()) == []
     assert "--keep is for" in run("demo", "--keep").error(2)
+    there = run("demo", "--out", "there")
+    assert there.code == 0 and "mue-edge caption there PICTURE" in there.out
+    assert bundled.exports == ["stickers-host"] * 2 and [p.name for p in Path().iterdir()] == ["there"]
 
 
 def test_a_project_for_phones_takes_it(run: Runner, bundled: Bundled, tmp_path: Path) -> None:
