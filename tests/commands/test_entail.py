@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -141,3 +142,32 @@ def test_calibrate_bounds_accuracy(run: Runner, tiny_entail_bundle: Path, tmp_pa
     names = [point["policy"].get("name", "") for point in found["front"]]
     assert names[-1] == "full"
     assert set(found["front"][0]["layers"]) == {"text", "image", "decoder"}
+
+
+def test_from_a_published_checkpoint_to_an_answer(run: Runner, tmp_path: Path) -> None:
+    """As MuE's SNLI-VE trainings write it: decomposed, with captions; the torch model's scores."""
+    torch = pytest.importorskip("torch")
+    from mue_edge import models
+    from tests.models.ofa import checkpoints
+    from tests.models.ofa.test_tokenizer import fairseq_folder
+    from tests.models.ofa.tiny import make
+
+    folder, bundle = tmp_path / "m", tmp_path / "b"
+    source = make(vocab_size=59457, max_source_positions=128, max_target_positions=128)
+    file = checkpoints.fairseq(tmp_path / "a.pt", source, add_caption=True, train_mue=True)
+    words = ("--task", "entail", "--tokenizer", fairseq_folder(tmp_path / "BPE"), "--allow-pickle")
+    assert run("import", file, "--out", folder, *words).code == 0
+    assert run("export", folder, "--out", bundle).code == 0
+    shown, model = picture(tmp_path / "a.png"), models.load(folder)
+    with targets.open_entailer(bundle, threads=1) as entailer:
+        assert entailer.bundle.manifest.plan["text_length"] == 96
+        pixels, encode = torch.from_numpy(entailer.pixels(shown)), entailer.tokenizer.encode
+    for options, text in (
+        ((), ' does the image describe " the image "?'),
+        (("--caption", "The man"), ' can image and text1 " the man " imply text2 " the image "?'),
+    ):
+        found = run("entail", bundle, shown, "the image", "--json", *options).json()
+        ids = (0, *encode(text), 2)
+        scored = model.score(torch.tensor([ids]), pixels, ids[:-1], [[117], [4420], [2085]], form="prompt")
+        wanted = [math.exp(score) for score in scored.scores]
+        assert list(found["probabilities"].values()) == pytest.approx(wanted, abs=1e-4)

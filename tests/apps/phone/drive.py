@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -88,6 +89,14 @@ def press(widget: Any) -> None:
     widget._impl.native.click() if not DUMMY else widget.on_press()
 
 
+async def read_aloud(screen: Screen) -> None:
+    """Press the button, and wait for the speaker: what comes next hushes it."""
+    press(screen.aloud)
+    if screen.aloud.enabled:
+        spoken = Path(os.environ["SPOKEN"])
+        await until(lambda: spoken.is_file() and spoken.stat().st_size)
+
+
 Scenario = Callable[[Screen, Chosen], Awaitable[dict[str, Any]]]
 
 
@@ -98,7 +107,7 @@ async def scenario(screen: Screen, device: Chosen) -> dict[str, Any]:
         press(screen.choose)
         await until(lambda told=told: len(device.announced) > told and screen.choose.enabled)
         found["pictures"].append(seen(screen))
-    press(screen.aloud)
+    await read_aloud(screen)
     screen.slider.value = 0
     told = len(device.announced)
     screen.slider._impl.interface.on_release()
