@@ -101,9 +101,15 @@ def call(function: Any, arguments: tuple[Any, ...], meanings: Mapping[str, Calla
         try:
             return meanings[name](*arguments)
         except (TypeError, ValueError, OverflowError):
-            inner = next((a for a in arguments if isinstance(a, Placeholder)), None)
-            return inner or Placeholder(name)
+            return blame(arguments, name)
     return Placeholder(name)
+
+
+def blame(arguments: Iterable[Any], name: str) -> Placeholder:
+    """Instead of `name` made of arguments that do not fit: the first of them that is inert itself."""
+    return next(
+        (Placeholder.of(a) for a in arguments if isinstance(a, (Placeholder, Global))), Placeholder(name)
+    )
 
 
 def build(target: Any, state: Any) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError
 from mue_edge.models import pickles
-from mue_edge.models.pickle_values import Placeholder, kind
+from mue_edge.models.pickle_values import blame
 from mue_edge.models.stored_tensors import TENSOR_MEANINGS, Storage, StoredTensor, realise, storage
 
 MOST_PICKLED = 256 << 20
@@ -91,7 +91,9 @@ def _read_zip(path: Path, mapped: mmap.mmap) -> TorchFile:
             raise InputFileError(f"its byte order is {order!r}")
 
     def numbers(of: Storage) -> Tensor:
-        entry = entries[f"{root}data/{of.key}"]
+        entry = entries.get(f"{root}data/{of.key}")
+        if entry is None:
+            raise ValueError("the file lacks its numbers")
         if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
             at = entry.header_offset
             mark, name, extra = _LOCAL_HEADER.unpack(mapped[at : at + _LOCAL_HEADER.size])
@@ -129,6 +131,8 @@ def _read_old(path: Path, mapped: mmap.mmap, file: IO[bytes]) -> TorchFile:
         raise InputFileError("its list of storages is none")
     places: dict[str, tuple[int, int]] = {}
     for key in keys:
+        if key not in storages:
+            raise InputFileError("its list of storages does not fit its pickle")
         size = storages[key].size
         if int.from_bytes(mapped[at : at + 8], "little") != storages[key].count or key in places:
             raise InputFileError("it is damaged, or cut short")
@@ -136,7 +140,13 @@ def _read_old(path: Path, mapped: mmap.mmap, file: IO[bytes]) -> TorchFile:
         at += 8 + size
     if at > len(mapped):
         raise InputFileError("it is cut short")
-    return TorchFile(path, content, lambda of: _bytes(mapped, *places[of.key]))
+
+    def numbers(of: Storage) -> Tensor:
+        if of.key not in places:
+            raise ValueError("the file lacks its numbers")
+        return _bytes(mapped, *places[of.key])
+
+    return TorchFile(path, content, numbers)
 
 
 def _object(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
@@ -146,7 +156,7 @@ def _object(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> An
         try:
             found = storage(value)
         except (TypeError, ValueError, KeyError):
-            return Placeholder(f"a persistent id ({kind(value)})")
+            return blame(value if isinstance(value, tuple) else (value,), "persistent id of no storage")
         if storages is not None:
             storages.setdefault(found.key, found)
         return found

@@ -62,9 +62,10 @@ def tensor(value: Tensor, *, storage: Any = None) -> bytes:
 
 
 def save(path: Path, content: Any, *tensors: Tensor, old: bool = False) -> Path:
-    """A file of torch.save, zip or old, which holds `content` and the storages of `tensors`."""
-    blobs = {str(id(value)): value.numpy().tobytes() for value in tensors}
+    """A file of torch.save, zip or old, with `content` and the storages of the `tensors` that it names."""
     program = b"\x80\x02" + code(content) + END
+    ids = {str(id(value)): value for value in tensors}
+    blobs = {key: value.numpy().tobytes() for key, value in ids.items() if key.encode() in program}
     if old:
         header = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
         parts = [*(pickle.dumps(part, protocol=2) for part in header), program]

@@ -188,8 +188,10 @@ def _usable(value: Any) -> Any:
 
 def _table(path: Path, name: str, value: Any, *, of_tables: bool = False) -> dict[str, Any]:
     """A table by name; what is no plain value in it is Refused, unless it is a table of tables."""
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, dict):
         raise InputFileError(f"{path}: {name} is neither a Namespace nor a table, but a {kind(value)}")
+    if odd := [kind(key) for key in value if not isinstance(key, str)]:
+        raise InputFileError(f"{path}: {name} has a name that is no text, but a {odd[0]}")
     if of_tables:
         return dict(value)
     return {key: _plain(path, f"{name}.{key}", found) for key, found in value.items()}
