@@ -16,12 +16,13 @@ from torch import nn
 
 from mue_edge import image
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate import pictures
+from mue_edge.calibrate import pictures, teachers
 from mue_edge.calibrate.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner, split
 from mue_edge.calibrate.examples import Example, as_spoken, read
 from mue_edge.calibrate.finetune import Settings
 from mue_edge.calibrate.pictures import Pictures
+from mue_edge.calibrate.samples import of_pictures
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models import captioning
 from tests.calibrate import captioned
@@ -52,6 +53,24 @@ def test_pictures_are_those_of_the_device(places: tuple[Path, Path], shown: Pict
     assert torch.allclose(shown.inputs([2]), expected, atol=1e-6)
     unkept = Pictures(shown.examples, SIZE, keep_bytes=0)
     assert torch.equal(unkept.pixels([2, 5]), shown.pixels([2, 5]))
+
+
+def test_a_models_own_mean_and_deviation(places: tuple[Path, Path], shown: Pictures) -> None:
+    """In training and validation, varied or not, and in what heads are fitted on: as on the device."""
+    p = Preprocess(32, 32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    own = Pictures(shown.examples, p)
+    files = [example.picture for example in shown.examples if isinstance(example.picture, Path)]
+    seen = [image.preprocess(image.load(file), 32, 32, p.mean, p.std) for file in files]
+    expected = torch.from_numpy(np.concatenate(seen))
+    assert torch.allclose(own.inputs(range(len(own))), expected, atol=1e-6)
+    fitted = teachers.batches(of_pictures(files, "pictures"), p, batch=5)
+    assert torch.equal(torch.cat([x for x in fitted if isinstance(x, torch.Tensor)]), expected)
+
+    plain, varied = _batches(own)(0).pixels, _batches(own, augment=True)(0).pixels
+    assert all(bool((expected - x).abs().flatten(1).amax(1).min() < 1e-6) for x in plain)
+    levels = varied * torch.tensor(p.std).view(3, 1, 1) + torch.tensor(p.mean).view(3, 1, 1)
+    halves = _batches(shown, augment=True)(0).pixels / 2 + 0.5
+    assert torch.allclose(levels, halves, atol=1e-6)
 
 
 def test_pictures_are_decoded_when_used_and_kept_as_far_as_they_fit(

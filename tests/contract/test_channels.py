@@ -21,10 +21,11 @@ from mue_edge.export.build import export  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROMPT = (0, 5, 6, 7, 2)
-# What an adapter needs; jetson's is ONNX Runtime here, iphone's the evaluator of ML programs.
+# What an adapter needs; jetson's is ONNX Runtime here, iphone's the evaluator of ML programs. Android's
+# program and adapter are embedded-linux's.
 NEEDS = {
     "host": "onnx", "browser": "onnx", "jetson": "onnx", "iphone": "coremltools",
-    "android": "executorch.runtime", "embedded-linux": "executorch.runtime",
+    "android": "executorch.runtime",
 }  # fmt: skip
 # Few segments: how layers are cut says nothing of pictures, and lowering takes long.
 PLAN = {"ends": {"image": [3], "decoder": [3]}, "precision": "fp32"}

@@ -98,14 +98,8 @@ def _entail(
         if ids is None:
             return None
         answers[word.strip()] = {"ids": ids, "means": meaning}
-    return {
-        "entail": {
-            **texts,
-            "answers": answers,
-            "decoder": said.decoder or "prev_output",
-            "text_length": length,
-        }
-    }
+    decoder = said.decoder or "prev_output"
+    return {"entail": {**texts, "answers": answers, "decoder": decoder, "text_length": length}}
 
 
 def around(tokenizer: Tokenizer, template: str = ENTAIL) -> tuple[int, int]:

@@ -105,6 +105,15 @@ def greedy_site(
 
 
 @pytest.fixture(scope="session")
+def imagenet_site(tiny_site: Path, imagenet_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same page around a bundle whose pictures have ImageNet's mean and deviation. Read only."""
+    site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "imagenet"))
+    shutil.rmtree(site / "bundle")
+    shutil.copytree(imagenet_bundle, site / "bundle")
+    return site
+
+
+@pytest.fixture(scope="session")
 def beam_site(tiny_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site itself, with thresholds that part its beams."""
     site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "beam"))

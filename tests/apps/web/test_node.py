@@ -145,3 +145,19 @@ def test_resizing_equals_pillows_to_a_grey_level(tiny_site: Path, tmp_path: Path
         wanted.append(pixels[0].transpose(1, 2, 0).round().astype(int).ravel())
     for size, mine, answer in zip(SIZES, wanted, under_node(tiny_site, jobs)["answers"], strict=True):
         assert np.abs(np.array(answer["bytes"]) - mine).max() <= 1, size
+
+
+def test_pixels_are_scaled_by_channel(imagenet_site: Path, tmp_path: Path) -> None:
+    """At the network's size, so that nothing is resized: the same pixels, and the host's captions."""
+    jobs, wanted = [], []
+    with mue_edge.open(imagenet_site / "bundle", threads=1) as captioner:
+        for seed in range(3):
+            picture, file = noise(48, 48, seed), tmp_path / f"{seed}.rgba"
+            file.write_bytes(picture.convert("RGBA").tobytes())
+            jobs.append({"rgba": str(file), "width": 48, "height": 48, "policy": "full"})
+            levels = np.asarray(picture, np.float64) / 255
+            pixels = (levels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+            wanted.append((pixels.transpose(2, 0, 1), captioner.caption(picture, policy="full")))
+    for (seen, caption), answer in zip(wanted, under_node(imagenet_site, jobs)["answers"], strict=True):
+        np.testing.assert_allclose(np.reshape(answer["pixels"], seen.shape), seen, atol=1e-5)
+        assert answer["tokens"] == list(caption.tokens)

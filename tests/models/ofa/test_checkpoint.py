@@ -212,7 +212,7 @@ def test_a_prompt_with_a_caption_is_enough(tmp_path: Path, wordy: Model) -> None
     assert (entail["template"], entail["with_caption"]) == (ENTAIL, f" {text}")
     run(*plain, tmp_path / "plain", "--task", "entail")
     entail = json.loads((tmp_path / "plain" / "prompts.json").read_text())["entail"]
-    assert "with_caption" not in entail and "text_length" not in entail
+    assert "with_caption" not in entail
 
 
 @pytest.mark.parametrize(
