@@ -90,10 +90,12 @@ def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
     bundle = f"{out}-host"
     what = {"caption": "captions", "entail": "statements about pictures"}[imported.task]
     ask = shlex.join(["mue-edge", imported.task, bundle]) + " PICTURE"
+    ask += ' "STATEMENT"' if imported.task == "entail" else ""
+    ask += ' --caption "CAPTION"' if imported.captions else ""
     others = ", ".join(name for name in targets.names() if name != "host")
     return [
         f"next, for {what} (pictures of {imported.config.image_size} pixels):",
         "  " + shlex.join(["mue-edge", "export", str(out), "--target", "host", "--out", bundle]),
-        f"  {ask}" + (' "STATEMENT"' if imported.task == "entail" else ""),
+        f"  {ask}",
         f"for a device: --target {others}",
     ]

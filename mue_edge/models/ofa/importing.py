@@ -43,12 +43,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written. `task`: what its prompt asks; "" if it has none."""
+    """What was written. `task`: what its prompt asks; "" if it has none. `captions`: whether it reads one."""
 
     config: OFAConfig
     parameters: int
     notes: tuple[str, ...]
     task: str
+    captions: bool
 
 
 def write(request: Request, out: str | Path) -> Imported:
@@ -86,7 +87,8 @@ def write(request: Request, out: str | Path) -> Imported:
             "the checkpoint does not say what its decoder reads before the answer (prompt_type); taken: "
             "prev_output, as in OFA's SNLI-VE scripts"
         )
-    if texts is not None and "with_caption" in texts.get(task, {}):
+    captions = "with_caption" in (texts or {}).get(task, {})
+    if captions:
         notes.append(
             "trained with a caption of the picture in the text: give one with `mue-edge entail --caption "
             "TEXT`, else the statement-only text is used"
@@ -100,7 +102,7 @@ def write(request: Request, out: str | Path) -> Imported:
         (work / "config.json").write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
     return Imported(
         config, sum(value.numel() for value in made.weights.values()), tuple(notes),
-        "" if texts is None else task,
+        "" if texts is None else task, captions,
     )  # fmt: skip
 
 
