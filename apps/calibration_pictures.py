@@ -13,6 +13,7 @@ from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.statement_tables import Asked
 from mue_edge.errors import UsageError
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
+from mue_edge.terminal import say
 from mue_edge.tokens import Tokenizer
 
 
@@ -50,21 +51,21 @@ def to_calibrate_on(
 def asked_of(source: Path, tokenizer: Tokenizer) -> Asked | None:
     """How a model or bundle is asked about statements; None: it captions."""
     if (source / MANIFEST).is_file():
-        manifest = open_bundle(source).manifest
-        return Asked(manifest.prompt, manifest.answers, tokenizer) if manifest.answers else None
+        m = open_bundle(source).manifest
+        return Asked(m.prompt, m.answers, tokenizer, m.caption_prompt) if m.answers else None
     if task_of(source) != ENTAIL:
         return None
     prompt = read_prompt(source, ENTAIL)
-    return Asked(prompt.text, tuple(prompt.answers), tokenizer)
+    return Asked(prompt.text, tuple(prompt.answers), tokenizer, prompt.with_caption)
 
 
 def _statements(source: Path, asked: Asked, data: str | None, images: Path | None) -> tuple[Samples, Samples]:
     """Statements to tune and to certify on: the bundled model's own, or a table that is split."""
     if data is None or (data in BUNDLED and not Path(data).exists()):
         parts = calibration_pairs(data or _bundled(source))
-        tune, certify = (statement_tables.read(table, asked, shown) for table, shown in parts)
+        tune, certify = (statement_tables.read(table, asked, shown, say) for table, shown in parts)
         return _mixed(tune, certify)
-    return samples.split(statement_tables.read(Path(data), asked, images))
+    return samples.split(statement_tables.read(Path(data), asked, images, say))
 
 
 def _mixed(tune: Samples, certify: Samples) -> tuple[Samples, Samples]:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 # Name → the application that ships it and offers `model_folder()`.
 BUNDLED = {"stickers": "mue_edge.apps.stickers", "stickers-entail": "mue_edge.apps.entailment"}
 DEFAULT = "stickers"
+# What each is for.
+TITLES = {
+    "stickers": "captions emoji-like stickers",
+    "stickers-entail": "says whether such a sticker shows what a statement says",
+}
 
 
 def resolve_model(name: str) -> Path:

@@ -43,16 +43,17 @@ def train_heads(o: TrainingOptions) -> None:
 
 def _shown(o: TrainingOptions, folder: Path, teacher: Captions | Answers) -> tuple[int, Iterable[Any]]:
     """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
-    side, tokenizer = captioning.image_size(teacher.model), tokens.load(folder / "tokenizer.json")
+    p, tokenizer = captioning.preprocess(teacher.model), tokens.load(folder / "tokenizer.json")
     asked = asked_of(folder, tokenizer)
     if asked is not None:
         if o.augment or o.skip_bad:
             raise UsageError(
                 "statements are shown with their pictures as they are: no --augment, no --skip-bad"
             )
-        pairs = teachers.batches(statement_tables.read(o.data, asked, o.images), side, o.batch)[: o.steps]
+        read = statement_tables.read(o.data, asked, o.images, say)
+        pairs = teachers.batches(read, p, o.batch)[: o.steps]
         return len(pairs), pairs
-    shown, _, problems = pictures(o, side, leader=True)
+    shown, _, problems = pictures(o, p, leader=True)
     for line in problems:
         say(f"note: {line}")
     learned, _ = targets(shown.examples, tokenizer, o.max_tokens)

@@ -5,6 +5,8 @@ No mirroring: captions say left and right. All randomness comes from the generat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -122,6 +124,7 @@ def hide(rgb: Tensor, rng: torch.Generator, share: float = 0.3) -> Tensor:
     return rgb.masked_fill(box, 0.5)
 
 
-def normalise(rgb: Tensor) -> Tensor:
-    """0 … 1 to OFA's −1 … 1."""
-    return rgb * 2 - 1
+def normalise(rgb: Tensor, mean: float | Sequence[float] = 0.5, std: float | Sequence[float] = 0.5) -> Tensor:
+    """[B, 3, H, W] in 0 … 1 as a model takes it; mean and std by channel or for all."""
+    shift, scale = (torch.tensor(x).view(-1, 1, 1) for x in (mean, std))
+    return (rgb - shift) / scale

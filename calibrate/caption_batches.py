@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mue_edge.calibrate import augment as vary
 from mue_edge.calibrate.examples import Example, as_spoken
-from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.calibrate.pictures import Pictures
 from mue_edge.errors import UsageError
 from mue_edge.tokens import Tokenizer
 
@@ -87,10 +87,12 @@ class CaptionBatches:
         together = [self.targets[i] for i in order[part * self.batch : (part + 1) * self.batch].tolist()]
         places = range(self.rank, self.batch, self.world)
         chosen = [together[place] for place in places]
-        pixels = self.pictures.pixels([t.row for t in chosen])
-        seen = as_input(pixels)
+        rows = [t.row for t in chosen]
         if self.augment:
+            pixels = self.pictures.pixels(rows)
             seen = torch.cat([self._augmented(one[None], step, at) for one, at in zip(pixels, places)])
+        else:
+            seen = self.pictures.inputs(rows)
         return Share(seen, self.tokens(chosen), sum(len(t.ids) - 1 for t in together))
 
     def tokens(self, chosen: Sequence[Target]) -> Tensor:
@@ -103,7 +105,8 @@ class CaptionBatches:
         seed = np.random.SeedSequence([self.seed, step, at]).generate_state(1, np.uint64)
         rng = torch.Generator().manual_seed(int(seed[0]))
         opaque = torch.full((*picture.shape[:3], 1), 255, dtype=torch.uint8)
-        moved, bent = vary.moves(1, rng), vary.warps(1, self.pictures.side, rng)
+        moved, bent = vary.moves(1, rng), vary.warps(1, picture.shape[1], rng)
         placed = vary.place(torch.cat([picture, opaque], 3), moved, bent)
         rgb = vary.recolour(vary.on_ground(placed, vary.grounds(1, rng)), rng)
-        return vary.normalise(vary.hide(vary.redraw(rgb, rng), rng))
+        p = self.pictures.preprocess
+        return vary.normalise(vary.hide(vary.redraw(rgb, rng), rng), p.mean, p.std)

@@ -22,7 +22,7 @@ from mue_edge.calibrate import charts
 from mue_edge.calibrate.caption_batches import CaptionBatches, Target
 from mue_edge.calibrate.examples import Example, as_spoken
 from mue_edge.calibrate.finetune import Settings, Trainer, Watch, train
-from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.calibrate.pictures import Pictures
 from mue_edge.calibrate.quality import caption_texts
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_folder, atomic_write
@@ -163,7 +163,7 @@ class CaptionRun:
         def look(copy: nn.Module) -> None:
             for start in range(0, count, 64):
                 part = rows[start : start + 64]
-                captioning.see(copy, as_input(self.batches.pictures.pixels(part)))
+                captioning.see(copy, self.batches.pictures.inputs(part))
 
         averaged = trainer.averaged(look if self.recipe.train_batchnorm else lambda _copy: None)
         with atomic_folder(self.out / "model", "config.json") as work:
@@ -196,7 +196,7 @@ def validate(
     sums, words = torch.zeros(captioning.depths(model)[1]), 0
     for start in range(0, len(targets), 32):
         part = targets[start : start + 32]
-        pixels = as_input(pictures.pixels([t.row for t in part]))
+        pixels = pictures.inputs([t.row for t in part])
         sums += captioning.loss(
             model, learner.prompt, pixels, batches.tokens(part), label_smoothing=label_smoothing
         )[1]
@@ -205,7 +205,7 @@ def validate(
     shown = list(range(len(pictures)))[:WRITTEN]
     for start in range(0, len(shown), 32):
         some = shown[start : start + 32]
-        ids = captioning.greedy(model, learner.prompt, as_input(pictures.pixels(some)))
+        ids = captioning.greedy(model, learner.prompt, pictures.inputs(some))
         for row, text in zip(some, caption_texts(learner.tokenizer, ids)):
             references = pictures.examples[row].captions
             right += text in {as_spoken(learner.tokenizer, reference) for reference in references}

@@ -15,7 +15,7 @@ from mue_edge.calibrate.caption_training import Learner
 from mue_edge.calibrate.coco_metrics import METRICS
 from mue_edge.calibrate.coco_metrics import measure as coco_measure
 from mue_edge.calibrate.examples import Example, as_spoken
-from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.calibrate.pictures import Pictures
 from mue_edge.calibrate.quality import Quality, Score, caption_texts, summary, tallies
 from mue_edge.errors import UsageError
 from mue_edge.models import captioning
@@ -105,7 +105,7 @@ def caption(
 ) -> list[Captioned]:  # fmt: skip
     """Greedy captions of the pictures at each depth; every picture counts as one draw."""
     shown = (
-        as_input(pictures.pixels(range(start, min(start + batch, len(pictures)))))
+        pictures.inputs(range(start, min(start + batch, len(pictures))))
         for start in progress(range(0, len(pictures), batch))
     )
     found = texts_by_depth(learner, shown, depths)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import teachers
 from mue_edge.calibrate.trainers import TRAINERS
 from mue_edge.files import atomic_folder
@@ -18,11 +19,16 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 def completed(
-    model: Path, out: Path, batches: Callable[[int], Sequence[Any]], progress: Progress, *, seed: int = 0
+    model: Path,
+    out: Path,
+    batches: Callable[[Preprocess], Sequence[Any]],
+    progress: Progress,
+    *,
+    seed: int = 0,
 ) -> Path:
     """The model's folder if it has heads of every kind, else `out`: a copy with those that it lacks.
 
-    `batches`: what to fit them on, as the model's teacher takes it, by the side of its pictures. Raises
+    `batches`: what to fit them on, as the model's teacher takes it, by how pictures become its input. Raises
     UsageError for too few of them, and InputFileError for a model without vocabulary or prompt.
     """
     if (out / heads.FILE).is_file():
@@ -32,7 +38,7 @@ def completed(
     missing = [kind for kind in TRAINERS if kind not in found]
     if not missing:
         return model
-    shown = batches(captioning.image_size(teacher.model))
+    shown = batches(captioning.preprocess(teacher.model))
     once = teachers.Once(teacher)
     for kind in missing:
         with progress(f"heads: {kind}", len(shown)) as step:

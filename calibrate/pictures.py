@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from mue_edge import image
+from mue_edge.bundle import Preprocess
+from mue_edge.calibrate.augment import normalise
 from mue_edge.calibrate.embedded import Embedded
 from mue_edge.calibrate.examples import Example, listed
 from mue_edge.errors import InputFileError
@@ -32,22 +34,22 @@ class Pictures:
     """
 
     def __init__(
-        self, examples: Sequence[Example], side: int, *,
+        self, examples: Sequence[Example], preprocess: Preprocess, *,
         skip_bad: bool = False, keep_bytes: int = 1 << 30, progress: Progress = iter,
     ) -> None:  # fmt: skip
         """`keep_bytes` of decoded pictures are kept; `problems` has a line for each that was left out.
 
         Raises InputFileError naming bad pictures unless `skip_bad`, or when no good one is there.
         """
-        self.side = side
+        self.preprocess = preprocess
         self.problems: list[str] = []
         self._kept: dict[int, NDArray[np.uint8]] = {}
-        self._room = keep_bytes // (3 * side * side)
+        self._room = keep_bytes // (3 * preprocess.height * preprocess.width)
         found: list[Example] = []
         for example in progress(examples):
             try:
                 if skip_bad or not _looks_whole(example):
-                    self._keep(len(found), resized(example, side))
+                    self._keep(len(found), resized(example, preprocess))
             except InputFileError as problem:
                 self.problems.append(str(problem))
                 continue
@@ -63,14 +65,19 @@ class Pictures:
         return len(self.examples)
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
-        """uint8 [B, side, side, 3]. Raises InputFileError for a picture whose damage shows only now."""
+        """uint8 [B, H, W, 3]. Raises InputFileError for a picture whose damage shows only now."""
         return torch.from_numpy(np.stack([self._pixels(row) for row in rows]))
+
+    def inputs(self, rows: Sequence[int]) -> Tensor:
+        """The same as the model takes them: float [B, 3, H, W]."""
+        rgb = self.pixels(rows).permute(0, 3, 1, 2).float() / 255
+        return normalise(rgb, self.preprocess.mean, self.preprocess.std)
 
     def _pixels(self, row: int) -> NDArray[np.uint8]:
         if row in self._kept:
             return self._kept[row]
         try:
-            pixels = resized(self.examples[row], self.side)
+            pixels = resized(self.examples[row], self.preprocess)
         except InputFileError as problem:
             raise InputFileError(
                 f"{problem}; put a sound picture in its place and repeat the command, "
@@ -112,8 +119,8 @@ def _looks_whole(example: Example) -> bool:
         return False
 
 
-def resized(example: Example, side: int) -> NDArray[np.uint8]:
-    """The picture as uint8 [side, side, 3], resized as `mue_edge.image.preprocess` does.
+def resized(example: Example, p: Preprocess) -> NDArray[np.uint8]:
+    """The picture as uint8 [H, W, 3], resized as `mue_edge.image.preprocess` does.
 
     Raises InputFileError, which names the table's line and what is wrong.
     """
@@ -122,9 +129,4 @@ def resized(example: Example, side: int) -> NDArray[np.uint8]:
         picture = image.load(source)
     except InputFileError as problem:
         raise InputFileError(f"{example.where}: {problem}") from problem
-    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
-
-
-def as_input(pixels: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] → float [B, 3, H, W] in −1 … 1."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return np.asarray(picture.resize((p.width, p.height), Image.Resampling.BICUBIC), dtype=np.uint8)

@@ -5,15 +5,16 @@
 | csv, tsv | with a header: the columns image and hypothesis |
 | jsonl | an object a line: image, hypothesis |
 
-Both may have `label` (yes, no or maybe: the model's answers, or what they mean, like entailment) and
-`cluster`: statements of one cluster count as one draw in statistics; by default those about one picture.
+Both may have `label` (yes, no or maybe: the model's answers, or what they mean, like entailment),
+`cluster`: statements of one cluster count as one draw in statistics; by default those about one picture; and
+`caption`: one of the picture, for a model that was trained with them (empty: the statement alone is read).
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from typing import Any
 from mue_edge.calibrate.examples import json_objects
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
-from mue_edge.errors import InputFileError
-from mue_edge.statements import ids_of
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.statements import WANTS_CAPTION, ids_of
 from mue_edge.tokens import Tokenizer, read_text
 
 # How SNLI-VE and its like name the answers.
@@ -31,29 +32,45 @@ MEANINGS = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
 
 @dataclass(frozen=True)
 class Asked:
-    """The text around a statement, the answers, and the tokenizer of a model that judges statements."""
+    """The text around a statement, the answers, and the tokenizer of a model that judges statements;
+    `with_caption`: the text around a caption as well, of a model that was trained with captions."""
 
     template: str
     answers: Sequence[str]
     tokenizer: Tokenizer
+    with_caption: str = ""
 
 
-def read(path: Path, asked: Asked, images: Path | None = None) -> Samples:
+def read(
+    path: Path, asked: Asked, images: Path | None = None, say: Callable[[str], None] = lambda line: None
+) -> Samples:
     """The statements of a table; labels become references, if every line has one.
 
-    Raises InputFileError, which names file and line, for a table that does not fit.
+    say: is told of lines that have no caption where the model was trained with them. Raises InputFileError,
+    which names file and line, for a table that does not fit.
     """
-    folder, samples, clusters, labels = images or path.parent, [], [], []
+    folder, samples, clusters, labels, bare = images or path.parent, [], [], [], 0
     for where, row in _rows(path):
         picture, hypothesis = _text(row, "image", where), _text(row, "hypothesis", where)
-        source = ids_of(asked.template, hypothesis, asked.tokenizer)
-        samples.append(Sample(f"{picture}|{hypothesis}", folder / picture, source))
+        caption = None if row.get("caption") in (None, "") else _text(row, "caption", where)
+        try:
+            source = ids_of(asked.template, hypothesis, asked.tokenizer, caption, asked.with_caption)
+        except UsageError as problem:
+            raise InputFileError(f"{where}: {problem}") from problem
+        bare += caption is None
+        name = "|".join(part for part in (picture, hypothesis, caption) if part)
+        samples.append(Sample(name, folder / picture, source))
         clusters.append(str(row.get("cluster") or picture))
         labels.append(_label(row.get("label"), asked.answers, where))
     if not samples:
         raise InputFileError(f"{path} has no statements")
     if len({sample.id for sample in samples}) < len(samples):
         raise InputFileError(f"{path}: a statement about a picture stands there twice")
+    if asked.with_caption and bare:
+        say(
+            f"note: {WANTS_CAPTION}; {path}: {bare} of {len(samples)} lines have none (column caption), so "
+            "only the statement is read there"
+        )
     given = [label for label in labels if label]
     if given and len(given) < len(labels):
         raise InputFileError(f"{path}: {len(labels) - len(given)} of {len(labels)} lines have no label")
@@ -73,7 +90,9 @@ def _label(value: object, answers: Sequence[str], where: str) -> str:
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise InputFileError(f"{where}: {name} is {str(value)[:60]!r}; a line needs image and hypothesis")
+        raise InputFileError(
+            f"{where}: {name} is {str(value)[:60]!r}, which is no text; a line needs image and hypothesis"
+        )
     return value
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import click
 
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.caption_training import VALIDATED, split
 from mue_edge.calibrate.depths import mixed
 from mue_edge.calibrate.examples import Example, read, without_missing
@@ -16,8 +17,8 @@ from mue_edge.terminal import say
 from mue_edge.training_options import TrainingOptions
 
 
-def pictures(o: TrainingOptions, side: int, leader: bool) -> tuple[Pictures, Pictures | None, list[str]]:
-    """Pictures to learn from and to validate on, and what was left out."""
+def pictures(o: TrainingOptions, p: Preprocess, leader: bool) -> tuple[Pictures, Pictures | None, list[str]]:
+    """Pictures to learn from and to validate on, as the model takes them, and what was left out."""
     examples, problems = without_missing(read(o.data, kind=o.kind, images=o.images), skip=o.skip_bad)
     if o.val is not None:
         held, more = without_missing(read(o.val, images=o.val_images), skip=o.skip_bad)
@@ -43,8 +44,8 @@ def pictures(o: TrainingOptions, side: int, leader: bool) -> tuple[Pictures, Pic
         return pass_on
 
     keep = o.cache_pictures << 20
-    shown = Pictures(examples, side, skip_bad=o.skip_bad, keep_bytes=keep, progress=progress("pictures"))
+    shown = Pictures(examples, p, skip_bad=o.skip_bad, keep_bytes=keep, progress=progress("pictures"))
     if not tested:
         return shown, None, problems + shown.problems
-    seen = Pictures(tested, side, skip_bad=o.skip_bad, keep_bytes=0, progress=progress("validation"))
+    seen = Pictures(tested, p, skip_bad=o.skip_bad, keep_bytes=0, progress=progress("validation"))
     return shown, seen, problems + shown.problems + seen.problems

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge import image, models, targets
+from mue_edge import image, models, targets, tokens
 from mue_edge.bundle import (
     MANIFEST,
     SCHEMA,
@@ -28,14 +28,16 @@ from mue_edge.bundle import (
     plan_hash,
     write_manifest,
 )  # fmt: skip
-from mue_edge.errors import InputFileError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.export import formats, golden, plan
-from mue_edge.export.prompts import read_prompt, task_of
+from mue_edge.export.prompts import Prompt, read_prompt, task_of
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
+from mue_edge.models import captioning
 from mue_edge.models.cut import Cut, cut
 from mue_edge.policy import from_json as policy_from_json
+from mue_edge.statements import ids_of
 from mue_edge.targets.verify import Verified, verify
 
 CONSTANTS = "constants.bin"
@@ -88,13 +90,15 @@ def export(
     config = model.config
     wanted = dict(options or {})
     task = str(wanted.get("task", task_of(folder)))
-    prompt = read_prompt(folder, task)
+    length = wanted.get("text_length") or None  # 0 is a plan's word for none
+    prompt = read_prompt(folder, task, length if isinstance(length, int) else None)
     options = {"task": task} | dict(prompt.options) | wanted
     made = plan.make(model, target, (config.image_size, config.image_size), options)
+    _check_room(folder, prompt, made, config)
     ids = {name: getattr(config, name) for name in ("bos", "pad", "eos")}
     request = plan.cut_request(made, prompt.ids, ids, tuple(prompt.answers.values()), prompt.fed)
     report("cutting", 0, 1)
-    preprocess = Preprocess(made.height, made.width)
+    preprocess = replace(captioning.preprocess(model), height=made.height, width=made.width)
     fmt = formats.of(target)
     samples = _samples(pictures, getattr(fmt, "PICTURES", 0), preprocess)
     sources = golden.sources(made.text_length, request.search, config.vocab_size)
@@ -111,7 +115,7 @@ def export(
             segments={}, constants=constants, files={}, layout=pieces.layout,
             search=request.search, preprocess=preprocess,
             front=read_front(folder), chosen=FULL["name"], prompt=prompt.text,
-            answers=tuple(prompt.answers),
+            answers=tuple(prompt.answers), caption_prompt=prompt.with_caption,
         )  # fmt: skip
         written = fmt.write(pieces, manifest, work, report)
         runtime = Runtime(target.runtime, written.versions or target.versions)
@@ -129,6 +133,32 @@ def export(
         evidence = replace(evidence, versions={**evidence.versions, **written.evidence})
         write_manifest(work, replace(manifest, evidence=evidence))
     return Exported(open_bundle(out), graph_error, verified, written.notes, written.summary)
+
+
+def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, config: Any) -> None:
+    """Raises UsageError for a length of source texts that does not fit the model or a statement of a word."""
+    if prompt.ids is not None:
+        return
+    longest, steps = made.text_length, prompt.options["max_length"]
+    if made.max_length != steps:
+        raise UsageError(
+            f"plan: a text of {longest} tokens needs max_length {steps}, not {made.max_length}: leave it out"
+        )
+    if longest > config.max_source_positions or steps >= config.max_target_positions:
+        most = min(config.max_source_positions, config.max_target_positions)
+        raise UsageError(
+            f"the model has positions for {most} tokens, not for a text of {longest}: --text-length {most}"
+        )
+    if (folder / "tokenizer.json").is_file():
+        words = tokens.load(folder / "tokenizer.json")
+        caption = "a" if prompt.with_caption else None
+        texts = (ids_of(prompt.text, "a", words, said, prompt.with_caption) for said in (None, caption))
+        needed = max(map(len, texts))
+        if needed > longest:
+            raise UsageError(
+                f"a text of {longest} tokens has no room for a statement: with a word it has {needed}; give "
+                "a larger --text-length"
+            )
 
 
 def _samples(files: Sequence[Path], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from mue_edge.bundle import Manifest, Segment
+from mue_edge.export import lacking
 from mue_edge.models.cut import Cut
 from mue_edge.targets import Target
 
@@ -51,7 +52,10 @@ class Format(Protocol):
 
 
 def of(target: Target) -> Format:
-    """The module of a target's format."""
-    found: Any = importlib.import_module(f"mue_edge.export.{target.format}")
+    """The module of a target's format. Raises EnvironmentLacksError without the packages that it needs."""
+    try:
+        found: Any = importlib.import_module(f"mue_edge.export.{target.format}")
+    except ImportError as problem:
+        raise lacking(problem) from problem
     made: Format = found
     return made

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
+import onnxscript  # noqa: F401  torch's exporter wants it: say so before it traces
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper

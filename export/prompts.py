@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.errors import InputFileError
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.statements import TEXT_LENGTH, misplaced, misplaced_of
 
 CAPTION, ENTAIL = "caption", "entail"
-# Tokens of a statement in its prompt, where a model has no number of its own.
-TEXT_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class Prompt:
     """The source text and its ids; None: the text stands around {hypothesis}, which comes with the picture.
 
+    with_caption: the same text around {caption} as well, of a model that was trained with captions.
     answers: word → id, where one is chosen; fed: what the decoder reads before that (`SearchSettings.fed`).
     options: what the plan takes from here unless it says otherwise.
     """
@@ -29,6 +29,7 @@ class Prompt:
     answers: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     fed: tuple[int, ...] = ()
+    with_caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,22 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Statement:
-    """`decoder`: what it reads before the answer: "bos", OFA's "prev_output": bos and the source text, or
-    "statement": bos and the statement alone, with `around` ids of the source text before and after it."""
+    """`decoder`: what it reads before the answer: "bos", OFA's "prev_output": bos and the source text,
+    "source": the same with eos at its end, or "statement": bos and the statement alone, with `around` ids of
+    the source text before and after it."""
 
     template: str
     answers: Mapping[str, _Answer]
     decoder: str = "prev_output"
     around: tuple[int, ...] = ()
     text_length: int = TEXT_LENGTH
+    with_caption: str = ""
 
 
-def read_prompt(folder: Path, task: str) -> Prompt:
-    """The prompt of a task from prompts.json. Raises InputFileError when it is not there."""
+def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prompt:
+    """The prompt of a task from prompts.json, for texts of `text_length` tokens if it is given, else of as
+    many as stand there. Raises InputFileError when there is none, UsageError for a length that has no effect.
+    """
     path = folder / "prompts.json"
     where, data = f"{path}: {task}", _entries(path).get(task)
     if data is None:
@@ -66,34 +71,54 @@ def read_prompt(folder: Path, task: str) -> Prompt:
             "--tokenizer DIR (in an OFA checkout: utils/BPE)"
         )
     if task == ENTAIL:
-        return _statement(schema.decode(_Statement, data, where), where)
+        return _statement(schema.decode(_Statement, data, where), text_length, where)
+    if text_length is not None:
+        raise UsageError("--text-length is of models that judge statements; this one reads a constant text")
     found = schema.decode(_Constant, data, where)
+    _check_fields(misplaced(found.text), where)
     options = {} if found.max_length is None else {"max_length": found.max_length}
     return Prompt(found.text, found.ids, options=options)
 
 
 def task_of(folder: Path) -> str:
     """What the model was trained for: captions, unless it only has another task's prompt."""
-    known = list(_entries(folder / "prompts.json"))
+    known = tasks(folder)
     return CAPTION if CAPTION in known or not known else known[0]
 
 
-def _statement(found: _Statement, where: str) -> Prompt:
-    known = {"bos": (), "prev_output": (1, 1), "statement": found.around}
+def tasks(folder: Path) -> tuple[str, ...]:
+    """The tasks that prompts.json has an entry for. Raises InputFileError for a damaged file."""
+    return tuple(_entries(folder / "prompts.json"))
+
+
+def _statement(found: _Statement, text_length: int | None, where: str) -> Prompt:
+    length = found.text_length if text_length is None else text_length
+    known = {"bos": (), "prev_output": (1, 1), "source": (1, 0), "statement": found.around}
     if found.decoder not in known:
         raise InputFileError(f"{where}: a decoder that reads {found.decoder!r}; known: {', '.join(known)}")
     fed = known[found.decoder]
-    if found.decoder == "statement" and (len(fed) != 2 or min(fed) < 1 or sum(fed) >= found.text_length):
+    if found.decoder == "statement" and (len(fed) != 2 or min(fed) < 1 or sum(fed) >= length):
         raise InputFileError(
             f'{where}: a decoder that reads the statement needs "around": the ids before and after it, two '
-            f"numbers that leave room in a text of {found.text_length}, not {list(fed)}"
+            f"numbers that leave room in a text of {length}, not {list(fed)}"
         )
-    if "{hypothesis}" not in found.template or any(len(a.ids) != 1 for a in found.answers.values()):
-        raise InputFileError(f"{where} needs a template with {{hypothesis}} and answers of one token each")
+    if found.decoder == "statement" and found.with_caption:
+        raise InputFileError(
+            f'{where}: a decoder that reads the statement alone takes no caption ("around" counts the ids of '
+            'one text only): leave out "with_caption", or let it read "prev_output"'
+        )
+    _check_fields(misplaced_of(found.template, found.with_caption), where)
+    if any(len(a.ids) != 1 for a in found.answers.values()):
+        raise InputFileError(f"{where} needs answers of one token each")
     answers = {word: answer.ids[0] for word, answer in found.answers.items()}
-    steps = 1 + found.text_length - sum(fed) if fed else 1
-    options = {"max_length": steps - 1, "min_length": 0, "no_repeat_ngram": 0}
-    return Prompt(found.template, None, answers, options | {"text_length": found.text_length}, fed)
+    steps = 1 + length - sum(fed) if fed else 1
+    options = {"max_length": steps - 1, "min_length": 0, "no_repeat_ngram": 0, "text_length": length}
+    return Prompt(found.template, None, answers, options, fed, found.with_caption)
+
+
+def _check_fields(problem: str, where: str) -> None:
+    if problem:
+        raise InputFileError(f"{where}: the text {problem}; import the checkpoint again, or mend it there")
 
 
 def _entries(path: Path) -> dict[str, Any]:

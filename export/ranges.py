@@ -23,10 +23,9 @@ from mue_edge.errors import missing_extra
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.policy import Policy
-from mue_edge.protocol import Layout
+from mue_edge.protocol import HIDDEN, Layout
 from mue_edge.replay import run
 from mue_edge.search import SearchSettings
-from mue_edge.targets.tensors import HIDDEN
 
 _PEAKS = "mue_edge.peaks"
 # Segment → value → largest magnitude; a segment that no caption ran is absent.

@@ -1,11 +1,12 @@
 """mue-edge: OFA/MuE vision-language models on devices, under a latency budget."""
 
+from __future__ import annotations
+
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
 
 if _TYPE_CHECKING:
-    from mue_edge.targets import open as open
+    from mue_edge.captioner import Captioner as _Captioner
 
 __version__ = "0.1.0"
 
@@ -15,10 +16,18 @@ if (_root / "pyproject.toml").is_file() and (_root / "export").is_dir():
     __path__.append(str(_root))
 
 
-def __getattr__(name: str) -> _Any:
-    """`mue_edge.open`, imported when first used: the core itself stays free of the rooms."""
-    if name == "open":
-        import importlib
+def open(
+    path: str | _Path | None = None, *, threads: int | None = None, paranoid: bool = False
+) -> _Captioner:
+    """Check a bundle (see `bundle.open_bundle`) and start its target's runtime.
 
-        return importlib.import_module("mue_edge.targets").open
-    raise AttributeError(f"module 'mue_edge' has no attribute {name!r}")
+    path: a bundle folder, else a bundled model's name, whose bundle is made once into the user's cache; None
+    is the default model's. Raises UsageError for a bundle that judges statements.
+    """
+    from mue_edge import targets
+
+    if path is None or not (_Path(path) / "manifest.json").is_file():  # a device may lack the room `apps`
+        from mue_edge.apps.default_bundle import bundle_folder
+
+        path = bundle_folder(path, "caption")
+    return targets.open(path, threads=threads, paranoid=paranoid)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,17 +16,21 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.files import atomic_write, sha256
+from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.protocol import Layout, Stage
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
+from mue_edge.statements import misplaced, misplaced_of
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_FILE_BYTES = 16 << 30
+FAR = 1e6  # how large a picture's mean and std, and 1 / std, may be: float32 holds what they lead to
+
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -105,16 +108,38 @@ class LayoutEntry:
     fill_rows: int
     prompt_gaps: tuple[float, ...] = ()
     verify_rows: int = 0
+    embeds_steps: bool = False
+    joins_text: bool = False
+
+    def loop_layout(self) -> Layout:
+        """The loop's view of the cut."""
+
+        def stages(entries: tuple[StageEntry, ...]) -> tuple[Stage, ...]:
+            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
+
+        return Layout(
+            {stack: stages(entries) for stack, entries in self.encoder.items()}, stages(self.decoder),
+            self.rows, self.fill_rows, self.prompt_gaps, self.verify_rows, self.embeds_steps, self.joins_text,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """RGB, bicubic to height × width, /255, (x − mean) / std."""
+    """RGB, bicubic to height × width, /255, (x − mean) / std by channel. Raises InputFileError for a mean or
+    std by which no picture can be scaled."""
 
     height: int
     width: int
-    mean: float = 0.5
-    std: float = 0.5
+    mean: Channels = (0.5, 0.5, 0.5)
+    std: Channels = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        for name, values, least in (("mean", self.mean, -FAR), ("std", self.std, 1 / FAR)):
+            if len(values) != 3 or not all(least <= value <= FAR for value in values):
+                raise InputFileError(
+                    f"the pictures' {name} is {list(values)}; expected: three numbers, for red, green and "
+                    f"blue, of {least:g} to {FAR:g}"
+                )
 
 
 @dataclass(frozen=True)
@@ -131,7 +156,8 @@ class Manifest:
     """`manifest.json`. `front` runs from the fastest policy to full depth; `chosen` names one.
 
     `prompt` is the source text; of a bundle that judges statements, the text around {hypothesis}, and
-    `answers` are the words of `search.answers`.
+    `answers` are the words of `search.answers`. `caption_prompt` is the text around {caption} and
+    {hypothesis}, of a model that was trained with captions of the pictures.
     """
 
     schema: int
@@ -155,16 +181,11 @@ class Manifest:
     prompt: str = ""
     answers: tuple[str, ...] = ()
     evidence: Evidence = field(default_factory=lambda: Evidence("none"))
+    caption_prompt: str = ""
 
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
-
-        def stages(entries: tuple[StageEntry, ...]) -> tuple[Stage, ...]:
-            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
-
-        cut = self.layout
-        encoder = {stack: stages(entries) for stack, entries in cut.encoder.items()}
-        return Layout(encoder, stages(cut.decoder), cut.rows, cut.fill_rows, cut.prompt_gaps, cut.verify_rows)
+        return self.layout.loop_layout()
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""
@@ -234,6 +255,18 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     and inode with a stamp in the user's cache. Raises InputFileError.
     """
     folder = Path(path)
+    manifest = look(folder)
+    stamp = _stamp(folder, manifest)
+    if paranoid or _read_stamp(folder) != stamp:
+        for name, entry in manifest.files.items():
+            _check_hash(folder, name, entry)
+        if not paranoid:
+            _write_stamp(folder, stamp)
+    return Bundle(folder, manifest)
+
+
+def look(folder: Path) -> Manifest:
+    """A bundle's manifest, checked; of its files only places and sizes. Raises InputFileError."""
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
         _check_file(folder, name, entry)
@@ -248,13 +281,7 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
             or not 0 <= constant.offset <= manifest.files[constant.file].bytes
         ):
             raise InputFileError(f"{folder}: constant {name} does not lie in a file of the bundle")
-    stamp = _stamp(folder, manifest)
-    if paranoid or _read_stamp(folder) != stamp:
-        for name, entry in manifest.files.items():
-            _check_hash(folder, name, entry)
-        if not paranoid:
-            _write_stamp(folder, stamp)
-    return Bundle(folder, manifest)
+    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -279,19 +306,36 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputFileError(
             f"{path} has schema {version!r}; this mue-edge reads {SCHEMA}. Export the bundle again."
         )
-    manifest = schema.decode(Manifest, data, MANIFEST)
+    manifest = schema.decode(Manifest, _by_channel(data), MANIFEST)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
     for stages in (*manifest.layout.encoder.values(), manifest.layout.decoder):
         surplus = {signal for stage in stages for signal in stage.signals} - set(SIGNALS)
         if surplus:
             raise InputFileError(f"{path}: unknown signals {sorted(surplus)}; known: {', '.join(SIGNALS)}")
+    judges = bool(manifest.answers)
+    open_field = (
+        misplaced_of(manifest.prompt, manifest.caption_prompt) if judges else misplaced(manifest.prompt)
+    )
+    if open_field:
+        raise InputFileError(
+            f"{path}: the source text {open_field}; import the checkpoint again and export what comes out"
+        )
     names = manifest.policies()
     if manifest.chosen not in names:
         raise InputFileError(
             f"{path}: the chosen policy {manifest.chosen!r} is not in the front ({', '.join(names)})"
         )
     return manifest
+
+
+def _by_channel(data: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's data; mue-edge 0.1 knew one mean and one std for all channels of a picture."""
+    scale = data.get("preprocess")
+    if not isinstance(scale, dict):
+        return data
+    single = {k: [v] * 3 for k, v in scale.items() if k in ("mean", "std") and type(v) in (int, float)}
+    return data | {"preprocess": scale | single}
 
 
 def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
@@ -324,9 +368,8 @@ def _check_hash(folder: Path, name: str, entry: FileEntry) -> None:
 
 
 def _stamp_path(folder: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]
-    return cache / "mue-edge" / "stamps" / f"{key}.json"
+    return user_cache() / "stamps" / f"{key}.json"
 
 
 def _stamp(folder: Path, manifest: Manifest) -> dict[str, list[int] | str]:

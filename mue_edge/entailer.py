@@ -49,20 +49,23 @@ class Entailment:
 class Entailer(Session):
     """A bundle that judges statements. Not for several threads at once; open one each."""
 
-    def source(self, statement: str) -> tuple[int, ...]:
-        """Ids of the source text around a statement. Raises UsageError for an empty one."""
-        return ids_of(self.bundle.manifest.prompt, statement, self.tokenizer)
+    def source(self, statement: str, caption: str | None = None) -> tuple[int, ...]:
+        """Ids of the source text around a statement, and around a caption of the picture where one is given.
+        Raises UsageError for an empty one, and for a caption that the model was not trained to read."""
+        texts = self.bundle.manifest
+        return ids_of(texts.prompt, statement, self.tokenizer, caption, texts.caption_prompt)
 
     def entail(
-        self, picture: str | Path | bytes | Image, statement: str, *,
+        self, picture: str | Path | bytes | Image, statement: str, *, caption: str | None = None,
         policy: str | Path | Policy | None = None, trace: bool = False,
     ) -> Entailment:  # fmt: skip
         """Whether one picture shows what the statement says. `trace` reads all scores.
 
-        Raises InputFileError for a picture that cannot be used, UsageError for a statement that is empty or
-        longer than the bundle reads.
+        caption: one of the picture, for a model that was trained with them (`manifest.caption_prompt`).
+        Raises InputFileError for a picture that cannot be used, UsageError for a statement or caption that is
+        empty or longer than the bundle reads, and for a caption to a model that reads none.
         """
-        return self._judge(picture, self.source(statement), self.policy(policy), trace=trace)
+        return self._judge(picture, self.source(statement, caption), self.policy(policy), trace=trace)
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
         """An answer."""

@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, and their hashes. Standard library only."""
+"""Files that appear whole or not at all, their hashes, and where those go that can be made again. Standard
+library only."""
 
 from __future__ import annotations
 
@@ -57,6 +58,11 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
         with suppress(FileNotFoundError):
             Path(name).unlink()
         raise
+
+
+def user_cache() -> Path:
+    """This user's folder for what mue-edge can make again; it may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mue-edge"
 
 
 def sha256(path: str | Path) -> str:

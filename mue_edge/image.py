@@ -83,9 +83,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     """The picture's header; pixels are not yet decoded."""
     if not data:
         raise InputFileError(f"{name} is empty")
-    kind = next((kind for kind, start in _SIGNATURES.items() if data.startswith(start)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "WEBP"
+    kind = _kind(data)
     if kind is None:
         raise InputFileError(f"{name} is not a picture that is read here (JPEG, PNG, WebP, GIF or BMP)")
     try:
@@ -96,6 +94,13 @@ def _open(data: bytes, name: str) -> Image.Image:
         raise InputFileError(f"{name} has too many pixels: {problem}") from problem
     except Exception as problem:  # a decoder fed with foreign bytes can raise anything
         raise InputFileError(f"{name} starts like a {kind} picture but is damaged or cut short") from problem
+
+
+def _kind(data: bytes) -> str | None:
+    """Pillow's name for what a file is that starts so."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for kind, start in _SIGNATURES.items() if data.startswith(start)), None)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -131,7 +136,16 @@ def preprocess(
     Resized by Pillow's bicubic filter without regard to the aspect ratio, as OFA's authors do.
     """
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    values: NDArray[np.float32] = np.asarray(resized, dtype=np.float32) / np.float32(255)
+    return as_input(np.asarray(resized), mean, std)
+
+
+def as_input(
+    levels: NDArray[np.uint8],
+    mean: float | tuple[float, float, float],
+    std: float | tuple[float, float, float],
+) -> NDArray[np.float32]:
+    """Grey levels [H, W, 3] as the network takes them: float32 [1, 3, H, W], each step in float32."""
+    values: NDArray[np.float32] = levels.astype(np.float32) / np.float32(255)
     values -= np.asarray(mean, dtype=np.float32)
     values /= np.asarray(std, dtype=np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
@@ -184,6 +198,21 @@ def gather(paths: Iterable[str | Path], stdin: TextIO | None = None) -> list[Pat
         names = ", ".join(map(str, empty))
         raise InputFileError(f"no picture ({', '.join(sorted(SUFFIXES))}) in the folder {names}")
     return found
+
+
+def names_pictures(argument: str) -> bool:
+    """Whether one of a command's arguments is for `gather`: "-", a folder with pictures, or a file that is
+    one by its first bytes or its name, so that a damaged one counts."""
+    path = Path(argument)
+    if argument == "-" or _is_folder(path):
+        return argument == "-" or _pictures_in(path) != [path]
+    try:
+        if not path.is_file():  # a pipe could block for ever
+            return False
+        with path.open("rb") as file:
+            return path.suffix.lower() in SUFFIXES or _kind(file.read(12)) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def _pictures_in(path: Path) -> list[Path]:

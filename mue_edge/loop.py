@@ -19,6 +19,7 @@ from mue_edge.policy import Decider, exits, stages_of
 from mue_edge.protocol import (
     EXIT_STATES,
     HEAD_PORTS,
+    LIVE,
     Answer,
     Asked,
     Decision,
@@ -33,6 +34,10 @@ from mue_edge.protocol import (
 )
 from mue_edge.search import BeamSearch
 from mue_edge.signals import SIGNALS, Candidates
+
+# The text that comes with the picture, by the ports of what reads it.
+SOURCE = {"ids": "source_ids", "live": "source_live"}
+PATCHES = "patches"
 
 
 def caption_loop(
@@ -118,12 +123,16 @@ class Run:
     def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, str]:
         if self.pacer is not None:
             self.pacer.enter(stack)
-        stem = "text_stem" if stack == "text" else "stem"
-        source = {"ids": "source_ids", "live": "source_live"} if stack == "text" else {"pixels": "pixels"}
+        joined, first = stack != "text" and self.layout.joins_text, f"{stack}.0"
+        stem, source = ("text_stem", SOURCE) if stack == "text" else ("stem", {"pixels": "pixels"})
         ports = self.tests.stem_ports(stack)
-        outputs = {"x": f"{stack}.0"} | {port: f"{stack}_{port}" for port in ports}
+        outputs = {"x": PATCHES if joined else first} | {port: f"{stack}_{port}" for port in ports}
         read = tuple(port for port, asked in ports.items() if asked)
         answer = yield from self._ask(Request(stem, source, outputs, read=read))
+        if joined:
+            yield from self._ask(
+                Request("text_stem", {"patches": PATCHES, **SOURCE}, {"x": first, "all_live": LIVE})
+            )
         self.tests.begin(answer.scalars)
         i, place = self._next(stack, -1), 0
         while i is not None:
@@ -160,7 +169,7 @@ class Run:
         self.tests.begin()
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
-        ids = tuple(last_ids + last_ids[:1] * (layout.rows - live))
+        ids = self.embedded(last_ids, [t] * live, layout.rows)
         yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": "decoder.0"}, ids=ids))
         then: Request | None = None
         ran: list[int] = []
@@ -198,6 +207,11 @@ class Run:
             cache.advance(parents)
         depth = sum(_layers(layout.decoder, j) for j in ran)
         return StepLog(depth, tokens, tuple(parents or ()))
+
+    def embedded(self, ids: Sequence[int], steps: Sequence[int], rows: int) -> tuple[int, ...]:
+        """What `embed` is fed for words of these steps; rows without a word repeat the first."""
+        ports = [[*ids], [*steps]] if self.layout.embeds_steps else [[*ids]]
+        return tuple(value for port in ports for value in port + port[:1] * (rows - len(port)))
 
     def _head(self, ran: Sequence[int], states: str, live: int) -> Asked:
         """What the head says of the states after the decoder segments `ran`, or of what a segment makes of

@@ -111,7 +111,7 @@ class _Lossless(Run):
         start, source = self._begin(drafts), EXIT_STATES
         if not start:
             source = "verify.0"
-            ids = tuple(d.given for d in drafts) + (drafts[0].given,) * (layout.verify_rows - count)
+            ids = self.embedded([d.given for d in drafts], slots, layout.verify_rows)
             yield from self._ask(Request("verify_embed", {"ids": "verify_ids"}, {"x": source}, ids=ids))
         for place, j in enumerate(range(start, len(layout.decoder))):
             yield from self._cross(j)

@@ -13,6 +13,11 @@ from mue_edge.search import Hypothesis
 from mue_edge.signals import SIGNALS, SIMILARITY, Reading
 
 EXIT_STATES = "exit_states"
+# Added to the logits of what nothing may attend to: large enough that softmax gives exactly zero, small
+# enough for float16.
+HIDDEN = -1e4
+# Which of a joint encoder's tokens are no padding.
+LIVE = "encoder_live"
 HEAD_PORTS = ("top_ids", "top_values", "logsumexp", "eos")
 
 
@@ -39,7 +44,9 @@ class Layout:
     `encoder` maps a stack ("image", "text" or "encoder") to its stages, in the order in which they
     run. `prompt_gaps` are the exit gaps of a constant prompt, whose text states are the constants
     `text_x.DEPTH`. `rows` is the static number of queries of the decoder segments, `verify_rows` that of the
-    segments which check drafts (0: there are none).
+    segments which check drafts (0: there are none). `embeds_steps`: `embed` takes each row's step after the
+    ids. `joins_text`: `text_stem` joins the picture's patches and a text that comes with it to the encoder's
+    input.
     """
 
     encoder: Mapping[str, tuple[Stage, ...]]
@@ -48,6 +55,8 @@ class Layout:
     fill_rows: int
     prompt_gaps: tuple[float, ...] = ()
     verify_rows: int = 0
+    embeds_steps: bool = False
+    joins_text: bool = False
 
     def calls(self, steps: int) -> int:
         """Calls of a caption of `steps` steps at full depth."""

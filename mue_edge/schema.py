@@ -1,7 +1,7 @@
 """Frozen dataclasses to and from JSON, strictly: unknown keys and wrong types are errors.
 
-Understands int, float, str, bool, None, unions with None, tuples of one kind (`tuple[X, ...]`),
-`dict[str, X]` (also as Mapping) and nested dataclasses. Standard library only.
+Understands int, float, str, bool, None, unions with None, tuples of one kind (`tuple[X, ...]`, or
+`tuple[X, X]` for just two), `dict[str, X]` (also as Mapping) and nested dataclasses. Standard library only.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return _decode(next(a for a in arguments if a is not type(None)), data, where)
     if origin is tuple:
         _check(isinstance(data, list), where, "a list", data)
+        length = None if arguments[-1] is Ellipsis else len(arguments)
+        _check(length in (None, len(data)), where, f"a list of {length}", data)
         return tuple(_decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(data))
     if origin in (dict, Mapping):
         _check(isinstance(data, dict), where, "an object", data)
@@ -73,7 +75,11 @@ def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
     missing = sorted(n for n, f in fields.items() if n not in data and _default(f) is dataclasses.MISSING)
     if missing:
         raise InputFileError(f"{where} lacks: {', '.join(missing)}")
-    return kind(**{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+    values = {name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    try:
+        return kind(**values)
+    except InputFileError as problem:  # of values that do not fit together
+        raise InputFileError(f"{where}: {problem}") from problem
 
 
 def _check(fine: bool, where: str, wanted: str, data: object) -> None:

@@ -26,3 +26,17 @@ def progress(label: str, length: int) -> Iterator[Callable[[], None]]:
     begin = time.monotonic()
     yield lambda: None
     say(f"{label}: {length} in {time.monotonic() - begin:.0f} s")
+
+
+def export_progress() -> Callable[[str, int, int], None] | None:
+    """A line on a terminal's standard error that says what an export is doing; None elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(what: str, done: int, total: int) -> None:
+        share = f"{done + 1}/{total} " if total > 1 else ""
+        click.echo(f"\r\x1b[K{share}{what}", nl=False, err=True)
+        if what == "verifying":
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    return show

@@ -74,7 +74,8 @@ def signature(function: Function) -> tuple[dict[str, Port], dict[str, Port]]:
 
 def levels(pixels: Array, p: Preprocess) -> Array:
     """Grey levels (uint8) of what `image.preprocess` made of a picture: exactly those that it was made of."""
-    grey = np.rint((pixels * np.float32(p.std) + np.float32(p.mean)) * 255)
+    mean, std = (np.array(x, np.float32)[:, None, None] for x in (p.mean, p.std))
+    grey = np.rint((pixels * std + mean) * 255)
     found: Array = grey.clip(0, 255).astype(LEVELS)
     return found
 

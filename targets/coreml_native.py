@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge.bundle import Bundle
+from mue_edge.files import user_cache
 from mue_edge.targets.coreml import check_files, function_of, package_of
 from mue_edge.targets.mil.program import read
 
@@ -36,7 +37,7 @@ def halves(bundle: Bundle) -> bool:
 def compiled(bundle: Bundle, package: str, compile_model: Compile) -> Path:
     """The `.mlmodelc` of a package, by its content in the user's cache; made if it is not there."""
     files = sorted((n, e.sha256) for n, e in bundle.manifest.files.items() if n.startswith(f"{package}/"))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mue-edge" / "coreml"
+    cache = user_cache() / "coreml"
     place = cache / f"{hashlib.sha256(repr(files).encode()).hexdigest()[:24]}.mlmodelc"
     if not place.is_dir():
         cache.mkdir(parents=True, exist_ok=True)

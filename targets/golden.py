@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge import schema
+from mue_edge import image, schema
 from mue_edge.bundle import Bundle, Preprocess
 from mue_edge.errors import InputFileError
 from mue_edge.replay import Log
@@ -32,8 +32,7 @@ class Golden:
 
 def pixels(picture: NDArray[np.uint8], p: Preprocess) -> NDArray[np.float32]:
     """[H, W, 3] bytes → [1, 3, H, W] float32, as `image.preprocess` does after resizing."""
-    scaled = (picture.astype(np.float32) / 255 - p.mean) / p.std
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None], dtype=np.float32)
+    return image.as_input(picture, p.mean, p.std)
 
 
 def read(bundle: Bundle) -> tuple[NDArray[np.uint8], list[Golden]]:

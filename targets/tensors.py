@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.bundle import Bundle, Constant, Port
-from mue_edge.protocol import Position
+from mue_edge.protocol import HIDDEN, Position
 from mue_edge.statements import check_length
-
-# Large enough that softmax gives exactly zero, small enough for float16.
-HIDDEN = -1e4
 
 Array = NDArray[np.float32]
 
@@ -129,7 +126,7 @@ class SourceText:
             "source_ids": (inputs["ids"], padded),
             "source_live": (inputs["live"], live.astype(np.float32)[None, :, None]),
         }
-        for stage in manifest.layout.encoder["text"]:
+        for stage in manifest.layout.encoder.get("text", ()):
             name = stage.constants["bias"]
             buffers[name] = (manifest.segments[stage.name].inputs["bias"], constants[name] + hidden)
         patches = constants["cross_bias"].shape[2] - length

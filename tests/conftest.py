@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def tiny_entail_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
+def joint_entail_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_entail_folder` with OFA's joint encoder."""
+    folder = tmp_path_factory.mktemp("models") / "joint-entail"
+    shutil.copytree(tiny_entail_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"decomposed": False}))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_entail_bundle(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The host bundle of `tiny_entail_folder`. Read only: copy it to change it."""
     pytest.importorskip("onnxruntime")
@@ -93,4 +104,51 @@ def tiny_entail_bundle(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPa
 
     out = tmp_path_factory.mktemp("bundles") / "tiny-entail"
     export(tiny_entail_folder, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def imagenet_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, but that pictures come to it by ImageNet's mean and deviation of each channel."""
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path_factory.mktemp("models") / "tiny-imagenet"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"pixel_mean": [0.485, 0.456, 0.406], "pixel_std": [0.229, 0.224, 0.225]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def imagenet_bundle(imagenet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host bundle of `imagenet_folder`. Read only: copy it to change it."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    out = tmp_path_factory.mktemp("bundles") / "tiny-imagenet"
+    export(imagenet_folder, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_captions_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, asked about statements beside a caption of the picture, or alone."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-captions"
+    folder.mkdir()
+    for file in tiny_entail_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    asked = json.loads((folder / "prompts.json").read_text())
+    asked["entail"] |= {"with_caption": " z {caption} y {hypothesis} x", "text_length": 16}
+    (folder / "prompts.json").write_text(json.dumps(asked))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_captions_bundle(tiny_captions_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host bundle of `tiny_captions_folder`. Read only: copy it to change it."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    out = tmp_path_factory.mktemp("bundles") / "tiny-captions"
+    export(tiny_captions_folder, out)
     return out

@@ -149,6 +149,55 @@ def test_a_manifest_that_does_not_fit(folder: Path, change: Callable[[dict[str, 
         open_bundle(folder)
 
 
+THIRD = [0.229, 0.224, 0.225]
+
+
+@pytest.mark.parametrize(
+    ("stored", "mean", "std"),
+    [
+        ({}, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ({"mean": 0.4, "std": 1}, (0.4, 0.4, 0.4), (1.0, 1.0, 1.0)),
+        ({"std": 0.25}, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        ({"mean": [0, 0.456, 0.406], "std": THIRD}, (0.0, 0.456, 0.406), tuple(THIRD)),
+    ],
+)
+def test_a_scale_of_0_1_is_that_of_every_channel(
+    folder: Path, stored: dict[str, Any], mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    edit(folder, lambda d: d["preprocess"].update(stored))
+    found = open_bundle(folder).manifest
+    assert (found.preprocess.mean, found.preprocess.std) == (mean, std)
+    write_manifest(folder, found)
+    assert open_bundle(folder).manifest == found
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"mean": [0.5, 0.5]},
+        {"mean": [0.5] * 4},
+        {"mean": []},
+        {"mean": [0.5, 0.5, float("nan")]},
+        {"mean": [0.5, 0.5, float("inf")]},
+        {"mean": [0.5, 0.5, 1e30]},
+        {"mean": "0.5"},
+        {"mean": None},
+        {"mean": True},
+        {"mean": [0.5, 0.5, True]},
+        {"std": 0},
+        {"std": float("inf")},
+        {"std": [0.2, 0.0, 0.2]},
+        {"std": [0.2, -0.2, 0.2]},
+        {"std": [0.2, 0.2, 1e-50]},
+        {"std": [[0.2] * 3]},
+    ],
+)
+def test_what_is_no_scale_is_refused(folder: Path, stored: dict[str, Any]) -> None:
+    edit(folder, lambda d: d["preprocess"].update(stored))
+    with pytest.raises(InputFileError, match=r"manifest\.json\.preprocess.*(mean|std)"):
+        open_bundle(folder)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 1}', "[" * 100_000])
 def test_a_manifest_that_is_no_manifest(folder: Path, text: str) -> None:
     (folder / MANIFEST).write_text(text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,13 @@ import pytest
 from mue_edge import statements, targets
 from mue_edge.bundle import open_bundle
 from mue_edge.entailer import Entailer
-from mue_edge.errors import EnvironmentLacksError, UsageError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 from mue_edge.policy import Policy
 from mue_edge.search import Choice, SearchSettings, begin, prompt_of
 from tests.commands.run import picture
 
 FULL = Policy("never", name="full")
+ANSWERS = [[17], [28], [16]]
 
 
 @pytest.fixture
@@ -43,18 +46,44 @@ def test_answers_equal_the_models(
     torch = pytest.importorskip("torch")
     from mue_edge import models
 
-    file, answers = picture(tmp_path / "a.png"), [[17], [28], [16]]
+    file = picture(tmp_path / "a.png")
     found = entailer.entail(file, statement, policy=policy)
     pixels = torch.from_numpy(np.asarray(entailer.pixels(file)))
     words = torch.tensor([entailer.source(statement)])
     model = models.load(tiny_entail_folder)
     prompt = entailer.source(statement)[:-1]
-    wanted = model.score(words, pixels, prompt, answers, policy=policy, form="prompt")
+    wanted = model.score(words, pixels, prompt, ANSWERS, policy=policy, form="prompt")
     assert list(found.probabilities.values()) == pytest.approx([math.exp(s) for s in wanted.scores], abs=1e-5)
     assert found.answer == ("no", "yes", "maybe")[wanted.best]
     assert found.exits["decoder"] == [wanted.exit] * len(prompt)
     encoded = model.encode(words, pixels, decomposed=True, policy=policy)
     assert {k: found.exits[k] for k in ("image", "text")} == {k: v[0] for k, v in encoded.exits.items()}
+
+
+@pytest.mark.parametrize("ends", [[3], [1, 2, 3]])
+def test_answers_of_a_joint_encoder_equal_the_models(
+    joint_entail_folder: Path, tmp_path: Path, ends: list[int]
+) -> None:
+    """Picture and statement in one sequence, of which the statement's padding takes no part."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    from mue_edge import models
+    from mue_edge.export.build import export
+
+    made = export(joint_entail_folder, tmp_path / "bundle", options={"ends": {"encoder": ends}})
+    assert made.bundle.manifest.evidence.rung == "loop"
+    model, file = models.load(joint_entail_folder), picture(tmp_path / "a.png")
+    with targets.open_entailer(tmp_path / "bundle", threads=1) as entailer:
+        pixels = torch.from_numpy(np.asarray(entailer.pixels(file)))
+        for statement in ("g f e d c b a", "a", "b c"):
+            found = entailer.entail(file, statement, trace=True)
+            source = entailer.source(statement)
+            wanted = model.score(torch.tensor([source]), pixels, source[:-1], ANSWERS, form="prompt")
+            likely = [math.exp(score) for score in wanted.scores]
+            assert list(found.probabilities.values()) == pytest.approx(likely, abs=1e-5)
+            encoded = model.encode(torch.tensor([source]), pixels, decomposed=False)
+            scores = [d.scores[0] for d in found.decisions if d.stack == "encoder"]
+            assert scores == pytest.approx([encoded.scores["joint"][0][i - 1] for i in ends], abs=1e-5)
 
 
 def test_the_bundle_was_verified_with_texts_of_several_lengths(tiny_entail_bundle: Path) -> None:
@@ -81,6 +110,83 @@ def test_a_shorter_statement_after_a_longer_one(entailer: Entailer, tmp_path: Pa
     assert entailer.entail(file, "a b").probabilities == alone
 
 
+@pytest.fixture
+def captioned(tiny_captions_bundle: Path) -> Iterator[Entailer]:
+    with targets.open_entailer(tiny_captions_bundle, threads=1) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("policy", [FULL, Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2)])
+@pytest.mark.parametrize("caption", [None, "D e-f", "a b c d e f"])
+def test_answers_with_a_caption_equal_the_models(
+    captioned: Entailer, tiny_entail_folder: Path, tmp_path: Path, policy: Policy, caption: str | None
+) -> None:
+    torch = pytest.importorskip("torch")
+    from mue_edge import models
+
+    file = picture(tmp_path / "a.png")
+    filled = " z b c y" if caption is None else f" z {caption.lower().replace('-', ' ')} y b c x"
+    wanted_ids = (0, *captioned.tokenizer.encode(filled), 2)
+    assert captioned.source("b c", caption) == wanted_ids and 3 not in wanted_ids
+    found = captioned.entail(file, "b c", caption=caption, policy=policy)
+    pixels = torch.from_numpy(np.asarray(captioned.pixels(file)))
+    scored = models.load(tiny_entail_folder).score(
+        torch.tensor([wanted_ids]), pixels, wanted_ids[:-1], [[17], [28], [16]], policy=policy, form="prompt"
+    )
+    likely = [math.exp(score) for score in scored.scores]
+    assert list(found.probabilities.values()) == pytest.approx(likely, abs=1e-5)
+
+
+def test_a_caption_changes_the_answer(captioned: Entailer, tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    given = [captioned.entail(file, "a", caption=said).probabilities["yes"] for said in (None, "b", "c")]
+    assert len(set(given)) == 3
+
+
+def test_what_people_write_fills_no_field(captioned: Entailer) -> None:
+    """Braces that stand in a statement or a caption are read as they were written."""
+    ids = captioned.tokenizer.encode
+    assert captioned.source("a {caption}", "b") == (0, *ids(" z b y a {caption} x"), 2)
+    assert captioned.source("a", "{hypothesis} b") == (0, *ids(" z {hypothesis} b y a x"), 2)
+
+
+def test_captions_that_cannot_be_read(captioned: Entailer, entailer: Entailer, tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="the caption ' ' says nothing"):
+        captioned.entail(file, "a", caption=" ")
+    with pytest.raises(UsageError, match=r"caption\), or .* export MODEL --text-length 17"):
+        captioned.entail(file, "a", caption="b " * 11)
+    with pytest.raises(UsageError, match="was not trained with captions"):
+        entailer.entail(file, "a", caption="b")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (
+            {"prompt": ' can image and text1 " {caption} " imply " {hypothesis} "?'},
+            "holds {caption}, which nothing",
+        ),
+        ({"prompt": " does it show {statement}?"}, "has to hold {hypothesis} once"),
+        ({"caption_prompt": " {hypothesis} {caption} {place}"}, "holds {place}, which nothing fills"),
+        ({"caption_prompt": " {hypothesis}"}, "has to hold {caption} once"),
+    ],
+)
+def test_a_field_that_nothing_fills_is_an_error(
+    tiny_entail_bundle: Path, entailer: Entailer, tmp_path: Path, texts: dict[str, str], message: str
+) -> None:
+    """When the bundle is opened, and, whoever made the manifest, when a statement is read."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_entail_bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | texts))
+    with pytest.raises(InputFileError, match=f"manifest.json: the source text .*{message}.*import"):
+        open_bundle(bundle)
+    entailer.bundle = replace(entailer.bundle, manifest=replace(entailer.bundle.manifest, **texts))
+    with pytest.raises(UsageError, match=message):
+        entailer.source("a", "b" if "caption_prompt" in texts else None)
+
+
 def test_statements_are_cleaned_as_ofa_does(entailer: Entailer) -> None:
     assert statements.cleaned("  ,.A well-known\t<PERSON>/dog  ") == ",.a well known person dog"
     assert statements.cleaned("#A  b") == "a b"
@@ -89,7 +195,9 @@ def test_statements_are_cleaned_as_ofa_does(entailer: Entailer) -> None:
     assert statements.unknown("a xyz", entailer.tokenizer) == ["xyz"]
 
 
-@pytest.mark.parametrize(("statement", "message"), [(" ", "says nothing"), ("a " * 8, "text_length is 12")])
+@pytest.mark.parametrize(
+    ("statement", "message"), [(" ", "says nothing"), ("a " * 8, "export MODEL --text-length 12")]
+)
 def test_statements_that_cannot_be_judged(
     entailer: Entailer, tmp_path: Path, statement: str, message: str
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mue_edge.apps.stickers.batches import Views
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.encoded import chunks, write
 from mue_edge.files import sha256
@@ -36,6 +37,6 @@ def patches(
 
     if not (folder / name).is_file():
         shape = (1, count, (side // 16) ** 2, model.config.encoder_dim)
-        write(folder / name, seen, data, jobs, shape, "trunk")
+        write(folder / name, seen, Views(data, model.config.preprocess), jobs, shape, "trunk")
     kept: NDArray[np.float16] = np.load(folder / name, mmap_mode="r")
     return kept, np.concatenate([places for _, places in jobs])

@@ -64,7 +64,7 @@ def embedded(model: Model, data: Stickers, pairs: list[Pair]) -> dict[int, Tenso
     rows = np.unique([pair.row for pair in pairs])
     found: dict[int, Tensor] = {}
     for chunk in np.array_split(rows, -(-len(rows) // 64)):
-        seen, _ = model.encoder.embed_patches(still(data, chunk))
+        seen, _ = model.encoder.embed_patches(still(data, chunk, model.config.preprocess))
         found |= dict(zip(chunk.tolist(), seen))
     return found
 

@@ -25,12 +25,13 @@ Watch = Callable[["Image"], None]
 
 @dataclass(frozen=True)
 class Front:
-    """The bundle's policies from fastest to full depth, the number of the one that is used, and whether the
-    bundle judges statements rather than captions."""
+    """The bundle's policies from fastest to full depth, the number of the one that is used, whether the
+    bundle judges statements rather than captions, and whether it then reads captions of the pictures."""
 
     names: tuple[str, ...]
     chosen: int
     judges: bool = False
+    captions: bool = False
 
 
 class Reader:
@@ -59,7 +60,8 @@ class Reader:
             if name not in names:
                 raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
             session.warm_up()
-            return Front(names, names.index(name), isinstance(session, Entailer))
+            judges, captions = isinstance(session, Entailer), bool(session.bundle.manifest.caption_prompt)
+            return Front(names, names.index(name), judges, captions)
 
         return await self._in_thread(start)
 
@@ -83,16 +85,20 @@ class Reader:
 
         return await self._in_thread(caption)
 
-    async def judge(self, picture: Picture, statement: str, policy: str, watch: Watch) -> Reading:
-        """Whether a picture shows what a statement says. Raises InputFileError, and UsageError for a
-        statement that is empty or too long."""
+    async def judge(
+        self, picture: Picture, statement: str, policy: str, watch: Watch, caption: str | None = None
+    ) -> Reading:
+        """Whether a picture, and its caption if one is given, show what a statement says. Raises
+        InputFileError, and UsageError for a statement or caption that is empty or too long."""
         loop = asyncio.get_running_loop()
 
         def judge() -> Reading:
             entailer = self._session
             assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
-            found = entailer.entail(self._upright(picture, watch, loop), statement, policy=policy)
-            return judged(found, statement, entailer.layout, statements.note(statement, entailer.tokenizer))
+            upright = self._upright(picture, watch, loop)
+            found = entailer.entail(upright, statement, caption=caption, policy=policy)
+            noted = statements.note(statement, entailer.tokenizer, caption)
+            return judged(found, statement, entailer.layout, noted)
 
         return await self._in_thread(judge)
 

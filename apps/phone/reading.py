@@ -42,6 +42,9 @@ class Reading:
     note: str = ""
 
 
+READ = {"image": "the picture", "text": "the statement", "encoder": "picture and statement"}
+
+
 def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading:
     """Of a caption; the prompt's own text stack is left out, since it never depends on the picture."""
     drawing = draw.of(caption, layout, tokenizer)
@@ -56,10 +59,10 @@ def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading
 def judged(found: Entailment, statement: str, layout: Layout, note: str = "") -> Reading:
     """Of an answer. It names the statement: what stands in the field may be another one by now."""
     rows = (
-        Row("the picture", found.exits["image"], layout.encoder["image"][-1].depth),
-        Row("the statement", found.exits["text"], layout.encoder["text"][-1].depth),
+        *(Row(READ[stack], found.exits[stack], layout.encoder[stack][-1].depth) for stack in READ
+          if stack in layout.encoder),
         Row("the answer", found.decoder_layers, layout.decoder[-1].depth),
-    )
+    )  # fmt: skip
     shares = ", ".join(f"{answer} {share:.0%}" for answer, share in found.probabilities.items())
     return Reading(
         found.answer, f"{statement}? {found.answer}", rows, _times(found.seconds, found.calls),

@@ -63,7 +63,7 @@ class Screen:
         with self._told():
             self._front = await self._reader.start(policy)
             if self._front.judges:
-                self.question = Question(self._device, self._ask)
+                self.question = Question(self._device, self._ask, captions=self._front.captions)
                 self.asking.add(self.question.content)
             self._make_dial(self._front)
             self.state.text = "Ready."
@@ -85,7 +85,8 @@ class Screen:
             if self.question is None:
                 self._show(await self._reader.caption(picture, policy, see, self._grow))
             elif self.question.statement or asked:
-                self._show(await self._reader.judge(picture, self.question.statement, policy, see))
+                said, caption = self.question.statement, self.question.caption
+                self._show(await self._reader.judge(picture, said, policy, see, caption))
             else:
                 await self._reader.look(picture, see)
                 self._wait_for("Now write a statement.")
@@ -169,6 +170,8 @@ class Screen:
         with self._told():
             picture = await source()
         if picture is not None:
+            if self.question is not None and self._picture is not None:
+                self.question.another_picture()
             await self.read(picture)
 
     def _aloud(self, widget: Any, **kwargs: Any) -> None:

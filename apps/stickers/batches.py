@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.evaluation import still
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.augment import (
     grounds,
     halves,
@@ -64,10 +65,10 @@ class Rows:
 
 
 class Views:
-    """Augmented views of training pictures."""
+    """Augmented views of training pictures, as a model takes them."""
 
-    def __init__(self, data: Stickers) -> None:
-        self.data = data
+    def __init__(self, data: Stickers, preprocess: Preprocess) -> None:
+        self.data, self.preprocess = data, preprocess
         drawings: dict[str, list[int]] = defaultdict(list)
         rows = data.rows("train").tolist()
         for i in rows:
@@ -77,7 +78,7 @@ class Views:
     def __call__(
         self, chosen: NDArray[np.int64], move: Tensor, rng: torch.Generator, *, whole: int = 0
     ) -> Tensor:
-        """Pixels [B, 3, H, W] in −1 … 1 of rows under moves [B, 2, 3].
+        """Pixels [B, 3, H, W] of rows under moves [B, 2, 3].
 
         The first `whole` are not warped; of the rest, some are half of another drawing of the same emoji.
         """
@@ -90,7 +91,8 @@ class Views:
         beside = place(torch.from_numpy(self.data.pixels[others]), moves(len(others), rng), warp[whole:mixed])
         placed[whole:mixed] = halves(placed[whole:mixed], beside, rng)
         rgb = on_ground(placed, grounds(count, rng))
-        pixels = normalise(hide(redraw(recolour(rgb, rng), rng), rng))
+        seen = hide(redraw(recolour(rgb, rng), rng), rng)
+        pixels = normalise(seen, self.preprocess.mean, self.preprocess.std)
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def _other(self, row: int, rng: torch.Generator) -> int:
@@ -102,8 +104,10 @@ class Views:
 class StickerBatches:
     """Batches of the training split as a function of the step; each process has its own share."""
 
-    def __init__(self, data: Stickers, tokenizer: Tokenizer, cache: Path, batch: int, seed: int) -> None:
-        self.data, self.rows, self.views = data, Rows(data, tokenizer, batch, seed), Views(data)
+    def __init__(
+        self, data: Stickers, tokenizer: Tokenizer, cache: Path, batch: int, seed: int, p: Preprocess
+    ) -> None:
+        self.data, self.rows, self.views = data, Rows(data, tokenizer, batch, seed), Views(data, p)
         size = data.pixels.shape[1]
         self.teacher = np.load(cache / f"teacher-{size}.npy", mmap_mode="r")
         self.moves = torch.from_numpy(np.load(cache / f"teacher-{size}-moves.npy"))
@@ -126,4 +130,6 @@ class StickerBatches:
     def clean(self, count: int) -> list[Tensor]:
         """Batches of training pictures on white, unmoved: for BatchNorm's statistics."""
         order = np.random.default_rng(self.rows.seed).permutation(self.rows.all)[:count]
-        return [still(self.data, rows) for rows in np.array_split(order, -(-count // 128))]
+        return [
+            still(self.data, rows, self.views.preprocess) for rows in np.array_split(order, -(-count // 128))
+        ]

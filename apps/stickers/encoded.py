@@ -71,7 +71,7 @@ def encoded(
     if not path.is_file():
         count = len(data.rows("train"))
         shape = (views, count, patches, blank.hidden.shape[2])
-        write(path, seen, data, chunks(views, count), shape, "encoder")
+        write(path, seen, Views(data, model.config.preprocess), chunks(views, count), shape, "encoder")
     # Out of inference mode: the decoder's gradients pass through products with these.
     return Encoded(np.load(path, mmap_mode="r"), blank.hidden[0, patches:].clone(), blank.positions.clone())
 
@@ -91,7 +91,7 @@ def chunks(views: int, pictures: int) -> list[Chunk]:
 
 
 def write(
-    path: Path, seen: Callable[[Tensor], Tensor], data: Stickers, jobs: Sequence[Chunk],
+    path: Path, seen: Callable[[Tensor], Tensor], see: Views, jobs: Sequence[Chunk],
     shape: tuple[int, int, int, int], label: str,
 ) -> None:  # fmt: skip
     """What a network makes of pixels [B, 3, H, W], for augmented views of the training pictures: `shape`
@@ -101,7 +101,7 @@ def write(
     done = int(json.loads(noted.read_text(encoding="utf-8"))) if noted.is_file() and partial.is_file() else 0
     kind: dict[str, Any] = {"mode": "r+"} if done else {"mode": "w+", "dtype": np.float16, "shape": shape}
     out = np.lib.format.open_memmap(partial, **kind)  # type: ignore[no-untyped-call]
-    rows, see = data.rows("train"), Views(data)
+    rows = see.data.rows("train")
     with click.progressbar(length=len(jobs), label=label, file=sys.stderr) as bar, torch.inference_mode():
         bar.update(done)
         for number in range(done, len(jobs)):

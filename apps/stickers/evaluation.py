@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.recipe import Record
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.augment import normalise, on_ground, place
 from mue_edge.calibrate.caption_training import Learner
 from mue_edge.calibrate.depths import Captioned, Depths, texts_by_depth
@@ -33,9 +34,9 @@ def without_tone(caption: str) -> str:
     return re.sub("\0(, )?", lambda m: ": " if m.group(1) else "", bare).strip()
 
 
-def still(data: Stickers, rows: NDArray[np.int64]) -> Tensor:
-    """Pictures on white as the model sees them: [B, 3, H, W] in −1 … 1."""
-    return normalise(on_ground(place(torch.from_numpy(data.pixels[rows]), None)))
+def still(data: Stickers, rows: NDArray[np.int64], p: Preprocess) -> Tensor:
+    """Pictures on white as the model sees them: [B, 3, H, W]."""
+    return normalise(on_ground(place(torch.from_numpy(data.pixels[rows]), None)), p.mean, p.std)
 
 
 def chosen_rows(data: Stickers, split: str, limit: int | None = None) -> NDArray[np.int64]:
@@ -60,11 +61,11 @@ def caption(
     Raises InputFileError when the recipe has not been run or the model takes another picture size.
     """
     data = read(cache)
-    size, wanted = data.pixels.shape[1], captioning.image_size(learner.model)
-    if wanted != size:
+    size, p = data.pixels.shape[1], captioning.preprocess(learner.model)
+    if p.height != size:
         raise InputFileError(
-            f"the model takes pictures of {wanted} pixels, the stickers have {size}; "
-            f"make them with: python -m mue_edge.apps.stickers.recipe --size {wanted}"
+            f"the model takes pictures of {p.height} pixels, the stickers have {size}; "
+            f"make them with: python -m mue_edge.apps.stickers.recipe --size {p.height}"
         )
     rows = chosen_rows(data, split, limit)
 
@@ -72,7 +73,7 @@ def caption(
         chunks = np.array_split(rows, -(-len(rows) // batch))
         with click.progressbar(chunks, label=split, file=sys.stderr) as bar:
             for chunk in bar:
-                yield still(data, chunk)
+                yield still(data, chunk, p)
 
     found = texts_by_depth(learner, pictures(), depths)
     records = [data.records[i] for i in rows]

@@ -98,7 +98,9 @@ def exact_match(model: Model, tokenizer: Tokenizer, data: Stickers, split: str, 
     rows = data.rows(split)
     captions: list[str] = []
     for chunk in np.array_split(rows, -(-len(rows) // 64)):
-        captions += caption_texts(tokenizer, greedy(model, prompt, still(data, chunk)))
+        captions += caption_texts(
+            tokenizer, greedy(model, prompt, still(data, chunk, model.config.preprocess))
+        )
     return judge(captions, [data.records[i] for i in rows]).metrics["exact_match"].mean
 
 
@@ -130,7 +132,7 @@ def main(
     tokenizer = sticker_tokenizer(sorted({r.caption for r in data.records}), cache)
     config = configuration(len(tokenizer.pieces), data.pixels.shape[1], width, trunk, decoder_layers)
     prompt = caption_prompt(config, tokenizer)["caption"]["ids"]
-    batches = StickerBatches(data, tokenizer, cache, batch, seed)
+    batches = StickerBatches(data, tokenizer, cache, batch, seed, config.preprocess)
     torch.manual_seed(seed)
     model = Model(config)
     model.encoder.embed_images.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

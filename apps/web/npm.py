@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import tarfile
 import tempfile
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mue_edge.errors import EnvironmentLacksError, InputFileError
-from mue_edge.files import sha256
+from mue_edge.files import sha256, user_cache
 
 MAX_FILE_BYTES = 64 << 20
 
@@ -48,7 +47,7 @@ PACKAGES = (PYODIDE, ONNXRUNTIME)
 
 def cache() -> Path:
     """Where tarballs are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mue-edge" / "npm"
+    return user_cache() / "npm"
 
 
 def tarball(package: Package, folder: Path | None = None, timeout: float = 600) -> Path:

@@ -88,12 +88,13 @@ class Session:
             raise UsageError("this model judges statements; give it one beside the picture")
         return Captioning(self.opened, policy)
 
-    def entail(self, statement: str, policy: str | None = None) -> Judging:
-        """One answer. Raises UsageError for a statement that is empty or too long, for a policy that the
-        front does not hold, and for a bundle that captions."""
+    def entail(self, statement: str, policy: str | None = None, caption: str | None = None) -> Judging:
+        """One answer. caption: of the picture, where the model was trained with captions. Raises UsageError
+        for a statement or caption that is empty or too long, for a policy that the front does not hold, and
+        for a bundle that captions."""
         if not isinstance(self.opened, Entailer):
             raise UsageError("this model captions pictures; it judges no statements")
-        return Judging(self.opened, statement, policy)
+        return Judging(self.opened, statement, policy, caption)
 
 
 class Check:
@@ -186,10 +187,10 @@ class Judging(Run):
     """One statement, whose `source` JavaScript shows to its runtime first. At the end {"entailment": …},
     whose note is empty or says which words the model lacks."""
 
-    def __init__(self, entailer: Entailer, statement: str, policy: str | None) -> None:
-        self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement)
+    def __init__(self, entailer: Entailer, statement: str, policy: str | None, caption: str | None) -> None:
+        self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement, caption)
         check_length(self._source, self._manifest.segments["text_stem"].inputs["ids"].shape[0])
-        noted = note(statement, entailer.tokenizer)
+        noted = note(statement, entailer.tokenizer, caption)
         self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
         search = begin(self._manifest.search, self._source)
         super().__init__(caption_loop(entailer.layout, entailer.policy(policy), search))

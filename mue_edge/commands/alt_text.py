@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.commands.export import BUNDLED, open_captioner
+import mue_edge
 from mue_edge.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class _Report:
 
 @click.command("alt-text")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option(
-    "--bundle", metavar="DIR", help=f"What captions.  [default: {BUNDLED}, made if it is not there]"
-)
+@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
 @click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
 @click.option("--table", type=click.Path(path_type=Path, dir_okay=False),
               help=f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]")  # fmt: skip
@@ -179,7 +177,9 @@ def _caption(o: _Options, place: Path, pictures: Mapping[str, Path], work: Work)
     if not work.todo:
         save(work.table)
         return
-    steps = writing.caption(work, pictures, lambda: open_captioner(o.bundle, o.threads), o.policy, save)
+    steps = writing.caption(
+        work, pictures, lambda: mue_edge.open(o.bundle, threads=o.threads), o.policy, save
+    )
     with click.progressbar(steps, len(work.todo), "captions", file=sys.stderr) as bar:
         for _ in bar:
             pass

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import mue_edge
+
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
     from mue_edge.bundle import Bundle
@@ -82,10 +84,11 @@ def _export(folder: Path, target: str, model: str) -> str:
     """The bundle of a model for a target, in a folder that goes away."""
     from mue_edge import targets
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.commands.export import progress, room
+    from mue_edge.export import room
+    from mue_edge.terminal import export_progress
 
     targets.target(target)
-    room()[0].export(resolve_model(model), folder / target, target, {}, progress(), Path(model).name)
+    room()[0].export(resolve_model(model), folder / target, target, {}, export_progress(), Path(model).name)
     return str(folder / target)
 
 
@@ -93,11 +96,11 @@ def _record(
     bundle: str, images: tuple[str, ...], policy: str | None, rounds: int, model: str | None,
     against: str | None, lossless: bool, force: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    from mue_edge import bench, machine, targets
+    from mue_edge import bench, machine
     from mue_edge.errors import VerificationError
     from mue_edge.policy import Policy
 
-    with targets.open(bundle, threads=1) as captioner:
+    with mue_edge.open(bundle, threads=1) as captioner:
         opened = captioner.bundle
         pictures = _pictures(captioner, images)
         if policy is None:
@@ -222,8 +225,8 @@ def _monolithic(bundle: Bundle, model: str | None) -> Iterator[Bundle | None]:
         yield None
         return
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.commands.export import room
     from mue_edge.errors import UsageError
+    from mue_edge.export import room
     from mue_edge.files import sha256
 
     build, _ = room()

@@ -12,7 +12,7 @@ import click
 from mue_edge import machine
 from mue_edge.errors import UsageError
 from mue_edge.pictures_options import pictures_options
-from mue_edge.terminal import progress, say
+from mue_edge.terminal import export_progress, progress, say
 
 if TYPE_CHECKING:
     from mue_edge.bundle import Bundle
@@ -172,7 +172,8 @@ def _place(o: _Options) -> tuple[Path, Path]:
 
 def _plan(o: _Options) -> dict[str, Any]:
     """The plan's options that the command line names."""
-    from mue_edge.commands.export import parse_size, room
+    from mue_edge.commands.export import parse_size
+    from mue_edge.export import room
 
     options: dict[str, Any] = room()[1].read(o.plan) if o.plan else {}
     options |= ({"precision": o.precision} if o.precision else {}) | parse_size(o.image_size)
@@ -211,7 +212,7 @@ def _searched(
 def _bundle(o: _Options, place: Path, source: Path, options: dict[str, Any]) -> Bundle:
     """MODEL itself, the bundle of an interrupted run, or a new one."""
     from mue_edge.bundle import MANIFEST, open_bundle
-    from mue_edge.commands import export
+    from mue_edge.export import room
     from mue_edge.files import sha256
 
     if (source / MANIFEST).is_file():
@@ -227,7 +228,7 @@ def _bundle(o: _Options, place: Path, source: Path, options: dict[str, Any]) -> 
             f"{kept} was made from another model, target or plan; give another --out, or remove {place}"
         )
     say(f"exporting {name} for {o.target}")
-    made: Bundle = export.room()[0].export(source, kept, o.target, options, export.progress(), name).bundle
+    made: Bundle = room()[0].export(source, kept, o.target, options, export_progress(), name).bundle
     return made
 
 

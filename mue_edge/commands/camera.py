@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.commands.export import BUNDLED, open_captioner
+import mue_edge
 
 if TYPE_CHECKING:
     from mue_edge.apps.camera.slot import Newest
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("camera")
 @click.argument("source", default="0")
-@click.option("--bundle", metavar="DIR", help=f"What captions.  [default: {BUNDLED}, made if missing]")
+@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
 @click.option("--budget", metavar="TIME", help="Deadline mode: from a frame to its caption, like 80ms.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.06, show_default=True,
@@ -55,7 +55,7 @@ def command(
     limit_seconds = durations.seconds(budget) if budget is not None else None
     chosen = sources.choose(source, sys.stdin, speed=speed, loop=loop)
     slot, stop = Newest(), threading.Event()
-    with open_captioner(bundle, threads) as captioner, contextlib.ExitStack() as page:
+    with mue_edge.open(bundle, threads=threads) as captioner, contextlib.ExitStack() as page:
         watcher = Watcher(
             captioner, slot, captioner.policy(policy), budget=limit_seconds,
             alike=None if no_reuse else alike, live=chosen.live,

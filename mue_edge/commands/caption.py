@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("caption")
-@click.argument("bundle")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("given", nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
 @click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture and line.")
 @click.option("--beam", type=click.IntRange(1), help="Beams, up to what the bundle was exported for.")
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
 @click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
-    bundle: str, images: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
+    given: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
     deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: str | None,
     threads: int | None,
 ) -> int:  # fmt: skip
-    """Caption pictures with a BUNDLE.
+    """Caption pictures with a BUNDLE: a folder, or a bundled model's name, such as stickers.
+
+    Without one the bundled model captions; its bundle is made once and kept in your cache.
 
     IMAGES are files, folders, or "-" for a list of files on standard input. A picture that cannot
     be used is named on standard error and the others are still captioned; the exit code is then 4.
@@ -49,6 +51,7 @@ def command(
     from mue_edge.errors import InputFileError, UsageError
 
     limit = durations.seconds(deadline) if deadline is not None else None
+    bundle, images = _chosen(given)
     with targets.open(bundle, threads=threads) as captioner:
         chosen = captioner.policy(policy)
         captioner.settings(beam)  # a beam that cannot be run stops here
@@ -87,6 +90,33 @@ def command(
             if svg:
                 _draw_svg(captioner, result, picture, svg)
     return 4 if failed else 0
+
+
+def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """The bundle's folder, and the pictures: the first of `given` is a bundle (or a model, which is an error)
+    or a bundled model's name if it can be, else a picture for the bundled model.
+
+    Raises UsageError without pictures, InputFileError for a first one that is nothing.
+    """
+    from mue_edge import image
+    from mue_edge.apps import default_bundle as bundles
+    from mue_edge.errors import UsageError
+
+    first, *others = given
+    if bundles.is_bundle(first) and not others:
+        own = f"; for those in the folder {first}: mue-edge caption ./{first}"
+        raise UsageError(
+            f"no picture was named; the command is: mue-edge caption {first} PICTURE"
+            + (own if image.names_pictures(first) else "")
+        )
+    if bundles.is_bundle(first) or bundles.is_model(first):
+        return bundles.bundle_folder(first, "caption"), others
+    if not image.names_pictures(first):
+        raise bundles.nothing(first, "a picture, a folder of pictures, or - for a list of them")
+    late = [name for name in others if bundles.is_bundle(name)]
+    if late:
+        raise UsageError(f"a bundle goes before its pictures: mue-edge caption {late[0]} {first}")
+    return bundles.bundle_folder(None), given
 
 
 def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Caption:

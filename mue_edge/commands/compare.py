@@ -15,7 +15,7 @@ import click
 from mue_edge import machine
 from mue_edge.errors import UsageError
 from mue_edge.pictures_options import pictures_options
-from mue_edge.terminal import progress, say
+from mue_edge.terminal import export_progress, progress, say
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.cider import Frequencies
@@ -225,7 +225,7 @@ def _opened(
     from mue_edge.bundle import MANIFEST, open_bundle
     from mue_edge.calibrate import times
     from mue_edge.calibrate.setting import Setting
-    from mue_edge.commands import export
+    from mue_edge.export import room
     from mue_edge.files import sha256
 
     given = (model / MANIFEST).is_file()
@@ -233,7 +233,7 @@ def _opened(
     place.mkdir(parents=True, exist_ok=True)
     if not (bundle / MANIFEST).is_file():
         say(f"exporting {model.resolve().name} for {o.target}")
-        export.room()[0].export(model, bundle, o.target, {}, export.progress(), model.resolve().name)
+        room()[0].export(model, bundle, o.target, {}, export_progress(), model.resolve().name)
     elif not given and open_bundle(bundle).manifest.model.get("sha256") != sha256(
         model / "model.safetensors"
     ):

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.commands.export import BUNDLED, bundled
-
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
     from mue_edge.captioner import Captioner
@@ -36,20 +34,22 @@ class Shown:
 
 
 @click.command("demo")
-@click.option("--out", default=BUNDLED, show_default=True, metavar="DIR", help="The bundle.")
+@click.option("--out", metavar="DIR", help="Where its bundle is, or is made.  [default: your cache]")
 @click.option("--keep", is_flag=True, help="Use the bundle in DIR even if another model made it.")
 @click.option("--pictures", "count", type=click.IntRange(1), default=16, show_default=True)
-def command(out: str, keep: bool, count: int) -> None:
+def command(out: str | None, keep: bool, count: int) -> None:
     """Export the bundled model if its bundle is not there yet, and caption held-out pictures.
 
     Each picture is captioned at full depth and with early exits; times are CPU time at one thread.
     """
     from mue_edge import bench, targets
-    from mue_edge.apps import stickers
+    from mue_edge.apps import default_bundle, stickers
+    from mue_edge.apps.catalogue import DEFAULT
+    from mue_edge.errors import UsageError
 
-    place = Path(out)
-    if not (keep and (place / "manifest.json").is_file()):
-        bundled(place)
+    if keep and out is None:
+        raise UsageError("--keep is for the bundle in --out DIR")
+    place = default_bundle.cached(DEFAULT) if out is None else _made(Path(out), keep)
     every = stickers.demo_pictures()
     chosen = [every[i * len(every) // count] for i in range(count)] if count < len(every) else every
     with targets.open(place, threads=1) as captioner:
@@ -60,7 +60,34 @@ def command(out: str, keep: bool, count: int) -> None:
             shown.append(_caption(captioner, policy, picture, path.stem, reference))
         layers = _layers(captioner)
     click.echo("\n".join([*_table(shown), "", *_summary(shown, layers, origin)]))
-    click.echo(f"\nnext: mue-edge caption {out} PICTURE --trace; figures to rely on: mue-edge bench {out}")
+    name = out or DEFAULT
+    click.echo(f"\nnext: mue-edge caption {name} PICTURE --trace; figures to rely on: mue-edge bench {name}")
+
+
+def _made(place: Path, keep: bool) -> Path:
+    """Make the bundle of the bundled model there, unless it is. Raises UsageError if another bundle is."""
+    from mue_edge import bundle
+    from mue_edge.apps import default_bundle
+    from mue_edge.apps.catalogue import DEFAULT, bundled_model
+    from mue_edge.errors import InputFileError, UsageError
+    from mue_edge.files import sha256
+
+    if keep and default_bundle.has(place, bundle.MANIFEST):
+        return place
+    try:
+        there = bundle.open_bundle(place).manifest
+    except InputFileError:
+        there = None
+    weights = bundled_model(DEFAULT) / "model.safetensors"
+    if there is not None and there.model.get("sha256") == sha256(weights):
+        return place
+    if there is not None and there.name != DEFAULT:
+        raise UsageError(
+            f"{place} is a bundle of {there.name}, not of the bundled model; give another --out, or --keep "
+            "to use this one"
+        )
+    default_bundle.make(place, DEFAULT)
+    return place
 
 
 def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> Shown:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import click
 
 from mue_edge import machine
+from mue_edge.files import user_cache
 
 # Packages whose module has another name; the rest is found by its own.
 MODULES = {"Pillow": "PIL", "resvg-py": "resvg_py", "tensorrt-rtx": "tensorrt_rtx"}
@@ -119,7 +119,7 @@ def _line(package: Package) -> str:
 
 def _cache() -> tuple[Path, bool]:
     """Where stamps of checked bundles are kept, and whether that can be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mue-edge"
+    folder = user_cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

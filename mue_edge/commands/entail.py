@@ -17,33 +17,38 @@ if TYPE_CHECKING:
 @click.argument("bundle")
 @click.argument("image")
 @click.argument("statements", nargs=-1, required=True)
+@click.option("--caption", metavar="TEXT", help="Of IMAGE; for models that were trained with captions.")
 @click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a statement and line.")
 @click.option("--trace", is_flag=True, help="With --json: every exit test, with its score.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
-    bundle: str, image: str, statements: tuple[str, ...], policy: str | None, as_json: bool, trace: bool,
-    threads: int | None,
+    bundle: str, image: str, statements: tuple[str, ...], caption: str | None, policy: str | None,
+    as_json: bool, trace: bool, threads: int | None,
 ) -> None:  # fmt: skip
     """Say whether IMAGE shows what each of STATEMENTS says: yes, no, or maybe (the picture does not tell).
 
-    BUNDLE is made by `mue-edge export` of a model for entailment, such as the bundled one:
-    `mue-edge export stickers-entail`.
+    BUNDLE is a folder made by `mue-edge export` of a model for entailment, or the bundled one's name,
+    stickers-entail, whose bundle is made once and kept in your cache.
     """
     from mue_edge import targets
+    from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.image import load
-    from mue_edge.statements import note
+    from mue_edge.statements import WANTS_CAPTION, note
 
-    with targets.open_entailer(bundle, threads=threads) as entailer:
+    with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
         chosen, picture = entailer.policy(policy), load(image)
+        if entailer.bundle.manifest.caption_prompt and caption is None:
+            click.echo(f"note: {WANTS_CAPTION}; give one with --caption TEXT", err=True)
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
-            noted = note(statement, entailer.tokenizer)
+            noted = note(statement, entailer.tokenizer, caption)
             if noted:
                 click.echo(f"note: {noted}", err=True)
-            found = entailer.entail(picture, statement, policy=chosen, trace=trace)
+            found = entailer.entail(picture, statement, caption=caption, policy=chosen, trace=trace)
             if as_json:
-                click.echo(json.dumps(_record(image, statement, found, trace)))
+                record = _record(image, statement, found, trace)
+                click.echo(json.dumps(record | ({} if caption is None else {"caption": caption})))
             else:
                 click.echo(_text(statement, found))
 

@@ -135,7 +135,8 @@ def _examples(o: _Options) -> _Found:
     pupil = learner(resolve_model(o.model), None)
     cells = _cells(o, captioning.depths(pupil.model))
     examples, problems = without_missing(read(o.data, kind=o.kind, images=o.images), skip=o.skip_bad)
-    shown = Pictures(mixed(examples, o.limit), captioning.image_size(pupil.model), skip_bad=o.skip_bad)
+    size = captioning.preprocess(pupil.model)
+    shown = Pictures(mixed(examples, o.limit), size, skip_bad=o.skip_bad)
 
     def progress(starts: Sequence[int]) -> Iterable[int]:
         with click.progressbar(starts, label="captions", file=sys.stderr) as bar:

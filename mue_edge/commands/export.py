@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,9 @@ import click
 
 if TYPE_CHECKING:
     from mue_edge.bench import SegmentCost
-    from mue_edge.captioner import Captioner
     from mue_edge.export.build import Exported
 
 DEFAULT_MODEL = "stickers"
-# Where commands that need a bundle and were given none look for the bundled model's, and make it.
-BUNDLED = f"{DEFAULT_MODEL}-host"
 VERIFY_ROWS = 4  # drafts that one pass checks
 
 
@@ -35,12 +31,19 @@ VERIFY_ROWS = 4  # drafts that one pass checks
 @click.option("--lossless", is_flag=True, help="Also what `caption --lossless` needs (host, fp32, greedy).")
 @click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
 @click.option(
+    "--text-length",
+    type=click.IntRange(min=4),
+    metavar="N",
+    help="Tokens of the text around a statement; for entailment.",
+)
+@click.option(
     "--pictures", multiple=True, metavar="PATH", help="To scan ranges on.  [default: the model's own]"
 )
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
     model: str, target: str, out: str | None, plan: str | None, precision: str | None, backend: str | None,
-    beam: int | None, lossless: bool, image_size: str | None, pictures: tuple[str, ...], as_json: bool,
+    beam: int | None, lossless: bool, image_size: str | None, text_length: int | None,
+    pictures: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Cut MODEL into segments, convert them, verify them here, and write a bundle.
 
@@ -49,13 +52,15 @@ def command(
     size = parse_size(image_size)  # mistakes first: loading torch takes seconds
     from mue_edge import image, targets
     from mue_edge.apps.catalogue import range_pictures, resolve_model
+    from mue_edge.export import room
+    from mue_edge.terminal import export_progress
 
     site = targets.target(target).site
     folder = resolve_model(model)
     shown = image.gather(pictures) if pictures else range_pictures(model)
     build, plans = room()
     options: dict[str, Any] = plans.read(plan) if plan else {}
-    given = {"precision": precision, "backend": backend, "beam": beam}
+    given = {"precision": precision, "backend": backend, "beam": beam, "text_length": text_length}
     options |= {k: v for k, v in given.items() if v is not None} | size
     if lossless:
         options.setdefault("verify_rows", VERIFY_ROWS)
@@ -64,7 +69,7 @@ def command(
     if site:
         made = _export_site(site, model, folder, place, target, options, name, shown)
     else:
-        made = build.export(folder, place, target, options, progress(), name, shown)
+        made = build.export(folder, place, target, options, export_progress(), name, shown)
     report = describe(made)
     click.echo(json.dumps(report, indent=1) if as_json else _text(place, made, report))
 
@@ -76,13 +81,17 @@ def _export_site(
     """The folder that an application is served from, with the bundle inside of it."""
     from mue_edge.apps.catalogue import demo_pictures
     from mue_edge.bundle import open_bundle
+    from mue_edge.export import room
     from mue_edge.files import atomic_folder
+    from mue_edge.terminal import export_progress
 
     writer = importlib.import_module(f"mue_edge.apps.{application}.site")
     build, _ = room()
     tarballs = writer.packages()  # what may be missing comes first
     with atomic_folder(place, writer.MARKER) as work:
-        made: Exported = build.export(folder, work / "bundle", target, options, progress(), name, shown)
+        made: Exported = build.export(
+            folder, work / "bundle", target, options, export_progress(), name, shown
+        )
         writer.write(work, made.bundle, tarballs, demo_pictures(model))
     return replace(made, bundle=open_bundle(place / "bundle"))
 
@@ -97,66 +106,6 @@ def parse_size(text: str | None) -> dict[str, int]:
     if found is None:
         raise UsageError(f"--image-size {text!r} is neither N nor HxW, as in 480 or 384x512")
     return {"height": int(found[1]), "width": int(found[2] or found[1])}
-
-
-def room() -> tuple[Any, Any]:
-    """The modules build and plan of the export room. Raises EnvironmentLacksError without its extra."""
-    from mue_edge.errors import missing_extra
-
-    try:
-        from mue_edge.export import build, plan
-    except ImportError as problem:
-        package = (problem.name or "mue_edge").partition(".")[0]
-        if package == "mue_edge":
-            raise
-        raise missing_extra(package, "export") from problem
-    return build, plan
-
-
-def bundled(place: Path, target: str = "host") -> Path:
-    """Make the bundle of the bundled model, unless it is there. Raises UsageError if another bundle is."""
-    from mue_edge import bundle
-    from mue_edge.apps.catalogue import bundled_model
-    from mue_edge.errors import InputFileError, UsageError
-    from mue_edge.files import sha256
-
-    folder = bundled_model(DEFAULT_MODEL)
-    try:
-        there = bundle.open_bundle(place).manifest
-    except InputFileError:
-        there = None
-    if there is not None and there.model.get("sha256") == sha256(folder / "model.safetensors"):
-        return place
-    if there is not None and there.name != DEFAULT_MODEL:
-        raise UsageError(
-            f"{place} is a bundle of {there.name}, not of the bundled model; move it, or name your bundle "
-            "(--bundle; for demo --out, or --keep to use this one)"
-        )
-    build, _ = room()
-    click.echo(f"exporting {DEFAULT_MODEL} to {place} (once)", err=True)
-    build.export(folder, place, target, {}, progress(), DEFAULT_MODEL)
-    return place
-
-
-def open_captioner(bundle: str | None, threads: int | None) -> Captioner:
-    """Of this bundle, or of the bundled model's, which is made where it is not there yet."""
-    from mue_edge import targets
-
-    return targets.open(bundle if bundle is not None else bundled(Path(BUNDLED)), threads=threads)
-
-
-def progress() -> Any:
-    """A line on a terminal's standard error that says what is being done; silent elsewhere."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(what: str, done: int, total: int) -> None:
-        share = f"{done + 1}/{total} " if total > 1 else ""
-        click.echo(f"\r\x1b[K{share}{what}", nl=False, err=True)
-        if what == "verifying":
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-    return show
 
 
 def describe(made: Exported) -> dict[str, Any]:

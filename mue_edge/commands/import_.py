@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mue_edge.errors import EnvironmentLacksError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from mue_edge.models.ofa.importing import Imported
 
 
 @click.command("import")
@@ -17,7 +22,7 @@ from mue_edge.errors import EnvironmentLacksError, UsageError, missing_extra
 @click.option(
     "--task", type=click.Choice(["caption", "entail"]), help="Default: the checkpoint's, or caption."
 )
-@click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis}.")
+@click.option("--prompt", help="Text for the encoder; for entailment with {hypothesis} (and {caption}).")
 @click.option("--image-size", type=int, help="Side of the pictures in pixels.  [default: the checkpoint's]")
 @click.option("--allow-pickle", is_flag=True, help="Read .pt and .bin files; nothing in them is run.")
 @click.option("--ema", is_flag=True, help="Import the averaged weights that a fairseq file may also hold.")
@@ -63,4 +68,32 @@ def command(
         f"{imported.parameters / 1e6:.1f} million weights, pictures of {c.image_size} pixels, "
         f"{c.vocab_size} tokens"
     )
-    click.echo(f"next: mue-edge export {out} --target host --out BUNDLE")
+    source = ["--random", size, "--seed", str(seed)] if size else [str(checkpoint)]
+    given = {"--config": config, "--task": task, "--image-size": image_size}
+    source += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    flags = {"--allow-pickle": allow_pickle, "--ema": ema, "--mue": mue is True, "--no-mue": mue is False}
+    source += [name for name, set_ in flags.items() if set_]
+    for line in _next(imported, source, out):
+        click.echo(line)
+
+
+def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
+    """The commands that lead on from this model; `source`: what it was imported from, as arguments."""
+    if not imported.task:
+        again = shlex.join(["mue-edge", "import", *source, "--out", str(out), "--tokenizer"])
+        return [
+            "next: nothing can be asked without a vocabulary; import it again with one:",
+            f"  {again} DIR",
+        ]
+    from mue_edge import targets
+
+    bundle = f"{out}-host"
+    what = {"caption": "captions", "entail": "statements about pictures"}[imported.task]
+    ask = shlex.join(["mue-edge", imported.task, bundle]) + " PICTURE"
+    others = ", ".join(name for name in targets.names() if name != "host")
+    return [
+        f"next, for {what} (pictures of {imported.config.image_size} pixels):",
+        "  " + shlex.join(["mue-edge", "export", str(out), "--target", "host", "--out", bundle]),
+        f"  {ask}" + (' "STATEMENT"' if imported.task == "entail" else ""),
+        f"for a device: --target {others}",
+    ]

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def command(bundle: str, as_json: bool) -> None:
     """Show a BUNDLE's model, plan, segments, policies, search settings and evidence."""
     from mue_edge import schema
+    from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.bundle import open_bundle
 
-    manifest = open_bundle(bundle).manifest
+    manifest = open_bundle(bundle_folder(bundle)).manifest
     if as_json:
         click.echo(json.dumps(schema.encode(manifest), indent=1))
     else:
@@ -40,11 +41,16 @@ def _head(m: Manifest) -> list[str]:
         f"target        {m.target}, {m.precision}, runtime {m.runtime.name}{m.runtime.versions}",
         f"files         {len(m.files)}, {size / 1e6:.2f} MB",
         f"plan          {m.plan_hash}: {plan}",
-        f"picture       {p.width} x {p.height}, (x - {p.mean}) / {p.std}",
+        f"picture       {p.width} x {p.height}, (x - {_scale(p.mean)}) / {_scale(p.std)}",
         f"prompt        {m.prompt!r}",
+        *([f"with caption  {m.caption_prompt!r}"] if m.caption_prompt else []),
         f"search        {search}",
         f"evidence      {e.rung} ({versions}){figures}",
     ]
+
+
+def _scale(channels: tuple[float, ...]) -> str:
+    return f"{channels[0]:g}" if len(set(channels)) == 1 else f"[{_short(channels)}]"
 
 
 def _short(value: object) -> str:

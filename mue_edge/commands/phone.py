@@ -10,15 +10,12 @@ from pathlib import Path
 
 import click
 
-from mue_edge.commands.export import BUNDLED, DEFAULT_MODEL, bundled
-
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 @click.command("phone")
 @click.argument("picture", required=False, type=click.Path(path_type=Path))
-@click.option("--bundle", metavar="DIR",
-              help=f"What captions or judges.  [default: {BUNDLED}, made if missing]")  # fmt: skip
+@click.option("--bundle", metavar="DIR|NAME", help="What captions or judges.  [default: the bundled model's]")
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--project", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
@@ -46,16 +43,17 @@ def command(
         raise UsageError("--project takes --bundle or --target only")
     if bundle is not None and target is not None:
         raise UsageError("--bundle says what the project is for; leave --target out")
-    _write(project, Path(bundle) if bundle is not None else _made(target or "host"))
+    _write(project, bundle, target or "host")
 
 
 def _run(picture: Path | None, bundle: str | None, policy: str | None, threads: int | None) -> None:
     from mue_edge import targets
+    from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.apps.phone import app
 
     check_display(os.environ)
     # A mistake is told here, not in a window.
-    session = targets.open_session(bundle if bundle is not None else bundled(Path(BUNDLED)), threads=threads)
+    session = targets.open_session(bundle_folder(bundle), threads=threads)
     made = app.make(lambda: session, policy=policy, picture=picture)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a window system's loop would not let Python see it
     made.main_loop()
@@ -72,16 +70,17 @@ def check_display(environment: Mapping[str, str]) -> None:
         )
 
 
-def _made(target: str) -> Path:
-    return bundled(Path(f"{DEFAULT_MODEL}-{target}"), target)
-
-
-def _write(place: Path, bundle: Path) -> None:
+def _write(place: Path, bundle: str | None, target: str) -> None:
+    from mue_edge.apps import default_bundle
+    from mue_edge.apps.catalogue import DEFAULT
     from mue_edge.apps.phone import project
     from mue_edge.bundle import open_bundle
 
-    platforms = project.write(place, open_bundle(bundle))
-    click.echo(f"wrote {place}, with {bundle}; next, there:")
+    folder = (
+        default_bundle.cached(DEFAULT, target) if bundle is None else default_bundle.bundle_folder(bundle)
+    )
+    platforms = project.write(place, open_bundle(folder))
+    click.echo(f"wrote {place}, with {folder}; next, there:")
     click.echo("  pip install briefcase==0.4.7")
     for platform in platforms:
         click.echo(f"  briefcase run {platform}")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+import mue_edge
+
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
     from mue_edge.profile import Profile
@@ -41,13 +43,13 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge import image, profile, profiling, targets
+    from mue_edge import image, profile, profiling
     from mue_edge.errors import UsageError
 
     if clock == "cpu" and threads not in (None, 1):
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
-    with targets.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
-        folder = captioner.bundle.path.absolute()
+    with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
+        folder = Path(bundle).absolute()
         place = Path(out) if out else folder.with_name(f"{folder.name}.profile.json")
         if not place.parent.is_dir():
             raise UsageError(f"--out {place}: there is no folder {place.parent}")

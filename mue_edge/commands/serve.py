@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 
-from mue_edge.commands.export import BUNDLED, open_captioner
+import mue_edge
 
 
 @click.command("serve")
-@click.option(
-    "--bundle", metavar="DIR", help=f"What captions.  [default: {BUNDLED}, made if it is not there]"
-)
+@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
 @click.option("--deadline", metavar="TIME", help="Hard limit a caption, like 50ms.")
 @click.option(
@@ -41,7 +39,7 @@ def command(
     limit = durations.seconds(deadline) if deadline is not None else None
     with serving.listen(host, port) as listener:
         limits = Limits(waiting=waiting, body=max_bytes, deadline=limit)
-        endpoint = Endpoint(lambda: open_captioner(bundle, threads), policy, limits)
+        endpoint = Endpoint(lambda: mue_edge.open(bundle, threads=threads), policy, limits)
         endpoint.start()
         place = serving.url(listener)
 

@@ -34,7 +34,8 @@ def command(**options: Any) -> None:
 
     With --heads, OUT gets model/ with heads.safetensors beside the same weights (heads of other rules that
     MODEL has are kept); pictures are passed once unless --steps says otherwise (better with --augment), and
-    captions are the model's own. For a MODEL that judges statements, DATA is a table of image and hypothesis.
+    captions are the model's own. For a MODEL that judges statements, DATA is a table of image and hypothesis
+    (and caption, where the model was trained with them).
     """
     chosen = TrainingOptions(**options)
     given = [chosen.epochs, chosen.steps, chosen.minutes]
@@ -87,8 +88,7 @@ def _train(o: TrainingOptions) -> None:
     else:
         pupil = learner(resolve_model(o.model), decomposed)
     longest = min(o.max_tokens, captioning.longest_caption(pupil.model))
-    side = captioning.image_size(pupil.model)
-    shown, held, problems = pictures(o, side, leader)
+    shown, held, problems = pictures(o, captioning.preprocess(pupil.model), leader)
     learned, notes = targets(shown.examples, pupil.tokenizer, longest)
     validation = None
     if held is not None:

@@ -26,18 +26,19 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
     Exit code 4: a file is missing or was changed. Exit code 6: the answers differ.
     """
     from mue_edge import targets
+    from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.bundle import open_bundle
     from mue_edge.targets.signoff import sign_off
     from mue_edge.targets.verify import SCORE_TOLERANCE, verify
 
-    opened = open_bundle(bundle, paranoid=True)
+    opened = open_bundle(bundle_folder(bundle), paranoid=True)
     manifest = opened.manifest
     measure = _measure(manifest.target) if on_device else None
     runtime = targets.open_runtime(opened, threads)
     try:
         found = verify(opened, runtime)
         if measure is not None:
-            folder = opened.path.absolute()
+            folder = Path(bundle).absolute()
             place = Path(out) if out else folder.with_name(f"{folder.name}.device.json")
             signed = sign_off(opened, runtime, found, measure, place)
             click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place))

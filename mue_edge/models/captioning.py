@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mue_edge.bundle import Preprocess
 from mue_edge.errors import InputFileError
 from mue_edge.models import FAMILIES, read_config
 from mue_edge.models.heads import Heads
@@ -49,10 +50,10 @@ def load(folder: Path, decomposed: bool | None = None) -> nn.Module:
     return model
 
 
-def image_size(model: nn.Module) -> int:
-    """Side of the pictures in pixels."""
-    side: int = _of(model).image_size(model)
-    return side
+def preprocess(model: nn.Module) -> Preprocess:
+    """How pictures become the model's input; they are square."""
+    found: Preprocess = _of(model).preprocess(model)
+    return found
 
 
 def depths(model: nn.Module) -> tuple[int, int]:
@@ -74,7 +75,7 @@ def loss(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Layer-wise loss, in nats and summed over words, and each decoder layer's part [N], detached.
 
-    Pictures [B, 3, H, W] in −1 … 1 under one prompt; tokens [B, L + 1] (bos … eos, right padding).
+    Pictures [B, 3, H, W] as `preprocess` says, under one prompt; tokens [B, L + 1] (bos … eos, padding).
     `shallow`: with this probability (drawn from `rng`) the encoder ends at depths drawn evenly.
     """
     found: tuple[Tensor, Tensor] = _of(model).loss(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge.bundle import Bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
-from mue_edge.files import atomic_write
+from mue_edge.files import atomic_write, user_cache
 from mue_edge.targets.trt.library import Identity
 
 _FORMAT = b"mue-edge engine 1\n"
@@ -114,5 +113,4 @@ def _parse(raw: bytes) -> tuple[dict[str, Any] | None, bytes]:
 
 
 def _default_folder() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "mue-edge" / "engines"
+    return user_cache() / "engines"

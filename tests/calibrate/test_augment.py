@@ -54,7 +54,13 @@ def test_colours_stay_in_range_and_near() -> None:
     assert float(changed.min()) >= 0
     assert float(changed.max()) <= 1
     assert 0 < float((changed - rgb).abs().mean()) < 0.1
-    assert torch.equal(normalise(torch.tensor([0.0, 0.5, 1.0])), torch.tensor([-1.0, 0.0, 1.0]))
+
+
+def test_values_of_0_to_1_become_a_models_input() -> None:
+    rgb = torch.rand(4, 3, 8, 8, generator=_rng())
+    assert torch.equal(normalise(rgb), rgb * 2 - 1)
+    made = normalise(rgb, (0.5, 0.25, 0.0), (0.5, 1.0, 2.0))
+    assert torch.equal(made, torch.stack([rgb[:, 0] * 2 - 1, rgb[:, 1] - 0.25, rgb[:, 2] / 2], 1))
 
 
 def test_only_a_share_loses_a_patch() -> None:

@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mue_edge import image
-from mue_edge.calibrate import pictures
+from mue_edge.bundle import Preprocess
+from mue_edge.calibrate import pictures, teachers
 from mue_edge.calibrate.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner, split
 from mue_edge.calibrate.examples import Example, as_spoken, read
 from mue_edge.calibrate.finetune import Settings
-from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.calibrate.pictures import Pictures
+from mue_edge.calibrate.samples import of_pictures
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models import captioning
 from tests.calibrate import captioned
+
+SIZE = Preprocess(32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def shown(places: tuple[Path, Path]) -> Pictures:
-    return Pictures(read(places[1]), 32)
+    return Pictures(read(places[1]), SIZE)
 
 
 def _batches(shown: Pictures, batch: int = 6, **options: int | bool) -> CaptionBatches:
@@ -46,9 +50,27 @@ def test_pictures_are_those_of_the_device(places: tuple[Path, Path], shown: Pict
     file = shown.examples[2].picture
     assert isinstance(file, Path)
     expected = torch.from_numpy(image.preprocess(image.load(file), 32, 32))
-    assert torch.allclose(as_input(shown.pixels([2])), expected, atol=1e-6)
-    unkept = Pictures(shown.examples, 32, keep_bytes=0)
+    assert torch.allclose(shown.inputs([2]), expected, atol=1e-6)
+    unkept = Pictures(shown.examples, SIZE, keep_bytes=0)
     assert torch.equal(unkept.pixels([2, 5]), shown.pixels([2, 5]))
+
+
+def test_a_models_own_mean_and_deviation(places: tuple[Path, Path], shown: Pictures) -> None:
+    """In training and validation, varied or not, and in what heads are fitted on: as on the device."""
+    p = Preprocess(32, 32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    own = Pictures(shown.examples, p)
+    files = [example.picture for example in shown.examples if isinstance(example.picture, Path)]
+    seen = [image.preprocess(image.load(file), 32, 32, p.mean, p.std) for file in files]
+    expected = torch.from_numpy(np.concatenate(seen))
+    assert torch.allclose(own.inputs(range(len(own))), expected, atol=1e-6)
+    fitted = teachers.batches(of_pictures(files, "pictures"), p, batch=5)
+    assert torch.equal(torch.cat([x for x in fitted if isinstance(x, torch.Tensor)]), expected)
+
+    plain, varied = _batches(own)(0).pixels, _batches(own, augment=True)(0).pixels
+    assert all(bool((expected - x).abs().flatten(1).amax(1).min() < 1e-6) for x in plain)
+    levels = varied * torch.tensor(p.std).view(3, 1, 1) + torch.tensor(p.mean).view(3, 1, 1)
+    halves = _batches(shown, augment=True)(0).pixels / 2 + 0.5
+    assert torch.allclose(levels, halves, atol=1e-6)
 
 
 def test_pictures_are_decoded_when_used_and_kept_as_far_as_they_fit(
@@ -57,12 +79,12 @@ def test_pictures_are_decoded_when_used_and_kept_as_far_as_they_fit(
     decoded: list[str] = []
     really = pictures.resized
 
-    def resized(example: Example, side: int) -> NDArray[np.uint8]:
+    def resized(example: Example, p: Preprocess) -> NDArray[np.uint8]:
         decoded.append(example.id)
-        return really(example, side)
+        return really(example, p)
 
     monkeypatch.setattr(pictures, "resized", resized)
-    lazy = Pictures(shown.examples, 32, keep_bytes=2 * 3 * 32 * 32 + 1)
+    lazy = Pictures(shown.examples, SIZE, keep_bytes=2 * 3 * 32 * 32 + 1)
     assert decoded == []
     for _ in range(2):
         lazy.pixels([4, 1, 6])
@@ -84,7 +106,7 @@ def test_a_picture_that_is_cut_short_is_found_at_the_start(
 ) -> None:
     half = Example("half", _damaged(tmp_path, kind), ("x",), "table, line 9")
     with pytest.raises(InputFileError, match=f"1 of 13 .*line 9: .*half\\.{kind}.*--skip-bad"):
-        Pictures([half, *shown.examples], 32)
+        Pictures([half, *shown.examples], SIZE)
 
 
 def test_damage_that_shows_late_names_the_cure(tmp_path: Path) -> None:
@@ -96,16 +118,16 @@ def test_damage_that_shows_late_names_the_cure(tmp_path: Path) -> None:
         file.write(b"\xff" * 17)
     late = Example("late", path, ("x",), "table, line 2")
     with pytest.raises(InputFileError, match=r"line 2: .*half.*sound picture in its place"):
-        Pictures([late], 32).pixels([0])
+        Pictures([late], SIZE).pixels([0])
     with pytest.raises(InputFileError, match="1 of 1"):
-        Pictures([late], 32, skip_bad=True)
+        Pictures([late], SIZE, skip_bad=True)
 
 
 def test_many_bad_pictures_are_counted(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"")
     bad = [Example(str(i), tmp_path / "bad.png", ("x",), f"line {i}") for i in range(13)]
     with pytest.raises(InputFileError, match=r"13 of 13 .*line 9: .*\(and 3 more\)") as problem:
-        Pictures(bad, 32)
+        Pictures(bad, SIZE)
     assert "line 10" not in str(problem.value)
 
 
@@ -118,21 +140,21 @@ def test_embedded_pictures_are_checked(tmp_path: Path) -> None:
     table.write_bytes(b"".join(b"u\ti%d\ta\t\t%s\n" % row for row in enumerate(rows)))
     message = r"3 of 4 .*line 2.*; .*line 3: the picture is no base64.*; .*line 4: the given bytes"
     with pytest.raises(InputFileError, match=message):
-        Pictures(read(table), 8)
-    assert len(Pictures(read(table), 8, skip_bad=True)) == 1
+        Pictures(read(table), Preprocess(8, 8))
+    assert len(Pictures(read(table), Preprocess(8, 8), skip_bad=True)) == 1
 
 
 def test_a_bad_picture_stops_or_is_left_out(shown: Pictures, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     bad = Example("bad", tmp_path / "bad.png", ("x",), "table, line 9")
     with pytest.raises(InputFileError, match=r"table, line 9: .*bad\.png.*--skip-bad"):
-        Pictures([bad, *shown.examples], 32)
-    kept = Pictures([bad, *shown.examples], 32, skip_bad=True)
+        Pictures([bad, *shown.examples], SIZE)
+    kept = Pictures([bad, *shown.examples], SIZE, skip_bad=True)
     assert len(kept) == len(shown)
     assert len(kept.problems) == 1
     assert torch.equal(kept.pixels([0]), shown.pixels([0]))
     with pytest.raises(InputFileError, match=r"^1 of 1 pictures cannot be used"):
-        Pictures([bad], 32, skip_bad=True)
+        Pictures([bad], SIZE, skip_bad=True)
 
 
 def test_captions_become_targets() -> None:

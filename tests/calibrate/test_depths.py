@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import coco_metrics
 from mue_edge.calibrate.bootstrap import mean_of
 from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.depths import Captioned, Depths, caption, judge, mixed, parse
 from mue_edge.calibrate.examples import read
-from mue_edge.calibrate.pictures import Pictures, as_input
+from mue_edge.calibrate.pictures import Pictures
 from mue_edge.calibrate.quality import caption_texts
 from mue_edge.errors import UsageError
 from mue_edge.models import captioning
@@ -31,14 +32,14 @@ def test_captions_are_those_of_their_depth(tmp_path: Path) -> None:
     examples = read(captioned.pictures(tmp_path / "data"))
     some = mixed(examples, 5)
     assert some == mixed(examples, None)[:5] != examples[:5]
-    shown = Pictures(some, 32)
+    shown = Pictures(some, Preprocess(32, 32))
     cells = [(1, 2), (2, 2)]
     found = caption(pupil, shown, cells, batch=2)
     assert [c.id for c in found] == [e.id for e in some]
     assert found[0].references in [("red",), ("blue",), ("green",), ("white",)]
     for image, decoder in cells:
         ids = captioning.greedy(
-            pupil.model, pupil.prompt, as_input(shown.pixels([3])), image_depth=image, decoder_depth=decoder
+            pupil.model, pupil.prompt, shown.inputs([3]), image_depth=image, decoder_depth=decoder
         )
         assert [found[3].captions[image, decoder]] == caption_texts(pupil.tokenizer, ids)
 

@@ -11,15 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import missing_heads
 from mue_edge.models import captioning, heads
 from mue_edge.models.heads import KINDS
 from tests.calibrate import captioned
 
 
-def shown(side: int) -> list[Tensor]:
+def shown(p: Preprocess) -> list[Tensor]:
     rng = torch.Generator().manual_seed(0)
-    return [torch.rand(6, 3, side, side, generator=rng) * 2 - 1 for _ in range(3)]
+    return [torch.rand(6, 3, p.height, p.width, generator=rng) * 2 - 1 for _ in range(3)]
 
 
 def silent(_label: str, _length: int) -> nullcontext[Callable[[], None]]:
@@ -34,7 +35,7 @@ def test_what_is_missing_is_trained_once_and_the_rest_left(tmp_path: Path) -> No
     assert {key.partition(".")[0] for key in found} == set(KINDS)
     assert {file.name: file.read_bytes() for file in model.iterdir()} == before
 
-    def never(_side: int) -> list[Tensor]:
+    def never(_p: Preprocess) -> list[Tensor]:
         pytest.fail("trained again")
 
     assert missing_heads.completed(model, tmp_path / "full", never, silent) == first

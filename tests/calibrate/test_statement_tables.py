@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,7 @@ ROWS = [
 ]
 
 
-def lines(path: Path, rows: list[dict[str, str]]) -> Path:
+def lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -50,6 +53,32 @@ def test_without_labels_there_are_no_references(tmp_path: Path) -> None:
     assert read(lines(tmp_path / "t.jsonl", bare), ASKED).references is None
 
 
+def test_captions_are_read_where_the_model_reads_them(tmp_path: Path) -> None:
+    told = list[str]()
+    asked = replace(ASKED, with_caption=" y {caption} x {hypothesis}")
+    rows = [ROWS[0] | {"caption": "A"}, ROWS[1] | {"caption": "D-e"}, ROWS[2] | {"caption": ""}]
+    wanted = [(0, 28, 4, 27, 4, 2), (0, 28, 7, 8, 27, 5, 6, 2), (0, 29, 4, 2)]
+    table = lines(tmp_path / "t.jsonl", rows)
+    found = read(table, asked, say=told.append)
+    assert [s.source for s in found.samples] == wanted
+    assert len({s.id for s in found.samples}) == 3
+    assert [line for line in told if "1 of 3 lines have none" in line] == told != []
+    csv = tmp_path / "t.csv"
+    body = [",".join(row.values()) for row in rows]
+    csv.write_text("\n".join(["image,hypothesis,label,cluster,caption", *body]) + "\n")
+    assert [s.source for s in read(csv, asked).samples] == wanted
+    told.clear()
+    read(lines(tmp_path / "t.jsonl", rows[:2]), asked, say=told.append)
+    read(lines(tmp_path / "t.jsonl", ROWS), ASKED, say=told.append)
+    assert told == []
+
+
+def test_one_statement_beside_two_captions_is_two(tmp_path: Path) -> None:
+    asked = replace(ASKED, with_caption=" y {caption} x {hypothesis}")
+    rows = [ROWS[0] | {"caption": caption} for caption in ("a", "b")]
+    assert len(read(lines(tmp_path / "t.jsonl", rows), asked)) == 2
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -58,8 +87,11 @@ def test_without_labels_there_are_no_references(tmp_path: Path) -> None:
         ({"image": "3.png", "hypothesis": "a", "label": "perhaps"}, "line 2: the label 'perhaps'"),
         ({"image": "3.png", "hypothesis": "a"}, "1 of 2 lines have no label"),
         (ROWS[0], "stands there twice"),
+        (ROWS[1] | {"caption": "a"}, "line 2: this model was not trained with captions"),
+        (ROWS[1] | {"caption": ["a"]}, r"line 2: caption is .* which is no text"),
+        (ROWS[1] | {"hypothesis": "!"}, "line 2: the statement '!' says nothing"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path: Path, row: dict[str, str], message: str) -> None:
+def test_what_does_not_fit_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(InputFileError, match=message):
         read(lines(tmp_path / "t.jsonl", [ROWS[0], row]), ASKED)

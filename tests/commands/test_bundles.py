@@ -42,6 +42,12 @@ def test_inspect(run: Runner, tiny_bundle: Path) -> None:
     assert data == json.loads((tiny_bundle / "manifest.json").read_text())
 
 
+def test_inspect_says_how_pictures_are_scaled(run: Runner, tiny_bundle: Path, imagenet_bundle: Path) -> None:
+    assert "48 x 48, (x - 0.5) / 0.5\n" in run("inspect", tiny_bundle).out
+    scaled = "48 x 48, (x - [0.485 0.456 0.406]) / [0.229 0.224 0.225]\n"
+    assert scaled in run("inspect", imagenet_bundle).out
+
+
 def test_verify(run: Runner, tiny_bundle: Path) -> None:
     done = run("verify", tiny_bundle)
     assert done.code == 0 and "verified on this machine" in done.out

@@ -28,7 +28,7 @@ from tests.commands.run import Runner, picture
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's captioner computes nothing."""
-    monkeypatch.setattr("mue_edge.commands.camera.open_captioner", lambda bundle, threads: made.captioner())
+    monkeypatch.setattr(mue_edge, "open", lambda bundle, threads: made.captioner())
 
 
 @pytest.fixture(autouse=True)

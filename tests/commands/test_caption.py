@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import shutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +15,7 @@ import pytest
 
 from mue_edge.protocol import Answer, Request
 from mue_edge.targets.host import HostRuntime
+from tests.commands.conftest import Bundled
 from tests.commands.run import Runner, picture
 
 
@@ -114,7 +117,15 @@ def test_empty_folder(run: Runner, tiny_bundle: Path, tmp_path: Path) -> None:
 def test_what_is_no_bundle(run: Runner, tiny_model_folder: Path, pictures: Path) -> None:
     error = run("caption", tiny_model_folder, pictures / "0.png").error(4)
     assert error.endswith(f"mue-edge export {tiny_model_folder}")
-    assert "mue-edge export --out" in run("caption", pictures / "nothing", pictures / "0.png").error(4)
+    error = run("caption", pictures / "nothing", pictures / "0.png").error(4)
+    for words in (
+        "manifest.json",
+        "(stickers, stickers-entail)",
+        "a picture",
+        "mue-edge list",
+        "mue-edge export",
+    ):
+        assert words in error
 
 
 def test_a_deadline_is_in_the_record(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
@@ -193,3 +204,69 @@ def test_a_runtime_that_answers_nan_gives_no_caption(
     done = run("caption", tiny_bundle, pictures / "0.png", "--policy", early)
     assert "mue-edge verify" in done.error(6)
     assert done.out == ""
+
+
+def test_what_the_first_argument_may_be(
+    run: Runner, bundled: Bundled, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle's folder, a bundled model's name, or a picture, a folder of them or a list for the default."""
+    one, two = (str(bundled.pictures / f"{i}.png") for i in range(2))
+    text = run("caption", tiny_bundle, one).out
+    for words in ((one,), ("stickers", one)):
+        done = run("caption", *words)
+        assert (done.code, done.out) == (0, text), words
+    assert run("caption", one, two).out.splitlines()[0] == f"{one}: {text.strip()}"
+    (bundled.pictures / "1b-damaged.png").unlink()
+    assert len(run("caption", bundled.pictures).out.splitlines()) == 3
+    assert len(run("caption", "stickers", bundled.pictures, one).out.splitlines()) == 4
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{two}\n{one}\n"))
+    assert [line.partition(": ")[0] for line in run("caption", "-").out.splitlines()] == [two, one]
+    assert bundled.exports == ["stickers-host"]
+
+
+def test_a_damaged_picture_first(run: Runner, bundled: Bundled) -> None:
+    done = run("caption", bundled.pictures / "1b-damaged.png", bundled.pictures / "0.png")
+    assert "1b-damaged.png" in done.err.splitlines()[-1] and "0.png: " in done.out and done.code == 4
+    (bundled.pictures / "renamed").write_bytes((bundled.pictures / "0.png").read_bytes())
+    assert run("caption", bundled.pictures / "renamed").code == 0  # judged by its bytes
+
+
+def test_a_folder_of_that_name_goes_first(run: Runner, bundled: Bundled, tiny_model_folder: Path) -> None:
+    one = bundled.pictures / "0.png"
+    shutil.copytree(tiny_model_folder, "stickers")
+    assert run("caption", "stickers", one).error(4).endswith("mue-edge export stickers")
+    shutil.rmtree("stickers")
+    shutil.copytree(bundled.pictures, "stickers")
+    done = run("caption", "stickers", one)
+    assert done.code == 0 and "write ./stickers" in done.err
+    assert run("caption", "stickers").error(2).endswith("mue-edge caption ./stickers")
+    assert len(run("caption", "./stickers").out.splitlines()) == 3
+    shutil.rmtree("stickers")
+    exported = len(bundled.exports)
+    shutil.copytree(bundled.kept()[0], "stickers")
+    manifest = json.loads(Path("stickers/manifest.json").read_text())
+    assert manifest["chosen"] == "full"
+    manifest["front"][0]["name"] = manifest["chosen"] = "mine"
+    Path("stickers/manifest.json").write_text(json.dumps(manifest))
+    assert "(mine)" in run("caption", "stickers", one, "--policy", "none").error(2)
+    assert len(bundled.exports) == exported == 1
+
+
+def test_first_arguments_that_are_nothing(
+    run: Runner, bundled: Bundled, tiny_bundle: Path, tiny_model_folder: Path
+) -> None:
+    one = bundled.pictures / "0.png"
+    for name in ("my-bundel", "none.png", "a\0b", "x" * 300, str(tiny_bundle / "manifest.json")):
+        for words in ((name,), (name, one)):
+            assert "mue-edge list" in run("caption", *words).error(4), words
+    Path("empty").mkdir()
+    assert "empty is none of" in run("caption", "empty", one).error(4)
+    os.mkfifo("pipe")
+    assert "pipe is none of" in run("caption", "pipe").error(4)
+    for name in (str(tiny_bundle), "stickers"):
+        assert f"mue-edge caption {name} PICTURE" in run("caption", name).error(2)
+    assert run("caption", tiny_model_folder).error(4).endswith(f"mue-edge export {tiny_model_folder}")
+    assert f"mue-edge caption {tiny_bundle} {one}" in run("caption", one, tiny_bundle).error(2)
+    assert "mue-edge entail stickers-entail PICTURE" in run("caption", "stickers-entail", one).error(2)
+    assert run("caption").code == 2
+    assert bundled.exports == []

@@ -1,7 +1,8 @@
 """Three tiny random models, each cut in another way, so that every kind of segment occurs.
 
 `prompt`: MuE's encoder, constant prompt, relative image bias, uneven segments, heads for exit tests, beam 3.
-`joint`: OFA's joint encoder, wider than the decoder, residual scales, a decoder segment a layer, greedy.
+`joint`: OFA's joint encoder, wider than the decoder, position vectors in both inputs, residual scales, a
+decoder segment a layer, greedy.
 `text`: MuE's encoder with a text branch on the device and a padded source text, uneven, beam 3.
 Where they need not differ they are equal, so that a graph that two cases share is traced once.
 """
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Preprocess, StageEntry
+from mue_edge.bundle import Preprocess
 from mue_edge.export import golden
 from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
@@ -27,7 +28,7 @@ from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.generate import Hypothesis
 from mue_edge.models.ofa.model import Model, head_sizes
 from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
-from mue_edge.protocol import Layout, Outcome, Stage
+from mue_edge.protocol import Layout, Outcome
 from mue_edge.replay import run
 from mue_edge.rules import RULES
 from mue_edge.search import SearchSettings
@@ -43,6 +44,7 @@ CONFIG = OFAConfig(
     token_bucket_size=8, image_bucket_size=6, max_source_positions=32, max_target_positions=32,
 )  # fmt: skip
 NARROW = {"decoder_dim": 24, "decoder_heads": 3, "share_all_embeddings": False, "scale_resids": True}
+ENTANGLED = {"entangle_position_embedding": True, "disable_entangle": False}
 RELATIVE = {"decomposed": True, "image_relative_bias": True}
 PROMPT = (0, 5, 6, 7, 8, 9, 2)
 SHORTER = (0, 5, 6, 7, 2)  # the text branch's source, with two words of padding
@@ -65,12 +67,7 @@ class Case:
 
     @property
     def layout(self) -> Layout:
-        def stages(entries: Sequence[StageEntry]) -> tuple[Stage, ...]:
-            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
-
-        entry = self.cut.layout
-        encoder = {name: stages(entries) for name, entries in entry.encoder.items()}
-        return Layout(encoder, stages(entry.decoder), entry.rows, entry.fill_rows, entry.prompt_gaps)
+        return self.cut.layout.loop_layout()
 
     def reference(self, picture: NDArray[np.float32]) -> TorchRuntime:
         """The cut run by torch, with a picture and the source text set."""
@@ -86,7 +83,7 @@ def make_case(name: str) -> Case:
             {"image": (1, 3), "text": (1, 2, 3)},
             3,
         ),
-        "joint": (NARROW, {"encoder": (1, 3), "decoder": (1, 2, 3)}, 1),
+        "joint": (NARROW | ENTANGLED, {"encoder": (1, 3), "decoder": (1, 2, 3)}, 1),
         "text": ({"decomposed": True}, {"image": (1, 2, 3), "text": (1, 3)}, 3),
     }
     changes, ends, beam = cases[name]

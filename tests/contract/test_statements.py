@@ -25,6 +25,8 @@ POLICIES = (
     Policy("never", name="full"), Policy("fixed", depth_image=1, depth_text=1, depth_decoder=1),
     Policy("fixed", depth_text=1), Policy("mue", 0.6, 0.5), Policy("calm-softmax", theta_decoder=0.2),
 )  # fmt: skip
+# A joint encoder reads picture and statement in one sequence.
+JOINT: dict[str, Any] = {"ends": {"encoder": [3], "decoder": [3]}, "precision": "fp32"}
 STATEMENTS = ("a", "g f e d c b a", "b c")
 
 
@@ -54,3 +56,23 @@ def test_answers_are_the_hosts(
                 assert list(found.probabilities.values()) == pytest.approx(likely, abs=1e-4)
                 left_after.add(found.exits["text"])
     assert left_after == {1, 3}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_answers_of_a_joint_encoder_are_the_hosts(
+    name: str, joint_entail_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(NEEDS[name])
+    monkeypatch.setenv("MUE_EDGE_JETSON", "onnxruntime")
+    for target in ("host", name):
+        export(joint_entail_folder, tmp_path / target, target, JOINT)
+    file = picture(tmp_path / "a.png")
+    with (
+        targets.open_entailer(tmp_path / "host", threads=1) as host,
+        targets.open_entailer(tmp_path / name, threads=1) as other,
+    ):
+        for statement in STATEMENTS:
+            likely = list(host.entail(file, statement).probabilities.values())
+            found = other.entail(file, statement)
+            assert list(found.probabilities.values()) == pytest.approx(likely, abs=1e-4)
+            assert found.exits["encoder"] == 3

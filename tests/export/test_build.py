@@ -126,6 +126,39 @@ def test_the_model_says_what_its_decoder_is_fed(
         read_prompt(tmp_path, "entail")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"template": ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'}, "holds {caption}"),
+        ({"with_caption": " {hypothesis}"}, "has to hold {caption} once"),
+        ({"with_caption": " {caption} {hypothesis} {place}"}, "holds {place}"),
+        ({"template": " is it?"}, "has to hold {hypothesis} once"),
+        ({"with_caption": " {caption} {hypothesis}", "decoder": "statement", "around": [1, 1]}, "no caption"),
+    ],
+)
+def test_a_field_that_nothing_fills_is_an_error(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    asked = {"template": " is it {hypothesis} ?", "answers": {"no": {"ids": [7]}}}
+    (tmp_path / "prompts.json").write_text(json.dumps({"entail": asked | changes}))
+    with pytest.raises(InputFileError, match=message):
+        read_prompt(tmp_path, "entail")
+    (tmp_path / "prompts.json").write_text(json.dumps({"caption": {"text": " a {x}", "ids": [0, 5, 2]}}))
+    with pytest.raises(InputFileError, match=r"holds \{x\}, which nothing fills"):
+        read_prompt(tmp_path, "caption")
+
+
+def test_a_longer_text_takes_more_decoder_steps(tiny_captions_folder: Path, tmp_path: Path) -> None:
+    prompt = read_prompt(tiny_captions_folder, "entail", 20)
+    assert prompt.options["text_length"] == 20 and prompt.options["max_length"] == 18
+    assert prompt.with_caption == " z {caption} y {hypothesis} x"
+    with pytest.raises(UsageError, match="needs max_length 18, not 5"):
+        export(tiny_captions_folder, tmp_path / "out", "host", {"text_length": 20, "max_length": 5})
+    with pytest.raises(InputFileError, match="whole number"):
+        export(tiny_captions_folder, tmp_path / "out", "host", {"text_length": "20"})
+    assert not (tmp_path / "out").exists()
+
+
 def test_policies_of_the_model_stand_before_full_depth(tmp_path: Path) -> None:
     assert [p["name"] for p in read_front(tmp_path)] == ["full"]
     path = tmp_path / "policies.json"

@@ -20,7 +20,7 @@ from mue_edge.targets.mil.evaluator import Mode, load
 from mue_edge.targets.mil.program import read
 from tests.contract.cuts import SIDE, make_case
 
-OTHER = Preprocess(SIDE, SIDE, mean=0.4, std=0.25)
+OTHER = Preprocess(SIDE, SIDE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 SHOWN = np.random.Generator(np.random.PCG64(5)).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
 PICTURE = torch.from_numpy(SHOWN.transpose(2, 0, 1)[None].copy())
 
@@ -39,7 +39,7 @@ def stems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize(
     ("precision", "mode", "error"),
-    [("fp32", "fp32", 1e-5), ("fp16", "declared", 2e-2), ("fp16", "native", 2e-2)],
+    [("fp32", "fp32", 1e-5), ("fp16", "declared", 1e-2), ("fp16", "native", 1e-2)],
 )  # fmt: skip
 def test_a_picture_equals_its_numbers(
     precision: str, mode: Mode, error: float, stems: dict[str, Path]
@@ -53,7 +53,7 @@ def test_a_picture_equals_its_numbers(
     torch.testing.assert_close(shown, wanted, atol=error, rtol=0, check_dtype=False)
 
 
-@pytest.mark.parametrize("p", [Preprocess(16, 16), OTHER, Preprocess(16, 16, mean=0.485, std=0.229)])
+@pytest.mark.parametrize("p", [Preprocess(16, 16), OTHER])
 def test_every_grey_level_comes_back(p: Preprocess) -> None:
     shown = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     assert np.array_equal(levels(pixels(shown, p), p), shown.transpose(2, 0, 1)[None])

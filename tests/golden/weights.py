@@ -45,9 +45,9 @@ def vectors(name: str) -> dict[str, torch.Tensor]:
     return dict(load_file(FOLDER / name))
 
 
-def tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The float32 tensor of a parameter."""
-    rules = read("rules.json")
+def tensor(name: str, shape: tuple[int, ...], rules: Any = None) -> torch.Tensor:
+    """The float32 tensor of a parameter, by the rules of this folder or others."""
+    rules = rules or read("rules.json")
     _, offset, scale, per_fan_in = next(rule for rule in rules["rules"] if re.search(rule[0], name))
     if per_fan_in:
         scale = scale / math.sqrt(math.prod(shape[1:]))
@@ -61,11 +61,11 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 @cache
-def images() -> torch.Tensor:
-    """Pixels [2, 3, 96, 96]: fine noise on coarse blocks."""
-    salt = read("rules.json")["salt"]
-    fine = units(salt + "in.patch_images.fine", (2, 3, 96, 96))
-    coarse = units(salt + "in.patch_images.coarse", (2, 3, 6, 6)).repeat(16, 2).repeat(16, 3)
+def images(salt: str = "", shape: tuple[int, ...] = (2, 3, 96, 96)) -> torch.Tensor:
+    """Pixels [2, 3, H, W]: fine noise on coarse blocks."""
+    salt, coarsely = salt or read("rules.json")["salt"], (*shape[:2], shape[2] // 16, shape[3] // 16)
+    fine = units(salt + "in.patch_images.fine", shape)
+    coarse = units(salt + "in.patch_images.coarse", coarsely).repeat(16, 2).repeat(16, 3)
     return torch.from_numpy((0.5 * coarse + 0.5 * fine).astype(np.float32))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import log_of
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import missing_heads
 from mue_edge.calibrate.teachers import Pairs
 from mue_edge.terminal import progress
@@ -58,7 +59,7 @@ def _finished(folder: Path) -> bool:
                for line in log_of(folder))  # fmt: skip
 
 
-def shown() -> list[Pairs]:
+def shown(p: Preprocess) -> list[Pairs]:
     """Training pictures on white with statements about them, to fit heads on."""
     import numpy as np
     import torch
@@ -75,7 +76,7 @@ def shown() -> list[Pairs]:
     found = []
     for step in range(FITTED):
         batch = drawn(step)
-        pixels = still(data, rows[batch.places])
+        pixels = still(data, rows[batch.places], p)
         each = torch.arange(len(pixels)).repeat_interleave(len(batch.hypotheses) // len(pixels))
         found.append(Pairs(pixels[each], tuple(tuple(ids_of(tokenizer, h)) for h in batch.hypotheses)))
     return found
@@ -83,7 +84,7 @@ def shown() -> list[Pairs]:
 
 def with_heads(model: Path, name: str) -> Path:
     """A copy of a model with heads of every kind."""
-    return missing_heads.completed(model, PLACE / f"{name}-with-heads", lambda _side: shown(), progress)
+    return missing_heads.completed(model, PLACE / f"{name}-with-heads", shown, progress)
 
 
 def compare() -> None:

@@ -52,7 +52,6 @@ def gated(folder: Path) -> dict[str, Any]:
     import tempfile
 
     from mue_edge import models, targets
-    from mue_edge.bundle import Preprocess
     from mue_edge.export import gates, golden, jetpack, onnx, plan, rtx
     from mue_edge.export.prompts import read_prompt
     from mue_edge.export.ranges import Graph, scan
@@ -79,7 +78,7 @@ def gated(folder: Path) -> dict[str, Any]:
     shown = golden.pictures(planned.height, planned.width, 2)
     ranges = scan(
         pieces, graphs, layout, request.search,
-        [pixels(picture, Preprocess(planned.height, planned.width)) for picture in shown],
+        [pixels(picture, c.preprocess) for picture in shown],
     )  # fmt: skip
     found: dict[str, Any] = {}
     for name in jetpack.names():
@@ -125,7 +124,10 @@ def shown(count: int, bundle: Any) -> tuple[list[Any], list[Any]]:
     split = bundled_pictures("stickers", "cal_render")
     chosen = np.linspace(0, len(split.entries) - 1, count).round().astype(int)
     p = bundle.manifest.preprocess
-    pixels = [preprocess(Image.fromarray(split.pixels[i]), p.height, p.width) for i in chosen]
+    pixels = [
+        preprocess(Image.fromarray(split.pixels[i]), p.height, p.width, mean=p.mean, std=p.std)
+        for i in chosen
+    ]
     return pixels, [split.entries[i] for i in chosen]
 
 

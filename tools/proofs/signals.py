@@ -76,7 +76,9 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
     heads = head_training.train(taught.model, taught.prompt, views(data, fitted)).tensors
     rng, rows = torch.Generator().manual_seed(1), data.rows("val_render")
     parts = [
-        captioning.steps(taught.model, taught.prompt, still(data, part), rng)
+        captioning.steps(
+            taught.model, taught.prompt, still(data, part, captioning.preprocess(taught.model)), rng
+        )
         for part in np.array_split(rows, -(-len(rows) // 35))
     ]
     held = by_boundary(taught.model, heads, Steps.joined(parts))

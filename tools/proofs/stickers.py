@@ -18,10 +18,11 @@ def policies() -> None:
 
     data = read()
     rows = data.rows("test_render")
-    pixels = [still(data, rows[i : i + 1]).numpy() for i in range(len(rows))]
     names = [data.records[i].caption for i in rows]
     figures = {}
     with targets.open(bundle(1), threads=1) as captioner:
+        p = captioner.bundle.manifest.preprocess
+        pixels = [still(data, rows[i : i + 1], p).numpy() for i in range(len(rows))]
         for name, policy in captioner.bundle.manifest.policies().items():
             right = 0
             for picture, wanted in zip(pixels, names, strict=True):

@@ -54,11 +54,11 @@ export class Engine {
     }, watch);
   }
 
-  /** Whether prepared pixels show what a statement says. */
-  entail(pixels, statement, policy = null) {
+  /** Whether prepared pixels show what a statement says; `caption` is of the picture, null where none is given. */
+  entail(pixels, statement, policy = null, caption = null) {
     return this.#drive(() => {
       this.runtime.setPixels(pixels);
-      const run = this.session.entail(statement, policy ?? undefined);
+      const run = this.session.entail(statement, policy ?? undefined, caption ?? undefined);
       this.runtime.setSource(plain(run.source()));
       return run;
     });

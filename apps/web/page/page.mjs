@@ -25,6 +25,7 @@ function fail(text) {
 }
 
 function show(picture) {
+  if (blob) byId("given").value = ""; // it was another picture's
   blob = picture;
   draw(picture);
   byId("hint").hidden = true;
@@ -72,9 +73,10 @@ function describe(asked = false) {
     say("Write a statement about the picture.");
     return;
   }
-  if (statement) byId("asked").textContent = `“${statement}”`;
+  const caption = byId("given").value.trim() || null;
+  if (statement) byId("asked").textContent = `“${statement}”${caption ? `, captioned “${caption}”` : ""}`;
   if (ready) say("Reading the picture …");
-  worker?.postMessage({ id: current, blob, statement, policy: chosenPolicy() });
+  worker?.postMessage({ id: current, blob, statement, caption, policy: chosenPolicy() });
 }
 
 /** What both tasks show in the end: `text` and the layers, time and calls that it took. */

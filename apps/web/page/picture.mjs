@@ -73,15 +73,16 @@ export class Resizer {
     return made;
   }
 
-  /** The network's input: float32 [1, 3, H, W], (v / 255 − mean) / std, each step in float32. */
+  /** The network's input: float32 [1, 3, H, W], (v / 255 − mean) / std by channel, each step in float32. */
   pixels() {
-    const { mean, std } = this.out;
-    const [m, s, bytes] = [Math.fround(mean), Math.fround(std), this.bytes()];
+    const [mean, std] = [this.out.mean, this.out.std].map((values) => Float32Array.from(values));
+    const bytes = this.bytes();
     const size = bytes.length / 3;
     const made = new Float32Array(bytes.length);
     for (let i = 0; i < bytes.length; i++) {
-      const value = Math.fround(Math.fround(bytes[i] / 255) - m);
-      made[(i % 3) * size + Math.trunc(i / 3)] = value / s;
+      const channel = i % 3;
+      const value = Math.fround(Math.fround(bytes[i] / 255) - mean[channel]);
+      made[channel * size + Math.trunc(i / 3)] = value / std[channel];
     }
     return made;
   }

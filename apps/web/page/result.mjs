@@ -12,12 +12,14 @@ export function captionRows({ exits, words }, depths) {
   return rows;
 }
 
+const READ = { text: "the statement", image: "the picture", encoder: "picture and statement" };
+
 /** Layers of an answer; the decoder's are a mean where it is fed the question word by word. */
 export function answerRows({ exits }, depths) {
-  const mean = exits.decoder.reduce((a, b) => a + b, 0) / exits.decoder.length;
+  const { decoder, ...stacks } = exits;
+  const mean = decoder.reduce((a, b) => a + b, 0) / decoder.length;
   return [
-    layers("the statement", exits.text, depths.text),
-    layers("the picture", exits.image, depths.image),
+    ...Object.entries(stacks).map(([stack, depth]) => layers(READ[stack], depth, depths[stack])),
     layers("the answer", Number(mean.toFixed(1)), depths.decoder),
   ];
 }

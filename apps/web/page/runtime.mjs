@@ -59,7 +59,7 @@ export class Runtime {
     this.#buffer("source_ids", ports.ids).data.fill(BigInt(manifest.search.pad)).set(ids.map(BigInt));
     this.#buffer("source_live", ports.live).data.fill(0).fill(1, 0, ids.length);
     const padding = new Float32Array(length).fill(HIDDEN, ids.length);
-    for (const { name, constants } of manifest.layout.encoder.text) {
+    for (const { name, constants } of manifest.layout.encoder.text ?? []) {
       const bias = this.#buffer(constants.bias, manifest.segments[name].inputs.bias).data;
       this.#constant(constants.bias).data.forEach((value, i) => {
         bias[i] = value + padding[i % length];

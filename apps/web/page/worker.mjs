@@ -63,7 +63,7 @@ onmessage = ({ data }) => {
 async function next() {
   busy = true;
   while (waiting) {
-    const { id, blob, statement, policy } = waiting;
+    const { id, blob, statement, caption, policy } = waiting;
     waiting = null;
     try {
       const ready = await engine;
@@ -71,7 +71,7 @@ async function next() {
       const pixels = await prepare(blob, ready.manifest.preprocess);
       const prepared = (performance.now() - began) / 1000;
       const made = await (ready.task === "entail"
-        ? ready.entail(pixels, statement, policy)
+        ? ready.entail(pixels, statement, policy, caption)
         : ready.caption(pixels, policy, (token) => tell("token", { id, ...token })));
       const seconds = { prepare: prepared, ...made.seconds, total: prepared + made.seconds.total };
       tell(ready.task, { id, ...made, seconds });

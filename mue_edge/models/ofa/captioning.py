@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mue_edge import tokens as words
+from mue_edge.bundle import Preprocess
 from mue_edge.errors import InputFileError, missing_extra
 from mue_edge.models.heads import Heads
 from mue_edge.models.ofa import prompts, tokenizer
@@ -29,10 +30,10 @@ __all__ = [
     "greedy",
     "greedy_by_depth",
     "heads",
-    "image_size",
     "logits",
     "longest_caption",
     "loss",
+    "preprocess",
     "see",
     "steps",
     "write",
@@ -58,8 +59,8 @@ def fresh(config: dict[str, Any], vocabulary: Path) -> tuple[Model, Tokenizer, d
     return Model(shape), made, texts
 
 
-def image_size(model: Model) -> int:
-    return model.config.image_size
+def preprocess(model: Model) -> Preprocess:
+    return model.config.preprocess
 
 
 def depths(model: Model) -> tuple[int, int]:

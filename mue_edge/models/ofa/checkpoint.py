@@ -18,6 +18,7 @@ from mue_edge.models.ofa.checkpoint_config import derive
 from mue_edge.models.ofa.checkpoint_files import Stored
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.picture_size import choose
 from mue_edge.models.ofa.trunk import Bottleneck
 
 # Hugging Face's port renamed the parts of a layer, each to one name of fairseq's.
@@ -63,14 +64,19 @@ def convert(stored: Stored, *, decomposed: bool | None = None, image_size: int |
     heads = [key for key in weights if key.startswith(_HEADS)]
     for key in heads:
         del weights[key]
-    config, problems, notes = derive(weights, stored.settings)
+    derived = derive(weights, stored.settings)
+    problems, notes = derived.contradictions, derived.notes
+    size = choose(image_size, derived.stated_size, _names(stored), derived.config.image_bucket_size)
+    config = replace(derived.config, image_size=size.side)
+    if not size.sure:
+        notes.append(
+            f"the checkpoint does not say how large its pictures were; taken: {size.side} pixels "
+            f"({size.why}); another size: --image-size N"
+        )
     if heads:
         notes.append(f"{len(heads)} tensors of classification heads are not imported")
     if decomposed is not None:
         config = replace(config, decomposed=decomposed)
-    if image_size is not None:
-        config = replace(config, image_size=image_size)
-    _check_image_size(config)
     with torch.device("meta"):
         expected = stored_weights(Model(config))
     differences = _compare(weights, expected)
@@ -133,13 +139,11 @@ def _compare(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> l
     return sorted(problems)
 
 
-def _check_image_size(config: OFAConfig) -> None:
-    side = -(-config.image_size // 16)
-    if not 0 < side <= config.image_bucket_size:
-        raise InputFileError(
-            f"pictures of {config.image_size} pixels have {side} patches a side, but the checkpoint has "
-            f"positions for 1 to {config.image_bucket_size}; choose another --image-size"
-        )
+def _names(stored: Stored) -> list[str]:
+    """What the checkpoint is called, the most telling first: a file may lie in a folder of revisions."""
+    said = str(stored.settings.get("_name_or_path") or "")
+    path = stored.source.absolute()
+    return [path.name, *(parent.name for parent in path.parents[:3]), said]
 
 
 def _printable(key: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,31 +63,39 @@ _DEFAULTS = {
     "entangle_position_embedding": False,
     "no_scale_embedding": True,
     "interpolate_position": False,
-    "image_size": 480,
     "orig_image_size": 256,
     "decomposed": False,
 }
-# The Hugging Face port adds no positions to the decoder's input and does not know the other two.
-_HUGGING_FACE_DEFAULTS = _DEFAULTS | {"disable_entangle": True, "orig_image_size": 224}
+_HUGGING_FACE_DEFAULTS = _DEFAULTS | {"orig_image_size": 224}
 _SILENT = {"orig_image_size", "interpolate_position", "decomposed"}
 # Settings under which the network would be another one.
 _GELU = ("activation_fn", "activation_function")
 _MUST_BE = ("encoder_normalize_before", "decoder_normalize_before", "use_image_feature")
 _MUST_NOT_BE = (
     *("use_ofasys", "share_attn_bias", "use_gamma_feature", "adapter", "encoder_prompt", "decoder_prompt"),
-    *("adaptive_input", "no_cross_attention", "cross_self_attention", "imagenet_default_mean_and_std"),
+    *("adaptive_input", "no_cross_attention", "cross_self_attention"),
     *("adaptive_softmax_cutoff", "encoder_layers_to_keep", "decoder_layers_to_keep"),
 )
-_RESNETS = {"resnet50": (3, 4, 6), "resnet101": (3, 4, 23), "resnet152": (3, 8, 36)}
+_IMAGENET = {"pixel_mean": [0.485, 0.456, 0.406], "pixel_std": [0.229, 0.224, 0.225]}
+_HUGE_LAYERS = 24
 _LARGEST, _MOST_LAYERS = 1 << 20, 512
 
 
-def derive(
-    weights: Mapping[str, Tensor], settings: Mapping[str, Any]
-) -> tuple[OFAConfig, list[str], list[str]]:
-    """Configuration, contradictions between settings and weights, and notes.
+@dataclass(frozen=True)
+class Derived:
+    """The configuration, with the usual picture size unless the checkpoint has a `stated_size` (pixels);
+    contradictions between settings and weights; and notes."""
 
-    `weights` have fairseq's names. Raises InputFileError for settings that no OFA here has.
+    config: OFAConfig
+    stated_size: int | None
+    contradictions: list[str]
+    notes: list[str]
+
+
+def derive(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Derived:
+    """What settings and weights say. `weights` have fairseq's names.
+
+    Raises InputFileError for settings that no OFA here has.
     """
     hugging_face = "d_model" in settings
     names = _HUGGING_FACE if hugging_face else _FAIRSEQ
@@ -97,15 +106,20 @@ def derive(
         given["trunk_blocks"] = list(given["trunk_blocks"])
     if hugging_face:
         given["no_scale_embedding"] = not settings.get("scale_embedding", False)
+        # Both ports add positions to the decoder's input only if the first is on and the second is not.
+        given["disable_entangle"] = given.get("disable_entangle", False) or not given.get(
+            "entangle_position_embedding", False
+        )
         given["share_all_embeddings"] = True
     shown = _shown(weights)
     values: dict[str, Any] = {name: value for name, (value, _) in shown.items()}
     values |= {name: value for name, value in defaults.items() if name not in given}
-    notes = [
-        f"the configuration does not say {names.get(name, name)}; taken: {value}"
-        for name, value in defaults.items()
-        if name not in given and name not in _SILENT
-    ]
+    # The ports' classes do not write what equals their defaults, which are these.
+    unsaid = [name for name in defaults if not hugging_face and name not in given and name not in _SILENT]
+    notes = []
+    if unsaid:
+        taken = ", ".join(f"{names[name]} {defaults[name]}" for name in unsaid)
+        notes.append(f"the configuration does not say all that shapes the network; taken: {taken}")
     contradictions = [
         f"{names[name]} is {given[name]!r} in the configuration, but {why} shows {value!r}"
         for name, (value, why) in shown.items()
@@ -113,12 +127,26 @@ def derive(
     ]
     values |= given
     contradictions += _tie(weights, values, given)
-    if (expected := _RESNETS.get(str(settings.get("resnet_type")))) and "trunk_blocks" in shown:
-        found = tuple(shown["trunk_blocks"][0])
-        if found != expected:
-            notes.append(f"resnet_type is {settings['resnet_type']!r}, but the trunk has {found} blocks")
+    if _imagenet(settings):
+        values |= _IMAGENET
     _check_sizes(values, names)
-    return from_json(values), contradictions, notes
+    config = from_json(values)
+    if hugging_face and config.encoder_layers == _HUGE_LAYERS and "interpolate_position" not in given:
+        notes.append(
+            "OFA-huge was trained with interpolated positions, which the Hugging Face port leaves out; for "
+            'fairseq\'s captions add --config FILE with {"interpolate_position": true, '
+            '"orig_patch_image_size": 256}'
+        )
+    stated = config.image_size if "image_size" in given else None
+    return Derived(config, stated, contradictions, notes)
+
+
+def _imagenet(settings: Mapping[str, Any]) -> bool:
+    """Whether pictures are normalised by ImageNet's statistics."""
+    said = settings.get("imagenet_default_mean_and_std")
+    if said not in (None, True, False):
+        raise InputFileError(f"imagenet_default_mean_and_std = {said!r} is neither true nor false")
+    return bool(said)
 
 
 def _check_sizes(values: Mapping[str, Any], names: Mapping[str, str]) -> None:

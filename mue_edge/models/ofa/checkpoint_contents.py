@@ -27,6 +27,7 @@ _TASK_KEYS = (
     "code_dict_size",
     "add_caption",
     "imagenet_default_mean_and_std",
+    "prompt_type",
 )
 _TABLES = ("model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers: torch's for several devices, its compiler
@@ -60,6 +61,9 @@ class Settings(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return _usable(self._values[name])
+
+    def __or__(self, other: Mapping[str, Any]) -> Settings:
+        return Settings({**self._values, **other})
 
     def __contains__(self, name: object) -> bool:
         return name in self._values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ class Stored:
 
     source: Path
     weights: dict[str, Tensor]
-    settings: Mapping[str, Any]
+    settings: Settings
     task: str = ""
     tokenizer: Path | None = None
     notes: tuple[str, ...] = ()
@@ -58,11 +57,11 @@ def read(path: Path, config: Path | None = None, *, allow_pickle: bool = False, 
     else:
         found = contents.read(file, allow_pickle=allow_pickle, ema=ema)
     weights, notes = contents.without_prefix(found.weights)
-    settings = found.settings
+    settings, beside = found.settings, file.with_name("config.json")
+    if not settings and beside.is_file() and (config is None or path.is_dir()):
+        settings = _json_settings(beside)
     if config is not None:
         settings = settings | _json_settings(config)
-    elif not settings and (beside := file.with_name("config.json")).is_file():
-        settings = _json_settings(beside)
     if not settings:
         raise InputFileError(f"{path}: {_MISSING_CONFIG}")
     has_words = path.is_dir() and all((path / name).is_file() for name in ("vocab.json", "merges.txt"))

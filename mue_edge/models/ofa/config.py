@@ -5,9 +5,11 @@ Standard library only, so that a model folder can be inspected without torch.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mue_edge import schema
+from mue_edge.bundle import Channels, Preprocess
 from mue_edge.errors import InputFileError
 
 
@@ -29,6 +31,9 @@ class OFAConfig:
     trunk_width: int = 64
     image_size: int = 480
     orig_image_size: int = 480
+    # Of red, green and blue in 0 … 1; what others call `imagenet_default_mean_and_std` is written in numbers.
+    pixel_mean: Channels = (0.5, 0.5, 0.5)
+    pixel_std: Channels = (0.5, 0.5, 0.5)
     interpolate_position: bool = False
     token_bucket_size: int = 256
     image_bucket_size: int = 42
@@ -58,10 +63,19 @@ class OFAConfig:
     unk: int = 3
 
     def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if (type(value) is int and value < 0) or (key == "trunk_blocks" and min(value) <= 0):
+                raise InputFileError(f"{key} = {value} is too small")
         for name in ("encoder", "decoder"):
             dim, heads = getattr(self, f"{name}_dim"), getattr(self, f"{name}_heads")
-            if dim % heads:
-                raise InputFileError(f"config: {name}_dim {dim} is not a multiple of {name}_heads {heads}")
+            if not heads or dim % heads:
+                raise InputFileError(f"{name}_dim {dim} is not a multiple of {name}_heads {heads}")
+        _ = self.preprocess  # which refuses what is no scale
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes the network's input."""
+        return Preprocess(self.image_size, self.image_size, self.pixel_mean, self.pixel_std)
 
     @property
     def trunk_channels(self) -> int:
@@ -69,36 +83,13 @@ class OFAConfig:
         return 16 * self.trunk_width
 
     def to_json(self) -> dict[str, Any]:
-        return {"family": "ofa"} | asdict(self) | {"trunk_blocks": list(self.trunk_blocks)}
+        lists = {k: list(v) for k, v in vars(self).items() if isinstance(v, tuple)}
+        return {"family": "ofa"} | asdict(self) | lists
 
 
 def from_json(data: dict[str, Any]) -> OFAConfig:
     """The configuration of a `config.json`; unknown and ill-typed keys are errors."""
-    known = {f.name for f in fields(OFAConfig)}
-    surplus = set(data) - known - {"family"}
-    if surplus:
-        raise InputFileError(f"config.json has keys that OFA does not know: {', '.join(sorted(surplus))}")
-    values = {k: v for k, v in data.items() if k in known}
-    reference = OFAConfig()
-    for name, value in values.items():
-        default = getattr(reference, name)
-        if isinstance(default, bool):
-            fits = isinstance(value, bool)
-        elif isinstance(default, tuple):
-            fits = (
-                isinstance(value, list) and len(value) == 3 and all(type(v) is int and v > 0 for v in value)
-            )
-        elif isinstance(default, float):
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-        else:
-            fits = type(value) is int and value >= 0
-        if not fits:
-            raise InputFileError(
-                f"config.json: {name} = {value!r} is not a {type(default).__name__} that fits"
-            )
-    if "trunk_blocks" in values:
-        values["trunk_blocks"] = tuple(values["trunk_blocks"])
-    return OFAConfig(**values)
+    return schema.decode(OFAConfig, {k: v for k, v in data.items() if k != "family"}, "config.json")
 
 
 def _size(layers: tuple[int, int], dim: int, heads: int, trunk: tuple[int, int, int]) -> OFAConfig:

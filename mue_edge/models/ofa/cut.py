@@ -22,8 +22,10 @@ from mue_edge.models.cut import Cut, CutRequest, Piece, Table
 from mue_edge.models.heads import of_depth
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa import segments as seg
+from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.ofa.model import Model
+from mue_edge.protocol import LIVE
 from mue_edge.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
 
 Array = NDArray[np.float32]
@@ -56,6 +58,8 @@ def cut(model: Model, request: CutRequest) -> Cut:
             encoder=encoder.stages, decoder=decoder.stages["decoder"], rows=request.search.beam,
             slots=request.search.beam * (request.search.max_length + 1), fill_rows=request.fill_rows,
             prompt_gaps=encoder.prompt_gaps, verify_rows=request.verify_rows,
+            embeds_steps=not model.config.disable_entangle,
+            joins_text=request.prompt is None and not model.config.decomposed,
         ),
     )  # fmt: skip
 
@@ -160,9 +164,7 @@ def _prompt_part(world: _World) -> _Part:
 
 def _text_part(world: _World) -> _Part:
     c, encoder = world.model.config, world.model.encoder
-    words = world.words
-    live = torch.ones(1, words, 1)
-    stem = {"ids": torch.zeros(words, dtype=torch.long), "live": live}
+    words, stem = world.words, _read_text(world)
     pieces = [Piece("text_stem", seg.TextStem(encoder), stem, ("x",))]
     constants, stages = {}, []
     bias = encoder.text_bias(world.text_positions)
@@ -171,7 +173,7 @@ def _text_part(world: _World) -> _Part:
         inputs = {
             "x": torch.zeros(1, words, c.encoder_dim),
             "bias": torch.from_numpy(constants[f"text_bias.{j}"]),
-            "live": live,
+            "live": stem["live"],
         }
         module = seg.TextSegment(world.encoder_layers(first, last))
         pieces.append(Piece(f"text.{j}", module, inputs, SCORED, "text", first, last))
@@ -179,9 +181,16 @@ def _text_part(world: _World) -> _Part:
     return _Part(tuple(pieces), constants, {"text": tuple(stages)}, {})
 
 
+def _read_text(world: _World) -> dict[str, Tensor]:
+    """Example inputs of what reads a text that comes with the picture."""
+    return {"ids": torch.zeros(world.words, dtype=torch.long), "live": torch.ones(1, world.words, 1)}
+
+
 def _joint(world: _World) -> _Part:
-    """One sequence [image ; words]; the stack has no trained exits, so it is one segment by default."""
-    assert world.prompt is not None
+    """One sequence [image ; words]; the stack has no trained exits, so it is one segment by default.
+
+    The words are a constant prompt's, or those of a text that comes with the picture.
+    """
     c, encoder = world.model.config, world.model.encoder
     patches, size = world.patches, world.patches + world.words
     constants = _position_columns(world, torch.cat([world.image_positions, world.text_positions]))
@@ -190,11 +199,11 @@ def _joint(world: _World) -> _Part:
     index = torch.full((size, size), none, dtype=torch.long)
     index[:patches, :patches] = pos.image_buckets(*world.grid, c.image_bucket_size)
     index[patches:, patches:] = pos.token_buckets(world.words, c.token_bucket_size) + image_rows
-    pieces = [
-        Piece(
-            "stem", seg.Stem(encoder, encoder.embed_words(world.prompt)), {"pixels": _pixels(world)}, ("x",)
-        )
-    ]
+    words = None if world.prompt is None else encoder.embed_words(world.prompt)
+    pieces = [Piece("stem", seg.Stem(encoder, words), {"pixels": _pixels(world)}, ("x",))]
+    if words is None:
+        read = {"patches": torch.zeros(1, patches, c.encoder_dim)} | _read_text(world)
+        pieces.append(Piece("text_stem", seg.JointStem(encoder, patches), read, ("x", "all_live")))
     tables, stages = {}, []
     for j, (first, last) in enumerate(_spans(world.request.ends["encoder"])):
         tables[f"encoder_rel.{j}"] = _joint_table(world, first, last, index)
@@ -205,6 +214,8 @@ def _joint(world: _World) -> _Part:
         module = seg.EncoderSegment(world.encoder_layers(first, last))
         pieces.append(Piece(f"encoder.{j}", module, inputs, SCORED, "encoder", first, last))
         fed = {"pos_q": "constant:pos_q", "pos_k": "constant:pos_k", "rel": f"constant:encoder_rel.{j}"}
+        if words is None:
+            inputs["live"], fed["live"] = torch.ones(1, size, 1), LIVE
         stages.append(StageEntry(f"encoder.{j}", last, fed))
     return _Part(tuple(pieces), constants, {"encoder": tuple(stages)}, tables)
 
@@ -219,9 +230,8 @@ def _decoder(world: _World) -> _Part:
     constants = {"cross_bias": _array(decoder.cross_bias(steps, positions).transpose(0, 1))}
     answers, top = request.search.answers, min(request.search.needed, c.vocab_size)
     head = seg.ChoiceHead(decoder, answers) if answers else seg.Head(decoder, top, c.eos)
-    ids = torch.zeros(rows, dtype=torch.long)
     pieces = [
-        Piece("embed", seg.Embed(decoder), {"ids": ids}, ("x",)),
+        Piece("embed", seg.Embed(decoder, steps), {"ids": _ids(c, rows)}, ("x",)),
         Piece(
             "head", head, {"y": torch.zeros(rows, dim)},
             ("top_ids", "top_values", "logsumexp", "eos"),
@@ -258,15 +268,20 @@ def _decoder(world: _World) -> _Part:
             module = seg.DecoderSegment(layers)
             pieces.append(Piece(f"verify.{j}", module, checked, (*SCORED, "kv_rows"), *span))
     if request.verify_rows:
-        ids = torch.zeros(request.verify_rows, dtype=torch.long)
+        ids = _ids(c, request.verify_rows)
         pieces += [
-            Piece("verify_embed", seg.Embed(decoder), {"ids": ids}, ("x",)),
+            Piece("verify_embed", seg.Embed(decoder, steps), {"ids": ids}, ("x",)),
             Piece(
                 "verify_head", seg.Head(decoder, top, c.eos), {"y": torch.zeros(request.verify_rows, dim)},
                 ("top_ids", "top_values", "logsumexp", "eos"),
             ),
         ]  # fmt: skip
     return _Part(tuple(pieces), constants, {"decoder": tuple(stages)}, {})
+
+
+def _ids(config: OFAConfig, rows: int) -> Tensor:
+    """Example input of `embed`: ids, and the rows' steps where the decoder adds position vectors to them."""
+    return torch.zeros(rows if config.disable_entangle else 2 * rows, dtype=torch.long)
 
 
 def _widened(port: str, x: Tensor, rows: int) -> Tensor:
@@ -359,12 +374,6 @@ def _spans(ends: Sequence[int]) -> Iterable[tuple[int, int]]:
 def _check(model: Model, request: CutRequest) -> None:
     if request.verify_rows and request.search.beam > 1:
         raise UsageError("drafts are verified for greedy captions only; leave out --beam or --lossless")
-    if not model.config.disable_entangle:
-        raise UsageError(
-            "a decoder with position vectors added to its input (disable_entangle off) has no cut yet"
-        )
-    if request.prompt is None and not model.config.decomposed:
-        raise UsageError("the joint encoder needs a constant prompt; give the task's prompt")
     for stack, depth in stacks(model).items():
         ends = request.ends.get(stack, ())
         if not ends or list(ends) != sorted(set(ends)) or ends[0] < 1 or ends[-1] != depth:

@@ -13,9 +13,15 @@ from mue_edge.files import atomic_folder
 from mue_edge.models import read_config
 from mue_edge.models.ofa import prompts, tokenizer
 from mue_edge.models.ofa.checkpoint import Converted, convert, random_weights
+from mue_edge.models.ofa.checkpoint_contents import Settings
 from mue_edge.models.ofa.checkpoint_files import Stored, read
 from mue_edge.models.ofa.config import SIZES, OFAConfig
 from mue_edge.models.ofa.model import WEIGHTS
+from mue_edge.models.ofa.modelscope import with_configuration
+
+# Tasks by fairseq's and ModelScope's names. Pretraining has captions among its tasks.
+CAPTION_TASKS = ("caption", "caption_stage1", "image-captioning", "unify_task")
+ENTAIL_TASKS = ("snli_ve", "visual-entailment")
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written."""
+    """What was written. `task`: what its prompt asks; "" if it has none."""
 
     config: OFAConfig
     parameters: int
     notes: tuple[str, ...]
+    task: str
 
 
 def write(request: Request, out: str | Path) -> Imported:
@@ -52,10 +59,12 @@ def write(request: Request, out: str | Path) -> Imported:
     """
     _check_out(Path(out))
     if request.checkpoint is not None:
-        stored = read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
+        stored = with_configuration(
+            read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
+        )
         made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
-        stored, made = Stored(Path(), {}, {}), _random(request)
+        stored, made = Stored(Path(), {}, Settings({})), _random(request)
     config, notes = made.config, list(made.notes)
     words, folder = None, request.tokenizer or stored.tokenizer
     if folder is not None:
@@ -65,14 +74,23 @@ def write(request: Request, out: str | Path) -> Imported:
         notes.append(
             f"no vocabulary, so captions will be ids; --tokenizer DIR gives words: {tokenizer.WHERE}"
         )
-    task = request.task or ("entail" if "snli" in stored.task else "caption")
-    texts = prompts.make(
-        task, config, words, request.prompt, captions=bool(stored.settings.get("add_caption"))
-    )
+    task = request.task or _task(stored.task, notes)
+    said = prompts.said_by(stored.settings)
+    texts = prompts.make(task, config, words, request.prompt, said)
     if texts is None:
         if request.prompt is not None:
             raise UsageError(f"a prompt needs the vocabulary: --tokenizer DIR; {tokenizer.WHERE}")
         notes.append("no prompt: without the vocabulary its ids are not known")
+    elif task == "entail" and said.decoder is None:
+        notes.append(
+            "the checkpoint does not say what its decoder reads before the answer (prompt_type); taken: "
+            "prev_output, as in OFA's SNLI-VE scripts"
+        )
+    if texts is not None and "with_caption" in texts.get(task, {}):
+        notes.append(
+            "trained with a caption of the picture in the text: give one with `mue-edge entail --caption "
+            "TEXT`, else the statement-only text is used"
+        )
     with atomic_folder(out, "config.json") as work:
         _save(made.weights, work / WEIGHTS)
         if words is not None:
@@ -80,7 +98,22 @@ def write(request: Request, out: str | Path) -> Imported:
         if texts is not None:
             (work / "prompts.json").write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
         (work / "config.json").write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
-    return Imported(config, sum(value.numel() for value in made.weights.values()), tuple(notes))
+    return Imported(
+        config, sum(value.numel() for value in made.weights.values()), tuple(notes),
+        "" if texts is None else task,
+    )  # fmt: skip
+
+
+def _task(name: str, notes: list[str]) -> str:
+    """The task that fairseq or ModelScope call by that name; captions, with a note, where it is another."""
+    if name in ENTAIL_TASKS:
+        return "entail"
+    if name and name not in CAPTION_TASKS:
+        notes.append(
+            f"it was trained for the task {name!r}, which is not run here; taken: captions "
+            "(for statements about pictures: --task entail)"
+        )
+    return "caption"
 
 
 def _random(request: Request) -> Converted:

@@ -6,16 +6,22 @@ which the decoder chooses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from mue_edge.errors import UsageError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.statements import CAPTION as CAPTION_PLACE
+from mue_edge.statements import TEXT_LENGTH, misplaced, misplaced_of
 from mue_edge.tokens import Tokenizer
 
 TASKS = ("caption", "entail")
 CAPTION = " what does the image describe?"
 ENTAIL = ' does the image describe " {hypothesis} "?'
 ENTAIL_WITH_CAPTION = ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'
+# Tokens that the second one makes room for, caption and statement included.
+LENGTH_WITH_CAPTION = 96
 # Answers in the order of the published candidates.
 ANSWERS = {" no": "contradiction", " yes": "entailment", " maybe": "neutral"}
 
@@ -24,22 +30,49 @@ RELEASED_SIZE = 59457
 _RELEASED = {CAPTION: (99, 473, 5, 2274, 6190, 116), " no": (117,), " yes": (4420,), " maybe": (2085,)}
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a checkpoint says of its prompts; the defaults are those of one that says nothing.
+
+    captions: entailment saw the picture's caption as well. text: its prompt. decoder: what is fed before an
+    answer (`prompts.json`). answers: word → label.
+    """
+
+    captions: bool = False
+    text: str | None = None
+    decoder: str | None = None
+    answers: Mapping[str, str] = field(default_factory=lambda: ANSWERS)
+
+
+NOTHING_SAID = Said()
+# `prompt_type` of fairseq's and ModelScope's settings → `decoder` of prompts.json.
+_DECODERS = {"none": "bos", "src": "source", "prev_output": "prev_output"}
+
+
+def said_by(settings: Mapping[str, Any]) -> Said:
+    """Raises InputFileError for a prompt_type that is not known."""
+    kind, text = settings.get("prompt_type"), settings.get("prompt")
+    if kind is not None and kind not in _DECODERS:
+        raise InputFileError(f"the checkpoint has prompt_type {kind!r}; known: {', '.join(_DECODERS)}")
+    return Said(
+        bool(settings.get("add_caption")), text if isinstance(text, str) else None,
+        None if kind is None else _DECODERS[kind], settings.get("answers") or ANSWERS,
+    )  # fmt: skip
+
+
 def make(
-    task: str,
-    config: OFAConfig,
-    tokenizer: Tokenizer | None,
-    text: str | None = None,
-    *,
-    captions: bool = False,
-) -> dict[str, Any] | None:
+    task: str, config: OFAConfig, tokenizer: Tokenizer | None, text: str | None = None,
+    said: Said = NOTHING_SAID,
+) -> dict[str, Any] | None:  # fmt: skip
     """`prompts.json` for a task; None where no tokenizer gives the ids and they are not known.
 
-    text: another prompt; for entailment a template with {hypothesis}. captions: the checkpoint was
-    trained to see the picture's caption as well. Raises UsageError for a text that cannot serve.
+    text: another prompt than the checkpoint's; for entailment a template with {hypothesis}, and with
+    {caption} where it stands in for the one with captions. Raises UsageError for a text that cannot serve.
     """
     if task == "entail":
-        return _entail(config, tokenizer, text or (ENTAIL_WITH_CAPTION if captions else ENTAIL))
-    text = text or CAPTION
+        return _entail(config, tokenizer, text, said)
+    text = text or said.text or CAPTION
+    _check("a caption's", misplaced(text))
     ids = _ids(_spaced(text), config, tokenizer)
     if ids is None:
         return None
@@ -49,22 +82,35 @@ def make(
     return {"caption": {"text": _spaced(text), "ids": ids}}
 
 
-def _entail(config: OFAConfig, tokenizer: Tokenizer | None, template: str) -> dict[str, Any] | None:
-    if "{hypothesis}" not in template:
-        raise UsageError("--prompt of entailment has to hold {hypothesis}, the place of the statement")
+def _entail(
+    config: OFAConfig, tokenizer: Tokenizer | None, text: str | None, said: Said
+) -> dict[str, Any] | None:
+    texts = {"template": ENTAIL} | ({"with_caption": ENTAIL_WITH_CAPTION} if said.captions else {})
+    for given in (said.text, text):
+        if given is not None:
+            texts["with_caption" if CAPTION_PLACE in given else "template"] = _spaced(given)
+    with_caption = texts.get("with_caption", "")
+    _check("entailment's", misplaced_of(texts["template"], with_caption))
+    length = min(LENGTH_WITH_CAPTION if with_caption else TEXT_LENGTH, config.max_source_positions)
     answers = {}
-    for word, meaning in ANSWERS.items():
-        ids = _ids(word, config, tokenizer)
+    for word, meaning in said.answers.items():
+        ids = _ids(_spaced(word), config, tokenizer)
         if ids is None:
             return None
         answers[word.strip()] = {"ids": ids, "means": meaning}
-    return {"entail": {"template": _spaced(template), "answers": answers, "decoder": "prev_output"}}
+    decoder = said.decoder or "prev_output"
+    return {"entail": {**texts, "answers": answers, "decoder": decoder, "text_length": length}}
 
 
 def around(tokenizer: Tokenizer, template: str = ENTAIL) -> tuple[int, int]:
     """How many ids of the source text, bos … eos, stand before and after the statement."""
     before, after = template.split("{hypothesis}")
     return 1 + len(tokenizer.encode(before.rstrip())), len(tokenizer.encode(after)) + 1
+
+
+def _check(whose: str, problem: str) -> None:
+    if problem:
+        raise UsageError(f"{whose} --prompt {problem}")
 
 
 def _spaced(text: str) -> str:

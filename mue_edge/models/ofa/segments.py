@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.encoder import Encoder
 from mue_edge.models.ofa.layers import Attention, DecoderLayer, EncoderLayer
+from mue_edge.protocol import HIDDEN
 
 
 def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,6 +128,21 @@ class Stem(nn.Module):
         return x if self.words is None else torch.cat([x, self.words], 1)
 
 
+class JointStem(nn.Module):
+    """Embedded patches [1, P, d], ids [T], live [1, T, 1] → the joint encoder's x [1, P + T, d], padding
+    zeroed, and live [1, P + T, 1]."""
+
+    seen: Tensor
+
+    def __init__(self, encoder: Encoder, patches: int) -> None:
+        super().__init__()
+        self.text = TextStem(encoder)
+        self.register_buffer("seen", torch.ones(1, patches, 1))
+
+    def forward(self, patches: Tensor, ids: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.cat([patches, self.text(ids, live)], 1), torch.cat([self.seen, live], 1)
+
+
 class TextStem(nn.Module):
     """ids [T], live [1, T, 1] → x [1, T, d], padding zeroed."""
 
@@ -142,7 +158,8 @@ class EncoderSegment(nn.Module):
     """x [1, S, d] → y [1, S, d], score [1], gap [1].
 
     The absolute position bias comes as extra columns of queries and keys, pos_q and pos_k
-    [H, S, w]; a relative one, where the stack has it, as rel [n, H, S, S].
+    [H, S, w]; a relative one, where the stack has it, as rel [n, H, S, S]. Nothing attends to tokens
+    that are 0 in live [1, S, 1].
     """
 
     def __init__(self, layers: Sequence[EncoderLayer]) -> None:
@@ -151,10 +168,11 @@ class EncoderSegment(nn.Module):
         self.attend = nn.ModuleList(Attend(layer.self_attn) for layer in layers)
 
     def forward(
-        self, x: Tensor, pos_q: Tensor, pos_k: Tensor, rel: Tensor | None = None
+        self, x: Tensor, pos_q: Tensor, pos_k: Tensor, rel: Tensor | None = None, live: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         y = before = x[0]
         keys = pos_k.transpose(1, 2)
+        hidden = None if live is None else (live.transpose(1, 2) - 1) * -HIDDEN
         for i in range(len(self.layers)):
             before, a, layer = y, _at(self.attend, i, Attend), _at(self.layers, i, EncoderLayer)
             h = layer.self_attn_layer_norm(y)
@@ -163,8 +181,10 @@ class EncoderSegment(nn.Module):
             logits = torch.bmm(q, k)
             if rel is not None:
                 logits = logits + rel[i]
+            if hidden is not None:
+                logits = logits + hidden
             y = _encoder_tail(layer, y, a.merge(logits, a.split(a.v_proj(h))))
-        score, gap = flat_similarity(y, before)
+        score, gap = flat_similarity(y, before, None if live is None else live[0])
         return y[None], score, gap
 
 
@@ -310,15 +330,22 @@ class Fill(nn.Module):
 
 
 class Embed(nn.Module):
-    """ids [Q] → x [Q, d]."""
+    """ids [Q] → x [Q, d]. A decoder with position vectors in its input takes ids [2 Q]: the words' ids, then
+    each word's step, below `steps`."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, steps: int) -> None:
         super().__init__()
         self.table, self.norm = decoder.token_embedding, decoder.layernorm_embedding
         self.scale = decoder.embed_scale
+        rows = decoder.embed_positions.weight[:steps].detach().clone()
+        self.positions = None if decoder.config.disable_entangle else nn.Parameter(rows, requires_grad=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return _normed(self.norm, self.scale * self.table(ids))
+        if self.positions is None:
+            return _normed(self.norm, self.scale * self.table(ids))
+        rows = ids.shape[0] // 2
+        at = F.embedding(ids[rows:], self.positions)
+        return _normed(self.norm, self.scale * self.table(ids[:rows]) + at)
 
 
 class Head(nn.Module):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -75,7 +76,8 @@ def seen(screen: Screen) -> dict[str, Any]:
     return {
         "caption": screen.caption.text, "state": screen.state.text, "problem": screen.problem.text,
         "rows": rows, "aloud": [screen.aloud.text, screen.aloud.enabled],
-        "choose": screen.choose.enabled, "asks": screen.question is not None, "policy": screen.named.text,
+        "choose": screen.choose.enabled, "asks": screen.question is not None,
+        "policy": screen.named.text if screen.dial.children else None,
         "picture": screen.image.image and list(screen.image.image.size),
         "picture_name": native and native.accessibleName(),
         "bar_name": native and [r.children[1]._impl.native.accessibleName() for r in screen.rows.children],
@@ -85,6 +87,14 @@ def seen(screen: Screen) -> dict[str, Any]:
 def press(widget: Any) -> None:
     """As a finger does."""
     widget._impl.native.click() if not DUMMY else widget.on_press()
+
+
+async def read_aloud(screen: Screen) -> None:
+    """Press the button, and wait for the speaker: what comes next hushes it."""
+    press(screen.aloud)
+    if screen.aloud.enabled:
+        spoken = Path(os.environ["SPOKEN"])
+        await until(lambda: spoken.is_file() and spoken.stat().st_size)
 
 
 Scenario = Callable[[Screen, Chosen], Awaitable[dict[str, Any]]]
@@ -97,7 +107,7 @@ async def scenario(screen: Screen, device: Chosen) -> dict[str, Any]:
         press(screen.choose)
         await until(lambda told=told: len(device.announced) > told and screen.choose.enabled)
         found["pictures"].append(seen(screen))
-    press(screen.aloud)
+    await read_aloud(screen)
     screen.slider.value = 0
     told = len(device.announced)
     screen.slider._impl.interface.on_release()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge.apps.phone.screen import Screen
-from tests.apps.phone.drive import DUMMY, Chosen, main, press, seen, until
+from tests.apps.phone.drive import DUMMY, Chosen, main, press, read_aloud, seen, until
 
 
 def write(screen: Screen, text: str) -> None:
@@ -57,7 +57,7 @@ async def scenario(screen: Screen, device: Chosen) -> dict[str, Any]:
     write(screen, "a b")
     await after("asked", lambda: enter(screen), lambda: enter(screen))  # a hasty user
     await after("other picture", lambda: press(screen.choose))
-    press(screen.aloud)
+    await read_aloud(screen)
     write(screen, "a xyz")
     await after("unknown", lambda: press(question.button))
     write(screen, "a " * 8)

@@ -137,6 +137,21 @@ def test_the_reader_judges(entailer: Entailer, tmp_path: Path) -> None:
     reader.close()
 
 
+def test_a_caption_is_of_one_picture(backend: str, tiny_captions_bundle: Path, tmp_path: Path) -> None:
+    """There is a field for it where the bundle reads captions, and another picture empties it."""
+    pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
+    first, second = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", seed=7)
+    found = driven(backend, tmp_path, tiny_captions_bundle, first, second, driver="drive_captions")
+    with targets.open_entailer(tiny_captions_bundle, threads=1) as opened:
+        for name, file, caption in (
+            ("alone", first, None), ("captioned", first, "d e"), ("other picture", second, None),
+        ):  # fmt: skip
+            judged = opened.entail(file, "a b", caption=caption)
+            shares = ", ".join(f"{word} {share:.0%}" for word, share in judged.probabilities.items())
+            assert plain(found[name]["state"]).startswith(f"“a b”: {shares}"), name
+    assert found["fields"] == 2 and "says nothing" in plain(found["nothing"]["problem"])
+
+
 def test_the_command_takes_both_kinds_of_bundles(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_entail_bundle: Path,
     tiny_bundle: Path,

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mue_edge.apps.stickers import decoders, encoded
+from mue_edge.apps.stickers import decoders, encoded, evaluation
+from mue_edge.apps.stickers.batches import Views
 from mue_edge.apps.stickers.decoders import ARMS, LAST, SHARED, SINGLE, Arm, Frozen, fresh, frozen, train_arm
 from mue_edge.apps.stickers.encoded import EncodedBatches
 from mue_edge.apps.stickers.figures import UNION
 from mue_edge.apps.stickers.study import log_of
+from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import augment, coco_metrics
 from mue_edge.calibrate.finetune import Settings
 from mue_edge.errors import UsageError
@@ -62,6 +64,29 @@ def plain(pictures: NDArray[np.uint8]) -> Tensor:
     return augment.normalise(augment.on_ground(augment.place(torch.from_numpy(pictures), None)))
 
 
+class Plain(Views):
+    """The pictures as they are."""
+
+    def __call__(
+        self, chosen: NDArray[np.int64], move: Tensor, rng: torch.Generator, *, whole: int = 0
+    ) -> Tensor:
+        return plain(self.data.pixels[chosen])
+
+
+def test_views_are_scaled_as_the_model_wants(still: Frozen) -> None:
+    data = still.data
+    p = Preprocess(*data.pixels.shape[1:3], mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    rows, move = data.rows("train")[:4], augment.moves(4, torch.Generator().manual_seed(1))
+    own, halves = (
+        Views(data, scale)(rows, move, torch.Generator().manual_seed(2))
+        for scale in (p, still.model.config.preprocess)
+    )
+    assert torch.allclose(own, augment.normalise(halves / 2 + 0.5, p.mean, p.std), atol=1e-5)
+    levels = plain(data.pixels[rows]) / 2 + 0.5
+    shown = evaluation.still(data, rows, p)
+    assert torch.allclose(shown, augment.normalise(levels, p.mean, p.std), atol=1e-5)
+
+
 def test_what_is_kept_is_the_models_own_encoding(
     places: Path, still: Frozen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +95,7 @@ def test_what_is_kept_is_the_models_own_encoding(
     first = still.data.records[int(batches.rows.chosen(0)[0])].caption
     ids = still.learner.tokenizer.encode(f" {first}")
     assert tokens[0, 1 : 1 + len(ids)].tolist() == ids
-    monkeypatch.setattr(encoded, "Views", lambda data: lambda rows, move, rng: plain(data.pixels[rows]))
+    monkeypatch.setattr(encoded, "Views", Plain)
     kept = encoded.encoded(still.model, "plain", still.learner.prompt, still.data, 1, places / "cache")
     rows = batches.rows.all
     source = torch.tensor([still.learner.prompt]).expand(len(rows), -1)

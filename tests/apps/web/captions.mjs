@@ -1,6 +1,7 @@
 // Runs a site's own engine under Node: `node captions.mjs SITE < jobs.json`. A job is {pixels: a file of
-// float32, policy}, with a statement where the site judges them, {rgba: a file of bytes, width, height}, or
-// {memory: true}; prints an answer for each as JSON, {error} for a statement that cannot be judged.
+// float32, policy}, with a statement (and caption) where the site judges them, {rgba: a file of bytes, width,
+// height}, with a policy to caption it too, or {memory: true}; prints an answer for each as JSON, {error} for a
+// statement that cannot be judged.
 import { readFile } from "node:fs/promises";
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
@@ -50,7 +51,8 @@ for (const job of JSON.parse(await text(process.stdin))) {
     const resizer = new Resizer(job.width, job.height, engine.manifest.preprocess);
     resizer.push(await readFile(job.rgba));
     pixels = resizer.pixels();
-    answers.push({ bytes: Array.from(resizer.bytes()) });
+    const seen = { bytes: Array.from(resizer.bytes()), pixels: Array.from(pixels) };
+    answers.push({ ...seen, ...(job.policy && (await engine.caption(pixels, job.policy))) });
     continue;
   }
   if (job.memory) {
@@ -62,7 +64,7 @@ for (const job of JSON.parse(await text(process.stdin))) {
   }
   pixels = new Float32Array((await readFile(job.pixels)).buffer.slice(0));
   if (engine.task === "entail") {
-    const judged = engine.entail(pixels, job.statement, job.policy);
+    const judged = engine.entail(pixels, job.statement, job.policy, job.caption);
     answers.push(await judged.catch(({ message }) => ({ error: message })));
     continue;
   }

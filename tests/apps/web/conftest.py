@@ -16,7 +16,7 @@ from PIL import Image
 
 import mue_edge
 from mue_edge.apps.web.npm import Package
-from mue_edge.bundle import with_front
+from mue_edge.bundle import open_bundle, with_front
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.policy import Policy
 
@@ -105,6 +105,15 @@ def greedy_site(
 
 
 @pytest.fixture(scope="session")
+def imagenet_site(tiny_site: Path, imagenet_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same page around a bundle whose pictures have ImageNet's mean and deviation. Read only."""
+    site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "imagenet"))
+    shutil.rmtree(site / "bundle")
+    shutil.copytree(imagenet_bundle, site / "bundle")
+    return site
+
+
+@pytest.fixture(scope="session")
 def beam_site(tiny_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site itself, with thresholds that part its beams."""
     site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "beam"))
@@ -123,6 +132,19 @@ def entail_site(
     folder = tmp_path_factory.mktemp("sites") / "entail"
     shutil.copytree(tiny_entail_bundle, folder / "bundle")
     site.write(folder, with_front(folder / "bundle", JUDGING, "full"), tarballs, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captions_site(
+    tiny_captions_bundle: Path, tarballs: list[tuple[Package, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A site around the tiny bundle that reads captions beside statements. Read only."""
+    from mue_edge.apps.web import site
+
+    folder = tmp_path_factory.mktemp("sites") / "captions"
+    shutil.copytree(tiny_captions_bundle, folder / "bundle")
+    site.write(folder, open_bundle(folder / "bundle"), tarballs, {})
     return folder
 
 

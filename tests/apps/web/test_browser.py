@@ -169,6 +169,35 @@ def test_answers_equal_the_hosts(context: BrowserContext, entail_site: Path, ser
     assert problems == []
 
 
+def test_a_caption_of_the_picture(
+    context: BrowserContext, captions_site: Path, served_entail: Server
+) -> None:
+    """A field for it only where the bundle reads one; another picture has another caption."""
+    server, problems = Server(captions_site), list[str]()
+    page = opened(context, server.url, problems)
+    shown = {name: {"name": name, "mimeType": "", "buffer": data} for name, data in files().items()}
+    page.set_input_files("#pick", shown["1.jpg"])
+    statement, caption = page.get_by_label("Statement about"), page.get_by_label("Caption of the picture")
+    with open_entailer(captions_site / "bundle", threads=1) as entailer:
+
+        def wanted(name: str, said: str | None) -> list[Any]:
+            found = entailer.entail(files()[name], "a b", caption=said)
+            return [pytest.approx(100 * p, abs=0.2) for p in found.probabilities.values()]
+
+        statement.fill("a b")
+        caption.fill("d e")
+        assert settled(page, lambda: caption.press("Enter"))[2] == wanted("1.jpg", "d e")
+        assert page.inner_text("#asked") == "“a b”, captioned “d e”"
+        pick = functools.partial(page.set_input_files, "#pick", shown["3.jpg"])
+        assert settled(page, pick)[2] == wanted("3.jpg", None)
+        assert caption.input_value() == "" and page.inner_text("#asked") == "“a b”"
+    assert problems == []
+    server.stop()
+    other = opened(context, served_entail.url)
+    assert other.get_by_label("Statement about the picture").is_visible()
+    assert not other.get_by_label("Caption of the picture").is_visible()
+
+
 def test_nothing_leaves_the_page(context: BrowserContext, served: Server) -> None:
     """Both the page and its worker may only ask the server that they came from."""
     other = Server(Path(__file__).parent)

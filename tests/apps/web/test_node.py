@@ -91,6 +91,18 @@ def test_answers_equal_the_hosts(entail_site: Path, tmp_path: Path) -> None:
     assert any(len(set(w.exits["decoder"])) > 1 for w in wanted)
 
 
+def test_answers_with_a_caption_equal_the_hosts(captions_site: Path, tmp_path: Path) -> None:
+    captions, file = (None, "d E", "f"), tmp_path / "0.bin"
+    with open_entailer(captions_site / "bundle", threads=1) as entailer:
+        file.write_bytes(np.asarray(entailer.pixels(noise(60, 50, 0)), np.float32).tobytes())
+        wanted = [entailer.entail(noise(60, 50, 0), "a b", caption=said).probabilities for said in captions]
+    job = {"pixels": str(file), "statement": "a b", "policy": "full"}
+    answers = under_node(captions_site, [job | {"caption": said} for said in captions])["answers"]
+    for mine, answer in zip(wanted, answers, strict=True):
+        assert answer["probabilities"] == pytest.approx(mine, abs=1e-5)
+    assert len({answer["probabilities"]["yes"] for answer in answers}) == 3
+
+
 def test_statements_that_cannot_be_judged(entail_site: Path, tmp_path: Path) -> None:
     """One line each, and the next statement is judged."""
     file = tmp_path / "grey.bin"
@@ -133,3 +145,19 @@ def test_resizing_equals_pillows_to_a_grey_level(tiny_site: Path, tmp_path: Path
         wanted.append(pixels[0].transpose(1, 2, 0).round().astype(int).ravel())
     for size, mine, answer in zip(SIZES, wanted, under_node(tiny_site, jobs)["answers"], strict=True):
         assert np.abs(np.array(answer["bytes"]) - mine).max() <= 1, size
+
+
+def test_pixels_are_scaled_by_channel(imagenet_site: Path, tmp_path: Path) -> None:
+    """At the network's size, so that nothing is resized: the same pixels, and the host's captions."""
+    jobs, wanted = [], []
+    with mue_edge.open(imagenet_site / "bundle", threads=1) as captioner:
+        for seed in range(3):
+            picture, file = noise(48, 48, seed), tmp_path / f"{seed}.rgba"
+            file.write_bytes(picture.convert("RGBA").tobytes())
+            jobs.append({"rgba": str(file), "width": 48, "height": 48, "policy": "full"})
+            levels = np.asarray(picture, np.float64) / 255
+            pixels = (levels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+            wanted.append((pixels.transpose(2, 0, 1), captioner.caption(picture, policy="full")))
+    for (seen, caption), answer in zip(wanted, under_node(imagenet_site, jobs)["answers"], strict=True):
+        np.testing.assert_allclose(np.reshape(answer["pixels"], seen.shape), seen, atol=1e-5)
+        assert answer["tokens"] == list(caption.tokens)

@@ -91,6 +91,23 @@ def test_answers_equal_the_entailers(tiny_entail_bundle: Path) -> None:
             }  # fmt: skip
 
 
+def test_answers_with_a_caption_equal_the_entailers(tiny_captions_bundle: Path) -> None:
+    session, picture = Session(str(tiny_captions_bundle)), noise(60, 50, 0)
+    with open_entailer(tiny_captions_bundle, threads=1) as entailer:
+        for caption in (None, "d E", "f xyz"):
+            wanted = entailer.entail(picture, "a b", caption=caption)
+            run = session.entail("a b", None, caption)
+            assert tuple(run.source()) == entailer.source("a b", caption)
+            show(entailer.runtime, entailer.pixels(picture), run.source())
+            step = run.start()
+            while "request" in step:
+                step = run.send(answer_of(entailer.runtime.execute(request_of(step["request"]))))
+            assert step["entailment"]["probabilities"] == wanted.probabilities
+            assert ("xyz" in step["entailment"]["note"]) == (caption == "f xyz")
+    with pytest.raises(UsageError, match="--text-length 17"):
+        session.entail("a", None, "b " * 11)
+
+
 def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: Session) -> None:
     judging = Session(str(tiny_entail_bundle))
     for statement, message in (("!", "says nothing"), ("a " * 8, "shorten the statement")):
@@ -98,6 +115,8 @@ def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: Ses
             judging.entail(statement)
     with pytest.raises(UsageError, match="full"):
         judging.entail("a", "no such policy")
+    with pytest.raises(UsageError, match="not trained with captions"):
+        judging.entail("a", "full", "b")
     with pytest.raises(UsageError, match="judges statements"):
         judging.caption()
     assert session.task() == "caption"

@@ -73,10 +73,14 @@ def test_every_file_is_named(tiny_site: Path) -> None:
     )
 
 
-def test_a_site_is_named_after_what_it_does(tiny_site: Path, entail_site: Path) -> None:
-    for folder, task, title in ((tiny_site, "caption", "Captions"), (entail_site, "entail", "Statements")):
+def test_a_site_is_named_after_what_it_does(tiny_site: Path, entail_site: Path, captions_site: Path) -> None:
+    """And says whether a caption may be given beside a statement."""
+    for folder, task, reads, title in (
+        (tiny_site, "caption", "statements", "Captions"), (entail_site, "entail", "statements", "Statements"),
+        (captions_site, "entail", "captions", "Statements"),
+    ):  # fmt: skip
         document = (folder / "index.html").read_text()
-        assert f'data-task="{task}"' in document and "{{" not in document
+        assert f'data-task="{task}" data-reads="{reads}"' in document and "{{" not in document
         name = json.loads((folder / "app.webmanifest").read_text())["name"]
         assert name.startswith(f"{title}: ") and f"<title>{name}</title>" in document
 

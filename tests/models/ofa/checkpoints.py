@@ -64,20 +64,23 @@ def state(model: Model, *, tied: bool = True, buffers: bool = True) -> dict[str,
 
 def fairseq(
     path: Path, model: Model, *, where: str = "cfg", as_namespace: bool = True, half: bool = False,
-    ema: bool = False, weights: dict[str, Tensor] | None = None, **changes: Any,
+    ema: bool = False, weights: dict[str, Tensor] | None = None, task: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Path:  # fmt: skip
-    """A fairseq `.pt`: configuration in `where` ("cfg" or "args"), `changes` to its model's part."""
+    """A fairseq `.pt`: configuration in `where` ("cfg" or "args"), `changes` to its model's part and those of
+    `task` to the task's."""
     tensors = OrderedDict(state(model) if weights is None else weights)
     if half:
         tensors = OrderedDict((k, v.half() if v.is_floating_point() else v) for k, v in tensors.items())
     table = settings(model.config) | changes
     size = {"patch_image_size": table.pop("patch_image_size", None)}
-    task = {"num_bins": 1000, "code_dict_size": 8192, "max_src_length": 80} | size
-    args: Any = table | task | {"task": "caption"}
+    size |= {"_name": "caption", "num_bins": 1000, "code_dict_size": 8192, "max_src_length": 80}
+    task = size | (task or {})
+    args: Any = table | task | {"task": task["_name"]}
     parts: Any = table
     if as_namespace:
         args, parts = Namespace(**args), Namespace(**parts)
-    cfg = {"_name": None, "common": {"fp16": False}, "model": parts, "task": {"_name": "caption"} | task}
+    cfg = {"_name": None, "common": {"fp16": False}, "model": parts, "task": task}
     content = {
         "args": args if where == "args" else None, "cfg": cfg if where == "cfg" else None, "model": tensors,
         "criterion": None, "optimizer_history": [{"criterion_name": "none", "num_updates": 0}],

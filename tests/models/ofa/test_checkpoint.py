@@ -22,6 +22,7 @@ from mue_edge.models.ofa import checkpoint, importing
 from mue_edge.models.ofa.checkpoint_files import read
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.prompts import ENTAIL, ENTAIL_WITH_CAPTION
 from mue_edge.tokens import load as load_tokenizer
 from tests.golden import reference
 from tests.golden import weights as golden
@@ -175,6 +176,65 @@ def test_entailment(tmp_path: Path, wordy: Model, with_words: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("prompt", "template", "with_caption"),
+    [
+        (None, ENTAIL, ENTAIL_WITH_CAPTION),
+        ("the {caption} image {hypothesis}", ENTAIL, " the {caption} image {hypothesis}"),
+        ("the image {hypothesis}", " the image {hypothesis}", ENTAIL_WITH_CAPTION),
+    ],
+)
+def test_entailment_with_captions(
+    tmp_path: Path, wordy: Model, capsys: pytest.CaptureFixture[str], prompt: str | None, template: str,
+    with_caption: str,
+) -> None:  # fmt: skip
+    """As all published SNLI-VE trainings were: the checkpoint says so, and both texts are there."""
+    path = checkpoints.fairseq(tmp_path / "a.pt", wordy, add_caption=True)
+    words = [
+        "--tokenizer",
+        fairseq_folder(tmp_path / "BPE"),
+        *([] if prompt is None else ["--prompt", prompt]),
+    ]
+    run(path, "--out", tmp_path / "out", "--allow-pickle", "--task", "entail", *words)
+    entail = json.loads((tmp_path / "out" / "prompts.json").read_text())["entail"]
+    assert (entail["template"], entail["with_caption"]) == (template, with_caption)
+    assert (entail["decoder"], entail["text_length"]) == ("prev_output", 32)  # the small model's positions
+    assert "entail --caption TEXT" in capsys.readouterr().err
+
+
+def test_a_prompt_with_a_caption_is_enough(tmp_path: Path, wordy: Model) -> None:
+    bpe = fairseq_folder(tmp_path / "BPE")
+    path = checkpoints.fairseq(tmp_path / "a.pt", wordy)
+    plain = [path, "--allow-pickle", "--tokenizer", bpe, "--out"]
+    text = "{caption} the {hypothesis}"
+    run(*plain, tmp_path / "out", "--task", "entail", "--prompt", text)
+    entail = json.loads((tmp_path / "out" / "prompts.json").read_text())["entail"]
+    assert (entail["template"], entail["with_caption"]) == (ENTAIL, f" {text}")
+    run(*plain, tmp_path / "plain", "--task", "entail")
+    entail = json.loads((tmp_path / "plain" / "prompts.json").read_text())["entail"]
+    assert "with_caption" not in entail
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt", "message"),
+    [
+        ("entail", "the image", "has to hold {hypothesis} once"),
+        ("entail", "the {caption}", "has to hold {hypothesis} once"),
+        ("entail", "the {hypothesis} image {place}", "holds {place}, which nothing fills"),
+        ("entail", "{caption} {hypothesis} {place}", "holds {place}, which nothing fills"),
+        ("caption", "the {hypothesis}", "holds {hypothesis}, which nothing fills"),
+    ],
+)
+def test_prompts_with_fields_that_nothing_fills(
+    tmp_path: Path, wordy: Model, capsys: pytest.CaptureFixture[str], task: str, prompt: str, message: str
+) -> None:
+    path = checkpoints.fairseq(tmp_path / "a.pt", wordy)
+    words = ["--task", task, "--prompt", prompt, "--tokenizer", fairseq_folder(tmp_path / "BPE")]
+    run(path, "--out", tmp_path / "no", "--allow-pickle", *words, expect=2)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_hugging_face_folder_brings_its_words(tmp_path: Path, wordy: Model) -> None:
     folder = checkpoints.hugging_face(tmp_path / "hf", wordy)
     for file in hugging_face_folder(tmp_path / "words").iterdir():
@@ -289,7 +349,7 @@ def test_all_differences_are_named(tmp_path: Path) -> None:
         ({"encoder_normalize_before": False}, "encoder_normalize_before"),
         ({"adapter": True}, "adapter"),
         ({"decoder_output_dim": 8}, "decoder_output_dim"),
-        ({"imagenet_default_mean_and_std": True}, "imagenet"),
+        ({"imagenet_default_mean_and_std": 1.5}, "imagenet"),
         ({"attn_scale_factor": "2"}, "attn_scale_factor"),
         ({"encoder_layers": 10**9}, "out of range"),
         ({"encoder_attention_heads": 3}, "multiple"),
@@ -311,8 +371,7 @@ def test_settings_that_are_absent_are_derived_or_said(tmp_path: Path) -> None:
     made = checkpoint.convert(read(path, allow_pickle=True), image_size=48)
     # The published defaults where no shape shows the value.
     assert made.config == replace(UNEQUAL, disable_entangle=False, orig_image_size=256)
-    assert any("disable_entangle; taken: False" in note for note in made.notes)
-    assert any("attn_scale_factor; taken: 2.0" in note for note in made.notes)
+    assert any("attn_scale_factor 2.0, disable_entangle False" in note for note in made.notes)
 
 
 def test_config_option_wins_and_is_needed_for_bare_weights(tmp_path: Path) -> None:

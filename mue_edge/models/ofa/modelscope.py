@@ -1,0 +1,75 @@
+"""`configuration.json` of a ModelScope folder: what its preprocessors obey, under fairseq's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mue_edge.errors import InputFileError
+from mue_edge.models.ofa.checkpoint_files import Stored
+from mue_edge.tokens import read_json
+
+FILE = "configuration.json"
+# Setting → its type and what ModelScope takes where the file does not say it.
+_KNOWN: Mapping[str, tuple[type, Any]] = {
+    "patch_image_size": (int, 480),
+    "imagenet_default_mean_and_std": (bool, False),
+    "prompt_type": (str, "none"),
+    "prompt": (str, None),
+    "answer2label": (str, None),
+    "language": (str, "en"),
+}
+_PLACE = re.compile(r"\{\}")
+
+
+def with_configuration(stored: Stored) -> Stored:
+    """`stored` with the settings and the task of its folder's configuration.json, if there is one.
+
+    Settings that were there (from config.json) yield to it, as in ModelScope.
+    Raises InputFileError for a file that is damaged.
+    """
+    path = stored.source / FILE
+    if not stored.source.is_dir() or not path.is_file():
+        return stored
+    data = read_json(path)
+    model = data.get("model") if isinstance(data, dict) else None
+    if not isinstance(model, dict):
+        raise InputFileError(f"{path} has no table `model`")
+    settings = {name: _value(path, model, name) for name in _KNOWN}
+    if settings["prompt"] is not None:
+        settings["prompt"] = _named_places(settings["prompt"])
+    if settings["answer2label"] is not None:
+        settings["answers"] = _answers(stored.source, settings["answer2label"])
+    notes = stored.notes
+    if settings["language"] != "en":
+        notes = (*notes, f"the model's language is {settings['language']!r}: its tokenizer is not known here")
+    return replace(stored, settings=stored.settings | settings, task=str(data.get("task") or ""), notes=notes)
+
+
+def _value(path: Path, model: Mapping[str, Any], name: str) -> Any:
+    kind, default = _KNOWN[name]
+    value = model.get(name, default)
+    if value is not default and type(value) is not kind:
+        raise InputFileError(f"{path}: model.{name} = {value!r} is no {kind.__name__}")
+    return value
+
+
+def _named_places(prompt: str) -> str:
+    """ModelScope fills one place with the statement, or two with a caption and the statement."""
+    places = ["{hypothesis}"] if len(_PLACE.findall(prompt)) == 1 else ["{caption}", "{hypothesis}"]
+    for place in places:
+        prompt = _PLACE.sub(place, prompt, count=1)
+    return prompt
+
+
+def _answers(folder: Path, name: str) -> dict[str, str]:
+    """Answer → label."""
+    if Path(name).name != name:
+        raise InputFileError(f"{folder / FILE}: answer2label names {name!r}, a path outside of the folder")
+    data = read_json(folder / name)
+    if not isinstance(data, dict) or not data or not all(isinstance(v, str) for v in data.values()):
+        raise InputFileError(f"{folder / name} does not map answers to labels")
+    return dict(data)
