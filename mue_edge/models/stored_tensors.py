@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import InputFileError
-from mue_edge.models.pickle_values import Global
+from mue_edge.models.pickle_values import MEANINGS, Global
 
 _STORAGES = {
     "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16",
@@ -28,8 +28,6 @@ _TYPES = frozenset(_STORAGES.values()) | {
 }
 _MOST = 1 << 48
 _MOST_DIMENSIONS = 32
-# Strides of 0 can make many numbers of few; more than this of them no checkpoint holds.
-_MOST_REPEATED = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +54,23 @@ class StoredTensor:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    @property
+    def reach(self) -> int:
+        """How many numbers of the storage lie from the first to the last of the tensor's."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride))
+
+    @property
+    def size(self) -> int:
+        """In bytes: what it spans, or what a copy takes if that is more."""
+        return max(self.reach, math.prod(self.shape)) * _type(self.dtype).itemsize
+
 
 def storage(persistent: Any) -> Storage:
     """The storage that a persistent id names. Raises TypeError for what is no such id."""
+    if not isinstance(persistent, tuple) or len(persistent) > 6:
+        raise TypeError("no storage")
     mark, kind, key, _, count, *view = persistent
     if mark != "storage" or not isinstance(kind, Global) or kind.name.partition(".")[0] != "torch":
         raise TypeError("no storage")
@@ -74,14 +86,10 @@ def realise(stored: StoredTensor, numbers: Callable[[Storage], Tensor], *, order
     Raises InputFileError for a tensor that does not lie within its storage.
     """
     dtype = _type(stored.dtype)
-    empty = 0 in stored.shape
-    reach = 0 if empty else 1 + sum((n - 1) * step for n, step in zip(stored.shape, stored.stride))
-    first, last = stored.offset * dtype.itemsize, (stored.offset + reach) * dtype.itemsize
+    first, last = stored.offset * dtype.itemsize, (stored.offset + stored.reach) * dtype.itemsize
     if last > stored.storage.size:
         raise InputFileError("reaches beyond its storage")
-    if math.prod(stored.shape) > max(reach, _MOST_REPEATED):
-        raise InputFileError("repeats its numbers too often")
-    if empty:
+    if not stored.reach:
         return torch.empty(stored.shape, dtype=dtype)
     data = numbers(stored.storage)
     if last > len(data):
@@ -153,4 +161,5 @@ _REBUILT: dict[str, Callable[..., StoredTensor]] = {
 TENSOR_MEANINGS: dict[str, Callable[..., Any]] = {
     **_REBUILT,
     "torch._tensor._rebuild_from_type_v2": _rebuild_with_attributes,
+    "torch.Size": MEANINGS["builtins.tuple"],
 }

@@ -25,22 +25,30 @@ from mue_edge.models.pickle_values import blame
 from mue_edge.models.stored_tensors import TENSOR_MEANINGS, Storage, StoredTensor, realise, storage
 
 MOST_PICKLED = 256 << 20
-MOST_UNPACKED = 2 << 30  # of one storage, if its entry is compressed
+SLACK = 256 << 20
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-@dataclass(frozen=True)
+@dataclass
 class TorchFile:
-    """What a file holds: `content` is its object, with every tensor a StoredTensor."""
+    """What a file holds: `content` is its object, with every tensor a StoredTensor.
+
+    `left`: how many bytes of tensors may still be asked for. Compression, strides of 0 and tensors that
+    share numbers can make much of a small file; honest ones are hardly larger than theirs.
+    """
 
     path: Path
     content: Any
     numbers: Callable[[Storage], Tensor]
+    left: int
     order: str = "little"
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """The tensor. Raises InputFileError, without the file's name, if the file does not hold it."""
+        self.left -= stored.size
+        if self.left < 0:
+            raise InputFileError("makes the tensors far larger than their file")
         try:
             return realise(stored, self.numbers, order=self.order)
         except _DAMAGED as problem:
@@ -79,16 +87,17 @@ def _read_zip(path: Path, mapped: mmap.mmap) -> TorchFile:
         if len(roots) != 1:
             raise InputFileError("it is a zip file, but not one of torch.save")
         root = roots[0]
-        with archive.open(f"{root}data.pkl") as file:
-            data = file.read(MOST_PICKLED + 1)
+        data = _unpack(archive, entries[f"{root}data.pkl"], MOST_PICKLED + 1)
         if len(data) > MOST_PICKLED:
             raise InputFileError(f"its pickle is larger than {MOST_PICKLED >> 20} MB")
         order = "little"
         if f"{root}byteorder" in entries:
-            with archive.open(f"{root}byteorder") as file:
-                order = file.read(16).decode("ascii")
+            order = _unpack(archive, entries[f"{root}byteorder"], 16).decode("ascii")
         if order not in ("little", "big"):
             raise InputFileError(f"its byte order is {order!r}")
+
+    room = _most_bytes(mapped)
+    unpacked: dict[str, bytearray] = {}
 
     def numbers(of: Storage) -> Tensor:
         entry = entries.get(f"{root}data/{of.key}")
@@ -100,13 +109,25 @@ def _read_zip(path: Path, mapped: mmap.mmap) -> TorchFile:
             if mark != b"PK\x03\x04":
                 raise ValueError("an entry of the zip file is not where it should be")
             return _bytes(mapped, at + _LOCAL_HEADER.size + name + extra, entry.file_size)
-        if of.size > MOST_UNPACKED:
-            raise ValueError("a compressed storage is too large")
-        with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
-            unpacked = bytearray(file.read(of.size))
-        return _bytes(unpacked, 0, len(unpacked))
+        if of.key not in unpacked:
+            if entry.file_size > room - sum(map(len, unpacked.values())):
+                raise ValueError("its compressed numbers are far more than the file")
+            with zipfile.ZipFile(path) as archive:
+                unpacked[of.key] = bytearray(_unpack(archive, entry, entry.file_size))
+        return _bytes(unpacked[of.key], 0, len(unpacked[of.key]))
 
-    return TorchFile(path, _object(io.BytesIO(data)), numbers, order)
+    return TorchFile(path, _object(io.BytesIO(data)), numbers, room, order)
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("it is compressed in a way that torch does not know")
+    with archive.open(entry) as file:
+        return file.read(most)
+
+
+def _most_bytes(mapped: mmap.mmap) -> int:
+    return 4 * len(mapped) + SLACK
 
 
 def _is_object(name: str) -> bool:
@@ -120,7 +141,7 @@ def _read_old(path: Path, mapped: mmap.mmap, file: IO[bytes]) -> TorchFile:
     stream = cast("IO[bytes]", start)
     first = _object(stream)
     if type(first) is not int or first != _MAGIC:
-        return TorchFile(path, first, _no_numbers)
+        return TorchFile(path, first, _no_numbers, _most_bytes(mapped))
     if pickles.read(stream) != _PROTOCOL:
         raise InputFileError("its protocol is not the one of torch.save")
     pickles.read(stream)  # sizes of C types where it was made; the numbers are always little-endian
@@ -146,7 +167,7 @@ def _read_old(path: Path, mapped: mmap.mmap, file: IO[bytes]) -> TorchFile:
             raise ValueError("the file lacks its numbers")
         return _bytes(mapped, *places[of.key])
 
-    return TorchFile(path, content, numbers)
+    return TorchFile(path, content, numbers, _most_bytes(mapped))
 
 
 def _object(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
+import tarfile
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -128,8 +130,10 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path) -> None:
         file.tensor(file.content["optimizer"])
 
 
-def view(offset: Any, shape: Any, stride: Any, count: Any = 6, kind: str = "FloatStorage") -> bytes:
-    storage = Raw(code(("storage", Raw(name("torch", kind)), "0", "cpu", count)) + b"Q")
+def view(
+    offset: Any, shape: Any, stride: Any, count: Any = 6, kind: str = "FloatStorage", key: str = "0"
+) -> bytes:
+    storage = Raw(code(("storage", Raw(name("torch", kind)), key, "cpu", count)) + b"Q")
     return call(name("torch._utils", "_rebuild_tensor"), storage, offset, shape, stride)
 
 
@@ -168,7 +172,7 @@ def test_views_outside_their_storage(tmp_path: Path, case: str) -> None:
     if case in NO_VIEWS:
         assert isinstance(file.content, Placeholder)
         return
-    with pytest.raises(InputFileError, match=r"storage|cut short|repeats|file"):
+    with pytest.raises(InputFileError, match=r"storage|cut short|larger than|file"):
         file.tensor(file.content)
 
 
@@ -192,6 +196,40 @@ def test_bad_containers(tmp_path: Path) -> None:
         archive.writestr("a/data.pkl", b"K\x01.")
     with pytest.raises(InputFileError, match="two entries"):
         torch_files.read(path)
+
+
+def test_small_files_that_would_be_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_files, "SLACK", 1 << 20)
+    count, zeros = 64 << 10, bytes(256 << 10)
+    many = [view(0, (count,), (1,), count)] * 6
+    spread = [view(0, (2,), (count - 1,), count)] * 6
+    apart = [view(0, (1,), (1,), count, key=str(i)) for i in range(6)]
+    for views, said in ((many, "larger than their"), (spread, "larger than their"), (apart, "more than the")):
+        entries = {"a/data.pkl": b"\x80\x02](" + b"".join(views) + b"e."}
+        entries |= {f"a/data/{i}": zeros for i in range(6)}
+        (tmp_path / "a.pt").write_bytes(zipped(entries, zipfile.ZIP_DEFLATED))
+        file = torch_files.read(tmp_path / "a.pt")
+        file.tensor(file.content[0])
+        with pytest.raises(InputFileError, match=f"far {said} file"):
+            for stored in file.content:
+                file.tensor(stored)
+
+
+def test_nothing_is_unpacked_beside_the_file(tmp_path: Path) -> None:
+    """Entries that lead out of the folder, and the tar files of early torch, which it unpacks to disk."""
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    entries = {"a/data.pkl": b"N.", "../evil": b"x", "/tmp/evil": b"x", "a/data/../../../evil": b"x"}
+    (folder / "a.pt").write_bytes(zipped(entries))
+    assert torch_files.read(folder / "a.pt").content is None
+    with tarfile.open(folder / "b.pt", "w") as archive:
+        for entry in ("sys_info", "pickle", "tensors", "storages", "../evil"):
+            info = tarfile.TarInfo(entry)
+            info.size = 2
+            archive.addfile(info, io.BytesIO(b"N."))
+    with pytest.raises(InputFileError, match="cannot be read as weights"):
+        torch_files.read(folder / "b.pt")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.pt", "b.pt", "inner"]
 
 
 @pytest.mark.parametrize("old", [True, False])

@@ -103,7 +103,7 @@ def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
     table = loaded[name] if name else loaded
     _check_whole(path, table)
     weights = _tensors(file, name, table)
-    settings, task = _fairseq_settings(path, loaded) if name else ({}, "")
+    settings, task = _fairseq_settings(path, loaded) if name == "model" else ({}, "")
     extra = loaded.get("extra_state")
     notes = []
     if ema:
@@ -213,7 +213,9 @@ def _plain(path: Path, name: str, value: Any) -> Any:
             return Refused(f"{said} or contains a {kind(part)}, which is no plain value ({_NOT_RUN})")
         if large or seen > _PLAIN_SIZE:
             return Refused(f"{said} too large for a setting")
-        if isinstance(part, (list, tuple)):
+        if isinstance(part, str):
+            seen += len(part)  # together, for messages may show a whole list
+        elif isinstance(part, (list, tuple)):
             todo += part
         elif isinstance(part, dict):
             todo += [*part, *part.values()]
