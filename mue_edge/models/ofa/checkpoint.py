@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError
 from mue_edge.models.ofa.checkpoint_config import derive
+from mue_edge.models.ofa.checkpoint_contents import ALIASES
 from mue_edge.models.ofa.checkpoint_files import Stored
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model, stored_weights
@@ -38,7 +39,6 @@ _NOT_NEEDED = re.compile(
     r"|decoder\.image_rel_pos_table_list\.\d+\.weight|decoder\.image_position_idx"
 )
 _HEADS = "classification_heads."
-_ALIASES = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")
 _NAMED_AT_MOST = 40
 
 
@@ -127,7 +127,7 @@ def random_weights(config: OFAConfig, seed: int) -> dict[str, Tensor]:
 
 def _compare(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """Every difference between the weights and those of the configuration's network."""
-    surplus = weights.keys() - expected.keys() - set(_ALIASES)
+    surplus = weights.keys() - expected.keys() - set(ALIASES)
     problems = [f"missing {key}" for key in expected.keys() - weights.keys()]
     problems += [f"surplus {_printable(key)}" for key in surplus]
     for key in expected.keys() & weights.keys():

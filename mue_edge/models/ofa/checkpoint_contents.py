@@ -29,6 +29,9 @@ _TASK_KEYS = (
     "imagenet_default_mean_and_std",
     "prompt_type",
 )
+# The embedding, and the names under which a state dict holds a tied one again.
+EMBEDDING = "encoder.embed_tokens.weight"
+ALIASES = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")
 _TABLES = ("model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of wrappers: torch's for several devices, its compiler
 _SHARD = re.compile(r"-shard\d+\.pt$")
@@ -144,7 +147,24 @@ def _averaged(file: TorchFile, plain: dict[str, Tensor], extra: Any) -> dict[str
     if extra.get("ema_fp32_params") is not None:
         exact, _ = without_prefix(_tensors(file, "extra_state.ema_fp32_params", extra["ema_fp32_params"]))
     # There may be more among the exact ones, which the average itself was made with.
-    return weights | ema | {key: value for key, value in exact.items() if key in weights or key in ema}
+    exact = {key: value for key, value in exact.items() if key in weights or key in ema}
+    return _tied(weights, [ema, exact], weights | ema | exact)
+
+
+def _tied(
+    plain: dict[str, Tensor], averages: list[dict[str, Tensor]], made: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """`made` without older copies of the embedding: a table of parameters holds a tied one once."""
+    table = plain.get(EMBEDDING)
+    last = next((average for average in reversed(averages) if EMBEDDING in average), None)
+    if table is None or last is None:
+        return made
+    older = {
+        key
+        for key in ALIASES
+        if key in plain and key not in last and plain[key].shape == table.shape and plain[key].equal(table)
+    }
+    return {key: value for key, value in made.items() if key not in older}
 
 
 def _no_average(path: Path) -> InputFileError:

@@ -18,6 +18,7 @@ from torch import Tensor
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models import torch_files
 from mue_edge.models.ofa import checkpoint
+from mue_edge.models.ofa.checkpoint_contents import ALIASES
 from mue_edge.models.ofa.checkpoint_files import read
 from mue_edge.models.ofa.model import stored_weights
 from tests.models.ofa import checkpoints
@@ -168,6 +169,20 @@ def test_averages(tmp_path: Path, exact: bool, prefix: str, capsys: pytest.Captu
     run(tmp_path / "a.pt", "--out", tmp_path / "plain", "--allow-pickle")
     assert "--ema imports them" in capsys.readouterr().err
     check_same(tmp_path / "plain", make())
+
+
+@pytest.mark.parametrize("table", ["ema", "ema_fp32_params"])
+def test_averages_that_hold_a_tied_embedding_once(tmp_path: Path, table: str) -> None:
+    """A table of parameters has no names for its copies; those of the plain weights are older."""
+    expected = with_averages(tmp_path / "a.pt", exact=table == "ema_fp32_params")
+    content = torch.load(tmp_path / "a.pt", weights_only=False)
+    for alias in ALIASES:
+        del content["extra_state"][table][alias]
+    torch.save(content, tmp_path / "a.pt")
+    run(tmp_path / "a.pt", "--out", tmp_path / "out", "--allow-pickle", "--ema")
+    source = make()
+    source.load_state_dict(expected, strict=False)
+    check_same(tmp_path / "out", source)
 
 
 def test_no_averages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
