@@ -87,11 +87,12 @@ def tiny_entail_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def joint_entail_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_entail_folder` with OFA's joint encoder."""
+    """`tiny_entail_folder` with OFA's joint encoder, and positions in the inputs of encoder and decoder."""
     folder = tmp_path_factory.mktemp("models") / "joint-entail"
     shutil.copytree(tiny_entail_folder, folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"decomposed": False}))
+    config |= {"decomposed": False, "entangle_position_embedding": True, "disable_entangle": False}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -148,6 +148,20 @@ def captions_site(
     return folder
 
 
+@pytest.fixture(scope="session")
+def joint_site(
+    joint_entail_folder: Path, tarballs: list[tuple[Package, Path]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A site around a bundle whose joint encoder reads picture and statement in one sequence. Read only."""
+    from mue_edge.apps.web import site
+    from mue_edge.export.build import export
+
+    folder = tmp_path_factory.mktemp("sites") / "joint"
+    made = export(joint_entail_folder, folder / "bundle", "browser", {"ends": {"encoder": [3]}})
+    site.write(folder, made.bundle, tarballs, {})
+    return folder
+
+
 class Server:
     """Python's own file server on a folder; `seen` holds the paths that were asked for."""
 

@@ -103,6 +103,24 @@ def test_answers_with_a_caption_equal_the_hosts(captions_site: Path, tmp_path: P
     assert len({answer["probabilities"]["yes"] for answer in answers}) == 3
 
 
+def test_answers_of_a_joint_encoder_equal_the_hosts(
+    joint_site: Path, joint_entail_folder: Path, tmp_path: Path
+) -> None:
+    """Picture and statement in one sequence, of which padding takes no part; positions in both inputs."""
+    from mue_edge.export.build import export
+
+    export(joint_entail_folder, tmp_path / "host", options={"ends": {"encoder": [3]}})
+    jobs, wanted, file = [], [], tmp_path / "0.bin"
+    with open_entailer(tmp_path / "host", threads=1) as entailer:
+        file.write_bytes(np.asarray(entailer.pixels(noise(60, 50, 0)), np.float32).tobytes())
+        for statement in STATEMENTS:
+            jobs.append({"pixels": str(file), "statement": statement, "policy": "full"})
+            wanted.append(entailer.entail(noise(60, 50, 0), statement))
+    for mine, answer in zip(wanted, under_node(joint_site, jobs)["answers"], strict=True):
+        assert answer["probabilities"] == pytest.approx(mine.probabilities, abs=1e-5)
+        assert (answer["exits"], answer["calls"]) == (dict(mine.exits), mine.calls)
+
+
 def test_statements_that_cannot_be_judged(entail_site: Path, tmp_path: Path) -> None:
     """One line each, and the next statement is judged."""
     file = tmp_path / "grey.bin"
