@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from mue_edge import targets
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import UsageError
@@ -81,6 +85,27 @@ def test_words_are_full_depths(bundle: Bundle) -> None:
     assert kinds["verify_head"] == kinds["verify.2"] > kinds["verify.1"] > kinds["verify.0"]
     assert kinds["verify.0"] == kinds["verify_embed"] > 0
     runtime.close()
+
+
+def test_drafts_of_a_decoder_with_positions_in_its_input(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """One pass checks drafts of several steps: each is told its own."""
+    pytest.importorskip("onnx")
+    from mue_edge.export.build import export
+
+    model = Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    config |= {"entangle_position_embedding": True, "disable_entangle": False}
+    (model / "config.json").write_text(json.dumps(config))
+    export(model, tmp_path / "bundle", "host", {"verify_rows": 3, "min_length": 9})
+    with targets.open(tmp_path / "bundle", threads=1) as captioner:
+        for picture in (b"\0", b"\x80"):
+            shown = Image.frombytes("L", (16, 16), picture * 256)
+            full = captioner.caption(shown, policy=FULL)
+            for depth in (1, 2):
+                policy = Policy("fixed", depth_decoder=depth)
+                found = captioner.caption(shown, policy=policy, lossless=True)
+                assert found.tokens == full.tokens
+                assert found.score == pytest.approx(full.score, abs=1e-4)
 
 
 def test_weights_are_there_once(bundle: Bundle, tiny_bundle: Path) -> None:
