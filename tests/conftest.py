@@ -57,16 +57,21 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_bundle(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host bundle of `tiny_model_folder`, greedy. Read only: copy it to change it."""
+def host_bundle(folder: Path, factory: pytest.TempPathFactory, name: str) -> Path:
+    """The host bundle of a model folder, where it can be made."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     from mue_edge.export.build import export
 
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    export(tiny_model_folder, out)
+    out = factory.mktemp("bundles") / name
+    export(folder, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host bundle of `tiny_model_folder`, greedy. Read only: copy it to change it."""
+    return host_bundle(tiny_model_folder, tmp_path_factory, "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -99,13 +104,7 @@ def joint_entail_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def tiny_entail_bundle(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The host bundle of `tiny_entail_folder`. Read only: copy it to change it."""
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
-    from mue_edge.export.build import export
-
-    out = tmp_path_factory.mktemp("bundles") / "tiny-entail"
-    export(tiny_entail_folder, out)
-    return out
+    return host_bundle(tiny_entail_folder, tmp_path_factory, "tiny-entail")
 
 
 @pytest.fixture(scope="session")
@@ -121,13 +120,7 @@ def imagenet_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def imagenet_bundle(imagenet_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The host bundle of `imagenet_folder`. Read only: copy it to change it."""
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
-    from mue_edge.export.build import export
-
-    out = tmp_path_factory.mktemp("bundles") / "tiny-imagenet"
-    export(imagenet_folder, out)
-    return out
+    return host_bundle(imagenet_folder, tmp_path_factory, "tiny-imagenet")
 
 
 @pytest.fixture(scope="session")
@@ -146,10 +139,4 @@ def tiny_captions_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def tiny_captions_bundle(tiny_captions_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The host bundle of `tiny_captions_folder`. Read only: copy it to change it."""
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
-    from mue_edge.export.build import export
-
-    out = tmp_path_factory.mktemp("bundles") / "tiny-captions"
-    export(tiny_captions_folder, out)
-    return out
+    return host_bundle(tiny_captions_folder, tmp_path_factory, "tiny-captions")
