@@ -12,6 +12,9 @@ from mue_edge.export.jetpack import Profile
 from mue_edge.signals import PORTS
 
 FILE = "trtexec.sh"
+# Where JetPack puts it, which is on nobody's PATH.
+_PLACE = "/usr/src/tensorrt/bin"
+_MISSING = f"no trtexec on PATH or in {_PLACE}: sudo apt install tensorrt"
 # What a norm that was taken apart consists of, by the end of its nodes' names (see lower.py).
 _NORM = (".mean", ".centred", ".square", ".variance", ".positive", ".deviation", ".unit")
 
@@ -22,7 +25,8 @@ def script(profile: Profile, precision: str, segments: Sequence[tuple[str, onnx.
     lines = [
         "#!/bin/sh",
         f"# Engines for {profile.title} (TensorRT {profile.tensorrt}); unverified on hardware.",
-        'set -e; cd "$(dirname "$0")"; mkdir -p engines',
+        f'set -e; cd "$(dirname "$0")"; mkdir -p engines; PATH="$PATH:{_PLACE}"',
+        f"command -v trtexec >/dev/null || {{ echo '{_MISSING}' >&2; exit 5; }}",
     ]
     for name, model in segments:
         wide = _float32(model.graph) if flags else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,6 +269,25 @@ def test_jetpack_5_gets_a_script(five: Any) -> None:
     assert any("mue-edge itself does not run there" in line for line in five.summary)
     types = {p.dtype for s in manifest.segments.values() for p in s.inputs.values()}
     assert types == {"float32", "int64"}
+
+
+def test_the_script_finds_trtexec(five: Any, tmp_path: Path) -> None:
+    """On PATH; it ends with a line where it is nowhere. JetPack has it in a place of its own."""
+    script, folder = five.bundle.path / "trtexec.sh", tmp_path / "bundle"
+    folder.mkdir()
+    copied = folder / script.name
+    copied.write_text(script.read_text())
+    assert "/usr/src/tensorrt/bin" in copied.read_text()
+    shell, plain = shutil.which("sh") or "sh", {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run([shell, str(copied)], env=plain, capture_output=True, text=True)
+    assert done.returncode == 5 and "sudo apt install tensorrt" in done.stderr
+    tool = tmp_path / "tools" / "trtexec"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho "$@"\n')
+    tool.chmod(0o755)
+    path = {"PATH": f"{tool.parent}:{plain['PATH']}"}
+    done = subprocess.run([shell, str(copied)], env=path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("--onnx=") == len(five.bundle.manifest.segments)
 
 
 def test_the_default_plan_is_grouped_and_half(tiny_model_folder: Path, jetson_default: Any) -> None:
