@@ -1,12 +1,14 @@
 """Versions and requirement strings, as far as this package's own metadata uses them.
 
 A subset of PEP 440 and PEP 508: release numbers; `==` (also `X.*`), `!=`, `>=`, `<=`, `>`, `<`, `~=`;
-extras; the marker `extra == "NAME"`. Standard library only.
+extras; markers of `python_version`, `sys_platform`, `platform_machine` and `extra`, joined by `and`. Standard
+library only.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -31,6 +33,11 @@ class Requirement:
     versions: str
     extra: str = ""
     marker: str = ""
+
+    @property
+    def applies(self) -> bool:
+        """Whether its marker holds on this machine, whatever extra is asked for."""
+        return all(_holds(clause.strip()) for clause in self.marker.split(" and ") if clause.strip())
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -59,6 +66,18 @@ def _clause(version: tuple[int, ...], clause: str) -> bool:
     return (answers | {"<=": order <= 0, ">": order > 0, "<": order < 0})[operator]
 
 
+def _holds(clause: str) -> bool:
+    found = re.match(r"(\w+)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]*)['\"]$", clause)
+    here = {"sys_platform": sys.platform, "platform_machine": platform.machine()}
+    if found is None or found[1] not in (*here, "python_version", "extra"):
+        raise ValueError(f"{clause!r} is no marker that is known here")
+    if found[1] == "extra":
+        return True
+    if found[1] == "python_version":
+        return fits(platform.python_version(), found[2] + found[3])
+    return (here[found[1]] == found[3]) == (found[2] == "==")
+
+
 def _pad(numbers: tuple[int, ...], length: int) -> tuple[int, ...]:
     return numbers + (0,) * (length - len(numbers))
 
@@ -72,9 +91,10 @@ def _compare(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 def requirements() -> list[Requirement]:
     """What this package asks for: of the checkout that it runs from, else of the installed package.
 
-    Requirements of the package on its own extras are left out. Empty when neither is known.
+    Requirements of the package on its own extras, and of other systems and Pythons, are left out. Empty when
+    neither is known.
     """
-    return [r for r in _all() if r.package != NAME]
+    return [r for r in _all() if r.package != NAME and r.applies]
 
 
 def _all() -> Iterator[Requirement]:

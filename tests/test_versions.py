@@ -65,6 +65,20 @@ def test_own_requirements() -> None:
         fits("1", requirement.versions)
 
 
+def test_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JetPack 6 (Python 3.10) gets CUDA 12's bindings and numpy 1, JetPack 7 (3.12) may have CUDA 13's."""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    for python, cuda, numpy in (("3.10.12", ">=12.6,<13", ["<2"]), ("3.12.3", ">=12.6,<14", [])):
+        monkeypatch.setattr("platform.python_version", lambda python=python: python)
+        found = [r for r in requirements() if r.extra == "jetson-device"]
+        assert [r.versions for r in found if r.package == "cuda-python"] == [cuda]
+        assert [r.versions for r in found if r.package == "numpy"] == numpy
+    assert not parse("a; sys_platform == 'amiga' and python_version >= '3'").applies
+    assert parse("a; extra == 'x' and sys_platform != 'amiga'").applies
+    with pytest.raises(ValueError, match="no marker"):
+        _ = parse("a; os_name == 'nt'").applies
+
+
 def test_installed() -> None:
     assert versions.installed("click")
     assert versions.installed("no-such-distribution-here") is None

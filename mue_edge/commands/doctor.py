@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import platform
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +72,7 @@ def survey() -> list[Package]:
 
     wanted: dict[str, dict[str, str]] = {}
     for requirement in versions.requirements():
-        if requirement.extra not in TOOLS and not _for_old_python(requirement):
+        if requirement.extra not in TOOLS:
             wanted.setdefault(requirement.package, {})[requirement.extra] = requirement.versions
     packages = []
     for name, ranges in wanted.items():
@@ -82,10 +81,6 @@ def survey() -> list[Package]:
         state = "ok" if fine else "missing" if found is None else "version"
         packages.append(Package(name, ranges, found, state))
     return sorted(packages, key=lambda p: ("" not in p.wanted, p.name.lower()))
-
-
-def _for_old_python(requirement: object) -> bool:
-    return sys.version_info >= (3, 11) and "python_version" in getattr(requirement, "marker", "")
 
 
 def _broken(packages: list[Package]) -> list[str]:
