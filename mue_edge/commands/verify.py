@@ -109,6 +109,24 @@ def _signed(record: Mapping[str, Any], place: Path) -> str:
                 f"caption    {policy}, {way}: median {f['median_s'] * 1e3:.2f} ms, p95 "
                 f"{f['p95_s'] * 1e3:.2f} ms{energy}"
             )
+    lines += _waits(measured.get("waits"))
     memory = ", ".join(f"{name} {value / 1e6:.1f} MB" for name, value in measured["memory"].items())
     lines += [f"memory     {memory}", f"wrote {place}: signed off on this device"]
     return "\n".join(lines)
+
+
+def _waits(measured: Mapping[str, Any] | None) -> list[str]:
+    """A line for each way of waiting for the device, where the target has several, and which to use."""
+    if measured is None:
+        return []
+    lines = [
+        f"waits      {way}: median {f['median_s'] * 1e3:.2f} ms, CPU {f['cpu_s'] * 1e3:.2f} ms, "
+        f"read and wait {f['read_and_wait_us']:.1f} µs"
+        for way, f in measured["ways"].items()
+    ]
+    if measured["fastest"] != measured["used"]:
+        lines.append(
+            f"           {measured['fastest']} was the fastest; use it with: "
+            f"MUE_EDGE_WAITS={measured['fastest']}"
+        )
+    return lines

@@ -1,19 +1,29 @@
-"""The CUDA calls that the adapter makes, through `cuda-python`'s runtime bindings; nothing else touches CUDA.
+"""The CUDA calls that the adapter makes, through `cuda-python`'s runtime bindings or libcudart itself;
+nothing else touches CUDA.
 
 Pointers are integers, streams and events are the binding's own handles. Every call's status is checked.
+`MUE_EDGE_WAITS` says how to wait for the GPU: see `WAITS`.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mue_edge.errors import EnvironmentLacksError
+from mue_edge.errors import EnvironmentLacksError, UsageError
+from mue_edge.targets.trt import cudart
 
 # cudaEventDisableTiming: an event that is only waited for costs less.
 _NO_TIMING = 0x02
+_EVENT_BLOCKS = 0x01
 _NON_BLOCKING = 0x01
+# cudaDeviceSchedule…: "auto" may block on a Tegra in a low power mode, "spin" keeps a core busy and answers
+# soonest, "block" leaves the core to others.
+WAITS = {"auto": 0, "spin": 1, "block": 4}
+CHOICE = "MUE_EDGE_WAITS"
 
 
 @dataclass(frozen=True)
@@ -27,15 +37,26 @@ class Gpu:
 
 
 class Cuda:
-    """The first GPU."""
+    """The first GPU. source: what makes the calls; waits: of `WAITS`."""
 
     def __init__(self) -> None:
+        waits = os.environ.get(CHOICE) or "auto"
+        if waits not in WAITS:
+            raise UsageError(f"{CHOICE}={waits!r} is none of {', '.join(WAITS)}")
         self._rt = _runtime()
+        self.source, self.waits = str(self._rt.__name__), "auto"
         if self._call("cudaGetDeviceCount", missing=True) < 1:
             raise EnvironmentLacksError("CUDA finds no GPU here; a bundle for Jetson runs on a Jetson")
         kinds = self._rt.cudaMemcpyKind
         self._to_device, self._to_host = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
         self._within = kinds.cudaMemcpyDeviceToDevice
+        if waits != self.waits:
+            self.set_waits(waits)
+
+    def set_waits(self, waits: str) -> None:
+        """How to wait from now on; an event keeps the way of the time when it was made."""
+        self._call("cudaSetDeviceFlags", WAITS[waits])
+        self.waits = waits
 
     def gpu(self) -> Gpu:
         """What this GPU is."""
@@ -74,7 +95,8 @@ class Cuda:
         self._call("cudaStreamSynchronize", stream)
 
     def event(self) -> Any:
-        return self._call("cudaEventCreateWithFlags", _NO_TIMING)
+        blocks = _EVENT_BLOCKS if self.waits == "block" else 0
+        return self._call("cudaEventCreateWithFlags", _NO_TIMING | blocks)
 
     def destroy_event(self, event: Any) -> None:
         self._call("cudaEventDestroy", event)
@@ -141,11 +163,32 @@ class Cuda:
 
 
 def _runtime() -> Any:
-    for name in ("cuda.bindings.runtime", "cuda.cudart"):  # the second before cuda-python 12.6
+    """The first of the sources that finds a GPU, else the first that is there, whose complaint is told.
+
+    Raises EnvironmentLacksError if none is there.
+    """
+    silent: list[Any] = []
+    problems = []
+    for load in _sources():
         try:
-            return importlib.import_module(name)
-        except ImportError:
+            found = load()
+            status, *_ = found.cudaGetDeviceCount()
+        except (ImportError, OSError, RuntimeError, AttributeError) as problem:
+            problems.append(str(problem))
             continue
+        if int(status) == 0:
+            return found
+        silent.append(found)
+    if silent:
+        return silent[0]
     raise EnvironmentLacksError(
-        "cuda-python is not installed; on a Jetson: pip install 'mue-edge[jetson-device]'"
+        f"neither cuda-python nor libcudart can be loaded ({'; '.join(problems)}); on a Jetson: "
+        "pip install 'mue-edge[jetson-device]', or sudo apt install the cuda-cudart of your JetPack"
     )
+
+
+def _sources() -> Iterator[Callable[[], Any]]:
+    for module in ("cuda.bindings.runtime", "cuda.cudart"):  # the second before cuda-python 12.6
+        yield lambda: importlib.import_module(module)  # noqa: B023
+    for name in cudart.NAMES:
+        yield lambda: cudart.Cudart(name)  # noqa: B023

@@ -15,8 +15,10 @@ from pathlib import Path
 # Where the INA3221 of Orin boards and other hwmon sensors show volts (mV), currents (mA) and their names.
 SENSORS = Path("/sys/class/hwmon")
 GPU_CLOCKS = Path("/sys/class/devfreq")
-# The rail that feeds the module: its names on Orin Nano and NX, on AGX Orin, on Thor.
-TOTAL = ("VDD_IN", "VIN_SYS_5V0", "VIN")
+# The rails that together feed the module; the first set that is there counts. VDD_IN: Orin Nano and NX; VIN:
+# Thor; the three: AGX Orin, which has no rail for all. jtop (jetson_stats, core/power.py) takes VDD_IN, else
+# the sum of every rail; left out here is VDDQ_VDD2_1V8AO, believed to be fed from VIN_SYS_5V0.
+TOTALS = (("VDD_IN",), ("VIN",), ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
 _EVERY = 0.02
 
 
@@ -33,18 +35,28 @@ def mode() -> dict[str, str]:
 
 
 def watts(folder: Path = SENSORS) -> float | None:
-    """Of the module now; None where no sensor is known."""
+    """Of the module now; None where its rails are not known."""
+    found = _rails(folder)
+    return sum(found.values()) if found else None
+
+
+def rails(folder: Path = SENSORS) -> list[str]:
+    """The rails whose power `watts` adds up."""
+    return list(_rails(folder))
+
+
+def _rails(folder: Path) -> dict[str, float]:
+    found = {}
     for label in sorted(folder.glob("*/in*_label")):
-        if _read(label) not in TOTAL:
-            continue
         number = label.name.removeprefix("in").removesuffix("_label")
         volts, amperes = (
             _read(label.with_name(f"in{number}_input")),
             _read(label.with_name(f"curr{number}_input")),
         )
         if volts.isdigit() and amperes.isdigit():
-            return int(volts) * int(amperes) / 1e6
-    return None
+            found[_read(label)] = int(volts) * int(amperes) / 1e6
+    complete = (rails for rails in TOTALS if found.keys() >= set(rails))
+    return {rail: found[rail] for rail in next(complete, ())}
 
 
 class Meter:

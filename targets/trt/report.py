@@ -13,6 +13,7 @@ from mue_edge.bundle import Port
 from mue_edge.policy import Policy
 from mue_edge.replay import run
 from mue_edge.targets.trt import power
+from mue_edge.targets.trt.cuda import WAITS
 from mue_edge.targets.trt.memory import Buffer, Readback, size
 from mue_edge.targets.trt.runtime import TensorRTRuntime
 
@@ -25,15 +26,19 @@ def report(
     runtime: TensorRTRuntime, pictures: Sequence[object], policies: Sequence[Policy]
 ) -> dict[str, Any]:
     """Figures for the evidence file: of the GPU and its software, a launch and a wait in microseconds, memory
-    in bytes, and for each policy latency in seconds and energy a caption in joules, with look-ahead on and
-    off."""
+    in bytes, and for each policy latency and CPU time in seconds and energy in joules a caption, with
+    look-ahead on and off; for the first policy also by the way of waiting."""
     library, gpu = runtime.library, runtime.library.gpu
     return {
         "gpu": {"name": gpu.name, "sm": gpu.sm, "memory": gpu.memory},
-        "versions": {"tensorrt": library.version, "cuda_driver": gpu.driver},
+        "versions": {
+            "tensorrt": library.version, "cuda_driver": gpu.driver, "cuda_calls": library.cuda.source,
+        },
         "mode": power.mode(),
+        "rails": power.rails(),
         "calls": micro(runtime),
         "captions": {p.name or p.rule: _captions(runtime, pictures, p) for p in policies},
+        "waits": _waits(runtime, pictures, policies[0]),
         "memory": {
             "buffers": runtime.buffer_bytes(), "workspace": runtime.engines.workspace_bytes,
             "free": library.cuda.free_memory(),
@@ -76,16 +81,33 @@ def _captions(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Poli
     found: dict[str, Any] = {}
     for name, ahead in (("look_ahead", True), ("one_by_one", False)):
         runtime.look_ahead = ahead
-        _caption(runtime, pictures[0], policy)  # the first may still capture graphs
-        with power.Meter() as meter:
-            seconds = [_caption(runtime, pictures[i % len(pictures)], policy) for i in range(CAPTIONS)]
-        joules = meter.joules
-        found[name] = {
-            "median_s": statistics.median(seconds), "p95_s": sorted(seconds)[int(0.95 * len(seconds))],
-            "captions": len(seconds), "joules": None if joules is None else joules / len(seconds),
-        }  # fmt: skip
+        found[name] = _timed(runtime, pictures, policy)
     runtime.look_ahead = True
     return found
+
+
+def _waits(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Policy) -> dict[str, Any]:
+    """The same captions by each way of waiting, and which was the fastest."""
+    before = runtime.library.cuda.waits
+    found: dict[str, Any] = {}
+    for waits in WAITS:
+        runtime.set_waits(waits)
+        found[waits] = _timed(runtime, pictures, policy) | micro(runtime)
+    runtime.set_waits(before)
+    return {"used": before, "fastest": min(WAITS, key=lambda w: found[w]["median_s"]), "ways": found}
+
+
+def _timed(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Policy) -> dict[str, Any]:
+    _caption(runtime, pictures[0], policy)  # the first may still capture graphs
+    busy = time.process_time()
+    with power.Meter() as meter:
+        seconds = [_caption(runtime, pictures[i % len(pictures)], policy) for i in range(CAPTIONS)]
+    busy, joules = time.process_time() - busy, meter.joules
+    return {
+        "median_s": statistics.median(seconds), "p95_s": sorted(seconds)[int(0.95 * len(seconds))],
+        "cpu_s": busy / len(seconds), "captions": len(seconds),
+        "joules": None if joules is None else joules / len(seconds),
+    }  # fmt: skip
 
 
 def _caption(runtime: TensorRTRuntime, picture: object, policy: Policy) -> float:

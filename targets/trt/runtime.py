@@ -109,6 +109,13 @@ class TensorRTRuntime:
         """Device memory of all buffers so far."""
         return sum(buffer.bytes for buffer in self._buffers.values())
 
+    def set_waits(self, waits: str) -> None:
+        """How to wait for scores from now on: of `cuda.WAITS`."""
+        self._cuda.synchronize(self.stream)
+        self._ahead = None
+        self._free_reads()
+        self._cuda.set_waits(waits)
+
     def close(self) -> None:
         """Wait for the stream, then give everything back."""
         self._cuda.synchronize(self.stream)
@@ -116,15 +123,19 @@ class TensorRTRuntime:
             bound.close()
         for staging in self._staging.values():
             staging.free()
-        for reads in self._reads.values():
-            for read in reads:
-                read.free()
+        self._free_reads()
         for buffer in self._buffers.values():
             self._cuda.free(buffer.pointer)
-        for dropped in (self._bound, self._staging, self._reads, self._buffers, self._placed):
+        for dropped in (self._bound, self._staging, self._buffers, self._placed):
             dropped.clear()
         self.engines.close()
         self._cuda.destroy_stream(self.stream)
+
+    def _free_reads(self) -> None:
+        for reads in self._reads.values():
+            for read in reads:
+                read.free()
+        self._reads.clear()
 
     def _launch(self, request: Request, read: bool) -> _Launched:
         segment = self.bundle.manifest.segments[request.run]

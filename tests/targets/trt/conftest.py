@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.targets.trt import cudart
 from mue_edge.targets.trt.build import build
 from mue_edge.targets.trt.library import Library
 from mue_edge.targets.trt.runtime import TensorRTRuntime
@@ -40,6 +41,7 @@ def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Board:
     trt = FakeTensorRT(cuda)
     monkeypatch.setitem(sys.modules, "tensorrt", trt)  # type: ignore[misc]
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)  # type: ignore[misc]
+    monkeypatch.setattr(cudart, "NAMES", ())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("MUE_EDGE_JETSON", "tensorrt")
     return Board(cuda, trt)

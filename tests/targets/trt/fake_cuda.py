@@ -5,6 +5,9 @@ Memory is real, so that the adapter's own views of pinned memory work, and holds
 bytes 0xFF, which are NaN in every float type. A copy to the host poisons its destination at once. What a GPU
 would answer with silence or a crash raises `Misuse`: pointers outside of live memory, memory that was freed
 under a pending copy, allocation or waiting inside a capture.
+
+Arguments, tuples and the types in them are those of cuda-bindings 12.9.10 and 13.5.0: test_bindings.py
+compares them with the wheels. A call that fails returns None for every value.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from types import SimpleNamespace
 from typing import Any
 
 POISON = 0xFF
@@ -48,12 +50,30 @@ OK = cudaError_t.cudaSuccess
 class Event:
     """`behind`: how much of the stream was enqueued at its last record; None if it never was recorded."""
 
+    flags: int
     behind: int | None = None
 
 
 @dataclass
 class Graph:
     work: list[tuple[str, Work]]
+
+
+@dataclass
+class GraphExec:
+    """What was instantiated: only that is launched."""
+
+    work: list[tuple[str, Work]]
+
+
+@dataclass
+class Properties:
+    """cudaDeviceProp, as far as it is read."""
+
+    name: bytes
+    major: int
+    minor: int
+    totalGlobalMem: int
 
 
 @dataclass
@@ -84,21 +104,27 @@ class FakeCuda:
     devices: int = 1
     limit: int = 1 << 40
     status: cudaError_t = OK
+    flags: int = 0
     log: list[tuple[str, str]] = field(default_factory=list)
     streams: dict[int, Stream] = field(default_factory=dict)
     device: dict[int, Any] = field(default_factory=dict)
     host: dict[int, Any] = field(default_factory=dict)
 
+    __name__ = "cuda.bindings.runtime"
     cudaMemcpyKind = cudaMemcpyKind
     cudaStreamCaptureMode = cudaStreamCaptureMode
 
     # --- the device
     def cudaGetDeviceCount(self) -> tuple[Any, ...]:
-        return (self.status, self.devices)
+        return self.status, self.devices if self.status == OK else None
+
+    def cudaSetDeviceFlags(self, flags: int) -> tuple[Any, ...]:
+        self.flags = flags
+        return (OK,)
 
     def cudaGetDeviceProperties(self, number: int) -> tuple[Any, ...]:
         major, minor = self.sm
-        return OK, SimpleNamespace(name=b"Orin (fake)", major=major, minor=minor, totalGlobalMem=8 << 30)
+        return OK, Properties(b"Orin (fake)", major, minor, 8 << 30)
 
     def cudaDriverGetVersion(self) -> tuple[Any, ...]:
         return OK, self.driver
@@ -110,7 +136,7 @@ class FakeCuda:
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:
         self._not_in_capture("cudaMalloc")
         if self._used() + size > self.limit:
-            return cudaError_t.cudaErrorMemoryAllocation, 0
+            return cudaError_t.cudaErrorMemoryAllocation, None
         return OK, _allocate(self.device, size)
 
     def cudaFree(self, pointer: int) -> tuple[Any, ...]:
@@ -142,7 +168,7 @@ class FakeCuda:
         return (OK,)
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
-        return OK, Event()
+        return OK, Event(flags)
 
     def cudaEventDestroy(self, event: Event) -> tuple[Any, ...]:
         return (OK,)
@@ -209,15 +235,17 @@ class FakeCuda:
         return OK, Graph(captured)
 
     def cudaGraphInstantiate(self, graph: Graph, flags: int) -> tuple[Any, ...]:
-        return OK, graph
+        return OK, GraphExec(graph.work)
 
     def cudaGraphDestroy(self, graph: Graph) -> tuple[Any, ...]:
         return (OK,)
 
-    def cudaGraphExecDestroy(self, graph: Graph) -> tuple[Any, ...]:
+    def cudaGraphExecDestroy(self, graph: GraphExec) -> tuple[Any, ...]:
         return (OK,)
 
-    def cudaGraphLaunch(self, graph: Graph, stream: Stream) -> tuple[Any, ...]:
+    def cudaGraphLaunch(self, graph: GraphExec, stream: Stream) -> tuple[Any, ...]:
+        if not isinstance(graph, GraphExec):
+            raise Misuse("a graph was launched that was not instantiated")
         for what, work in graph.work:
             self.enqueue(stream, f"graph {what}", work)
         return (OK,)

@@ -5,6 +5,9 @@ then.
 Raises `Misuse` for a port without an address, an output over an input, a context without or with too little
 memory, a capture before the first plain run. While it runs, it overwrites all of the memory that contexts
 share.
+
+Returned types are those of TensorRT's Python bindings (python/src of NVIDIA/TensorRT, 10.3): IHostMemory can
+be copied into bytes but is none, Dims is a sequence but no tuple, a tensor's type is a DataType.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ import onnxruntime as ort
 from mue_edge.targets.host import AS_WRITTEN
 from tests.targets.trt.fake_cuda import POISON, FakeCuda, Misuse, Stream
 
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _SESSIONS: dict[str, Any] = {}
 
 
@@ -44,21 +46,53 @@ class MemoryPoolType(IntEnum):
     WORKSPACE = 0
 
 
+class DataType(IntEnum):
+    FLOAT = 0
+    HALF = 1
+    INT64 = 8
+
+
+_DTYPES = {
+    "tensor(float)": DataType.FLOAT, "tensor(float16)": DataType.HALF, "tensor(int64)": DataType.INT64
+}  # fmt: skip
+
+
+class HostMemory:
+    """IHostMemory. What bytes() does to it, a buffer does there."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw, self.nbytes = raw, len(raw)
+
+    def __bytes__(self) -> bytes:
+        return self._raw
+
+
+class Dims:
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def __len__(self) -> int:
+        return len(self._shape)
+
+    def __getitem__(self, i: int) -> int:
+        return self._shape[i]
+
+
 class ExecutionContextAllocationStrategy(IntEnum):
     STATIC = 0
     USER_MANAGED = 2
 
 
-def nptype(dtype: str) -> Any:
-    return np.dtype(dtype).type
+def nptype(dtype: DataType) -> Any:
+    return {DataType.FLOAT: np.float32, DataType.HALF: np.float16, DataType.INT64: np.int64}[dtype]
 
 
 @dataclass
 class TimingCache:
     known: set[str]
 
-    def serialize(self) -> bytes:
-        return json.dumps(sorted(self.known)).encode()
+    def serialize(self) -> HostMemory:
+        return HostMemory(json.dumps(sorted(self.known)).encode())
 
 
 @dataclass
@@ -121,7 +155,7 @@ class _Builder:
     def create_builder_config(self) -> Config:
         return Config()
 
-    def build_serialized_network(self, network: dict[str, Any], config: Config) -> bytes | None:
+    def build_serialized_network(self, network: dict[str, Any], config: Config) -> HostMemory | None:
         if self.trt.refuse:
             self.logger.log(ILogger.ERROR, self.trt.refuse)
             return None
@@ -134,7 +168,7 @@ class _Builder:
         self.trt.built.append(Path(path).name)
         self.trt.workspaces.append(config.workspace)
         made = {"path": path, "version": self.trt.__version__, "sm": list(self.trt.cuda.sm)}
-        return json.dumps(made).encode()
+        return HostMemory(json.dumps(made).encode())
 
 
 class _Parser:
@@ -176,7 +210,8 @@ class _Engine:
             _SESSIONS[path] = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.session = _SESSIONS[path]
         entries = (*self.session.get_inputs(), *self.session.get_outputs())
-        self.ports = {e.name: (tuple(e.shape), _DTYPES[e.type]) for e in entries}
+        self.dtypes = {e.name: _DTYPES[e.type] for e in entries}
+        self.ports = {e.name: (tuple(e.shape), np.dtype(nptype(_DTYPES[e.type])).name) for e in entries}
         self.inputs = [e.name for e in self.session.get_inputs()]
         # Every engine needs another amount.
         self.device_memory_size_v2 = 256 + len(path) * 8
@@ -188,11 +223,11 @@ class _Engine:
     def get_tensor_name(self, i: int) -> str:
         return list(self.ports)[i]
 
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.ports[name][0]
+    def get_tensor_shape(self, name: str) -> Dims:
+        return Dims(self.ports[name][0])
 
-    def get_tensor_dtype(self, name: str) -> str:
-        return self.ports[name][1]
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return self.dtypes[name]
 
     def create_execution_context(self, strategy: ExecutionContextAllocationStrategy) -> _Context:
         if strategy != ExecutionContextAllocationStrategy.USER_MANAGED:

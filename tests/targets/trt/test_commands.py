@@ -43,6 +43,12 @@ def test_from_build_to_sign_off(
     assert set(measured["captions"]["full"]) == {"look_ahead", "one_by_one"}
     assert measured["calls"].keys() == {"launch_us", "read_and_wait_us"} and measured["memory"]["buffers"] > 0
     assert record["knife_edge"]["tests"] > 0
+    waits = measured["waits"]
+    assert waits["ways"].keys() == {"auto", "spin", "block"} and waits["used"] == "auto"
+    assert waits["fastest"] in waits["ways"] and board.cuda.flags == 0, "the way that was used comes back"
+    assert "waits      block: median" in done.out
+    assert ("MUE_EDGE_WAITS=" in done.out) == (waits["fastest"] != "auto")
+    assert measured["versions"]["cuda_calls"] == "cuda.bindings.runtime"
 
 
 def test_profiles_wait_for_every_segment(
@@ -91,14 +97,34 @@ def test_other_targets_need_no_build_and_sign_nothing(run: Runner, tiny_bundle: 
     assert "no sign-off on a device" in run("verify", tiny_bundle, "--device").error(2)
 
 
-def test_power_is_read_from_the_boards_sensors(tmp_path: Path) -> None:
-    folder = tmp_path / "hwmon1"
+def sensors(folder: Path, *rails: tuple[str, int, int]) -> None:
+    """As the kernel shows an INA3221: three channels, and the sum of their shunts, which has no current."""
     folder.mkdir()
-    for name, text in {"in1_label": "VDD_IN", "in1_input": "5000", "curr1_input": "1200"}.items():
-        (folder / name).write_text(text + "\n")
-    assert power.watts(tmp_path) == pytest.approx(6.0)
-    (folder / "in1_label").write_text("VDD_CPU_GPU_CV\n")
-    assert power.watts(tmp_path) is None
+    for i, (label, millivolts, milliamperes) in enumerate(rails, 1):
+        (folder / f"in{i}_label").write_text(f"{label}\n")
+        (folder / f"in{i}_input").write_text(f"{millivolts}\n")
+        (folder / f"curr{i}_input").write_text(f"{milliamperes}\n")
+    (folder / "in7_label").write_text("sum of shunt voltages\n")
+    (folder / "in7_input").write_text("12\n")
+
+
+def test_power_is_that_of_the_rail_that_feeds_the_module(tmp_path: Path) -> None:
+    """Orin Nano and NX."""
+    folder = tmp_path / "hwmon1"
+    sensors(folder, ("VDD_IN", 5000, 1200), ("VDD_CPU_GPU_CV", 5000, 400), ("VDD_SOC", 5000, 300))
+    assert power.watts(tmp_path) == pytest.approx(6.0) and power.rails(tmp_path) == ["VDD_IN"]
+    (folder / "in1_label").write_text("VDD_X\n")
+    assert power.watts(tmp_path) is None and not power.rails(tmp_path)
+
+
+def test_power_of_agx_orin_is_the_sum_of_its_rails(tmp_path: Path) -> None:
+    sensors(tmp_path / "hwmon3", ("VDD_GPU_SOC", 19000, 200), ("VDD_CPU_CV", 19000, 100),
+            ("VIN_SYS_5V0", 5000, 800))  # fmt: skip
+    sensors(tmp_path / "hwmon4", ("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 5000, 200), ("NC", 0, 0))
+    assert power.watts(tmp_path) == pytest.approx(3.8 + 1.9 + 4.0)
+    assert power.rails(tmp_path) == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"]
+    (tmp_path / "hwmon3" / "curr2_input").unlink()
+    assert power.watts(tmp_path) is None, "a part is not the whole"
 
 
 def test_energy_is_the_integral_of_power() -> None:

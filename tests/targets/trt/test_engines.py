@@ -195,7 +195,7 @@ def no_gpu(board: Board, patch: pytest.MonkeyPatch) -> None:
 
 MISSING = {
     r"python3-libnvinfer.*MUE_EDGE_JETSON=onnxruntime": no_tensorrt,
-    r"cuda-python is not installed.*pip install 'mue-edge\[jetson-device\]'": no_cuda_python,
+    r"neither cuda-python nor libcudart can be loaded.*pip install 'mue-edge": no_cuda_python,
     r"no GPU or no driver: cudaErrorInsufficientDriver": no_driver,
     "CUDA finds no GPU here": no_gpu,
 }
