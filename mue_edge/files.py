@@ -75,3 +75,12 @@ def sha256(path: str | Path) -> str:
     except OSError as problem:
         raise InputFileError(f"cannot read {path}: {problem.strerror}") from problem
     return digest.hexdigest()
+
+
+def read_at_most(path: str | Path, count: int) -> bytes:
+    """The first `count` bytes of a file, in no more memory than it needs.
+
+    Python makes room for as many bytes as a read asks for, and WebAssembly's memory never shrinks again.
+    """
+    with Path(path).open("rb") as file:
+        return file.read(min(count, os.fstat(file.fileno()).st_size + 1))

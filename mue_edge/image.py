@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mue_edge.errors import InputFileError
+from mue_edge.files import read_at_most
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 << 20
@@ -73,8 +74,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
             raise InputFileError(f"{path} does not exist")
         if not path.is_file():  # a pipe or a device could block for ever
             raise InputFileError(f"{path} is not a regular file")
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
+        return read_at_most(path, max_bytes + 1)
     except (OSError, ValueError) as problem:
         raise InputFileError(f"{path} cannot be read: {problem}") from problem
 

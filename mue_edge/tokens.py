@@ -18,7 +18,7 @@ from typing import Any
 
 from mue_edge.bpe import ALPHABET, BYTES, apply_merges, split
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.files import atomic_write
+from mue_edge.files import atomic_write, read_at_most
 
 MAX_FILE_BYTES = 64 << 20
 MAX_PIECES = 1 << 20
@@ -240,8 +240,7 @@ def read_text(path: str | Path) -> str:
     try:
         if not path.is_file():
             raise InputFileError(f"{path} is not there, or not a file")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_at_most(path, MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise InputFileError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB")
         return data.decode("utf-8")

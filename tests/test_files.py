@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from mue_edge.errors import UsageError
-from mue_edge.files import atomic_folder, atomic_write
+from mue_edge.files import atomic_folder, atomic_write, read_at_most
 
 
 def test_an_error_leaves_what_existed_and_nothing_else(tmp_path: Path) -> None:
@@ -41,3 +42,13 @@ def test_atomic_write_replaces(tmp_path: Path) -> None:
     atomic_write(path, "one")
     atomic_write(path, b"two")
     assert path.read_bytes() == b"two" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_reading_takes_no_more_memory_than_the_file(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"abcdef")
+    tracemalloc.start()
+    assert read_at_most(tmp_path / "small", 64 << 20) == b"abcdef"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert read_at_most(tmp_path / "small", 4) == b"abcd"

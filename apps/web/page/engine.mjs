@@ -1,5 +1,6 @@
 // One bundle, one Pyodide, one onnxruntime-web: a caption or an answer from pixels. Knows neither page nor worker, so that
 // tests run this very file under Node.
+import { capped, pagesFor } from "./memory.mjs";
 import { Runtime } from "./runtime.mjs";
 
 const FOLDER = "/bundle";
@@ -31,7 +32,7 @@ export async function start({ ort, loadPyodide, options, read, progress = () => 
     check(pyodide, session, path, files[path]);
   }
   const runtime = new Runtime(ort, manifest, files);
-  await runtime.load((done, total) => progress("segments", done, total));
+  await capped(pagesFor(manifest), () => runtime.load((done, total) => progress("segments", done, total)));
   return new Engine(pyodide, session, runtime, manifest);
 }
 

@@ -15,6 +15,8 @@ const memories = new Set();
 const { Memory, instantiate } = WebAssembly;
 WebAssembly.Memory = class extends Memory {
   constructor(limits) {
+    // As iOS 16 and 17 do, where 1 GiB was given and 2 GiB were not (o1js#823, emscripten#19144).
+    if (limits.shared && limits.maximum > 16384) throw new RangeError("Out of memory");
     super(limits);
     memories.add(this);
   }

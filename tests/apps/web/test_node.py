@@ -146,6 +146,7 @@ def test_captions_leave_nothing_behind(greedy_site: Path, tmp_path: Path) -> Non
         jobs += [*every, *every, {"memory": True}]
     _, before, after = (a for a in under_node(greedy_site, jobs)["answers"] if "python" in a)
     assert before["wasm"] > 1e7 and before["buffers"] > 10
+    assert before["wasm"] < 64e6, "Python's memory grew beyond what Pyodide and onnxruntime-web begin with"
     # Python may have freed what it kept for reuse; what a caption left behind would be there thirty times.
     assert after["python"] < before["python"] + 30
     del before["python"], after["python"]
@@ -179,3 +180,25 @@ def test_pixels_are_scaled_by_channel(imagenet_site: Path, tmp_path: Path) -> No
     for (seen, caption), answer in zip(wanted, under_node(imagenet_site, jobs)["answers"], strict=True):
         np.testing.assert_allclose(np.reshape(answer["pixels"], seen.shape), seen, atol=1e-5)
         assert answer["tokens"] == list(caption.tokens)
+
+
+PAGES = """
+import { pagesFor } from "./page/memory.mjs";
+const file = (bytes) => ({ bytes });
+const golden = file(2 ** 40);
+const bundle = (weights) => ({ files: { "segments/weights.bin": file(weights), "golden/a.npy": golden } });
+console.log(JSON.stringify([24e6, 200e6, 4e9].map((weights) => pagesFor(bundle(weights)))));
+"""
+
+
+def test_memory_is_capped_by_the_bundle(tiny_site: Path, tmp_path: Path) -> None:
+    """`stickers` and smaller: 512 MiB, which old iPhones give; then by the weights, up to all there is."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    shutil.copytree(tiny_site / "page", tmp_path / "page")
+    (tmp_path / "pages.mjs").write_text(PAGES)
+    done = subprocess.run([node, str(tmp_path / "pages.mjs")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    small, medium, large = json.loads(done.stdout)
+    assert small == 8192 and 8192 < medium < 32768 and large == 65536
