@@ -14,6 +14,7 @@ from mue_edge.calibrate.setting import Progress
 from mue_edge.errors import UsageError
 from mue_edge.profile import Profile
 from mue_edge.session import Session
+from mue_edge.targets import choice
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ def known(
         say(
             f"note: the machine is restless: predictions are off by {found.error:.0%} (median); "
             "budgets are judged with that noise. Repeat when it is quiet, or give --clock cpu"
+        )
+    if finer := choice.finer(captioner.bundle.manifest, found):
+        say(
+            f"note: by what a call costs on {found.device}, a segment a layer pays in {', '.join(finer)}; "
+            "export with --plan per-layer, profile and calibrate that bundle"
         )
     return found, conditions(found, asked.clock)
 

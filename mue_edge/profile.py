@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mue_edge import schema
+from mue_edge import machine, schema
 from mue_edge.bundle import Bundle, Manifest
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write
@@ -67,6 +67,7 @@ class Profile:
     preprocess_seconds: reading and resizing a picture, which is not in predictions; None if no picture
     was read. error: median relative error on live captions that took no part in the fit; checks:
     the same captions by kind. macs: of all segments. load: load average before and after.
+    chosen: what is best there, by `verify --device`: "waits", "unit.STACK", "plan.STACK".
     """
 
     schema: int
@@ -91,6 +92,7 @@ class Profile:
     clocks: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     load: tuple[float, ...] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -161,6 +163,22 @@ class Meter:
 
     def __call__(self, request: Request, answer: Answer) -> None:
         self.seconds += self._profile.call_seconds(request.run)
+
+
+def place_of(bundle: Path) -> Path:
+    """Where a bundle's profile is kept: beside its folder, which holds what its manifest lists."""
+    folder = bundle.absolute()
+    return folder.with_name(f"{folder.name}.profile.json")
+
+
+def chosen_of(bundle: Bundle) -> Mapping[str, str]:
+    """What the bundle's own profile says is best, if it was measured on this machine."""
+    place, m = place_of(bundle.path), bundle.manifest
+    if not place.is_file():
+        return {}
+    found = read(place)
+    mine = (found.plan_hash, found.target, found.precision, found.device)
+    return found.chosen if mine == (m.plan_hash, m.target, m.precision, machine.device()) else {}
 
 
 def write(path: str | Path, profile: Profile) -> None:

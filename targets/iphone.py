@@ -6,10 +6,13 @@ import logging
 import sys
 from typing import Any
 
+from mue_edge import profile
 from mue_edge.bundle import Bundle
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.policy import Policy
+from mue_edge.targets import choice
 from mue_edge.targets.coreml import CoreMLRuntime, Evaluated
+from mue_edge.targets.coreml_units import ByStack
 from mue_edge.targets.methods import Methods
 
 UNITS = ("cpu", "gpu", "ane")
@@ -17,8 +20,16 @@ _told = False
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> CoreMLRuntime:
-    """A bundle of ML packages on this machine."""
+    """A bundle of ML packages on this machine, each stack on the unit that was chosen for it here."""
+    chosen = profile.chosen_of(bundle)
+    if any(name.startswith("unit.") for name in chosen) and native(bundle) is not None:
+        return CoreMLRuntime(bundle, ByStack(chosen, lambda units: _there(native(bundle, units))))
     return CoreMLRuntime(bundle, native(bundle) or evaluated(bundle, threads))
+
+
+def _there(methods: Methods | None) -> Methods:
+    assert methods is not None
+    return methods
 
 
 def native(bundle: Bundle, units: str = "all") -> Methods | None:
@@ -52,8 +63,8 @@ def evaluated(bundle: Bundle, threads: int | None = None) -> Methods:
 
 
 def measure(runtime: Any, pictures: list[object], policies: list[Policy]) -> dict[str, Any]:
-    """Every function on CPU, GPU and Neural Engine; see `coreml_check`. Raises EnvironmentLacksError
-    where there is no Core ML."""
+    """Every function on CPU, GPU and Neural Engine, see `coreml_check`, and each stack's best. Raises
+    EnvironmentLacksError where there is no Core ML."""
     from mue_edge.targets.coreml_check import check
 
     bundle: Bundle = runtime.bundle
@@ -64,4 +75,5 @@ def measure(runtime: Any, pictures: list[object], policies: list[Policy]) -> dic
             "there is no Core ML here: only a Mac or a phone signs off a bundle for iphone; on a Mac: "
             "mue-edge verify BUNDLE --device"
         )
-    return check(bundle, on)
+    found = check(bundle, on)
+    return {"units": found, "chosen": choice.units(found)}

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mue_edge import profile
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Runtime
 from mue_edge.errors import EnvironmentLacksError, UsageError
@@ -30,9 +31,14 @@ def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
     """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     if chosen() == "onnxruntime":
         return HostRuntime(bundle, threads, PROVIDERS if _is_jetson() else PROVIDERS[-1:])
+    from mue_edge.targets.trt.cuda import CHOICE as WAITS_CHOICE
+    from mue_edge.targets.trt.cuda import WAITS
     from mue_edge.targets.trt.runtime import TensorRTRuntime
 
-    return TensorRTRuntime(bundle)
+    runtime, waits = TensorRTRuntime(bundle), profile.chosen_of(bundle).get("waits")
+    if waits in WAITS and not os.environ.get(WAITS_CHOICE):
+        runtime.set_waits(waits)
+    return runtime
 
 
 def chosen() -> str:

@@ -15,12 +15,19 @@ from typing import Any
 
 from mue_edge import machine
 from mue_edge.bundle import MANIFEST, Bundle
-from mue_edge.driver import Runtime
+from mue_edge.driver import Runtime, show
 from mue_edge.files import atomic_write, sha256
 from mue_edge.policy import Policy, from_json
 from mue_edge.replay import run
 from mue_edge.targets import golden
 from mue_edge.targets.verify import Verified
+
+
+def place_of(bundle: Path) -> Path:
+    """Where a bundle's sign-off is written: beside its folder."""
+    folder = bundle.absolute()
+    return folder.with_name(f"{folder.name}.device.json")
+
 
 # Of the target: figures that only the device has.
 Measure = Callable[[Runtime, list[object], list[Policy]], dict[str, Any]]
@@ -41,8 +48,8 @@ def knife_edge(bundle: Bundle, runtime: Runtime, within: float) -> KnifeEdge:
     shown, logs = golden.read(bundle)
     distances = []
     for entry in logs:
-        runtime.set_pixels(golden.pixels(shown[entry.picture], bundle.manifest.preprocess))
-        outcome = run(layout, settings, from_json(entry.policy), runtime)
+        show(runtime, golden.pixels(shown[entry.picture], bundle.manifest.preprocess), entry.source)
+        outcome = run(layout, settings, from_json(entry.policy), runtime, source=entry.source)
         distances += [
             abs(min(d.scores) - d.threshold)
             for d in outcome.decisions

@@ -45,19 +45,22 @@ def command(
     """
     from mue_edge import image, profile, profiling
     from mue_edge.errors import UsageError
+    from mue_edge.targets import choice, signoff
 
     if clock == "cpu" and threads not in (None, 1):
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
-        folder = Path(bundle).absolute()
-        place = Path(out) if out else folder.with_name(f"{folder.name}.profile.json")
+        place = Path(out) if out else profile.place_of(Path(bundle))
         if not place.parent.is_dir():
             raise UsageError(f"--out {place}: there is no folder {place.parent}")
         shown = profiling.pictures(captioner, image.gather(images)) if images else _golden(captioner)
         with _progress(captions + captions // 2) as step:
             made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)
     profile.write(place, made)
+    chosen = choice.keep(captioner.bundle, signoff.place_of(Path(bundle)), place)
     click.echo(place.read_text(encoding="utf-8") if as_json else _text(made, full_depth), nl=not as_json)
+    for line in choice.said(chosen):
+        click.echo(line, err=as_json)
     click.echo(f"wrote {place}; next: mue-edge calibrate --budget 50%", err=as_json)
 
 

@@ -25,10 +25,10 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
 
     Exit code 4: a file is missing or was changed. Exit code 6: the answers differ.
     """
-    from mue_edge import targets
+    from mue_edge import profile, targets
     from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.bundle import open_bundle
-    from mue_edge.targets.signoff import sign_off
+    from mue_edge.targets import choice, signoff
     from mue_edge.targets.verify import SCORE_TOLERANCE, verify
 
     opened = open_bundle(bundle_folder(bundle), paranoid=True)
@@ -38,10 +38,10 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
     try:
         found = verify(opened, runtime)
         if measure is not None:
-            folder = Path(bundle).absolute()
-            place = Path(out) if out else folder.with_name(f"{folder.name}.device.json")
-            signed = sign_off(opened, runtime, found, measure, place)
-            click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place))
+            place = Path(out) if out else signoff.place_of(Path(bundle))
+            signed = signoff.sign_off(opened, runtime, found, measure, place)
+            chosen = choice.keep(opened, place, profile.place_of(Path(bundle)))
+            click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place, chosen))
             return
     finally:
         runtime.close()
@@ -80,7 +80,9 @@ def _measure(target: str) -> Any:
     return found
 
 
-def _signed(record: Mapping[str, Any], place: Path) -> str:
+def _signed(record: Mapping[str, Any], place: Path, chosen: Mapping[str, str]) -> str:
+    from mue_edge.targets import choice
+
     gold, edge, measured = record["golden"], record["knife_edge"], record["measured"]
     lines = [
         f"{record['bundle']} on {record['device']}, {record['precision']}",
@@ -96,8 +98,28 @@ def _signed(record: Mapping[str, Any], place: Path) -> str:
             "their threshold"
         ),
     ]
-    for name, value in measured["mode"].items():
-        lines.append(f"mode       {name} {value}")
+    lines += _gpu(measured) if "calls" in measured else _units(measured)
+    lines += choice.said(chosen) or ["next       mue-edge profile BUNDLE, which keeps what was chosen"]
+    return "\n".join([*lines, f"wrote {place}: signed off on this device"])
+
+
+def _units(measured: Mapping[str, Any]) -> list[str]:
+    """A line a unit of Core ML, and one of what each stack runs best on."""
+    lines = []
+    for unit, found in measured["units"].items():
+        functions = found["functions"].values()
+        lines.append(
+            f"{unit:<10} all functions once: {sum(f['seconds'] for f in functions) * 1e3:.2f} ms; nearest to "
+            f"noise {min(f['psnr'] for f in functions):.0f} dB"
+        )
+    return [
+        *lines,
+        "fastest    " + ", ".join(f"{k.partition('.')[2]} {u}" for k, u in measured["chosen"].items()),
+    ]
+
+
+def _gpu(measured: Mapping[str, Any]) -> list[str]:
+    lines = [f"mode       {name} {value}" for name, value in measured["mode"].items()]
     calls = ", ".join(
         f"{name.removesuffix('_us')} {value:.1f} µs" for name, value in measured["calls"].items()
     )
@@ -109,16 +131,13 @@ def _signed(record: Mapping[str, Any], place: Path) -> str:
                 f"caption    {policy}, {way}: median {f['median_s'] * 1e3:.2f} ms, p95 "
                 f"{f['p95_s'] * 1e3:.2f} ms{energy}"
             )
-    lines += _waits(measured.get("waits"))
+    lines += _waits(measured["waits"])
     memory = ", ".join(f"{name} {value / 1e6:.1f} MB" for name, value in measured["memory"].items())
-    lines += [f"memory     {memory}", f"wrote {place}: signed off on this device"]
-    return "\n".join(lines)
+    return [*lines, f"memory     {memory}"]
 
 
-def _waits(measured: Mapping[str, Any] | None) -> list[str]:
-    """A line for each way of waiting for the device, where the target has several, and which to use."""
-    if measured is None:
-        return []
+def _waits(measured: Mapping[str, Any]) -> list[str]:
+    """A line for each way of waiting for the device, and which to use."""
     lines = [
         f"waits      {way}: median {f['median_s'] * 1e3:.2f} ms, CPU {f['cpu_s'] * 1e3:.2f} ms, "
         f"read and wait {f['read_and_wait_us']:.1f} µs"

@@ -29,6 +29,7 @@ def report(
     in bytes, and for each policy latency and CPU time in seconds and energy in joules a caption, with
     look-ahead on and off; for the first policy also by the way of waiting."""
     library, gpu = runtime.library, runtime.library.gpu
+    waits = _waits(runtime, pictures, policies[0])
     return {
         "gpu": {"name": gpu.name, "sm": gpu.sm, "memory": gpu.memory},
         "versions": {
@@ -38,7 +39,8 @@ def report(
         "rails": power.rails(),
         "calls": micro(runtime),
         "captions": {p.name or p.rule: _captions(runtime, pictures, p) for p in policies},
-        "waits": _waits(runtime, pictures, policies[0]),
+        "waits": waits,
+        "chosen": {"waits": waits["fastest"]},
         "memory": {
             "buffers": runtime.buffer_bytes(), "workspace": runtime.engines.workspace_bytes,
             "free": library.cuda.free_memory(),

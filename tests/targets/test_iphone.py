@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ import pytest
 
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge.bundle import open_bundle
+from mue_edge import measure, profile
+from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.export.build import export
-from mue_edge.targets import coreml_objc, iphone, open_runtime
+from mue_edge.targets import coreml_check, coreml_objc, iphone, open_runtime
 from mue_edge.targets.coreml import MODEL, CoreMLRuntime
 from mue_edge.targets.coreml_check import BEST_PSNR, check
 from mue_edge.targets.coreml_mac import Compiled
 from mue_edge.targets.coreml_objc import Models
 from mue_edge.targets.verify import verify
 from tests.commands.run import Runner, picture
+from tests.commands.test_profile import steady
 from tests.targets.core_ml import Compiler, ObjectiveC, coremltools
 
 
@@ -81,6 +84,38 @@ def test_a_device_is_compared_with_the_evaluator(packages: Path) -> None:
     assert set(bundle.manifest.segments) - set(functions) <= {"fill.1"} and "image.2" in functions
     assert all(f["psnr"] == BEST_PSNR and f["seconds"] > 0 for f in functions.values())
     assert found["cpu"]["golden"]["replay_same_tokens"] == found["cpu"]["golden"]["logs"]
+
+
+def test_a_mac_signs_off_and_runs_each_stack_on_its_best_unit(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, loaded = Path(shutil.copytree(packages, tmp_path / "copy")), list[str]()
+
+    def native(bundle: Bundle, units: str = "all") -> Compiled:
+        loaded.append(units)
+        return Compiled(bundle, units, coremltools(Compiler()))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(iphone, "native", native)
+    monkeypatch.setattr(coreml_check, "RUNS", 1)
+    monkeypatch.setattr(measure, "measure", steady())
+    run = Runner(capsys)
+    done = run("verify", folder, "--device")
+    assert done.code == 0, done.err
+    for said in ("ane        all functions once", "fastest    ", "decoder ", "signed off on this device"):
+        assert said in done.out, said
+    assert run("profile", folder).code == 0
+    chosen = dict(profile.chosen_of(open_bundle(folder)))
+    assert {"unit.image", "unit.decoder", "unit.head", "plan.decoder"} <= chosen.keys()
+    place = profile.place_of(folder)
+    profile.write(place, replace(profile.read(place), chosen={"unit.image": "ane", "unit.decoder": "cpu"}))
+    loaded.clear()
+    runtime = open_runtime(open_bundle(folder))
+    assert {"all", "ane", "cpu"} == set(loaded)
+    on = runtime._methods._on  # type: ignore[attr-defined]
+    verify(open_bundle(folder), runtime)
+    ran = {unit: {name.partition(".")[0] for name in methods._models} for unit, methods in on.items()}
+    assert ran["ane"] == {"image"} and ran["cpu"] == {"decoder"} and "head" in ran["all"]
 
 
 def test_no_sign_off_without_core_ml(packages: Path) -> None:

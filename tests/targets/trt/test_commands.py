@@ -5,16 +5,18 @@ Jetson.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from mue_edge import measure, profiling, targets
-from mue_edge.bundle import Bundle
+from mue_edge import measure, profile, profiling, targets
+from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.captioner import Captioner
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import power, report
 from tests.commands.run import Runner, picture
+from tests.commands.test_profile import steady
 from tests.targets.trt.conftest import Board
 
 
@@ -49,6 +51,27 @@ def test_from_build_to_sign_off(
     assert "waits      block: median" in done.out
     assert ("MUE_EDGE_WAITS=" in done.out) == (waits["fastest"] != "auto")
     assert measured["versions"]["cuda_calls"] == "cuda.bindings.runtime"
+
+
+def test_what_the_sign_off_chose_is_used_here(
+    run: Runner, jetson_bundle: Bundle, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By way of the bundle's profile, whichever of the two was made first; the variable goes before it."""
+    monkeypatch.setattr(report, "CAPTIONS", 1)
+    monkeypatch.setattr(report, "_waits", lambda *given: {"used": "auto", "fastest": "block", "ways": {}})
+    monkeypatch.setattr(measure, "measure", steady())
+    bundle = Path(shutil.copytree(jetson_bundle.path, tmp_path / "copy"))
+    assert run("build", bundle).code == 0
+    done = run("verify", bundle, "--device")
+    assert done.code == 0 and "next       mue-edge profile" in done.out, done.err
+    done = run("profile", bundle)
+    assert done.code == 0 and "chosen     waits block" in done.out, done.err
+    assert profile.read(profile.place_of(bundle)).chosen["waits"] == "block"
+    assert "chosen     waits block" in run("verify", bundle, "--device").out
+    for chosen, flags in (("", 4), ("spin", 1)):
+        monkeypatch.setenv("MUE_EDGE_WAITS", chosen)
+        targets.open_runtime(open_bundle(bundle)).close()
+        assert board.cuda.flags == flags
 
 
 def test_profiles_wait_for_every_segment(

@@ -1,0 +1,90 @@
+"""What is best on a device, from what was measured there; kept in the bundle's profile."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mue_edge import profile
+from mue_edge.bundle import MANIFEST, Bundle, Manifest
+from mue_edge.files import sha256
+from mue_edge.targets import target
+
+PER_LAYER, GROUPED = "per-layer", "grouped"
+# dB. What apple/ml-stable-diffusion asks of a converted model at least.
+LEAST_PSNR = 35.0
+
+
+def units(measured: Mapping[str, Any]) -> dict[str, str]:
+    """The fastest unit of every stack, of those on which each of its functions is near enough to the
+    evaluator's answers; a stack for which none is has no entry. measured: `coreml_check.check`'s."""
+    seconds: dict[str, dict[str, float]] = defaultdict(dict)
+    for unit, found in measured.items():
+        stacks: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+        for name, function in found["functions"].items():
+            stacks[name.partition(".")[0]].append(function)
+        for stack, functions in stacks.items():
+            if min(f["psnr"] for f in functions) >= LEAST_PSNR:
+                seconds[stack][unit] = sum(f["seconds"] for f in functions)
+    return {f"unit.{stack}": min(by, key=lambda unit: by[unit]) for stack, by in seconds.items()}
+
+
+def plans(manifest: Manifest, times: profile.Profile) -> dict[str, str]:
+    """For every stack whether a segment a layer pays there, against the target's number of segments.
+
+    A call costs what the cheapest segment takes, which does next to nothing. More boundaries add calls, L − S
+    in a run of all L layers; they save the layers that run after a test would have stopped, on average half
+    of what a segment of L / S layers has beyond its first.
+    """
+    call = min(t.median for t in times.segments.values()) + times.loop_seconds_per_call
+    wanted, found = target(manifest.target).segments, {}
+    for stack, stages in {**manifest.layout.encoder, "decoder": manifest.layout.decoder}.items():
+        layers, segments = stages[-1].depth, wanted.get(stack, stages[-1].depth)
+        if segments >= layers:
+            continue
+        own = sum(times.segments[f"{stack}.{j}"].median for j in range(len(stages)))
+        layer = max(0.0, own - len(stages) * call) / layers
+        saved, added = (layers / segments - 1) / 2 * layer, (layers - segments) * call
+        found[f"plan.{stack}"] = PER_LAYER if added < saved else GROUPED
+    return found
+
+
+def finer(manifest: Manifest, times: profile.Profile) -> list[str]:
+    """Stacks that the bundle has in groups although the profile says that a segment a layer pays."""
+    stacks = {**manifest.layout.encoder, "decoder": manifest.layout.decoder}
+    return [
+        stack
+        for stack, stages in stacks.items()
+        if times.chosen.get(f"plan.{stack}") == PER_LAYER and len(stages) < stages[-1].depth
+    ]
+
+
+def keep(bundle: Bundle, signed: Path, times: Path) -> Mapping[str, str]:
+    """Write into the profile `times` what the sign-off `signed` and the profile itself say is best.
+
+    Nothing where one of them is not there, or is of another bundle or device than the other.
+    """
+    if not (signed.is_file() and times.is_file()):
+        return {}
+    record, made = json.loads(signed.read_text(encoding="utf-8")), profile.read(times)
+    m = bundle.manifest
+    same = (made.plan_hash, made.target, made.precision) == (m.plan_hash, m.target, m.precision)
+    if (
+        not same
+        or record["manifest_sha256"] != sha256(bundle.path / MANIFEST)
+        or record["device"] != made.device
+    ):
+        return {}
+    chosen = {**record["measured"].get("chosen", {}), **plans(m, made)}
+    profile.write(times, replace(made, chosen=chosen))
+    return chosen
+
+
+def said(chosen: Mapping[str, str]) -> list[str]:
+    """A line, if anything was chosen."""
+    listed = ", ".join(f"{what.replace('.', ' of ')} {best}" for what, best in chosen.items())
+    return [f"chosen     {listed}; kept in the bundle's profile"] if chosen else []
