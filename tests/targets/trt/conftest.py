@@ -50,14 +50,23 @@ def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Board:
 @pytest.fixture(scope="session")
 def jetson_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fp16 bundle of the tiny model for JetPack 6, a layer a segment."""
+    return exported(tiny_model_folder, tmp_path_factory.mktemp("bundles") / "jetson")
+
+
+@pytest.fixture(scope="session")
+def jetson_entail_folder(tiny_entail_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `jetson_folder`, of the model that is asked about statements."""
+    return exported(tiny_entail_folder, tmp_path_factory.mktemp("bundles") / "jetson-entail")
+
+
+def exported(model: Path, out: Path) -> Path:
     pytest.importorskip("onnx")
     from mue_edge.export.build import export
 
-    out = tmp_path_factory.mktemp("bundles") / "jetson"
     patch = pytest.MonkeyPatch()
     patch.setenv("MUE_EDGE_JETSON", "onnxruntime")
     patch.setattr("mue_edge.export.rtx.is_here", lambda: False)  # it has a test of its own
-    export(tiny_model_folder, out, "jetson", {"ends": "per-layer"})
+    export(model, out, "jetson", {"ends": "per-layer"})
     patch.undo()
     return out
 

@@ -53,6 +53,15 @@ def test_from_build_to_sign_off(
     assert measured["versions"]["cuda_calls"] == "cuda.bindings.runtime"
 
 
+def test_a_bundle_that_judges_statements_is_signed_off(
+    run: Runner, jetson_entail_folder: Path, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "CAPTIONS", 1)
+    assert run("build", jetson_entail_folder).code == 0
+    done = run("verify", jetson_entail_folder, "--device", "--out", tmp_path / "signed.json")
+    assert done.code == 0 and "signed off on this device" in done.out, done.err
+
+
 def test_what_the_sign_off_chose_is_used_here(
     run: Runner, jetson_bundle: Bundle, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
