@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.ofa import checkpoint_contents as contents
+from mue_edge.models.ofa import modelscope
 from mue_edge.models.ofa.checkpoint_contents import Contents, Settings
 from mue_edge.tokens import read_json
 
@@ -57,16 +58,18 @@ def read(path: Path, config: Path | None = None, *, allow_pickle: bool = False, 
     else:
         found = contents.read(file, allow_pickle=allow_pickle, ema=ema)
     weights, notes = contents.without_prefix(found.weights)
-    settings, beside = found.settings, file.with_name("config.json")
+    settings, beside, said = found.settings, file.with_name("config.json"), modelscope.Configuration()
     if not settings and beside.is_file() and (config is None or path.is_dir()):
-        settings = _json_settings(beside)
+        said = modelscope.read(file.parent)
+        settings = {**_json_settings(beside), **said.settings}
     if config is not None:
         settings = settings | _json_settings(config)
     if not settings:
         raise InputFileError(f"{path}: {_MISSING_CONFIG}")
     has_words = path.is_dir() and all((path / name).is_file() for name in ("vocab.json", "merges.txt"))
     words = path if has_words else None
-    return Stored(path, weights, Settings(settings), found.task, words, (*found.notes, *notes))
+    notes = [*found.notes, *notes, *said.notes]
+    return Stored(path, weights, Settings(settings), said.task or found.task, words, tuple(notes))
 
 
 def _in_folder(folder: Path) -> Path:

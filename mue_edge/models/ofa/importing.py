@@ -17,7 +17,6 @@ from mue_edge.models.ofa.checkpoint_contents import Settings
 from mue_edge.models.ofa.checkpoint_files import Stored, read
 from mue_edge.models.ofa.config import SIZES, OFAConfig
 from mue_edge.models.ofa.model import WEIGHTS
-from mue_edge.models.ofa.modelscope import with_configuration
 
 # Tasks by fairseq's and ModelScope's names. Pretraining has captions among its tasks.
 CAPTION_TASKS = ("caption", "caption_stage1", "image-captioning", "unify_task")
@@ -60,9 +59,7 @@ def write(request: Request, out: str | Path) -> Imported:
     """
     _check_out(Path(out))
     if request.checkpoint is not None:
-        stored = with_configuration(
-            read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
-        )
+        stored = read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
         made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
         stored, made = Stored(Path(), {}, Settings({})), _random(request)
