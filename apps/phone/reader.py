@@ -97,8 +97,7 @@ class Reader:
             assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
             upright = self._upright(picture, watch, loop)
             found = entailer.entail(upright, statement, caption=caption, policy=policy)
-            noted = statements.note(statement, entailer.tokenizer, caption)
-            return judged(found, statement, entailer.layout, noted)
+            return judged(found, statement, entailer.layout, statements.note(found.unknown))
 
         return await self._in_thread(judge)
 
