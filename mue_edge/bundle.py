@@ -188,6 +188,16 @@ class Manifest:
     words: str = ""
     knows: str = ""
 
+    @property
+    def opening(self) -> str:
+        """The policy that pages and apps open on: the chosen one; of a model that comes with words about what
+        little it knows, and was not calibrated, the slowest that leaves early, with full depth beside it."""
+        shown = self.policies()
+        early = [name for name, policy in shown.items() if policy.rule != "never"]
+        if not self.knows or not early or self.chosen in early or shown[self.chosen].seconds is not None:
+            return self.chosen
+        return early[-1]
+
     @cached_property
     def template(self) -> Template:
         """How a statement is asked about."""

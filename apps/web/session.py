@@ -63,9 +63,9 @@ class Session:
 
     def policies(self) -> list[dict[str, Any]]:
         """The front from fastest to full depth, with what calibration foretells of each."""
-        chosen = self.bundle.manifest.chosen
+        opening = self.bundle.manifest.opening
         return [
-            {"name": name, "seconds": p.seconds, "quality": p.quality, "chosen": name == chosen}
+            {"name": name, "seconds": p.seconds, "quality": p.quality, "opening": name == opening}
             for name, p in self.bundle.manifest.policies().items()
         ]
 
