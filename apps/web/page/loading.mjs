@@ -1,7 +1,6 @@
-// Until the model is there: what is loaded, how much of it, what is missing, and what is kept for offline use.
+// Until the model is there: what is loaded, how much of it, and what is missing.
 
 const NEEDED = /^(bundle\/(?!golden\/)|python\/|pyodide\/|ort\/)/;
-const PATIENCE = 4000; // ms for a service worker; the page works without one
 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
@@ -62,25 +61,4 @@ export async function damage(site, files) {
       }),
   );
   return found.filter(Boolean).join("; ");
-}
-
-/** Forget what this browser has kept of the site: a damaged file would come back from there for ever. */
-export async function forget() {
-  for (const name of (await globalThis.caches?.keys()) ?? []) {
-    if (name.startsWith("mue-edge-")) await caches.delete(name);
-  }
-}
-
-/** Start the service worker, and wait a while for it: what a page loads under its control is loaded once. */
-export async function controlled(site, workers, heard) {
-  workers.addEventListener("message", heard);
-  const ready = async () => {
-    await workers.register(new URL("sw.js", site));
-    await workers.ready;
-    if (!workers.controller) {
-      await new Promise((done) => workers.addEventListener("controllerchange", done, { once: true }));
-    }
-  };
-  // A forced reload stays uncontrolled, and a server may hang.
-  await Promise.race([ready(), new Promise((done) => setTimeout(done, PATIENCE))]);
 }

@@ -1,5 +1,9 @@
 // What a reader sees and touches. The engine is in worker.mjs; nothing here leaves the page.
-import { Loading, controlled, damage, forget, indexed } from "./loading.mjs";
+import { copied } from "./copying.mjs";
+import { demo } from "./demo.mjs";
+import { draw } from "./drawing.mjs";
+import { Loading, damage, indexed } from "./loading.mjs";
+import { forget, keep, offline } from "./offline.mjs";
 import { answerRows, captionRows, milliseconds, shareRows } from "./result.mjs";
 import { Several } from "./several.mjs";
 
@@ -17,7 +21,6 @@ let files = {}; // of the site
 let loading = new Loading(files);
 let broken = false;
 
-const SHOWN = 960; // pixels of the longer side, for dense screens
 const STAGES = { Python: "Starting Python", model: "Loading the model", segments: "Preparing the model" };
 
 function say(text) {
@@ -33,33 +36,10 @@ function fail(text) {
 function show(picture) {
   if (blob) byId("given").value = ""; // it was another picture's
   blob = picture;
-  draw(picture);
+  const drawn = draw(picture, byId("picture"), () => picture === blob);
   byId("hint").hidden = true;
   if (!several.any) byId("stage").scrollIntoView({ block: "nearest" });
-  return describe();
-}
-
-/** Onto a canvas, no larger than needed: browsers keep what an <img> ever decoded. */
-async function draw(picture) {
-  const canvas = byId("picture");
-  let bitmap = null;
-  try {
-    bitmap = await createImageBitmap(picture);
-  } catch {
-    // The worker says why it cannot be read.
-  }
-  if (picture === blob) {
-    canvas.hidden = !bitmap;
-    if (bitmap) {
-      const scale = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
-      canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-      canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-      const context = canvas.getContext("2d");
-      context.imageSmoothingQuality = "high";
-      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    }
-  }
-  bitmap?.close();
+  return Promise.all([describe(), drawn]).then(([made]) => made);
 }
 
 /** Read the picture that is shown. A page that judges statements waits for one, unless it was `asked`. */
@@ -217,53 +197,6 @@ function namePolicy() {
   byId("policy").setAttribute("aria-valuetext", name);
 }
 
-/** Have the service worker keep the whole site, once the model is there. */
-function keep() {
-  if (ready) navigator.serviceWorker?.controller?.postMessage("keep");
-}
-
-function heard({ data }) {
-  if (!data.kept) return;
-  const [first] = data.lacking;
-  byId("offline").textContent = first
-    ? `Not ready for use without a network: the server lacks ${first}.`
-    : "Ready for use without a network.";
-  document.documentElement.dataset.offline = first ? "no" : "yes";
-}
-
-async function offline() {
-  const workers = navigator.serviceWorker;
-  if (!workers) {
-    byId("offline").textContent = "Served without https, so the page does not work offline.";
-    return;
-  }
-  workers.addEventListener("controllerchange", keep); // it may come late
-  try {
-    await controlled(site, workers, heard);
-  } catch {
-    byId("offline").textContent = "This browser does not keep the page for use offline.";
-  }
-}
-
-async function demo() {
-  const answer = await fetch(new URL("demo/pictures.json", site)).catch(() => null);
-  const pictures = answer?.ok ? await answer.json().catch(() => []) : [];
-  for (const { file, caption } of pictures) {
-    const [item, image] = [document.createElement("li"), new Image(72, 72)];
-    image.src = new URL(`demo/${file}`, site);
-    image.alt = `Try: ${caption}`;
-    image.loading = "lazy";
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(image);
-    image.addEventListener("error", () => item.remove());
-    button.addEventListener("click", async () => alone(await (await fetch(image.src)).blob()));
-    item.append(button);
-    byId("pictures").append(item);
-  }
-  byId("demo").hidden = !pictures.length;
-}
-
 /** Show one picture, and no list. */
 function alone(picture) {
   several.clear();
@@ -275,23 +208,6 @@ function take(chosen) {
   const pictures = [...chosen].filter((file) => file.type.startsWith("image/"));
   if (pictures.length > 1) several.start(pictures);
   else if (chosen.length) alone(pictures[0] ?? chosen[0]);
-}
-
-async function copied(text, button) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Only a page by https or of this machine has a clipboard; the old way needs a field.
-    const field = document.createElement("textarea");
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    document.execCommand("copy");
-    field.remove();
-  }
-  button.dataset.label ??= button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = button.dataset.label), 2000);
 }
 
 const several = new Several({
@@ -344,13 +260,17 @@ function listen() {
 async function begin() {
   listen();
   byId("stuck").remove();
-  await offline();
+  await offline(site, {
+    mayKeep: () => ready !== null,
+    say: (text) => (byId("offline").textContent = text),
+    kept: (whole) => (document.documentElement.dataset.offline = whole ? "yes" : "no"),
+  });
   files = await indexed(site);
   loading = new Loading(files);
   worker = new Worker(new URL("worker.mjs", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => handlers[data.kind](data);
   worker.onerror = () => handlers.broken({ message: "This browser may be too old: it needs WebAssembly." });
-  demo();
+  demo(site, byId("pictures"), byId("demo"), alone);
 }
 
 begin();

@@ -26,6 +26,7 @@ def test_pictures_are_captioned_and_read_aloud(backend: str, tmp_path: Path) -> 
     ready, (damaged, good), fastest = found["ready"], found["pictures"], found["fastest"]
     assert ready["state"] == "Ready." and ready["choose"] and ready["rows"] == []
     assert ready["aloud"] == ["Read aloud", False]  # nothing to read yet
+    assert found["knows"] == ""  # nothing is said of a user's own model
     assert not ready["asks"] and found["title"] == "Captions"
     assert "is not a picture" in damaged["problem"].replace("\n", " ") and damaged["caption"] == ""
     assert damaged["choose"] and not damaged["aloud"][1]
