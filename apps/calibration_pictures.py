@@ -52,11 +52,11 @@ def asked_of(source: Path, tokenizer: Tokenizer) -> Asked | None:
     """How a model or bundle is asked about statements; None: it captions."""
     if (source / MANIFEST).is_file():
         m = open_bundle(source).manifest
-        return Asked(m.prompt, m.answers, tokenizer, m.caption_prompt) if m.answers else None
+        return Asked(m.template, m.answers, tokenizer) if m.answers else None
     if task_of(source) != ENTAIL:
         return None
     prompt = read_prompt(source, ENTAIL)
-    return Asked(prompt.text, tuple(prompt.answers), tokenizer, prompt.with_caption)
+    return Asked(prompt.template, tuple(prompt.answers), tokenizer)
 
 
 def _statements(source: Path, asked: Asked, data: str | None, images: Path | None) -> tuple[Samples, Samples]:

@@ -83,7 +83,8 @@ def bundles() -> Path:
 
 def place_of(name: str, target: str = HOST) -> Path:
     """Where this version keeps the bundle of a bundled model."""
-    model = sha256(bundled_model(name) / "model.safetensors")
+    files = sorted(path for path in bundled_model(name).iterdir() if path.is_file())
+    model = " ".join(f"{path.name} {sha256(path)}" for path in files)
     key = hashlib.sha256(f"{model} {mue_edge.__version__}".encode()).hexdigest()[:16]
     return bundles() / f"{name}-{target}-{key}"
 

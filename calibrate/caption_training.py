@@ -169,7 +169,11 @@ class CaptionRun:
         with atomic_folder(self.out / "model", "config.json") as work:
             captioning.write(averaged, work)
             self.learner.tokenizer.save(work / "tokenizer.json")
-            (work / "prompts.json").write_text(json.dumps(self.learner.prompts, indent=1) + "\n", "utf-8")
+            # What it knew before is not what it knows after these pictures.
+            asked = {
+                k: {n: v for n, v in of.items() if n != "knows"} for k, of in self.learner.prompts.items()
+            }
+            (work / "prompts.json").write_text(json.dumps(asked, indent=1) + "\n", "utf-8")
         self._reported = True
         if self.validation is None:
             return {}

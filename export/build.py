@@ -116,6 +116,7 @@ def export(
             search=request.search, preprocess=preprocess,
             front=read_front(folder), chosen=FULL["name"], prompt=prompt.text,
             answers=tuple(prompt.answers), caption_prompt=prompt.with_caption,
+            articles_in=prompt.articles_in, words=prompt.words, knows=prompt.knows,
         )  # fmt: skip
         written = fmt.write(pieces, manifest, work, report)
         runtime = Runtime(target.runtime, written.versions or target.versions)
@@ -152,7 +153,7 @@ def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, config: Any) -> N
     if (folder / "tokenizer.json").is_file():
         words = tokens.load(folder / "tokenizer.json")
         caption = "a" if prompt.with_caption else None
-        texts = (ids_of(prompt.text, "a", words, said, prompt.with_caption) for said in (None, caption))
+        texts = (ids_of(prompt.template, "a", words, said) for said in (None, caption))
         needed = max(map(len, texts))
         if needed > longest:
             raise UsageError(

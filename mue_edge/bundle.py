@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +23,7 @@ from mue_edge.policy import from_json as policy_from_json
 from mue_edge.protocol import Layout, Stage
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
-from mue_edge.statements import misplaced, misplaced_of
+from mue_edge.statements import Template, misplaced, misplaced_of
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -157,7 +158,8 @@ class Manifest:
 
     `prompt` is the source text; of a bundle that judges statements, the text around {hypothesis}, and
     `answers` are the words of `search.answers`. `caption_prompt` is the text around {caption} and
-    {hypothesis}, of a model that was trained with captions of the pictures.
+    {hypothesis}, of a model that was trained with captions of the pictures. `articles_in` and `words`: see
+    `statements.Template`. `knows` says what little the model was trained on; empty: nothing is said.
     """
 
     schema: int
@@ -182,6 +184,24 @@ class Manifest:
     answers: tuple[str, ...] = ()
     evidence: Evidence = field(default_factory=lambda: Evidence("none"))
     caption_prompt: str = ""
+    articles_in: tuple[str, ...] | None = None
+    words: str = ""
+    knows: str = ""
+
+    @property
+    def opening(self) -> str:
+        """The policy that pages and apps open on: the chosen one; of a model that comes with words about what
+        little it knows, and was not calibrated, the slowest that leaves early, with full depth beside it."""
+        shown = self.policies()
+        early = [name for name, policy in shown.items() if policy.rule != "never"]
+        if not self.knows or not early or self.chosen in early or shown[self.chosen].seconds is not None:
+            return self.chosen
+        return early[-1]
+
+    @cached_property
+    def template(self) -> Template:
+        """How a statement is asked about."""
+        return Template(self.prompt, self.caption_prompt, self.articles_in, self.words)
 
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,19 @@ def test_a_front_that_does_not_fit_changes_nothing(folder: Path, policies: list[
     with pytest.raises(UsageError):
         with_front(folder, policies, chosen)
     assert (folder / MANIFEST).read_bytes() == before
+
+
+def test_the_policy_that_pages_open_on(folder: Path) -> None:
+    """The chosen one; of a model that knows little, before anybody calibrated it, the slowest early exit."""
+    early = (
+        {"rule": "fixed", "depth_image": 1, "name": "a"},
+        {"rule": "mue", "theta_image": 0.5, "name": "b"},
+    )
+    full: dict[str, Any] = {"rule": "never", "name": "full"}
+    own = replace(manifest(folder), front=(*early, full))
+    assert own.opening == "full"
+    bundled = replace(own, knows="red squares only")
+    assert bundled.opening == "b"
+    assert replace(bundled, chosen="a").opening == "a"
+    assert replace(bundled, front=(*early, full | {"seconds": 0.1})).opening == "full"
+    assert replace(bundled, front=(full,)).opening == "full"

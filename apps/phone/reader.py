@@ -26,12 +26,14 @@ Watch = Callable[["Image"], None]
 @dataclass(frozen=True)
 class Front:
     """The bundle's policies from fastest to full depth, the number of the one that is used, whether the
-    bundle judges statements rather than captions, and whether it then reads captions of the pictures."""
+    bundle judges statements rather than captions, whether it then reads captions of the pictures, and what
+    little the model knows ("": nothing is said of that)."""
 
     names: tuple[str, ...]
     chosen: int
     judges: bool = False
     captions: bool = False
+    knows: str = ""
 
 
 class Reader:
@@ -55,13 +57,14 @@ class Reader:
 
         def start() -> Front:
             session = self._session = self._open()
-            names = tuple(session.bundle.manifest.policies())
-            name = policy or session.bundle.manifest.chosen
+            manifest = session.bundle.manifest
+            names = tuple(manifest.policies())
+            name = policy or manifest.opening
             if name not in names:
                 raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
             session.warm_up()
-            judges, captions = isinstance(session, Entailer), bool(session.bundle.manifest.caption_prompt)
-            return Front(names, names.index(name), judges, captions)
+            judges, captions = isinstance(session, Entailer), bool(manifest.caption_prompt)
+            return Front(names, names.index(name), judges, captions, manifest.knows)
 
         return await self._in_thread(start)
 
@@ -97,8 +100,7 @@ class Reader:
             assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
             upright = self._upright(picture, watch, loop)
             found = entailer.entail(upright, statement, caption=caption, policy=policy)
-            noted = statements.note(statement, entailer.tokenizer, caption)
-            return judged(found, statement, entailer.layout, noted)
+            return judged(found, statement, entailer.layout, statements.note(found.unknown))
 
         return await self._in_thread(judge)
 

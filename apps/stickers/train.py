@@ -38,6 +38,7 @@ LABEL_SMOOTHING = 0.1
 DISTIL, DISTIL_UNTIL = 3.0, 0.85
 
 MAX_LENGTH = 23
+KNOWS = "emoji-like stickers only, not photos"
 
 
 def configuration(
@@ -90,7 +91,7 @@ def caption_prompt(config: OFAConfig, tokenizer: Tokenizer) -> dict[str, dict[st
     """The content of `prompts.json`; names of couples in two skin tones need more than OFA's 16 tokens."""
     made = prompts.make("caption", config, tokenizer)
     assert made is not None  # there is a tokenizer
-    return {"caption": made["caption"] | {"max_length": MAX_LENGTH}}
+    return {"caption": made["caption"] | {"max_length": MAX_LENGTH, "knows": KNOWS}}
 
 
 def exact_match(model: Model, tokenizer: Tokenizer, data: Stickers, split: str, prompt: list[int]) -> float:

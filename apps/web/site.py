@@ -90,7 +90,8 @@ def write(
     (site / "style.css").write_bytes((PAGE / "style.css").read_bytes())
     document = (PAGE / "index.html").read_text(encoding="utf-8")
     reads = "captions" if bundle.manifest.caption_prompt else "statements"
-    for place, words in ({"model": name, "task": task, "reads": reads} | WORDS[task]).items():
+    knows = f"It knows {bundle.manifest.knows}." if bundle.manifest.knows else ""
+    for place, words in ({"model": name, "task": task, "reads": reads, "knows": knows} | WORDS[task]).items():
         document = document.replace(f"{{{{{place}}}}}", html.escape(words))
     (site / "index.html").write_text(document, encoding="utf-8")
     _write_worker_and_index(site, bundle)

@@ -42,7 +42,7 @@ def command(
             click.echo(f"note: {WANTS_CAPTION}; give one with --caption TEXT", err=True)
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
-            noted = note(statement, entailer.tokenizer, caption)
+            noted = note(entailer.unknown(statement, caption))
             if noted:
                 click.echo(f"note: {noted}", err=True)
             found = entailer.entail(picture, statement, caption=caption, policy=chosen, trace=trace)
@@ -65,7 +65,7 @@ def _record(image: str, statement: str, found: Entailment, trace: bool) -> dict[
     record = {
         "file": str(Path(image)), "statement": statement, "answer": found.answer,
         "probabilities": dict(found.probabilities), "exits": dict(found.exits),
-        "seconds": dict(found.seconds), "calls": found.calls,
+        "seconds": dict(found.seconds), "calls": found.calls, "unknown": list(found.unknown),
     }  # fmt: skip
     if trace:
         # JSON knows no infinity: a test that no score could pass has the threshold null.

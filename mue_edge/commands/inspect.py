@@ -44,6 +44,7 @@ def _head(m: Manifest) -> list[str]:
         f"picture       {p.width} x {p.height}, (x - {_scale(p.mean)}) / {_scale(p.std)}",
         f"prompt        {m.prompt!r}",
         *([f"with caption  {m.caption_prompt!r}"] if m.caption_prompt else []),
+        *([f"knows         {m.knows}"] if m.knows else []),
         f"search        {search}",
         f"evidence      {e.rung} ({versions}){figures}",
     ]

@@ -50,9 +50,12 @@ def _run(picture: Path | None, bundle: str | None, policy: str | None, threads: 
     from mue_edge import targets
     from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.apps.phone import app
+    from mue_edge.image import load
 
-    check_display(os.environ)
     # A mistake is told here, not in a window.
+    if picture is not None:
+        load(picture)
+    check_display(os.environ)
     session = targets.open_session(bundle_folder(bundle), threads=threads)
     made = app.make(lambda: session, policy=policy, picture=picture)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a window system's loop would not let Python see it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +277,17 @@ def test_a_run_is_one_command(places: tuple[Path, Path], shown: Pictures, tmp_pa
         _run(places, shown, out, trained=False, steps=4)
     with pytest.raises(UsageError, match="holds other things"):
         _run(places, shown, places[1], trained=False)
+
+
+def test_what_a_model_knew_is_not_what_it_knows(
+    places: tuple[Path, Path], shown: Pictures, tmp_path: Path
+) -> None:
+    before = Path(shutil.copytree(places[0], tmp_path / "before"))
+    asked = json.loads((before / "prompts.json").read_text())
+    knowing = {"caption": asked["caption"] | {"knows": "red squares only"}}
+    (before / "prompts.json").write_text(json.dumps(knowing))
+    _run((before, places[1]), shown, tmp_path / "run", trained=False, steps=1)
+    assert json.loads((tmp_path / "run" / "model" / "prompts.json").read_text()) == asked
 
 
 def test_lines_that_a_kill_undid_are_cut(places: tuple[Path, Path], shown: Pictures, tmp_path: Path) -> None:
