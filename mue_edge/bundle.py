@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
@@ -381,13 +381,13 @@ def _stamp(folder: Path, manifest: Manifest) -> dict[str, list[int] | str]:
 
 
 def _read_stamp(folder: Path) -> object:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, EnvironmentLacksError):
         return json.loads(_stamp_path(folder).read_text(encoding="utf-8"))
     return None
 
 
 def _write_stamp(folder: Path, stamp: object) -> None:
-    with suppress(OSError):  # a read-only home only costs the hashing at the next open
+    with suppress(OSError, EnvironmentLacksError):  # without a home only the hashing is done again
         path = _stamp_path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps(stamp))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
 import sys
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 import click
 
 import mue_edge
 from mue_edge import commands
-from mue_edge.errors import MueEdgeError
+from mue_edge.errors import EnvironmentLacksError, MueEdgeError
+from mue_edge.terminal import make_legible
+
+# What a file that cannot grow gives.
+_FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EBADF")}
 
 
 class LazyGroup(click.Group):
@@ -39,9 +44,12 @@ def group() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point; a user's mistake ends in one line on stderr and the error's exit code."""
+    """Entry point; mistakes, and what the system refuses, end in one line on stderr and an exit code."""
+    make_legible(sys.stdout, sys.stderr)
     try:
         code: Any = group.main(args, prog_name="mue-edge", standalone_mode=False)
+        if sys.stdout is not None:  # closed by the shell: >&-
+            sys.stdout.flush()  # a full disk may show here
     except click.ClickException as problem:
         problem.show()
         sys.exit(2)
@@ -49,9 +57,29 @@ def main(args: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:  # `mue-edge caption … | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         sys.exit(141)
     except MueEdgeError as problem:
         click.echo(f"error: {problem}", err=True)
         sys.exit(problem.exit_code)
+    except OSError as problem:
+        _refused(problem)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refused(problem: OSError) -> NoReturn:
+    """End with what the system did not do: the path, if it is known, and why."""
+    why, name = problem.strerror or str(problem), problem.filename
+    if name is None and problem.errno in _FULL:
+        name = "standard output, or a temporary file"
+    line = "error: " + (why if name is None else f"{name}: {why}")
+    for stream, text in ((sys.stdout, ""), (sys.stderr, line)):
+        try:
+            click.echo(text, file=stream, nl=bool(text))
+        except OSError:  # Python would try again, and complain, when it ends
+            _discard(stream)
+    sys.exit(EnvironmentLacksError.exit_code)
+
+
+def _discard(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -13,6 +13,7 @@ import click
 
 import mue_edge
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
     from mue_edge.apps.alt_text.review import Edit
@@ -64,17 +65,17 @@ class _Report:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
 @click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
-@click.option("--table", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--table", type=NewFile(),
               help=f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]")  # fmt: skip
 @click.option("-r", "--recursive", is_flag=True, help="Of a folder: the folders in it too.")
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False, exists=True),
               help="Of a page: the site's folder.  [default: the page's]")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Of a page: write it there.")
+@click.option("--out", type=NewFile(), help="Of a page: write it there.")
 @click.option("--missing-only", is_flag=True, help='Of a page: leave alt="" (decorative) alone too.')
 @click.option("--replace", is_flag=True, help="Of a page: replace alt text that is there.")
 @click.option("--again", is_flag=True, help="Caption anew what no person wrote.")
 @click.option("--edits", type=click.Path(path_type=Path, dir_okay=False), help="What a review page saved.")
-@click.option("--review", type=click.Path(path_type=Path, dir_okay=False), help="Write a review page there.")
+@click.option("--review", type=NewFile(), help="Write a review page there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write and caption nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")

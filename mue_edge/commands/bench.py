@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
+from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
@@ -50,11 +51,11 @@ class Contender:
 @click.option("--model", metavar="FOLDER|NAME", help="Also measure monolithic graphs of this model.")
 @click.option("--lossless", is_flag=True, help="Also measure lossless captions, drafted by the policy.")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the record to this file too.")
+@click.option("--out", type=NewFile(), help="Write the record to this file too.")
 @click.option("--force", is_flag=True, help="Print even if the twin is off; the result is marked as noisy.")
 def command(
     bundle: str | None, images: tuple[str, ...], target: str | None, against: str | None, policy: str | None,
-    rounds: int, model: str | None, lossless: bool, as_json: bool, out: str | None, force: bool,
+    rounds: int, model: str | None, lossless: bool, as_json: bool, out: Path | None, force: bool,
 ) -> None:  # fmt: skip
     """Time a BUNDLE at full depth and with exits, on IMAGES or its golden pictures.
 

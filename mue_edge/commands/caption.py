@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.option_set import NewFile
+
 if TYPE_CHECKING:
     from mue_edge.captioner import Caption, Captioner
     from mue_edge.payoff import Payoff
@@ -33,11 +35,11 @@ if TYPE_CHECKING:
     "--profile", "times", metavar="FILE", help="With --lossless: draft only while that pays by these times."
 )
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
-@click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
+@click.option("--svg", type=NewFile(), help="With one picture: draw its exits to this file.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     given: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
-    deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: str | None,
+    deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: Path | None,
     threads: int | None,
 ) -> int:  # fmt: skip
     """Caption pictures with a BUNDLE: a folder, or a bundled model's name, such as stickers.
@@ -199,7 +201,7 @@ def _draw(captioner: Captioner, result: Caption) -> None:
     click.echo(f"score {result.score:.3f}, {result.calls} segment calls, {seconds:.1f} ms\n")
 
 
-def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: str) -> None:
+def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: Path) -> None:
     from mue_edge import draw
     from mue_edge.files import atomic_write
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mue_edge.errors import UsageError, missing_extra
+from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.bootstrap import Estimate
@@ -64,7 +65,7 @@ class _Options:
 @click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.9, show_default=True,
               help="Of the intervals.")  # fmt: skip
 @click.option("--coco/--no-coco", default=True, help="BLEU-4, METEOR, ROUGE-L, CIDEr-D (extra 'evaluate').")
-@click.option("--heatmap", type=click.Path(path_type=Path, dir_okay=False), help="Draw a metric by depths.")
+@click.option("--heatmap", type=NewFile(), help="Draw a metric by depths.")
 @click.option("--metric", help="The one to draw.  [default: cider_d, else exact_match]")
 @click.option("--show", type=click.IntRange(0), default=0, help="Print so many captions beside references.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mue_edge.errors import EnvironmentLacksError, UsageError, missing_extra
+from mue_edge.errors import UsageError, missing_extra
 
 if TYPE_CHECKING:
     from mue_edge.models.ofa.importing import Imported
@@ -55,10 +55,7 @@ def command(
     request = importing.Request(
         checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed, ema
     )
-    try:
-        imported = importing.write(request, out)
-    except OSError as problem:
-        raise EnvironmentLacksError(f"{out} cannot be written: {problem}") from problem
+    imported = importing.write(request, out)
     for note in imported.notes:
         click.echo(f"note: {note}", err=True)
     c = imported.config
