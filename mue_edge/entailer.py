@@ -63,8 +63,9 @@ class Entailer(Session):
 
         caption: one of the picture, for a model that was trained with them (`manifest.caption_prompt`).
         Raises InputFileError for a picture that cannot be used, UsageError for a statement or caption that is
-        empty or longer than the bundle reads, and for a caption to a model that reads none.
+        empty or longer than the bundle reads, for a caption to a model that reads none, and after `close`.
         """
+        self.check_open()
         return self._judge(picture, self.source(statement, caption), self.policy(policy), trace=trace)
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime
+from mue_edge.driver import Closed, Runtime
 from mue_edge.errors import UsageError
 from mue_edge.policy import Policy
 from mue_edge.policy import read as read_policy
@@ -79,9 +79,15 @@ class Session:
         p = self.bundle.manifest.preprocess
         return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
 
+    def check_open(self) -> None:
+        """Raises UsageError after `close`."""
+        if isinstance(self.runtime, Closed):
+            self.runtime.set_pixels(None)
+
     def close(self) -> None:
-        """Free the runtime's sessions and buffers."""
+        """Free the runtime's sessions and buffers; the session is of no use after it."""
         self.runtime.close()
+        self.runtime = Closed(self.bundle.path)
 
     def __enter__(self: S) -> S:
         return self

@@ -128,7 +128,7 @@ def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Capt
     steps = captioner.stream(picture, **how)
     while True:
         try:
-            text = next(steps).rstrip("\ufffd")  # the rest of a character may still come
+            text = next(steps)
         except StopIteration as end:
             result: Caption = end.value
             if live:
