@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.reading import is_file
 
 if TYPE_CHECKING:
     from mue_edge.apps.stickers.shipped import Shipped
@@ -27,7 +28,7 @@ def resolve_model(name: str) -> Path:
     Raises UsageError for a name that is neither, InputFileError for a folder that holds no model.
     """
     path = Path(name)
-    if (path / "config.json").is_file():
+    if is_file(path / "config.json"):
         return path
     if name in BUNDLED:
         return bundled_model(name)

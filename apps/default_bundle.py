@@ -15,6 +15,7 @@ from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 from mue_edge.export import room
 from mue_edge.export.prompts import CAPTION, task_of
 from mue_edge.files import sha256, user_cache
+from mue_edge.reading import is_file
 from mue_edge.terminal import export_progress, say
 
 HOST = "host"
@@ -70,10 +71,7 @@ def is_model(given: str | Path) -> bool:
 
 def has(folder: Path, file: str) -> bool:
     """Whether a folder holds a file; also of names that no folder can have."""
-    try:
-        return (folder / file).is_file()
-    except (OSError, ValueError):
-        return False
+    return is_file(folder / file)
 
 
 def bundles() -> Path:

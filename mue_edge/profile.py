@@ -18,6 +18,7 @@ from mue_edge.bundle import Bundle, Manifest
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write
 from mue_edge.protocol import Answer, Request
+from mue_edge.reading import read_json
 
 SCHEMA = 1
 MEASURED, ESTIMATE = "measured", "estimate"
@@ -171,15 +172,9 @@ def write(path: str | Path, profile: Profile) -> None:
 def read(path: str | Path) -> Profile:
     """Raises InputFileError for a file that is no profile, or one that contradicts itself."""
     try:
-        if Path(path).stat().st_size > MAX_BYTES:
-            raise InputFileError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise InputFileError(
-            f"cannot read the profile {path}: {problem.strerror}; make one with: {_COMMAND}"
-        ) from problem
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+        data = read_json(path, MAX_BYTES)
+    except InputFileError as problem:
+        raise InputFileError(f"no profile: {problem}; make one with: {_COMMAND}") from problem
     version = data.get("schema") if isinstance(data, dict) else None
     if version != SCHEMA or isinstance(version, bool):
         raise InputFileError(

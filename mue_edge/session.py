@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Closed, Runtime
-from mue_edge.errors import UsageError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.policy import Policy
 from mue_edge.policy import read as read_policy
+from mue_edge.reading import is_file
 from mue_edge.search import SearchSettings
-from mue_edge.tokens import Tokenizer, ids_only
+from mue_edge.tokens import MAX_PIECES, Tokenizer, ids_only
 from mue_edge.tokens import load as load_tokenizer
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class Session:
             policy = chosen
         elif str(chosen) in self._policies:
             policy = self._policies[str(chosen)]
-        elif Path(chosen).is_file():
+        elif is_file(chosen):
             policy = read_policy(chosen)
         else:
             raise UsageError(
-                f"no policy {str(chosen)!r}: neither a file nor in the bundle's front "
+                f"no policy {str(chosen)[:200]!r}: neither a file nor in the bundle's front "
                 f"({', '.join(self._policies)})"
             )
         if policy.plan is not None and policy.plan != self.bundle.manifest.plan_hash:
@@ -99,4 +100,7 @@ class Session:
 def _tokenizer(bundle: Bundle) -> Tokenizer:
     if "tokenizer.json" in bundle.manifest.files:
         return load_tokenizer(bundle.file("tokenizer.json"))
-    return ids_only(int(bundle.manifest.model["vocab_size"]))
+    size = bundle.manifest.model.get("vocab_size")
+    if not isinstance(size, int) or not 0 < size <= MAX_PIECES:
+        raise InputFileError(f"{bundle.path}: the manifest's model has no vocab_size of 1 to {MAX_PIECES}")
+    return ids_only(size)

@@ -19,8 +19,8 @@ from typing import Any
 from mue_edge.bpe import ALPHABET, BYTES, apply_merges, split
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write
+from mue_edge.reading import read_json
 
-MAX_FILE_BYTES = 64 << 20
 MAX_PIECES = 1 << 20
 MAX_PIECE_CHARS = 1024
 MAX_TEXT_CHARS = 1 << 16
@@ -197,31 +197,6 @@ def from_json(data: Any, name: str = "tokenizer.json") -> Tokenizer:
 def load(path: str | Path) -> Tokenizer:
     """The tokenizer of a file. Raises InputFileError when it is missing, too large or not sound."""
     return from_json(read_json(path), str(path))
-
-
-def read_json(path: str | Path) -> Any:
-    """JSON of a file of at most MAX_FILE_BYTES. Raises InputFileError, which names the file."""
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
-
-
-def read_text(path: str | Path) -> str:
-    """UTF-8 text of a file of at most MAX_FILE_BYTES. Raises InputFileError, which names the file."""
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise InputFileError(f"{path} is not there, or not a file")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise InputFileError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB")
-        return data.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise InputFileError(f"{path} is not UTF-8 text") from problem
-    except OSError as problem:
-        raise InputFileError(f"{path} cannot be read: {problem.strerror}") from problem
 
 
 def parse_merge(line: str, name: str) -> tuple[str, str]:

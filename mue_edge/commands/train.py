@@ -75,7 +75,7 @@ def _train(o: TrainingOptions) -> None:
     from mue_edge.calibrate.finetune import Settings, has_bf16
     from mue_edge.calibrate.training_pictures import pictures
     from mue_edge.models import captioning
-    from mue_edge.tokens import read_json
+    from mue_edge.reading import read_json
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     leader, untrained = rank == 0, o.model is None

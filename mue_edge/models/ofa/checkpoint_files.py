@@ -11,7 +11,7 @@ from torch import Tensor
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.ofa import checkpoint_contents as contents
 from mue_edge.models.ofa.checkpoint_contents import Contents, Settings
-from mue_edge.tokens import read_json
+from mue_edge.reading import read_json
 
 _INDEX = ".index.json"
 # Hugging Face's names, the preferred first.
