@@ -103,6 +103,7 @@ def command(**options: Any) -> None:
     report_figures.require()
     place, source = _place(o)
     whole, certify, known = to_calibrate_on(source, o.data, o.kind, o.images)
+    (place / TRACES).mkdir(parents=True, exist_ok=True)
     tune = whole.at_most(o.tune)
     options = _plan(o)
     if o.plans is not None and tune.samples[0].source:
@@ -153,7 +154,7 @@ def _fraction(name: str, text: str) -> float:
 
 
 def _place(o: _Options) -> tuple[Path, Path]:
-    """The output folder, made, and MODEL's folder. Raises UsageError for a folder of something else."""
+    """The output folder and MODEL's folder. Raises UsageError for a folder of something else."""
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.bundle import MANIFEST
 
@@ -165,9 +166,7 @@ def _place(o: _Options) -> tuple[Path, Path]:
     named = ("precision", "image_size", "plan", "plans")
     if given and (fixed := [name for name in named if getattr(o, name) is not None]):
         raise UsageError(f"{o.model} is a bundle: its {', '.join(fixed)} cannot be changed; export again")
-    source = Path(o.model) if given else resolve_model(o.model)
-    (place / TRACES).mkdir(parents=True, exist_ok=True)
-    return place, source
+    return place, Path(o.model) if given else resolve_model(o.model)
 
 
 def _plan(o: _Options) -> dict[str, Any]:

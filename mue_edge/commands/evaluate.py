@@ -156,12 +156,15 @@ def _draw(o: _Options, path: Path, found: ByDepth) -> None:
     if metric not in known:
         raise UsageError(f"--metric {metric}: measured here are {', '.join(known)}")
     values = {cell: metrics[metric].total() for cell, metrics in found.metrics.items()}
+    if not all(map(math.isfinite, values.values())):
+        raise UsageError(f"--metric {metric} is not defined for these pictures, so there is nothing to draw")
     atomic_write(path, charts.heat_map(values, f"{metric} by depth, {_where(o)}"))
     click.echo(f"wrote {path}", err=True)
 
 
 def _main(found: ByDepth) -> str:
-    return next(name for name in _MAIN if name in found.metrics[found.deepest])
+    known = found.metrics[found.deepest]
+    return next(name for name in _MAIN if name in known and math.isfinite(known[name].total()))
 
 
 def _where(o: _Options) -> str:
@@ -212,5 +215,9 @@ def _print(o: _Options, found: ByDepth) -> None:
     for cell, metrics in found.metrics.items():
         value = found.quality(cell, o.confidence).metrics[main]
         change = found.change(cell, main, o.confidence).shown(1, 100, "+")
-        figures = "  ".join(f"{metrics[name].total():{n}.3f}" for name, n in widths.items())
+        figures = "  ".join(f"{_shown(metrics[name].total()):>{n}}" for name, n in widths.items())
         click.echo(f"{cell[0]:7}  {cell[1]:7}  {value!s:22}  {change:24}  {figures}")
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

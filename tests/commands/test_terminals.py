@@ -139,3 +139,11 @@ def test_folders_that_cannot_be_written(
     monkeypatch.setattr("os.access", lambda path, mode: False)
     line = run("profile", tiny_bundle, "--out", tmp_path / "x.json").error(2)
     assert "nothing can be written" in line
+
+
+def test_too_few_pictures_to_calibrate_on(tiny_model_folder: Path, tmp_path: Path, run: Runner) -> None:
+    data, out = table(tmp_path), tmp_path / "out"
+    data.write_text("image,caption\n0.png,a b\n")
+    args = ("calibrate", tiny_model_folder, "--budget", "50%", "--data", data, "--out", out)
+    assert "1 pictures are too few" in run(*args).error(4)
+    assert not out.exists()
