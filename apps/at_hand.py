@@ -17,7 +17,7 @@ from mue_edge import models
 from mue_edge.apps import catalogue, default_bundle
 from mue_edge.apps.default_bundle import has
 from mue_edge.bundle import MANIFEST, MAX_MANIFEST_BYTES, look
-from mue_edge.errors import EnvironmentLacksError, InputFileError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.export import prompts
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -124,7 +124,9 @@ def _model(place: Path) -> FoundModel:
         config = models.read_config(place)
     except (InputFileError, OSError) as problem:
         advice = (
-            f"; if it is a checkpoint: mue-edge import {place} --out FOLDER" if _checkpoint(place) else ""
+            f"; if it is a checkpoint: {command_line('import', place, '--out', 'FOLDER')}"
+            if _checkpoint(place)
+            else ""
         )
         return FoundModel(str(place), problem=f"{problem}{advice}")
     problems: list[str] = []

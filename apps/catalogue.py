@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.reading import is_file
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def resolve_model(name: str) -> Path:
     if path.is_dir():
         raise InputFileError(
             f"{name} is a folder but no model: it holds no config.json. "
-            f"Make one with: mue-edge import CHECKPOINT --out {name}"
+            "Make one with: " + command_line("import", "CHECKPOINT", "--out", name)
         )
     raise UsageError(
         f"no model {name!r}: neither a model folder nor a bundled model ({', '.join(BUNDLED)}). "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
@@ -290,13 +291,16 @@ def look(folder: Path) -> Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle, read strictly; its files are not looked at. Raises InputFileError."""
     path = folder / MANIFEST
-    if not is_file(path) or path.is_symlink():
+    if is_file(path) and path.is_symlink():
+        raise _link(folder, MANIFEST)
+    if not is_file(path):
         if is_file(folder / "config.json"):
             raise InputFileError(
-                f"{folder} is a model folder, not a bundle; make one with: mue-edge export {folder}"
+                f"{folder} is a model folder, not a bundle; make one with: {command_line('export', folder)}"
             )
         raise InputFileError(
-            f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: mue-edge export --out {folder}"
+            f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: "
+            + command_line("export", "--out", folder)
         )
     data = read_json(path, MAX_MANIFEST_BYTES)
     version = data.get("schema") if isinstance(data, dict) else None
@@ -355,7 +359,7 @@ def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
         for part in parts:
             path = path / part
             if path.is_symlink():
-                raise InputFileError(f"{folder}: {name} goes through a link; bundles hold none")
+                raise _link(folder, name)
         if not path.is_file():
             raise InputFileError(f"{folder}: {name} is missing; copy the bundle again or export it again")
         size = path.stat().st_size
@@ -363,6 +367,14 @@ def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
         raise InputFileError(f"{folder}: {name[:NAME_SHOWN]!r}: {problem.strerror}") from problem
     if size != entry.bytes or size > MAX_FILE_BYTES:
         raise InputFileError(f"{folder}: {name} has {size} bytes, the manifest says {entry.bytes}")
+
+
+def _link(folder: Path, name: str) -> InputFileError:
+    copy = shlex.join(["cp", "-rL", str(folder), f"{folder.resolve().name}-copy"])
+    return InputFileError(
+        f"{folder}: {name} goes through a link; bundles hold none. Where a cache keeps its files so (Hugging "
+        f"Face's does), copy what the links point to: {copy}"
+    )
 
 
 def _check_hash(folder: Path, name: str, entry: FileEntry) -> None:

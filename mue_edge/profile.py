@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mue_edge import schema
 from mue_edge.bundle import Bundle, Manifest
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write
 from mue_edge.protocol import Answer, Request
 from mue_edge.reading import read_json
@@ -141,10 +141,10 @@ class Profile:
         off = [f"{name} {mine}, not {its}" for name, (mine, its) in pairs.items() if mine != its]
         off += [f"no segment {name}" for name in m.segments if name not in self.segments]
         if off:
-            wanted = f" --threads {threads}" if threads is not None else ""
+            wanted = () if threads is None else ("--threads", threads)
             raise UsageError(
                 f"the profile does not fit {bundle.path} ({'; '.join(off[:3])}); make a new one with: "
-                f"mue-edge profile {bundle.path}{wanted}"
+                + command_line("profile", bundle.path, *wanted)
             )
 
 

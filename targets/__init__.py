@@ -12,7 +12,7 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
 from mue_edge.entailer import Entailer
-from mue_edge.errors import UsageError
+from mue_edge.errors import UsageError, command_line
 from mue_edge.schema import decode
 
 if sys.version_info >= (3, 11):
@@ -133,7 +133,9 @@ def open(path: str | Path, *, threads: int | None = None, paranoid: bool = False
     session = open_session(path, threads=threads, paranoid=paranoid)
     if not isinstance(session, Captioner):
         session.close()
-        raise UsageError(f'{path} judges statements; use: mue-edge entail {path} IMAGE "statement"')
+        raise UsageError(
+            f'{path} judges statements; use: {command_line("entail", path, "IMAGE")} "STATEMENT"'
+        )
     return session
 
 
@@ -142,7 +144,7 @@ def open_entailer(path: str | Path, *, threads: int | None = None, paranoid: boo
     session = open_session(path, threads=threads, paranoid=paranoid)
     if not isinstance(session, Entailer):
         session.close()
-        raise UsageError(f"{path} captions pictures; use: mue-edge caption {path} IMAGE")
+        raise UsageError(f"{path} captions pictures; use: {command_line('caption', path, 'IMAGE')}")
     return session
 
 

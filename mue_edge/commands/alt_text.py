@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
@@ -192,9 +192,13 @@ def _review(o: _Options, table: Table, pictures: Mapping[str, Path], report: _Re
 
     if o.review is None or o.dry_run:
         return
-    command = f"mue-edge alt-text {o.source} --edits alt-text-edits.json"
-    atomic_write(o.review, review.page(f"Alt text of {o.source.name}", table, pictures, command))
+    page = review.page(f"Alt text of {o.source.name}", table, pictures, _with_edits(o))
+    atomic_write(o.review, page)
     report.review = str(o.review)
+
+
+def _with_edits(o: _Options) -> str:
+    return command_line("alt-text", o.source, "--edits", "alt-text-edits.json")
 
 
 def _tell(o: _Options, report: _Report) -> None:
@@ -216,7 +220,8 @@ def _tell(o: _Options, report: _Report) -> None:
     if report.page:
         click.echo(f"wrote {report.page}: alt text in {report.filled} {images}, every other byte as it was")
     if report.review:
-        click.echo(f"wrote {report.review}; open it in a browser, save the corrections, then: "
-                   f"mue-edge alt-text {o.source} --edits alt-text-edits.json")  # fmt: skip
+        click.echo(
+            f"wrote {report.review}; open it in a browser, save the corrections, then: {_with_edits(o)}"
+        )
     else:
-        click.echo(f"next: mue-edge alt-text {o.source} --review review.html")
+        click.echo(f"next: {command_line('alt-text', o.source, '--review', 'review.html')}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.errors import command_line
 from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
@@ -106,9 +107,9 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
     first, *others = given
     if bundles.is_bundle(first) and not others:
-        own = f"; for those in the folder {first}: mue-edge caption ./{first}"
+        own = f"; for those in the folder {first}: {command_line('caption', f'./{first}')}"
         raise UsageError(
-            f"no picture was named; the command is: mue-edge caption {first} PICTURE"
+            f"no picture was named; the command is: {command_line('caption', first, 'PICTURE')}"
             + (own if image.names_pictures(first) else "")
         )
     if bundles.is_bundle(first) or bundles.is_model(first):
@@ -117,7 +118,7 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
         raise bundles.nothing(first, "a picture, a folder of pictures, or - for a list of them")
     late = [name for name in others if bundles.is_bundle(name)]
     if late:
-        raise UsageError(f"a bundle goes before its pictures: mue-edge caption {late[0]} {first}")
+        raise UsageError(f"a bundle goes before its pictures: {command_line('caption', late[0], first)}")
     return bundles.bundle_folder(None), given
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.errors import command_line
+
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
 
@@ -38,7 +40,8 @@ def command(
             return
         place = Path(out or f"{Path(bundle).name}-conformance")
         _write(captioner, shown, place)
-    click.echo(f"wrote {place}; a port's log is checked with: mue-edge conformance {bundle} --check LOG")
+    check_it = command_line("conformance", bundle, "--check", "LOG")
+    click.echo(f"wrote {place}; a port's log is checked with: {check_it}")
 
 
 def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:

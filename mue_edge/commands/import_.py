@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mue_edge.errors import UsageError, missing_extra
+from mue_edge.errors import UsageError, command_line, missing_extra
 
 if TYPE_CHECKING:
     from mue_edge.models.ofa.importing import Imported
@@ -77,7 +76,7 @@ def command(
 def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
     """The commands that lead on from this model; `source`: what it was imported from, as arguments."""
     if not imported.task:
-        again = shlex.join(["mue-edge", "import", *source, "--out", str(out), "--tokenizer"])
+        again = command_line("import", *source, "--out", out, "--tokenizer")
         return [
             "next: nothing can be asked without a vocabulary; import it again with one:",
             f"  {again} DIR",
@@ -86,11 +85,11 @@ def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
 
     bundle = f"{out}-host"
     what = {"caption": "captions", "entail": "statements about pictures"}[imported.task]
-    ask = shlex.join(["mue-edge", imported.task, bundle]) + " PICTURE"
+    ask = command_line(imported.task, bundle, "PICTURE")
     others = ", ".join(name for name in targets.names() if name != "host")
     return [
         f"next, for {what} (pictures of {imported.config.image_size} pixels):",
-        "  " + shlex.join(["mue-edge", "export", str(out), "--target", "host", "--out", bundle]),
+        "  " + command_line("export", out, "--target", "host", "--out", bundle),
         f"  {ask}" + (' "STATEMENT"' if imported.task == "entail" else ""),
         f"for a device: --target {others}",
     ]

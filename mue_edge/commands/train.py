@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.errors import UsageError, missing_extra
+from mue_edge.errors import UsageError, command_line, missing_extra
 from mue_edge.terminal import say
 from mue_edge.training_options import TrainingOptions, training_options
 
@@ -132,7 +132,7 @@ def _end(o: TrainingOptions, leader: bool) -> None:
         tested = f"{figures['val captions written']:g} held-out pictures"
         shown += f", exact match {figures['val exact match']:.3f} on {tested}"
     click.echo(f"{o.out / 'model'}: {shown}; loss by layer: {o.out / 'loss.svg'}")
-    click.echo(f"next: mue-edge export {o.out / 'model'} --target host --out BUNDLE")
+    click.echo("next: " + command_line("export", o.out / "model", "--target", "host", "--out", "BUNDLE"))
 
 
 class _Display:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mue_edge.files import sha256
 from tests.commands.run import Runner, picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,3 +151,98 @@ def test_too_few_pictures_to_calibrate_on(tiny_model_folder: Path, tmp_path: Pat
     args = ("calibrate", tiny_model_folder, "--budget", "50%", "--data", data, "--out", out)
     assert "1 pictures are too few" in run(*args).error(4)
     assert not out.exists()
+
+
+def linked(folder: Path, hub: Path) -> Path:
+    """A copy of the folder as Hugging Face's cache keeps it: links to files that are called by their hash."""
+    snapshot = hub / "snapshots" / ("ab12" * 10)
+    (hub / "blobs").mkdir(parents=True)
+    for file in (f for f in folder.rglob("*") if f.is_file()):
+        blob = hub / "blobs" / sha256(file)
+        blob.write_bytes(file.read_bytes())
+        link = snapshot / file.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+@pytest.mark.parametrize("links", ["all", "one"])
+def test_a_bundle_of_links_can_be_copied(
+    tiny_bundle: Path, tmp_path: Path, run: Runner, links: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that the error prints is followed."""
+    monkeypatch.chdir(tmp_path)
+    place = linked(tiny_bundle, tmp_path / "models--me--it's mine")
+    if links == "one":
+        text = (place / "manifest.json").read_text()
+        (place / "manifest.json").unlink()
+        (place / "manifest.json").write_text(text)
+    file = picture(tmp_path / "p.png")
+    line = run("caption", place, file).error(4)
+    copy = line.partition("point to: ")[2]
+    assert subprocess.run(copy, shell=True, check=False).returncode == 0, copy
+    done = run("caption", shlex.split(copy)[-1], file)
+    assert done.code == 0 and done.out == run("caption", tiny_bundle, file).out
+
+
+def test_a_model_folder_of_links_is_one(tiny_model_folder: Path, tmp_path: Path, run: Runner) -> None:
+    place = linked(tiny_model_folder, tmp_path / "models--me--mine")
+    assert run("export", place, "--out", tmp_path / "bundle").code == 0
+    assert not any(p.is_symlink() for p in (tmp_path / "bundle").rglob("*"))
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The words of every command of mue-edge in a text, as a shell would read them."""
+    return [shlex.split(found) for found in re.findall(r"mue-edge (?:[a-z-]+ .*)$", text, re.MULTILINE)]
+
+
+def test_commands_that_are_printed_keep_their_words(
+    tiny_bundle: Path, tiny_model_folder: Path, tiny_entail_bundle: Path, tmp_path: Path, run: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Folders with spaces, quotes and dollars: each is one word of the command that names it."""
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "my sticker's $HOME"
+    here.mkdir()
+    model, bundle, judge, pages = here / "model", here / "bundle", here / "judge", here / "pages"
+    for source, place in ((tiny_model_folder, model), (tiny_bundle, bundle), (tiny_entail_bundle, judge)):
+        shutil.copytree(source, place)
+    shutil.copytree(model, here / "empty")
+    (here / "empty" / "config.json").unlink()
+    pages.mkdir()
+    file = picture(pages / "p.png")
+    printed = {
+        "export": run("export", model, "--out", here / "made").out,
+        "caption": run("caption", bundle).err,
+        "late": run("caption", file, bundle).err,
+        "model": run("inspect", model).err,
+        "judges": run("caption", judge, file).err,
+        "captions": run("entail", bundle, file, "a").err,
+        "build": run("build", bundle).err,
+        "conformance": run("conformance", bundle, "--out", here / "kit").out,
+        "alt-text": run("alt-text", pages, "--bundle", bundle).out,
+        "review": run("alt-text", pages, "--review", here / "review.html").out,
+        "camera": run("camera", file, "--bundle", bundle).err,
+        "nothing": run("export", here / "empty").err,
+        "import": run("import", "--random", "ofa-tiny", "--out", here / "random").out,
+    }
+    for name, text in printed.items():
+        found = commands_of(text)
+        assert found, (name, text)
+        assert any(word.startswith(str(here)) for words in found for word in words), (name, text)
+        pieces = {"sticker's", "my", "$HOME"}
+        assert not any(pieces & set(words) for words in found), (name, text)
+
+
+def test_every_printed_command_goes_through_the_helper() -> None:
+    """No text of the source puts a path into a command by itself."""
+    unquoted = re.compile(r"mue-edge (?!reads)[a-z-]+[^\"']*\{(?!name\}|beam\}|len\(ids\)\}|command_line)")
+    rooms = ("mue_edge", "apps", "export", "targets", "calibrate")
+    files = [file for room in rooms for file in (ROOT / room).rglob("*.py")]
+    wrong = [
+        f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+        for file in files
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if unquoted.search(line)
+    ]
+    assert len(files) > 100 and not wrong, wrong
