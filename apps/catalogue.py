@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mue_edge.errors import InputFileError, UsageError, command_line
+from mue_edge.errors import InputFileError, UsageError, command_line, meant
 from mue_edge.reading import is_file
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def resolve_model(name: str) -> Path:
             "Make one with: " + command_line("import", "CHECKPOINT", "--out", name)
         )
     raise UsageError(
-        f"no model {name!r}: neither a model folder nor a bundled model ({', '.join(BUNDLED)}). "
+        f"no model {name!r}{meant(name, BUNDLED)}: neither a model folder nor a bundled model "
+        f"({', '.join(BUNDLED)}). "
         "Make a model folder with: mue-edge import CHECKPOINT --out FOLDER"
     )
 

@@ -13,7 +13,7 @@ import click
 
 import mue_edge
 from mue_edge import commands
-from mue_edge.errors import EnvironmentLacksError, MueEdgeError
+from mue_edge.errors import EnvironmentLacksError, MueEdgeError, meant
 from mue_edge.terminal import make_legible
 
 # What a file that cannot grow gives.
@@ -33,6 +33,14 @@ class LazyGroup(click.Group):
                 command: click.Command = importlib.import_module(f"mue_edge.commands.{module.name}").command
                 return command
         return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}{meant(name, known)}.")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(

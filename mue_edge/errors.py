@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 
 
 class MueEdgeError(Exception):
@@ -54,6 +55,14 @@ def command_line(*words: object) -> str:
 
         return subprocess.list2cmdline(parts)
     return shlex.join(parts)
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """What to add to an error about an unknown word: the known one that looks most like it, if any does."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def missing_extra(package: str, extra: str) -> EnvironmentLacksError:

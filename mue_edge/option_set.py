@@ -1,4 +1,4 @@
-"""Options that a command takes as one, and the type of those that name a file to write."""
+"""Options that a command takes as one, and the types of those that name files to read and to write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mue_edge.errors import UsageError
+from mue_edge.errors import InputFileError, UsageError
 
 Command = Callable[..., Any]
 
@@ -39,3 +39,25 @@ class NewFile(click.Path):
         if not os.access(path.parent, os.W_OK):
             raise UsageError(f"{option} {path}: nothing can be written to the folder {path.parent}")
         return path
+
+
+class Existing(click.Path):
+    """A file or folder to read. That it is there is found out before anything heavy is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        check_there(path, param.opts[0] if isinstance(param, click.Option) else "")
+        return path
+
+
+def check_there(path: Path, option: str = "") -> None:
+    """Raises InputFileError for what is not there; `option` names it."""
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
+        raise InputFileError(f"{option} {path} does not exist".lstrip())

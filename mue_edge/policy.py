@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, meant
 from mue_edge.reading import finite, read_json
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import ALWAYS, NEVER
@@ -72,7 +72,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
-            raise UsageError(f"unknown policy rule {self.rule!r}; known rules: {', '.join(RULES)}")
+            raise UsageError(
+                f"unknown policy rule {self.rule!r}{meant(self.rule, RULES)}; known rules: {', '.join(RULES)}"
+            )
         values: dict[str, tuple[float | None, ...]] = {
             name: (getattr(self, name),) for name in (*_THETAS, "beta", "tau", "warmup", "seconds", "quality")
         }

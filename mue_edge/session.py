@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Closed, Runtime
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, meant
 from mue_edge.policy import Policy
 from mue_edge.policy import read as read_policy
 from mue_edge.reading import is_file
@@ -55,8 +55,8 @@ class Session:
             policy = read_policy(chosen)
         else:
             raise UsageError(
-                f"no policy {str(chosen)[:200]!r}: neither a file nor in the bundle's front "
-                f"({', '.join(self._policies)})"
+                f"no policy {str(chosen)[:200]!r}{meant(str(chosen), self._policies)}: neither a file nor in "
+                f"the bundle's front ({', '.join(self._policies)})"
             )
         if policy.plan is not None and policy.plan != self.bundle.manifest.plan_hash:
             raise UsageError(

@@ -286,3 +286,10 @@ def test_a_whole_number_in_the_place_of_any_number(folder: Path) -> None:
         with pytest.raises(InputFileError):
             schema.decode(Manifest, {"schema": float("inf")}, "again")
         holder[key] = before
+
+
+def test_files_that_are_not_listed_are_tolerated(folder: Path) -> None:
+    (folder / "notes.txt").write_text("not of the bundle")
+    opened = open_bundle(folder, paranoid=True)
+    with pytest.raises(InputFileError, match=r"lists no file 'notes\.txt'"):
+        opened.file("notes.txt")

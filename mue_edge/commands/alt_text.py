@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS, POLICIES
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.option_set import NewFile
 
@@ -63,8 +64,18 @@ class _Report:
 
 @click.command("alt-text")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
-@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.option(
+    "--bundle",
+    shell_complete=MODELS,
+    metavar="DIR|NAME",
+    help="What captions.  [default: the bundled model's]",
+)
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="A policy of the bundle's front, or a file.",
+)
 @click.option("--table", type=NewFile(),
               help=f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]")  # fmt: skip
 @click.option("-r", "--recursive", is_flag=True, help="Of a folder: the folders in it too.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS, POLICIES, TARGETS
 from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
@@ -40,13 +41,21 @@ class Contender:
 
 
 @click.command("bench")
-@click.argument("bundle", required=False)
+@click.argument("bundle", shell_complete=MODELS, required=False)
 @click.argument("images", nargs=-1)
 @click.option(
-    "--target", metavar="NAME", help="Without BUNDLE: export --model for it, and compare with host."
+    "--target",
+    shell_complete=TARGETS,
+    metavar="NAME",
+    help="Without BUNDLE: export --model for it, and compare with host.",
 )
 @click.option("--against", metavar="BUNDLE", help="Also measure this bundle of the same model.")
-@click.option("--policy", metavar="FILE|NAME", help="[default: the bundle's, or the median gap's]")
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="[default: the bundle's, or the median gap's]",
+)
 @click.option("--rounds", type=click.IntRange(3, 10_000), default=21, show_default=True)
 @click.option("--model", metavar="FOLDER|NAME", help="Also measure monolithic graphs of this model.")
 @click.option("--lossless", is_flag=True, help="Also measure lossless captions, drafted by the policy.")

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 import click
 
+from mue_edge.completion import MODELS
 from mue_edge.errors import command_line
 
 
 @click.command("build")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.option("--force", is_flag=True, help="Also what is there already.")
 @click.option("--workspace", type=click.IntRange(1), metavar="MB", help="Most memory that a layer may use.")
 @click.option("--json", "as_json", is_flag=True, help="What was made, as JSON.")

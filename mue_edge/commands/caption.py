@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import PICTURES, POLICIES
 from mue_edge.errors import command_line
 from mue_edge.option_set import NewFile
 
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
 
 
 @click.command("caption")
-@click.argument("given", nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
-@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.argument("given", shell_complete=PICTURES, nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="A policy of the bundle's front, or a file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture and line.")
 @click.option("--beam", type=click.IntRange(1), help="Beams, up to what the bundle was exported for.")
 @click.option(

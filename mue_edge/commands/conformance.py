@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import MODELS
 from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ LOGS, GUIDE, PICTURES = "logs.json", "README.md", "pictures"
 
 
 @click.command("conformance")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("images", nargs=-1)
 @click.option("--check", type=click.Path(dir_okay=False), metavar="LOG", help="Judge a port's log instead.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="The kit.  [default: BUNDLE-conformance]")

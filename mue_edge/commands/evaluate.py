@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from mue_edge.completion import MODELS
 from mue_edge.errors import UsageError, missing_extra
-from mue_edge.option_set import NewFile
+from mue_edge.option_set import Existing, NewFile, check_there
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.bootstrap import Estimate
@@ -49,10 +50,10 @@ class _Options:
 
 
 @click.command("evaluate")
-@click.argument("model", default="stickers")
+@click.argument("model", shell_complete=MODELS, default="stickers")
 @click.option("--data", default="stickers", show_default=True, help="stickers, or pictures with captions.")
 @click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
-@click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
+@click.option("--images", type=Existing(), help="Where pictures are.  [default: the table's]")
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that are missing or damaged.")
 @click.option("--split", default="val_render", show_default=True, help="Of stickers: a part, or A+B.")
 @click.option("--references", type=click.Choice(["first", "all"]), default="first", show_default=True,
@@ -80,6 +81,11 @@ def command(**options: Any) -> None:
     chosen = _Options(**options)
     if chosen.depths and (chosen.image_depth or chosen.decoder_depth):
         raise UsageError("--depths names both depths: leave out --image-depth and --decoder-depth")
+    from mue_edge.apps.catalogue import resolve_model
+
+    resolve_model(chosen.model)  # mistakes first: loading torch takes seconds
+    if chosen.data != "stickers":
+        check_there(Path(chosen.data), "--data")
     try:
         captioned, scores, notes = (_stickers if chosen.data == "stickers" else _examples)(chosen)
     except ModuleNotFoundError as problem:

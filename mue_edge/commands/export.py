@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import MODELS, TARGETS
 from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
@@ -24,8 +25,14 @@ VERIFY_ROWS = 4  # drafts that one pass checks
 
 
 @click.command("export")
-@click.argument("model", default=DEFAULT_MODEL)
-@click.option("--target", default="host", show_default=True, help="What the bundle is for; see: targets.")
+@click.argument("model", shell_complete=MODELS, default=DEFAULT_MODEL)
+@click.option(
+    "--target",
+    shell_complete=TARGETS,
+    default="host",
+    show_default=True,
+    help="What the bundle is for; see: targets.",
+)
 @click.option("--out", type=click.Path(), metavar="DIR", help="The bundle.  [default: MODEL-TARGET]")
 @click.option("--plan", metavar="FILE|NAME", help='A plan as JSON; or "per-layer", "whole".')
 @click.option("--precision", help="fp32, int8: what the target has.")

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from mue_edge.errors import UsageError, command_line, missing_extra
+from mue_edge.option_set import Existing
 
 if TYPE_CHECKING:
     from mue_edge.models.ofa.importing import Imported
 
 
 @click.command("import")
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("checkpoint", required=False, type=Existing())
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to write.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings as JSON; they win over the file's.")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder with the vocabulary's files.")
+@click.option("--config", type=Existing(), help="Settings as JSON; they win over the file's.")
+@click.option("--tokenizer", type=Existing(), help="Folder with the vocabulary's files.")
 @click.option(
     "--task", type=click.Choice(["caption", "entail"]), help="Default: the checkpoint's, or caption."
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS
 from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("images", nargs=-1)
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option(

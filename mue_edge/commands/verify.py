@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
+from mue_edge.completion import MODELS
 from mue_edge.option_set import NewFile
 
 
 @click.command("verify")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--device", "on_device", is_flag=True, help="On the device: measure too, and sign off.")
