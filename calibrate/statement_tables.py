@@ -23,8 +23,9 @@ from mue_edge.calibrate.examples import json_objects
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.reading import read_text
 from mue_edge.statements import WANTS_CAPTION, Template, ids_of, note, unknown
-from mue_edge.tokens import Tokenizer, read_text
+from mue_edge.tokens import Tokenizer
 
 # How SNLI-VE and its like name the answers.
 SHOWN = 8  # words that the model lacks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -37,6 +36,7 @@ from mue_edge.files import atomic_folder, sha256
 from mue_edge.models import captioning
 from mue_edge.models.cut import Cut, cut
 from mue_edge.policy import from_json as policy_from_json
+from mue_edge.reading import read_json
 from mue_edge.statements import ids_of
 from mue_edge.targets.verify import Verified, verify
 
@@ -66,10 +66,10 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
     path = folder / "policies.json"
     if not path.is_file():
         return (FULL,)
-    try:
-        policies = [policy_from_json(p) for p in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as problem:
-        raise InputFileError(f"{path} is not a list of policies: {problem}") from problem
+    listed = read_json(path)
+    if not isinstance(listed, list):
+        raise InputFileError(f"{path} is not a list of policies")
+    policies = [policy_from_json(p, f"{path}[{i}]") for i, p in enumerate(listed)]
     names = [p.name for p in policies]
     if "" in names or FULL["name"] in names or len(set(names)) < len(names):
         raise InputFileError(f"{path}: policies need names that differ, other than 'full': {names}")

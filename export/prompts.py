@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.reading import read_json
 from mue_edge.statements import TEXT_LENGTH, Template, misplaced, misplaced_of
 
 CAPTION, ENTAIL = "caption", "entail"
@@ -137,8 +137,5 @@ def _check_fields(problem: str, where: str) -> None:
 def _entries(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    data = read_json(path)
     return data if isinstance(data, dict) else {}

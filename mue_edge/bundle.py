@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.protocol import Layout, Stage
+from mue_edge.reading import is_file, read_json
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
 from mue_edge.statements import Template, misplaced, misplaced_of
@@ -29,6 +31,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_FILE_BYTES = 16 << 30
+NAME_SHOWN = 80  # characters of a file's name in an error
 FAR = 1e6  # how large a picture's mean and std, and 1 / std, may be: float32 holds what they lead to
 
 Channels = tuple[float, float, float]
@@ -209,7 +212,8 @@ class Manifest:
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""
-        return {p["name"]: policy_from_json(p) for p in self.front}
+        found = [policy_from_json(p, f"{MANIFEST}: front[{i}]") for i, p in enumerate(self.front)]
+        return {policy.name: policy for policy in found}
 
 
 @dataclass(frozen=True)
@@ -307,20 +311,18 @@ def look(folder: Path) -> Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle, read strictly; its files are not looked at. Raises InputFileError."""
     path = folder / MANIFEST
-    if not path.is_file() or path.is_symlink():
-        if (folder / "config.json").is_file():
+    if is_file(path) and path.is_symlink():
+        raise _link(folder, MANIFEST)
+    if not is_file(path):
+        if is_file(folder / "config.json"):
             raise InputFileError(
-                f"{folder} is a model folder, not a bundle; make one with: mue-edge export {folder}"
+                f"{folder} is a model folder, not a bundle; make one with: {command_line('export', folder)}"
             )
         raise InputFileError(
-            f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: mue-edge export --out {folder}"
+            f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: "
+            + command_line("export", "--out", folder)
         )
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise InputFileError(f"{path} is larger than {MAX_MANIFEST_BYTES >> 20} MiB")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    data = read_json(path, MAX_MANIFEST_BYTES)
     version = data.get("schema") if isinstance(data, dict) else None
     if version != SCHEMA:
         raise InputFileError(
@@ -342,6 +344,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: the source text {open_field}; import the checkpoint again and export what comes out"
         )
     names = manifest.policies()
+    if "" in names or len(names) < len(manifest.front):
+        raise InputFileError(f"{path}: the front's policies need names that differ; export the bundle again")
     if manifest.chosen not in names:
         raise InputFileError(
             f"{path}: the chosen policy {manifest.chosen!r} is not in the front ({', '.join(names)})"
@@ -367,17 +371,30 @@ def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
         or ":" in name
         or any(p in ("..", ".") for p in parts)
     ):
-        raise InputFileError(f"{folder}: the manifest names {name!r}, a path that leaves the bundle")
-    path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise InputFileError(f"{folder}: {name} goes through a link; bundles hold none")
-    if not path.is_file():
-        raise InputFileError(f"{folder}: {name} is missing; copy the bundle again or export it again")
-    size = path.stat().st_size
+        raise InputFileError(
+            f"{folder}: the manifest names {name[:NAME_SHOWN]!r}, a path that leaves the bundle"
+        )
+    try:
+        path = folder
+        for part in parts:
+            path = path / part
+            if path.is_symlink():
+                raise _link(folder, name)
+        if not path.is_file():
+            raise InputFileError(f"{folder}: {name} is missing; copy the bundle again or export it again")
+        size = path.stat().st_size
+    except OSError as problem:  # such as a name that is too long for the file system
+        raise InputFileError(f"{folder}: {name[:NAME_SHOWN]!r}: {problem.strerror}") from problem
     if size != entry.bytes or size > MAX_FILE_BYTES:
         raise InputFileError(f"{folder}: {name} has {size} bytes, the manifest says {entry.bytes}")
+
+
+def _link(folder: Path, name: str) -> InputFileError:
+    copy = shlex.join(["cp", "-rL", str(folder), f"{folder.resolve().name}-copy"])
+    return InputFileError(
+        f"{folder}: {name} goes through a link; bundles hold none. Where a cache keeps its files so (Hugging "
+        f"Face's does), copy what the links point to: {copy}"
+    )
 
 
 def _check_hash(folder: Path, name: str, entry: FileEntry) -> None:
@@ -401,13 +418,13 @@ def _stamp(folder: Path, manifest: Manifest) -> dict[str, list[int] | str]:
 
 
 def _read_stamp(folder: Path) -> object:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, EnvironmentLacksError):
         return json.loads(_stamp_path(folder).read_text(encoding="utf-8"))
     return None
 
 
 def _write_stamp(folder: Path, stamp: object) -> None:
-    with suppress(OSError):  # a read-only home only costs the hashing at the next open
+    with suppress(OSError, EnvironmentLacksError):  # without a home only the hashing is done again
         path = _stamp_path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps(stamp))

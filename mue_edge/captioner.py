@@ -80,7 +80,7 @@ class Captioner(Session):
         `lossless`: the caption is full depth's; `policy` only drafts it (`mue_edge.lossless`), with a
         `Payoff` as long as that pays.
 
-        Raises InputFileError for a picture that cannot be used.
+        Raises InputFileError for a picture that cannot be used, UsageError after `close`.
         """
         steps = self.stream(
             picture, policy=policy, beam=beam, trace=trace, deadline=deadline, lossless=lossless
@@ -97,11 +97,19 @@ class Captioner(Session):
         beam: int | None = None, trace: bool = False, deadline: float | None = None,
         lossless: bool | Payoff = False,
     ) -> Generator[str, None, Caption]:  # fmt: skip
-        """Like `caption`, yielding the text so far after every token (with beams, of the best row).
+        """Like `caption`, yielding the text so far, in whole characters, after every token (with beams, of
+        the best row).
 
         The generator's return value is the `Caption`. What its reader does between tokens counts
-        towards a deadline.
+        towards a deadline. Raises UsageError after `close`.
         """
+        self.check_open()
+        return self._steps(picture, policy, beam, trace, deadline, lossless)
+
+    def _steps(
+        self, picture: str | Path | bytes | Image, policy: str | Path | Policy | None, beam: int | None,
+        trace: bool, deadline: float | None, lossless: bool | Payoff,
+    ) -> Generator[str, None, Caption]:  # fmt: skip
         started = time.perf_counter()
         if deadline is not None and not 0 < deadline < math.inf:
             raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
@@ -132,7 +140,7 @@ class Captioner(Session):
                 finished_token = request.run == last
                 request = loop.send(answer)
                 if finished_token:
-                    yield self.tokenizer.caption(search.tokens[0][1:])
+                    yield self.tokenizer.caption(search.tokens[0][1:], ended=False)
         except StopIteration as end:
             outcome = end.value
         if payoff is not None:

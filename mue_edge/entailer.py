@@ -68,8 +68,9 @@ class Entailer(Session):
 
         caption: one of the picture, for a model that was trained with them (`manifest.caption_prompt`).
         Raises InputFileError for a picture that cannot be used, UsageError for a statement or caption that is
-        empty or longer than the bundle reads, and for a caption to a model that reads none.
+        empty or longer than the bundle reads, for a caption to a model that reads none, and after `close`.
         """
+        self.check_open()
         source = self.source(statement, caption)
         found = self._judge(picture, source, self.policy(policy), trace=trace)
         return replace(found, unknown=self.unknown(statement, caption))

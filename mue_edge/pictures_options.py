@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from mue_edge.option_set import option_set
+from mue_edge.option_set import Existing, option_set
 
 # Gives a command `data`, `kind`, `images`, `tune` and `workers`.
 pictures_options = option_set((
@@ -15,7 +13,7 @@ pictures_options = option_set((
         help="Pictures, with or without captions; a bundled model's.  [default: the model's own]",
     ),
     click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"),
-    click.option("--images", type=click.Path(path_type=Path),
+    click.option("--images", type=Existing(),
                  help="Where pictures are.  [default: the table's]"),
     click.option("--tune", type=click.IntRange(20), default=240, show_default=True,
                  help="At most so many pictures to tune on."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from mue_edge import image, schema
 from mue_edge.bundle import Bundle, Preprocess
 from mue_edge.errors import InputFileError
+from mue_edge.reading import read_json
 from mue_edge.replay import Log
 
 PICTURES = "golden/pictures.npy"
@@ -40,9 +40,11 @@ def read(bundle: Bundle) -> tuple[NDArray[np.uint8], list[Golden]]:
     try:
         raw = io.BytesIO(bundle.file(PICTURES).read_bytes())
         shown: NDArray[np.uint8] = np.load(raw, allow_pickle=False)
-        data = json.loads(bundle.file(LOGS).read_text(encoding="utf-8"))
     except ValueError as problem:
         raise InputFileError(f"{bundle.path}: golden answers cannot be read: {problem}") from problem
+    data = read_json(bundle.file(LOGS))
+    if not isinstance(data, list):
+        raise InputFileError(f"{bundle.path}: {LOGS} is no list of golden answers")
     logs = [schema.decode(Golden, entry, f"{LOGS}[{i}]") for i, entry in enumerate(data)]
     p = bundle.manifest.preprocess
     if shown.shape[1:] != (p.height, p.width, 3) or any(not 0 <= g.picture < len(shown) for g in logs):

@@ -246,6 +246,14 @@ def test_bundles_are_opened_for_what_they_do(tiny_entail_bundle: Path, tiny_bund
         targets.open_entailer(tiny_bundle)
 
 
+def test_what_was_closed_says_so(tiny_entail_bundle: Path) -> None:
+    closed = targets.open_entailer(tiny_entail_bundle, threads=1)
+    closed.close()
+    closed.close()
+    with pytest.raises(UsageError, match="was closed"):
+        closed.entail("nowhere.png", "")
+
+
 def test_a_runtime_without_texts_says_so(tiny_entail_bundle: Path, tmp_path: Path) -> None:
     from tests.made_bundle import Clock, Paced
 

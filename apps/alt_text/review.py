@@ -6,7 +6,6 @@ The page saves its corrections as a small JSON file; `read_edits` checks it, `ap
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from mue_edge import image, schema
 from mue_edge.apps.alt_text.table import MAX_ALT, Entry, Table, clean
 from mue_edge.calibrate.report_page import Html, document, picture, tag
 from mue_edge.errors import InputFileError
+from mue_edge.reading import read_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,17 +85,7 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
 
 def read_edits(path: Path) -> tuple[Edit, ...]:
     """Corrections that the page saved. Raises InputFileError for everything else."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_EDITS_BYTES + 1)
-    except OSError as problem:
-        raise InputFileError(f"{path} cannot be read: {problem.strerror}") from problem
-    if len(data) > MAX_EDITS_BYTES:
-        raise InputFileError(f"{path} is larger than {MAX_EDITS_BYTES >> 20} MiB")
-    try:
-        found = schema.decode(Edits, json.loads(data), str(path))
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not what the review page saves: {problem}") from problem
+    found = schema.decode(Edits, read_json(path, MAX_EDITS_BYTES), str(path))
     if found.kind != KIND:
         raise InputFileError(f"{path} is of kind {found.kind!r}; what the review page saves is {KIND!r}")
     return found.edits

@@ -14,7 +14,7 @@ from typing import TextIO
 from mue_edge import image
 from mue_edge.apps.camera.slot import Frame, Newest, Source
 from mue_edge.apps.camera.video import Video
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 
 POLL_SECONDS = 0.1
 MAX_LINE = 4096
@@ -100,7 +100,9 @@ def choose(place: str, stdin: TextIO, *, speed: float = 1.0, loop: bool = False)
     if path.is_dir():
         return Folder(path)
     if path.suffix.lower() in image.SUFFIXES:
-        raise UsageError(f"{place} is one picture; caption it with: mue-edge caption BUNDLE {place}")
+        raise UsageError(
+            f"{place} is one picture; caption it with: {command_line('caption', 'BUNDLE', place)}"
+        )
     if not path.is_file():
         raise InputFileError(
             f"no source {place!r}: neither a camera (0, /dev/video0), nor a video file, a folder, or '-'"

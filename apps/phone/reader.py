@@ -84,7 +84,7 @@ class Reader:
                     text = next(steps)
                 except StopIteration as end:
                     return captioned(end.value, captioner.layout, captioner.tokenizer)
-                loop.call_soon_threadsafe(grow, text.rstrip("\ufffd"))
+                loop.call_soon_threadsafe(grow, text)
 
         return await self._in_thread(caption)
 

@@ -30,6 +30,7 @@ from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.model import Model, stored_weights
 from mue_edge.models.ofa.objective import Students, losses, sample_depths
+from mue_edge.models.weights import save
 from mue_edge.tokens import Tokenizer
 
 SHALLOW_SHARE = 0.4  # of the steps: encoder depths drawn at random, so that early exits work together
@@ -75,16 +76,13 @@ def write_model(
     model: Model, tokenizer: Tokenizer, folder: Path, asked: dict[str, dict[str, Any]] | None = None
 ) -> None:
     """The model folder, weights in float16. asked: the content of `prompts.json`, captions' by default."""
-    from safetensors.torch import save_file
-
     weights = {key: value.half().contiguous() for key, value in stored_weights(model).items()}
     asked = asked or caption_prompt(model.config, tokenizer)
     with atomic_folder(folder, "config.json") as work:
         for name, content in (("config.json", model.config.to_json()), ("prompts.json", asked)):
             (work / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         tokenizer.save(work / "tokenizer.json")
-        save_file(weights, work / "model.safetensors")
-        (work / "model.safetensors").chmod(0o644)
+        save(weights, work / "model.safetensors")
 
 
 def caption_prompt(config: OFAConfig, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:

@@ -168,7 +168,7 @@ class Captioning(Run):
     def _between(self, request: Request) -> dict[str, Any]:
         token: dict[str, Any] = {}
         if self._run == "head":
-            text = self._captioner.tokenizer.caption(self._search.tokens[0][1:])
+            text = self._captioner.tokenizer.caption(self._search.tokens[0][1:], ended=False)
             token = {"text": text, "depth": self._depth}
         self._run, self._depth = request.run, self._stages.get(request.run, self._depth)
         return token

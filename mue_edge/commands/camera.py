@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS, POLICIES
 
 if TYPE_CHECKING:
     from mue_edge.apps.camera.slot import Newest
@@ -21,8 +22,18 @@ if TYPE_CHECKING:
 
 @click.command("camera")
 @click.argument("source", default="0")
-@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
-@click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
+@click.option(
+    "--bundle",
+    shell_complete=MODELS,
+    metavar="DIR|NAME",
+    help="What captions.  [default: the bundled model's]",
+)
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="NAME",
+    help="Of the bundle's front.  [default: its chosen one]",
+)
 @click.option("--budget", metavar="TIME", help="Deadline mode: from a frame to its caption, like 80ms.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.06, show_default=True,
               help="A frame counts as the last one if no part changed more.")  # fmt: skip

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import PICTURES, POLICIES
+from mue_edge.errors import command_line
+from mue_edge.option_set import NewFile
+
 if TYPE_CHECKING:
     from mue_edge.captioner import Caption, Captioner
     from mue_edge.payoff import Payoff
@@ -19,8 +23,13 @@ if TYPE_CHECKING:
 
 
 @click.command("caption")
-@click.argument("given", nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
-@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.argument("given", shell_complete=PICTURES, nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="A policy of the bundle's front, or a file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture and line.")
 @click.option("--beam", type=click.IntRange(1), help="Beams, up to what the bundle was exported for.")
 @click.option(
@@ -33,11 +42,11 @@ if TYPE_CHECKING:
     "--profile", "times", metavar="FILE", help="With --lossless: draft only while that pays by these times."
 )
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
-@click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
+@click.option("--svg", type=NewFile(), help="With one picture: draw its exits to this file.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     given: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
-    deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: str | None,
+    deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: Path | None,
     threads: int | None,
 ) -> int:  # fmt: skip
     """Caption pictures with a BUNDLE: a folder, or a bundled model's name, such as stickers.
@@ -104,9 +113,9 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
     first, *others = given
     if bundles.is_bundle(first) and not others:
-        own = f"; for those in the folder {first}: mue-edge caption ./{first}"
+        own = f"; for those in the folder {first}: {command_line('caption', f'./{first}')}"
         raise UsageError(
-            f"no picture was named; the command is: mue-edge caption {first} PICTURE"
+            f"no picture was named; the command is: {command_line('caption', first, 'PICTURE')}"
             + (own if image.names_pictures(first) else "")
         )
     if bundles.is_bundle(first) or bundles.is_model(first):
@@ -115,7 +124,7 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
         raise bundles.nothing(first, "a picture, a folder of pictures, or - for a list of them")
     late = [name for name in others if bundles.is_bundle(name)]
     if late:
-        raise UsageError(f"a bundle goes before its pictures: mue-edge caption {late[0]} {first}")
+        raise UsageError(f"a bundle goes before its pictures: {command_line('caption', late[0], first)}")
     return bundles.bundle_folder(None), given
 
 
@@ -126,7 +135,7 @@ def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Capt
     steps = captioner.stream(picture, **how)
     while True:
         try:
-            text = next(steps).rstrip("\ufffd")  # the rest of a character may still come
+            text = next(steps)
         except StopIteration as end:
             result: Caption = end.value
             if live:
@@ -199,7 +208,7 @@ def _draw(captioner: Captioner, result: Caption) -> None:
     click.echo(f"score {result.score:.3f}, {result.calls} segment calls, {seconds:.1f} ms\n")
 
 
-def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: str) -> None:
+def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: Path) -> None:
     from mue_edge import draw
     from mue_edge.files import atomic_write
 

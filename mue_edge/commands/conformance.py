@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import MODELS
+from mue_edge.errors import command_line
+
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
 
@@ -15,7 +18,7 @@ LOGS, GUIDE, PICTURES = "logs.json", "README.md", "pictures"
 
 
 @click.command("conformance")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("images", nargs=-1)
 @click.option("--check", type=click.Path(dir_okay=False), metavar="LOG", help="Judge a port's log instead.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="The kit.  [default: BUNDLE-conformance]")
@@ -38,7 +41,8 @@ def command(
             return
         place = Path(out or f"{Path(bundle).name}-conformance")
         _write(captioner, shown, place)
-    click.echo(f"wrote {place}; a port's log is checked with: mue-edge conformance {bundle} --check LOG")
+    check_it = command_line("conformance", bundle, "--check", "LOG")
+    click.echo(f"wrote {place}; a port's log is checked with: {check_it}")
 
 
 def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from mue_edge import machine
+from mue_edge.errors import EnvironmentLacksError
 from mue_edge.files import user_cache
 
 # Packages whose module has another name; the rest is found by its own.
@@ -49,7 +50,7 @@ def command(as_json: bool) -> int:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": machine.cores(),
-        "cache": str(cache),
+        "cache": None if cache is None else str(cache),
         "cache_writable": writable,
     }
     if as_json:
@@ -59,7 +60,7 @@ def command(as_json: bool) -> int:
     for key in ("mue-edge", "python", "platform", "cores"):
         click.echo(f"{key:<12}{facts[key]}")
     note = "" if writable else ": not writable, so bundles are hashed at every start"
-    click.echo(f"{'cache':<12}{cache}{note}\n")
+    click.echo(f"{'cache':<12}{cache or 'none, since this user has no home'}{note}\n")
     for package in packages:
         click.echo(_line(package))
     for problem in broken:
@@ -117,9 +118,12 @@ def _line(package: Package) -> str:
     return f"{package.name:<14}{package.found}, but {ranges}; cure: {where}"
 
 
-def _cache() -> tuple[Path, bool]:
-    """Where stamps of checked bundles are kept, and whether that can be written."""
-    folder = user_cache()
+def _cache() -> tuple[Path | None, bool]:
+    """Where stamps of checked bundles are kept (None: there is no home), and whether that can be written."""
+    try:
+        folder = user_cache()
+    except EnvironmentLacksError:
+        return None, False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import MODELS, POLICIES
+
 if TYPE_CHECKING:
     from mue_edge.entailer import Entailment
 
 
 @click.command("entail")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("image")
 @click.argument("statements", nargs=-1, required=True)
 @click.option("--caption", metavar="TEXT", help="Of IMAGE; for models that were trained with captions.")
-@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="A policy of the bundle's front, or a file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a statement and line.")
 @click.option("--trace", is_flag=True, help="With --json: every exit test, with its score.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from mue_edge.completion import MODELS, TARGETS
+from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
     from mue_edge.bench import SegmentCost
@@ -21,8 +25,14 @@ VERIFY_ROWS = 4  # drafts that one pass checks
 
 
 @click.command("export")
-@click.argument("model", default=DEFAULT_MODEL)
-@click.option("--target", default="host", show_default=True, help="What the bundle is for; see: targets.")
+@click.argument("model", shell_complete=MODELS, default=DEFAULT_MODEL)
+@click.option(
+    "--target",
+    shell_complete=TARGETS,
+    default="host",
+    show_default=True,
+    help="What the bundle is for; see: targets.",
+)
 @click.option("--out", type=click.Path(), metavar="DIR", help="The bundle.  [default: MODEL-TARGET]")
 @click.option("--plan", metavar="FILE|NAME", help='A plan as JSON; or "per-layer", "whole".')
 @click.option("--precision", help="fp32, int8: what the target has.")
@@ -156,7 +166,7 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
     if made.loop is None:
         lines += [
             f"verified up to rung {report['evidence']['rung']}, since this machine cannot run it",
-            f"wrote {place}; next, on the device: mue-edge verify {place.name}",
+            f"wrote {place}; next, on the device: {command_line('verify', place.name)}",
         ]
         return "\n".join(lines)
     full = report["full_depth"]
@@ -189,10 +199,11 @@ def _next(made: Exported, place: Path) -> str:
     from mue_edge.targets import target
 
     if target(made.bundle.manifest.target).site:
-        return f"python -m http.server --bind 127.0.0.1 --directory {place}, then open http://127.0.0.1:8000"
+        serve = f"python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(place))}"
+        return f"{serve}, then open http://127.0.0.1:8000"
     if made.bundle.manifest.answers:
-        return f'mue-edge entail {place} PICTURE "STATEMENT"'
-    return f"mue-edge caption {place} PICTURE"
+        return command_line("entail", place, "PICTURE") + ' "STATEMENT"'
+    return command_line("caption", place, "PICTURE")
 
 
 def _lowered(notes: dict[str, Any]) -> list[str]:

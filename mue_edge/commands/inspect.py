@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mue_edge.completion import MODELS
+
 if TYPE_CHECKING:
     from mue_edge.bundle import Manifest, Port
 
 
 @click.command("inspect")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
 def command(bundle: str, as_json: bool) -> None:
     """Show a BUNDLE's model, plan, segments, policies, search settings and evidence."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS
+from mue_edge.option_set import NewFile
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("images", nargs=-1)
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option(
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
     help="cpu: one thread's CPU time, for a machine that others use too.",
 )
 @click.option("--captions", type=click.IntRange(200, 100_000), default=300, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False), help="[default: BUNDLE.profile.json]")
+@click.option("--out", type=NewFile(), help="[default: BUNDLE.profile.json]")
 @click.option("--json", "as_json", is_flag=True, help="The profile as JSON.")
 def command(
-    bundle: str, images: tuple[str, ...], threads: int | None, clock: str, captions: int, out: str | None,
+    bundle: str, images: tuple[str, ...], threads: int | None, clock: str, captions: int, out: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Time every segment of a BUNDLE here, on IMAGES or its golden pictures.
@@ -50,9 +52,7 @@ def command(
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
         folder = Path(bundle).absolute()
-        place = Path(out) if out else folder.with_name(f"{folder.name}.profile.json")
-        if not place.parent.is_dir():
-            raise UsageError(f"--out {place}: there is no folder {place.parent}")
+        place = out or folder.with_name(f"{folder.name}.profile.json")
         shown = profiling.pictures(captioner, image.gather(images)) if images else _golden(captioner)
         with _progress(captions + captions // 2) as step:
             made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)

@@ -5,11 +5,22 @@ from __future__ import annotations
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS, POLICIES
 
 
 @click.command("serve")
-@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
-@click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
+@click.option(
+    "--bundle",
+    shell_complete=MODELS,
+    metavar="DIR|NAME",
+    help="What captions.  [default: the bundled model's]",
+)
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="NAME",
+    help="Of the bundle's front.  [default: its chosen one]",
+)
 @click.option("--deadline", metavar="TIME", help="Hard limit a caption, like 50ms.")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is everywhere."

@@ -10,14 +10,17 @@ from typing import Any
 
 import click
 
+from mue_edge.completion import MODELS
+from mue_edge.option_set import NewFile
+
 
 @click.command("verify")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--device", "on_device", is_flag=True, help="On the device: measure too, and sign off.")
-@click.option("--out", type=click.Path(dir_okay=False), help="With --device.  [default: BUNDLE.device.json]")
-def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, out: str | None) -> None:
+@click.option("--out", type=NewFile(), help="With --device.  [default: BUNDLE.device.json]")
+def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, out: Path | None) -> None:
     """Hash every file of a BUNDLE, then replay its golden answers through this machine's runtime.
 
     With --device, on the device that the bundle is for: latency, calls, memory and energy too, all in a JSON
@@ -39,7 +42,7 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
         found = verify(opened, runtime)
         if measure is not None:
             folder = Path(bundle).absolute()
-            place = Path(out) if out else folder.with_name(f"{folder.name}.device.json")
+            place = out or folder.with_name(f"{folder.name}.device.json")
             signed = sign_off(opened, runtime, found, measure, place)
             click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place))
             return

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.models.ofa import checkpoint_contents as contents
 from mue_edge.models.ofa import modelscope
 from mue_edge.models.ofa.checkpoint_contents import Contents, Settings
-from mue_edge.tokens import read_json
+from mue_edge.reading import read_json
 
 _INDEX = ".index.json"
 # Hugging Face's names, the preferred first.
@@ -87,7 +87,8 @@ def _in_folder(folder: Path) -> Path:
     names = [file.name for file in files]
     said = ", ".join(names[:_NAMED_AT_MOST]) + (" and more" if len(names) > _NAMED_AT_MOST else "")
     raise InputFileError(
-        f"{folder} holds several checkpoints ({said}); name one: mue-edge import {files[0]} --out FOLDER"
+        f"{folder} holds several checkpoints ({said}); name one: "
+        + command_line("import", files[0], "--out", "FOLDER")
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge.errors import InputFileError
-from mue_edge.tokens import read_json
+from mue_edge.reading import read_json
 
 FILE = "configuration.json"
 # Setting → its type and what ModelScope takes where the file does not say it.
