@@ -20,7 +20,7 @@ from mue_edge.session import Session
 from mue_edge.statements import ids_of
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mue_edge.image import Given
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Entailer(Session):
         return ids_of(texts.prompt, statement, self.tokenizer, caption, texts.caption_prompt)
 
     def entail(
-        self, picture: str | Path | bytes | Image, statement: str, *, caption: str | None = None,
+        self, picture: Given, statement: str, *, caption: str | None = None,
         policy: str | Path | Policy | None = None, trace: bool = False,
     ) -> Entailment:  # fmt: skip
         """Whether one picture shows what the statement says. `trace` reads all scores.

@@ -13,6 +13,7 @@ import click
 
 import mue_edge
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.apps.alt_text.review import Edit
@@ -77,6 +78,7 @@ class _Report:
 @click.option("--review", type=click.Path(path_type=Path, dir_okay=False), help="Write a review page there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write and caption nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(**options: Any) -> int:
     """Write alt text for SOURCE: a folder of pictures, or an HTML page's local images.

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from mue_edge.pixels_option import max_pixels_option
+
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
@@ -17,6 +19,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 @click.argument("picture", required=False, type=click.Path(path_type=Path))
 @click.option("--bundle", metavar="DIR|NAME", help="What captions or judges.  [default: the bundled model's]")
 @click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--project", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Write a Briefcase project of the app there, with the bundle inside.")  # fmt: skip

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 import mue_edge
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.command("profile")
 @click.argument("bundle")
 @click.argument("images", nargs=-1)
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option(
     "--clock",
@@ -43,7 +45,7 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge import image, profile, profiling
+    from mue_edge import gathering, profile, profiling
     from mue_edge.errors import UsageError
 
     if clock == "cpu" and threads not in (None, 1):
@@ -53,7 +55,7 @@ def command(
         place = Path(out) if out else folder.with_name(f"{folder.name}.profile.json")
         if not place.parent.is_dir():
             raise UsageError(f"--out {place}: there is no folder {place.parent}")
-        shown = profiling.pictures(captioner, image.gather(images)) if images else _golden(captioner)
+        shown = profiling.pictures(captioner, gathering.gather(images)) if images else _golden(captioner)
         with _progress(captions + captions // 2) as step:
             made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)
     profile.write(place, made)

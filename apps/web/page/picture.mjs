@@ -89,7 +89,7 @@ export class Resizer {
 }
 
 const STRIP = 256; // rows: phones limit the size of a canvas, and memory
-const MAX_PIXELS = 100_000_000; // as image.py
+const MAX_PIXELS = 25_000_000; // as image.py
 const MAX_BYTES = 256 * 2 ** 20;
 
 /** Decode a file upright, without colour management, on white, and prepare it for the network. */
@@ -104,7 +104,7 @@ export async function prepare(blob, preprocess) {
   }
   try {
     const { width, height } = bitmap;
-    if (width * height > MAX_PIXELS) throw new Error("This picture has more than 100 million pixels.");
+    if (width * height > MAX_PIXELS) throw new Error("This picture has more than 25 million pixels.");
     const resizer = new Resizer(width, height, preprocess);
     const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
     const context = canvas.getContext("2d", { willReadFrequently: true });
