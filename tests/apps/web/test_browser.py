@@ -25,10 +25,11 @@ WAIT = 120_000  # ms; a machine under load is slow, not wrong
 
 
 def files() -> dict[str, bytes]:
-    """PNG, WebP with transparency, and JPEGs that lie on their sides."""
+    """PNG and WebP with transparency, and pictures in every EXIF orientation."""
     found = {}
     for orientation in STORED:
-        found[f"{orientation}.jpg"] = stored(smooth(orientation), orientation, "JPEG")
+        for suffix, kind in (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")):
+            found[f"{orientation}.{suffix}"] = stored(smooth(orientation), orientation, kind)
     for seed, kind in ((11, "PNG"), (12, "WEBP")):
         picture = smooth(seed)
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
