@@ -135,3 +135,20 @@ def test_a_larger_jpeg_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch) -> No
     assert np.abs(pixels[0] - pixels[1]).max() < 0.08  # of 2
     monkeypatch.undo()
     assert image.load(data, least=0).rgb.width == 400
+
+
+@pytest.mark.parametrize("command", ["bench", "profile", "conformance", "alt-text", "evaluate"])
+def test_every_command_that_takes_pictures_has_the_option(
+    capsys: pytest.CaptureFixture[str], tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path,
+    command: str,
+) -> None:  # fmt: skip
+    path = tmp_path / "pictures" / "a.png"
+    path.parent.mkdir()
+    Image.new("RGB", (60, 50)).save(path)
+    (tmp_path / "table.csv").write_text(f"image,caption\n{path},a b c\n")
+    words = {
+        "alt-text": (path.parent, "--bundle", tiny_bundle),
+        "evaluate": (tiny_model_folder, "--data", tmp_path / "table.csv"),
+    }.get(command, (tiny_bundle, path))
+    done = Runner(capsys)(command, *words, "--max-pixels", "2999")
+    assert done.code == 4 and "60 x 50 pixels" in done.err and "2,999" in done.err
