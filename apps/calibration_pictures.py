@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mue_edge import image, tokens
+from mue_edge import gathering, tokens
 from mue_edge.apps.catalogue import BUNDLED, bundled_model, calibration_pairs, calibration_pictures
 from mue_edge.bundle import MANIFEST, open_bundle
 from mue_edge.calibrate import cider, examples, samples, statement_tables
@@ -41,7 +41,7 @@ def to_calibrate_on(
         return *_mixed(tune, certify), known
     path = Path(data)
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
-        files = [Path(file) for file in image.gather([str(path)])]
+        files = [Path(str(file)) for file in gathering.gather([path])]
         return *samples.split(samples.of_pictures(files, path.name)), None
     found, _ = examples.without_missing(examples.read(path, kind=kind, images=images))
     tune, certify = samples.split(samples.of_examples(found, path.name, spoken))

@@ -78,7 +78,7 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
 
 def export(
     folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
-    progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[Path] = (),
+    progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[image.Given] = (),
 ) -> Exported:  # fmt: skip
     """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error.
 
@@ -162,10 +162,10 @@ def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, config: Any) -> N
             )
 
 
-def _samples(files: Sequence[Path], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:
+def _samples(files: Sequence[image.Given], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:
     """Up to `count` of the pictures, evenly chosen, as the network takes them."""
     chosen = files[:: math.ceil(len(files) / count)] if count and files else ()
-    return tuple(image.preprocess(image.load(f), p.height, p.width, mean=p.mean, std=p.std) for f in chosen)
+    return tuple(image.network_input(p, file) for file in chosen)
 
 
 def _verify(

@@ -23,7 +23,7 @@ from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.session import Session
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mue_edge.image import Given
 
 
 WARM_UP = 4
@@ -59,8 +59,8 @@ class Caption:
 class Captioner(Session):
     """A bundle with its runtime. Not for several threads at once; open one each."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        super().__init__(bundle, runtime)
+    def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
+        super().__init__(bundle, runtime, max_pixels)
         self.pace = Pace()
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
@@ -68,7 +68,7 @@ class Captioner(Session):
         self.caption(picture, policy=policy)
 
     def caption(
-        self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
+        self, picture: Given, *, policy: str | Path | Policy | None = None,
         beam: int | None = None, trace: bool = False, deadline: float | None = None,
         lossless: bool | Payoff = False,
     ) -> Caption:  # fmt: skip
@@ -93,7 +93,7 @@ class Captioner(Session):
                 return result
 
     def stream(
-        self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
+        self, picture: Given, *, policy: str | Path | Policy | None = None,
         beam: int | None = None, trace: bool = False, deadline: float | None = None,
         lossless: bool | Payoff = False,
     ) -> Generator[str, None, Caption]:  # fmt: skip
@@ -107,7 +107,7 @@ class Captioner(Session):
         return self._steps(picture, policy, beam, trace, deadline, lossless)
 
     def _steps(
-        self, picture: str | Path | bytes | Image, policy: str | Path | Policy | None, beam: int | None,
+        self, picture: Given, policy: str | Path | Policy | None, beam: int | None,
         trace: bool, deadline: float | None, lossless: bool | Payoff,
     ) -> Generator[str, None, Caption]:  # fmt: skip
         started = time.perf_counter()

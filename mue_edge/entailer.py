@@ -20,7 +20,7 @@ from mue_edge.session import Session
 from mue_edge.statements import ids_of, unknown
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mue_edge.image import Given
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Entailer(Session):
         return unknown(self.bundle.manifest.template, statement, self.tokenizer, caption)
 
     def entail(
-        self, picture: str | Path | bytes | Image, statement: str, *, caption: str | None = None,
+        self, picture: Given, statement: str, *, caption: str | None = None,
         policy: str | Path | Policy | None = None, trace: bool = False,
     ) -> Entailment:  # fmt: skip
         """Whether one picture shows what the statement says. `trace` reads all scores.

@@ -89,6 +89,23 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
         out.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """A file's bytes, to read. Raises InputFileError for what is missing, and at once for pipes and devices,
+    which could block for ever."""
+    try:
+        if not Path(path).exists():
+            raise InputFileError(f"{path} does not exist")
+        if not Path(path).is_file():  # asked before it is opened, which may already do something to a device
+            raise InputFileError(f"{path} is not a regular file")
+        return open(path, "rb", opener=_without_waiting)
+    except (OSError, ValueError) as problem:
+        raise InputFileError(f"{path} cannot be read: {problem}") from problem
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def user_cache() -> Path:
     """This user's folder for what mue-edge can make again; it may not be there yet.
 

@@ -17,7 +17,7 @@ from mue_edge.tokens import MAX_PIECES, Tokenizer, ids_only
 from mue_edge.tokens import load as load_tokenizer
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mue_edge.image import Given, Upright
 
 S = TypeVar("S", bound="Session")
 
@@ -25,8 +25,8 @@ S = TypeVar("S", bound="Session")
 class Session:
     """A bundle with its runtime. Not for several threads at once; open one each."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        self.bundle, self.runtime = bundle, runtime
+    def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
+        self.bundle, self.runtime, self._max_pixels = bundle, runtime, max_pixels
         self.tokenizer = _tokenizer(bundle)
         self.layout = bundle.manifest.loop_layout()
         self._policies = bundle.manifest.policies()
@@ -73,12 +73,17 @@ class Session:
             return front[: front.index(policy)]
         return tuple(p for p in front if p.may_exit)
 
-    def pixels(self, picture: str | Path | bytes | Image) -> object:
+    def load(self, picture: Given) -> Upright:
+        """A picture, read once, for this bundle's network. Raises InputFileError."""
+        from mue_edge import image
+
+        return image.load_for(self.bundle.manifest.preprocess, picture, max_pixels=self._max_pixels)
+
+    def pixels(self, picture: Given) -> object:
         """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError."""
         from mue_edge import image
 
-        p = self.bundle.manifest.preprocess
-        return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
+        return image.network_input(self.bundle.manifest.preprocess, self.load(picture))
 
     def check_open(self) -> None:
         """Raises UsageError after `close`."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from mue_edge.option_set import Existing, option_set
+from mue_edge.pixels_option import max_pixels_option
 from mue_edge.rules import RULES
 
 
@@ -67,6 +68,7 @@ training_options = option_set((
     click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"),
     click.option("--images", type=Existing(),
                  help="Where pictures are.  [default: the table's]"),
+    max_pixels_option,
     click.option("--val", type=Existing(), help="Validation data."),
     click.option("--val-images", type=Existing(), help="Where its pictures are."),
     click.option("--val-share", type=click.FloatRange(0, 0.5), default=0.05, show_default=True,

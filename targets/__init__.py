@@ -127,12 +127,15 @@ def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
     return runtime
 
 
-def open(path: str | Path, *, threads: int | None = None, paranoid: bool = False) -> Captioner:
+def open(
+    path: str | Path, *, threads: int | None = None, paranoid: bool = False, max_pixels: int | None = None
+) -> Captioner:
     """Check a bundle (see `bundle.open_bundle`) and start its target's runtime; also `mue_edge.open`.
 
-    Raises UsageError for a bundle that judges statements.
+    max_pixels: of a picture, width × height; None: 25 million. Raises UsageError for a bundle
+    that judges statements.
     """
-    session = open_session(path, threads=threads, paranoid=paranoid)
+    session = open_session(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)
     if not isinstance(session, Captioner):
         session.close()
         raise UsageError(
@@ -141,9 +144,11 @@ def open(path: str | Path, *, threads: int | None = None, paranoid: bool = False
     return session
 
 
-def open_entailer(path: str | Path, *, threads: int | None = None, paranoid: bool = False) -> Entailer:
+def open_entailer(
+    path: str | Path, *, threads: int | None = None, paranoid: bool = False, max_pixels: int | None = None
+) -> Entailer:
     """As `open`, of a bundle that judges statements. Raises UsageError for one that captions."""
-    session = open_session(path, threads=threads, paranoid=paranoid)
+    session = open_session(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)
     if not isinstance(session, Entailer):
         session.close()
         raise UsageError(f"{path} captions pictures; use: {command_line('caption', path, 'IMAGE')}")
@@ -151,9 +156,9 @@ def open_entailer(path: str | Path, *, threads: int | None = None, paranoid: boo
 
 
 def open_session(
-    path: str | Path, *, threads: int | None = None, paranoid: bool = False
+    path: str | Path, *, threads: int | None = None, paranoid: bool = False, max_pixels: int | None = None
 ) -> Captioner | Entailer:
     """As `open`, of a bundle of any task."""
     bundle = open_bundle(path, paranoid=paranoid)
     kind = Entailer if bundle.manifest.answers else Captioner
-    return kind(bundle, open_runtime(bundle, threads))
+    return kind(bundle, open_runtime(bundle, threads), max_pixels)

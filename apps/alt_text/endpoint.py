@@ -54,7 +54,7 @@ class Limits:
 
     waiting: int = 16
     body: int = 16 << 20
-    pixels: int = 25_000_000
+    pixels: int = image.MAX_PIXELS
     body_seconds: float = 20.0
     deadline: float | None = None
 
@@ -187,7 +187,8 @@ class Endpoint:
         if policy is not None and policy not in names:  # a path is no name: no file is read for a client
             raise UsageError(f"no policy {policy!r} in the bundle's front ({', '.join(names)})")
         chosen = captioner.policy(policy or self._policy)
-        picture = image.load(data, max_pixels=self.limits.pixels, max_bytes=self.limits.body)
+        preprocess = captioner.bundle.manifest.preprocess
+        picture = image.load_for(preprocess, data, max_pixels=self.limits.pixels)
         result = captioner.caption(picture, policy=chosen, deadline=self.limits.deadline)
         taken = time.perf_counter() - started
         self._mean += 0.2 * (taken - self._mean)

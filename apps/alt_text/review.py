@@ -9,16 +9,12 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mue_edge import image, schema
 from mue_edge.apps.alt_text.table import MAX_ALT, Entry, Table, clean
 from mue_edge.calibrate.report_page import Html, document, picture, tag
 from mue_edge.errors import InputFileError
 from mue_edge.reading import read_json
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SIDE = 160
 MAX_EDITS_BYTES = 64 << 20
@@ -113,7 +109,7 @@ def _card(number: int, entry: Entry, path: Path) -> Html:
 
 def _thumbnail(path: Path) -> Html:
     try:
-        shown: Image = image.load(path)
+        shown = image.load(path).rgb
     except InputFileError:
         return tag("span", "cannot be shown")
     shown.thumbnail((SIDE, SIDE))

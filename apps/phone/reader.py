@@ -19,6 +19,8 @@ from mue_edge.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from mue_edge.image import Upright
+
 T = TypeVar("T")
 Watch = Callable[["Image"], None]
 
@@ -115,11 +117,10 @@ class Reader:
         if self._session is not None:
             self._session.close()
 
-    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> Image:
-        from mue_edge import image
-
-        upright = image.load(picture)
-        loop.call_soon_threadsafe(watch, upright)
+    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> Upright:
+        assert self._session is not None, "start comes first"
+        upright = self._session.load(picture)
+        loop.call_soon_threadsafe(watch, upright.rgb)
         return upright
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -15,6 +15,7 @@ import mue_edge
 from mue_edge.completion import MODELS, POLICIES
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.apps.alt_text.review import Edit
@@ -89,6 +90,7 @@ class _Report:
 @click.option("--review", type=NewFile(), help="Write a review page there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write and caption nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(**options: Any) -> int:
     """Write alt text for SOURCE: a folder of pictures, or an HTML page's local images.

@@ -16,6 +16,7 @@ import click
 import mue_edge
 from mue_edge.completion import MODELS, POLICIES, TARGETS
 from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
@@ -59,6 +60,7 @@ class Contender:
 @click.option("--rounds", type=click.IntRange(3, 10_000), default=21, show_default=True)
 @click.option("--model", metavar="FOLDER|NAME", help="Also measure monolithic graphs of this model.")
 @click.option("--lossless", is_flag=True, help="Also measure lossless captions, drafted by the policy.")
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
 @click.option("--out", type=NewFile(), help="Write the record to this file too.")
 @click.option("--force", is_flag=True, help="Print even if the twin is off; the result is marked as noisy.")
@@ -219,11 +221,11 @@ def _same(a: Sequence[Outcome], b: Sequence[Outcome]) -> int:
 
 
 def _pictures(captioner: Captioner, images: tuple[str, ...]) -> list[object]:
-    from mue_edge import image
+    from mue_edge import gathering
     from mue_edge.targets import golden
 
     if images:
-        return [captioner.pixels(file) for file in image.gather(images)]
+        return [captioner.pixels(file) for file in gathering.gather(images)]
     shown, _ = golden.read(captioner.bundle)
     return [golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown]
 

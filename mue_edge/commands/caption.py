@@ -15,9 +15,11 @@ import click
 from mue_edge.completion import PICTURES, POLICIES
 from mue_edge.errors import command_line
 from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Caption, Captioner
+    from mue_edge.image import Named
     from mue_edge.payoff import Payoff
     from mue_edge.policy import Policy
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
 @click.option("--svg", type=NewFile(), help="With one picture: draw its exits to this file.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     given: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
@@ -53,10 +56,11 @@ def command(
 
     Without one the bundled model captions; its bundle is made once and kept in your cache.
 
-    IMAGES are files, folders, or "-" for a list of files on standard input. A picture that cannot
-    be used is named on standard error and the others are still captioned; the exit code is then 4.
+    IMAGES are files, folders, http(s) addresses, or "-" for standard input: a picture, or a list of files.
+    A picture that cannot be used is named on standard error and the others are still captioned; the exit
+    code is then 4.
     """
-    from mue_edge import durations, image, targets
+    from mue_edge import durations, gathering, targets
     from mue_edge.errors import InputFileError, UsageError
 
     limit = durations.seconds(deadline) if deadline is not None else None
@@ -67,7 +71,7 @@ def command(
         if times and not lossless:
             raise UsageError("--profile says when --lossless pays; give both")
         draft = _payoff(captioner, times) if times else lossless
-        files = image.gather(images)
+        files = gathering.gather(images)
         if svg and len(files) != 1:
             raise UsageError(f"--svg draws one picture; {len(files)} were given")
         if limit is not None:
@@ -75,7 +79,7 @@ def command(
         failed = False
         for file in files:
             try:
-                picture = image.load(file)
+                picture = captioner.load(file)
             except InputFileError as problem:
                 click.echo(f"error: {problem}", err=True)
                 failed = True
@@ -97,7 +101,7 @@ def command(
             if trace:
                 _draw(captioner, result)
             if svg:
-                _draw_svg(captioner, result, picture, svg)
+                _draw_svg(captioner, result, picture.rgb, svg)
     return 4 if failed else 0
 
 
@@ -107,7 +111,7 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
     Raises UsageError without pictures, InputFileError for a first one that is nothing.
     """
-    from mue_edge import image
+    from mue_edge import gathering
     from mue_edge.apps import default_bundle as bundles
     from mue_edge.errors import UsageError
 
@@ -116,12 +120,14 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
         own = f"; for those in the folder {first}: {command_line('caption', f'./{first}')}"
         raise UsageError(
             f"no picture was named; the command is: {command_line('caption', first, 'PICTURE')}"
-            + (own if image.names_pictures(first) else "")
+            + (own if gathering.names_pictures(first) else "")
         )
     if bundles.is_bundle(first) or bundles.is_model(first):
         return bundles.bundle_folder(first, "caption"), others
-    if not image.names_pictures(first):
-        raise bundles.nothing(first, "a picture, a folder of pictures, or - for a list of them")
+    if not gathering.names_pictures(first):
+        raise bundles.nothing(
+            first, "a picture, a folder of pictures, an http(s) address, or - for what is on standard input"
+        )
     late = [name for name in others if bundles.is_bundle(name)]
     if late:
         raise UsageError(f"a bundle goes before its pictures: {command_line('caption', late[0], first)}")
@@ -174,7 +180,7 @@ def _ready(captioner: Captioner, policy: Policy) -> None:
         )
 
 
-def _tell(file: Path, result: Caption) -> None:
+def _tell(file: Path | Named, result: Caption) -> None:
     """On standard error, if the clock changed the caption."""
     if result.pacing and (result.pacing.cut_short or result.pacing.hurried):
         from mue_edge import draw
@@ -182,7 +188,7 @@ def _tell(file: Path, result: Caption) -> None:
         click.echo(f"note: {file}: {draw.pacing(result.pacing)}", err=True)
 
 
-def _record(file: Path, result: Caption, trace: bool) -> dict[str, Any]:
+def _record(file: Path | Named, result: Caption, trace: bool) -> dict[str, Any]:
     record = {
         "file": str(file), "text": result.text, "tokens": list(result.tokens), "score": result.score,
         "exits": dict(result.exits), "decoder_layers": result.decoder_layers,

@@ -10,6 +10,7 @@ import click
 
 from mue_edge.completion import MODELS
 from mue_edge.errors import command_line
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
@@ -22,6 +23,7 @@ LOGS, GUIDE, PICTURES = "logs.json", "README.md", "pictures"
 @click.argument("images", nargs=-1)
 @click.option("--check", type=click.Path(dir_okay=False), metavar="LOG", help="Judge a port's log instead.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="The kit.  [default: BUNDLE-conformance]")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     bundle: str, images: tuple[str, ...], check: str | None, out: str | None, threads: int | None
@@ -50,14 +52,14 @@ def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:
     import numpy as np
     from PIL import Image
 
-    from mue_edge import image
+    from mue_edge import gathering
     from mue_edge.targets import golden
 
     if not images:
         return list(golden.read(captioner.bundle)[0])
     p = captioner.bundle.manifest.preprocess
     size, filter_ = (p.width, p.height), Image.Resampling.BICUBIC
-    return [np.asarray(image.load(file).resize(size, filter_)) for file in image.gather(images)]
+    return [np.asarray(captioner.load(file).rgb.resize(size, filter_)) for file in gathering.gather(images)]
 
 
 def _policies(captioner: Captioner, shown: Sequence[Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mue_edge.completion import MODELS, POLICIES
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.entailer import Entailment
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a statement and line.")
 @click.option("--trace", is_flag=True, help="With --json: every exit test, with its score.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     bundle: str, image: str, statements: tuple[str, ...], caption: str | None, policy: str | None,
@@ -35,16 +37,18 @@ def command(
 ) -> None:  # fmt: skip
     """Say whether IMAGE shows what each of STATEMENTS says: yes, no, or maybe (the picture does not tell).
 
+    IMAGE is a file, an http(s) address, or "-" for standard input.
+
     BUNDLE is a folder made by `mue-edge export` of a model for entailment, or the bundled one's name,
     stickers-entail, whose bundle is made once and kept in your cache.
     """
     from mue_edge import targets
     from mue_edge.apps.default_bundle import bundle_folder
-    from mue_edge.image import load
+    from mue_edge.gathering import one
     from mue_edge.statements import WANTS_CAPTION, note
 
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
-        chosen, picture = entailer.policy(policy), load(image)
+        chosen, picture = entailer.policy(policy), entailer.load(one(image))
         if entailer.bundle.manifest.caption_prompt and caption is None:
             click.echo(f"note: {WANTS_CAPTION}; give one with --caption TEXT", err=True)
         entailer.warm_up()  # or the first answer's time would be that of loading segments

@@ -15,6 +15,7 @@ import click
 from mue_edge.completion import MODELS
 from mue_edge.errors import UsageError, missing_extra
 from mue_edge.option_set import Existing, NewFile, check_there
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.bootstrap import Estimate
@@ -69,6 +70,7 @@ class _Options:
 @click.option("--heatmap", type=NewFile(), help="Draw a metric by depths.")
 @click.option("--metric", help="The one to draw.  [default: cider_d, else exact_match]")
 @click.option("--show", type=click.IntRange(0), default=0, help="Print so many captions beside references.")
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
 def command(**options: Any) -> None:
     """Caption a data set with MODEL (a model folder, or `stickers`), greedily, and compare.

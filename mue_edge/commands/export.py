@@ -15,10 +15,12 @@ import click
 
 from mue_edge.completion import MODELS, TARGETS
 from mue_edge.errors import command_line
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.bench import SegmentCost
     from mue_edge.export.build import Exported
+    from mue_edge.image import Given
 
 DEFAULT_MODEL = "stickers"
 VERIFY_ROWS = 4  # drafts that one pass checks
@@ -49,6 +51,7 @@ VERIFY_ROWS = 4  # drafts that one pass checks
 @click.option(
     "--pictures", multiple=True, metavar="PATH", help="To scan ranges on.  [default: the model's own]"
 )
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
     model: str, target: str, out: str | None, plan: str | None, precision: str | None, backend: str | None,
@@ -60,14 +63,14 @@ def command(
     MODEL is a folder made by `mue-edge import` or `train`, or a bundled model's name.
     """
     size = parse_size(image_size)  # mistakes first: loading torch takes seconds
-    from mue_edge import image, targets
+    from mue_edge import gathering, targets
     from mue_edge.apps.catalogue import range_pictures, resolve_model
     from mue_edge.export import room
     from mue_edge.terminal import export_progress
 
     site = targets.target(target).site
     folder = resolve_model(model)
-    shown = image.gather(pictures) if pictures else range_pictures(model)
+    shown = gathering.gather(pictures) if pictures else range_pictures(model)
     build, plans = room()
     options: dict[str, Any] = plans.read(plan) if plan else {}
     given = {"precision": precision, "backend": backend, "beam": beam, "text_length": text_length}
@@ -86,7 +89,7 @@ def command(
 
 def _export_site(
     application: str, model: str, folder: Path, place: Path, target: str, options: dict[str, Any], name: str,
-    shown: Sequence[Path],
+    shown: Sequence[Given],
 ) -> Exported:  # fmt: skip
     """The folder that an application is served from, with the bundle inside of it."""
     from mue_edge.apps.catalogue import demo_pictures

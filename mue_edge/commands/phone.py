@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from mue_edge.completion import MODELS, POLICIES
+from mue_edge.pixels_option import max_pixels_option
 
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
@@ -29,6 +30,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     metavar="NAME",
     help="Of the bundle's front.  [default: its chosen one]",
 )
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--project", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Write a Briefcase project of the app there, with the bundle inside.")  # fmt: skip

@@ -15,6 +15,7 @@ import click
 import mue_edge
 from mue_edge.completion import MODELS
 from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @click.command("profile")
 @click.argument("bundle", shell_complete=MODELS)
 @click.argument("images", nargs=-1)
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option(
     "--clock",
@@ -45,7 +47,7 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge import image, profile, profiling
+    from mue_edge import gathering, profile, profiling
     from mue_edge.errors import UsageError
 
     if clock == "cpu" and threads not in (None, 1):
@@ -53,7 +55,7 @@ def command(
     with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
         folder = Path(bundle).absolute()
         place = out or folder.with_name(f"{folder.name}.profile.json")
-        shown = profiling.pictures(captioner, image.gather(images)) if images else _golden(captioner)
+        shown = profiling.pictures(captioner, gathering.gather(images)) if images else _golden(captioner)
         with _progress(captions + captions // 2) as step:
             made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)
     profile.write(place, made)

@@ -50,7 +50,7 @@ def _batches(shown: Pictures, batch: int = 6, **options: int | bool) -> CaptionB
 def test_pictures_are_those_of_the_device(places: tuple[Path, Path], shown: Pictures) -> None:
     file = shown.examples[2].picture
     assert isinstance(file, Path)
-    expected = torch.from_numpy(image.preprocess(image.load(file), 32, 32))
+    expected = torch.from_numpy(image.preprocess(image.load(file).rgb, 32, 32))
     assert torch.allclose(shown.inputs([2]), expected, atol=1e-6)
     unkept = Pictures(shown.examples, SIZE, keep_bytes=0)
     assert torch.equal(unkept.pixels([2, 5]), shown.pixels([2, 5]))
@@ -61,7 +61,7 @@ def test_a_models_own_mean_and_deviation(places: tuple[Path, Path], shown: Pictu
     p = Preprocess(32, 32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     own = Pictures(shown.examples, p)
     files = [example.picture for example in shown.examples if isinstance(example.picture, Path)]
-    seen = [image.preprocess(image.load(file), 32, 32, p.mean, p.std) for file in files]
+    seen = [image.preprocess(image.load(file).rgb, 32, 32, p.mean, p.std) for file in files]
     expected = torch.from_numpy(np.concatenate(seen))
     assert torch.allclose(own.inputs(range(len(own))), expected, atol=1e-6)
     fitted = teachers.batches(of_pictures(files, "pictures"), p, batch=5)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -23,33 +22,20 @@ from mue_edge.bundle import with_front, write_manifest
 from mue_edge.policy import Policy
 from mue_edge.targets import open_entailer
 from tests.apps.web.conftest import STATEMENTS, Server
+from tests.turned import STORED, smooth, stored
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 WAIT = 120_000  # ms; a machine under load is slow, not wrong
-# EXIF orientations of the JPEGs, and how the pixels lie in them.
-TURNED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-
-
-def smooth(seed: int) -> Image.Image:
-    """A picture without fine detail, which JPEG keeps."""
-    rng = np.random.default_rng(seed)
-    blocks = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
-    return blocks.resize((400, 320), Image.Resampling.BICUBIC)
 
 
 def files() -> dict[str, bytes]:
-    """PNG, WebP with transparency, and JPEGs that lie on their sides."""
+    """PNG and WebP with transparency, and pictures in every EXIF orientation."""
     found = {}
-    for orientation, turn in TURNED.items():
-        picture = smooth(orientation)
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        out = io.BytesIO()
-        stored = picture if turn is None else picture.transpose(turn)
-        stored.save(out, "JPEG", quality=95, subsampling=0, exif=exif)
-        found[f"{orientation}.jpg"] = out.getvalue()
+    for orientation in STORED:
+        for suffix, kind in (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")):
+            found[f"{orientation}.{suffix}"] = stored(smooth(orientation), orientation, kind)
     for seed, kind in ((11, "PNG"), (12, "WEBP")):
         picture = smooth(seed)
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
