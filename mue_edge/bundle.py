@@ -111,6 +111,14 @@ class LayoutEntry:
     embeds_steps: bool = False
     joins_text: bool = False
 
+    def stages(self) -> tuple[tuple[StageEntry, ...], ...]:
+        """The stages of every stack, in the order in which stacks run."""
+        return (*self.encoder.values(), self.decoder)
+
+    def stage(self, name: str) -> StageEntry:
+        """The stage that is the segment of that name."""
+        return next(stage for stages in self.stages() for stage in stages if stage.name == name)
+
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
 
@@ -309,7 +317,7 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = schema.decode(Manifest, _by_channel(data), MANIFEST)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
-    for stages in (*manifest.layout.encoder.values(), manifest.layout.decoder):
+    for stages in manifest.layout.stages():
         surplus = {signal for stage in stages for signal in stage.signals} - set(SIGNALS)
         if surplus:
             raise InputFileError(f"{path}: unknown signals {sorted(surplus)}; known: {', '.join(SIGNALS)}")
