@@ -86,8 +86,8 @@ def check_sums(bundle: Bundle, runtime: object) -> dict[str, float]:
     if wrong:
         shares = ", ".join(f"{name} {share:.2f}" for name, share in wrong.items())
         raise VerificationError(
-            f"{bundle.path}: this runtime does not sum int8 products exactly on this processor: answers lie off "
-            f"exact sums by, as a share of what int8 itself loses, {shares} (allowed {SUM_TOLERANCE:g}). "
+            f"{bundle.path}: this runtime does not sum int8 products exactly on this processor: answers lie "
+            f"off exact sums by, as a share of what int8 itself loses, {shares} (allowed {SUM_TOLERANCE:g}). "
             "Captions and exits would not be those of other devices; install another version of the runtime "
             "(mue-edge doctor shows this one), or export again with --precision fp32"
         )
