@@ -47,6 +47,8 @@ JOBS = {
     "jetson-gates": "jetson.gates",
     "stickers": "stickers.stickers",
     "stickers-decoders": "stickers.decoders",
+    "int8-exact": "int8_exact.host",
+    "arm64": "arm64.bundled",
     "iphone": "iphone.stickers",
     "iphone-ofa-base": "iphone.base",
 }
