@@ -186,7 +186,7 @@ def _verify(
 
 
 def _write_sums(fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path) -> None:
-    """What int8 answers by exact sums on the first golden picture, for a format that can tell."""
+    """How far int8 is off by exact sums on the first golden picture, for a format that can tell."""
     tell = getattr(fmt, "sums", None)
     if manifest.precision == "int8" and tell is not None:
         p = manifest.preprocess

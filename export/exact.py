@@ -1,4 +1,4 @@
-"""What int8 segments answer when their products are summed exactly: `mue-edge verify` compares with it.
+"""How far int8 segments lie from float when their products are summed exactly: `mue-edge verify` compares.
 
 Runtimes differ here: on x86 without VNNI, ONNX Runtime's usual kernels add pairs of products in 16 bits,
 where they saturate.
@@ -34,8 +34,9 @@ Array = NDArray[Any]
 def make(
     cut: Cut, manifest: Manifest, folder: Path, pixels: Array, source: tuple[int, ...] = ()
 ) -> list[Sums]:
-    """Exact answers of the first segment of every stack, on what the caption of a picture ([1, 3, H, W])
-    feeds it. Segments are read from the bundle's folder; those without integer products are left out."""
+    """The error by exact sums of the first segment of every stack, on what the caption of a picture
+    ([1, 3, H, W]) feeds it. Segments are read from the bundle's folder; those without integer products are
+    left out."""
     fed = inputs(cut, manifest, pixels, source)
     made = []
     for stage in (stages[0] for stages in manifest.layout.stages() if stages):
@@ -59,13 +60,13 @@ def inputs(
 
 
 def answer(piece: Piece, model: onnx.ModelProto, fed: Mapping[str, Array]) -> Sums:
-    """What a segment's first output is by exact sums, and how far that lies from the float segment's."""
+    """A segment's first output in float, and how far from it the int8 graph's is by exact sums."""
     with torch.no_grad():
         out = piece.module.eval()(*(torch.from_numpy(fed[port]) for port in piece.inputs))
     wanted = (out[0] if isinstance(out, tuple) else out).numpy()
     port = piece.outputs[0]
     found = session(with_exact_sums(model)).run([port], dict(fed))[0]
-    return Sums(piece.name, port, dict(fed), found, rms(found, wanted))
+    return Sums(piece.name, port, dict(fed), wanted, rms(found, wanted))
 
 
 def has_integers(model: onnx.ModelProto) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge import image, schema
-from mue_edge.bundle import Bundle, Preprocess
+from mue_edge.bundle import Bundle, Manifest, Preprocess
 from mue_edge.errors import InputFileError
 from mue_edge.replay import Log
 
@@ -36,13 +36,13 @@ class Golden:
 
 @dataclass(frozen=True)
 class Sums:
-    """An int8 segment's inputs (constants of the bundle left out), what its output `port` is when integer
-    products are summed exactly, and how far that lies from the float segment's (root mean square)."""
+    """An int8 segment's inputs (constants of the bundle left out), the float segment's output `port`, and how
+    far from it int8 lies when its products are summed exactly (root mean square)."""
 
     segment: str
     port: str
     inputs: Mapping[str, NDArray[Any]]
-    output: NDArray[np.float32]
+    wanted: NDArray[np.float32]
     error: float
 
 
@@ -71,7 +71,7 @@ def write_sums(path: Path, sums: Sequence[Sums]) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     for one in sums:
         arrays |= {f"{one.segment} in {port}": x for port, x in one.inputs.items()}
-        arrays[f"{one.segment} out {one.port}"] = one.output
+        arrays[f"{one.segment} out {one.port}"] = one.wanted
         arrays[f"{one.segment} error {one.port}"] = np.asarray(one.error)
     np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
 
@@ -83,16 +83,34 @@ def read_sums(bundle: Bundle) -> list[Sums]:
     try:
         with np.load(io.BytesIO(bundle.file(SUMS).read_bytes()), allow_pickle=False) as file:
             arrays = {tuple(key.split(" ")): file[key] for key in file.files}
-        return [
+        found = [
             Sums(
                 segment, port, {k[2]: x for k, x in arrays.items() if k[:2] == (segment, "in")},
-                output, float(arrays[segment, "error", port]),
+                wanted, float(arrays[segment, "error", port]),
             )
-            for (segment, kind, port), output in arrays.items()
+            for (segment, kind, port), wanted in arrays.items()
             if kind == "out"
         ]  # fmt: skip
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise InputFileError(f"{bundle.path}: {SUMS} cannot be read: {problem}") from problem
+    unfit = [sums.segment for sums in found if not _fit(bundle.manifest, sums)]
+    if unfit:
+        raise InputFileError(f"{bundle.path}: {SUMS} does not fit the segments {', '.join(unfit)}")
+    return found
+
+
+def _fit(manifest: Manifest, sums: Sums) -> bool:
+    """Whether shapes are the segment's, no input is lacking and there is an error to compare with."""
+    stages = {stage.name: stage for stages in manifest.layout.stages() for stage in stages}
+    if sums.segment not in stages or sums.segment not in manifest.segments or not 0 < sums.error < np.inf:
+        return False
+    entry, given = manifest.segments[sums.segment], {*sums.inputs, *stages[sums.segment].constants}
+    return (
+        given == set(entry.inputs)
+        and all(x.shape == entry.inputs[port].shape for port, x in sums.inputs.items())
+        and sums.port in entry.outputs
+        and sums.wanted.shape == entry.outputs[sums.port].shape
+    )
 
 
 def rms(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -18,7 +18,7 @@ from mue_edge.targets import golden
 
 # A replayed score may differ by this much; other precisions report and do not promise.
 SCORE_TOLERANCE = {"fp32": 1e-5}
-# So far may int8 answers lie from those by exact sums, as a share of what int8 itself loses.
+# An int8 segment's error is that by exact sums, give or take this share.
 SUM_TOLERANCE = 0.05
 
 
@@ -26,7 +26,7 @@ SUM_TOLERANCE = 0.05
 class Verified:
     """What was compared: logs replayed with forced exits, and run freely.
 
-    sums: int8 segment → distance from its answer by exact sums, as a share of what int8 itself loses.
+    sums: int8 segment → its error against float, as a multiple of that by exact sums.
     """
 
     logs: int
@@ -75,19 +75,19 @@ def verify(bundle: Bundle, runtime: Runtime) -> Verified:
 
 
 def check_sums(bundle: Bundle, runtime: object) -> dict[str, float]:
-    """Run the int8 segments whose answers by exact sums the bundle holds; see `Verified.sums`."""
+    """Run the int8 segments whose errors by exact sums the bundle holds; see `Verified.sums`."""
     found: dict[str, float] = {}
     if not isinstance(runtime, Caller):
         return found
     for sums in golden.read_sums(bundle):
         answer = runtime.call(sums.segment, sums.port, sums.inputs)
-        found[sums.segment] = golden.rms(answer, sums.output) / sums.error
-    wrong = {name: share for name, share in found.items() if not share <= SUM_TOLERANCE}
+        found[sums.segment] = golden.rms(answer, sums.wanted) / sums.error
+    wrong = {name: times for name, times in found.items() if not abs(times - 1) <= SUM_TOLERANCE}
     if wrong:
-        shares = ", ".join(f"{name} {share:.2f}" for name, share in wrong.items())
+        times = ", ".join(f"{name} {value:.2f}" for name, value in wrong.items())
         raise VerificationError(
-            f"{bundle.path}: this runtime does not sum int8 products exactly on this processor: answers lie "
-            f"off exact sums by, as a share of what int8 itself loses, {shares} (allowed {SUM_TOLERANCE:g}). "
+            f"{bundle.path}: this runtime does not sum int8 products exactly on this processor: errors of "
+            f"segments, as multiples of those by exact sums: {times} (allowed 1 ± {SUM_TOLERANCE:g}). "
             "Captions and exits would not be those of other devices; install another version of the runtime "
             "(mue-edge doctor shows this one), or export again with --precision fp32"
         )

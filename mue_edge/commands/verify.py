@@ -61,8 +61,8 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
         f"free run {found.free_same_tokens} of {found.logs} captions and {found.free_same_exits} of "
         f"{found.logs} exit patterns are the same"
     )
-    for name, share in found.sums.items():
-        click.echo(f"int8     {name} differs from exact sums by {share:.1%} of what int8 itself loses")
+    for name, times in found.sums.items():
+        click.echo(f"int8     {name}: error {times:.3f} times that of exact sums")
     click.echo(f"export   reached rung {manifest.evidence.rung}")
     if promised:
         click.echo(f"{bundle} is verified on this machine ({manifest.target}, {manifest.precision})")

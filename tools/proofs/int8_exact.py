@@ -40,7 +40,7 @@ def host() -> None:
     if not (tiny / "config.json").is_file():
         cli("import", "--random", "ofa-tiny", "--mue", "--out", str(tiny))
     bundles = {
-        name: {kind: str(_bundle(name, folder, kind)) for kind in ("fp32", "int8", "int8 of 7 bits")}
+        name: {kind: str(bundle_of(name, folder, kind)) for kind in ("fp32", "int8", "int8 of 7 bits")}
         for name, folder in (("stickers", model_folder()), ("ofa-tiny", tiny))
     }
     figures = {name: _measured(name, place, bundles) for name, place in runtimes()}
@@ -63,7 +63,7 @@ def host() -> None:
     )
 
 
-def _bundle(name: str, folder: Path, kind: str) -> Path:
+def bundle_of(name: str, folder: Path, kind: str) -> Path:
     from onnxruntime import quantization
 
     from mue_edge.export.build import export
