@@ -37,13 +37,13 @@ def make(
     """The error by exact sums of the first segment of every stack, on what the caption of a picture
     ([1, 3, H, W]) feeds it. Segments are read from the bundle's folder; those without integer products are
     left out."""
-    fed = inputs(cut, manifest, pixels, source)
+    fed, constants = inputs(cut, manifest, pixels, source), manifest.layout.constants()
     made = []
     for stage in (stages[0] for stages in manifest.layout.stages() if stages):
         model = onnx.load(str(folder / manifest.segments[stage.name].file))
         if has_integers(model):
             found = answer(cut.piece(stage.name), model, fed[stage.name])
-            own = {port: x for port, x in found.inputs.items() if port not in stage.constants}
+            own = {port: x for port, x in found.inputs.items() if port not in constants[stage.name]}
             made.append(replace(found, inputs=own))
     return made
 

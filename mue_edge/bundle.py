@@ -115,9 +115,14 @@ class LayoutEntry:
         """The stages of every stack, in the order in which stacks run."""
         return (*self.encoder.values(), self.decoder)
 
-    def stage(self, name: str) -> StageEntry:
-        """The stage that is the segment of that name."""
-        return next(stage for stages in self.stages() for stage in stages if stage.name == name)
+    def constants(self) -> dict[str, dict[str, str]]:
+        """Stage → its input ports that read constants of the bundle → their buffers. Others of its
+        `constants` may be written by the adapter."""
+        return {
+            stage.name: {k: name for k, name in stage.constants.items() if name.startswith("constant:")}
+            for stages in self.stages()
+            for stage in stages
+        }
 
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""

@@ -101,10 +101,10 @@ def read_sums(bundle: Bundle) -> list[Sums]:
 
 def _fit(manifest: Manifest, sums: Sums) -> bool:
     """Whether shapes are the segment's, no input is lacking and there is an error to compare with."""
-    stages = {stage.name: stage for stages in manifest.layout.stages() for stage in stages}
-    if sums.segment not in stages or sums.segment not in manifest.segments or not 0 < sums.error < np.inf:
+    constants = manifest.layout.constants()
+    if sums.segment not in constants or sums.segment not in manifest.segments or not 0 < sums.error < np.inf:
         return False
-    entry, given = manifest.segments[sums.segment], {*sums.inputs, *stages[sums.segment].constants}
+    entry, given = manifest.segments[sums.segment], {*sums.inputs, *constants[sums.segment]}
     return (
         given == set(entry.inputs)
         and all(x.shape == entry.inputs[port].shape for port, x in sums.inputs.items())

@@ -65,7 +65,7 @@ class HostRuntime:
     def call(self, run: str, port: str, inputs: Mapping[str, Array]) -> Array:
         """One output of a segment of a stack for these inputs; the bundle's constants need not be given."""
         entries = self.bundle.manifest.segments[run].inputs
-        constants = self.bundle.manifest.layout.stage(run).constants
+        constants = self.bundle.manifest.layout.constants()[run]
         fed = {key: self._buffers.array(name, entries[key]) for key, name in constants.items()}
         found: Array = self._session(run).run([port], fed | dict(inputs))[0]
         return found

@@ -55,10 +55,9 @@ class Saturating(host.HostRuntime):
                 assert np.all(b_zero == 0)
                 return (saturated(a, b) - np.int32(a_zero) * b.astype(np.int32).sum(0),)
 
-        layout, segment = self.bundle.manifest.layout, self.bundle.manifest.segments[run]
-        fed = {
-            k: self._buffers.array(name, segment.inputs[k]) for k, name in layout.stage(run).constants.items()
-        }
+        manifest = self.bundle.manifest
+        constants, segment = manifest.layout.constants()[run], manifest.segments[run]
+        fed = {k: self._buffers.array(name, segment.inputs[k]) for k, name in constants.items()}
         model = onnx.load(str(self.bundle.path / segment.file))
         found: NDArray[Any] = ReferenceEvaluator(model, new_ops=[MatMulInteger]).run(
             [port], fed | dict(inputs)
@@ -151,6 +150,16 @@ def test_sums_that_do_not_fit(
     manifest["files"][golden.SUMS] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     assert words in run("verify", folder).error(4)
+
+
+def test_a_text_branch_is_compared_too(tiny_entail_folder: Path, tmp_path: Path) -> None:
+    """Its biases are written by the adapter, so they are no constants of the bundle."""
+    from mue_edge.export.build import export
+
+    made = export(tiny_entail_folder, tmp_path / "bundle", "host", {"precision": "int8"})
+    sums = {s.segment: s for s in golden.read_sums(made.bundle)}
+    assert {"bias", "live"} <= set(sums["text.0"].inputs)
+    assert made.loop is not None and set(made.loop.sums) == set(sums) == {"image.0", "text.0", "decoder.0"}
 
 
 def test_bundles_without_sums_are_verified_as_before(tiny_bundle: Path) -> None:
