@@ -70,6 +70,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "executorch-vulkan": executorch.vulkan,
     "jetson": jetson.jetson,
     "int8-exact": processors.int8,
+    "int8-wasm": processors.wasm,
     "arm64": processors.arm64,
     **{name: partial(tables.block, name) for name in tables.BLOCKS},
 }

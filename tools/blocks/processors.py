@@ -58,6 +58,10 @@ def int8() -> str:
         + table(["processor", "exact: as on the first processor", "usual kernels: as exact"], exits)
         + "\nProcessor time of captions at full depth, as a share of that with exact sums:\n\n"
         + table(["processor", "model", "exact again (A/A)", "usual kernels", "7-bit weights"], times)
+        + "\nOne product of 36 rows and 256 x 256 weights with signed activations, as a share of the time "
+        "with unsigned ones: "
+        + ", ".join(f"{name} {_ratio(f['products']['int8']['cpu_ratio'])}" for name, f in figures.items())
+        + ".\n"
         + source(record)
     )
 
@@ -69,6 +73,16 @@ def _span(segments: dict[str, dict[str, float]], name: str) -> str:
 
 def _ratio(r: dict[str, float]) -> str:
     return f"{r['median']:.3f} [{r['low']:.3f}–{r['high']:.3f}]"
+
+
+def wasm() -> str:
+    """What a page's runtime does."""
+    record = read("int8-wasm")
+    if record is None:
+        return NOT_MEASURED
+    errors = ", ".join(f"`{name}` {times:.3f}" for name, times in record["figures"]["errors"].items())
+    words = f"{record['figures']['runtime']} in node, errors as multiples of those by exact sums: {errors}.\n"
+    return words + source(record)
 
 
 def arm64() -> str:

@@ -122,11 +122,40 @@ def times(bundles: Mapping[str, Bundle], pictures: list[Any]) -> dict[str, Any]:
     return {"rounds": SESSIONS * ROUNDS, "cpu_ratio": ratios}
 
 
+def products() -> dict[str, dict[str, Any]]:
+    """Sign of activations → time of one product with signed weights, as a share of the unsigned ones', and
+    whether it is exact, by the usual kernels."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    weights = rng.integers(-127, 128, (256, 256)).astype(np.int8)
+    given = {np.uint8: rng.integers(0, 256, (36, 256)), np.int8: rng.integers(-128, 128, (36, 256))}
+    runs, found = {}, {}
+    for kind, values in given.items():
+        name, a = np.dtype(kind).name, values.astype(kind)
+        ports = [
+            onnx.helper.make_tensor_value_info(
+                port, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(d)), [36, 256]
+            )
+            for port, d in (("a", kind), ("y", np.int32))
+        ]
+        node = onnx.helper.make_node("MatMulInteger", ["a", "b"], ["y"])
+        constants = [onnx.numpy_helper.from_array(weights, "b")]
+        graph = onnx.helper.make_graph([node], "product", ports[:1], ports[1:], constants)
+        opsets = [onnx.helper.make_opsetid("", 18)]
+        session = exact.session(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9))
+        runs[name] = lambda i, session=session, a=a: [session.run(None, {"a": a}) for _ in range(100)]
+        right = np.array_equal(session.run(None, {"a": a})[0], a.astype(np.int64) @ weights.astype(np.int64))
+        found[name] = {"exact": bool(right)}
+    samples = bench.interleave(runs, "uint8", range(ROUNDS))
+    for name in runs:
+        found[name]["cpu_ratio"] = asdict(bench.ratios(samples[name], samples["uint8"]))
+    return found
+
+
 def main(bundles: dict[str, dict[str, str]], out: Path) -> None:
     from mue_edge.image import preprocess
     from proofs.pictures import bundled
 
-    found: dict[str, Any] = {"segments": {}, "time": {}}
+    found: dict[str, Any] = {"segments": {}, "time": {}, "products": products()}
     pictures = bundled(PICTURES)[0]
     for model, kinds in bundles.items():
         here = {kind: open_bundle(folder) for kind, folder in kinds.items()}
