@@ -26,7 +26,7 @@ from mue_edge.targets import golden, host
 FULL, TWIN = "exact", "exact again (A/A control)"
 BEFORE, SEVEN = "usual kernels", "7-bit weights"
 KINDS = {FULL: "int8", TWIN: "int8", BEFORE: "int8", SEVEN: "int8 of 7 bits"}
-PICTURES, SESSIONS, ROUNDS = 200, 3, 7
+PICTURES, SESSIONS, ROUNDS = 200, 3, 4
 
 
 class Usual(host.HostRuntime):
