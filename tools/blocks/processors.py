@@ -120,7 +120,4 @@ def _captions(found: dict[str, Any], cpu: str) -> str:
     if cpu != found["processor"]:
         return "not run"
     n = found["pictures"]
-    return "; ".join(
-        f"`{policy}` {found[policy]['same_captions']} and {found[policy]['same_exits']} of {n}"
-        for policy in ("fast", "balanced")
-    )
+    return f"`{found['policy']}`: {found['same_captions']} and {found['same_exits']} of {n}"

@@ -34,7 +34,7 @@ CPUS = {
         "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
     ),
 }
-PICTURES, CAPTIONING = 20, "cortex-a76"
+PICTURES, POLICY, CAPTIONING = 20, "balanced", "cortex-a76"
 
 
 def bundled() -> None:
@@ -42,12 +42,8 @@ def bundled() -> None:
     from mue_edge.apps.stickers import model_folder
 
     figures: dict[str, Any] = {"qemu": _said(str(_qemu()), "--version").splitlines()[0]}
-    figures["packages"] = {
-        name: _inside(
-            CAPTIONING, "-c", f"from importlib.metadata import version; print(version({name!r}))"
-        ).strip()
-        for name in WHEELS
-    }
+    script = f"from importlib.metadata import version; print(*map(version, {WHEELS}))"
+    figures["packages"] = dict(zip(WHEELS, _inside(CAPTIONING, "-c", script).split(), strict=True))
     for precision in ("fp32", "int8"):
         place = bundle_of("stickers", model_folder(), precision)
         figures[precision] = {
@@ -66,32 +62,30 @@ VERIFY = ("-m", "mue_edge", "verify", "--threads", "1")
 
 
 def _captions(place: Path) -> dict[str, Any]:
-    """How many captions and exits are those of this machine, by policy."""
-    found: dict[str, Any] = {"pictures": PICTURES, "processor": CAPTIONING}
+    """How many captions and exits are those of this machine."""
     files = _made("pictures", _write_pictures)
-    for policy in ("balanced", "fast"):
-        words = (
-            "-m",
-            "mue_edge",
-            "caption",
-            str(place),
-            str(files),
-            "--json",
-            "--policy",
-            policy,
-            "--threads",
-            "1",
-        )
-        here, there = (
-            [json.loads(line) for line in text.splitlines()]
-            for text in (_said(sys.executable, *words), _inside(CAPTIONING, *words))
-        )
-        pairs = list(zip(here, there, strict=True))
-        found[policy] = {
-            "same_captions": sum(a["tokens"] == b["tokens"] for a, b in pairs),
-            "same_exits": sum(a["exits"] == b["exits"] for a, b in pairs),
-        }
-    return found
+    words = (
+        "-m",
+        "mue_edge",
+        "caption",
+        str(place),
+        str(files),
+        "--json",
+        "--policy",
+        POLICY,
+        "--threads",
+        "1",
+    )
+    here, there = (
+        [json.loads(line) for line in text.splitlines()]
+        for text in (_said(sys.executable, *words), _inside(CAPTIONING, *words))
+    )
+    pairs = list(zip(here, there, strict=True))
+    return {
+        "pictures": len(pairs), "processor": CAPTIONING, "policy": POLICY,
+        "same_captions": sum(a["tokens"] == b["tokens"] for a, b in pairs),
+        "same_exits": sum(a["exits"] == b["exits"] for a, b in pairs),
+    }  # fmt: skip
 
 
 def _write_pictures(folder: Path) -> None:
