@@ -38,6 +38,7 @@ from mue_edge.models.cut import Cut, cut
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.reading import read_json
 from mue_edge.statements import ids_of
+from mue_edge.targets.golden import SUMS, pixels, write_sums
 from mue_edge.targets.verify import Verified, verify
 
 CONSTANTS = "constants.bin"
@@ -126,6 +127,7 @@ def export(
         golden.write(
             work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess, sources)
         )
+        _write_sums(fmt, pieces, manifest, work)
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)
         report("verifying", 0, 1)
@@ -182,6 +184,15 @@ def _verify(
         return graph_error, verify(bundle, runtime)
     finally:
         runtime.close()
+
+
+def _write_sums(fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path) -> None:
+    """How far int8 is off by exact sums on the first golden picture, for a format that can tell."""
+    tell = getattr(fmt, "sums", None)
+    if manifest.precision == "int8" and tell is not None:
+        p = manifest.preprocess
+        shown = pixels(golden.pictures(p.height, p.width, 1)[0], p)
+        write_sums(folder / SUMS, tell(pieces, manifest, folder, shown, pieces.sources[0]))
 
 
 def _write_constants(made: Cut, folder: Path) -> dict[str, Constant]:

@@ -115,6 +115,19 @@ class LayoutEntry:
     embeds_steps: bool = False
     joins_text: bool = False
 
+    def stages(self) -> tuple[tuple[StageEntry, ...], ...]:
+        """The stages of every stack, in the order in which stacks run."""
+        return (*self.encoder.values(), self.decoder)
+
+    def constants(self) -> dict[str, dict[str, str]]:
+        """Stage → its input ports that read constants of the bundle → their buffers. Others of its
+        `constants` may be written by the adapter."""
+        return {
+            stage.name: {k: name for k, name in stage.constants.items() if name.startswith("constant:")}
+            for stages in self.stages()
+            for stage in stages
+        }
+
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
 
@@ -331,7 +344,7 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = schema.decode(Manifest, _by_channel(data), MANIFEST)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
-    for stages in (*manifest.layout.encoder.values(), manifest.layout.decoder):
+    for stages in manifest.layout.stages():
         surplus = {signal for stage in stages for signal in stage.signals} - set(SIGNALS)
         if surplus:
             raise InputFileError(f"{path}: unknown signals {sorted(surplus)}; known: {', '.join(SIGNALS)}")

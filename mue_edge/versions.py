@@ -1,7 +1,8 @@
 """Versions and requirement strings, as far as this package's own metadata uses them.
 
 A subset of PEP 440 and PEP 508: release numbers; `==` (also `X.*`), `!=`, `>=`, `<=`, `>`, `<`, `~=`;
-extras; the marker `extra == "NAME"`. Standard library only.
+extras; markers that join comparisons of `extra`, `python_version` and `sys_platform` by `and`. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -101,6 +102,24 @@ def parse(text: str, extra: str = "") -> Requirement:
     marker = (found[4] or "").strip()
     named = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
     return Requirement(found[1], (found[3] or "").strip(), named[1] if named else extra, marker)
+
+
+def applies(marker: str) -> bool:
+    """Whether a marker holds for this Python and system, whatever extra it names."""
+    for clause in marker.replace("(", "").replace(")", "").split(" and "):
+        found = re.match(
+            r"\s*(python_version|sys_platform)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]+)['\"]", clause
+        )
+        if found is None:
+            continue
+        name, operator, value = found.groups()
+        if name == "sys_platform":
+            holds = (sys.platform == value) == (operator == "==")
+        else:
+            holds = fits(f"{sys.version_info.major}.{sys.version_info.minor}", operator + value)
+        if not holds:
+            return False
+    return True
 
 
 def installed(package: str) -> str | None:

@@ -65,6 +65,22 @@ def test_own_requirements() -> None:
         fits("1", requirement.versions)
 
 
+@pytest.mark.parametrize(
+    ("marker", "answer"),
+    [
+        ("", True),
+        ("extra == 'phone'", True),
+        ("python_version < '3'", False),
+        ("python_version >= '3.9'", True),
+        ('(sys_platform == "plan9" and python_version >= "3.9") and extra == "phone"', False),
+        ("sys_platform != 'plan9' and python_version >= '3.9'", True),
+        ("sys_platform != 'plan9' and python_version >= '4'", False),
+    ],
+)
+def test_applies(marker: str, answer: bool) -> None:
+    assert versions.applies(marker) is answer
+
+
 def test_installed() -> None:
     assert versions.installed("click")
     assert versions.installed("no-such-distribution-here") is None

@@ -26,7 +26,8 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
     With --device, on the device that the bundle is for: latency, calls, memory and energy too, all in a JSON
     file that says that the hardware was reached.
 
-    Exit code 4: a file is missing or was changed. Exit code 6: the answers differ.
+    Exit code 4: a file is missing or was changed. Exit code 6: the answers differ, or this processor does not
+    sum int8 products exactly.
     """
     from mue_edge import targets
     from mue_edge.apps.default_bundle import bundle_folder
@@ -63,6 +64,8 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
         f"free run {found.free_same_tokens} of {found.logs} captions and {found.free_same_exits} of "
         f"{found.logs} exit patterns are the same"
     )
+    for name, times in found.sums.items():
+        click.echo(f"int8     {name}: error {times:.3f} times that of exact sums")
     click.echo(f"export   reached rung {manifest.evidence.rung}")
     if promised:
         click.echo(f"{bundle} is verified on this machine ({manifest.target}, {manifest.precision})")
