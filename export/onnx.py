@@ -30,7 +30,7 @@ from mue_edge.export.formats import Call, Progress, Written
 from mue_edge.export.quantise import int8
 from mue_edge.export.quiet import quiet
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.targets.host import AS_WRITTEN, EXACT_SUMS
+from mue_edge.targets.host import AS_WRITTEN, EXACT_SUMS, saturates
 
 Array = NDArray[Any]
 
@@ -62,7 +62,8 @@ def caller(manifest: Manifest, folder: Path) -> Call:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry(*AS_WRITTEN)
-    options.add_session_config_entry(*EXACT_SUMS)
+    if manifest.precision == "int8":
+        options.add_session_config_entry(EXACT_SUMS, "1" if saturates() else "0")
 
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]

@@ -103,9 +103,41 @@ def test_an_evaluator_that_does_not_saturate_passes(
     assert all(abs(times - 1) <= 0.05 for times in check_sums(bundle, Saturating(bundle, 1)).values())
 
 
-def test_exact_sums_are_asked_of_every_session(int8_bundle: Path) -> None:
+@pytest.mark.parametrize("here", [False, True])
+def test_exact_sums_are_asked_for_where_kernels_saturate(
+    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    monkeypatch.setattr(host, "saturates", lambda: here)
     options = host.HostRuntime(open_bundle(int8_bundle), 1)._options("decoder.0")
-    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    assert options.get_session_config_entry("session.x64quantprecision") == "01"[here]
+
+
+def test_the_product_that_is_tried_is_what_it_says() -> None:
+    helper, kinds = onnx.helper, onnx.TensorProto
+    ports = [
+        helper.make_tensor_value_info("a", kinds.UINT8, ["m", 64]),
+        helper.make_tensor_value_info("b", kinds.INT8, [64, 16]),
+        helper.make_tensor_value_info("y", kinds.INT32, ["m", 16]),
+    ]
+    node = helper.make_node("MatMulInteger", ["a", "b"], ["y"])
+    graph = helper.make_graph([node], "g", ports[:2], ports[2:])
+    opsets = [helper.make_opsetid("", 13)]
+    made = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    assert onnx.load_model_from_string(host._PRODUCT) == made
+
+
+@pytest.mark.parametrize(
+    ("product", "answer"), [(saturated, True), (lambda a, b: a.astype(int) @ b.astype(int), False)]
+)
+def test_saturation_is_found_by_trying(
+    monkeypatch: pytest.MonkeyPatch, product: Callable[..., NDArray[Any]], answer: bool
+) -> None:
+    class Session:
+        def run(self, names: object, fed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+            return [product(fed["a"], fed["b"])]
+
+    monkeypatch.setattr(host._onnxruntime(), "InferenceSession", lambda *args, **options: Session())
+    assert host.saturates.__wrapped__() is answer
 
 
 def damaged(data: bytes) -> bytes:

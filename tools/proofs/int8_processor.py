@@ -29,13 +29,21 @@ KINDS = {FULL: "int8", TWIN: "int8", BEFORE: "int8", SEVEN: "int8 of 7 bits"}
 PICTURES, SESSIONS, ROUNDS = 200, 3, 4
 
 
-class Usual(host.HostRuntime):
-    """With the kernels that ONNX Runtime takes if it is not asked for exact sums."""
+class Exact(host.HostRuntime):
+    """With exact sums asked for, needed or not."""
+
+    asked = "1"
 
     def _options(self, name: str) -> Any:
         options = super()._options(name)
-        options.add_session_config_entry(host.EXACT_SUMS[0], "0")
+        options.add_session_config_entry(host.EXACT_SUMS, self.asked)
         return options
+
+
+class Usual(Exact):
+    """With the kernels that ONNX Runtime takes by itself."""
+
+    asked = "0"
 
 
 class Listening(host.HostRuntime):
@@ -55,7 +63,7 @@ class Listening(host.HostRuntime):
 
 def opened(kind: str, bundle: Bundle) -> host.HostRuntime:
     """The runtime of a system."""
-    return (Usual if kind in (BEFORE, SEVEN) else host.HostRuntime)(bundle, 1)
+    return (Usual if kind in (BEFORE, SEVEN) else Exact)(bundle, 1)
 
 
 def errors(bundles: Mapping[str, Bundle], pixels: Any) -> dict[str, dict[str, float]]:
