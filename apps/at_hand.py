@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mue_edge import models
 from mue_edge.apps import catalogue, default_bundle
 from mue_edge.apps.default_bundle import has
 from mue_edge.bundle import MANIFEST, MAX_MANIFEST_BYTES, look
-from mue_edge.errors import InputFileError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.export import prompts
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -79,7 +80,8 @@ class AtHand:
 def survey(folders: Iterable[Path]) -> AtHand:
     """What the folders are or hold, each place once, and the bundles in the user's cache."""
     places = [place for folder in folders for place in _inside(folder)]
-    places += _inside(default_bundle.bundles())[1:]
+    with suppress(EnvironmentLacksError):  # of a user without a home
+        places += _inside(default_bundle.bundles())[1:]
     every = {place.absolute(): place for place in places if not _foreign(place)}.values()
     return AtHand(
         tuple(map(_bundled, catalogue.BUNDLED)),
@@ -122,7 +124,9 @@ def _model(place: Path) -> FoundModel:
         config = models.read_config(place)
     except (InputFileError, OSError) as problem:
         advice = (
-            f"; if it is a checkpoint: mue-edge import {place} --out FOLDER" if _checkpoint(place) else ""
+            f"; if it is a checkpoint: {command_line('import', place, '--out', 'FOLDER')}"
+            if _checkpoint(place)
+            else ""
         )
         return FoundModel(str(place), problem=f"{problem}{advice}")
     problems: list[str] = []

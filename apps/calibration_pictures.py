@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mue_edge import image, tokens
+from mue_edge import gathering, tokens
 from mue_edge.apps.catalogue import BUNDLED, bundled_model, calibration_pairs, calibration_pictures
 from mue_edge.bundle import MANIFEST, open_bundle
 from mue_edge.calibrate import cider, examples, samples, statement_tables
@@ -41,7 +41,7 @@ def to_calibrate_on(
         return *_mixed(tune, certify), known
     path = Path(data)
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
-        files = [Path(file) for file in image.gather([str(path)])]
+        files = [Path(str(file)) for file in gathering.gather([path])]
         return *samples.split(samples.of_pictures(files, path.name)), None
     found, _ = examples.without_missing(examples.read(path, kind=kind, images=images))
     tune, certify = samples.split(samples.of_examples(found, path.name, spoken))
@@ -52,11 +52,11 @@ def asked_of(source: Path, tokenizer: Tokenizer) -> Asked | None:
     """How a model or bundle is asked about statements; None: it captions."""
     if (source / MANIFEST).is_file():
         m = open_bundle(source).manifest
-        return Asked(m.prompt, m.answers, tokenizer, m.caption_prompt) if m.answers else None
+        return Asked(m.template, m.answers, tokenizer) if m.answers else None
     if task_of(source) != ENTAIL:
         return None
     prompt = read_prompt(source, ENTAIL)
-    return Asked(prompt.text, tuple(prompt.answers), tokenizer, prompt.with_caption)
+    return Asked(prompt.template, tuple(prompt.answers), tokenizer)
 
 
 def _statements(source: Path, asked: Asked, data: str | None, images: Path | None) -> tuple[Samples, Samples]:

@@ -6,7 +6,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line, meant
+from mue_edge.reading import is_file
 
 if TYPE_CHECKING:
     from mue_edge.apps.stickers.shipped import Shipped
@@ -27,17 +28,18 @@ def resolve_model(name: str) -> Path:
     Raises UsageError for a name that is neither, InputFileError for a folder that holds no model.
     """
     path = Path(name)
-    if (path / "config.json").is_file():
+    if is_file(path / "config.json"):
         return path
     if name in BUNDLED:
         return bundled_model(name)
     if path.is_dir():
         raise InputFileError(
             f"{name} is a folder but no model: it holds no config.json. "
-            f"Make one with: mue-edge import CHECKPOINT --out {name}"
+            "Make one with: " + command_line("import", "CHECKPOINT", "--out", name)
         )
     raise UsageError(
-        f"no model {name!r}: neither a model folder nor a bundled model ({', '.join(BUNDLED)}). "
+        f"no model {name!r}{meant(name, BUNDLED)}: neither a model folder nor a bundled model "
+        f"({', '.join(BUNDLED)}). "
         "Make a model folder with: mue-edge import CHECKPOINT --out FOLDER"
     )
 

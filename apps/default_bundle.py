@@ -11,10 +11,11 @@ from pathlib import Path
 import mue_edge
 from mue_edge.apps.catalogue import BUNDLED, DEFAULT, bundled_model
 from mue_edge.bundle import MANIFEST, open_bundle
-from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, meant
 from mue_edge.export import room
 from mue_edge.export.prompts import CAPTION, task_of
 from mue_edge.files import sha256, user_cache
+from mue_edge.reading import is_file
 from mue_edge.terminal import export_progress, say
 
 HOST = "host"
@@ -53,7 +54,7 @@ def nothing(given: str, *more: str) -> InputFileError:
     """The error for a word that names no bundle, nor what `more` says was looked for too."""
     looked = (f"a bundle folder (with {MANIFEST})", f"a bundled model ({', '.join(BUNDLED)})", *more)
     return InputFileError(
-        f"{given} is none of: {'; '.join(looked)}. What is at hand: mue-edge list. "
+        f"{given}{meant(given, BUNDLED)} is none of: {'; '.join(looked)}. What is at hand: mue-edge list. "
         "Make a bundle with: mue-edge export MODEL --out FOLDER"
     )
 
@@ -70,10 +71,7 @@ def is_model(given: str | Path) -> bool:
 
 def has(folder: Path, file: str) -> bool:
     """Whether a folder holds a file; also of names that no folder can have."""
-    try:
-        return (folder / file).is_file()
-    except (OSError, ValueError):
-        return False
+    return is_file(folder / file)
 
 
 def bundles() -> Path:
@@ -83,7 +81,8 @@ def bundles() -> Path:
 
 def place_of(name: str, target: str = HOST) -> Path:
     """Where this version keeps the bundle of a bundled model."""
-    model = sha256(bundled_model(name) / "model.safetensors")
+    files = sorted(path for path in bundled_model(name).iterdir() if path.is_file())
+    model = " ".join(f"{path.name} {sha256(path)}" for path in files)
     key = hashlib.sha256(f"{model} {mue_edge.__version__}".encode()).hexdigest()[:16]
     return bundles() / f"{name}-{target}-{key}"
 

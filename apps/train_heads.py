@@ -17,7 +17,7 @@ from mue_edge.calibrate.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.teachers import Answers, Captions
 from mue_edge.calibrate.trainers import TRAINERS
 from mue_edge.calibrate.training_pictures import pictures
-from mue_edge.errors import UsageError
+from mue_edge.errors import UsageError, command_line
 from mue_edge.models import captioning
 from mue_edge.rules import RULES
 from mue_edge.terminal import say
@@ -38,7 +38,8 @@ def train_heads(o: TrainingOptions) -> None:
     for b in found.boundaries:
         told = "".join(f"{'–' if b.auc[name] is None else f'{b.auc[name]:.2f}':>20}" for name in signs)
         click.echo(f"{b.depth:11}  {b.cases:8}  {b.kept:.3f}  {told}")
-    click.echo(f"wrote {o.out / 'model'}; next: mue-edge export {o.out / 'model'} --target host --out BUNDLE")
+    after = command_line("export", o.out / "model", "--target", "host", "--out", "BUNDLE")
+    click.echo(f"wrote {o.out / 'model'}; next: {after}")
 
 
 def _shown(o: TrainingOptions, folder: Path, teacher: Captions | Answers) -> tuple[int, Iterable[Any]]:

@@ -24,7 +24,7 @@ LEVEL = 0.9
 class Estimate:
     """A figure, its standard error, and the ends of its interval at a level of confidence.
 
-    NaN where fewer than two clusters leave them unknown.
+    NaN where fewer than two clusters leave them unknown; the figure too, where it is not defined.
     """
 
     mean: float
@@ -39,6 +39,8 @@ class Estimate:
 
     def shown(self, digits: int = 3, scale: float = 1.0, sign: str = "") -> str:
         """`scale` 100 and `sign` "+" show changes in per cent."""
+        if math.isnan(self.mean):
+            return "not defined"
         mean, low, high = (f"{value * scale:{sign}.{digits}f}" for value in (self.mean, self.low, self.high))
         return f"{mean} [{low}, {high}]" if math.isfinite(self.low) else mean
 

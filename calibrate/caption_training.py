@@ -27,6 +27,7 @@ from mue_edge.calibrate.quality import caption_texts
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_folder, atomic_write
 from mue_edge.models import captioning
+from mue_edge.reading import read_json
 from mue_edge.tokens import Tokenizer
 
 _STATISTICS = 1024  # pictures from which BatchNorm's statistics are taken anew
@@ -68,7 +69,7 @@ def learner(folder: Path, decomposed: bool | None) -> Learner:
                 f"{folder} holds no {name}, so it cannot learn captions; "
                 "import it again with: mue-edge import CHECKPOINT --tokenizer DIR --out FOLDER"
             )
-    tokenizer, prompts = tokens.load(folder / "tokenizer.json"), tokens.read_json(folder / "prompts.json")
+    tokenizer, prompts = tokens.load(folder / "tokenizer.json"), read_json(folder / "prompts.json")
     try:
         ids = prompts["caption"]["ids"]
     except (KeyError, TypeError) as problem:
@@ -134,7 +135,7 @@ class CaptionRun:
         known = self.out / "run.json"
         asked = command | {"recipe": asdict(self.recipe), "data": self._fingerprint()}
         if known.is_file():
-            before = tokens.read_json(known)
+            before = read_json(known)
             changed = [k for k in sorted(set(before) | set(asked)) if before.get(k) != asked.get(k)]
             if changed:
                 raise UsageError(
@@ -169,7 +170,11 @@ class CaptionRun:
         with atomic_folder(self.out / "model", "config.json") as work:
             captioning.write(averaged, work)
             self.learner.tokenizer.save(work / "tokenizer.json")
-            (work / "prompts.json").write_text(json.dumps(self.learner.prompts, indent=1) + "\n", "utf-8")
+            # What it knew before is not what it knows after these pictures.
+            asked = {
+                k: {n: v for n, v in of.items() if n != "knows"} for k, of in self.learner.prompts.items()
+            }
+            (work / "prompts.json").write_text(json.dumps(asked, indent=1) + "\n", "utf-8")
         self._reported = True
         if self.validation is None:
             return {}

@@ -20,6 +20,7 @@ from typing import Any
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write
+from mue_edge.reading import read_json
 
 LONGEST, SIGMA, TOP = 4, 6.0, 10.0
 _EDGES = ".?!,:;\"'`"
@@ -87,11 +88,7 @@ def write_frequencies(path: str | Path, known: Frequencies) -> None:
 
 def read_frequencies(path: str | Path) -> Frequencies:
     """Raises InputFileError."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as problem:
-        raise InputFileError(f"cannot read document frequencies from {path}: {problem}") from problem
-    return schema.decode(Frequencies, data, str(path))
+    return schema.decode(Frequencies, read_json(path), str(path))
 
 
 class Scorer:

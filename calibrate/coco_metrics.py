@@ -8,6 +8,7 @@ at first use: it is measured only where they are, and nothing is downloaded here
 from __future__ import annotations
 
 import importlib
+import math
 import shutil
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
@@ -62,6 +63,8 @@ def measure(
     if "spice" in metrics and not (java and _spice_is_here()):
         notes.append("SPICE is left out: its CoreNLP files are not in the package's folder")
         chosen = [name for name in chosen if name != "spice"]
+    if "cider_d" in chosen and len(references) < 2:
+        notes.append("CIDEr-D is not defined for one picture: it weighs words by how many others have them")
     lines = [text for texts in (*sets.values(), *references) for text in texts]
     rest = iter(_tokenise(lines, java))
     cut = {key: {i: [next(rest)] for i, _ in enumerate(texts)} for key, texts in sets.items()}
@@ -90,6 +93,8 @@ def _tally(
         return bleu(known, found)
     if name == "meteor":
         return meteor(scorer, known, found, seen)
+    if name == "cider_d" and len(known) < 2:
+        return mean_of([math.nan] * len(known))
     _, each = scorer.compute_score(known, found)
     return mean_of([part["All"]["f"] for part in each] if name == "spice" else list(each))
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,11 +25,13 @@ from typing import Any, Literal
 
 from mue_edge.calibrate.embedded import Embedded, rows_of
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.reading import is_file, parse_json
 from mue_edge.tokens import Tokenizer
 
 MAX_TABLE_BYTES = 4 << 30
 TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_SHOWN = 200  # characters of a picture's name in an error
 _LISTED = 10  # bad places that an error names, of those that it counts
 
 
@@ -111,8 +112,8 @@ def without_missing(examples: list[Example], *, skip: bool = False) -> tuple[lis
 
     Raises InputFileError naming the first missing ones unless `skip`, or when none is left.
     """
-    missing = [e for e in examples if isinstance(e.picture, Path) and not e.picture.is_file()]
-    lines = [f"{e.where}: the picture {e.picture} is not there" for e in missing]
+    missing = [e for e in examples if isinstance(e.picture, Path) and not is_file(e.picture)]
+    lines = [f"{e.where}: the picture {str(e.picture)[:_SHOWN]} is not there" for e in missing]
     if missing and (not skip or len(missing) == len(examples)):
         raise InputFileError(
             f"{len(missing)} of {len(examples)} pictures are missing: {listed(lines)}. "
@@ -224,10 +225,7 @@ def json_objects(path: Path, text: str, keys: tuple[str, str]) -> Iterator[tuple
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            raise InputFileError(f"{where}: not JSON: {problem}") from problem
+        row = parse_json(line, where)
         if not isinstance(row, dict) or not set(keys) <= set(row):
             raise InputFileError(f"{where}: not an object with {' and '.join(keys)}")
         yield where, row
@@ -245,10 +243,7 @@ def _json_lines(path: Path, images: Path) -> Iterator[_Row]:
 
 
 def _coco(path: Path, images: Path) -> Iterator[_Row]:
-    try:
-        data = json.loads(_text(path))
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path}: not JSON: {problem}") from problem
+    data = parse_json(_text(path), str(path))
     if not isinstance(data, dict) or not all(
         isinstance(data.get(k), list) for k in ("images", "annotations")
     ):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
-from mue_edge.files import atomic_write
+from mue_edge.files import atomic_file, atomic_write
 
 Network = TypeVar("Network", bound=nn.Module)
 # (step, progress in 0 … 1) → the loss with its graph, and figures for the log.
@@ -151,16 +151,18 @@ class Trainer(Generic[Network]):
         """Everything that a resumed run needs; only the leader of several processes writes."""
         if not self.leader:
             return
-        partial = path.with_suffix(".partial")
-        torch.save(
-            {
-                "network": self.network.state_dict(), "along": self.along.state_dict(),
-                "optimiser": self.optimiser.state_dict(), "average": self.average,
-                "state": asdict(self.state),
-            },
-            partial,
-        )  # fmt: skip
-        partial.replace(path)
+        kept = {
+            "network": self.network.state_dict(), "along": self.along.state_dict(),
+            "optimiser": self.optimiser.state_dict(), "average": self.average,
+            "state": asdict(self.state),
+        }  # fmt: skip
+        with atomic_file(path) as file:
+            try:
+                torch.save(kept, file)
+            except RuntimeError as problem:
+                if isinstance(problem.__context__, OSError):  # of the file, behind an error of torch's own
+                    raise problem.__context__ from problem
+                raise
 
     def resume(self, path: Path) -> None:
         """Continue from what `save` wrote."""

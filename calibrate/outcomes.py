@@ -202,8 +202,7 @@ class Tracer:
             return picture
         from mue_edge import image
 
-        p = self._preprocess
-        return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
+        return image.network_input(self._preprocess, picture)
 
 
 def outcomes(

@@ -18,6 +18,7 @@ from mue_edge.calibrate.augment import normalise
 from mue_edge.calibrate.embedded import Embedded
 from mue_edge.calibrate.examples import Example, listed
 from mue_edge.errors import InputFileError
+from mue_edge.files import open_regular
 
 # Passes a sequence on, showing how far it is.
 Progress = Callable[[Sequence[Example]], Iterable[Example]]
@@ -98,8 +99,10 @@ def _looks_whole(example: Example) -> bool:
     """
     source = example.picture
     try:
-        with BytesIO(source.read()) if isinstance(source, Embedded) else source.open("rb") as file:
-            size = file.seek(0, 2)
+        with BytesIO(source.read()) if isinstance(source, Embedded) else open_regular(source) as file:
+            size = image.size_of(file)
+            if not size:  # what could block, as /proc/kmsg does, is not read
+                return False
             file.seek(max(0, size - _END_BYTES))
             end = file.read()
             file.seek(4)
@@ -108,13 +111,15 @@ def _looks_whole(example: Example) -> bool:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 picture = Image.open(file, formats=("JPEG", "PNG", "WEBP"))
-                fits = picture.width * picture.height <= image.MAX_PIXELS and size <= image.MAX_BYTES
+                fits = picture.width * picture.height <= image.pixel_limit() and size <= image.MAX_BYTES
                 picture.verify()  # a PNG's check sums
             return fits and (
                 size >= 8 + told if picture.format == "WEBP" else _ENDS[str(picture.format)] in end
             )
     except InputFileError:
-        raise
+        if isinstance(source, Embedded):
+            raise
+        return False  # decoding tells, with the table's line
     except Exception:  # a decoder fed with foreign bytes can raise anything
         return False
 
@@ -126,7 +131,7 @@ def resized(example: Example, p: Preprocess) -> NDArray[np.uint8]:
     """
     source = example.picture.read() if isinstance(example.picture, Embedded) else example.picture
     try:
-        picture = image.load(source)
+        picture = image.load_for(p, source).rgb
     except InputFileError as problem:
         raise InputFileError(f"{example.where}: {problem}") from problem
     return np.asarray(picture.resize((p.width, p.height), Image.Resampling.BICUBIC), dtype=np.uint8)

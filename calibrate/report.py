@@ -212,7 +212,7 @@ def thumbnail(source: Any) -> Html:
 
     if not isinstance(source, (str, bytes)) and not hasattr(source, "__fspath__"):
         return Html()
-    shown = image.load(source)
+    shown = image.load(source).rgb
     shown.thumbnail((_SIDE, _SIDE))
     data = BytesIO()
     shown.save(data, "JPEG", quality=88)

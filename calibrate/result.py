@@ -16,6 +16,7 @@ from mue_edge.calibrate.calibration import Calibration
 from mue_edge.calibrate.findings import Findings, Live, Point, find, unit
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Setting
+from mue_edge.errors import command_line
 from mue_edge.files import atomic_write
 
 SCHEMA = 1
@@ -170,7 +171,7 @@ def _next(setting: Setting) -> str:
     """The command that uses the bundle."""
     bundle = setting.captioner.bundle
     task, more = ("entail", ' "STATEMENT"') if bundle.manifest.answers else ("caption", "")
-    return f"mue-edge {task} {shlex.quote(str(bundle.path))} PICTURE{more}"
+    return command_line(task, bundle.path, "PICTURE") + more
 
 
 def command(asked: Mapping[str, Any]) -> str:

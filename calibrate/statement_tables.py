@@ -23,22 +23,22 @@ from mue_edge.calibrate.examples import json_objects
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.statements import WANTS_CAPTION, ids_of
-from mue_edge.tokens import Tokenizer, read_text
+from mue_edge.reading import read_text
+from mue_edge.statements import WANTS_CAPTION, Template, ids_of, note, unknown
+from mue_edge.tokens import Tokenizer
 
 # How SNLI-VE and its like name the answers.
+SHOWN = 8  # words that the model lacks
 MEANINGS = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The text around a statement, the answers, and the tokenizer of a model that judges statements;
-    `with_caption`: the text around a caption as well, of a model that was trained with captions."""
+    """The text around a statement, the answers, and the tokenizer of a model that judges statements."""
 
-    template: str
+    template: Template
     answers: Sequence[str]
     tokenizer: Tokenizer
-    with_caption: str = ""
 
 
 def read(
@@ -46,18 +46,21 @@ def read(
 ) -> Samples:
     """The statements of a table; labels become references, if every line has one.
 
-    say: is told of lines that have no caption where the model was trained with them. Raises InputFileError,
+    say: is told of lines that have no caption where the model was trained with them, and of words that it
+    lacks. Raises InputFileError,
     which names file and line, for a table that does not fit.
     """
-    folder, samples, clusters, labels, bare = images or path.parent, [], [], [], 0
+    folder, samples, clusters, labels = images or path.parent, [], [], []
+    bare, lacking = 0, dict[str, None]()
     for where, row in _rows(path):
         picture, hypothesis = _text(row, "image", where), _text(row, "hypothesis", where)
         caption = None if row.get("caption") in (None, "") else _text(row, "caption", where)
         try:
-            source = ids_of(asked.template, hypothesis, asked.tokenizer, caption, asked.with_caption)
+            source = ids_of(asked.template, hypothesis, asked.tokenizer, caption)
         except UsageError as problem:
             raise InputFileError(f"{where}: {problem}") from problem
         bare += caption is None
+        lacking |= dict.fromkeys(unknown(asked.template, hypothesis, asked.tokenizer, caption))
         name = "|".join(part for part in (picture, hypothesis, caption) if part)
         samples.append(Sample(name, folder / picture, source))
         clusters.append(str(row.get("cluster") or picture))
@@ -66,11 +69,14 @@ def read(
         raise InputFileError(f"{path} has no statements")
     if len({sample.id for sample in samples}) < len(samples):
         raise InputFileError(f"{path}: a statement about a picture stands there twice")
-    if asked.with_caption and bare:
+    if asked.template.with_caption and bare:
         say(
             f"note: {WANTS_CAPTION}; {path}: {bare} of {len(samples)} lines have none (column caption), so "
             "only the statement is read there"
         )
+    if lacking:
+        more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        say(f"note: {path}: {note(list(lacking)[:SHOWN])}{more}")
     given = [label for label in labels if label]
     if given and len(given) < len(labels):
         raise InputFileError(f"{path}: {len(labels) - len(given)} of {len(labels)} lines have no label")

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mue_edge import image, tokens
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
 from mue_edge.models import captioning, judging
@@ -137,11 +134,7 @@ def of_folder(folder: Path) -> Captions | Answers:
 def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[Pairs]:
     """Samples as their model's teacher takes them, with statements if they have any."""
     parts = [samples.samples[i : i + batch] for i in range(0, len(samples), batch)]
-    shown = [torch.cat([torch.from_numpy(_pixels(s, p)) for s in part]) for part in parts]
+    shown = [torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts]
     if not all(sample.source for sample in samples.samples):
         return shown
     return [Pairs(pixels, tuple(s.source for s in part)) for pixels, part in zip(shown, parts)]
-
-
-def _pixels(sample: Sample, p: Preprocess) -> NDArray[np.float32]:
-    return image.preprocess(image.load(sample.picture), p.height, p.width, mean=p.mean, std=p.std)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,9 @@ from mue_edge.files import atomic_folder, sha256
 from mue_edge.models import captioning
 from mue_edge.models.cut import Cut, cut
 from mue_edge.policy import from_json as policy_from_json
+from mue_edge.reading import read_json
 from mue_edge.statements import ids_of
+from mue_edge.targets.golden import SUMS, pixels, write_sums
 from mue_edge.targets.verify import Verified, verify
 
 CONSTANTS = "constants.bin"
@@ -66,10 +67,10 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
     path = folder / "policies.json"
     if not path.is_file():
         return (FULL,)
-    try:
-        policies = [policy_from_json(p) for p in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as problem:
-        raise InputFileError(f"{path} is not a list of policies: {problem}") from problem
+    listed = read_json(path)
+    if not isinstance(listed, list):
+        raise InputFileError(f"{path} is not a list of policies")
+    policies = [policy_from_json(p, f"{path}[{i}]") for i, p in enumerate(listed)]
     names = [p.name for p in policies]
     if "" in names or FULL["name"] in names or len(set(names)) < len(names):
         raise InputFileError(f"{path}: policies need names that differ, other than 'full': {names}")
@@ -78,7 +79,7 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
 
 def export(
     folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
-    progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[Path] = (),
+    progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[image.Given] = (),
 ) -> Exported:  # fmt: skip
     """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error.
 
@@ -116,6 +117,7 @@ def export(
             search=request.search, preprocess=preprocess,
             front=read_front(folder), chosen=FULL["name"], prompt=prompt.text,
             answers=tuple(prompt.answers), caption_prompt=prompt.with_caption,
+            articles_in=prompt.articles_in, words=prompt.words, knows=prompt.knows,
         )  # fmt: skip
         written = fmt.write(pieces, manifest, work, report)
         runtime = Runtime(target.runtime, written.versions or target.versions)
@@ -125,6 +127,7 @@ def export(
         golden.write(
             work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess, sources)
         )
+        _write_sums(fmt, pieces, manifest, work)
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)
         report("verifying", 0, 1)
@@ -152,7 +155,7 @@ def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, config: Any) -> N
     if (folder / "tokenizer.json").is_file():
         words = tokens.load(folder / "tokenizer.json")
         caption = "a" if prompt.with_caption else None
-        texts = (ids_of(prompt.text, "a", words, said, prompt.with_caption) for said in (None, caption))
+        texts = (ids_of(prompt.template, "a", words, said) for said in (None, caption))
         needed = max(map(len, texts))
         if needed > longest:
             raise UsageError(
@@ -161,10 +164,10 @@ def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, config: Any) -> N
             )
 
 
-def _samples(files: Sequence[Path], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:
+def _samples(files: Sequence[image.Given], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:
     """Up to `count` of the pictures, evenly chosen, as the network takes them."""
     chosen = files[:: math.ceil(len(files) / count)] if count and files else ()
-    return tuple(image.preprocess(image.load(f), p.height, p.width, mean=p.mean, std=p.std) for f in chosen)
+    return tuple(image.network_input(p, file) for file in chosen)
 
 
 def _verify(
@@ -181,6 +184,15 @@ def _verify(
         return graph_error, verify(bundle, runtime)
     finally:
         runtime.close()
+
+
+def _write_sums(fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path) -> None:
+    """How far int8 is off by exact sums on the first golden picture, for a format that can tell."""
+    tell = getattr(fmt, "sums", None)
+    if manifest.precision == "int8" and tell is not None:
+        p = manifest.preprocess
+        shown = pixels(golden.pictures(p.height, p.width, 1)[0], p)
+        write_sums(folder / SUMS, tell(pieces, manifest, folder, shown, pieces.sources[0]))
 
 
 def _write_constants(made: Cut, folder: Path) -> dict[str, Constant]:

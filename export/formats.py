@@ -3,6 +3,7 @@
 A format module has three parts. `write` makes the segment files, `caller` runs them without a bundle
 around them, so that they can be compared with torch, and `PACKAGES` are those whose versions matter. One that
 wants pictures of the user's, to scan ranges on, says how many: `PICTURES`; they come as the cut's `samples`.
+One that knows how large int8's errors are by exact sums has `sums`; see `exact.make`.
 """
 
 from __future__ import annotations

@@ -25,16 +25,17 @@ from onnx.external_data_helper import set_external_data
 
 from mue_edge.bundle import Manifest, Port, Segment
 from mue_edge.errors import missing_extra
-from mue_edge.export import macs
+from mue_edge.export import exact, macs
 from mue_edge.export.formats import Call, Progress, Written
 from mue_edge.export.quantise import int8
 from mue_edge.export.quiet import quiet
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.targets.host import AS_WRITTEN
+from mue_edge.targets.host import AS_WRITTEN, EXACT_SUMS, saturates
 
 Array = NDArray[Any]
 
 PACKAGES = ("onnxruntime", "torch")
+sums = exact.make
 OPSET = 18
 WEIGHTS = "weights.bin"
 # Smaller tensors stay inside the graph: a page of the shared file would be wasted on them.
@@ -61,6 +62,8 @@ def caller(manifest: Manifest, folder: Path) -> Call:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry(*AS_WRITTEN)
+    if manifest.precision == "int8":
+        options.add_session_config_entry(EXACT_SUMS, "1" if saturates() else "0")
 
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.cut import CutRequest, stacks
+from mue_edge.reading import read_json
 from mue_edge.search import SearchSettings
 from mue_edge.targets import Target
 
@@ -65,13 +65,9 @@ def read(path: str | Path) -> dict[str, Any]:
     if str(path) in NAMED:
         return {"ends": str(path)}
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise InputFileError(
-            f"cannot read the plan {path}: {problem.strerror}; plans known by name: {', '.join(NAMED)}"
-        ) from problem
-    except ValueError as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+        data = read_json(path)
+    except InputFileError as problem:
+        raise InputFileError(f"no plan: {problem}; plans known by name: {', '.join(NAMED)}") from problem
     if not isinstance(data, dict):
         raise InputFileError(f"{path} is not a JSON object")
     return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.statements import TEXT_LENGTH, misplaced, misplaced_of
+from mue_edge.reading import read_json
+from mue_edge.statements import TEXT_LENGTH, Template, misplaced, misplaced_of
 
 CAPTION, ENTAIL = "caption", "entail"
 
@@ -19,7 +19,7 @@ CAPTION, ENTAIL = "caption", "entail"
 class Prompt:
     """The source text and its ids; None: the text stands around {hypothesis}, which comes with the picture.
 
-    with_caption: the same text around {caption} as well, of a model that was trained with captions.
+    with_caption, articles_in, words: see `statements.Template`. knows: what little the model was trained on.
     answers: word → id, where one is chosen; fed: what the decoder reads before that (`SearchSettings.fed`).
     options: what the plan takes from here unless it says otherwise.
     """
@@ -30,6 +30,14 @@ class Prompt:
     options: Mapping[str, Any] = field(default_factory=dict)
     fed: tuple[int, ...] = ()
     with_caption: str = ""
+    articles_in: tuple[str, ...] | None = None
+    words: str = ""
+    knows: str = ""
+
+    @property
+    def template(self) -> Template:
+        """How a statement is asked about."""
+        return Template(self.text, self.with_caption, self.articles_in, self.words)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class _Constant:
     text: str
     ids: tuple[int, ...]
     max_length: int | None = None
+    knows: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,9 @@ class _Statement:
     around: tuple[int, ...] = ()
     text_length: int = TEXT_LENGTH
     with_caption: str = ""
+    articles_in: tuple[str, ...] | None = None
+    words: str = ""
+    knows: str = ""
 
 
 def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prompt:
@@ -77,7 +89,7 @@ def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prom
     found = schema.decode(_Constant, data, where)
     _check_fields(misplaced(found.text), where)
     options = {} if found.max_length is None else {"max_length": found.max_length}
-    return Prompt(found.text, found.ids, options=options)
+    return Prompt(found.text, found.ids, options=options, knows=found.knows)
 
 
 def task_of(folder: Path) -> str:
@@ -113,7 +125,8 @@ def _statement(found: _Statement, text_length: int | None, where: str) -> Prompt
     answers = {word: answer.ids[0] for word, answer in found.answers.items()}
     steps = 1 + length - sum(fed) if fed else 1
     options = {"max_length": steps - 1, "min_length": 0, "no_repeat_ngram": 0, "text_length": length}
-    return Prompt(found.template, None, answers, options, fed, found.with_caption)
+    more = found.with_caption, found.articles_in, found.words, found.knows
+    return Prompt(found.template, None, answers, options, fed, *more)
 
 
 def _check_fields(problem: str, where: str) -> None:
@@ -124,8 +137,5 @@ def _check_fields(problem: str, where: str) -> None:
 def _entries(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    data = read_json(path)
     return data if isinstance(data, dict) else {}

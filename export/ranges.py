@@ -71,14 +71,14 @@ class _Watched(nn.Module):
         piece = self._graph.piece
         if self._session is None:
             self._names, self._session = _session(self._graph.model)
-        feeds = {port: _as_on_devices(x).contiguous().numpy() for port, x in zip(piece.inputs, inputs)}
+        feeds = {port: as_on_devices(x).contiguous().numpy() for port, x in zip(piece.inputs, inputs)}
         *found, peaks = self._session.run([*piece.outputs, _PEAKS], feeds)
         for name, peak in zip(self._names, peaks.tolist()):
             self.peaks[name] = max(peak, self.peaks.get(name, 0.0))
         return tuple(map(torch.from_numpy, found))
 
 
-def _as_on_devices(x: Tensor) -> Tensor:
+def as_on_devices(x: Tensor) -> Tensor:
     """The reference hides cache slots with a number that devices do not use."""
     return torch.where(x < -1e8, HIDDEN, x) if x.is_floating_point() else x
 

@@ -17,12 +17,14 @@ if (_root / "pyproject.toml").is_file() and (_root / "export").is_dir():
 
 
 def open(
-    path: str | _Path | None = None, *, threads: int | None = None, paranoid: bool = False
-) -> _Captioner:
+    path: str | _Path | None = None, *, threads: int | None = None, paranoid: bool = False,
+    max_pixels: int | None = None,
+) -> _Captioner:  # fmt: skip
     """Check a bundle (see `bundle.open_bundle`) and start its target's runtime.
 
     path: a bundle folder, else a bundled model's name, whose bundle is made once into the user's cache; None
-    is the default model's. Raises UsageError for a bundle that judges statements.
+    is the default model's. max_pixels: of a picture, width × height; None: 25 million. Raises UsageError for
+    a bundle that judges statements.
     """
     from mue_edge import targets
 
@@ -30,4 +32,4 @@ def open(
         from mue_edge.apps.default_bundle import bundle_folder
 
         path = bundle_folder(path, "caption")
-    return targets.open(path, threads=threads, paranoid=paranoid)
+    return targets.open(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)

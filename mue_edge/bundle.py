@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
 from mue_edge.policy import from_json as policy_from_json
 from mue_edge.protocol import Layout, Stage
+from mue_edge.reading import is_file, read_json
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
-from mue_edge.statements import misplaced, misplaced_of
+from mue_edge.statements import Template, misplaced, misplaced_of
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_FILE_BYTES = 16 << 30
+NAME_SHOWN = 80  # characters of a file's name in an error
 FAR = 1e6  # how large a picture's mean and std, and 1 / std, may be: float32 holds what they lead to
 
 Channels = tuple[float, float, float]
@@ -111,6 +115,19 @@ class LayoutEntry:
     embeds_steps: bool = False
     joins_text: bool = False
 
+    def stages(self) -> tuple[tuple[StageEntry, ...], ...]:
+        """The stages of every stack, in the order in which stacks run."""
+        return (*self.encoder.values(), self.decoder)
+
+    def constants(self) -> dict[str, dict[str, str]]:
+        """Stage → its input ports that read constants of the bundle → their buffers. Others of its
+        `constants` may be written by the adapter."""
+        return {
+            stage.name: {k: name for k, name in stage.constants.items() if name.startswith("constant:")}
+            for stages in self.stages()
+            for stage in stages
+        }
+
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
 
@@ -157,7 +174,8 @@ class Manifest:
 
     `prompt` is the source text; of a bundle that judges statements, the text around {hypothesis}, and
     `answers` are the words of `search.answers`. `caption_prompt` is the text around {caption} and
-    {hypothesis}, of a model that was trained with captions of the pictures.
+    {hypothesis}, of a model that was trained with captions of the pictures. `articles_in` and `words`: see
+    `statements.Template`. `knows` says what little the model was trained on; empty: nothing is said.
     """
 
     schema: int
@@ -182,6 +200,24 @@ class Manifest:
     answers: tuple[str, ...] = ()
     evidence: Evidence = field(default_factory=lambda: Evidence("none"))
     caption_prompt: str = ""
+    articles_in: tuple[str, ...] | None = None
+    words: str = ""
+    knows: str = ""
+
+    @property
+    def opening(self) -> str:
+        """The policy that pages and apps open on: the chosen one; of a model that comes with words about what
+        little it knows, and was not calibrated, the slowest that leaves early, with full depth beside it."""
+        shown = self.policies()
+        early = [name for name, policy in shown.items() if policy.rule != "never"]
+        if not self.knows or not early or self.chosen in early or shown[self.chosen].seconds is not None:
+            return self.chosen
+        return early[-1]
+
+    @cached_property
+    def template(self) -> Template:
+        """How a statement is asked about."""
+        return Template(self.prompt, self.caption_prompt, self.articles_in, self.words)
 
     def loop_layout(self) -> Layout:
         """The loop's view of the cut."""
@@ -189,7 +225,8 @@ class Manifest:
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""
-        return {p["name"]: policy_from_json(p) for p in self.front}
+        found = [policy_from_json(p, f"{MANIFEST}: front[{i}]") for i, p in enumerate(self.front)]
+        return {policy.name: policy for policy in found}
 
 
 @dataclass(frozen=True)
@@ -287,20 +324,18 @@ def look(folder: Path) -> Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle, read strictly; its files are not looked at. Raises InputFileError."""
     path = folder / MANIFEST
-    if not path.is_file() or path.is_symlink():
-        if (folder / "config.json").is_file():
+    if is_file(path) and path.is_symlink():
+        raise _link(folder, MANIFEST)
+    if not is_file(path):
+        if is_file(folder / "config.json"):
             raise InputFileError(
-                f"{folder} is a model folder, not a bundle; make one with: mue-edge export {folder}"
+                f"{folder} is a model folder, not a bundle; make one with: {command_line('export', folder)}"
             )
         raise InputFileError(
-            f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: mue-edge export --out {folder}"
+            f"{folder} is not a bundle: it holds no {MANIFEST}. Make one with: "
+            + command_line("export", "--out", folder)
         )
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise InputFileError(f"{path} is larger than {MAX_MANIFEST_BYTES >> 20} MiB")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    data = read_json(path, MAX_MANIFEST_BYTES)
     version = data.get("schema") if isinstance(data, dict) else None
     if version != SCHEMA:
         raise InputFileError(
@@ -309,7 +344,7 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = schema.decode(Manifest, _by_channel(data), MANIFEST)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
-    for stages in (*manifest.layout.encoder.values(), manifest.layout.decoder):
+    for stages in manifest.layout.stages():
         surplus = {signal for stage in stages for signal in stage.signals} - set(SIGNALS)
         if surplus:
             raise InputFileError(f"{path}: unknown signals {sorted(surplus)}; known: {', '.join(SIGNALS)}")
@@ -322,6 +357,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: the source text {open_field}; import the checkpoint again and export what comes out"
         )
     names = manifest.policies()
+    if "" in names or len(names) < len(manifest.front):
+        raise InputFileError(f"{path}: the front's policies need names that differ; export the bundle again")
     if manifest.chosen not in names:
         raise InputFileError(
             f"{path}: the chosen policy {manifest.chosen!r} is not in the front ({', '.join(names)})"
@@ -347,17 +384,30 @@ def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
         or ":" in name
         or any(p in ("..", ".") for p in parts)
     ):
-        raise InputFileError(f"{folder}: the manifest names {name!r}, a path that leaves the bundle")
-    path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise InputFileError(f"{folder}: {name} goes through a link; bundles hold none")
-    if not path.is_file():
-        raise InputFileError(f"{folder}: {name} is missing; copy the bundle again or export it again")
-    size = path.stat().st_size
+        raise InputFileError(
+            f"{folder}: the manifest names {name[:NAME_SHOWN]!r}, a path that leaves the bundle"
+        )
+    try:
+        path = folder
+        for part in parts:
+            path = path / part
+            if path.is_symlink():
+                raise _link(folder, name)
+        if not path.is_file():
+            raise InputFileError(f"{folder}: {name} is missing; copy the bundle again or export it again")
+        size = path.stat().st_size
+    except OSError as problem:  # such as a name that is too long for the file system
+        raise InputFileError(f"{folder}: {name[:NAME_SHOWN]!r}: {problem.strerror}") from problem
     if size != entry.bytes or size > MAX_FILE_BYTES:
         raise InputFileError(f"{folder}: {name} has {size} bytes, the manifest says {entry.bytes}")
+
+
+def _link(folder: Path, name: str) -> InputFileError:
+    copy = shlex.join(["cp", "-rL", str(folder), f"{folder.resolve().name}-copy"])
+    return InputFileError(
+        f"{folder}: {name} goes through a link; bundles hold none. Where a cache keeps its files so (Hugging "
+        f"Face's does), copy what the links point to: {copy}"
+    )
 
 
 def _check_hash(folder: Path, name: str, entry: FileEntry) -> None:
@@ -381,13 +431,13 @@ def _stamp(folder: Path, manifest: Manifest) -> dict[str, list[int] | str]:
 
 
 def _read_stamp(folder: Path) -> object:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, EnvironmentLacksError):
         return json.loads(_stamp_path(folder).read_text(encoding="utf-8"))
     return None
 
 
 def _write_stamp(folder: Path, stamp: object) -> None:
-    with suppress(OSError):  # a read-only home only costs the hashing at the next open
+    with suppress(OSError, EnvironmentLacksError):  # without a home only the hashing is done again
         path = _stamp_path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps(stamp))

@@ -23,7 +23,7 @@ from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.session import Session
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mue_edge.image import Given
 
 
 WARM_UP = 4
@@ -59,8 +59,8 @@ class Caption:
 class Captioner(Session):
     """A bundle with its runtime. Not for several threads at once; open one each."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        super().__init__(bundle, runtime)
+    def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
+        super().__init__(bundle, runtime, max_pixels)
         self.pace = Pace()
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
@@ -68,7 +68,7 @@ class Captioner(Session):
         self.caption(picture, policy=policy)
 
     def caption(
-        self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
+        self, picture: Given, *, policy: str | Path | Policy | None = None,
         beam: int | None = None, trace: bool = False, deadline: float | None = None,
         lossless: bool | Payoff = False,
     ) -> Caption:  # fmt: skip
@@ -80,7 +80,7 @@ class Captioner(Session):
         `lossless`: the caption is full depth's; `policy` only drafts it (`mue_edge.lossless`), with a
         `Payoff` as long as that pays.
 
-        Raises InputFileError for a picture that cannot be used.
+        Raises InputFileError for a picture that cannot be used, UsageError after `close`.
         """
         steps = self.stream(
             picture, policy=policy, beam=beam, trace=trace, deadline=deadline, lossless=lossless
@@ -93,15 +93,23 @@ class Captioner(Session):
                 return result
 
     def stream(
-        self, picture: str | Path | bytes | Image, *, policy: str | Path | Policy | None = None,
+        self, picture: Given, *, policy: str | Path | Policy | None = None,
         beam: int | None = None, trace: bool = False, deadline: float | None = None,
         lossless: bool | Payoff = False,
     ) -> Generator[str, None, Caption]:  # fmt: skip
-        """Like `caption`, yielding the text so far after every token (with beams, of the best row).
+        """Like `caption`, yielding the text so far, in whole characters, after every token (with beams, of
+        the best row).
 
         The generator's return value is the `Caption`. What its reader does between tokens counts
-        towards a deadline.
+        towards a deadline. Raises UsageError after `close`.
         """
+        self.check_open()
+        return self._steps(picture, policy, beam, trace, deadline, lossless)
+
+    def _steps(
+        self, picture: Given, policy: str | Path | Policy | None, beam: int | None,
+        trace: bool, deadline: float | None, lossless: bool | Payoff,
+    ) -> Generator[str, None, Caption]:  # fmt: skip
         started = time.perf_counter()
         if deadline is not None and not 0 < deadline < math.inf:
             raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
@@ -132,7 +140,7 @@ class Captioner(Session):
                 finished_token = request.run == last
                 request = loop.send(answer)
                 if finished_token:
-                    yield self.tokenizer.caption(search.tokens[0][1:])
+                    yield self.tokenizer.caption(search.tokens[0][1:], ended=False)
         except StopIteration as end:
             outcome = end.value
         if payoff is not None:

@@ -21,6 +21,7 @@ from mue_edge.files import atomic_write
 from mue_edge.loop import caption_loop
 from mue_edge.policy import from_json
 from mue_edge.protocol import HEAD_PORTS, Answer, Decision, Layout, Outcome, Request
+from mue_edge.reading import read_json
 from mue_edge.replay import Log, log_of
 from mue_edge.search import BeamSearch, SearchSettings
 
@@ -196,15 +197,7 @@ class _File:
 
 def read(path: Path, plan_hash: str) -> tuple[Entry, ...]:
     """The logs of a file. Raises InputFileError for one that is none, or of another plan."""
-    try:
-        if path.stat().st_size > MAX_LOG_BYTES:
-            raise InputFileError(f"{path} is larger than {MAX_LOG_BYTES >> 20} MiB")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise InputFileError(f"cannot read {path}: {problem.strerror}") from problem
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
-    found = schema.decode(_File, data, path.name)
+    found = schema.decode(_File, read_json(path, MAX_LOG_BYTES), path.name)
     if found.plan != plan_hash:
         raise InputFileError(f"{path} is of plan {found.plan}, the bundle has {plan_hash}")
     return found.logs

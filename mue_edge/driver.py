@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from mue_edge.errors import EnvironmentLacksError
+from mue_edge.errors import EnvironmentLacksError, UsageError
 from mue_edge.protocol import Answer, Loop, Outcome, Request
 
 Watcher = Callable[[Request, Answer], None]
@@ -32,6 +33,25 @@ class Reader(Protocol):
     """A runtime of a bundle with a text branch. `set_source` takes the ids of the source text."""
 
     def set_source(self, ids: Sequence[int]) -> None: ...
+
+
+class Closed:
+    """What stands for the runtime of a session that was closed. Every use of it raises UsageError."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._bundle = bundle
+
+    def set_pixels(self, pixels: object) -> None:
+        raise UsageError(f"{self._bundle} was closed here; open it again with mue_edge.open")
+
+    def set_source(self, ids: Sequence[int]) -> None:
+        self.set_pixels(None)
+
+    def execute(self, request: Request) -> Answer:
+        raise UsageError(f"{self._bundle} was closed while it was in use")
+
+    def close(self) -> None:
+        """Nothing is left to free."""
 
 
 def show(runtime: Runtime, pixels: object, source: Sequence[int] = ()) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,10 @@ from mue_edge.policy import Decider, Policy
 from mue_edge.protocol import Decision, Outcome
 from mue_edge.search import begin
 from mue_edge.session import Session
-from mue_edge.statements import ids_of
+from mue_edge.statements import ids_of, unknown
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mue_edge.image import Given
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Entailment:
     probabilities: answer → probability among the answers. exits: stack → layers run ("text" and "image";
     "decoder" holds a list, one a word that it was fed). decisions: every exit test whose score was read.
     seconds: kind of segment → wall-clock time, with "preprocess" and "total". calls: segment calls made.
+    unknown: words of the statement and the caption that the model lacks.
     """
 
     answer: str
@@ -38,6 +39,7 @@ class Entailment:
     decisions: tuple[Decision, ...]
     seconds: Mapping[str, float]
     calls: int
+    unknown: tuple[str, ...] = ()
 
     @property
     def decoder_layers(self) -> float:
@@ -52,20 +54,26 @@ class Entailer(Session):
     def source(self, statement: str, caption: str | None = None) -> tuple[int, ...]:
         """Ids of the source text around a statement, and around a caption of the picture where one is given.
         Raises UsageError for an empty one, and for a caption that the model was not trained to read."""
-        texts = self.bundle.manifest
-        return ids_of(texts.prompt, statement, self.tokenizer, caption, texts.caption_prompt)
+        return ids_of(self.bundle.manifest.template, statement, self.tokenizer, caption)
+
+    def unknown(self, statement: str, caption: str | None = None) -> tuple[str, ...]:
+        """Words that the model lacks."""
+        return unknown(self.bundle.manifest.template, statement, self.tokenizer, caption)
 
     def entail(
-        self, picture: str | Path | bytes | Image, statement: str, *, caption: str | None = None,
+        self, picture: Given, statement: str, *, caption: str | None = None,
         policy: str | Path | Policy | None = None, trace: bool = False,
     ) -> Entailment:  # fmt: skip
         """Whether one picture shows what the statement says. `trace` reads all scores.
 
         caption: one of the picture, for a model that was trained with them (`manifest.caption_prompt`).
         Raises InputFileError for a picture that cannot be used, UsageError for a statement or caption that is
-        empty or longer than the bundle reads, and for a caption to a model that reads none.
+        empty or longer than the bundle reads, for a caption to a model that reads none, and after `close`.
         """
-        return self._judge(picture, self.source(statement, caption), self.policy(policy), trace=trace)
+        self.check_open()
+        source = self.source(statement, caption)
+        found = self._judge(picture, source, self.policy(policy), trace=trace)
+        return replace(found, unknown=self.unknown(statement, caption))
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
         """An answer."""

@@ -6,6 +6,10 @@ Exit codes: 2 usage, 3 cannot be met, 4 bad input file, 5 environment lacks some
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterable
+
 
 class MueEdgeError(Exception):
     """Base of every error that a user can cause or cure; `exit_code` is the process's."""
@@ -41,6 +45,24 @@ class VerificationError(MueEdgeError):
     """Something that was computed does not equal what it must equal."""
 
     exit_code = 6
+
+
+def command_line(*words: object) -> str:
+    """A command of mue-edge to type: each word comes out as one, whatever spaces and quotes are in it."""
+    parts = ["mue-edge", *map(str, words)]
+    if os.name == "nt":
+        import subprocess
+
+        return subprocess.list2cmdline(parts)
+    return shlex.join(parts)
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """What to add to an error about an unknown word: the known one that looks most like it, if any does."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def missing_extra(package: str, extra: str) -> EnvironmentLacksError:

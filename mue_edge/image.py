@@ -5,123 +5,186 @@ A file is judged by its first bytes, never by its name, and by its header before
 
 from __future__ import annotations
 
-import sys
+import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mue_edge.errors import InputFileError
-from mue_edge.files import read_at_most
+from mue_edge.decoding import decoded, upright
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.files import open_regular
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 25_000_000
 MAX_BYTES = 256 << 20
-MAX_PATHS = 1_000_000
+# Twice the input of any network that is known here.
+LEAST = 2048
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+# What `--max-pixels` sets for this process and its workers.
+LIMIT_VARIABLE = "MUE_EDGE_MAX_PIXELS"
 
 _SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "GIF": b"GIF8", "BMP": b"BM"}
-_ORIENTATION = 0x0112
-# EXIF orientation → what makes the picture upright (EXIF 2.32, table 6).
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_SIGNATURE_BYTES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Upright:
+    """A picture that was loaded, and is not loaded again: 8-bit RGB, turned upright, without metadata."""
+
+    rgb: Image.Image
+
+
+@dataclass(frozen=True)
+class Named:
+    """A picture that is no file: its name in messages, and what reads its bytes. Raises InputFileError."""
+
+    name: str
+    read: Callable[[], bytes]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Given: TypeAlias = "str | Path | bytes | Named | Image.Image | Upright"
+
+
+class Input(Protocol):
+    """What a network takes, as a bundle's `Preprocess` says it."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def mean(self) -> float | tuple[float, float, float]: ...
+    @property
+    def std(self) -> float | tuple[float, float, float]: ...
 
 
 def load(
-    source: str | Path | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
-) -> Image.Image:
-    """A picture as upright 8-bit RGB: JPEG, PNG, WebP, BMP, or a GIF's first frame.
+    source: Given, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES, least: int = LEAST
+) -> Upright:
+    """A picture as upright 8-bit RGB: JPEG, PNG, WebP, BMP, or a GIF's first frame; what was loaded stays.
 
-    Transparency is laid on white, 16-bit grey is scaled. Raises InputFileError, which names the
-    file, for anything that is no such picture, is cut short, or exceeds a limit.
+    Transparency is laid on white, 16-bit grey is scaled. max_pixels: width × height by the header, else
+    `pixel_limit()`. least: where both sides stay at least so long, a JPEG of more than MAX_PIXELS (which
+    only a larger limit lets in) is decoded at a half, quarter or eighth of its size.
+
+    Raises InputFileError, which names the file, for anything that is no such picture, is cut short, or
+    exceeds a limit.
     """
+    if isinstance(source, Upright):
+        return source
+    limit = pixel_limit() if max_pixels is None else max_pixels
     if isinstance(source, Image.Image):
-        name, picture = "the given picture", source
-    else:
-        name = "the given bytes" if isinstance(source, bytes) else str(source)
-        data = source if isinstance(source, bytes) else _read(Path(source), max_bytes)
-        if len(data) > max_bytes:
+        name = "the given picture"
+        _check_size(source, name, limit)
+        with _decoding(name):
+            source.load()
+            return Upright(upright(source))
+    name = "the given bytes" if isinstance(source, bytes) else str(source)
+    with closing(_bytes(source)) as file:
+        size = size_of(file)
+        if size > max_bytes:
             raise InputFileError(f"{name} has more than {max_bytes:,} bytes")
-        picture = _open(data, name)
-    width, height = picture.size
-    if not 0 < width * height <= max_pixels:
-        raise InputFileError(f"{name} has {width} x {height} pixels; 1 to {max_pixels:,} in all are read")
-    try:
-        # Pillow's warnings concern odd metadata, which is of no use here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _to_rgb(_upright(picture))
-    except Exception as problem:  # a decoder fed with foreign bytes can raise anything
-        raise InputFileError(f"{name} cannot be decoded: {problem}") from problem
+        if not size:  # not read: what /proc holds has no size either, and could block for ever
+            raise InputFileError(f"{name} is empty")
+        # The decoded picture has no name here, so that it is freed as soon as its copy is made.
+        opened = [_open(file, name, limit)]
+        with _decoding(name):
+            return Upright(upright(decoded(opened.pop(), size, least, MAX_PIXELS)))
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        if path.is_dir():
-            raise InputFileError(f"{path} is a folder without pictures ({', '.join(sorted(SUFFIXES))})")
-        if not path.exists():
-            raise InputFileError(f"{path} does not exist")
-        if not path.is_file():  # a pipe or a device could block for ever
-            raise InputFileError(f"{path} is not a regular file")
-        return read_at_most(path, max_bytes + 1)
-    except (OSError, ValueError) as problem:
-        raise InputFileError(f"{path} cannot be read: {problem}") from problem
+def pixel_limit() -> int:
+    """The largest width × height of a picture: MAX_PIXELS unless `--max-pixels` says otherwise."""
+    text = os.environ.get(LIMIT_VARIABLE, str(MAX_PIXELS))
+    if not text.isdecimal():
+        raise UsageError(f"{LIMIT_VARIABLE} is {text!r}, not a number of pixels")
+    return int(text)
 
 
-def _open(data: bytes, name: str) -> Image.Image:
+def _bytes(source: str | Path | bytes | Named) -> BinaryIO:
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    if isinstance(source, Named):
+        return BytesIO(source.read())
+    path = Path(source)
+    if is_folder(path):
+        raise InputFileError(f"{path} is a folder without pictures ({', '.join(sorted(SUFFIXES))})")
+    return open_regular(path)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Bytes of what `load` or `open_regular` opened; no seeking, which some of /proc's files refuse."""
+    return file.getbuffer().nbytes if isinstance(file, BytesIO) else os.fstat(file.fileno()).st_size
+
+
+def _open(file: BinaryIO, name: str, limit: int) -> Image.Image:
     """The picture's header; pixels are not yet decoded."""
-    if not data:
-        raise InputFileError(f"{name} is empty")
-    kind = _kind(data)
+    kind = kind_of(file.read(_SIGNATURE_BYTES))
     if kind is None:
         raise InputFileError(f"{name} is not a picture that is read here (JPEG, PNG, WebP, GIF or BMP)")
+    file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(BytesIO(data), formats=(kind,))
-    except Image.DecompressionBombError as problem:
-        raise InputFileError(f"{name} has too many pixels: {problem}") from problem
+            picture = Image.open(file, formats=(kind,))
+    except Image.DecompressionBombError as problem:  # Pillow's own limit, which is far above ours
+        raise InputFileError(_too_many(name, "too many", limit)) from problem
     except Exception as problem:  # a decoder fed with foreign bytes can raise anything
         raise InputFileError(f"{name} starts like a {kind} picture but is damaged or cut short") from problem
+    _check_size(picture, name, limit)
+    return picture
 
 
-def _kind(data: bytes) -> str | None:
-    """Pillow's name for what a file is that starts so."""
+def kind_of(data: bytes) -> str | None:
+    """Pillow's name for what a file is that starts so; None: no picture that is read here."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     return next((kind for kind, start in _SIGNATURES.items() if data.startswith(start)), None)
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()
+def _check_size(picture: Image.Image, name: str, limit: int) -> None:
+    width, height = picture.size
+    if not width * height:
+        raise InputFileError(f"{name} has no pixels: {width} x {height}")
+    if width * height > limit:
+        raise InputFileError(_too_many(name, f"{width} x {height}", limit))
+
+
+def _too_many(name: str, pixels: str, limit: int) -> str:
+    return (
+        f"{name} has {pixels} pixels; the limit is {limit:,} in all, and --max-pixels (in Python max_pixels) "
+        "sets another"
+    )
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
     try:
-        turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data: the picture itself is sound, so show it as it is
-        turn = None
-    return picture if turn is None else picture.transpose(turn)
+        # Pillow's warnings concern odd metadata, which is of no use here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as problem:  # a decoder fed with foreign bytes can raise anything
+        raise InputFileError(f"{name} cannot be decoded: {problem}") from problem
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        values = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
-        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    elif picture.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+def load_for(p: Input, source: Given, *, max_pixels: int | None = None) -> Upright:
+    """As `load`, for a network: twice its input is left of a large JPEG."""
+    return load(source, max_pixels=max_pixels, least=2 * max(p.height, p.width))
+
+
+def network_input(p: Input, source: Given) -> NDArray[np.float32]:
+    """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError as `load`."""
+    return preprocess(load_for(p, source).rgb, p.height, p.width, mean=p.mean, std=p.std)
 
 
 def preprocess(
@@ -174,60 +237,9 @@ def resample_matrix(size_in: int, size_out: int) -> NDArray[np.float64]:
     return weights
 
 
-def gather(paths: Iterable[str | Path], stdin: TextIO | None = None) -> list[Path]:
-    """Files behind a command's arguments: files as they are, folders' pictures by name, `-` a list on stdin.
-
-    Files are not opened here: `load` reports each that is missing, and a folder without pictures,
-    under its name, so that the others are still processed. Raises InputFileError when there is
-    nothing but empty folders, or nothing at all.
-    """
-    found: list[Path] = []
-    for path in paths:
-        lines: list[Any] = [path]
-        if str(path) == "-":
-            text = (sys.stdin if stdin is None else stdin).read(MAX_PATHS * 256)
-            lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-        for line in lines:
-            found += _pictures_in(Path(line))
-            if len(found) > MAX_PATHS:
-                raise InputFileError(f"more than {MAX_PATHS:,} pictures; give them in parts")
-    if not found:
-        raise InputFileError("no picture was named: give files, folders, or '-' and a list on stdin")
-    empty = [path for path in found if _is_folder(path)]
-    if len(empty) == len(found):
-        names = ", ".join(map(str, empty))
-        raise InputFileError(f"no picture ({', '.join(sorted(SUFFIXES))}) in the folder {names}")
-    return found
-
-
-def names_pictures(argument: str) -> bool:
-    """Whether one of a command's arguments is for `gather`: "-", a folder with pictures, or a file that is
-    one by its first bytes or its name, so that a damaged one counts."""
-    path = Path(argument)
-    if argument == "-" or _is_folder(path):
-        return argument == "-" or _pictures_in(path) != [path]
-    try:
-        if not path.is_file():  # a pipe could block for ever
-            return False
-        with path.open("rb") as file:
-            return path.suffix.lower() in SUFFIXES or _kind(file.read(12)) is not None
-    except (OSError, ValueError):
-        return False
-
-
-def _pictures_in(path: Path) -> list[Path]:
-    """A folder's pictures, or the path itself."""
-    if not _is_folder(path):
-        return [path]
-    try:
-        files = sorted(path.iterdir())
-    except OSError as problem:
-        raise InputFileError(f"the folder {path} cannot be read: {problem.strerror}") from problem
-    return [f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")] or [path]
-
-
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Also of names that no file can have; `load` says so."""
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name that no file can have; `load` says so
+    except (OSError, ValueError):
         return False

@@ -1,9 +1,15 @@
-"""Options that a command takes as one."""
+"""Options that a command takes as one, and the types of those that name files to read and to write."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import click
+
+from mue_edge.errors import InputFileError, UsageError
 
 Command = Callable[..., Any]
 
@@ -17,3 +23,41 @@ def option_set(options: Sequence[Callable[[Command], Command]]) -> Callable[[Com
         return command
 
     return give
+
+
+class NewFile(click.Path):
+    """A file to write. That its folder is there is found out before anything is computed."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        option = param.opts[0] if param else "file"
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK):
+            raise UsageError(f"{option} {path}: nothing can be written to the folder {path.parent}")
+        return path
+
+
+class Existing(click.Path):
+    """A file or folder to read. That it is there is found out before anything heavy is loaded."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        check_there(path, param.opts[0] if isinstance(param, click.Option) else "")
+        return path
+
+
+def check_there(path: Path, option: str = "") -> None:
+    """Raises InputFileError for what is not there; `option` names it."""
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
+        raise InputFileError(f"{option} {path} does not exist".lstrip())

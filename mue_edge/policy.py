@@ -7,14 +7,14 @@ that neither needs a score. Stacks are "image", "text", "encoder" (OFA's joint o
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, meant
+from mue_edge.reading import finite, read_json
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import ALWAYS, NEVER
 from mue_edge.signals import SIGNALS, SIMILARITY
@@ -72,16 +72,18 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
-            raise UsageError(f"unknown policy rule {self.rule!r}; known rules: {', '.join(RULES)}")
+            raise UsageError(
+                f"unknown policy rule {self.rule!r}{meant(self.rule, RULES)}; known rules: {', '.join(RULES)}"
+            )
         values: dict[str, tuple[float | None, ...]] = {
             name: (getattr(self, name),) for name in (*_THETAS, "beta", "tau", "warmup", "seconds", "quality")
         }
         values |= {name: getattr(self, name) or () for name in _BY_BOUNDARY}
         for name, numbers in values.items():
             for value in numbers:
-                if value is not None and not math.isfinite(value):
+                if value is not None and not finite(value):
                     raise UsageError(
-                        f"policy: {name} = {value} is not a finite number (leave it out for never)"
+                        f"policy: {name} = {str(value)[:60]} is not a finite number (leave it out for never)"
                     )
         for name, high in (("beta", 1.0), ("tau", math.inf), ("warmup", 1.0)):
             if not 0 <= getattr(self, name) <= high:
@@ -181,8 +183,16 @@ def stages_of(policy: Decider, stack: str, ends: Sequence[int]) -> tuple[int, ..
     return own.stages(stack, ends) if isinstance(own, Policy) else tuple(range(len(ends)))
 
 
-def from_json(data: object) -> Policy:
-    """The policy of a JSON object; unknown keys and ill-typed values are InputFileErrors."""
+def from_json(data: object, where: str = "") -> Policy:
+    """The policy of a JSON object, which stands at `where`; unknown keys and ill-typed values are
+    InputFileErrors."""
+    try:
+        return _from_json(data)
+    except (InputFileError, UsageError) as problem:
+        raise InputFileError(f"{where}: {problem}" if where else str(problem)) from problem
+
+
+def _from_json(data: object) -> Policy:
     if not isinstance(data, dict):
         raise InputFileError(f"a policy is a JSON object, not {type(data).__name__}")
     known = {f.name: f for f in fields(Policy)}
@@ -206,20 +216,12 @@ def from_json(data: object) -> Policy:
                 raise InputFileError(
                     f"policy: {key} = {one!r} is not {' or '.join(k.__name__ for k in kinds)}"
                 )
-    try:
-        return Policy(**values)
-    except UsageError as problem:
-        raise InputFileError(str(problem)) from problem
+    return Policy(**values)
 
 
 def read(path: str | Path) -> Policy:
-    """The policy of a JSON file."""
-    try:
-        return from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-    except OSError as problem:
-        raise InputFileError(f"cannot read the policy {path}: {problem.strerror}") from problem
-    except ValueError as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    """The policy of a JSON file. Raises InputFileError, which names the file."""
+    return from_json(read_json(path), str(path))
 
 
 def exits(score: float, gap: float | None, threshold: float) -> bool:

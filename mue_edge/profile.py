@@ -15,9 +15,10 @@ from pathlib import Path
 
 from mue_edge import machine, schema
 from mue_edge.bundle import Bundle, Manifest
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write
 from mue_edge.protocol import Answer, Request
+from mue_edge.reading import read_json
 
 SCHEMA = 1
 MEASURED, ESTIMATE = "measured", "estimate"
@@ -142,10 +143,10 @@ class Profile:
         off = [f"{name} {mine}, not {its}" for name, (mine, its) in pairs.items() if mine != its]
         off += [f"no segment {name}" for name in m.segments if name not in self.segments]
         if off:
-            wanted = f" --threads {threads}" if threads is not None else ""
+            wanted = () if threads is None else ("--threads", threads)
             raise UsageError(
                 f"the profile does not fit {bundle.path} ({'; '.join(off[:3])}); make a new one with: "
-                f"mue-edge profile {bundle.path}{wanted}"
+                + command_line("profile", bundle.path, *wanted)
             )
 
 
@@ -189,15 +190,9 @@ def write(path: str | Path, profile: Profile) -> None:
 def read(path: str | Path) -> Profile:
     """Raises InputFileError for a file that is no profile, or one that contradicts itself."""
     try:
-        if Path(path).stat().st_size > MAX_BYTES:
-            raise InputFileError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise InputFileError(
-            f"cannot read the profile {path}: {problem.strerror}; make one with: {_COMMAND}"
-        ) from problem
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+        data = read_json(path, MAX_BYTES)
+    except InputFileError as problem:
+        raise InputFileError(f"no profile: {problem}; make one with: {_COMMAND}") from problem
     version = data.get("schema") if isinstance(data, dict) else None
     if version != SCHEMA or isinstance(version, bool):
         raise InputFileError(

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from mue_edge import machine, measure, profile
+from mue_edge.image import Given
 from mue_edge.session import Session
 
 # Pictures stay in memory, so that reading them does not disturb what is timed.
@@ -30,9 +30,7 @@ class Shown:
     sources: Sequence[Sequence[int]] = ()
 
 
-def pictures(
-    captioner: Session, files: Sequence[str | Path | bytes], sources: Sequence[Sequence[int]] = ()
-) -> Shown:
+def pictures(captioner: Session, files: Sequence[Given], sources: Sequence[Sequence[int]] = ()) -> Shown:
     """Up to MAX_PICTURES of the files, evenly chosen, and the texts."""
     made, seconds = [], []
     for file in files[:: math.ceil(len(files) / MAX_PICTURES)]:

@@ -7,13 +7,13 @@ Understands int, float, str, bool, None, unions with None, tuples of one kind (`
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from mue_edge.errors import InputFileError
+from mue_edge.reading import finite
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, where)
     if kind is float:
-        _check(type(data) in (int, float) and math.isfinite(data), where, "a finite number", data)
+        _check(type(data) in (int, float) and finite(data), where, "a finite number", data)
         return float(data)
     _check(
         type(data) is kind, where, {int: "a whole number", str: "a string", bool: "true or false"}[kind], data

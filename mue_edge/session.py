@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime
-from mue_edge.errors import UsageError
+from mue_edge.driver import Closed, Runtime
+from mue_edge.errors import InputFileError, UsageError, meant
 from mue_edge.policy import Policy
 from mue_edge.policy import read as read_policy
+from mue_edge.reading import is_file
 from mue_edge.search import SearchSettings
-from mue_edge.tokens import Tokenizer, ids_only
+from mue_edge.tokens import MAX_PIECES, Tokenizer, ids_only
 from mue_edge.tokens import load as load_tokenizer
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mue_edge.image import Given, Upright
 
 S = TypeVar("S", bound="Session")
 
@@ -24,8 +25,8 @@ S = TypeVar("S", bound="Session")
 class Session:
     """A bundle with its runtime. Not for several threads at once; open one each."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        self.bundle, self.runtime = bundle, runtime
+    def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
+        self.bundle, self.runtime, self._max_pixels = bundle, runtime, max_pixels
         self.tokenizer = _tokenizer(bundle)
         self.layout = bundle.manifest.loop_layout()
         self._policies = bundle.manifest.policies()
@@ -50,12 +51,12 @@ class Session:
             policy = chosen
         elif str(chosen) in self._policies:
             policy = self._policies[str(chosen)]
-        elif Path(chosen).is_file():
+        elif is_file(chosen):
             policy = read_policy(chosen)
         else:
             raise UsageError(
-                f"no policy {str(chosen)!r}: neither a file nor in the bundle's front "
-                f"({', '.join(self._policies)})"
+                f"no policy {str(chosen)[:200]!r}{meant(str(chosen), self._policies)}: neither a file nor in "
+                f"the bundle's front ({', '.join(self._policies)})"
             )
         if policy.plan is not None and policy.plan != self.bundle.manifest.plan_hash:
             raise UsageError(
@@ -72,16 +73,27 @@ class Session:
             return front[: front.index(policy)]
         return tuple(p for p in front if p.may_exit)
 
-    def pixels(self, picture: str | Path | bytes | Image) -> object:
+    def load(self, picture: Given) -> Upright:
+        """A picture, read once, for this bundle's network. Raises InputFileError."""
+        from mue_edge import image
+
+        return image.load_for(self.bundle.manifest.preprocess, picture, max_pixels=self._max_pixels)
+
+    def pixels(self, picture: Given) -> object:
         """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError."""
         from mue_edge import image
 
-        p = self.bundle.manifest.preprocess
-        return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
+        return image.network_input(self.bundle.manifest.preprocess, self.load(picture))
+
+    def check_open(self) -> None:
+        """Raises UsageError after `close`."""
+        if isinstance(self.runtime, Closed):
+            self.runtime.set_pixels(None)
 
     def close(self) -> None:
-        """Free the runtime's sessions and buffers."""
+        """Free the runtime's sessions and buffers; the session is of no use after it."""
         self.runtime.close()
+        self.runtime = Closed(self.bundle.path)
 
     def __enter__(self: S) -> S:
         return self
@@ -93,4 +105,7 @@ class Session:
 def _tokenizer(bundle: Bundle) -> Tokenizer:
     if "tokenizer.json" in bundle.manifest.files:
         return load_tokenizer(bundle.file("tokenizer.json"))
-    return ids_only(int(bundle.manifest.model["vocab_size"]))
+    size = bundle.manifest.model.get("vocab_size")
+    if not isinstance(size, int) or not 0 < size <= MAX_PIECES:
+        raise InputFileError(f"{bundle.path}: the manifest's model has no vocab_size of 1 to {MAX_PIECES}")
+    return ids_only(size)

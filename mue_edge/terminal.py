@@ -1,13 +1,42 @@
-"""What commands say on standard error while they work."""
+"""What commands say on standard error while they work, in characters that the terminal knows."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
+
+# What stands for a character that an encoding lacks; others become "?".
+STAND_INS = {
+    "█": "#", "·": ".", "…": "...", "→": "->", "−": "-", "–": "-", "×": "x", "≠": "!=", "≤": "<=", "≥": ">=",
+    "±": "+-", "µ": "u", "²": "^2", "β": "beta", "τ": "tau", "θ": "theta", "Θ": "Theta",
+}  # fmt: skip
+_LEGIBLE = "mue_edge.legible"
+
+
+def make_legible(*streams: object) -> None:
+    """Let text streams write stand-ins for what their encoding lacks, and file names' bytes as they are."""
+    codecs.register_error(_LEGIBLE, _stand_in)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_LEGIBLE)
+
+
+def _stand_in(problem: UnicodeError) -> tuple[bytes, int]:
+    assert isinstance(problem, UnicodeEncodeError)
+    lacking = problem.object[problem.start : problem.end]
+    return b"".join(map(_bytes, lacking)), problem.end
+
+
+def _bytes(character: str) -> bytes:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is no UTF-8
+        return bytes([ord(character) - 0xDC00])
+    return STAND_INS.get(character, "?").encode("ascii")
 
 
 def say(text: str) -> None:

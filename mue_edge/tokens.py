@@ -18,9 +18,9 @@ from typing import Any
 
 from mue_edge.bpe import ALPHABET, BYTES, apply_merges, split
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.files import atomic_write, read_at_most
+from mue_edge.files import atomic_write
+from mue_edge.reading import read_json
 
-MAX_FILE_BYTES = 64 << 20
 MAX_PIECES = 1 << 20
 MAX_PIECE_CHARS = 1024
 MAX_TEXT_CHARS = 1 << 16
@@ -116,12 +116,13 @@ class Tokenizer:
         """
         return self.to_bytes(ids).decode("utf-8", errors="replace")
 
-    def caption(self, ids: Iterable[int]) -> str:
-        """`decode` as a caption is shown: stripped and, if the model wants it, without punctuation."""
-        return self._tidy(self.decode(ids)).strip()
+    def caption(self, ids: Iterable[int], *, ended: bool = True) -> str:
+        """`decode` as a caption is shown: stripped and, if the model wants it, without punctuation.
 
-    def _tidy(self, text: str) -> str:
-        return text.translate(_NO_PUNCTUATION) if self.strip_punctuation else text
+        ended: if it has not, a last character of which bytes are still to come is left out.
+        """
+        text = codecs.getincrementaldecoder("utf-8")("replace").decode(self.to_bytes(ids), ended)
+        return (text.translate(_NO_PUNCTUATION) if self.strip_punctuation else text).strip()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -141,34 +142,6 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write the tokenizer's JSON; the file appears complete or not at all."""
         atomic_write(path, json.dumps(self.to_json()))
-
-
-class CaptionStream:
-    """Text of a caption as its tokens come: what `push` and `finish` return adds up to `caption`."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._started = False
-        self._spaces = ""
-
-    def push(self, token: int) -> str:
-        """The text that the token adds; empty while a character or a space is still open."""
-        return self._shown(self._utf8.decode(self._tokenizer.to_bytes([token])))
-
-    def finish(self) -> str:
-        """What was still open at the end."""
-        return self._shown(self._utf8.decode(b"", True))
-
-    def _shown(self, text: str) -> str:
-        text = self._spaces + self._tokenizer._tidy(text)
-        if not self._started:
-            text = text.lstrip()
-        shown = text.rstrip()
-        # Spaces wait: at the end of a caption they are not shown.
-        self._spaces = text[len(shown) :]
-        self._started = self._started or bool(shown)
-        return shown
 
 
 def ids_only(size: int, *, bos: int = 0, pad: int = 1, eos: int = 2, unk: int = 3) -> Tokenizer:
@@ -224,30 +197,6 @@ def from_json(data: Any, name: str = "tokenizer.json") -> Tokenizer:
 def load(path: str | Path) -> Tokenizer:
     """The tokenizer of a file. Raises InputFileError when it is missing, too large or not sound."""
     return from_json(read_json(path), str(path))
-
-
-def read_json(path: str | Path) -> Any:
-    """JSON of a file of at most MAX_FILE_BYTES. Raises InputFileError, which names the file."""
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
-
-
-def read_text(path: str | Path) -> str:
-    """UTF-8 text of a file of at most MAX_FILE_BYTES. Raises InputFileError, which names the file."""
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise InputFileError(f"{path} is not there, or not a file")
-        data = read_at_most(path, MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise InputFileError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB")
-        return data.decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise InputFileError(f"{path} is not UTF-8 text") from problem
-    except OSError as problem:
-        raise InputFileError(f"{path} cannot be read: {problem.strerror}") from problem
 
 
 def parse_merge(line: str, name: str) -> tuple[str, str]:

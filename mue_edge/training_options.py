@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import click
 
-from mue_edge.option_set import option_set
+from mue_edge.option_set import Existing, option_set
+from mue_edge.pixels_option import max_pixels_option
 from mue_edge.rules import RULES
 
 
@@ -62,18 +63,19 @@ class TrainingOptions:
 
 # Gives a command every option of TrainingOptions but its model.
 training_options = option_set((
-    click.option("--data", required=True, type=click.Path(path_type=Path), help="Pictures with captions."),
+    click.option("--data", required=True, type=Existing(), help="Pictures with captions."),
     click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder."),
     click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"),
-    click.option("--images", type=click.Path(path_type=Path),
+    click.option("--images", type=Existing(),
                  help="Where pictures are.  [default: the table's]"),
-    click.option("--val", type=click.Path(path_type=Path), help="Validation data."),
-    click.option("--val-images", type=click.Path(path_type=Path), help="Where its pictures are."),
+    max_pixels_option,
+    click.option("--val", type=Existing(), help="Validation data."),
+    click.option("--val-images", type=Existing(), help="Where its pictures are."),
     click.option("--val-share", type=click.FloatRange(0, 0.5), default=0.05, show_default=True,
                  help="Without --val: this share of the pictures."),
-    click.option("--config", type=click.Path(path_type=Path),
+    click.option("--config", type=Existing(),
                  help="No MODEL: config.json of an untrained one."),
-    click.option("--tokenizer", type=click.Path(path_type=Path),
+    click.option("--tokenizer", type=Existing(),
                  help="With --config: tokenizer.json or vocabulary folder."),
     click.option("--encoder", type=click.Choice(["decomposed", "joint"]),
                  help="MuE's or OFA's.  [default: the model's]"),

@@ -1,8 +1,8 @@
 """Versions and requirement strings, as far as this package's own metadata uses them.
 
 A subset of PEP 440 and PEP 508: release numbers; `==` (also `X.*`), `!=`, `>=`, `<=`, `>`, `<`, `~=`;
-extras; markers of `python_version`, `sys_platform`, `platform_machine` and `extra`, joined by `and`. Standard
-library only.
+extras; markers that join comparisons of `extra`, `python_version`, `sys_platform` and
+`platform_machine` by `and`. Standard library only.
 """
 
 from __future__ import annotations
@@ -34,11 +34,6 @@ class Requirement:
     extra: str = ""
     marker: str = ""
 
-    @property
-    def applies(self) -> bool:
-        """Whether its marker holds on this machine, whatever extra is asked for."""
-        return all(_holds(clause.strip()) for clause in self.marker.split(" and ") if clause.strip())
-
 
 def release(version: str) -> tuple[int, ...]:
     """The release numbers of a version: "2.13.0+cpu" → (2, 13, 0); others than numbers end it."""
@@ -66,18 +61,6 @@ def _clause(version: tuple[int, ...], clause: str) -> bool:
     return (answers | {"<=": order <= 0, ">": order > 0, "<": order < 0})[operator]
 
 
-def _holds(clause: str) -> bool:
-    found = re.match(r"(\w+)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]*)['\"]$", clause)
-    here = {"sys_platform": sys.platform, "platform_machine": platform.machine()}
-    if found is None or found[1] not in (*here, "python_version", "extra"):
-        raise ValueError(f"{clause!r} is no marker that is known here")
-    if found[1] == "extra":
-        return True
-    if found[1] == "python_version":
-        return fits(platform.python_version(), found[2] + found[3])
-    return (here[found[1]] == found[3]) == (found[2] == "==")
-
-
 def _pad(numbers: tuple[int, ...], length: int) -> tuple[int, ...]:
     return numbers + (0,) * (length - len(numbers))
 
@@ -91,10 +74,9 @@ def _compare(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 def requirements() -> list[Requirement]:
     """What this package asks for: of the checkout that it runs from, else of the installed package.
 
-    Requirements of the package on its own extras, and of other systems and Pythons, are left out. Empty when
-    neither is known.
+    Requirements of the package on its own extras are left out. Empty when neither is known.
     """
-    return [r for r in _all() if r.package != NAME and r.applies]
+    return [r for r in _all() if r.package != NAME]
 
 
 def _all() -> Iterator[Requirement]:
@@ -121,6 +103,26 @@ def parse(text: str, extra: str = "") -> Requirement:
     marker = (found[4] or "").strip()
     named = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
     return Requirement(found[1], (found[3] or "").strip(), named[1] if named else extra, marker)
+
+
+def applies(marker: str) -> bool:
+    """Whether a marker holds for this Python and system, whatever extra it names."""
+    for clause in marker.replace("(", "").replace(")", "").split(" and "):
+        found = re.match(
+            r"\s*(python_version|sys_platform|platform_machine)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]+)['\"]",
+            clause,
+        )
+        if found is None:
+            continue
+        name, operator, value = found.groups()
+        if name in ("sys_platform", "platform_machine"):
+            here = sys.platform if name == "sys_platform" else platform.machine()
+            holds = (here == value) == (operator == "==")
+        else:
+            holds = fits(".".join(platform.python_version_tuple()[:2]), operator + value)
+        if not holds:
+            return False
+    return True
 
 
 def installed(package: str) -> str | None:

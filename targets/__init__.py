@@ -12,7 +12,7 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
 from mue_edge.entailer import Entailer
-from mue_edge.errors import UsageError
+from mue_edge.errors import UsageError, command_line, meant
 from mue_edge.schema import decode
 
 if sys.version_info >= (3, 11):
@@ -89,7 +89,9 @@ def names() -> list[str]:
 def target(name: str) -> Target:
     """A target's data; an unknown name is a UsageError that lists the known ones."""
     if name not in names():
-        raise UsageError(f"unknown target {name!r}; known targets: {', '.join(names())}")
+        raise UsageError(
+            f"unknown target {name!r}{meant(name, names())}; known targets: {', '.join(names())}"
+        )
     return decode(Target, {"name": name} | _table(name), f"{name}.toml")
 
 
@@ -104,7 +106,7 @@ def device(name: str) -> Device:
     """A device's row; an unknown name is a UsageError that lists the known ones."""
     known = devices()
     if name not in known:
-        raise UsageError(f"unknown device {name!r}; known devices: {', '.join(known)}")
+        raise UsageError(f"unknown device {name!r}{meant(name, known)}; known devices: {', '.join(known)}")
     return known[name]
 
 
@@ -125,31 +127,38 @@ def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
     return runtime
 
 
-def open(path: str | Path, *, threads: int | None = None, paranoid: bool = False) -> Captioner:
+def open(
+    path: str | Path, *, threads: int | None = None, paranoid: bool = False, max_pixels: int | None = None
+) -> Captioner:
     """Check a bundle (see `bundle.open_bundle`) and start its target's runtime; also `mue_edge.open`.
 
-    Raises UsageError for a bundle that judges statements.
+    max_pixels: of a picture, width × height; None: 25 million. Raises UsageError for a bundle
+    that judges statements.
     """
-    session = open_session(path, threads=threads, paranoid=paranoid)
+    session = open_session(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)
     if not isinstance(session, Captioner):
         session.close()
-        raise UsageError(f'{path} judges statements; use: mue-edge entail {path} IMAGE "statement"')
+        raise UsageError(
+            f'{path} judges statements; use: {command_line("entail", path, "IMAGE")} "STATEMENT"'
+        )
     return session
 
 
-def open_entailer(path: str | Path, *, threads: int | None = None, paranoid: bool = False) -> Entailer:
+def open_entailer(
+    path: str | Path, *, threads: int | None = None, paranoid: bool = False, max_pixels: int | None = None
+) -> Entailer:
     """As `open`, of a bundle that judges statements. Raises UsageError for one that captions."""
-    session = open_session(path, threads=threads, paranoid=paranoid)
+    session = open_session(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)
     if not isinstance(session, Entailer):
         session.close()
-        raise UsageError(f"{path} captions pictures; use: mue-edge caption {path} IMAGE")
+        raise UsageError(f"{path} captions pictures; use: {command_line('caption', path, 'IMAGE')}")
     return session
 
 
 def open_session(
-    path: str | Path, *, threads: int | None = None, paranoid: bool = False
+    path: str | Path, *, threads: int | None = None, paranoid: bool = False, max_pixels: int | None = None
 ) -> Captioner | Entailer:
     """As `open`, of a bundle of any task."""
     bundle = open_bundle(path, paranoid=paranoid)
     kind = Entailer if bundle.manifest.answers else Captioner
-    return kind(bundle, open_runtime(bundle, threads))
+    return kind(bundle, open_runtime(bundle, threads), max_pixels)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
-import json
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge import image, schema
-from mue_edge.bundle import Bundle, Preprocess
+from mue_edge.bundle import Bundle, Manifest, Preprocess
 from mue_edge.errors import InputFileError
+from mue_edge.reading import read_json
 from mue_edge.replay import Log
 
 PICTURES = "golden/pictures.npy"
 LOGS = "golden/logs.json"
+SUMS = "golden/sums.npz"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,18 @@ class Golden:
     source: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Sums:
+    """An int8 segment's inputs (constants of the bundle left out), the float segment's output `port`, and how
+    far from it int8 lies when its products are summed exactly (root mean square)."""
+
+    segment: str
+    port: str
+    inputs: Mapping[str, NDArray[Any]]
+    wanted: NDArray[np.float32]
+    error: float
+
+
 def pixels(picture: NDArray[np.uint8], p: Preprocess) -> NDArray[np.float32]:
     """[H, W, 3] bytes → [1, 3, H, W] float32, as `image.preprocess` does after resizing."""
     return image.as_input(picture, p.mean, p.std)
@@ -40,11 +56,65 @@ def read(bundle: Bundle) -> tuple[NDArray[np.uint8], list[Golden]]:
     try:
         raw = io.BytesIO(bundle.file(PICTURES).read_bytes())
         shown: NDArray[np.uint8] = np.load(raw, allow_pickle=False)
-        data = json.loads(bundle.file(LOGS).read_text(encoding="utf-8"))
     except ValueError as problem:
         raise InputFileError(f"{bundle.path}: golden answers cannot be read: {problem}") from problem
+    data = read_json(bundle.file(LOGS))
+    if not isinstance(data, list):
+        raise InputFileError(f"{bundle.path}: {LOGS} is no list of golden answers")
     logs = [schema.decode(Golden, entry, f"{LOGS}[{i}]") for i, entry in enumerate(data)]
     p = bundle.manifest.preprocess
     if shown.shape[1:] != (p.height, p.width, 3) or any(not 0 <= g.picture < len(shown) for g in logs):
         raise InputFileError(f"{bundle.path}: golden pictures do not fit the logs")
     return shown, logs
+
+
+def write_sums(path: Path, sums: Sequence[Sums]) -> None:
+    """An entry for each array: segment, what it is, and its port."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for one in sums:
+        arrays |= {f"{one.segment} in {port}": x for port, x in one.inputs.items()}
+        arrays[f"{one.segment} out {one.port}"] = one.wanted
+        arrays[f"{one.segment} error {one.port}"] = np.asarray(one.error)
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+
+
+def read_sums(bundle: Bundle) -> list[Sums]:
+    """Of an int8 bundle that has them. Raises InputFileError for a file that does not fit."""
+    if SUMS not in bundle.manifest.files:
+        return []
+    try:
+        with np.load(io.BytesIO(bundle.file(SUMS).read_bytes()), allow_pickle=False) as file:
+            arrays = {tuple(key.split(" ")): file[key] for key in file.files}
+        found = [
+            Sums(
+                segment, port, {k[2]: x for k, x in arrays.items() if k[:2] == (segment, "in")},
+                wanted, float(arrays[segment, "error", port]),
+            )
+            for (segment, kind, port), wanted in arrays.items()
+            if kind == "out"
+        ]  # fmt: skip
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
+        raise InputFileError(f"{bundle.path}: {SUMS} cannot be read: {problem}") from problem
+    unfit = [sums.segment for sums in found if not _fit(bundle.manifest, sums)]
+    if unfit:
+        raise InputFileError(f"{bundle.path}: {SUMS} does not fit the segments {', '.join(unfit)}")
+    return found
+
+
+def _fit(manifest: Manifest, sums: Sums) -> bool:
+    """Whether shapes are the segment's, no input is lacking and there is an error to compare with."""
+    constants = manifest.layout.constants()
+    if sums.segment not in constants or sums.segment not in manifest.segments or not 0 < sums.error < np.inf:
+        return False
+    entry, given = manifest.segments[sums.segment], {*sums.inputs, *constants[sums.segment]}
+    return (
+        given == set(entry.inputs)
+        and all(x.shape == entry.inputs[port].shape for port, x in sums.inputs.items())
+        and sums.port in entry.outputs
+        and sums.wanted.shape == entry.outputs[sums.port].shape
+    )
+
+
+def rms(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Root mean square of the differences."""
+    return float(np.sqrt(np.mean(np.square(a.astype(np.float64) - b))))

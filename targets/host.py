@@ -7,19 +7,29 @@ arena, do not spin while idle, and keep their weights memory-mapped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
 from mue_edge.machine import default_threads
 from mue_edge.protocol import Answer, Request
 from mue_edge.targets import onnx_guard
-from mue_edge.targets.buffers import Buffers
+from mue_edge.targets.buffers import Array, Buffers
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.
 AS_WRITTEN = ("session.disable_quant_qdq", "1")
+# With "1", int8 weights become uint8 when a session is made, on any x86: slower products, but exact sums.
+EXACT_SUMS = "session.x64quantprecision"
+# A graph y [m, 16] = MatMulInteger(a [m, 64] uint8, b [64, 16] int8), for devices without onnx.
+_PRODUCT = bytes.fromhex(
+    "08083a5e0a180a01610a0162120179220d4d61744d756c496e74656765721201675a140a0161120f0a0d080212090a0312016d0a"
+    "0208405a130a0162120e0a0c080312080a0208400a02081062140a0179120f0a0d080612090a0312016d0a02081042040a00100d"
+)
 _arena_registered = False
 
 
@@ -57,6 +67,14 @@ class HostRuntime:
         self._buffers.before(request)
         self._sessions[request.run].run_with_iobinding(binding)
         return self._buffers.after(request)
+
+    def call(self, run: str, port: str, inputs: Mapping[str, Array]) -> Array:
+        """One output of a segment of a stack for these inputs; the bundle's constants need not be given."""
+        entries = self.bundle.manifest.segments[run].inputs
+        constants = self.bundle.manifest.layout.constants()[run]
+        fed = {key: self._buffers.array(name, entries[key]) for key, name in constants.items()}
+        found: Array = self._session(run).run([port], fed | dict(inputs))[0]
+        return found
 
     def close(self) -> None:
         """Drop sessions and buffers."""
@@ -108,12 +126,30 @@ class HostRuntime:
         options.log_severity_level = 3
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry(*AS_WRITTEN)
+        if self.bundle.manifest.precision == "int8":
+            options.add_session_config_entry(EXACT_SUMS, "1" if saturates() else "0")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         decoder = self.bundle.manifest.segments[name].stack == "decoder" or name == "head"
         if decoder and self._rows == 1 and not name.startswith("verify"):
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options
+
+
+@functools.cache
+def saturates() -> bool:
+    """Whether ONNX Runtime's usual int8 kernels add pairs of products in 16 bits here: on x86 without VNNI.
+
+    Found by the largest factors, for one row and for several, which have kernels of their own.
+    """
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])
+    b = np.full((64, 16), 127, np.int8)
+    sums = (session.run(["y"], {"a": np.full((rows, 64), 255, np.uint8), "b": b})[0] for rows in (1, 8))
+    return any(np.any(found != 64 * 255 * 127) for found in sums)
 
 
 def _onnxruntime() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,67 @@ def test_a_front_that_does_not_fit_changes_nothing(folder: Path, policies: list[
     with pytest.raises(UsageError):
         with_front(folder, policies, chosen)
     assert (folder / MANIFEST).read_bytes() == before
+
+
+def test_the_policy_that_pages_open_on(folder: Path) -> None:
+    """The chosen one; of a model that knows little, before anybody calibrated it, the slowest early exit."""
+    early = (
+        {"rule": "fixed", "depth_image": 1, "name": "a"},
+        {"rule": "mue", "theta_image": 0.5, "name": "b"},
+    )
+    full: dict[str, Any] = {"rule": "never", "name": "full"}
+    own = replace(manifest(folder), front=(*early, full))
+    assert own.opening == "full"
+    bundled = replace(own, knows="red squares only")
+    assert bundled.opening == "b"
+    assert replace(bundled, chosen="a").opening == "a"
+    assert replace(bundled, front=(*early, full | {"seconds": 0.1})).opening == "full"
+    assert replace(bundled, front=(full,)).opening == "full"
+
+
+def test_policies_of_a_front_have_names_that_differ(folder: Path) -> None:
+    edit(folder, lambda data: data["front"].append({"rule": "mue", "theta_image": 0.5}))
+    with pytest.raises(InputFileError, match=r"manifest.json: .*names that differ"):
+        open_bundle(folder)
+    edit(folder, lambda data: data["front"][-1].update(name=data["front"][0]["name"]))
+    with pytest.raises(InputFileError, match="names that differ"):
+        open_bundle(folder)
+    edit(folder, lambda data: data["front"][-1].update(name="x", beta=7))
+    with pytest.raises(InputFileError, match=r"manifest.json: front\[\d\]: .*beta"):
+        open_bundle(folder)
+
+
+def test_a_name_that_no_file_can_have(folder: Path) -> None:
+    edit(folder, lambda data: data["files"].update({"x" * 5000: {"bytes": 1, "sha256": "0" * 64}}))
+    with pytest.raises(InputFileError, match=r"'x{80}': File name too long"):
+        open_bundle(folder)
+    with pytest.raises(InputFileError, match="is not a bundle"):
+        open_bundle("y" * 5000)
+
+
+def test_a_whole_number_in_the_place_of_any_number(folder: Path) -> None:
+    """Of 401 digits, in every place of a manifest where a number stands."""
+    whole = json.loads((folder / MANIFEST).read_text())
+
+    def places(value: Any) -> list[tuple[Any, Any]]:
+        keys = value.keys() if isinstance(value, dict) else range(len(value))
+        found = [(value, key) for key in keys if type(value[key]) in (int, float)]
+        return found + [p for key in keys if isinstance(value[key], (dict, list)) for p in places(value[key])]
+
+    numbers = places(whole)
+    assert len(numbers) > 10
+    for holder, key in numbers:
+        before, holder[key] = holder[key], 10**400
+        (folder / MANIFEST).write_text(json.dumps(whole))
+        with pytest.raises(InputFileError, match=r"manifest\.json holds a whole number of 401 digits"):
+            open_bundle(folder)
+        with pytest.raises(InputFileError):
+            schema.decode(Manifest, {"schema": float("inf")}, "again")
+        holder[key] = before
+
+
+def test_files_that_are_not_listed_are_tolerated(folder: Path) -> None:
+    (folder / "notes.txt").write_text("not of the bundle")
+    opened = open_bundle(folder, paranoid=True)
+    with pytest.raises(InputFileError, match=r"lists no file 'notes\.txt'"):
+        opened.file("notes.txt")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import mue_edge
+from mue_edge.bpe import ALPHABET
 from mue_edge.captioner import Captioner
 from mue_edge.errors import UsageError
 from mue_edge.policy import Policy
@@ -76,3 +77,35 @@ def test_a_slow_decoder_moves_it_to_the_faster_policy(captioner: Captioner) -> N
 def test_what_is_no_deadline(captioner: Captioner, limit: float) -> None:
     with pytest.raises(UsageError, match="above 0"):
         captioner.caption(PICTURE, deadline=limit)
+
+
+def test_what_was_closed_says_so(tiny_bundle: Path) -> None:
+    captioner = mue_edge.open(tiny_bundle, threads=1)
+    going = captioner.stream(PICTURE)
+    next(going)
+    captioner.close()
+    captioner.close()
+    for use in (
+        lambda: captioner.caption(PICTURE), lambda: captioner.stream(PICTURE), captioner.warm_up,
+        lambda: next(going), lambda: captioner.caption("nowhere.png", lossless=True),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="was closed"):
+            use()
+    assert captioner.policy().name == "full"  # what needs no runtime still works
+
+
+def test_a_stream_yields_whole_characters(tiny_bundle: Path) -> None:
+    """Every token ends in the first byte of é, and begins with its second."""
+    second, first = ALPHABET[0xA9], ALPHABET[0xC3]
+    with mue_edge.open(tiny_bundle, threads=1) as captioner:
+        words = captioner.tokenizer
+        pieces = tuple(f"{second}{'a' * (i + 1)}{first}" for i in range(len(words.pieces)))
+        captioner.tokenizer = replace(words, pieces=pieces, merges=())
+        steps, texts = captioner.stream(PICTURE), []
+        while True:
+            try:
+                texts.append(next(steps))
+            except StopIteration as end:
+                whole = end.value.text
+                break
+    assert "é" in texts[-1] and all(whole.startswith(text) for text in texts), (whole, texts)

@@ -192,7 +192,41 @@ def test_statements_are_cleaned_as_ofa_does(entailer: Entailer) -> None:
     assert statements.cleaned("#A  b") == "a b"
     assert len(statements.cleaned("a " * 200).split()) == 80
     assert entailer.source("!A b") == (0, 29, 4, 5, 28, 2)
-    assert statements.unknown("a xyz", entailer.tokenizer) == ["xyz"]
+    assert entailer.unknown("a xyz") == ("xyz",)
+
+
+KEPT = ("sign of the horns", "a button (blood type)")
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("A tiger", "tiger"), ("the tiger", "tiger"), ("an apple on a plate", "apple on plate"),
+        ("tiger", "tiger"), ("a sign of the horns: dark", "sign of the horns: dark"),
+        ("A button (blood type)", "a button (blood type)"), ("a button", "button"), ("a", "a"),
+        ("the a button (blood type)", "a button (blood type)"), ("the an", "the an"), ("a-b", "b"),
+        ("banana the", "banana"), ("theatre", "theatre"), (".The cat", "cat"), ("", ""),
+    ],
+)  # fmt: skip
+def test_articles_stay_where_the_model_knows_them(said: str, read: str) -> None:
+    assert statements.Template("{hypothesis}", articles_in=KEPT).cleaned(said) == read
+    assert statements.Template("{hypothesis}", articles_in=()).cleaned("sign of the horns") == "sign of horns"
+    assert statements.Template("{hypothesis}").cleaned(said) == statements.cleaned(said)  # OFA's own
+
+
+def test_words_that_the_model_lacks(entailer: Entailer, tmp_path: Path) -> None:
+    """Pieces that spell a word do not make it one that the model was trained on."""
+    file = picture(tmp_path / "a.png")
+    assert entailer.entail(file, "a b, xyz").unknown == ("xyz",)
+    words = replace(
+        entailer.bundle.manifest,
+        words="a b c",
+        articles_in=("a d",),
+        caption_prompt=" {caption} {hypothesis}",
+    )
+    entailer.bundle = replace(entailer.bundle, manifest=words)
+    assert entailer.entail(file, "the b, d!", caption="C e").unknown == ("d", "e")
+    assert entailer.source("the b") == entailer.source("b")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +244,14 @@ def test_bundles_are_opened_for_what_they_do(tiny_entail_bundle: Path, tiny_bund
         targets.open(tiny_entail_bundle)
     with pytest.raises(UsageError, match="mue-edge caption"):
         targets.open_entailer(tiny_bundle)
+
+
+def test_what_was_closed_says_so(tiny_entail_bundle: Path) -> None:
+    closed = targets.open_entailer(tiny_entail_bundle, threads=1)
+    closed.close()
+    closed.close()
+    with pytest.raises(UsageError, match="was closed"):
+        closed.entail("nowhere.png", "")
 
 
 def test_a_runtime_without_texts_says_so(tiny_entail_bundle: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mue_edge import image
+from mue_edge import gathering, image
 from mue_edge.errors import InputFileError
+from tests.commands.run import stdin
 
 SIDE = 48
 
@@ -48,7 +48,7 @@ def test_camera_pictures_equal_pillow_preprocessing(tmp_path: Path, number: int)
     upright = Image.fromarray(np.ascontiguousarray(as_displayed(stored, orientation)))
     small = np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(np.float64)
     expected = (small / 255 - 0.5) / 0.5
-    loaded = image.load(path)
+    loaded = image.load(path).rgb
     assert (loaded.mode, loaded.size) == ("RGB", upright.size)
     pixels = image.preprocess(loaded, SIDE, SIDE)
     assert (pixels.shape, pixels.dtype) == ((1, 3, SIDE, SIDE), np.float32)
@@ -106,10 +106,10 @@ def rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("shape", [(9, 6), (7, 11)])
 def test_a_given_pillow_picture_is_taken_as_it_is(shape: tuple[int, int]) -> None:
     picture = scene(*shape, seed=3)
-    assert image.load(picture).tobytes() == picture.tobytes()
+    assert image.load(picture).rgb.tobytes() == picture.tobytes()
     turned = picture.copy()
     turned.getexif()[0x0112] = 6
-    assert image.load(turned).size == shape[::-1]
+    assert image.load(turned).rgb.size == shape[::-1]
     with pytest.raises(InputFileError, match="the given picture"):
         image.load(picture, max_pixels=10)
 
@@ -122,24 +122,24 @@ def test_gather_files_folders_and_stdin(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     single = tmp_path / "any.name"
-    listed = io.StringIO(f"{folder / 'a.png'}\r\n\n{folder}\n")
+    listed = stdin(f"{folder / 'a.png'}\r\n\n{folder}\n".encode())
     in_folder = [folder / "a.png", folder / "b.JPG", folder / "c.webp"]
-    assert image.gather([single, str(folder), "-"], listed) == [
+    assert gathering.gather([single, str(folder), "-"], listed) == [
         single,
         *in_folder,
         folder / "a.png",
         *in_folder,
     ]
     # The empty folder keeps its place, so that the caller reports it beside the captions.
-    assert image.gather([empty, single]) == [empty, single]
+    assert gathering.gather([empty, single]) == [empty, single]
     with pytest.raises(InputFileError, match="folder without pictures"):
         image.load(empty)
     impossible = [Path("a" * 5000), Path("a\0b")]
-    assert image.gather(impossible) == impossible
+    assert gathering.gather(impossible) == impossible
 
 
 @pytest.mark.parametrize("paths", [[], ["-"], ["EMPTY"], ["EMPTY", "EMPTY"]])
 def test_gather_refuses_nothing(tmp_path: Path, paths: list[Any]) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputFileError, match=str(tmp_path) if "EMPTY" in paths else "no picture"):
-        image.gather([tmp_path if path == "EMPTY" else path for path in paths], io.StringIO("\n"))
+        gathering.gather([tmp_path if path == "EMPTY" else path for path in paths], stdin(b"\n"))

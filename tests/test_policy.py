@@ -108,3 +108,15 @@ def test_bad_policies_are_named(data: object) -> None:
 def test_unknown_rule_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="mue-published"):
         Policy("mu")
+
+
+def test_numbers_that_are_too_large(tmp_path: Path) -> None:
+    for value in (10**400, -(10**400), float("inf")):
+        with pytest.raises(UsageError, match="not a finite number"):
+            Policy(theta_decoder=value)
+        with pytest.raises(InputFileError, match="not a finite number"):
+            from_json({"rule": "mue", "thetas_image": [value]})
+    path = tmp_path / "p.json"
+    path.write_text('{"rule": "mue", "beta": 7}')
+    with pytest.raises(InputFileError, match=rf"^{path}: .*beta"):
+        read(path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mue_edge.bpe import ALPHABET, apply_merges, split
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.tokens import CaptionStream, Tokenizer, from_json, ids_only, load
+from mue_edge.tokens import Tokenizer, from_json, ids_only, load
 
 NAMES = ("<s>", "<pad>", "</s>", "<unk>")
 MERGES = (("Ġ", "h"), ("Ġh", "o"), ("r", "s"), ("Ġho", "rs"), ("Ġhors", "e"), ("!", "!"))
@@ -41,18 +41,17 @@ def test_text_survives_a_round_trip(text: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 265), max_size=30), st.booleans())
-def test_a_stream_adds_up_to_the_caption(ids: list[int], strip: bool) -> None:
-    tok = tokenizer(strip_punctuation=strip)
-    stream = CaptionStream(tok)
-    assert "".join([stream.push(i) for i in ids] + [stream.finish()]) == tok.caption(ids)
+@given(TEXT)
+def test_a_caption_grows_by_whole_characters(text: str) -> None:
+    ids = BYTES.encode(text)
+    shown = [BYTES.caption(ids[:n], ended=False) for n in range(len(ids) + 1)]
+    assert all(BYTES.caption(ids).startswith(part) for part in shown)
+    assert shown[-1] == BYTES.caption(ids)
 
 
-def test_a_stream_waits_for_whole_characters_and_words() -> None:
-    stream = CaptionStream(BYTES)
-    shown = [stream.push(i) for i in BYTES.encode(" horse  é.")]
-    assert shown == ["horse", "", "", "", "  é", ""]
-    assert stream.finish() == ""
+def test_a_character_that_lacks_bytes_waits_until_the_caption_ends() -> None:
+    ids = BYTES.encode(" horse é")[:-1]
+    assert BYTES.caption(ids, ended=False) == "horse" and BYTES.caption(ids) == "horse \ufffd"
 
 
 def gpt2_pattern_by_hand(text: str) -> list[str]:

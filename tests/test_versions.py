@@ -57,6 +57,16 @@ def test_parse() -> None:
         parse("; nothing")
 
 
+def test_jetpacks_get_the_bindings_of_their_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JetPack 6 (Python 3.10) gets CUDA 12's bindings and numpy 1, JetPack 7 (3.12) may have CUDA 13's."""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    for python, cuda, numpy in (("3.10.12", ">=12.6,<13", ["<2"]), ("3.12.3", ">=12.6,<14", [])):
+        monkeypatch.setattr("platform.python_version_tuple", lambda python=python: tuple(python.split(".")))
+        found = [r for r in requirements() if r.extra == "jetson-device" and versions.applies(r.marker)]
+        assert [r.versions for r in found if r.package == "cuda-python"] == [cuda]
+        assert [r.versions for r in found if r.package == "numpy"] == numpy
+
+
 def test_own_requirements() -> None:
     found = {(r.package, r.extra) for r in requirements()}
     assert {("click", ""), ("numpy", ""), ("Pillow", ""), ("onnxruntime", "host")} <= found
@@ -65,18 +75,20 @@ def test_own_requirements() -> None:
         fits("1", requirement.versions)
 
 
-def test_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """JetPack 6 (Python 3.10) gets CUDA 12's bindings and numpy 1, JetPack 7 (3.12) may have CUDA 13's."""
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    for python, cuda, numpy in (("3.10.12", ">=12.6,<13", ["<2"]), ("3.12.3", ">=12.6,<14", [])):
-        monkeypatch.setattr("platform.python_version", lambda python=python: python)
-        found = [r for r in requirements() if r.extra == "jetson-device"]
-        assert [r.versions for r in found if r.package == "cuda-python"] == [cuda]
-        assert [r.versions for r in found if r.package == "numpy"] == numpy
-    assert not parse("a; sys_platform == 'amiga' and python_version >= '3'").applies
-    assert parse("a; extra == 'x' and sys_platform != 'amiga'").applies
-    with pytest.raises(ValueError, match="no marker"):
-        _ = parse("a; os_name == 'nt'").applies
+@pytest.mark.parametrize(
+    ("marker", "answer"),
+    [
+        ("", True),
+        ("extra == 'phone'", True),
+        ("python_version < '3'", False),
+        ("python_version >= '3.9'", True),
+        ('(sys_platform == "plan9" and python_version >= "3.9") and extra == "phone"', False),
+        ("sys_platform != 'plan9' and python_version >= '3.9'", True),
+        ("sys_platform != 'plan9' and python_version >= '4'", False),
+    ],
+)
+def test_applies(marker: str, answer: bool) -> None:
+    assert versions.applies(marker) is answer
 
 
 def test_installed() -> None:

@@ -47,6 +47,9 @@ JOBS = {
     "jetson-gates": "jetson.gates",
     "stickers": "stickers.stickers",
     "stickers-decoders": "stickers.decoders",
+    "int8-exact": "int8_exact.host",
+    "int8-wasm": "int8_wasm.stickers",
+    "arm64": "arm64.bundled",
     "iphone": "iphone.stickers",
     "iphone-ofa-base": "iphone.base",
 }

@@ -20,6 +20,7 @@ from blocks import (
     jetson,
     loop,
     lossless,
+    processors,
     savings,
     stickers,
     web,
@@ -68,6 +69,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "camera-ends": camera.ends,
     "executorch-vulkan": executorch.vulkan,
     "jetson": jetson.jetson,
+    "int8-exact": processors.int8,
+    "int8-wasm": processors.wasm,
+    "arm64": processors.arm64,
     **{name: partial(tables.block, name) for name in tables.BLOCKS},
 }
 

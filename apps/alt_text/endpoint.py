@@ -3,11 +3,15 @@
 | method, path | |
 |---|---|
 | POST /caption?policy=NAME | the body is the picture: JPEG, PNG, WebP, GIF or BMP, judged by its bytes |
+| POST /caption, as multipart/form-data | the first file is the picture, its field may have any name |
 | GET /health | whether it lives, what it runs, how many wait |
 | GET / | what there is |
 
-One picture is decoded and captioned at a time; up to `waiting` more wait, and who comes then gets 503 with
-Retry-After, the body unkept. So memory is bounded by waiting × the largest body and one decoded picture.
+The policy may also stand in a form's field `policy`.
+
+One picture is decoded and captioned at a time; up to `waiting` more wait, and whose body arrives then gets
+503 with Retry-After. Bodies on their way keep nobody waiting; all bodies together hold no more memory than
+the largest ones of a full queue would, beside one decoded picture.
 """
 
 from __future__ import annotations
@@ -28,12 +32,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mue_edge import image
+from mue_edge.apps.alt_text import forms
 from mue_edge.apps.alt_text.table import clean
 from mue_edge.apps.serving import application, error
-from mue_edge.errors import UsageError
+from mue_edge.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
+
+
+WANTED = (
+    "send the picture's bytes as the body (curl --data-binary @picture.png) or a form with a file "
+    "(curl -F picture=@picture.png): JPEG, PNG, WebP, GIF or BMP"
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Limits:
 
     waiting: int = 16
     body: int = 16 << 20
-    pixels: int = 25_000_000
+    pixels: int = image.MAX_PIXELS
     body_seconds: float = 20.0
     deadline: float | None = None
 
@@ -51,9 +62,9 @@ class Limits:
 class _Refused(Exception):
     """The body will not be read further, for this reason."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, **headers: str) -> None:
         super().__init__(text)
-        self.answer = error(status, text)
+        self.answer = error(status, text, **headers)
 
 
 class Endpoint:
@@ -63,7 +74,8 @@ class Endpoint:
         self._open, self._policy, self.limits = open_captioner, policy, limits
         self._worker = ThreadPoolExecutor(1, "captioner")
         self._captioner: Captioner | None = None
-        self._present = 0
+        self._present = 0  # whose body has arrived
+        self._held, self._room = 0, (limits.waiting + 1) * limits.body  # bytes of bodies
         self._mean = 0.1
 
     def app(self, listener: socket.socket) -> Starlette:
@@ -94,8 +106,12 @@ class Endpoint:
 
     async def index(self, request: Request) -> Response:
         """What can be asked here."""
-        how = f"curl --data-binary @picture.png {request.url_for('caption')}"
-        return JSONResponse({"POST /caption": how, "GET /health": "state", "limits": vars(self.limits)})
+        place = request.url_for("caption")
+        how = f"curl --data-binary @picture.png {place}"
+        form = f"curl -F picture=@picture.png -F policy=NAME {place}"
+        return JSONResponse(
+            {"POST /caption": how, "or as a form": form, "GET /health": "state", "limits": vars(self.limits)}
+        )
 
     async def health(self, request: Request) -> Response:
         """The bundle, its policies, and who is there."""
@@ -107,27 +123,38 @@ class Endpoint:
 
     async def caption(self, request: Request) -> Response:
         """One picture's alt text."""
+        body = bytearray()
         try:
+            await self._receive(request, body)
             if self._present > self.limits.waiting:
-                await self._body(request, keep=False)
                 again = str(max(1, math.ceil(self._present * self._mean)))
                 return error(503, f"{self._present} requests are waiting; try again later", retry_after=again)
             self._present += 1
             try:
-                data = await self._body(request, keep=True)
-                loop = asyncio.get_running_loop()
-                work = loop.run_in_executor(self._worker, self._one, data, request.query_params.get("policy"))
-                return JSONResponse(await work)
+                return JSONResponse(await self._made(request, bytes(body)))
             finally:
                 self._present -= 1
         except _Refused as refused:
             return refused.answer
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+        finally:
+            self._held -= len(body)
 
-    async def _body(self, request: Request, *, keep: bool) -> bytes:
-        """The request's body; without `keep` it is received and dropped. Raises _Refused."""
-        limit, data, size = self.limits.body, bytearray(), 0
+    async def _made(self, request: Request, body: bytes) -> dict[str, Any]:
+        """The caption of a body that has arrived. Raises _Refused for what is no picture."""
+        policy, kind = request.query_params.get("policy"), request.headers.get("content-type", "")
+        if forms.is_form(kind):
+            form = forms.read(kind, body)
+            body, policy = form.file, policy or form.fields.get("policy")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, self._one, body, policy)
+        except InputFileError as problem:
+            raise _Refused(415, f"{problem}; {WANTED}") from problem
+
+    async def _receive(self, request: Request, body: bytearray) -> None:
+        """The request's body, to its end: who is cut off while sending sees no answer. Raises _Refused."""
+        limit, size = self.limits.body, 0
         too_large = _Refused(413, f"the body has more than {limit:,} bytes")
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
@@ -135,10 +162,11 @@ class Endpoint:
 
         async def receive() -> None:
             nonlocal size
-            async for chunk in request.stream():  # to its end: who is cut off while sending sees no answer
+            async for chunk in request.stream():
                 size += len(chunk)
-                if keep and size <= limit:
-                    data.extend(chunk)
+                if size <= limit and self._held + len(chunk) <= self._room:
+                    body.extend(chunk)
+                    self._held += len(chunk)
 
         try:
             await asyncio.wait_for(receive(), self.limits.body_seconds)
@@ -147,9 +175,10 @@ class Endpoint:
             raise _Refused(408, text) from problem
         if size > limit:
             raise too_large
+        if len(body) < size:
+            raise _Refused(503, "too many bodies are on their way; try again later", retry_after="1")
         if not size:
-            raise _Refused(400, "the body is empty; send the picture's bytes as the body, without a form")
-        return bytes(data)
+            raise _Refused(400, f"the body is empty; {WANTED}")
 
     def _one(self, data: bytes, policy: str | None) -> dict[str, Any]:
         """In the worker's thread: decode, caption. Raises what `image.load` and `policy` raise."""
@@ -158,7 +187,8 @@ class Endpoint:
         if policy is not None and policy not in names:  # a path is no name: no file is read for a client
             raise UsageError(f"no policy {policy!r} in the bundle's front ({', '.join(names)})")
         chosen = captioner.policy(policy or self._policy)
-        picture = image.load(data, max_pixels=self.limits.pixels, max_bytes=self.limits.body)
+        preprocess = captioner.bundle.manifest.preprocess
+        picture = image.load_for(preprocess, data, max_pixels=self.limits.pixels)
         result = captioner.caption(picture, policy=chosen, deadline=self.limits.deadline)
         taken = time.perf_counter() - started
         self._mean += 0.2 * (taken - self._mean)

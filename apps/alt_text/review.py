@@ -6,19 +6,15 @@ The page saves its corrections as a small JSON file; `read_edits` checks it, `ap
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mue_edge import image, schema
 from mue_edge.apps.alt_text.table import MAX_ALT, Entry, Table, clean
 from mue_edge.calibrate.report_page import Html, document, picture, tag
 from mue_edge.errors import InputFileError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from mue_edge.reading import read_json
 
 SIDE = 160
 MAX_EDITS_BYTES = 64 << 20
@@ -85,17 +81,7 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
 
 def read_edits(path: Path) -> tuple[Edit, ...]:
     """Corrections that the page saved. Raises InputFileError for everything else."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_EDITS_BYTES + 1)
-    except OSError as problem:
-        raise InputFileError(f"{path} cannot be read: {problem.strerror}") from problem
-    if len(data) > MAX_EDITS_BYTES:
-        raise InputFileError(f"{path} is larger than {MAX_EDITS_BYTES >> 20} MiB")
-    try:
-        found = schema.decode(Edits, json.loads(data), str(path))
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(f"{path} is not what the review page saves: {problem}") from problem
+    found = schema.decode(Edits, read_json(path, MAX_EDITS_BYTES), str(path))
     if found.kind != KIND:
         raise InputFileError(f"{path} is of kind {found.kind!r}; what the review page saves is {KIND!r}")
     return found.edits
@@ -123,7 +109,7 @@ def _card(number: int, entry: Entry, path: Path) -> Html:
 
 def _thumbnail(path: Path) -> Html:
     try:
-        shown: Image = image.load(path)
+        shown = image.load(path).rgb
     except InputFileError:
         return tag("span", "cannot be shown")
     shown.thumbnail((SIDE, SIDE))

@@ -14,6 +14,7 @@ from typing import Any
 from mue_edge import schema
 from mue_edge.errors import InputFileError
 from mue_edge.files import atomic_write
+from mue_edge.reading import parse_json
 
 MAX_BYTES = 256 << 20
 MAX_ALT = 1000
@@ -75,9 +76,7 @@ def clean(text: str) -> str:
 
 def _entry(line: str, where: str) -> Entry:
     try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as problem:
-        raise InputFileError(
-            f"{where} is not JSON: {problem}; mend the line, or remove the table to start anew"
-        ) from problem
+        data = parse_json(line, where)
+    except InputFileError as problem:
+        raise InputFileError(f"{problem}; mend the line, or remove the table to start anew") from problem
     return schema.decode(Entry, data, where)

@@ -14,9 +14,8 @@ from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from mue_edge.captioner import Captioner
+    from mue_edge.image import Upright
     from mue_edge.policy import Policy
 
 # The table is saved this often while captions are made, and never for more than a share of the time.
@@ -92,7 +91,7 @@ def caption(
             captioner.close()
 
 
-def describe(captioner: Captioner, policy: Policy, picture: Image, file: str, digest: str) -> Entry:
+def describe(captioner: Captioner, policy: Policy, picture: Upright, file: str, digest: str) -> Entry:
     """The entry of one picture."""
     result = captioner.caption(picture, policy=policy)
     manifest = captioner.bundle.manifest

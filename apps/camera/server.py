@@ -66,6 +66,9 @@ class Live:
         yield _event("start", start)
         told = 0
         while not self._over:
+            if self._watcher.policy.name != chosen:  # by any page: all show the same slider
+                chosen = self._watcher.policy.name
+                yield _event("policy", {"policy": chosen})
             seen = self._last
             if seen is not None and seen.number != told:
                 told = seen.number

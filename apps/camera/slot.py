@@ -1,6 +1,7 @@
 """What stands between a source of frames and the captioner: a slot that holds one frame, the newest.
 
-A source runs in a thread of its own and puts what it has into the slot; what nobody took by then is dropped.
+A source runs in a thread of its own and puts what it has into the slot; what nobody took by then is dropped,
+unless the source waits.
 It ends the slot when it is over, with an error if it was lost.
 """
 
@@ -10,13 +11,12 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from mue_edge import image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from mue_edge.image import Given
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Frame:
     taken: when it came, on `time.perf_counter`'s clock.
     """
 
-    picture: Image | Path | Callable[[], Image]
+    picture: Given | Callable[[], Image]
     taken: float
     name: str = ""
 
-    def load(self) -> Image:
-        """The picture, checked. Raises InputFileError."""
-        return image.load(self.picture() if callable(self.picture) else self.picture)
+    def read(self) -> Given:
+        """What is to be loaded."""
+        return self.picture() if callable(self.picture) else self.picture
 
 
 class Newest:
@@ -53,6 +53,11 @@ class Newest:
             self._frame = frame
             self._changed.notify()
 
+    def wait(self, timeout: float) -> bool:
+        """Whether the slot is empty, or becomes so in time: for a source of which nothing is dropped."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._frame is None, timeout)
+
     def end(self, problem: Exception | None = None) -> None:
         """No more will come."""
         with self._changed:
@@ -64,6 +69,7 @@ class Newest:
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._ended, timeout)
             frame, self._frame = self._frame, None
+            self._changed.notify()
             return frame
 
     @property
@@ -74,9 +80,11 @@ class Newest:
 
 
 class Source(ABC):
-    """`live`: its frames age while they wait, so that a late one is worthless."""
+    """`live`: its frames age while they wait, so that a late one is worthless. `listed`: somebody named each
+    of them, so that none is dropped and each has its line."""
 
     live = False
+    listed = False
     title = ""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Where frames come from: the source that an argument names; folders, and streams of paths."""
+"""Where frames come from: the source that an argument names; folders, and standard input."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from mue_edge import image
+from mue_edge import gathering, image
 from mue_edge.apps.camera.slot import Frame, Newest, Source
 from mue_edge.apps.camera.video import Video
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 
 POLL_SECONDS = 0.1
 MAX_LINE = 4096
@@ -60,29 +60,53 @@ class Folder(Source):
         return found
 
 
-class Paths(Source):
-    """Paths of pictures, a line each, from a stream; its end is the source's."""
+class Piped(Source):
+    """A picture, or paths of pictures, a line each, from a stream; its end is the source's."""
 
     title = "standard input"
+    listed = True
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def run(self, slot: Newest, stop: threading.Event) -> None:
-        # Read by its descriptor: a thread that hangs in a buffered read cannot be left at the end.
-        descriptor, rest = self._stream.fileno(), b""
+        rest = b""
         while not stop.is_set():
-            if not select.select([descriptor], [], [], POLL_SECONDS)[0]:
+            data = self._read()
+            if data is None:
                 continue
-            data = os.read(descriptor, 65536)
+            picture = gathering.is_picture(rest + data)
+            if picture:
+                slot.put(Frame(self._whole(rest + data, stop), time.perf_counter(), self.title))
+                return
+            if picture is None:
+                raise gathering.nothing_known(self.title)
             *lines, rest = (rest + data).split(b"\n")
             for line in [*lines, *([] if data else [rest])]:
                 if name := os.fsdecode(line.rstrip(b"\r")):
+                    while not slot.wait(POLL_SECONDS):
+                        if stop.is_set():
+                            return
                     slot.put(Frame(Path(name), time.perf_counter(), name))
             if not data:
                 return
             if len(rest) > MAX_LINE:
                 raise InputFileError(f"standard input holds a line of more than {MAX_LINE} bytes: no path")
+
+    def _read(self) -> bytes | None:
+        """What came, nothing at the end; None: it goes on. By the descriptor, since a thread that hangs in a
+        buffered read cannot be left at the end."""
+        descriptor = self._stream.fileno()
+        return os.read(descriptor, 65536) if select.select([descriptor], [], [], POLL_SECONDS)[0] else None
+
+    def _whole(self, begun: bytes, stop: threading.Event) -> bytes:
+        """A picture up to the stream's end, or to where it is larger than what is read."""
+        whole = bytearray(begun)
+        while not stop.is_set() and len(whole) <= image.MAX_BYTES:
+            if (data := self._read()) == b"":
+                break
+            whole += data or b""
+        return bytes(whole)
 
 
 def choose(place: str, stdin: TextIO, *, speed: float = 1.0, loop: bool = False) -> Source:
@@ -92,7 +116,7 @@ def choose(place: str, stdin: TextIO, *, speed: float = 1.0, loop: bool = False)
     """
     path = Path(place)
     if place == "-":
-        return Paths(stdin)
+        return Piped(stdin)
     if place.isdecimal():
         return Video(int(place))
     if place.startswith("/dev/video"):
@@ -100,7 +124,9 @@ def choose(place: str, stdin: TextIO, *, speed: float = 1.0, loop: bool = False)
     if path.is_dir():
         return Folder(path)
     if path.suffix.lower() in image.SUFFIXES:
-        raise UsageError(f"{place} is one picture; caption it with: mue-edge caption BUNDLE {place}")
+        raise UsageError(
+            f"{place} is one picture; caption it with: {command_line('caption', 'BUNDLE', place)}"
+        )
     if not path.is_file():
         raise InputFileError(
             f"no source {place!r}: neither a camera (0, /dev/video0), nor a video file, a folder, or '-'"

@@ -69,7 +69,7 @@ class Video(Source):
             there = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
             raise EnvironmentLacksError(
                 f"{self.title} cannot be opened (under /dev: {there}); name another, a video file, a folder, "
-                "or '-' and paths on standard input"
+                "or '-' for standard input"
             )
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # else a slow reader sees old pictures
         return capture

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mue_edge.captioner import Caption, Captioner
+    from mue_edge.image import Upright
     from mue_edge.policy import Policy
 
 CELLS = 16
@@ -116,7 +117,7 @@ class Watcher:
                 self.tally.stale += 1  # a newer one comes; this one could no longer be in time
                 continue
             try:
-                picture = frame.load()
+                picture = self.captioner.load(frame.read())
             except InputFileError:
                 self.tally.unreadable += 1
                 continue
@@ -125,9 +126,9 @@ class Watcher:
         if self.slot.problem is not None:
             raise self.slot.problem
 
-    def _see(self, picture: Image, name: str, began: float) -> Seen:
+    def _see(self, picture: Upright, name: str, began: float) -> Seen:
         policy, started = self.policy, time.perf_counter()
-        cells = None if self._alike is None else signature(picture)
+        cells = None if self._alike is None else signature(picture.rgb)
         last = self._last
         reused = False
         if cells is not None and last is not None and last[2] == policy and started < self._until:
@@ -146,9 +147,9 @@ class Watcher:
         latency = time.perf_counter() - began
         self.tally.latencies.append(latency)
         self.tally.late += self.budget is not None and latency > self.budget
-        return Seen(self._number, name, picture, caption, policy.name or policy.rule, latency, reused)
+        return Seen(self._number, name, picture.rgb, caption, policy.name or policy.rule, latency, reused)
 
-    def _captioned(self, picture: Image, policy: Policy, began: float) -> Caption:
+    def _captioned(self, picture: Upright, policy: Policy, began: float) -> Caption:
         """Within what is left of the budget, less the margin, which learns from it."""
         if self.budget is None or self.margin is None:
             return self.captioner.caption(picture, policy=policy)

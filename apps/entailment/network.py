@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,22 @@ def _shorter(config: OFAConfig, layers: int | None) -> OFAConfig:
     return replace(config, decoder_layers=layers or config.decoder_layers)
 
 
-def prompt_of(model: Model, tokenizer: Tokenizer, feed: str) -> dict[str, Any]:
-    """The content of `prompts.json`; `feed`: what the decoder reads before it answers, one of FEEDS."""
+def prompt_of(model: Model, tokenizer: Tokenizer, feed: str, names: Sequence[str]) -> dict[str, Any]:
+    """The content of `prompts.json`; `feed`: what the decoder reads before it answers, one of FEEDS; names:
+    what it was trained on."""
     made = prompts.make("entail", model.config, tokenizer)
     assert made is not None  # there is a tokenizer
     around = {"around": list(fed_of(tokenizer, feed))} if feed == "statement" else {}
-    return {"entail": made["entail"] | {"decoder": feed, **around, "text_length": TEXT_LENGTH}}
+    return {
+        "entail": made["entail"] | {"decoder": feed, **around, "text_length": TEXT_LENGTH} | said_of(names)
+    }
+
+
+def said_of(names: Sequence[str]) -> dict[str, Any]:
+    """Of `prompts.json`: what the model knows, the words of the names, and which of them have articles."""
+    stems = {statements.cleaned(name).partition(": ")[0] for name in names}
+    kept = sorted(stem for stem in stems if statements.Template("", articles_in=()).cleaned(stem) != stem)
+    return {"knows": train.KNOWS, "articles_in": kept, "words": statements.words_of(names)}
 
 
 def fed_of(tokenizer: Tokenizer, feed: str) -> tuple[int, ...]:
@@ -100,9 +111,9 @@ def answer_ids(model: Model, tokenizer: Tokenizer) -> Tensor:
 
 def ids_of(tokenizer: Tokenizer, hypothesis: str) -> list[int]:
     """A statement as the model reads it on a device: bos … eos."""
-    return list(statements.ids_of(prompts.ENTAIL, hypothesis, tokenizer))
+    return list(statements.ids_of(statements.Template(prompts.ENTAIL), hypothesis, tokenizer))
 
 
-def write_model(model: Model, tokenizer: Tokenizer, feed: str, folder: Path) -> None:
+def write_model(model: Model, tokenizer: Tokenizer, feed: str, names: Sequence[str], folder: Path) -> None:
     """The model folder, weights in float16."""
-    train.write_model(model, tokenizer, folder, prompt_of(model, tokenizer, feed))
+    train.write_model(model, tokenizer, folder, prompt_of(model, tokenizer, feed, names))

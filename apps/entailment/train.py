@@ -135,7 +135,8 @@ def main(
 
     def report(trained: Trainer[Model]) -> dict[str, float]:
         averaged = trained.averaged(lambda _copy: None)
-        write_model(averaged, tokenizer, feed, out / "model")
+        seen_names = [data.records[row].caption for row in data.rows("train").tolist()]
+        write_model(averaged, tokenizer, feed, seen_names, out / "model")
         right = (answered(averaged, said, answers, seen, held, full) == labels).mean(1)
         return {f"val_render accuracy, {i} decoder layers": float(r) for i, r in enumerate(right, 1)}
 

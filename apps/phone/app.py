@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 NAME, APP_ID = wording.CAPTIONS.name, "org.example.captions"
 SIZE = (400, 780)
+# What Qt links and does not bring along.
+DEBIAN = (
+    "libdbus-1-3 libegl1 libfontconfig1 libgl1 libglib2.0-0 libx11-xcb1 libxcb-cursor0 libxcb-icccm4 "
+    "libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-shm0 libxcb-sync1 "
+    "libxcb-xfixes0 libxcb-xkb1 libxkbcommon-x11-0 libxkbcommon0"
+)
 
 
 def make(
@@ -65,8 +71,7 @@ def make(
         return toga.App(NAME, APP_ID, startup=build, on_running=running, on_exit=leave)
     except ImportError as problem:
         raise EnvironmentLacksError(
-            f"the window system's libraries do not load ({problem}); on Debian: apt-get install libegl1 "
-            "libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1"
+            f"the window system's libraries do not load ({problem}); on Debian: apt-get install {DEBIAN}"
         ) from problem
 
 

@@ -19,6 +19,8 @@ from mue_edge.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from mue_edge.image import Upright
+
 T = TypeVar("T")
 Watch = Callable[["Image"], None]
 
@@ -26,12 +28,14 @@ Watch = Callable[["Image"], None]
 @dataclass(frozen=True)
 class Front:
     """The bundle's policies from fastest to full depth, the number of the one that is used, whether the
-    bundle judges statements rather than captions, and whether it then reads captions of the pictures."""
+    bundle judges statements rather than captions, whether it then reads captions of the pictures, and what
+    little the model knows ("": nothing is said of that)."""
 
     names: tuple[str, ...]
     chosen: int
     judges: bool = False
     captions: bool = False
+    knows: str = ""
 
 
 class Reader:
@@ -55,13 +59,14 @@ class Reader:
 
         def start() -> Front:
             session = self._session = self._open()
-            names = tuple(session.bundle.manifest.policies())
-            name = policy or session.bundle.manifest.chosen
+            manifest = session.bundle.manifest
+            names = tuple(manifest.policies())
+            name = policy or manifest.opening
             if name not in names:
                 raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
             session.warm_up()
-            judges, captions = isinstance(session, Entailer), bool(session.bundle.manifest.caption_prompt)
-            return Front(names, names.index(name), judges, captions)
+            judges, captions = isinstance(session, Entailer), bool(manifest.caption_prompt)
+            return Front(names, names.index(name), judges, captions, manifest.knows)
 
         return await self._in_thread(start)
 
@@ -81,7 +86,7 @@ class Reader:
                     text = next(steps)
                 except StopIteration as end:
                     return captioned(end.value, captioner.layout, captioner.tokenizer)
-                loop.call_soon_threadsafe(grow, text.rstrip("\ufffd"))
+                loop.call_soon_threadsafe(grow, text)
 
         return await self._in_thread(caption)
 
@@ -97,8 +102,7 @@ class Reader:
             assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
             upright = self._upright(picture, watch, loop)
             found = entailer.entail(upright, statement, caption=caption, policy=policy)
-            noted = statements.note(statement, entailer.tokenizer, caption)
-            return judged(found, statement, entailer.layout, noted)
+            return judged(found, statement, entailer.layout, statements.note(found.unknown))
 
         return await self._in_thread(judge)
 
@@ -113,11 +117,10 @@ class Reader:
         if self._session is not None:
             self._session.close()
 
-    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> Image:
-        from mue_edge import image
-
-        upright = image.load(picture)
-        loop.call_soon_threadsafe(watch, upright)
+    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> Upright:
+        assert self._session is not None, "start comes first"
+        upright = self._session.load(picture)
+        loop.call_soon_threadsafe(watch, upright.rgb)
         return upright
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

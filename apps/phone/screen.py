@@ -37,6 +37,7 @@ class Screen:
         self.image = toga.ImageView(height=SIDE, margin=8)
         self.caption = toga.Label("", font_size=20, margin=(0, 16))
         self.state = toga.Label("", margin=(4, 16))
+        self.knows = toga.Label("", margin=(4, 16))
         self.problem = toga.Label("", margin=(0, 16), color="#c0362c")
         self.take = toga.Button("Take a picture", on_press=self._take, flex=1, margin=4)
         self.choose = toga.Button("Choose a picture", on_press=self._choose, flex=1, margin=4)
@@ -49,7 +50,7 @@ class Screen:
         buttons = [self.take, self.choose] if device.can_take else [self.choose]
         middle = toga.Box(children=[self.image], direction="column", align_items="center")
         parts = [
-            middle, self.asking, self.caption, self.problem, self.state, self.aloud,
+            self.knows, middle, self.asking, self.caption, self.problem, self.state, self.aloud,
             toga.Box(children=buttons, margin=(8, 12)), self.dial, self.rows,
         ]  # fmt: skip
         column = toga.Box(children=parts, direction="column")
@@ -66,6 +67,8 @@ class Screen:
                 self.question = Question(self._device, self._ask, captions=self._front.captions)
                 self.asking.add(self.question.content)
             self._make_dial(self._front)
+            if self._front.knows:
+                self.knows.text = wrapped(f"This model knows {self._front.knows}.", SMALL)
             self.state.text = "Ready."
             if picture is not None:
                 await self.read(picture)

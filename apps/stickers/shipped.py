@@ -91,7 +91,7 @@ def load(split: str, folder: Path = FOLDER) -> Shipped:
     lines = (place / TABLE).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     entries = tuple(Entry(**(row | {"references": tuple(row["references"])})) for row in rows)
-    return Shipped(entries, np.stack([np.asarray(load_image(place / entry.image)) for entry in entries]))
+    return Shipped(entries, np.stack([np.asarray(load_image(place / entry.image).rgb) for entry in entries]))
 
 
 def train_captions(folder: Path = FOLDER) -> list[str]:

@@ -30,6 +30,7 @@ from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.model import Model, stored_weights
 from mue_edge.models.ofa.objective import Students, losses, sample_depths
+from mue_edge.models.weights import save
 from mue_edge.tokens import Tokenizer
 
 SHALLOW_SHARE = 0.4  # of the steps: encoder depths drawn at random, so that early exits work together
@@ -38,6 +39,7 @@ LABEL_SMOOTHING = 0.1
 DISTIL, DISTIL_UNTIL = 3.0, 0.85
 
 MAX_LENGTH = 23
+KNOWS = "emoji-like stickers only, not photos"
 
 
 def configuration(
@@ -74,23 +76,20 @@ def write_model(
     model: Model, tokenizer: Tokenizer, folder: Path, asked: dict[str, dict[str, Any]] | None = None
 ) -> None:
     """The model folder, weights in float16. asked: the content of `prompts.json`, captions' by default."""
-    from safetensors.torch import save_file
-
     weights = {key: value.half().contiguous() for key, value in stored_weights(model).items()}
     asked = asked or caption_prompt(model.config, tokenizer)
     with atomic_folder(folder, "config.json") as work:
         for name, content in (("config.json", model.config.to_json()), ("prompts.json", asked)):
             (work / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         tokenizer.save(work / "tokenizer.json")
-        save_file(weights, work / "model.safetensors")
-        (work / "model.safetensors").chmod(0o644)
+        save(weights, work / "model.safetensors")
 
 
 def caption_prompt(config: OFAConfig, tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
     """The content of `prompts.json`; names of couples in two skin tones need more than OFA's 16 tokens."""
     made = prompts.make("caption", config, tokenizer)
     assert made is not None  # there is a tokenizer
-    return {"caption": made["caption"] | {"max_length": MAX_LENGTH}}
+    return {"caption": made["caption"] | {"max_length": MAX_LENGTH, "knows": KNOWS}}
 
 
 def exact_match(model: Model, tokenizer: Tokenizer, data: Stickers, split: str, prompt: list[int]) -> float:

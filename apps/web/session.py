@@ -63,9 +63,9 @@ class Session:
 
     def policies(self) -> list[dict[str, Any]]:
         """The front from fastest to full depth, with what calibration foretells of each."""
-        chosen = self.bundle.manifest.chosen
+        opening = self.bundle.manifest.opening
         return [
-            {"name": name, "seconds": p.seconds, "quality": p.quality, "chosen": name == chosen}
+            {"name": name, "seconds": p.seconds, "quality": p.quality, "opening": name == opening}
             for name, p in self.bundle.manifest.policies().items()
         ]
 
@@ -168,7 +168,7 @@ class Captioning(Run):
     def _between(self, request: Request) -> dict[str, Any]:
         token: dict[str, Any] = {}
         if self._run == "head":
-            text = self._captioner.tokenizer.caption(self._search.tokens[0][1:])
+            text = self._captioner.tokenizer.caption(self._search.tokens[0][1:], ended=False)
             token = {"text": text, "depth": self._depth}
         self._run, self._depth = request.run, self._stages.get(request.run, self._depth)
         return token
@@ -190,7 +190,7 @@ class Judging(Run):
     def __init__(self, entailer: Entailer, statement: str, policy: str | None, caption: str | None) -> None:
         self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement, caption)
         check_length(self._source, self._manifest.segments["text_stem"].inputs["ids"].shape[0])
-        noted = note(statement, entailer.tokenizer, caption)
+        noted = note(entailer.unknown(statement, caption))
         self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
         search = begin(self._manifest.search, self._source)
         super().__init__(caption_loop(entailer.layout, entailer.policy(policy), search))

@@ -37,8 +37,8 @@ MODULES = (
     "mue_edge", "mue_edge.apps", "mue_edge.apps.web", "mue_edge.apps.web.session",
     *(f"mue_edge.{name}" for name in (
         "bpe", "bundle", "cache", "captioner", "deadline", "driver", "entailer", "errors", "exit_tests",
-        "files", "loop", "lossless", "pace", "payoff", "policy", "protocol", "rules", "schema", "search",
-        "session", "signals", "statements", "tokens",
+        "files", "loop", "lossless", "pace", "payoff", "policy", "protocol", "reading", "rules", "schema",
+        "search", "session", "signals", "statements", "tokens",
     )),
     *(f"mue_edge.rules.{file.stem}" for file in sorted(Path(rules.__file__).parent.glob("[!_]*.py"))),
 )  # fmt: skip
@@ -90,7 +90,8 @@ def write(
     (site / "style.css").write_bytes((PAGE / "style.css").read_bytes())
     document = (PAGE / "index.html").read_text(encoding="utf-8")
     reads = "captions" if bundle.manifest.caption_prompt else "statements"
-    for place, words in ({"model": name, "task": task, "reads": reads} | WORDS[task]).items():
+    knows = f"It knows {bundle.manifest.knows}." if bundle.manifest.knows else ""
+    for place, words in ({"model": name, "task": task, "reads": reads, "knows": knows} | WORDS[task]).items():
         document = document.replace(f"{{{{{place}}}}}", html.escape(words))
     (site / "index.html").write_text(document, encoding="utf-8")
     _write_worker_and_index(site, bundle)

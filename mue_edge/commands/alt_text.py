@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.completion import MODELS, POLICIES
+from mue_edge.errors import InputFileError, UsageError, command_line
+from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.apps.alt_text.review import Edit
@@ -62,21 +65,32 @@ class _Report:
 
 @click.command("alt-text")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
-@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
-@click.option("--table", type=click.Path(path_type=Path, dir_okay=False),
+@click.option(
+    "--bundle",
+    shell_complete=MODELS,
+    metavar="DIR|NAME",
+    help="What captions.  [default: the bundled model's]",
+)
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="A policy of the bundle's front, or a file.",
+)
+@click.option("--table", type=NewFile(),
               help=f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]")  # fmt: skip
 @click.option("-r", "--recursive", is_flag=True, help="Of a folder: the folders in it too.")
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False, exists=True),
               help="Of a page: the site's folder.  [default: the page's]")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Of a page: write it there.")
+@click.option("--out", type=NewFile(), help="Of a page: write it there.")
 @click.option("--missing-only", is_flag=True, help='Of a page: leave alt="" (decorative) alone too.')
 @click.option("--replace", is_flag=True, help="Of a page: replace alt text that is there.")
 @click.option("--again", is_flag=True, help="Caption anew what no person wrote.")
 @click.option("--edits", type=click.Path(path_type=Path, dir_okay=False), help="What a review page saved.")
-@click.option("--review", type=click.Path(path_type=Path, dir_okay=False), help="Write a review page there.")
+@click.option("--review", type=NewFile(), help="Write a review page there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write and caption nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(**options: Any) -> int:
     """Write alt text for SOURCE: a folder of pictures, or an HTML page's local images.
@@ -191,9 +205,13 @@ def _review(o: _Options, table: Table, pictures: Mapping[str, Path], report: _Re
 
     if o.review is None or o.dry_run:
         return
-    command = f"mue-edge alt-text {o.source} --edits alt-text-edits.json"
-    atomic_write(o.review, review.page(f"Alt text of {o.source.name}", table, pictures, command))
+    page = review.page(f"Alt text of {o.source.name}", table, pictures, _with_edits(o))
+    atomic_write(o.review, page)
     report.review = str(o.review)
+
+
+def _with_edits(o: _Options) -> str:
+    return command_line("alt-text", o.source, "--edits", "alt-text-edits.json")
 
 
 def _tell(o: _Options, report: _Report) -> None:
@@ -215,7 +233,8 @@ def _tell(o: _Options, report: _Report) -> None:
     if report.page:
         click.echo(f"wrote {report.page}: alt text in {report.filled} {images}, every other byte as it was")
     if report.review:
-        click.echo(f"wrote {report.review}; open it in a browser, save the corrections, then: "
-                   f"mue-edge alt-text {o.source} --edits alt-text-edits.json")  # fmt: skip
+        click.echo(
+            f"wrote {report.review}; open it in a browser, save the corrections, then: {_with_edits(o)}"
+        )
     else:
-        click.echo(f"next: mue-edge alt-text {o.source} --review review.html")
+        click.echo(f"next: {command_line('alt-text', o.source, '--review', 'review.html')}")

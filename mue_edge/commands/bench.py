@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS, POLICIES, TARGETS
+from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
@@ -39,22 +42,31 @@ class Contender:
 
 
 @click.command("bench")
-@click.argument("bundle", required=False)
+@click.argument("bundle", shell_complete=MODELS, required=False)
 @click.argument("images", nargs=-1)
 @click.option(
-    "--target", metavar="NAME", help="Without BUNDLE: export --model for it, and compare with host."
+    "--target",
+    shell_complete=TARGETS,
+    metavar="NAME",
+    help="Without BUNDLE: export --model for it, and compare with host.",
 )
 @click.option("--against", metavar="BUNDLE", help="Also measure this bundle of the same model.")
-@click.option("--policy", metavar="FILE|NAME", help="[default: the bundle's, or the median gap's]")
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="[default: the bundle's, or the median gap's]",
+)
 @click.option("--rounds", type=click.IntRange(3, 10_000), default=21, show_default=True)
 @click.option("--model", metavar="FOLDER|NAME", help="Also measure monolithic graphs of this model.")
 @click.option("--lossless", is_flag=True, help="Also measure lossless captions, drafted by the policy.")
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the record to this file too.")
+@click.option("--out", type=NewFile(), help="Write the record to this file too.")
 @click.option("--force", is_flag=True, help="Print even if the twin is off; the result is marked as noisy.")
 def command(
     bundle: str | None, images: tuple[str, ...], target: str | None, against: str | None, policy: str | None,
-    rounds: int, model: str | None, lossless: bool, as_json: bool, out: str | None, force: bool,
+    rounds: int, model: str | None, lossless: bool, as_json: bool, out: Path | None, force: bool,
 ) -> None:  # fmt: skip
     """Time a BUNDLE at full depth and with exits, on IMAGES or its golden pictures.
 
@@ -209,11 +221,11 @@ def _same(a: Sequence[Outcome], b: Sequence[Outcome]) -> int:
 
 
 def _pictures(captioner: Captioner, images: tuple[str, ...]) -> list[object]:
-    from mue_edge import image
+    from mue_edge import gathering
     from mue_edge.targets import golden
 
     if images:
-        return [captioner.pixels(file) for file in image.gather(images)]
+        return [captioner.pixels(file) for file in gathering.gather(images)]
     shown, _ = golden.read(captioner.bundle)
     return [golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown]
 

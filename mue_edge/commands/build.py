@@ -10,9 +10,12 @@ from contextlib import contextmanager
 
 import click
 
+from mue_edge.completion import MODELS
+from mue_edge.errors import command_line
+
 
 @click.command("build")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.option("--force", is_flag=True, help="Also what is there already.")
 @click.option("--workspace", type=click.IntRange(1), metavar="MB", help="Most memory that a layer may use.")
 @click.option("--json", "as_json", is_flag=True, help="What was made, as JSON.")
@@ -31,7 +34,9 @@ def command(bundle: str, force: bool, workspace: int | None, as_json: bool) -> N
     module = importlib.import_module(targets.module_name(target))
     make = getattr(module, "build", None)
     if make is None:
-        raise UsageError(f"bundles for {target} need no build; next: mue-edge caption {opened.path} PICTURE")
+        raise UsageError(
+            f"bundles for {target} need no build; next: {command_line('caption', opened.path, 'PICTURE')}"
+        )
     with _progress(len(opened.manifest.segments)) as progress:
         made = make(opened, force, workspace and workspace << 20, progress)
     seconds, size = sum(e.seconds for e in made), sum(e.bytes for e in made)
@@ -43,7 +48,7 @@ def command(bundle: str, force: bool, workspace: int | None, as_json: bool) -> N
         how = f"{engine.seconds:7.1f} s" if engine.seconds else "was there"
         click.echo(f"  {engine.segment:<14}{engine.bytes / 1e6:9.2f} MB  {how}")
     click.echo(f"{fresh} of {len(made)} engines built in {seconds:.1f} s, {size / 1e6:.1f} MB")
-    click.echo(f"next: mue-edge verify {opened.path} --device")
+    click.echo(f"next: {command_line('verify', opened.path, '--device')}")
 
 
 @contextmanager

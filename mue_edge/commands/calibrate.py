@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mue_edge import machine
+from mue_edge.completion import MODELS, TARGETS
 from mue_edge.errors import UsageError
+from mue_edge.option_set import Existing
 from mue_edge.pictures_options import pictures_options
 from mue_edge.terminal import export_progress, progress, say
 
@@ -55,9 +57,15 @@ class _Options:
 
 
 @click.command("calibrate")
-@click.argument("model", default=DEFAULT_MODEL)
+@click.argument("model", shell_complete=MODELS, default=DEFAULT_MODEL)
 @click.option("--budget", required=True, metavar="TIME", help="50ms, 0.05s, or 50% of full depth's time.")
-@click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
+@click.option(
+    "--target",
+    shell_complete=TARGETS,
+    default="host",
+    show_default=True,
+    help="What to export for; see: targets.",
+)
 @pictures_options
 @click.option("--max-drop", default="3%", show_default=True, help="Of quality against full depth.")
 @click.option("--confidence", default=0.9, show_default=True, help="Of the certificate.")
@@ -68,7 +76,7 @@ class _Options:
 @click.option(
     "--plans", type=click.IntRange(1), metavar="N", help="First try N plans: size, precision, cuts."
 )
-@click.option("--profile", type=click.Path(path_type=Path), help="Of the bundle, made by: profile.")
+@click.option("--profile", type=Existing(), help="Of the bundle, made by: profile.")
 @click.option("--device", metavar="NAME", help="Estimate the times of a device that is not at hand.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: MODEL-TARGET-calibrated]"
@@ -101,8 +109,10 @@ def command(**options: Any) -> None:
     from mue_edge.calibrate.setting import Setting
 
     report_figures.require()
+    targets.target(o.target)
     place, source = _place(o)
     whole, certify, known = to_calibrate_on(source, o.data, o.kind, o.images)
+    (place / TRACES).mkdir(parents=True, exist_ok=True)
     tune = whole.at_most(o.tune)
     options = _plan(o)
     if o.plans is not None and tune.samples[0].source:
@@ -153,7 +163,7 @@ def _fraction(name: str, text: str) -> float:
 
 
 def _place(o: _Options) -> tuple[Path, Path]:
-    """The output folder, made, and MODEL's folder. Raises UsageError for a folder of something else."""
+    """The output folder and MODEL's folder. Raises UsageError for a folder of something else."""
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.bundle import MANIFEST
 
@@ -165,9 +175,7 @@ def _place(o: _Options) -> tuple[Path, Path]:
     named = ("precision", "image_size", "plan", "plans")
     if given and (fixed := [name for name in named if getattr(o, name) is not None]):
         raise UsageError(f"{o.model} is a bundle: its {', '.join(fixed)} cannot be changed; export again")
-    source = Path(o.model) if given else resolve_model(o.model)
-    (place / TRACES).mkdir(parents=True, exist_ok=True)
-    return place, source
+    return place, Path(o.model) if given else resolve_model(o.model)
 
 
 def _plan(o: _Options) -> dict[str, Any]:

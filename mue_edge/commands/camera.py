@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS, POLICIES
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.apps.camera.slot import Newest
@@ -21,8 +23,18 @@ if TYPE_CHECKING:
 
 @click.command("camera")
 @click.argument("source", default="0")
-@click.option("--bundle", metavar="DIR|NAME", help="What captions.  [default: the bundled model's]")
-@click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
+@click.option(
+    "--bundle",
+    shell_complete=MODELS,
+    metavar="DIR|NAME",
+    help="What captions.  [default: the bundled model's]",
+)
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="NAME",
+    help="Of the bundle's front.  [default: its chosen one]",
+)
 @click.option("--budget", metavar="TIME", help="Deadline mode: from a frame to its caption, like 80ms.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.06, show_default=True,
               help="A frame counts as the last one if no part changed more.")  # fmt: skip
@@ -34,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--speed", type=click.FloatRange(0.01, 100), default=1.0, show_default=True, help="Of a video.")
 @click.option("--loop", is_flag=True, help="Start a video again at its end.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many frames with a caption.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     source: str, bundle: str | None, policy: str | None, budget: str | None, alike: float, no_reuse: bool,
@@ -41,11 +54,11 @@ def command(
     threads: int | None,
 ) -> None:  # fmt: skip
     """Caption SOURCE as it comes: a camera's number (0), /dev/videoN, a video file, a folder, or "-" for
-    paths on standard input.
+    a picture, or paths of pictures, on standard input.
 
     A local page shows picture, caption, exits and time, and has a slider from the fastest policy to full
-    depth. Frames that come while one is captioned are dropped for the newest. Ends with Ctrl-C, or with the
-    source; a camera that is lost is an error (exit code 5).
+    depth. Frames that come while one is captioned are dropped for the newest; listed paths wait. Ends with
+    Ctrl-C, or with the source; a camera that is lost is an error (exit code 5).
     """
     from mue_edge import durations
     from mue_edge.apps.camera import sources
@@ -66,7 +79,7 @@ def command(
         reader = chosen.start(slot, stop)
         try:  # from before the page says where it is: a signal may follow at once
             see = (
-                _lines(as_json, watcher)
+                _lines(as_json, watcher, chosen.listed)
                 if headless or as_json
                 else _page(page, watcher, chosen.title, host, port)
             )
@@ -106,8 +119,8 @@ def _page(page: contextlib.ExitStack, watcher: Watcher, title: str, host: str, p
     return live.show
 
 
-def _lines(as_json: bool, watcher: Watcher) -> Any:
-    """What prints a frame: JSON for each, or a line for each that was captioned."""
+def _lines(as_json: bool, watcher: Watcher, listed: bool) -> Any:
+    """What prints a frame: JSON for each, or a line for each that was captioned or `listed`."""
     from mue_edge.apps.camera.watching import describe
 
     def show(seen: Seen) -> None:
@@ -116,7 +129,7 @@ def _lines(as_json: bool, watcher: Watcher) -> Any:
             del record["counts"]
             click.echo(json.dumps(record))
             return
-        if seen.reused:
+        if seen.reused and not listed:
             return
         exits = ", ".join(f"{k} {v}" for k, v in seen.caption.exits.items() if k != "decoder")
         time = f"{seen.latency * 1000:.0f} ms" + (f" of {watcher.budget * 1000:g}" if watcher.budget else "")

@@ -12,15 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import PICTURES, POLICIES
+from mue_edge.errors import command_line
+from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
+
 if TYPE_CHECKING:
     from mue_edge.captioner import Caption, Captioner
+    from mue_edge.image import Named
     from mue_edge.payoff import Payoff
     from mue_edge.policy import Policy
 
 
 @click.command("caption")
-@click.argument("given", nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
-@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.argument("given", shell_complete=PICTURES, nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="A policy of the bundle's front, or a file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a picture and line.")
 @click.option("--beam", type=click.IntRange(1), help="Beams, up to what the bundle was exported for.")
 @click.option(
@@ -33,21 +44,23 @@ if TYPE_CHECKING:
     "--profile", "times", metavar="FILE", help="With --lossless: draft only while that pays by these times."
 )
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
-@click.option("--svg", type=click.Path(dir_okay=False), help="With one picture: draw its exits to this file.")
+@click.option("--svg", type=NewFile(), help="With one picture: draw its exits to this file.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     given: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
-    deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: str | None,
+    deadline: str | None, lossless: bool, times: str | None, trace: bool, svg: Path | None,
     threads: int | None,
 ) -> int:  # fmt: skip
     """Caption pictures with a BUNDLE: a folder, or a bundled model's name, such as stickers.
 
     Without one the bundled model captions; its bundle is made once and kept in your cache.
 
-    IMAGES are files, folders, or "-" for a list of files on standard input. A picture that cannot
-    be used is named on standard error and the others are still captioned; the exit code is then 4.
+    IMAGES are files, folders, http(s) addresses, or "-" for standard input: a picture, or a list of files.
+    A picture that cannot be used is named on standard error and the others are still captioned; the exit
+    code is then 4.
     """
-    from mue_edge import durations, image, targets
+    from mue_edge import durations, gathering, targets
     from mue_edge.errors import InputFileError, UsageError
 
     limit = durations.seconds(deadline) if deadline is not None else None
@@ -58,7 +71,7 @@ def command(
         if times and not lossless:
             raise UsageError("--profile says when --lossless pays; give both")
         draft = _payoff(captioner, times) if times else lossless
-        files = image.gather(images)
+        files = gathering.gather(images)
         if svg and len(files) != 1:
             raise UsageError(f"--svg draws one picture; {len(files)} were given")
         if limit is not None:
@@ -66,7 +79,7 @@ def command(
         failed = False
         for file in files:
             try:
-                picture = image.load(file)
+                picture = captioner.load(file)
             except InputFileError as problem:
                 click.echo(f"error: {problem}", err=True)
                 failed = True
@@ -88,7 +101,7 @@ def command(
             if trace:
                 _draw(captioner, result)
             if svg:
-                _draw_svg(captioner, result, picture, svg)
+                _draw_svg(captioner, result, picture.rgb, svg)
     return 4 if failed else 0
 
 
@@ -98,24 +111,26 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
     Raises UsageError without pictures, InputFileError for a first one that is nothing.
     """
-    from mue_edge import image
+    from mue_edge import gathering
     from mue_edge.apps import default_bundle as bundles
     from mue_edge.errors import UsageError
 
     first, *others = given
     if bundles.is_bundle(first) and not others:
-        own = f"; for those in the folder {first}: mue-edge caption ./{first}"
+        own = f"; for those in the folder {first}: {command_line('caption', f'./{first}')}"
         raise UsageError(
-            f"no picture was named; the command is: mue-edge caption {first} PICTURE"
-            + (own if image.names_pictures(first) else "")
+            f"no picture was named; the command is: {command_line('caption', first, 'PICTURE')}"
+            + (own if gathering.names_pictures(first) else "")
         )
     if bundles.is_bundle(first) or bundles.is_model(first):
         return bundles.bundle_folder(first, "caption"), others
-    if not image.names_pictures(first):
-        raise bundles.nothing(first, "a picture, a folder of pictures, or - for a list of them")
+    if not gathering.names_pictures(first):
+        raise bundles.nothing(
+            first, "a picture, a folder of pictures, an http(s) address, or - for what is on standard input"
+        )
     late = [name for name in others if bundles.is_bundle(name)]
     if late:
-        raise UsageError(f"a bundle goes before its pictures: mue-edge caption {late[0]} {first}")
+        raise UsageError(f"a bundle goes before its pictures: {command_line('caption', late[0], first)}")
     return bundles.bundle_folder(None), given
 
 
@@ -126,7 +141,7 @@ def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Capt
     steps = captioner.stream(picture, **how)
     while True:
         try:
-            text = next(steps).rstrip("\ufffd")  # the rest of a character may still come
+            text = next(steps)
         except StopIteration as end:
             result: Caption = end.value
             if live:
@@ -165,7 +180,7 @@ def _ready(captioner: Captioner, policy: Policy) -> None:
         )
 
 
-def _tell(file: Path, result: Caption) -> None:
+def _tell(file: Path | Named, result: Caption) -> None:
     """On standard error, if the clock changed the caption."""
     if result.pacing and (result.pacing.cut_short or result.pacing.hurried):
         from mue_edge import draw
@@ -173,7 +188,7 @@ def _tell(file: Path, result: Caption) -> None:
         click.echo(f"note: {file}: {draw.pacing(result.pacing)}", err=True)
 
 
-def _record(file: Path, result: Caption, trace: bool) -> dict[str, Any]:
+def _record(file: Path | Named, result: Caption, trace: bool) -> dict[str, Any]:
     record = {
         "file": str(file), "text": result.text, "tokens": list(result.tokens), "score": result.score,
         "exits": dict(result.exits), "decoder_layers": result.decoder_layers,
@@ -199,7 +214,7 @@ def _draw(captioner: Captioner, result: Caption) -> None:
     click.echo(f"score {result.score:.3f}, {result.calls} segment calls, {seconds:.1f} ms\n")
 
 
-def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: str) -> None:
+def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: Path) -> None:
     from mue_edge import draw
     from mue_edge.files import atomic_write
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mue_edge import machine
+from mue_edge.completion import MODELS, TARGETS
 from mue_edge.errors import UsageError
 from mue_edge.pictures_options import pictures_options
 from mue_edge.terminal import export_progress, progress, say
@@ -49,12 +50,18 @@ class _Options:
 
 
 @click.command("compare")
-@click.argument("model", default="stickers")
+@click.argument("model", shell_complete=MODELS, default="stickers")
 @click.option("--static", type=click.Path(path_type=Path, exists=True), multiple=True,
               help="A smaller model's folder, to compare with; may be repeated.")  # fmt: skip
 @click.option("--own", metavar="RULE[,RULE]=DIR", multiple=True,
               help="The same network trained as these rules' papers train it; may be repeated.")  # fmt: skip
-@click.option("--target", default="host", show_default=True, help="What to export for; see: targets.")
+@click.option(
+    "--target",
+    shell_complete=TARGETS,
+    default="host",
+    show_default=True,
+    help="What to export for; see: targets.",
+)
 @pictures_options
 @click.option("--drops", default="1%,3%,5%", show_default=True, help="Of quality: least time at each.")
 @click.option("--savings", default="50%,60%", show_default=True, help="Of time: best quality at each.")
@@ -78,11 +85,13 @@ def command(**options: Any) -> None:
     """
     o = _Options(**options)
     drops, savings = _shares("--drops", o.drops), _shares("--savings", o.savings)
+    from mue_edge import targets
     from mue_edge.apps.calibration_pictures import to_calibrate_on
     from mue_edge.calibrate import calibration, comparison, comparison_page, modalities, signals
     from mue_edge.files import atomic_write
     from mue_edge.rules import RULES
 
+    targets.target(o.target)
     own = dict(_own(text) for text in o.own)
     models = {"": _seeds(Path(o.model) if Path(o.model).is_dir() else _source(o.model))}
     models |= {_called(folder): _seeds(folder) for folder in (*o.static, *own)}

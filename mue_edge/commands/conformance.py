@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import MODELS
+from mue_edge.errors import command_line
+from mue_edge.pixels_option import max_pixels_option
+
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
 
@@ -15,10 +19,11 @@ LOGS, GUIDE, PICTURES = "logs.json", "README.md", "pictures"
 
 
 @click.command("conformance")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("images", nargs=-1)
 @click.option("--check", type=click.Path(dir_okay=False), metavar="LOG", help="Judge a port's log instead.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="The kit.  [default: BUNDLE-conformance]")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     bundle: str, images: tuple[str, ...], check: str | None, out: str | None, threads: int | None
@@ -38,7 +43,8 @@ def command(
             return
         place = Path(out or f"{Path(bundle).name}-conformance")
         _write(captioner, shown, place)
-    click.echo(f"wrote {place}; a port's log is checked with: mue-edge conformance {bundle} --check LOG")
+    check_it = command_line("conformance", bundle, "--check", "LOG")
+    click.echo(f"wrote {place}; a port's log is checked with: {check_it}")
 
 
 def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:
@@ -46,14 +52,14 @@ def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:
     import numpy as np
     from PIL import Image
 
-    from mue_edge import image
+    from mue_edge import gathering
     from mue_edge.targets import golden
 
     if not images:
         return list(golden.read(captioner.bundle)[0])
     p = captioner.bundle.manifest.preprocess
     size, filter_ = (p.width, p.height), Image.Resampling.BICUBIC
-    return [np.asarray(image.load(file).resize(size, filter_)) for file in image.gather(images)]
+    return [np.asarray(captioner.load(file).rgb.resize(size, filter_)) for file in gathering.gather(images)]
 
 
 def _policies(captioner: Captioner, shown: Sequence[Any]) -> list[dict[str, Any]]:

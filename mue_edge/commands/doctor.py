@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from mue_edge import machine
+from mue_edge.errors import EnvironmentLacksError
 from mue_edge.files import user_cache
 
 # Packages whose module has another name; the rest is found by its own.
@@ -24,13 +25,15 @@ TOOLS = ("dev",)
 class Package:
     """state: "ok", "missing", or "version" for one outside of a wanted range.
 
-    wanted: extra ("" is the core) → range of versions.
+    wanted: extra ("" is the core) → range of versions; unmet: those of them that the version found lies
+    outside of, of the core and of extras that are installed.
     """
 
     name: str
     wanted: dict[str, str]
     found: str | None
     state: str
+    unmet: tuple[str, ...] = ()
 
 
 @click.command("doctor")
@@ -48,7 +51,7 @@ def command(as_json: bool) -> int:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": machine.cores(),
-        "cache": str(cache),
+        "cache": None if cache is None else str(cache),
         "cache_writable": writable,
     }
     if as_json:
@@ -58,40 +61,49 @@ def command(as_json: bool) -> int:
     for key in ("mue-edge", "python", "platform", "cores"):
         click.echo(f"{key:<12}{facts[key]}")
     note = "" if writable else ": not writable, so bundles are hashed at every start"
-    click.echo(f"{'cache':<12}{cache}{note}\n")
+    click.echo(f"{'cache':<12}{cache or 'none, since this user has no home'}{note}\n")
+    width = max(len(package.name) for package in packages) + 2
     for package in packages:
-        click.echo(_line(package))
+        click.echo(_line(package, width))
     for problem in broken:
         click.echo(f"broken: {problem}", err=True)
     return 5 if broken else 0
 
 
 def survey() -> list[Package]:
-    """Every package that mue-edge can use, the core's first; each once, with the extras that want it."""
+    """Every package that mue-edge can use here, the core's first; each once, with the extras that want it.
+
+    An extra is installed if all of its packages are: nothing is asked of a package for another's sake.
+    """
     from mue_edge import versions
 
     wanted: dict[str, dict[str, str]] = {}
     for requirement in versions.requirements():
-        if requirement.extra not in TOOLS:
+        if requirement.extra not in TOOLS and versions.applies(requirement.marker):
             wanted.setdefault(requirement.package, {})[requirement.extra] = requirement.versions
+    here = {name: versions.installed(name) for name in wanted}
+    lacking = {extra for name, ranges in wanted.items() if here[name] is None for extra in ranges} - {""}
     packages = []
     for name, ranges in wanted.items():
-        found = versions.installed(name)
-        fine = found is not None and all(versions.fits(found, r) for r in ranges.values())
-        state = "ok" if fine else "missing" if found is None else "version"
-        packages.append(Package(name, ranges, found, state))
+        found = here[name]
+        unmet = tuple(
+            extra
+            for extra, range_ in ranges.items()
+            if found is not None and extra not in lacking and not versions.fits(found, range_)
+        )
+        packages.append(
+            Package(name, ranges, found, "missing" if found is None else "version" if unmet else "ok", unmet)
+        )
     return sorted(packages, key=lambda p: ("" not in p.wanted, p.name.lower()))
 
 
 def _broken(packages: list[Package]) -> list[str]:
     """What no command can do without: core packages that are absent, too old, or do not import."""
-    from mue_edge import versions
-
     problems = []
     for package in packages:
         if "" not in package.wanted:
             continue
-        if package.found is None or not versions.fits(package.found, package.wanted[""]):
+        if package.found is None or "" in package.unmet:
             problems.append(_line(package))
             continue
         try:
@@ -101,20 +113,25 @@ def _broken(packages: list[Package]) -> list[str]:
     return problems
 
 
-def _line(package: Package) -> str:
-    extra = next(iter(package.wanted))
+def _line(package: Package, width: int = 0) -> str:
+    """What there is to say of a package; its name takes `width`, and a space if it is longer."""
+    extra = next(iter(package.unmet or package.wanted))
     where = f"pip install 'mue-edge[{extra}]'" if extra else "pip install mue-edge"
+    name = f"{package.name:<{max(width, len(package.name) + 1)}}"
     if package.state == "ok":
-        return f"{package.name:<14}{package.found}"
+        return f"{name}{package.found}"
     if package.state == "missing":
-        return f"{package.name:<14}missing; comes with: {where}"
-    ranges = "; ".join(f"{extra or 'mue-edge'} wants {r}" for extra, r in package.wanted.items() if r)
-    return f"{package.name:<14}{package.found}, but {ranges}; cure: {where}"
+        return f"{name}missing; comes with: {where}"
+    ranges = "; ".join(f"{extra or 'mue-edge'} wants {package.wanted[extra]}" for extra in package.unmet)
+    return f"{name}{package.found}, but {ranges}; cure: {where}"
 
 
-def _cache() -> tuple[Path, bool]:
-    """Where stamps of checked bundles are kept, and whether that can be written."""
-    folder = user_cache()
+def _cache() -> tuple[Path | None, bool]:
+    """Where stamps of checked bundles are kept (None: there is no home), and whether that can be written."""
+    try:
+        folder = user_cache()
+    except EnvironmentLacksError:
+        return None, False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import MODELS, POLICIES
+from mue_edge.pixels_option import max_pixels_option
+
 if TYPE_CHECKING:
     from mue_edge.entailer import Entailment
 
 
 @click.command("entail")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("image")
 @click.argument("statements", nargs=-1, required=True)
 @click.option("--caption", metavar="TEXT", help="Of IMAGE; for models that were trained with captions.")
-@click.option("--policy", metavar="FILE|NAME", help="A policy of the bundle's front, or a file.")
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="FILE|NAME",
+    help="A policy of the bundle's front, or a file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a statement and line.")
 @click.option("--trace", is_flag=True, help="With --json: every exit test, with its score.")
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 def command(
     bundle: str, image: str, statements: tuple[str, ...], caption: str | None, policy: str | None,
@@ -28,21 +37,23 @@ def command(
 ) -> None:  # fmt: skip
     """Say whether IMAGE shows what each of STATEMENTS says: yes, no, or maybe (the picture does not tell).
 
+    IMAGE is a file, an http(s) address, or "-" for standard input.
+
     BUNDLE is a folder made by `mue-edge export` of a model for entailment, or the bundled one's name,
     stickers-entail, whose bundle is made once and kept in your cache.
     """
     from mue_edge import targets
     from mue_edge.apps.default_bundle import bundle_folder
-    from mue_edge.image import load
+    from mue_edge.gathering import one
     from mue_edge.statements import WANTS_CAPTION, note
 
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
-        chosen, picture = entailer.policy(policy), load(image)
+        chosen, picture = entailer.policy(policy), entailer.load(one(image))
         if entailer.bundle.manifest.caption_prompt and caption is None:
             click.echo(f"note: {WANTS_CAPTION}; give one with --caption TEXT", err=True)
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
-            noted = note(statement, entailer.tokenizer, caption)
+            noted = note(entailer.unknown(statement, caption))
             if noted:
                 click.echo(f"note: {noted}", err=True)
             found = entailer.entail(picture, statement, caption=caption, policy=chosen, trace=trace)
@@ -65,7 +76,7 @@ def _record(image: str, statement: str, found: Entailment, trace: bool) -> dict[
     record = {
         "file": str(Path(image)), "statement": statement, "answer": found.answer,
         "probabilities": dict(found.probabilities), "exits": dict(found.exits),
-        "seconds": dict(found.seconds), "calls": found.calls,
+        "seconds": dict(found.seconds), "calls": found.calls, "unknown": list(found.unknown),
     }  # fmt: skip
     if trace:
         # JSON knows no infinity: a test that no score could pass has the threshold null.

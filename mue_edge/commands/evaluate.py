@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from mue_edge.completion import MODELS
 from mue_edge.errors import UsageError, missing_extra
+from mue_edge.option_set import Existing, NewFile, check_there
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.bootstrap import Estimate
@@ -48,10 +51,10 @@ class _Options:
 
 
 @click.command("evaluate")
-@click.argument("model", default="stickers")
+@click.argument("model", shell_complete=MODELS, default="stickers")
 @click.option("--data", default="stickers", show_default=True, help="stickers, or pictures with captions.")
 @click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
-@click.option("--images", type=click.Path(path_type=Path), help="Where pictures are.  [default: the table's]")
+@click.option("--images", type=Existing(), help="Where pictures are.  [default: the table's]")
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that are missing or damaged.")
 @click.option("--split", default="val_render", show_default=True, help="Of stickers: a part, or A+B.")
 @click.option("--references", type=click.Choice(["first", "all"]), default="first", show_default=True,
@@ -64,9 +67,10 @@ class _Options:
 @click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.9, show_default=True,
               help="Of the intervals.")  # fmt: skip
 @click.option("--coco/--no-coco", default=True, help="BLEU-4, METEOR, ROUGE-L, CIDEr-D (extra 'evaluate').")
-@click.option("--heatmap", type=click.Path(path_type=Path, dir_okay=False), help="Draw a metric by depths.")
+@click.option("--heatmap", type=NewFile(), help="Draw a metric by depths.")
 @click.option("--metric", help="The one to draw.  [default: cider_d, else exact_match]")
 @click.option("--show", type=click.IntRange(0), default=0, help="Print so many captions beside references.")
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON.")
 def command(**options: Any) -> None:
     """Caption a data set with MODEL (a model folder, or `stickers`), greedily, and compare.
@@ -79,6 +83,11 @@ def command(**options: Any) -> None:
     chosen = _Options(**options)
     if chosen.depths and (chosen.image_depth or chosen.decoder_depth):
         raise UsageError("--depths names both depths: leave out --image-depth and --decoder-depth")
+    from mue_edge.apps.catalogue import resolve_model
+
+    resolve_model(chosen.model)  # mistakes first: loading torch takes seconds
+    if chosen.data != "stickers":
+        check_there(Path(chosen.data), "--data")
     try:
         captioned, scores, notes = (_stickers if chosen.data == "stickers" else _examples)(chosen)
     except ModuleNotFoundError as problem:
@@ -155,12 +164,15 @@ def _draw(o: _Options, path: Path, found: ByDepth) -> None:
     if metric not in known:
         raise UsageError(f"--metric {metric}: measured here are {', '.join(known)}")
     values = {cell: metrics[metric].total() for cell, metrics in found.metrics.items()}
+    if not all(map(math.isfinite, values.values())):
+        raise UsageError(f"--metric {metric} is not defined for these pictures, so there is nothing to draw")
     atomic_write(path, charts.heat_map(values, f"{metric} by depth, {_where(o)}"))
     click.echo(f"wrote {path}", err=True)
 
 
 def _main(found: ByDepth) -> str:
-    return next(name for name in _MAIN if name in found.metrics[found.deepest])
+    known = found.metrics[found.deepest]
+    return next(name for name in _MAIN if name in known and math.isfinite(known[name].total()))
 
 
 def _where(o: _Options) -> str:
@@ -211,5 +223,9 @@ def _print(o: _Options, found: ByDepth) -> None:
     for cell, metrics in found.metrics.items():
         value = found.quality(cell, o.confidence).metrics[main]
         change = found.change(cell, main, o.confidence).shown(1, 100, "+")
-        figures = "  ".join(f"{metrics[name].total():{n}.3f}" for name, n in widths.items())
+        figures = "  ".join(f"{_shown(metrics[name].total()):>{n}}" for name, n in widths.items())
         click.echo(f"{cell[0]:7}  {cell[1]:7}  {value!s:22}  {change:24}  {figures}")
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

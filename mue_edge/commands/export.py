@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.completion import MODELS, TARGETS
+from mue_edge.errors import command_line
+from mue_edge.pixels_option import max_pixels_option
+
 if TYPE_CHECKING:
     from mue_edge.bench import SegmentCost
     from mue_edge.export.build import Exported
+    from mue_edge.image import Given
 
 DEFAULT_MODEL = "stickers"
 VERIFY_ROWS = 4  # drafts that one pass checks
 
 
 @click.command("export")
-@click.argument("model", default=DEFAULT_MODEL)
-@click.option("--target", default="host", show_default=True, help="What the bundle is for; see: targets.")
+@click.argument("model", shell_complete=MODELS, default=DEFAULT_MODEL)
+@click.option(
+    "--target",
+    shell_complete=TARGETS,
+    default="host",
+    show_default=True,
+    help="What the bundle is for; see: targets.",
+)
 @click.option("--out", type=click.Path(), metavar="DIR", help="The bundle.  [default: MODEL-TARGET]")
 @click.option("--plan", metavar="FILE|NAME", help='A plan as JSON; or "per-layer", "whole".')
 @click.option("--precision", help="fp32, int8: what the target has.")
@@ -39,6 +51,7 @@ VERIFY_ROWS = 4  # drafts that one pass checks
 @click.option(
     "--pictures", multiple=True, metavar="PATH", help="To scan ranges on.  [default: the model's own]"
 )
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
     model: str, target: str, out: str | None, plan: str | None, precision: str | None, backend: str | None,
@@ -50,14 +63,14 @@ def command(
     MODEL is a folder made by `mue-edge import` or `train`, or a bundled model's name.
     """
     size = parse_size(image_size)  # mistakes first: loading torch takes seconds
-    from mue_edge import image, targets
+    from mue_edge import gathering, targets
     from mue_edge.apps.catalogue import range_pictures, resolve_model
     from mue_edge.export import room
     from mue_edge.terminal import export_progress
 
     site = targets.target(target).site
     folder = resolve_model(model)
-    shown = image.gather(pictures) if pictures else range_pictures(model)
+    shown = gathering.gather(pictures) if pictures else range_pictures(model)
     build, plans = room()
     options: dict[str, Any] = plans.read(plan) if plan else {}
     given = {"precision": precision, "backend": backend, "beam": beam, "text_length": text_length}
@@ -76,7 +89,7 @@ def command(
 
 def _export_site(
     application: str, model: str, folder: Path, place: Path, target: str, options: dict[str, Any], name: str,
-    shown: Sequence[Path],
+    shown: Sequence[Given],
 ) -> Exported:  # fmt: skip
     """The folder that an application is served from, with the bundle inside of it."""
     from mue_edge.apps.catalogue import demo_pictures
@@ -156,7 +169,7 @@ def _text(place: Path, made: Exported, report: dict[str, Any]) -> str:
     if made.loop is None:
         lines += [
             f"verified up to rung {report['evidence']['rung']}, since this machine cannot run it",
-            f"wrote {place}; next, on the device: mue-edge verify {place.name}",
+            f"wrote {place}; next, on the device: {command_line('verify', place.name)}",
         ]
         return "\n".join(lines)
     full = report["full_depth"]
@@ -189,10 +202,11 @@ def _next(made: Exported, place: Path) -> str:
     from mue_edge.targets import target
 
     if target(made.bundle.manifest.target).site:
-        return f"python -m http.server --bind 127.0.0.1 --directory {place}, then open http://127.0.0.1:8000"
+        serve = f"python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(place))}"
+        return f"{serve}, then open http://127.0.0.1:8000"
     if made.bundle.manifest.answers:
-        return f'mue-edge entail {place} PICTURE "STATEMENT"'
-    return f"mue-edge caption {place} PICTURE"
+        return command_line("entail", place, "PICTURE") + ' "STATEMENT"'
+    return command_line("caption", place, "PICTURE")
 
 
 def _lowered(notes: dict[str, Any]) -> list[str]:

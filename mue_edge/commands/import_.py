@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mue_edge.errors import EnvironmentLacksError, UsageError, missing_extra
+from mue_edge.errors import UsageError, command_line, missing_extra
+from mue_edge.option_set import Existing
 
 if TYPE_CHECKING:
     from mue_edge.models.ofa.importing import Imported
 
 
 @click.command("import")
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("checkpoint", required=False, type=Existing())
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to write.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings as JSON; they win over the file's.")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder with the vocabulary's files.")
+@click.option("--config", type=Existing(), help="Settings as JSON; they win over the file's.")
+@click.option("--tokenizer", type=Existing(), help="Folder with the vocabulary's files.")
 @click.option(
     "--task", type=click.Choice(["caption", "entail"]), help="Default: the checkpoint's, or caption."
 )
@@ -55,10 +55,7 @@ def command(
     request = importing.Request(
         checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed, ema
     )
-    try:
-        imported = importing.write(request, out)
-    except OSError as problem:
-        raise EnvironmentLacksError(f"{out} cannot be written: {problem}") from problem
+    imported = importing.write(request, out)
     for note in imported.notes:
         click.echo(f"note: {note}", err=True)
     c = imported.config
@@ -80,7 +77,7 @@ def command(
 def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
     """The commands that lead on from this model; `source`: what it was imported from, as arguments."""
     if not imported.task:
-        again = shlex.join(["mue-edge", "import", *source, "--out", str(out), "--tokenizer"])
+        again = command_line("import", *source, "--out", out, "--tokenizer")
         return [
             "next: nothing can be asked without a vocabulary; import it again with one:",
             f"  {again} DIR",
@@ -89,13 +86,13 @@ def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
 
     bundle = f"{out}-host"
     what = {"caption": "captions", "entail": "statements about pictures"}[imported.task]
-    ask = shlex.join(["mue-edge", imported.task, bundle]) + " PICTURE"
+    ask = command_line(imported.task, bundle, "PICTURE")
     ask += ' "STATEMENT"' if imported.task == "entail" else ""
     ask += ' --caption "CAPTION"' if imported.captions else ""
     others = ", ".join(name for name in targets.names() if name != "host")
     return [
         f"next, for {what} (pictures of {imported.config.image_size} pixels):",
-        "  " + shlex.join(["mue-edge", "export", str(out), "--target", "host", "--out", bundle]),
+        "  " + command_line("export", out, "--target", "host", "--out", bundle),
         f"  {ask}",
         f"for a device: --target {others}",
     ]

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mue_edge.completion import MODELS
+
 if TYPE_CHECKING:
     from mue_edge.bundle import Manifest, Port
 
 
 @click.command("inspect")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
 def command(bundle: str, as_json: bool) -> None:
     """Show a BUNDLE's model, plan, segments, policies, search settings and evidence."""
@@ -44,6 +46,7 @@ def _head(m: Manifest) -> list[str]:
         f"picture       {p.width} x {p.height}, (x - {_scale(p.mean)}) / {_scale(p.std)}",
         f"prompt        {m.prompt!r}",
         *([f"with caption  {m.caption_prompt!r}"] if m.caption_prompt else []),
+        *([f"knows         {m.knows}"] if m.knows else []),
         f"search        {search}",
         f"evidence      {e.rung} ({versions}){figures}",
     ]

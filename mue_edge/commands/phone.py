@@ -10,13 +10,27 @@ from pathlib import Path
 
 import click
 
+from mue_edge.completion import MODELS, POLICIES
+from mue_edge.pixels_option import max_pixels_option
+
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 @click.command("phone")
 @click.argument("picture", required=False, type=click.Path(path_type=Path))
-@click.option("--bundle", metavar="DIR|NAME", help="What captions or judges.  [default: the bundled model's]")
-@click.option("--policy", metavar="NAME", help="Of the bundle's front.  [default: its chosen one]")
+@click.option(
+    "--bundle",
+    shell_complete=MODELS,
+    metavar="DIR|NAME",
+    help="What captions or judges.  [default: the bundled model's]",
+)
+@click.option(
+    "--policy",
+    shell_complete=POLICIES,
+    metavar="NAME",
+    help="Of the bundle's front.  [default: its chosen one]",
+)
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--project", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Write a Briefcase project of the app there, with the bundle inside.")  # fmt: skip
@@ -50,9 +64,12 @@ def _run(picture: Path | None, bundle: str | None, policy: str | None, threads: 
     from mue_edge import targets
     from mue_edge.apps.default_bundle import bundle_folder
     from mue_edge.apps.phone import app
+    from mue_edge.image import load
 
-    check_display(os.environ)
     # A mistake is told here, not in a window.
+    if picture is not None:
+        load(picture)
+    check_display(os.environ)
     session = targets.open_session(bundle_folder(bundle), threads=threads)
     made = app.make(lambda: session, policy=policy, picture=picture)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a window system's loop would not let Python see it

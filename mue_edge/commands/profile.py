@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 import mue_edge
+from mue_edge.completion import MODELS
+from mue_edge.option_set import NewFile
+from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.captioner import Captioner
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.argument("images", nargs=-1)
+@max_pixels_option
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option(
     "--clock",
@@ -32,10 +36,10 @@ if TYPE_CHECKING:
     help="cpu: one thread's CPU time, for a machine that others use too.",
 )
 @click.option("--captions", type=click.IntRange(200, 100_000), default=300, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False), help="[default: BUNDLE.profile.json]")
+@click.option("--out", type=NewFile(), help="[default: BUNDLE.profile.json]")
 @click.option("--json", "as_json", is_flag=True, help="The profile as JSON.")
 def command(
-    bundle: str, images: tuple[str, ...], threads: int | None, clock: str, captions: int, out: str | None,
+    bundle: str, images: tuple[str, ...], threads: int | None, clock: str, captions: int, out: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Time every segment of a BUNDLE here, on IMAGES or its golden pictures.
@@ -43,17 +47,15 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge import image, profile, profiling
+    from mue_edge import gathering, profile, profiling
     from mue_edge.errors import UsageError
     from mue_edge.targets import choice, signoff
 
     if clock == "cpu" and threads not in (None, 1):
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
-        place = Path(out) if out else profile.place_of(Path(bundle))
-        if not place.parent.is_dir():
-            raise UsageError(f"--out {place}: there is no folder {place.parent}")
-        shown = profiling.pictures(captioner, image.gather(images)) if images else _golden(captioner)
+        place = out or profile.place_of(Path(bundle))
+        shown = profiling.pictures(captioner, gathering.gather(images)) if images else _golden(captioner)
         with _progress(captions + captions // 2) as step:
             made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)
     profile.write(place, made)

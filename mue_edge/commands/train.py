@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.errors import UsageError, missing_extra
+from mue_edge.completion import MODELS
+from mue_edge.errors import UsageError, command_line, missing_extra
 from mue_edge.terminal import say
 from mue_edge.training_options import TrainingOptions, training_options
 
@@ -22,7 +23,7 @@ PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
 @click.command("train")
-@click.argument("model", required=False)
+@click.argument("model", shell_complete=MODELS, required=False)
 @training_options
 def command(**options: Any) -> None:
     """Fine-tune MODEL (a model folder, or `stickers`) on captioned pictures; every decoder layer learns.
@@ -45,6 +46,10 @@ def command(**options: Any) -> None:
         raise UsageError("heads are trained on a model that is: give a MODEL with --heads")
     if (chosen.model is None) != (chosen.config is not None and chosen.tokenizer is not None):
         raise UsageError("give either a MODEL, or --config and --tokenizer for an untrained one")
+    if chosen.model is not None:
+        from mue_edge.apps.catalogue import resolve_model
+
+        resolve_model(chosen.model)  # mistakes first: loading torch takes seconds
     try:
         import torch
     except ImportError as problem:
@@ -75,7 +80,7 @@ def _train(o: TrainingOptions) -> None:
     from mue_edge.calibrate.finetune import Settings, has_bf16
     from mue_edge.calibrate.training_pictures import pictures
     from mue_edge.models import captioning
-    from mue_edge.tokens import read_json
+    from mue_edge.reading import read_json
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     leader, untrained = rank == 0, o.model is None
@@ -132,7 +137,7 @@ def _end(o: TrainingOptions, leader: bool) -> None:
         tested = f"{figures['val captions written']:g} held-out pictures"
         shown += f", exact match {figures['val exact match']:.3f} on {tested}"
     click.echo(f"{o.out / 'model'}: {shown}; loss by layer: {o.out / 'loss.svg'}")
-    click.echo(f"next: mue-edge export {o.out / 'model'} --target host --out BUNDLE")
+    click.echo("next: " + command_line("export", o.out / "model", "--target", "host", "--out", "BUNDLE"))
 
 
 class _Display:

@@ -10,20 +10,24 @@ from typing import Any
 
 import click
 
+from mue_edge.completion import MODELS
+from mue_edge.option_set import NewFile
+
 
 @click.command("verify")
-@click.argument("bundle")
+@click.argument("bundle", shell_complete=MODELS)
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads of the runtime.")
 @click.option("--device", "on_device", is_flag=True, help="On the device: measure too, and sign off.")
-@click.option("--out", type=click.Path(dir_okay=False), help="With --device.  [default: BUNDLE.device.json]")
-def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, out: str | None) -> None:
+@click.option("--out", type=NewFile(), help="With --device.  [default: BUNDLE.device.json]")
+def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, out: Path | None) -> None:
     """Hash every file of a BUNDLE, then replay its golden answers through this machine's runtime.
 
     With --device, on the device that the bundle is for: latency, calls, memory and energy too, all in a JSON
     file that says that the hardware was reached.
 
-    Exit code 4: a file is missing or was changed. Exit code 6: the answers differ.
+    Exit code 4: a file is missing or was changed. Exit code 6: the answers differ, or this processor does not
+    sum int8 products exactly.
     """
     from mue_edge import profile, targets
     from mue_edge.apps.default_bundle import bundle_folder
@@ -38,7 +42,7 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
     try:
         found = verify(opened, runtime)
         if measure is not None:
-            place = Path(out) if out else signoff.place_of(Path(bundle))
+            place = out or signoff.place_of(Path(bundle))
             signed = signoff.sign_off(opened, runtime, found, measure, place)
             chosen = choice.keep(opened, place, profile.place_of(Path(bundle)))
             click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place, chosen))
@@ -60,6 +64,8 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
         f"free run {found.free_same_tokens} of {found.logs} captions and {found.free_same_exits} of "
         f"{found.logs} exit patterns are the same"
     )
+    for name, times in found.sums.items():
+        click.echo(f"int8     {name}: error {times:.3f} times that of exact sums")
     click.echo(f"export   reached rung {manifest.evidence.rung}")
     if promised:
         click.echo(f"{bundle} is verified on this machine ({manifest.target}, {manifest.precision})")

@@ -7,11 +7,11 @@ model has words, `tokenizer.json` and `prompts.json`.
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mue_edge.errors import InputFileError
+from mue_edge.reading import read_json
 
 if TYPE_CHECKING:
     from mue_edge.models.ofa.model import Model
@@ -30,10 +30,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             f"{folder} is not a model folder: it holds no config.json. "
             "Make one with: mue-edge import CHECKPOINT --out FOLDER"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise InputFileError(f"{path} is not JSON: {problem}") from problem
+    config = read_json(path)
     family = config.get("family") if isinstance(config, dict) else None
     if family not in FAMILIES:
         raise InputFileError(f"{path} names the family {family!r}; known families: {', '.join(FAMILIES)}")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import InputFileError, missing_extra
+from mue_edge.models.weights import save
 
 FILE = "heads.safetensors"
 # Kind → name → tensor.
@@ -113,8 +114,5 @@ def read(folder: Path, sizes: Sizes) -> Heads:
 
 def write(folder: Path, heads: Heads) -> None:
     """Into an existing model folder."""
-    from safetensors.torch import save_file
-
     tensors = {f"{kind}.{name}": v.contiguous() for kind, parts in heads.items() for name, v in parts.items()}
-    save_file(tensors, folder / FILE, metadata={"format": "pt"})
-    (folder / FILE).chmod(0o644)  # safetensors writes for the owner only
+    save(tensors, folder / FILE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mue_edge.bundle import Bundle
-from mue_edge.errors import EnvironmentLacksError, InputFileError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.trt.engines import EngineCache
 from mue_edge.targets.trt.library import Library
@@ -94,9 +94,9 @@ def _failure(bundle: Bundle, name: str, library: Library) -> str:
     said = library.complaints()
     memory = "memory" in said.lower()
     cure = (
-        f"close other programs, or allow less: mue-edge build {bundle.path} --workspace 256"
+        f"close other programs, or allow less: {command_line('build', bundle.path, '--workspace', 256)}"
         if memory
-        else f"then try again: mue-edge build {bundle.path}"
+        else f"then try again: {command_line('build', bundle.path)}"
     )
     free = library.cuda.free_memory() / 1e6
     return f"TensorRT could not build segment {name}: {said}. {free:.0f} MB of GPU memory are free; {cure}"

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge.bundle import Bundle
-from mue_edge.errors import EnvironmentLacksError, InputFileError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.files import atomic_write, user_cache
 from mue_edge.targets.trt.library import Identity
 
@@ -60,7 +60,7 @@ class EngineCache:
         """A segment's engine. Raises InputFileError, with the command that builds it, if there is none, if it
         was made by or for something else, or if it is damaged."""
         path = self.path(identity)
-        cure = f"build it with: mue-edge build {self.bundle.path}"
+        cure = f"build it with: {command_line('build', self.bundle.path)}"
         try:
             raw = path.read_bytes()
         except OSError as problem:
@@ -92,7 +92,7 @@ class EngineCache:
             raise EnvironmentLacksError(
                 f"cannot write {path} ({len(data) / 1e6:.1f} MB): {why}; make room, or choose "
                 "another place with "
-                f"XDG_CACHE_HOME, then: mue-edge build {self.bundle.path}"
+                f"XDG_CACHE_HOME, then: {command_line('build', self.bundle.path)}"
             ) from problem
 
     def sweep(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mue_edge.bundle import Bundle, Segment
-from mue_edge.errors import EnvironmentLacksError, InputFileError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.targets.trt.engines import EngineCache
 from mue_edge.targets.trt.library import Library
 from mue_edge.targets.trt.memory import Buffer
@@ -36,8 +36,7 @@ class Engines:
             if engine is None:
                 raise InputFileError(
                     f"TensorRT cannot load the engine of segment {name}: {library.complaints()}; "
-                    "build it again: "
-                    f"mue-edge build {bundle.path} --force"
+                    "build it again: " + command_line("build", bundle.path, "--force")
                 )
             _check(bundle, name, segment, engine, library.trt)
             self._engines[name] = engine
@@ -131,5 +130,5 @@ def _check(bundle: Bundle, name: str, segment: Segment, engine: Any, trt: Any) -
     if found != wanted:
         raise InputFileError(
             f"the engine of segment {name} has ports {found}, the manifest says {wanted}; build it again: "
-            f"mue-edge build {bundle.path} --force"
+            + command_line("build", bundle.path, "--force")
         )

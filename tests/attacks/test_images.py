@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mue_edge import image
+from mue_edge import gathering, image
 from mue_edge.errors import InputFileError
 
 RED = (255, 0, 0)
@@ -128,18 +128,18 @@ def test_odd_pictures_become_rgb(tmp_path: Path, case: str) -> None:
     path.write_bytes(make())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture = image.load(path)
+        picture = image.load(path).rgb
     assert (picture.mode, picture.size) == ("RGB", size)
     last = picture.getpixel((size[0] - 1, size[1] - 1))
     assert isinstance(last, tuple)
     assert max(abs(a - b) for a, b in zip(last, colour, strict=True)) <= 2, last
-    assert image.load(path.read_bytes()).tobytes() == picture.tobytes()
+    assert image.load(path.read_bytes()).rgb.tobytes() == picture.tobytes()
 
 
 def test_transparency_is_laid_on_white() -> None:
-    picture = image.load(palette(transparent=True))
+    picture = image.load(palette(transparent=True)).rgb
     assert picture.getpixel((0, 0)) == (255, 255, 255)
-    assert image.load(palette(transparent=False)).getpixel((0, 0)) == (0, 0, 255)
+    assert image.load(palette(transparent=False)).rgb.getpixel((0, 0)) == (0, 0, 255)
 
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -195,10 +195,10 @@ def test_limits_hold_before_pixels_are_decoded(tmp_path: Path, monkeypatch: pyte
     path = tmp_path / "big.png"
     path.write_bytes(encoded(NOISE, "PNG"))
 
-    def decode(_: Any) -> None:
+    def decode(*_: Any) -> None:
         raise AssertionError("pixels were decoded")
 
-    monkeypatch.setattr(image, "_upright", decode)
+    monkeypatch.setattr(image, "decoded", decode)
     with pytest.raises(InputFileError, match="64 x 64 pixels"):
         image.load(path, max_pixels=64 * 64 - 1)
     with pytest.raises(InputFileError, match="more than 100 bytes"):
@@ -206,7 +206,7 @@ def test_limits_hold_before_pixels_are_decoded(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(InputFileError, match="more than 100 bytes"):
         image.load(path.read_bytes(), max_bytes=100)
     monkeypatch.undo()
-    assert image.load(path, max_pixels=64 * 64).size == (64, 64)
+    assert image.load(path, max_pixels=64 * 64).rgb.size == (64, 64)
 
 
 SEEDS = [encoded(NOISE.resize((9, 8)), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP")]
@@ -220,4 +220,15 @@ def test_mutated_files_never_raise_anything_else(seed: bytes, data: st.DataObjec
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
     del changed[data.draw(st.integers(len(changed) // 2, len(changed))) :]
     with contextlib.suppress(InputFileError):
-        assert image.load(bytes(changed), max_pixels=1_000_000).mode == "RGB"
+        assert image.load(bytes(changed), max_pixels=1_000_000).rgb.mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    "place", ["/proc/kmsg", "/proc/self/pagemap", "/dev/zero", "/dev/tty", "/proc", "/etc/passwd"]
+)
+def test_special_files_are_refused_at_once(place: str) -> None:
+    if not Path(place).exists():
+        pytest.skip("not on this system")
+    with pytest.raises(InputFileError, match=place):
+        image.load(place)
+    assert gathering.names_pictures(place) is False

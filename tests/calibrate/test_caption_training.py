@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def _batches(shown: Pictures, batch: int = 6, **options: int | bool) -> CaptionB
 def test_pictures_are_those_of_the_device(places: tuple[Path, Path], shown: Pictures) -> None:
     file = shown.examples[2].picture
     assert isinstance(file, Path)
-    expected = torch.from_numpy(image.preprocess(image.load(file), 32, 32))
+    expected = torch.from_numpy(image.preprocess(image.load(file).rgb, 32, 32))
     assert torch.allclose(shown.inputs([2]), expected, atol=1e-6)
     unkept = Pictures(shown.examples, SIZE, keep_bytes=0)
     assert torch.equal(unkept.pixels([2, 5]), shown.pixels([2, 5]))
@@ -60,7 +61,7 @@ def test_a_models_own_mean_and_deviation(places: tuple[Path, Path], shown: Pictu
     p = Preprocess(32, 32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     own = Pictures(shown.examples, p)
     files = [example.picture for example in shown.examples if isinstance(example.picture, Path)]
-    seen = [image.preprocess(image.load(file), 32, 32, p.mean, p.std) for file in files]
+    seen = [image.preprocess(image.load(file).rgb, 32, 32, p.mean, p.std) for file in files]
     expected = torch.from_numpy(np.concatenate(seen))
     assert torch.allclose(own.inputs(range(len(own))), expected, atol=1e-6)
     fitted = teachers.batches(of_pictures(files, "pictures"), p, batch=5)
@@ -276,6 +277,17 @@ def test_a_run_is_one_command(places: tuple[Path, Path], shown: Pictures, tmp_pa
         _run(places, shown, out, trained=False, steps=4)
     with pytest.raises(UsageError, match="holds other things"):
         _run(places, shown, places[1], trained=False)
+
+
+def test_what_a_model_knew_is_not_what_it_knows(
+    places: tuple[Path, Path], shown: Pictures, tmp_path: Path
+) -> None:
+    before = Path(shutil.copytree(places[0], tmp_path / "before"))
+    asked = json.loads((before / "prompts.json").read_text())
+    knowing = {"caption": asked["caption"] | {"knows": "red squares only"}}
+    (before / "prompts.json").write_text(json.dumps(knowing))
+    _run((before, places[1]), shown, tmp_path / "run", trained=False, steps=1)
+    assert json.loads((tmp_path / "run" / "model" / "prompts.json").read_text()) == asked
 
 
 def test_lines_that_a_kill_undid_are_cut(places: tuple[Path, Path], shown: Pictures, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_folder_with_its_table(tmp_path: Path) -> None:
         ("a.csv", 'image,caption\n1.png,"a\n', "line 2: unexpected end"),
         ("a.csv", "image,caption\n,a\n", "line 2: '' names no picture"),
         ("a.csv", "image,caption\n", "has no captions"),
-        ("a.jsonl", '{"image": "1", "caption": "a"}\n{"image": "1"', "line 2: not JSON"),
+        ("a.jsonl", '{"image": "1", "caption": "a"}\n{"image": "1"', "line 2 is not JSON"),
         ("a.jsonl", '{"image": "1"}', "line 1: not an object with image and caption"),
         ("a.jsonl", '{"image": "1", "caption": 3}', "line 1: caption is neither"),
         ("a.jsonl", '{"image": 5, "caption": "a"}', "line 1: '5' names no picture"),
@@ -170,3 +170,11 @@ def test_empty_captions_are_counted(tmp_path: Path) -> None:
     rows = "".join(f"{i}.png,{'' if i % 2 else 'a'}\n" for i in range(24))
     with pytest.raises(InputFileError, match=r"12 of 24 captions are empty: .*line 21.* \(and 2 more\)$"):
         read(_write(tmp_path / "a.csv", "image,caption\n" + rows))
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_picture(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f"image,caption\n{'a' * 5000}.png,a\n")
+    with pytest.raises(InputFileError, match=r"t.csv, line 2: the picture .* is not there") as caught:
+        without_missing(read(table))
+    assert len(str(caught.value)) < 1000

@@ -12,6 +12,7 @@ import pytest
 
 from mue_edge.calibrate.statement_tables import Asked, read
 from mue_edge.errors import InputFileError
+from mue_edge.statements import Template
 from mue_edge.tokens import Tokenizer
 
 LETTERS = tuple(f"Ġ{chr(code)}" for code in range(ord("a"), ord("z") + 1))
@@ -19,7 +20,8 @@ TOKENIZER = Tokenizer(
     ("<s>", "<pad>", "</s>", "<unk>", *LETTERS), tuple(("Ġ", piece[1]) for piece in LETTERS),
     frozenset(range(4)),
 )  # fmt: skip
-ASKED = Asked(" z {hypothesis}", ("no", "yes", "maybe"), TOKENIZER)
+ASKED = Asked(Template(" z {hypothesis}"), ("no", "yes", "maybe"), TOKENIZER)
+CAPTIONED = replace(ASKED, template=Template(" z {hypothesis}", " y {caption} x {hypothesis}"))
 ROWS = [
     {"image": "1.png", "hypothesis": "a", "label": "yes", "cluster": "one"},
     {"image": "1.png", "hypothesis": "b c", "label": "contradiction", "cluster": "one"},
@@ -55,28 +57,37 @@ def test_without_labels_there_are_no_references(tmp_path: Path) -> None:
 
 def test_captions_are_read_where_the_model_reads_them(tmp_path: Path) -> None:
     told = list[str]()
-    asked = replace(ASKED, with_caption=" y {caption} x {hypothesis}")
     rows = [ROWS[0] | {"caption": "A"}, ROWS[1] | {"caption": "D-e"}, ROWS[2] | {"caption": ""}]
     wanted = [(0, 28, 4, 27, 4, 2), (0, 28, 7, 8, 27, 5, 6, 2), (0, 29, 4, 2)]
     table = lines(tmp_path / "t.jsonl", rows)
-    found = read(table, asked, say=told.append)
+    found = read(table, CAPTIONED, say=told.append)
     assert [s.source for s in found.samples] == wanted
     assert len({s.id for s in found.samples}) == 3
     assert [line for line in told if "1 of 3 lines have none" in line] == told != []
     csv = tmp_path / "t.csv"
     body = [",".join(row.values()) for row in rows]
     csv.write_text("\n".join(["image,hypothesis,label,cluster,caption", *body]) + "\n")
-    assert [s.source for s in read(csv, asked).samples] == wanted
+    assert [s.source for s in read(csv, CAPTIONED).samples] == wanted
     told.clear()
-    read(lines(tmp_path / "t.jsonl", rows[:2]), asked, say=told.append)
+    read(lines(tmp_path / "t.jsonl", rows[:2]), CAPTIONED, say=told.append)
     read(lines(tmp_path / "t.jsonl", ROWS), ASKED, say=told.append)
     assert told == []
 
 
 def test_one_statement_beside_two_captions_is_two(tmp_path: Path) -> None:
-    asked = replace(ASKED, with_caption=" y {caption} x {hypothesis}")
     rows = [ROWS[0] | {"caption": caption} for caption in ("a", "b")]
-    assert len(read(lines(tmp_path / "t.jsonl", rows), asked)) == 2
+    assert len(read(lines(tmp_path / "t.jsonl", rows), CAPTIONED)) == 2
+
+
+def test_statements_are_cleaned_as_the_model_wants_them_and_words_that_it_lacks_are_told(
+    tmp_path: Path,
+) -> None:
+    told = list[str]()
+    asked = replace(ASKED, template=replace(CAPTIONED.template, articles_in=(), words="a b c the"))
+    rows = [ROWS[1] | {"hypothesis": "the b, a d", "caption": "an E!"}, ROWS[2] | {"caption": "b"}]
+    found = read(lines(tmp_path / "t.jsonl", rows), asked, say=told.append)
+    assert found.samples[0].source == (0, 28, 8, 3, 27, 5, 3, 7, 2)
+    assert [line.partition(": the model ")[2] for line in told] == ["has no words for d, e"]
 
 
 @pytest.mark.parametrize(

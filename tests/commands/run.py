@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ class Runner:
             cli.main([str(a) for a in args])
         printed = self._capsys.readouterr()
         return Done(int(end.value.code or 0), printed.out, printed.err)
+
+
+def stdin(data: bytes) -> TextIO:
+    """A standard input that holds these bytes."""
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="surrogateescape")
 
 
 def picture(path: Path, seed: int = 0) -> Path:

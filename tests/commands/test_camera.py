@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -66,6 +68,41 @@ def test_paths_and_a_limit(run: Runner, tmp_path: Path, monkeypatch: pytest.Monk
     assert done.code == 0 and "a.png: " in done.out
     done = run("camera", made.video(tmp_path / "v.avi"), "--loop", "--limit", "3", "--json", "--speed", "9")
     assert done.code == 0 and len(done.out.splitlines()) == 4
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_every_listed_path_has_its_line(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    paths = [picture(tmp_path / f"{i}.png", 0 if same else i) for i in range(8)]
+    monkeypatch.setattr(mue_edge, "open", lambda bundle, threads: made.captioner(0.002))
+    listed = tmp_path / "list"
+    listed.write_text("".join(f"{path}\n" for path in paths))
+    with listed.open() as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        done = run("camera", "-", "--headless")
+    assert [line.partition(": ")[0] for line in done.out.splitlines()] == [str(path) for path in paths]
+    assert "8 frames" in done.err and "0 dropped" in done.err
+
+
+def test_a_picture_on_standard_input(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")  # more than one read of a pipe
+    for data, says in ((tmp_path / "a.png").read_bytes(), ""), (b"II*\0" + bytes(999), "neither a picture"):
+        reading, writing = os.pipe()
+        threading.Thread(target=pipe, args=(writing, data), daemon=True).start()
+        with os.fdopen(reading) as stream:
+            monkeypatch.setattr(sys, "stdin", stream)
+            done = run("camera", "-", "--headless")
+        if says:
+            assert done.code == 4 and says in done.err
+        else:
+            assert done.code == 0 and done.out.startswith("standard input: ") and "1 captioned" in done.err
+
+
+def pipe(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(data)
 
 
 def test_a_lost_camera_ends_with_its_error(

@@ -12,11 +12,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from mue_edge.protocol import Answer, Request
 from mue_edge.targets.host import HostRuntime
 from tests.commands.conftest import Bundled
-from tests.commands.run import Runner, picture
+from tests.commands.run import Runner, picture, stdin
 
 
 def test_one_picture_gives_its_text(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
@@ -56,9 +57,40 @@ def test_a_policy_file_runs_fewer_layers(run: Runner, tiny_bundle: Path, picture
 def test_a_list_on_standard_input(
     run: Runner, tiny_bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{pictures / '2.png'}\n{pictures / '0.png'}\n"))
+    monkeypatch.setattr(sys, "stdin", stdin(f"{pictures / '2.png'}\n{pictures / '0.png'}\n".encode()))
     lines = run("caption", tiny_bundle, "-").out.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [str(pictures / "2.png"), str(pictures / "0.png")]
+
+
+def test_a_picture_on_standard_input(
+    run: Runner, tiny_bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pictures / "0.png"
+    expected = run("caption", tiny_bundle, one).out
+    for kind in ("PNG", "GIF", "BMP", "WEBP"):
+        data = io.BytesIO()
+        Image.open(one).save(data, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        monkeypatch.setattr(sys, "stdin", stdin(data.getvalue()))
+        done = run("caption", tiny_bundle, "-")
+        assert (done.code, done.err) == (0, "") and (done.out == expected or kind == "GIF")
+    monkeypatch.setattr(sys, "stdin", stdin(one.read_bytes()))
+    both = run("caption", tiny_bundle, "-", pictures / "1.png").out.splitlines()
+    assert both[0] == f"standard input: {expected.strip()}"
+    monkeypatch.setattr(sys, "stdin", stdin(one.read_bytes()[:200]))
+    assert "standard input cannot be decoded" in run("caption", tiny_bundle, "-").error(4)
+
+
+def test_what_is_neither_a_picture_nor_a_list(
+    run: Runner, tiny_bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin(b"II*\0" + bytes(range(256)) * 50))
+    assert "neither a picture" in run("caption", tiny_bundle, "-").error(4)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "closed" in run("caption", tiny_bundle, "-").error(2)
+    shutil.copy(pictures / "0.png", pictures / "BM and GIF89a")  # a name that begins like a picture
+    monkeypatch.chdir(pictures)
+    monkeypatch.setattr(sys, "stdin", stdin(b"BM and GIF89a\n"))
+    assert run("caption", tiny_bundle, "-").code == 0
 
 
 def test_a_terminal_sees_the_text_grow(
@@ -219,7 +251,7 @@ def test_what_the_first_argument_may_be(
     (bundled.pictures / "1b-damaged.png").unlink()
     assert len(run("caption", bundled.pictures).out.splitlines()) == 3
     assert len(run("caption", "stickers", bundled.pictures, one).out.splitlines()) == 4
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{two}\n{one}\n"))
+    monkeypatch.setattr(sys, "stdin", stdin(f"{two}\n{one}\n".encode()))
     assert [line.partition(": ")[0] for line in run("caption", "-").out.splitlines()] == [two, one]
     assert bundled.exports == ["stickers-host"]
 

@@ -138,7 +138,7 @@ def test_one_change_is_rejected(
         ("{", "is not JSON"),
         ('{"plan": "x", "logs": []}', "is of plan x"),
         ('{"plan": "x", "logs": [], "more": 1}', "unknown keys: more"),
-        (None, "cannot read"),
+        (None, "is not there"),
     ],
 )
 def test_files_that_are_no_logs(

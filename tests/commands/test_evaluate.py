@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from mue_edge.apps.stickers.train import caption_prompt, write_model
 from mue_edge.calibrate import coco_metrics
 from mue_edge.cli import main
 from mue_edge.commands.evaluate import command
+from mue_edge.errors import UsageError
 from mue_edge.models import load
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
 from mue_edge.tokens import Tokenizer
 from tests.calibrate import captioned
+from tests.commands.run import picture
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +189,22 @@ def test_written_model_loads_in_half_precision(places: tuple[Path, Path]) -> Non
     tokenizer = tokens.load(places[0] / "tokenizer.json")
     assert prompt == caption_prompt(model.config, tokenizer)
     assert tokenizer.decode(prompt["caption"]["ids"]) == " what does the image describe?"
+
+
+def test_one_picture_has_no_cider_d(places: tuple[Path, Path], tmp_path: Path) -> None:
+    if not coco_metrics.available():
+        pytest.skip("needs the extra evaluate")
+    picture(tmp_path / "p.png")
+    (tmp_path / "t.csv").write_text("image,caption\np.png,the tin\n")
+    args = ["--data", str(tmp_path / "t.csv")]
+    done = CliRunner().invoke(command, [str(places[0]), *args])
+    assert done.exit_code == 0, done.output
+    assert re.search("cider_d +not defined", done.stdout) and "not defined for one picture" in done.stderr
+    told = json.loads(CliRunner().invoke(command, [str(places[0]), *args, "--json"]).stdout)
+    assert told["metrics"]["cider_d"]["mean"] is None and told["metrics"]["exact_match"]["mean"] is not None
+    by_depth = CliRunner().invoke(command, [str(places[0]), *args, "--depths", "all"])
+    assert "nan" not in by_depth.stdout and "exact_match" in by_depth.stdout
+    drawn = [*args, "--heatmap", str(tmp_path / "x.svg"), "--metric", "cider_d"]
+    with pytest.raises(UsageError, match="cider_d is not defined"):
+        CliRunner().invoke(command, [str(places[0]), *drawn], catch_exceptions=False)
+    assert not (tmp_path / "x.svg").exists()

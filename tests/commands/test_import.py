@@ -68,7 +68,7 @@ def probabilities(folder: Path, file: Path, text: str) -> list[float]:
 
 def pixels(model: Model, file: Path) -> Any:
     c = model.config
-    made = image.preprocess(image.load(file), c.image_size, c.image_size, c.pixel_mean, c.pixel_std)
+    made = image.preprocess(image.load(file).rgb, c.image_size, c.image_size, c.pixel_mean, c.pixel_std)
     return torch.from_numpy(np.asarray(made))
 
 

@@ -60,3 +60,54 @@ def test_doctor_with_a_cache_that_cannot_be_written(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     done = run("doctor")
     assert done.code == 0 and "not writable" in done.out
+
+
+def found(monkeypatch: pytest.MonkeyPatch, **changed: str | None) -> None:
+    """Other versions than the installed ones; None is a package that is not there."""
+    there = versions.installed
+    monkeypatch.setattr(versions, "installed", lambda name: changed[name] if name in changed else there(name))
+
+
+def line_of(out: str, package: str) -> str:
+    return next(line for line in out.splitlines() if line.startswith(f"{package} "))
+
+
+def test_an_extra_that_is_not_installed_asks_nothing(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    found(monkeypatch, numpy="1.26.4", torch=None)
+    done = run("doctor")
+    assert line_of(done.out, "numpy").split() == ["numpy", "1.26.4"]
+    packages = {p["name"]: p for p in run("doctor", "--json").json()["packages"]}
+    assert packages["numpy"]["state"] == "ok" and packages["numpy"]["unmet"] == []
+
+
+def test_an_extra_that_is_installed_is_named_with_its_cure(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(monkeypatch, numpy="1.26.4", torch="2.13.0", safetensors="0.4.5")
+    done = run("doctor")
+    assert done.code == 0  # the core is content
+    line = line_of(done.out, "numpy")
+    assert "1.26.4, but torch wants >=2,<2.4; cure: pip install 'mue-edge[torch]'" in line
+    assert "mue-edge wants" not in line
+
+
+def test_names_and_versions_stand_in_columns(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = versions.installed
+    monkeypatch.setattr(versions, "installed", lambda name: there(name) or "0.1.0")
+    _, packages = run("doctor").out.rstrip().split("\n\n")
+    names = {p["name"] for p in run("doctor", "--json").json()["packages"]}
+    lines = packages.splitlines()
+    assert {line.split()[0] for line in lines} == names and max(map(len, names)) > 14
+    starts = {len(line) - len(line.split(maxsplit=1)[1]) for line in lines}
+    assert len(starts) == 1
+
+
+def test_doctor_lists_what_this_system_can_use(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    names = []
+    for system in ("linux", "darwin"):
+        monkeypatch.setattr(sys, "platform", system)
+        names.append({p["name"] for p in run("doctor", "--json").json()["packages"]})
+    assert "toga-cocoa" not in names[0] and "toga-cocoa" in names[1]
+    assert "toga-qt" not in names[1] and ("toga-qt" in names[0]) == (sys.version_info >= (3, 11))

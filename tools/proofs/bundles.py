@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from proofs.covered import EXECUTORCH, MODEL
@@ -24,14 +25,20 @@ def bundle(beam: int) -> Path:
 
 
 def lowered(target: str, precision: str = "fp32") -> Path:
-    """The bundled model for a target of ExecuTorch's, in the cache. Lowering takes minutes, so a bundle that
-    the same files made is taken again."""
+    """The bundled model for a target of ExecuTorch's, in the cache. Lowering takes minutes."""
     from mue_edge.apps.stickers import model_folder
 
-    out, made_by = BUNDLES / f"stickers-{target}-{precision}", covers((*EXECUTORCH, *MODEL))
+    options = ("--target", target, "--precision", precision)
+    make = lambda out: cli("export", str(model_folder()), *options, "--out", str(out))
+    return kept(f"stickers-{target}-{precision}", (*EXECUTORCH, *MODEL), make)
+
+
+def kept(name: str, covered: tuple[str, ...], make: Callable[[Path], object]) -> Path:
+    """What `make` writes, in the cache; taken again while the files that it covers are the same."""
+    out, made_by = BUNDLES / name, covers(covered)
     stamp = out.with_suffix(".json")
     if not (out.is_dir() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == made_by):
-        cli("export", str(model_folder()), "--target", target, "--precision", precision, "--out", str(out))
+        make(out)
         stamp.write_text(json.dumps(made_by), encoding="utf-8")
     return out
 

@@ -1,5 +1,11 @@
 // What a reader sees and touches. The engine is in worker.mjs; nothing here leaves the page.
+import { copied } from "./copying.mjs";
+import { demo } from "./demo.mjs";
+import { draw } from "./drawing.mjs";
+import { Loading, damage, indexed } from "./loading.mjs";
+import { forget, keep, offline } from "./offline.mjs";
 import { answerRows, captionRows, milliseconds, shareRows } from "./result.mjs";
+import { Several } from "./several.mjs";
 
 const byId = (id) => document.getElementById(id);
 const site = new URL("../", import.meta.url);
@@ -9,10 +15,12 @@ let worker = null;
 let ready = null; // {policies, depths}
 let current = 0; // number of the picture that is shown
 let blob = null;
-let loaded = 0;
-let total = 0;
+let settle = () => {}; // what waits for the picture that is read
+let compared = null; // {id, seconds}: the answer whose full depth is asked for
+let files = {}; // of the site
+let loading = new Loading(files);
+let broken = false;
 
-const SHOWN = 960; // pixels of the longer side, for dense screens
 const STAGES = { Python: "Starting Python", model: "Loading the model", segments: "Preparing the model" };
 
 function say(text) {
@@ -24,63 +32,60 @@ function fail(text) {
   byId("problem").hidden = !text;
 }
 
+/** Show a picture and read it; settles as `Several` wants it. */
 function show(picture) {
   if (blob) byId("given").value = ""; // it was another picture's
   blob = picture;
-  draw(picture);
+  const drawn = draw(picture, byId("picture"), () => picture === blob);
   byId("hint").hidden = true;
-  byId("stage").scrollIntoView({ block: "nearest" });
-  describe();
-}
-
-/** Onto a canvas, no larger than needed: browsers keep what an <img> ever decoded. */
-async function draw(picture) {
-  const canvas = byId("picture");
-  let bitmap = null;
-  try {
-    bitmap = await createImageBitmap(picture);
-  } catch {
-    // The worker says why it cannot be read.
-  }
-  if (picture === blob) {
-    canvas.hidden = !bitmap;
-    if (bitmap) {
-      const scale = Math.min(1, SHOWN / Math.max(bitmap.width, bitmap.height));
-      canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-      canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-      const context = canvas.getContext("2d");
-      context.imageSmoothingQuality = "high";
-      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    }
-  }
-  bitmap?.close();
+  if (!several.any) byId("stage").scrollIntoView({ block: "nearest" });
+  return Promise.all([describe(), drawn]).then(([made]) => made);
 }
 
 /** Read the picture that is shown. A page that judges statements waits for one, unless it was `asked`. */
 function describe(asked = false) {
   if (!blob) {
     if (asked) fail("Choose a picture first.");
-    return;
+    return null;
   }
+  settle(null);
   current += 1;
+  compared = null;
   fail("");
-  for (const id of ["caption", "asked", "note"]) byId(id).textContent = "";
+  for (const id of ["caption", "asked", "note", "beside"]) byId(id).textContent = "";
+  for (const id of ["copy", "compare"]) byId(id).hidden = true;
   byId("picture").ariaLabel = "";
   byId("details").hidden = true;
   byId("exits").replaceChildren();
   const statement = byId("statement").value.trim();
   if (judges && !statement && !asked) {
     say("Write a statement about the picture.");
-    return;
+    return null;
   }
   const caption = byId("given").value.trim() || null;
   if (statement) byId("asked").textContent = `“${statement}”${caption ? `, captioned “${caption}”` : ""}`;
   if (ready) say("Reading the picture …");
-  worker?.postMessage({ id: current, blob, statement, caption, policy: chosenPolicy() });
+  post(chosenPolicy());
+  return new Promise((done) => {
+    settle = done;
+  });
+}
+
+function post(policy) {
+  const caption = byId("given").value.trim() || null;
+  worker?.postMessage({ id: current, blob, statement: byId("statement").value.trim(), caption, policy });
 }
 
 /** What both tasks show in the end: `text` and the layers, time and calls that it took. */
 function finish({ id, seconds, calls }, text, label, rows) {
+  if (compared?.id === id) {
+    const times = `${milliseconds(seconds.total)} instead of ${milliseconds(compared.seconds)}`;
+    byId("beside").textContent = `Every layer: “${text}”, ${times}.`;
+    compared = null;
+    say("");
+    document.documentElement.dataset.compared = String(id);
+    return;
+  }
   byId("caption").textContent = text;
   byId("picture").ariaLabel = label;
   say(`Done in ${milliseconds(seconds.total)}.`);
@@ -89,6 +94,10 @@ function finish({ id, seconds, calls }, text, label, rows) {
   byId("times").textContent =
     `Picture ${milliseconds(seconds.prepare)}, model ${milliseconds(model)}, ${calls} calls.`;
   byId("details").hidden = false;
+  byId("copy").hidden = false;
+  byId("compare").hidden = atFull();
+  byId("compare").dataset.seconds = seconds.total;
+  settle({ text, seconds: seconds.total });
   document.documentElement.dataset.done = String(id);
 }
 
@@ -96,35 +105,64 @@ function chosenPolicy() {
   return ready ? ready.policies[Number(byId("policy").value)].name : null;
 }
 
+function atFull() {
+  return Number(byId("policy").value) === ready.policies.length - 1;
+}
+
+function showLoading(what = stage) {
+  stage = what;
+  say(`${STAGES[what]} … ${loading.text}`);
+  byId("progress").value = loading.share;
+}
+
+let stage = "Python";
+
 const handlers = {
-  loaded({ bytes }) {
-    loaded += bytes;
-    if (total) byId("progress").value = Math.min(1, loaded / total);
+  loaded({ path, bytes }) {
+    loading.add(path, bytes);
+    if (!ready && !broken) showLoading();
   },
-  progress({ what, done, total: all }) {
-    say(`${STAGES[what]} …`);
-    if (what === "segments") byId("progress").value = done / all;
+  lacking({ path }) {
+    if (path in files) handlers.broken({ message: `${path} is missing.` });
+  },
+  progress({ what, done, total }) {
+    if (broken) return;
+    if (what !== "Python") loading.whole("pyodide/");
+    if (what === "segments") loading.whole("");
+    showLoading(what);
+    if (what === "segments") byId("progress").value = done / total;
   },
   ready(data) {
     ready = data;
     byId("progress").hidden = true;
     const slider = byId("policy");
     slider.max = data.policies.length - 1;
-    slider.value = data.policies.findIndex((policy) => policy.chosen);
+    slider.value = data.policies.findIndex((policy) => policy.opening);
     byId("dial").hidden = data.policies.length < 2;
     namePolicy();
     document.documentElement.dataset.ready = "yes";
     say(blob ? "Reading the picture …" : "Ready.");
-    describe();
-    navigator.serviceWorker?.controller?.postMessage("keep");
+    if (several.any) several.again();
+    else describe();
+    keep();
   },
-  broken({ message }) {
+  async broken({ message }) {
+    if (broken || ready) return;
+    broken = true;
     byId("progress").hidden = true;
     say("");
     fail(`The model could not be started. ${message}`);
+    try {
+      const found = await damage(site, files);
+      await forget();
+      const mend = "Copy the whole folder to the server again, or export the site again; then reload this page.";
+      if (found) fail(`The model could not be started: ${found}. ${mend}`);
+    } catch {
+      // No server to ask: what is kept here is all that there is.
+    }
   },
   token({ id, text }) {
-    if (id !== current) return;
+    if (id !== current || compared) return;
     byId("caption").textContent = text;
     say("Writing …");
   },
@@ -134,15 +172,19 @@ const handlers = {
   },
   entail(made) {
     if (made.id !== current) return;
-    byId("note").textContent = made.note;
-    byId("shares").replaceChildren(...shareRows(made.probabilities));
+    if (!compared) {
+      byId("note").textContent = made.note;
+      byId("shares").replaceChildren(...shareRows(made.probabilities));
+    }
     const label = `${byId("asked").textContent}: ${made.answer}`;
     finish(made, made.answer, label, answerRows(made, ready.depths));
   },
   failed({ id, message }) {
     if (id !== current) return;
+    compared = null;
     say("");
     fail(message);
+    settle({ problem: message });
     document.documentElement.dataset.done = String(id);
   },
 };
@@ -155,55 +197,27 @@ function namePolicy() {
   byId("policy").setAttribute("aria-valuetext", name);
 }
 
-async function offline() {
-  const workers = navigator.serviceWorker;
-  if (!workers) {
-    byId("offline").textContent = "Served without https, so the page does not work offline.";
-    return;
-  }
-  workers.addEventListener("message", ({ data }) => {
-    if (data !== "kept") return;
-    byId("offline").textContent = "Ready for use without a network.";
-    document.documentElement.dataset.offline = "yes";
-  });
-  try {
-    await workers.register(new URL("sw.js", site));
-    await workers.ready;
-    // Only what a controlled page loads goes through the service worker, and is so loaded once.
-    if (!workers.controller) {
-      await new Promise((done) => {
-        workers.addEventListener("controllerchange", done, { once: true });
-        setTimeout(done, 2000); // a forced reload stays uncontrolled
-      });
-    }
-  } catch {
-    byId("offline").textContent = "This browser does not keep the page for use offline.";
-  }
+/** Show one picture, and no list. */
+function alone(picture) {
+  several.clear();
+  show(picture);
 }
 
-async function demo() {
-  const answer = await fetch(new URL("demo/pictures.json", site));
-  const pictures = answer.ok ? await answer.json() : [];
-  for (const { file, caption } of pictures) {
-    const image = new Image(72, 72);
-    image.src = new URL(`demo/${file}`, site);
-    image.alt = `Try: ${caption}`;
-    image.loading = "lazy";
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(image);
-    button.addEventListener("click", async () => show(await (await fetch(image.src)).blob()));
-    const item = document.createElement("li");
-    item.append(button);
-    byId("pictures").append(item);
-  }
-  byId("demo").hidden = !pictures.length;
+/** Pictures among what was chosen, dropped or pasted; without any, the worker says what the first is not. */
+function take(chosen) {
+  const pictures = [...chosen].filter((file) => file.type.startsWith("image/"));
+  if (pictures.length > 1) several.start(pictures);
+  else if (chosen.length) alone(pictures[0] ?? chosen[0]);
 }
 
-function take(files) {
-  const picture = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
-  if (picture) show(picture);
-}
+const several = new Several({
+  section: byId("several"), list: byId("list"), state: byId("several-state"), canvas: byId("picture"),
+  cancel: byId("cancel"), copyAll: byId("copy-all"), copied, read: show,
+  open(picture) {
+    several.stop();
+    show(picture);
+  },
+});
 
 function listen() {
   for (const id of ["pick", "shoot"]) {
@@ -225,26 +239,38 @@ function listen() {
   });
   document.addEventListener("paste", (event) => take(event.clipboardData.files));
   byId("policy").addEventListener("input", namePolicy);
-  byId("policy").addEventListener("change", () => describe());
+  byId("policy").addEventListener("change", () => {
+    several.stop();
+    describe();
+  });
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    describe(true);
+    if (several.any && byId("statement").value.trim()) several.again();
+    else describe(true);
+  });
+  byId("copy").addEventListener("click", () => copied(byId("caption").textContent, byId("copy")));
+  byId("compare").addEventListener("click", () => {
+    compared = { id: current, seconds: Number(byId("compare").dataset.seconds) };
+    byId("compare").hidden = true;
+    say("Running every layer …");
+    post(ready.policies.at(-1).name);
   });
 }
 
 async function begin() {
   listen();
-  await offline();
-  const index = await fetch(new URL("site.json", site));
-  if (index.ok) {
-    const { files } = await index.json();
-    const read = ([path]) => /^(bundle\/(?!golden)|python\/)/.test(path);
-    total = Object.entries(files).filter(read).reduce((sum, [, file]) => sum + file.bytes, 0);
-  }
+  byId("stuck").remove();
+  await offline(site, {
+    mayKeep: () => ready !== null,
+    say: (text) => (byId("offline").textContent = text),
+    kept: (whole) => (document.documentElement.dataset.offline = whole ? "yes" : "no"),
+  });
+  files = await indexed(site);
+  loading = new Loading(files);
   worker = new Worker(new URL("worker.mjs", import.meta.url), { type: "module" });
   worker.onmessage = ({ data }) => handlers[data.kind](data);
   worker.onerror = () => handlers.broken({ message: "This browser may be too old: it needs WebAssembly." });
-  demo();
+  demo(site, byId("pictures"), byId("demo"), alone);
 }
 
 begin();

@@ -1,6 +1,8 @@
 // A picture's pixels as the network takes them, resized exactly as Pillow's bicubic filter does (the same
 // weights as mue_edge/image.py: resample_matrix), columns first, then rows, with rounding between.
 
+import { turning, withoutOrientation } from "./webp.mjs";
+
 /** Weights of one axis: for each output pixel the first input pixel and the weights from there on. */
 export function resampleWeights(sizeIn, sizeOut) {
   const scale = sizeIn / sizeOut;
@@ -89,30 +91,35 @@ export class Resizer {
 }
 
 const STRIP = 256; // rows: phones limit the size of a canvas, and memory
-const MAX_PIXELS = 100_000_000; // as image.py
+const MAX_PIXELS = 25_000_000; // as image.py
 const MAX_BYTES = 256 * 2 ** 20;
 
 /** Decode a file upright, without colour management, on white, and prepare it for the network. */
 export async function prepare(blob, preprocess) {
   if (blob.size > MAX_BYTES) throw new Error("This file is larger than 256 MB.");
+  const [file, orientation] = await withoutOrientation(blob);
   let bitmap;
   try {
     const upright = { colorSpaceConversion: "none", imageOrientation: "from-image" };
-    bitmap = await createImageBitmap(blob, upright);
+    bitmap = await createImageBitmap(file, upright);
   } catch {
     throw new Error("This file is not a picture that the browser can read. JPEG, PNG and WebP work.");
   }
   try {
-    const { width, height } = bitmap;
-    if (width * height > MAX_PIXELS) throw new Error("This picture has more than 100 million pixels.");
+    const { width, height } = orientation > 4 ? { width: bitmap.height, height: bitmap.width } : bitmap;
+    if (width * height > MAX_PIXELS) throw new Error("This picture has more than 25 million pixels.");
     const resizer = new Resizer(width, height, preprocess);
     const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "white";
+    context.imageSmoothingEnabled = false;
+    const [a, b, c, d, e, f] = turning(orientation, bitmap.width, bitmap.height);
     for (let y = 0; y < height; y += STRIP) {
       const rows = Math.min(STRIP, height - y);
+      context.resetTransform();
       context.fillRect(0, 0, width, rows);
-      context.drawImage(bitmap, 0, -y);
+      context.setTransform(a, b, c, d, e, f - y);
+      context.drawImage(bitmap, 0, 0);
       resizer.push(context.getImageData(0, 0, width, rows).data);
     }
     return resizer.pixels();

@@ -11,7 +11,8 @@ const address = (path) => new URL(path, self.registration.scope).href;
 const kept = new Set(FILES.map(address));
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(store(SHELL));
+  // What cannot be had now is asked for again when it is needed: a page is never kept waiting for its icon.
+  event.waitUntil(Promise.race([store(SHELL), new Promise((done) => setTimeout(done, 3000))]));
 });
 
 self.addEventListener("activate", (event) => {
@@ -34,7 +35,9 @@ self.addEventListener("fetch", (event) => {
 
 self.addEventListener("message", (event) => {
   if (event.data === "keep") {
-    event.waitUntil(store(FILES).then(() => event.source.postMessage("kept"), () => {}));
+    event.waitUntil(
+      store(FILES).then((lacking) => event.source.postMessage({ kept: true, lacking: lacking.filter(needed) })),
+    );
   }
 });
 
@@ -49,13 +52,22 @@ async function fetched(cache, href) {
   return response;
 }
 
+/** Keep these files; settles to those that cannot be had. */
 async function store(paths) {
   const cache = await caches.open(CACHE);
-  for (const href of paths.map(address)) {
+  const lacking = [];
+  for (const path of paths) {
+    const href = address(path);
     if (await cache.match(href)) continue;
-    const response = await fetched(cache, href);
-    if (!response.ok) throw new Error(`${href}: ${response.status}`);
+    const response = await fetched(cache, href).catch(() => null);
+    if (!response?.ok) lacking.push(path);
   }
+  return lacking;
+}
+
+/** Whether the page cannot work without the file. */
+function needed(path) {
+  return !/^(demo\/|icon-|licences|app\.webmanifest)/.test(path);
 }
 
 function bound(response) {

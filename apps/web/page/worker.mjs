@@ -6,27 +6,29 @@ const site = new URL("../", import.meta.url);
 const at = (path) => new URL(path, site).href;
 const tell = (kind, data = {}) => postMessage({ kind, ...data });
 
+// What Pyodide and onnxruntime-web fetch is counted too, and told where it is missing: they may wait for ever.
+const fetched = self.fetch.bind(self);
+self.fetch = async (input, options) => {
+  const response = await fetched(input, options);
+  const { href } = new URL(input.url ?? input, self.location);
+  if (!href.startsWith(site.href)) return response;
+  const path = href.slice(site.href.length);
+  if (!response.ok) tell("lacking", { path });
+  if (!response.ok || !response.body) return response;
+  const count = new TransformStream({
+    transform(chunk, control) {
+      tell("loaded", { path, bytes: chunk.length });
+      control.enqueue(chunk);
+    },
+  });
+  return new Response(response.body.pipeThrough(count), { status: response.status, headers: response.headers });
+};
+
 async function read(path) {
   const response = await fetch(at(path));
   if (response.status === 404) return null;
   if (!response.ok) throw new Error(`${path} could not be loaded (${response.status}).`);
-  const parts = [];
-  const reader = response.body.getReader();
-  let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    parts.push(value);
-    tell("loaded", { bytes: value.length });
-    size += value.length;
-  }
-  const whole = new Uint8Array(size);
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
+  return new Uint8Array(await response.arrayBuffer());
 }
 
 async function load() {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mue_edge import tokens as words
 from mue_edge.bundle import Preprocess
-from mue_edge.errors import InputFileError, missing_extra
+from mue_edge.errors import InputFileError
 from mue_edge.models.heads import Heads
 from mue_edge.models.ofa import prompts, tokenizer
 from mue_edge.models.ofa.config import from_json
@@ -21,6 +21,7 @@ from mue_edge.models.ofa.loss import layerwise_loss
 from mue_edge.models.ofa.model import WEIGHTS, Model, stored_weights
 from mue_edge.models.ofa.objective import Depths, encode, sample_depths
 from mue_edge.models.ofa.steps import steps
+from mue_edge.models.weights import save
 from mue_edge.tokens import Tokenizer
 
 __all__ = [
@@ -110,11 +111,6 @@ def see(model: Model, pixels: Tensor) -> None:
 
 
 def write(model: Model, folder: Path) -> None:
-    try:
-        from safetensors.torch import save_file
-    except ImportError as problem:
-        raise missing_extra("safetensors", "torch") from problem
-    save_file(stored_weights(model), folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner only
+    save(stored_weights(model), folder / WEIGHTS)
     config = json.dumps(model.config.to_json(), indent=1)
     (folder / "config.json").write_text(config + "\n", encoding="utf-8")

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.models.ofa import checkpoint_contents as contents
+from mue_edge.models.ofa import modelscope
 from mue_edge.models.ofa.checkpoint_contents import Contents, Settings
-from mue_edge.tokens import read_json
+from mue_edge.reading import read_json
 
 _INDEX = ".index.json"
 # Hugging Face's names, the preferred first.
@@ -57,16 +58,18 @@ def read(path: Path, config: Path | None = None, *, allow_pickle: bool = False, 
     else:
         found = contents.read(file, allow_pickle=allow_pickle, ema=ema)
     weights, notes = contents.without_prefix(found.weights)
-    settings, beside = found.settings, file.with_name("config.json")
+    settings, beside, said = found.settings, file.with_name("config.json"), modelscope.Configuration()
     if not settings and beside.is_file() and (config is None or path.is_dir()):
-        settings = _json_settings(beside)
+        said = modelscope.read(file.parent)
+        settings = {**_json_settings(beside), **said.settings}
     if config is not None:
         settings = settings | _json_settings(config)
     if not settings:
         raise InputFileError(f"{path}: {_MISSING_CONFIG}")
     has_words = path.is_dir() and all((path / name).is_file() for name in ("vocab.json", "merges.txt"))
     words = path if has_words else None
-    return Stored(path, weights, Settings(settings), found.task, words, (*found.notes, *notes))
+    notes = [*found.notes, *notes, *said.notes]
+    return Stored(path, weights, Settings(settings), said.task or found.task, words, tuple(notes))
 
 
 def _in_folder(folder: Path) -> Path:
@@ -84,7 +87,8 @@ def _in_folder(folder: Path) -> Path:
     names = [file.name for file in files]
     said = ", ".join(names[:_NAMED_AT_MOST]) + (" and more" if len(names) > _NAMED_AT_MOST else "")
     raise InputFileError(
-        f"{folder} holds several checkpoints ({said}); name one: mue-edge import {files[0]} --out FOLDER"
+        f"{folder} holds several checkpoints ({said}); name one: "
+        + command_line("import", files[0], "--out", "FOLDER")
     )
 
 

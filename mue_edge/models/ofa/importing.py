@@ -6,9 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
-from mue_edge.errors import InputFileError, UsageError, missing_extra
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_folder
 from mue_edge.models import read_config
 from mue_edge.models.ofa import prompts, tokenizer
@@ -17,7 +15,7 @@ from mue_edge.models.ofa.checkpoint_contents import Settings
 from mue_edge.models.ofa.checkpoint_files import Stored, read
 from mue_edge.models.ofa.config import SIZES, OFAConfig
 from mue_edge.models.ofa.model import WEIGHTS
-from mue_edge.models.ofa.modelscope import with_configuration
+from mue_edge.models.weights import save
 
 # Tasks by fairseq's and ModelScope's names. Pretraining has captions among its tasks.
 CAPTION_TASKS = ("caption", "caption_stage1", "image-captioning", "unify_task")
@@ -60,9 +58,7 @@ def write(request: Request, out: str | Path) -> Imported:
     """
     _check_out(Path(out))
     if request.checkpoint is not None:
-        stored = with_configuration(
-            read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
-        )
+        stored = read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
         made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
         stored, made = Stored(Path(), {}, Settings({})), _random(request)
@@ -94,7 +90,7 @@ def write(request: Request, out: str | Path) -> Imported:
             "TEXT`, else the statement-only text is used"
         )
     with atomic_folder(out, "config.json") as work:
-        _save(made.weights, work / WEIGHTS)
+        save(made.weights, work / WEIGHTS)
         if words is not None:
             words.save(work / "tokenizer.json")
         if texts is not None:
@@ -129,15 +125,6 @@ def _random(request: Request) -> Converted:
     if request.image_size is not None:
         config = replace(config, image_size=request.image_size)
     return Converted(config, random_weights(config, request.seed))
-
-
-def _save(weights: dict[str, Tensor], path: Path) -> None:
-    try:
-        from safetensors.torch import save_file
-    except ImportError as problem:
-        raise missing_extra("safetensors", "torch") from problem
-    save_file(weights, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors writes for the owner only
 
 
 def _check_out(out: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mue_edge.errors import InputFileError
-from mue_edge.models.ofa.checkpoint_files import Stored
-from mue_edge.tokens import read_json
+from mue_edge.reading import read_json
 
 FILE = "configuration.json"
 # Setting → its type and what ModelScope takes where the file does not say it.
@@ -25,15 +24,20 @@ _KNOWN: Mapping[str, tuple[type, Any]] = {
 _PLACE = re.compile(r"\{\}")
 
 
-def with_configuration(stored: Stored) -> Stored:
-    """`stored` with the settings and the task of its folder's configuration.json, if there is one.
+@dataclass(frozen=True)
+class Configuration:
+    """Settings of model and task, ModelScope's name of the task, and what to tell the user."""
 
-    Settings that were there (from config.json) yield to it, as in ModelScope.
-    Raises InputFileError for a file that is damaged.
-    """
-    path = stored.source / FILE
-    if not stored.source.is_dir() or not path.is_file():
-        return stored
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    task: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read(folder: Path) -> Configuration:
+    """What the folder's configuration.json says; nothing if there is none. Raises InputFileError."""
+    path = folder / FILE
+    if not path.is_file():
+        return Configuration()
     data = read_json(path)
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict):
@@ -42,11 +46,10 @@ def with_configuration(stored: Stored) -> Stored:
     if settings["prompt"] is not None:
         settings["prompt"] = _named_places(settings["prompt"])
     if settings["answer2label"] is not None:
-        settings["answers"] = _answers(stored.source, settings["answer2label"])
-    notes = stored.notes
-    if settings["language"] != "en":
-        notes = (*notes, f"the model's language is {settings['language']!r}: its tokenizer is not known here")
-    return replace(stored, settings=stored.settings | settings, task=str(data.get("task") or ""), notes=notes)
+        settings["answers"] = _answers(folder, settings["answer2label"])
+    language = settings["language"]
+    foreign = f"the model's language is {language!r}, and only English tokenizers are known here"
+    return Configuration(settings, str(data.get("task") or ""), () if language == "en" else (foreign,))
 
 
 def _value(path: Path, model: Mapping[str, Any], name: str) -> Any:

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from mue_edge.errors import InputFileError
-from mue_edge.tokens import MAX_PIECES, Tokenizer, parse_merge, read_json, read_text
+from mue_edge.reading import read_json, read_text
+from mue_edge.tokens import MAX_PIECES, Tokenizer, parse_merge
 
 FAIRSEQ = ("dict.txt", "encoder.json", "vocab.bpe")
 HUGGING_FACE = ("vocab.json", "merges.txt")

@@ -83,6 +83,53 @@ def test_what_is_no_picture(url: str, body: bytes, status: int, says: str) -> No
     assert ask(url, "/caption", PICTURE).status == 200
 
 
+def form(*parts: tuple[str, str, bytes], boundary: str = "x-1") -> tuple[bytes, dict[str, str]]:
+    """A body of (name, file name, bytes), and its header."""
+    body = b""
+    for name, file, data in parts:
+        named = f'form-data; name="{name}"' + (f'; filename="{file}"\r\nContent-Type: x/y' if file else "")
+        body += f"--{boundary}\r\nContent-Disposition: {named}\r\n\r\n".encode() + data + b"\r\n"
+    kind = f'multipart/form-data; boundary="{boundary}"'
+    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": kind}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("picture", "a.png", PICTURE)], [("anything", "a b.png", PICTURE), ("second", "c.png", b"words")],
+        [("note", "", b"hello"), ("empty", "none.png", b""), ("f", "x", PICTURE + b"\r\n--x-10\r\n--x")],
+    ],
+)  # fmt: skip
+def test_the_first_file_of_a_form_is_the_picture(url: str, parts: list[tuple[str, str, bytes]]) -> None:
+    body, headers = form(*parts)
+    reply = ask(url, "/caption", body, **headers)
+    assert reply.status == 200 and reply.json()["alt"] == ask(url, "/caption", PICTURE).json()["alt"]
+    assert "-F picture=@" in ask(url, "/").json()["or as a form"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "says"),
+    [([("picture", "a.png", b"words")], 415, "curl -F picture=@picture.png"), ([], 400, "no file"),
+     ([("p", "", PICTURE)], 400, "no file"),
+     ([("picture", "a.png", PICTURE), ("policy", "", b"quick")], 400, "no policy 'quick'"),
+     ([("n", "", b"")] * 40 + [("picture", "a.png", PICTURE)], 400, "over 32 parts")],
+)  # fmt: skip
+def test_forms_that_do_not_fit(url: str, parts: list[tuple[str, str, bytes]], status: int, says: str) -> None:
+    body, headers = form(*parts)
+    assert says in ask(url, "/caption", body, **headers).error(status)
+
+
+def test_a_form_that_is_cut_off_or_has_no_boundary(url: str) -> None:
+    body, headers = form(("picture", "a.png", PICTURE))
+    assert "boundary" in ask(url, "/caption", body[:-8], **headers).error(400)
+    headers["Content-Type"] = "multipart/form-data"
+    assert "boundary" in ask(url, "/caption", body, **headers).error(400)
+
+
+def test_a_body_that_is_no_picture_is_told_what_is(url: str) -> None:
+    assert "a form with a file" in ask(url, "/caption", b"words").error(415)
+
+
 def test_the_type_is_what_the_bytes_say(url: str) -> None:
     headers: dict[str, Any] = {"Content-Type": "image/png"}
     assert ask(url, "/caption", b"<svg></svg>", **headers).error(415)
@@ -116,6 +163,37 @@ def test_slow_clients_are_told_and_leave_their_place(url: str) -> None:
     for client in slow:
         assert everything(client).startswith(b"HTTP/1.1 408")
     assert ask(url, "/health").json()["present"] == 0
+
+
+def half_sent(place: str, data: bytes, length: int) -> Any:
+    client = connect(place)
+    client.sendall(
+        f"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode() + data
+    )
+    return client
+
+
+def test_bodies_on_their_way_keep_nobody_waiting() -> None:
+    with served(Limits(waiting=2, body_seconds=60.0)) as place:
+        slow = [half_sent(place, PICTURE[:9], len(PICTURE)) for _ in range(20)]
+        assert ask(place, "/caption", PICTURE).status == 200
+        for client in slow:
+            client.sendall(PICTURE[9:])
+        assert Counter(everything(client)[:12] for client in slow).keys() <= {
+            b"HTTP/1.1 200",
+            b"HTTP/1.1 503",
+        }
+
+
+def test_bodies_on_their_way_hold_no_more_than_a_full_queue() -> None:
+    with served(Limits(waiting=1, body=50_000, body_seconds=3.0)) as place:
+        slow = [half_sent(place, b"x" * 49_000, 50_000) for _ in range(3)]
+        until = time.monotonic() + 30
+        while (reply := ask(place, "/caption", b"x" * 3_000)).status != 503 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert "on their way" in reply.error(503) and int(reply.headers["retry-after"]) >= 1
+        assert [everything(client)[:12] for client in slow] == [b"HTTP/1.1 408"] * 3
+        assert ask(place, "/caption", PICTURE).status == 200
 
 
 class Held(Captioner):

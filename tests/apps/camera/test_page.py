@@ -92,6 +92,22 @@ def test_events_frames_and_the_slider() -> None:
         assert b"event: end" in told
 
 
+def test_every_open_page_shows_the_same_slider(browser: Browser) -> None:
+    with shown() as (url, _, _):
+        one, other = browser.new_page(), browser.new_page()
+        for tab in (one, other):
+            tab.goto(url)
+            tab.locator("#policy[aria-valuetext=full]").wait_for()
+        one.get_by_role("slider").press("Home")
+        other.locator("#policy[aria-valuetext=fast]").wait_for()
+        assert other.get_by_role("slider").input_value() == "0"
+        other.get_by_role("slider").press("End")
+        one.locator("#policy[aria-valuetext=full]").wait_for()
+        assert one.get_by_role("slider").input_value() == "1"
+        for tab in (one, other):
+            tab.close()
+
+
 def test_the_page_loads_nothing_from_elsewhere() -> None:
     with shown() as (url, _, _):
         page = ask(url, "/")

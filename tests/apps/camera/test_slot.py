@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from mue_edge import image
 from mue_edge.apps.camera.slot import Frame, Newest
 from tests.apps.camera.made import plain
 
@@ -35,4 +36,4 @@ def test_only_a_frame_that_is_taken_is_made() -> None:
     for i in range(3):
         slot.put(Frame(lambda i=i: made.append(i) or plain("blue"), 0.0))  # type: ignore[misc, func-returns-value]
     frame = slot.take(0.0)
-    assert frame is not None and frame.load().getpixel((0, 0)) == (0, 0, 255) and made == [2]
+    assert frame is not None and image.load(frame.read()).rgb.getpixel((0, 0)) == (0, 0, 255) and made == [2]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mue_edge import image
 from mue_edge.apps.camera import sources
 from mue_edge.apps.camera.slot import Newest
-from mue_edge.apps.camera.sources import Folder, Paths
+from mue_edge.apps.camera.sources import Folder, Piped
 from mue_edge.errors import InputFileError, UsageError
 from tests.apps.camera.made import Every, run_whole, until
 from tests.commands.run import picture
@@ -37,7 +38,7 @@ def test_a_folder_that_is_being_filled(tmp_path: Path, monkeypatch: pytest.Monke
         growing.flush()
         time.sleep(0.02)
     growing.close()
-    until(lambda: slot.seen >= 2 and slot.frames[-1].load() is not None)
+    until(lambda: slot.seen >= 2 and image.load(slot.frames[-1].read()) is not None)
     shutil.copy(store / "whole.png", folder / ".hidden.png")
     (folder / "note.txt").write_text("no picture")
     picture(folder / "old.png", 9)  # changed: it is new again
@@ -54,7 +55,7 @@ def test_paths_on_a_stream() -> None:
     with os.fdopen(reading) as stream, os.fdopen(writing, "wb") as out:
         out.write(b"a.png\r\n\nb \xff.png\nlast")
         out.close()
-        slot = run_whole(Paths(stream))
+        slot = run_whole(Piped(stream))
     assert [f.name for f in slot.frames] == ["a.png", os.fsdecode(b"b \xff.png"), "last"]
 
 
@@ -62,20 +63,20 @@ def test_a_stream_that_says_nothing_can_be_left() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading) as stream, os.fdopen(writing, "wb") as out:
         stop = threading.Event()
-        thread = Paths(stream).start(Newest(), stop)
+        thread = Piped(stream).start(Newest(), stop)
         stop.set()
         thread.join(30)
         assert not thread.is_alive()
         slot = Newest()
         out.write(b"x" * 10_000)
         out.flush()
-        Paths(stream).start(slot, threading.Event()).join(30)
+        Piped(stream).start(slot, threading.Event()).join(30)
         assert isinstance(slot.problem, InputFileError)
 
 
 def test_what_an_argument_names(tmp_path: Path) -> None:
     assert isinstance(sources.choose(str(tmp_path), io.StringIO()), Folder)
-    assert isinstance(sources.choose("-", io.StringIO()), Paths)
+    assert isinstance(sources.choose("-", io.StringIO()), Piped)
     with pytest.raises(UsageError, match="mue-edge caption"):
         sources.choose(str(picture(tmp_path / "a.png")), io.StringIO())
     with pytest.raises(InputFileError, match="video file"):

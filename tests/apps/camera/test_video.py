@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mue_edge import image
 from mue_edge.apps.camera import sources
 from mue_edge.apps.camera import video as videos
 from mue_edge.apps.camera.slot import Newest
@@ -20,7 +21,7 @@ from tests.apps.camera.made import Camera, Every, run_whole, until, video
 def test_a_video_to_its_end(tmp_path: Path) -> None:
     slot = run_whole(Video(video(tmp_path / "v.avi"), speed=50))
     assert len(slot.frames) == 20
-    first = slot.frames[0].load()
+    first = image.load(slot.frames[0].read()).rgb
     assert first.mode == "RGB" and first.size == (64, 48)
     red, green, _ = np.asarray(first).mean((0, 1))
     assert red > 200 and green < 50  # not OpenCV's BGR

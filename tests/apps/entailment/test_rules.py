@@ -96,4 +96,27 @@ def test_the_bundled_model_reads_the_longest_shipped_statement() -> None:
     for split in shipped.SPLITS:
         for line in shipped.table(split).read_text(encoding="utf-8").splitlines():
             statement = json.loads(line)["hypothesis"]
-            assert len(ids_of(prompt.text, statement, tokenizer)) <= prompt.options["text_length"]
+            assert len(ids_of(prompt.template, statement, tokenizer)) <= prompt.options["text_length"]
+
+
+def test_the_bundled_model_reads_what_it_was_trained_on_as_it_is_and_nothing_in_articles() -> None:
+    """Its own names keep theirs; no other statement has any, and every word of them is known."""
+    pytest.importorskip("torch")
+    from mue_edge import tokens
+    from mue_edge.apps.entailment.network import said_of
+    from mue_edge.apps.stickers.shipped import train_captions
+    from mue_edge.export.prompts import read_prompt
+    from mue_edge.statements import cleaned, unknown
+
+    tokenizer = tokens.load(model_folder() / "tokenizer.json")
+    asked = json.loads((model_folder() / "prompts.json").read_text(encoding="utf-8"))["entail"]
+    names, template = set(train_captions()), read_prompt(model_folder(), "entail").template
+    assert asked | said_of(sorted(names)) == asked
+    for split in shipped.SPLITS:
+        names |= {
+            json.loads(line)["hypothesis"] for line in shipped.table(split).read_text("utf-8").splitlines()
+        }
+    for name in names:
+        assert template.cleaned(name) == template.cleaned(f"the {name}") == cleaned(name)
+        assert unknown(template, name, tokenizer) == ()
+    assert unknown(template, "a photo of a tiger", tokenizer) == ("photo",)

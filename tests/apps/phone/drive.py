@@ -101,7 +101,7 @@ Scenario = Callable[[Screen, Chosen], Awaitable[dict[str, Any]]]
 
 
 async def scenario(screen: Screen, device: Chosen) -> dict[str, Any]:
-    found: dict[str, Any] = {"ready": seen(screen), "pictures": []}
+    found: dict[str, Any] = {"ready": seen(screen), "pictures": [], "knows": screen.knows.text}
     for _ in list(device.pictures):
         told = len(device.announced)
         press(screen.choose)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from tests.commands.run import Runner, picture
 
 pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
 
+from mue_edge.apps.phone import app
+
 
 def test_pictures_are_captioned_and_read_aloud(backend: str, tmp_path: Path) -> None:
     wide, bad = picture(tmp_path / "a.png"), tmp_path / "bad.png"
@@ -21,6 +26,7 @@ def test_pictures_are_captioned_and_read_aloud(backend: str, tmp_path: Path) -> 
     ready, (damaged, good), fastest = found["ready"], found["pictures"], found["fastest"]
     assert ready["state"] == "Ready." and ready["choose"] and ready["rows"] == []
     assert ready["aloud"] == ["Read aloud", False]  # nothing to read yet
+    assert found["knows"] == ""  # nothing is said of a user's own model
     assert not ready["asks"] and found["title"] == "Captions"
     assert "is not a picture" in damaged["problem"].replace("\n", " ") and damaged["caption"] == ""
     assert damaged["choose"] and not damaged["aloud"][1]
@@ -62,6 +68,43 @@ def test_without_a_display(tmp_path: Path) -> None:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Runner:
     return Runner(capsys)
+
+
+@pytest.mark.parametrize("name", ["nope.png", "words.txt"])
+def test_a_picture_that_cannot_be_read_is_told_before_a_window_opens(
+    run: Runner, tiny_bundle: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "words.txt").write_text("words")
+    assert name in run("phone", tmp_path / name, "--bundle", tiny_bundle).error(4)
+
+
+def test_debians_packages_are_complete() -> None:
+    """What Qt's plugin for X links, by Debian's rule for the names of libraries' packages."""
+    objdump, qt = shutil.which("objdump"), pytest.importorskip("PySide6", reason="Qt is not installed")
+    if sys.platform != "linux" or objdump is None:
+        pytest.skip("no objdump here, or no Linux")
+    folder, needed = Path(qt.__file__).parent / "Qt", set[str]()
+    for file in ("plugins/platforms/libqxcb.so", "lib/libQt6XcbQpa.so.6", "lib/libQt6Gui.so.6"):
+        said = subprocess.run(
+            [objdump, "-p", folder / file], capture_output=True, text=True, check=True
+        ).stdout
+        needed |= set(re.findall(r"NEEDED +(\S+)", said))
+    always = r"(libQt6.*|libc|libm|libgcc_s|libstdc\+\+|libpthread|libdl|librt|ld-linux.*)\.so.*"
+    # Several libraries in a package, or one that brings another along.
+    within = {
+        "libgthread-2.0-0": "libglib2.0-0", "libglib-2.0-0": "libglib2.0-0", "libx11-6": "libx11-xcb1",
+        "libxcb1": "libx11-xcb1", "libxcb-util1": "libxcb-cursor0", "libxcb-render0": "libxcb-render-util0",
+        "libfreetype6": "libfontconfig1", "libz1": "libfontconfig1", "libzstd1": "libglib2.0-0",
+    }  # fmt: skip
+    found = set()
+    for library in needed:
+        if not re.fullmatch(always, library):
+            stem, _, version = library.lower().partition(".so.")
+            found.add(f"{stem}{'-' if stem[-1].isdigit() else ''}{version}")
+    wanted = {within.get(name, name) for name in found}
+    assert wanted <= set(app.DEBIAN.split()), wanted - set(app.DEBIAN.split())
+    docs = (Path(__file__).parents[3] / "docs" / "phone.md").read_text(encoding="utf-8")
+    assert app.DEBIAN in " ".join(docs.replace("\\\n", " ").split())
 
 
 def test_options_that_exclude_each_other(run: Runner, tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mue_edge.apps.phone.reader import Front, Reader
 from mue_edge.apps.phone.reading import captioned, wrapped
+from mue_edge.captioner import Captioner
 from mue_edge.errors import InputFileError, UsageError
-from tests.apps.camera.made import FULL, captioner, plain
+from tests.apps.camera.made import FAST, FULL, captioner, plain
 from tests.apps.phone.finished import finished
 from tests.commands.run import picture
 
@@ -48,6 +50,20 @@ def test_the_reader_grows_a_caption(tmp_path: Path) -> None:
 
     finished(use())
     reader.close()
+
+
+def test_a_model_that_knows_little_opens_early() -> None:
+    """With full depth beside it, unless somebody chose."""
+
+    def knowing() -> Captioner:
+        made = captioner()
+        front = tuple(p.to_json() | {"name": p.name} for p in (FAST, FULL))
+        manifest = replace(made.bundle.manifest, front=front, knows="red squares only")
+        return Captioner(replace(made.bundle, manifest=manifest), made.runtime)
+
+    front = finished(Reader(knowing).start())
+    assert front == Front(("fast", "full"), 0, knows="red squares only")
+    assert finished(Reader(knowing).start("full")).chosen == 1
 
 
 def test_an_unknown_policy_names_the_known_ones() -> None:

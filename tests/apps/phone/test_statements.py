@@ -141,7 +141,12 @@ def test_a_caption_is_of_one_picture(backend: str, tiny_captions_bundle: Path, t
     """There is a field for it where the bundle reads captions, and another picture empties it."""
     pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
     first, second = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", seed=7)
-    found = driven(backend, tmp_path, tiny_captions_bundle, first, second, driver="drive_captions")
+    knowing = tmp_path / "knowing"
+    shutil.copytree(tiny_captions_bundle, knowing)
+    manifest = json.loads((knowing / "manifest.json").read_text())
+    (knowing / "manifest.json").write_text(json.dumps(manifest | {"knows": "red squares only"}))
+    found = driven(backend, tmp_path, knowing, first, second, driver="drive_captions")
+    assert found["knows"] == "This model knows red squares only."
     with targets.open_entailer(tiny_captions_bundle, threads=1) as opened:
         for name, file, caption in (
             ("alone", first, None), ("captioned", first, "d e"), ("other picture", second, None),

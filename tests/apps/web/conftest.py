@@ -163,15 +163,23 @@ def joint_site(
 
 
 class Server:
-    """Python's own file server on a folder; `seen` holds the paths that were asked for."""
+    """Python's own file server on a folder; `seen` holds the paths that were asked for. hanging: a file that
+    never comes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hanging: str = "") -> None:
         self.seen: list[str] = []
-        seen = self.seen
+        self._over = threading.Event()
+        seen, over = self.seen, self._over
 
         class Quiet(http.server.SimpleHTTPRequestHandler):
             def log_message(self, *args: object) -> None:
                 seen.append(self.path)
+
+            def do_GET(self) -> None:
+                if hanging and self.path.endswith(hanging):
+                    over.wait()
+                else:
+                    super().do_GET()
 
         handler = functools.partial(Quiet, directory=str(folder))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -180,6 +188,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
+        self._over.set()
         self._server.shutdown()
         self._server.server_close()
 

@@ -4,46 +4,38 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import mue_edge
+from mue_edge.apps.web.npm import Package
+from mue_edge.bundle import with_front, write_manifest
+from mue_edge.policy import Policy
 from mue_edge.targets import open_entailer
 from tests.apps.web.conftest import STATEMENTS, Server
+from tests.turned import STORED, smooth, stored
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 WAIT = 120_000  # ms; a machine under load is slow, not wrong
-# EXIF orientations of the JPEGs, and how the pixels lie in them.
-TURNED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-
-
-def smooth(seed: int) -> Image.Image:
-    """A picture without fine detail, which JPEG keeps."""
-    rng = np.random.default_rng(seed)
-    blocks = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
-    return blocks.resize((400, 320), Image.Resampling.BICUBIC)
 
 
 def files() -> dict[str, bytes]:
-    """PNG, WebP with transparency, and JPEGs that lie on their sides."""
+    """PNG and WebP with transparency, and pictures in every EXIF orientation."""
     found = {}
-    for orientation, turn in TURNED.items():
-        picture = smooth(orientation)
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        out = io.BytesIO()
-        stored = picture if turn is None else picture.transpose(turn)
-        stored.save(out, "JPEG", quality=95, subsampling=0, exif=exif)
-        found[f"{orientation}.jpg"] = out.getvalue()
+    for orientation in STORED:
+        for suffix, kind in (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")):
+            found[f"{orientation}.{suffix}"] = stored(smooth(orientation), orientation, kind)
     for seed, kind in ((11, "PNG"), (12, "WEBP")):
         picture = smooth(seed)
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
@@ -225,9 +217,155 @@ def test_a_site_that_was_copied_in_part(context: BrowserContext, tiny_site: Path
     server = Server(site)
     page = context.new_page()
     page.goto(server.url)
-    page.get_by_role("alert").wait_for()
-    assert "weights.bin is not the file that the manifest names" in page.inner_text("#problem")
+    size = weights.stat().st_size
+    page.get_by_text(f"weights.bin has {size} bytes there, not {size + 1}").wait_for()
+    assert "Copy the whole folder to the server again" in page.inner_text("#problem")
+    weights.write_bytes((tiny_site / "bundle" / "segments" / "weights.bin").read_bytes())
+    page.reload()  # what the browser kept of the damaged site is gone
+    page.wait_for_selector("html[data-ready=yes]")
     server.stop()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["bundle/manifest.json", "bundle/segments/weights.bin", "python/mue_edge.zip", "pyodide/pyodide.asm.wasm",
+     "pyodide/pyodide.asm.mjs", "ort/ort-wasm-simd-threaded.wasm", "page/engine.mjs"],
+)  # fmt: skip
+def test_a_file_that_is_missing_is_named(
+    context: BrowserContext, tiny_site: Path, tmp_path: Path, missing: str
+) -> None:
+    site = Path(shutil.copytree(tiny_site, tmp_path / "site"))
+    (site / missing).unlink()
+    server = Server(site)
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_text(f"{missing} is missing on the server (404)").wait_for()
+    assert "export the site again" in page.inner_text("#problem") and page.inner_text("#state") == ""
+    server.stop()
+
+
+def test_a_page_whose_script_is_missing_says_so(
+    context: BrowserContext, tiny_site: Path, tmp_path: Path
+) -> None:
+    site = Path(shutil.copytree(tiny_site, tmp_path / "site"))
+    (site / "page" / "result.mjs").unlink()
+    server = Server(site)
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_text("a file of the page is missing on the server").wait_for()
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("icon-192.png", "Ready for use without a network."), ("demo/pictures.json", "Ready for use"),
+     ("sw.js", "does not keep the page"), ("site.json", "the server lacks site.json")],
+)  # fmt: skip
+def test_what_the_page_can_do_without(
+    context: BrowserContext, tiny_site: Path, tmp_path: Path, missing: str, said: str
+) -> None:
+    site = Path(shutil.copytree(tiny_site, tmp_path / "site"))
+    (site / missing).unlink()
+    server = Server(site)
+    page = opened(context, server.url)
+    assert captioned(page, "fine.png", files()["11.png"])[0]
+    page.get_by_text(said).wait_for()
+    server.stop()
+
+
+def test_a_server_that_hangs_on_an_icon_delays_nothing_for_ever(
+    context: BrowserContext, tiny_site: Path
+) -> None:
+    server = Server(tiny_site, hanging="icon-512.png")
+    page = opened(context, server.url)
+    assert captioned(page, "fine.png", files()["11.png"])[0]
+    server.stop()
+
+
+def test_progress_counts_every_file(context: BrowserContext, tiny_site: Path, served: Server) -> None:
+    page = context.new_page()
+    page.add_init_script("""
+        window.said = [];
+        new MutationObserver(() => {
+          const text = document.getElementById("state")?.textContent;
+          if (text && text !== said.at(-1)) said.push(text);
+        }).observe(document, { subtree: true, childList: true, characterData: true });
+    """)
+    page.goto(served.url)
+    page.wait_for_selector("html[data-ready=yes]")
+    listed = json.loads((tiny_site / "site.json").read_text())["files"].items()
+    runtime, own = ("pyodide/", "ort/"), ("python/", "bundle/")
+    counted = {p: f["bytes"] for p, f in listed if p.startswith(runtime + own) and "/golden/" not in p}
+    whole = f"{sum(counted.values()) / 1e6:.1f}"
+    shown = [re.fullmatch(r"(.+) … ([\d.]+) of ([\d.]+) MB", text) for text in page.evaluate("said")]
+    steps = [(match[1], float(match[2]), match[3]) for match in shown if match]
+    assert {of for _, _, of in steps} == {whole}
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert len({done for _, done, _ in steps}) > 10 and steps[-1][1] == float(whole)
+    assert {what for what, _, _ in steps} == {"Starting Python", "Loading the model", "Preparing the model"}
+
+
+def test_several_pictures_in_order_copied_and_cancelled(
+    context: BrowserContext, tiny_site: Path, served: Server
+) -> None:
+    problems: list[str] = []
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = opened(context, served.url, problems)
+    chosen = [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in files().items()]
+    chosen.insert(1, {"name": "bad.png", "mimeType": "image/png", "buffer": b"words"})
+    page.set_input_files("#pick", chosen)  # type: ignore[arg-type]
+    page.get_by_text(f"{len(chosen)} of {len(chosen)} read").wait_for()
+    with mue_edge.open(tiny_site / "bundle", threads=1) as captioner:
+        wanted = [captioner.caption(data, policy="full").text for data in files().values()]
+    lines = page.locator("#list span").all_inner_texts()
+    assert page.locator("#list b").all_inner_texts() == [str(c["name"]) for c in chosen]
+    assert "not a picture" in lines.pop(1)
+    assert [line.rpartition(" (")[0] for line in lines] == wanted
+    page.get_by_role("button", name="Copy all").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()").splitlines()[0].startswith(f"1.jpg\t{wanted[0]} (")
+    page.get_by_role("button", name="Show 3.jpg").click()
+    page.wait_for_selector("#copy:not([hidden])")
+    page.get_by_role("button", name="Copy", exact=True).click()
+    page.wait_for_function("navigator.clipboard.readText().then((text) => !text.includes('\\t'))")
+    assert page.evaluate("navigator.clipboard.readText()") == wanted[1] == page.inner_text("#caption")
+    page.set_input_files("#pick", [c for c in chosen for _ in range(6)])  # type: ignore[arg-type]
+    page.get_by_text(f"1 of {6 * len(chosen)} read").wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("read, then cancelled").wait_for()
+    assert page.locator("#list span").all_inner_texts().count("not read") > 10
+    assert captioned(page, "one.png", files()["11.png"])[0] == wanted[list(files()).index("11.png")]
+    assert not page.locator("#several").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375 and problems == []
+
+
+def test_a_model_that_knows_little_says_so_and_opens_early(
+    context: BrowserContext, tiny_bundle: Path, front: tuple[Policy, ...],
+    tarballs: list[tuple[Package, Path]], served: Server, tmp_path: Path,
+) -> None:  # fmt: skip
+    from mue_edge.apps.web import site
+
+    shutil.copytree(tiny_bundle, tmp_path / "site" / "bundle")
+    made = with_front(tmp_path / "site" / "bundle", front, "full")
+    knowing = replace(made, manifest=replace(made.manifest, knows="red squares only"))
+    write_manifest(tmp_path / "site" / "bundle", knowing.manifest)
+    site.write(tmp_path / "site", knowing, tarballs, {})
+    server = Server(tmp_path / "site")
+    page = opened(context, server.url)
+    assert page.get_by_text("It knows red squares only.").is_visible()
+    assert page.inner_text("#policy-name") == "early"
+    data = files()["11.png"]
+    text, _ = captioned(page, "fine.png", data)
+    page.get_by_role("button", name="Compare with every layer").click()
+    page.wait_for_selector("html[data-compared]")
+    with mue_edge.open(tmp_path / "site" / "bundle", threads=1) as captioner:
+        early, full = (captioner.caption(data, policy=policy).text for policy in ("early", "full"))
+    assert text == page.inner_text("#caption") == early
+    assert page.inner_text("#beside").startswith(f"Every layer: “{full}”, ")
+    server.stop()
+    other = opened(context, served.url)
+    assert other.locator(".knows").inner_text() == "" and other.inner_text("#policy-name") == "full"
+    assert not other.get_by_role("button", name="Compare with every layer").is_visible()
 
 
 def test_keyboard_and_screen_reader(context: BrowserContext, served: Server) -> None:
@@ -237,7 +375,7 @@ def test_keyboard_and_screen_reader(context: BrowserContext, served: Server) -> 
         page.keyboard.press("Tab")
         names.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert names == ["pick", "shoot", "policy", "A"]
-    assert page.get_by_label("Choose a picture").get_attribute("accept") == "image/*"
+    assert page.get_by_label("Choose pictures").get_attribute("accept") == "image/*"
     assert page.get_by_label("Take a picture").get_attribute("capture") == "environment"
     assert page.get_by_label("How far each word may stop early").get_attribute("aria-valuetext") == "full"
     assert page.locator("#caption").get_attribute("aria-live") == "polite"

@@ -125,7 +125,7 @@ def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: Ses
 
 
 def test_what_the_slider_shows(session: Session) -> None:
-    assert [(p["name"], p["chosen"]) for p in session.policies()] == [
+    assert [(p["name"], p["opening"]) for p in session.policies()] == [
         ("fixed", False), ("early", True), ("full", False),
     ]  # fmt: skip
     assert session.depths() == {"image": 3, "text": 3, "decoder": 3}

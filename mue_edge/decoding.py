@@ -1,0 +1,88 @@
+"""From an opened picture to upright 8-bit RGB, in the memory of about two copies of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+_STRIP_PIXELS = 1 << 20
+# Three canvases and the file: what Pillow's decoder of WebP takes at once.
+_WEBP_BYTES = 320_000_000
+_ORIENTATION = 0x0112
+# EXIF orientation → what makes the picture upright (EXIF 2.32, table 6).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decoded(picture: Image.Image, size: int, least: int, most: int) -> Image.Image:
+    """The pixels of a picture of `size` bytes that was just opened, in little memory.
+
+    A JPEG of more than `most` pixels is decoded at a half, quarter or eighth of its size where both sides
+    stay at least `least` long.
+    """
+    width, height = picture.size
+    if isinstance(picture, JpegImageFile):
+        scale = 1
+        while scale < 8 and width * height > most * scale**2 and min(width, height) // (2 * scale) >= least:
+            scale *= 2
+        picture.draft(None, (width // scale, height // scale))
+    if isinstance(picture, WebPImageFile):
+        if width * height <= most and 12 * width * height + size > _WEBP_BYTES:
+            raise ValueError(
+                f"a WebP of {width} x {height} pixels and {size:,} bytes takes too much memory; make it a PNG"
+            )
+        return _still(picture)
+    picture.load()
+    return picture
+
+
+def _still(picture: Any) -> Image.Image:
+    """The first frame of a WebP. Pillow's `load` would hold its decoder's canvases beside two copies more."""
+    data, *_ = picture._get_next()
+    picture._decoder = None
+    mode = picture.rawmode
+    frame = Image.frombuffer(mode, picture.size, data, "raw", mode, 0, 1)
+    frame.info = picture.info
+    return frame
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A copy without metadata: nothing turns it again."""
+    try:
+        turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data: the picture itself is sound, so show it as it is
+        turn = None
+    picture = _to_rgb(picture)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """By strips, since what lies between takes several times a picture's memory."""
+    made, rows = Image.new("RGB", picture.size), max(1, _STRIP_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        made.paste(_strip_to_rgb(strip), (0, top))
+    return made
+
+
+def _strip_to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        values = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
+        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return picture.convert("RGB")

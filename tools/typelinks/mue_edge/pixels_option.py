@@ -1,0 +1,1 @@
+../../../mue_edge/pixels_option.py
