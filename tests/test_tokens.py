@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mue_edge.bpe import ALPHABET, apply_merges, split
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.reading import MAX_FILE_BYTES
 from mue_edge.tokens import Tokenizer, from_json, ids_only, load
 
 NAMES = ("<s>", "<pad>", "</s>", "<unk>")
@@ -212,9 +214,9 @@ def test_what_is_no_tokenizer_file(tmp_path: Path, text: str) -> None:
         load(tmp_path)
 
 
-def test_an_oversize_file_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_oversize_file_is_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(BYTES.to_json()))
-    monkeypatch.setattr("mue_edge.tokens.MAX_FILE_BYTES", 100)
+    os.truncate(path, MAX_FILE_BYTES + 1)
     with pytest.raises(InputFileError, match="larger"):
         load(path)

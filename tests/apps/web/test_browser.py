@@ -325,6 +325,8 @@ def test_several_pictures_in_order_copied_and_cancelled(
     page.get_by_role("button", name="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()").splitlines()[0].startswith(f"1.jpg\t{wanted[0]} (")
     page.get_by_role("button", name="Show 3.jpg").click()
+    # The copy button may still be that of the picture before.
+    page.wait_for_function("(text) => document.querySelector('#caption').innerText === text", arg=wanted[1])
     page.wait_for_selector("#copy:not([hidden])")
     page.get_by_role("button", name="Copy", exact=True).click()
     page.wait_for_function("navigator.clipboard.readText().then((text) => !text.includes('\\t'))")
