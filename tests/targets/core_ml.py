@@ -1,4 +1,7 @@
-"""Stand-ins of Core ML, backed by the evaluator: coremltools' compiled models, and Objective-C's classes."""
+"""Stand-ins of Core ML, backed by the evaluator: coremltools' compiled models, and Objective-C's classes.
+
+Of Objective-C they return what rubicon-objc 0.5.7 gives Python, types included; see `objective_c.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mue_edge.targets.coreml_objc import DTYPES
+from mue_edge.targets.coreml_objc import DTYPES, Bridge
 from mue_edge.targets.mil.evaluator import Evaluator, load
+from tests.targets.objective_c import Errors, NSArray, NSNumber, NSString
 
 # Core ML pads rows of what it returns to this many bytes.
 ROW = 64
@@ -71,24 +75,26 @@ def coremltools(compiler: Compiler) -> Any:
 
 
 class MultiArray:
-    """An MLMultiArray; rows padded if `padded`."""
+    """An MLMultiArray; rows padded if `padded`. `shape` and `strides` are arrays of NSNumbers, `dataType` is
+    an NSInteger and `dataPointer` a `void *` (MLMultiArray.h): ints."""
 
     def __init__(self, shape: list[int], kind: int, *, padded: bool = False) -> None:
         (name,) = (name for name, number in DTYPES.items() if number == kind)
-        self.shape, self.dataType, self.dtype = shape, kind, np.dtype(name)
+        self._shape, self.dataType, self.dtype = shape, kind, np.dtype(name)
         row = shape[-1] * self.dtype.itemsize
         row += -row % ROW if padded else 0
         steps = [1, row // self.dtype.itemsize]
         for size in shape[-2:0:-1]:
             steps.append(steps[-1] * size)
-        self.strides = list(reversed(steps[: len(shape)]))
-        count = self.strides[0] * shape[0] if shape else 1
+        self._strides = list(reversed(steps[: len(shape)]))
+        self.shape, self.strides = (NSArray(map(NSNumber, ns)) for ns in (shape, self._strides))
+        count = self._strides[0] * shape[0] if shape else 1
         self.memory = np.full(max(count, steps[1]), 99, self.dtype)
-        self.dataPointer = ctypes.c_void_p(self.memory.ctypes.data)
+        self.dataPointer: int = self.memory.ctypes.data
 
     def view(self) -> np.ndarray:
-        steps = [s * self.dtype.itemsize for s in self.strides]
-        return np.lib.stride_tricks.as_strided(self.memory, self.shape, steps)
+        steps = [s * self.dtype.itemsize for s in self._strides]
+        return np.lib.stride_tricks.as_strided(self.memory, self._shape, steps)
 
 
 class Returning:
@@ -144,17 +150,30 @@ class CoreVideo:
 
 
 class ObjectiveC:
-    """`rubicon.objc.ObjCClass`: classes with exactly the methods that the adapter calls."""
+    """`rubicon.objc.ObjCClass`: classes with exactly the methods that the adapter calls.
+
+    failing: selectors' first words → what Core ML says when it fails there.
+    """
 
     def __init__(self, compiler: Compiler, folder: Path) -> None:
         self.compiler, self.folder, self.configurations = compiler, folder, []
-        self.core_video = CoreVideo()
+        self.core_video, self.errors = CoreVideo(), Errors()
+        self.failing: dict[str, str] = {}
+
+    def bridge(self) -> Bridge:
+        return Bridge(self, self.core_video, self.errors.pointer, self.errors.instance)
 
     def __call__(self, name: str) -> Any:
         return getattr(self, name)()
 
+    def _fails(self, selector: str, error: Any) -> bool:
+        """Whether it returns nil, with an error at the address that it got."""
+        if selector in self.failing:
+            self.errors.at(error, self.failing[selector])
+        return selector in self.failing
+
     def NSURL(self) -> Any:
-        return SimpleNamespace(fileURLWithPath=lambda path: SimpleNamespace(path=path))
+        return SimpleNamespace(fileURLWithPath=lambda path: SimpleNamespace(path=NSString(path)))
 
     def MLModelConfiguration(self) -> Any:
         def init() -> Any:
@@ -164,8 +183,8 @@ class ObjectiveC:
         return SimpleNamespace(alloc=lambda: SimpleNamespace(init=init))
 
     def MLMultiArray(self) -> Any:
-        def make(shape: list[int], *, dataType: int, error: None) -> MultiArray:
-            return MultiArray(shape, dataType)
+        def make(shape: list[int], *, dataType: int, error: Any) -> MultiArray | None:
+            return None if self._fails("initWithShape", error) else MultiArray(shape, dataType)
 
         return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithShape=make))
 
@@ -179,21 +198,27 @@ class ObjectiveC:
         return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithDictionary=lambda d, *, error: d))
 
     def MLModel(self) -> Any:
-        def compile_model(url: Any, *, error: None) -> Any:
+        def compile_model(url: Any, *, error: Any) -> Any:
+            if self._fails("compileModelAtURL", error):
+                return None
             place = self.folder / f"{len(self.compiler.compiled)}.mlmodelc"
-            self.compiler(url.path, str(place))
-            return SimpleNamespace(path=str(place))
+            self.compiler(str(url.path), str(place))
+            return SimpleNamespace(path=NSString(place))
 
-        def model(url: Any, *, configuration: Any, error: None) -> Any:
-            def predict(features: dict[str, MultiArray], *, error: None) -> Any:
+        def model(url: Any, *, configuration: Any, error: Any) -> Any:
+            def predict(features: dict[str, MultiArray], *, error: Any) -> Any:
+                if self._fails("predictionFromFeatures", error):
+                    return None
                 inputs = {name: np.array(x.view()) for name, x in features.items()}
                 made = {}
-                for name, value in answers(url.path, configuration.functionName, inputs).items():
+                for name, value in answers(str(url.path), configuration.functionName, inputs).items():
                     made[name] = MultiArray(list(value.shape), DTYPES[value.dtype.name], padded=True)
                     made[name].view()[...] = value
                 feature = lambda name: SimpleNamespace(multiArrayValue=made[name])
                 return SimpleNamespace(featureValueForName=feature)
 
+            if self._fails("modelWithContentsOfURL", error):
+                return None
             return SimpleNamespace(predictionFromFeatures=predict)
 
         return SimpleNamespace(compileModelAtURL=compile_model, modelWithContentsOfURL=model)

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge.bundle import open_bundle
+from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.export.build import export
-from mue_edge.targets import coreml_objc, iphone, open_runtime
+from mue_edge.targets import coreml_native, coreml_objc, iphone, open_runtime
 from mue_edge.targets.coreml import MODEL, CoreMLRuntime
 from mue_edge.targets.coreml_check import BEST_PSNR, check
 from mue_edge.targets.coreml_mac import Compiled
@@ -67,10 +67,51 @@ def test_through_objective_c(packages: Path, tmp_path: Path) -> None:
     objc = ObjectiveC(compiler, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        same_answers(bundle, CoreMLRuntime(bundle, Models(bundle, objc, objc.core_video, "gpu")))
+        same_answers(bundle, CoreMLRuntime(bundle, Models(bundle, objc.bridge(), "gpu")))
     assert {c.computeUnits for c in objc.configurations} == {coreml_objc.UNITS["gpu"]}
     assert not objc.core_video.buffers, "released"
     assert {"decoder_0", "image_0", "head"} < {c.functionName for c in objc.configurations}
+
+
+def test_each_package_is_hashed_and_read_once(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(packages)
+    hashed, parsed = list[str](), list[str]()
+    real_file, real_read = Bundle.file, coreml_native.read
+
+    def file(self: Bundle, name: str) -> Path:
+        hashed.append(name)
+        return real_file(self, name)
+
+    def read(package: Path) -> Any:
+        parsed.append(package.name)
+        return real_read(package)
+
+    monkeypatch.setattr(Bundle, "file", file)
+    monkeypatch.setattr(coreml_native, "read", read)
+    made = coreml_native.Packages(bundle, Compiler())
+    names = {made.ready(name)[1] for name in bundle.manifest.segments}
+    assert len(names) == len(bundle.manifest.segments) > 2
+    assert sorted(parsed) == ["decoder.mlpackage", "encoder.mlpackage"]
+    assert len(hashed) == len(set(hashed)) and any(name.endswith("weight.bin") for name in hashed)
+
+
+@pytest.mark.parametrize(
+    ("selector", "words"),
+    [
+        ("compileModelAtURL", r"compile .*encoder\.mlpackage: no space left"),
+        ("modelWithContentsOfURL", "load the segment stem of .*: no space left"),
+        ("predictionFromFeatures", "run the segment stem of .*: no space left"),
+        ("initWithShape", "make an array: no space left"),
+    ],
+)
+def test_what_core_ml_says_reaches_the_user(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selector: str, words: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle, objc = open_bundle(packages), ObjectiveC(Compiler(), tmp_path)
+    objc.failing[selector] = "no space left"
+    with pytest.raises(InputFileError, match=f"Core ML could not {words}"):
+        verify(bundle, CoreMLRuntime(bundle, Models(bundle, objc.bridge())))
 
 
 def test_a_device_is_compared_with_the_evaluator(packages: Path) -> None:
