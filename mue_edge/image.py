@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageMath
 
+from mue_edge.arrays import Array, np
 from mue_edge.errors import InputFileError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 << 20
@@ -114,14 +116,26 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        values = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
-        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        picture = ImageMath.lambda_eval(_eight_bits, grey=picture.convert("I"))
     elif picture.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return picture.convert("RGB")
+
+
+def _eight_bits(given: dict[str, Any]) -> Any:
+    """Of 16, to the nearest."""
+    held = given["min"](given["max"](given["grey"], 0), 65535)
+    return given["convert"]((held + 128) / 257, "L")
+
+
+def levels(image: Image.Image, height: int, width: int) -> Array:
+    """Grey levels of an RGB picture, as `preprocess` resizes it: uint8 [1, 3, height, width]."""
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    planes = b"".join(band.tobytes() for band in resized.split())
+    return np.frombuffer(planes, np.uint8).reshape(1, 3, height, width)
 
 
 def preprocess(

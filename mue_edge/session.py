@@ -73,10 +73,13 @@ class Session:
         return tuple(p for p in front if p.may_exit)
 
     def pixels(self, picture: str | Path | bytes | Image) -> object:
-        """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError."""
+        """The network's input for a picture, [1, 3, H, W]: float32, or grey levels (uint8) for a stem that
+        takes a picture. Raises InputFileError."""
         from mue_edge import image
 
         p = self.bundle.manifest.preprocess
+        if self.bundle.manifest.segments["stem"].inputs["pixels"].dtype == "uint8":
+            return image.levels(image.load(picture), p.height, p.width)
         return image.preprocess(image.load(picture), p.height, p.width, mean=p.mean, std=p.std)
 
     def close(self) -> None:

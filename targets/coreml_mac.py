@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, missing_extra
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.coreml import LEVELS
 from mue_edge.targets.coreml_native import Packages, halves
 

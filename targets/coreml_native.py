@@ -32,7 +32,7 @@ class Packages:
         package = package_of(entry)
         if package not in self._programs:
             check_files(self._bundle, package)
-            self._programs[package] = read(self._bundle.path / package)
+            self._programs[package] = read(self._bundle.path / package, constants=False)
         program = self._programs[package]
         function = function_of(program, segment, entry)
         place = compiled(self._bundle, package, self._compile)

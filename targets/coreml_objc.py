@@ -13,11 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from mue_edge.arrays import Array, np
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.coreml import LEVELS
 from mue_edge.targets.coreml_native import Packages, halves
 from mue_edge.targets.coreml_pixels import pixel_buffer
@@ -73,22 +71,26 @@ class Models:
             with pixel_buffer(self._bridge.core_video, array) as buffer:
                 return self._class["MLFeatureValue"].featureValueWithPixelBuffer(buffer)
         half = self._halves and array.dtype == np.float32
-        own = np.array(array, np.float16 if half else array.dtype, order="C")
-        kind = DTYPES[own.dtype.name]
-        empty = self._class["MLMultiArray"].alloc()
+        own = array.astype(np.float16) if half else array
+        kind, raw, empty = DTYPES[str(own.dtype)], own.tobytes(), self._class["MLMultiArray"].alloc()
         made = self._made("make an array", empty.initWithShape, list(own.shape), dataType=kind)
-        ctypes.memmove(made.dataPointer, own.ctypes.data, own.nbytes)
+        ctypes.memmove(made.dataPointer, raw, len(raw))
         return made
 
     def array(self, tensor: Any, port: Port) -> Array:
         """A copy; Core ML pads the rows of what it returns as it likes."""
         shape, strides = ([n.integerValue for n in ns] for ns in (tensor.shape, tensor.strides))
         (dtype,) = (np.dtype(name) for name, kind in DTYPES.items() if kind == tensor.dataType)
-        span = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides))
-        raw = (ctypes.c_char * (span * dtype.itemsize)).from_address(tensor.dataPointer)
-        flat = np.frombuffer(memoryview(raw), dtype)
-        view = np.lib.stride_tricks.as_strided(flat, shape, [s * dtype.itemsize for s in strides])
-        return view.astype(port.dtype)
+        starts, run = [0], 1  # of what lies together: the last axis, or single numbers
+        if shape and strides[-1] == 1:
+            run, shape_of_runs = shape[-1], shape[:-1]
+        else:
+            shape_of_runs = shape
+        for size, stride in zip(shape_of_runs, strides):
+            starts = [start + i * stride for start in starts for i in range(size)]
+        first, item = tensor.dataPointer, dtype.itemsize
+        raw = b"".join(ctypes.string_at(first + start * item, run * item) for start in starts)
+        return np.frombuffer(raw, dtype).reshape(shape).astype(port.dtype)
 
     def close(self) -> None:
         """Drop the models."""

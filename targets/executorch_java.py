@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Port, Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.methods import method_name
 
 PACKAGE = "org.pytorch.executorch"

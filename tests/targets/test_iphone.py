@@ -20,7 +20,8 @@ from mue_edge.targets.coreml_mac import Compiled
 from mue_edge.targets.coreml_objc import Models
 from mue_edge.targets.verify import verify
 from tests.commands.run import Runner, picture
-from tests.targets.core_ml import Compiler, ObjectiveC, coremltools
+from tests.targets.core_ml import coremltools, of_bytes
+from tests.targets.objective_c import Compiler, ObjectiveC
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,7 @@ def test_through_objective_c(packages: Path, tmp_path: Path) -> None:
     """Outputs come with padded rows; halves are in the bundle's types (the stand-in checks inputs)."""
     bundle, compiler = open_bundle(packages), Compiler()
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-    objc = ObjectiveC(compiler, tmp_path)
+    objc = ObjectiveC(compiler, tmp_path, of_bytes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         same_answers(bundle, CoreMLRuntime(bundle, Models(bundle, objc.bridge(), "gpu")))
@@ -82,9 +83,9 @@ def test_each_package_is_hashed_and_read_once(packages: Path, monkeypatch: pytes
         hashed.append(name)
         return real_file(self, name)
 
-    def read(package: Path) -> Any:
+    def read(package: Path, **options: bool) -> Any:
         parsed.append(package.name)
-        return real_read(package)
+        return real_read(package, **options)
 
     monkeypatch.setattr(Bundle, "file", file)
     monkeypatch.setattr(coreml_native, "read", read)
@@ -108,7 +109,7 @@ def test_what_core_ml_says_reaches_the_user(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selector: str, words: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    bundle, objc = open_bundle(packages), ObjectiveC(Compiler(), tmp_path)
+    bundle, objc = open_bundle(packages), ObjectiveC(Compiler(), tmp_path, of_bytes)
     objc.failing[selector] = "no space left"
     with pytest.raises(InputFileError, match=f"Core ML could not {words}"):
         verify(bundle, CoreMLRuntime(bundle, Models(bundle, objc.bridge())))

@@ -31,9 +31,14 @@ def _conversions(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            plain = (isinstance(x, ast.Attribute) and x.attr.endswith("Value") for x in node.args)
-            if name in CONVERSIONS and not all(plain):
+            if name in CONVERSIONS and not all(_is_number(x, name) for x in node.args):
                 yield node.lineno
+
+
+def _is_number(argument: ast.expr, function: str) -> bool:
+    """Of Python's: what a `…Value` property gave; a count may have been converted before, under a name."""
+    counted = function == "range" and isinstance(argument, ast.Name)
+    return counted or (isinstance(argument, ast.Attribute) and argument.attr.endswith("Value"))
 
 
 def _arrays(tree: ast.AST) -> Iterator[int]:

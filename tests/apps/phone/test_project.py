@@ -95,6 +95,10 @@ def test_configuration(tiny_bundle: Path) -> None:
     assert found["version"] == mue_edge.__version__ and "{{" not in project.configuration(bundle)
     assert app["formal_name"] == "Captions" and app["permission"]["camera"].startswith("To caption")
     assert {"iOS", "android", "linux", "macOS", "windows"} <= set(app)
+    needed = {name: app["requires"] + app[name]["requires"] for name in ("iOS", "android", "linux")}
+    wants = {name: any(r.startswith("numpy") for r in needed[name]) for name in needed}
+    assert wants == {"iOS": False, "android": True, "linux": True}
+    assert "numpy>=1.24" in needed["android"]  # Chaquopy has 1.26 for the Python that its Pillow is for
     assert "org.pytorch:executorch-android:1.4.1" in app["android"]["build_gradle_dependencies"]
     assert "TTS_SERVICE" in app["android"]["android_manifest_extra_content"]
     for backend, oldest in (("ios18", "18.0"), ("ios17", "17.0")):
