@@ -152,8 +152,8 @@ class Array:
 
     def _flat(self) -> Storage[Any]:
         """A copy of what is stored, row by row."""
-        if not self.shape:
-            return self._data[self._first : self._first + 1]
+        if self._strides == _steps(self.shape):
+            return self._data[self._first : self._first + math.prod(self.shape)]
         row, stride, found = self.shape[-1], self._strides[-1], Storage(_CODES[self.dtype])
         for start in self._rows() if row else ():
             piece = self._data[start : start + (row - 1) * stride + 1 : stride or 1]
@@ -237,8 +237,12 @@ def _whole(data: Storage[Any], kind: str, shape: Shape) -> Array:
     """An array over all of `data`."""
     if len(data) != math.prod(shape):
         raise ValueError(f"{len(data)} numbers do not have the shape {shape}")
-    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    return Array(data, kind, shape, strides)
+    return Array(data, kind, shape, _steps(shape))
+
+
+def _steps(shape: Shape) -> Shape:
+    """Strides of numbers that lie row by row."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _stored(numbers: Sequence[Any], kind: str) -> Storage[Any]:

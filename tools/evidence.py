@@ -49,6 +49,7 @@ JOBS = {
     "stickers-decoders": "stickers.decoders",
     "iphone": "iphone.stickers",
     "iphone-ofa-base": "iphone.base",
+    "iphone-without-numpy": "without_numpy.stickers",
 }
 
 

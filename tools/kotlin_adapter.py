@@ -1,9 +1,9 @@
 """The Android adapter's tests over ExecuTorch's own Kotlin sources: `python tools/kotlin_adapter.py SOURCES`.
 
 SOURCES: a checkout of ExecuTorch at the version that docs/android.md pins, or any folder that holds
-`org/pytorch/executorch/Module.kt`. Needs a JDK, npm (it fetches `kotlin-compiler`, unless --compiler names that
-package's folder) and JPype. Native functions are answered by `tests/targets/java_native`, to which copies of the
-sources are led; nothing of them stays. Writes evidence/executorch-kotlin.json.
+`org/pytorch/executorch/Module.kt`. Needs a JDK, npm (it fetches `kotlin-compiler`, unless --compiler names
+that package's folder) and JPype. Native functions are answered by `tests/targets/java_native`, to which
+copies of the sources are led; nothing of them stays. Writes evidence/executorch-kotlin.json.
 """
 
 from __future__ import annotations

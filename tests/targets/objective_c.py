@@ -179,7 +179,7 @@ class CoreVideo:
 class ObjectiveC:
     """`rubicon.objc.ObjCClass`: classes with exactly the methods that the adapter calls.
 
-    failing: selectors' first words → what Core ML says when it fails there.
+    failing: selectors' first words → what Core ML says when it fails there, or "" if it says nothing.
     """
 
     def __init__(self, compiler: Compiler, folder: Path, answers: Answers) -> None:
@@ -196,7 +196,7 @@ class ObjectiveC:
 
     def _fails(self, selector: str, error: Any) -> bool:
         """Whether it returns nil, with an error at the address that it got."""
-        if selector in self.failing:
+        if self.failing.get(selector):
             self.errors.at(error, self.failing[selector])
         return selector in self.failing
 

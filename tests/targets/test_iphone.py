@@ -97,20 +97,21 @@ def test_each_package_is_hashed_and_read_once(packages: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("selector", "words"),
+    ("selector", "said", "words"),
     [
-        ("compileModelAtURL", r"compile .*encoder\.mlpackage: no space left"),
-        ("modelWithContentsOfURL", "load the segment stem of .*: no space left"),
-        ("predictionFromFeatures", "run the segment stem of .*: no space left"),
-        ("initWithShape", "make an array: no space left"),
+        ("compileModelAtURL", "no space", r"compile .*encoder\.mlpackage: no space"),
+        ("modelWithContentsOfURL", "no space", r"load the segment stem of .*: no space"),
+        ("predictionFromFeatures", "no space", r"run the segment stem of .*: no space"),
+        ("initWithShape", "no space", "make an array: no space"),
+        ("compileModelAtURL", "", r"compile .*: no reason given"),
     ],
 )
 def test_what_core_ml_says_reaches_the_user(
-    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selector: str, words: str
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selector: str, said: str, words: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     bundle, objc = open_bundle(packages), ObjectiveC(Compiler(), tmp_path, of_bytes)
-    objc.failing[selector] = "no space left"
+    objc.failing[selector] = said
     with pytest.raises(InputFileError, match=f"Core ML could not {words}"):
         verify(bundle, CoreMLRuntime(bundle, Models(bundle, objc.bridge())))
 
