@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mue_edge import targets
 from mue_edge.apps.stickers import model_folder
 from mue_edge.export.build import export
@@ -41,6 +43,7 @@ def compared() -> dict[str, Any]:
         files = tuple(Path(folder) / f"{i}.png" for i in range(PICTURES))
         for file, picture in zip(files, bundled(PICTURES)[0], strict=True):
             picture.save(file)
+        torch.set_num_threads(1)  # of the evaluator, in both runs: sums must have one order
         phone = asked(Task(bundles["iphone"], files, POLICIES), PHONE)
         outcomes = {}
         for target, place in bundles.items():
