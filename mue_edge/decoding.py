@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageMath
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
@@ -78,11 +77,16 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 def _strip_to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        values = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
-        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        picture = ImageMath.lambda_eval(_eight_bits, grey=picture.convert("I"))
     elif picture.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return picture.convert("RGB")
+
+
+def _eight_bits(given: dict[str, Any]) -> Any:
+    """Of 16, to the nearest."""
+    held = given["min"](given["max"](given["grey"], 0), 65535)
+    return given["convert"]((held + 128) / 257, "L")

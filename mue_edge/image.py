@@ -12,15 +12,17 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from mue_edge.arrays import Array, np
 from mue_edge.decoding import decoded, upright
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import open_regular
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 256 << 20
@@ -185,6 +187,13 @@ def load_for(p: Input, source: Given, *, max_pixels: int | None = None) -> Uprig
 def network_input(p: Input, source: Given) -> NDArray[np.float32]:
     """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError as `load`."""
     return preprocess(load_for(p, source).rgb, p.height, p.width, mean=p.mean, std=p.std)
+
+
+def levels(image: Image.Image, height: int, width: int) -> Array:
+    """Grey levels of an RGB picture, as `preprocess` resizes it: uint8 [1, 3, height, width]."""
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    planes = b"".join(band.tobytes() for band in resized.split())
+    return np.frombuffer(planes, np.uint8).reshape(1, 3, height, width)
 
 
 def preprocess(

@@ -80,10 +80,14 @@ class Session:
         return image.load_for(self.bundle.manifest.preprocess, picture, max_pixels=self._max_pixels)
 
     def pixels(self, picture: Given) -> object:
-        """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError."""
+        """The network's input for a picture, [1, 3, H, W]: float32, or grey levels (uint8) for a stem that
+        takes a picture. Raises InputFileError."""
         from mue_edge import image
 
-        return image.network_input(self.bundle.manifest.preprocess, self.load(picture))
+        p, shown = self.bundle.manifest.preprocess, self.load(picture)
+        if self.bundle.manifest.segments["stem"].inputs["pixels"].dtype == "uint8":
+            return image.levels(shown.rgb, p.height, p.width)
+        return image.network_input(p, shown)
 
     def check_open(self) -> None:
         """Raises UsageError after `close`."""

@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import MutableMapping, Sequence
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mue_edge.arrays import Array, np
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
 from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
 from mue_edge.targets.tensors import Constants, SourceText, StepBiases
-
-Array = NDArray[Any]
 
 
 class Buffers:
@@ -43,8 +38,9 @@ class Buffers:
         """
         if name not in self.arrays:
             constant = name.partition("constant:")[2]
-            made = self._constants[constant] if constant else np.zeros(port.shape)
-            self.arrays[name] = made.astype(port.dtype, copy=False)  # constants are stored in float32
+            self.arrays[name] = (
+                self._constants.typed(constant, port.dtype) if constant else np.zeros(port.shape, port.dtype)
+            )
         have = self.arrays[name].shape
         if have != port.shape:
             raise InputFileError(
@@ -53,9 +49,10 @@ class Buffers:
         return self.arrays[name]
 
     def set_pixels(self, pixels: object) -> None:
-        """The picture to caption: float32 [1, 3, H, W]. Raises InputFileError for another shape."""
+        """The picture to caption: [1, 3, H, W], in float32 or the port's type. Raises
+        InputFileError for another shape."""
         port = self.bundle.manifest.segments["stem"].inputs["pixels"]
-        value = np.asarray(pixels, np.float32)
+        value = np.asarray(pixels)
         if value.shape != port.shape:
             raise InputFileError(f"pixels have shape {value.shape}, this bundle takes {port.shape}")
         self.array("pixels", port)

@@ -11,11 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from mue_edge.arrays import Array, np
 from mue_edge.bundle import Bundle, Port, Preprocess, Segment
 from mue_edge.errors import InputFileError, missing_extra
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.methods import MethodsRuntime, method_name
 from mue_edge.targets.mil.program import Function, Program, read
 
@@ -84,8 +82,10 @@ class CoreMLRuntime(MethodsRuntime):
     """A bundle of ML packages. The stem takes a picture where the others take numbers."""
 
     def set_pixels(self, pixels: object) -> None:
-        """The picture to caption: float32 [1, 3, H, W], as `image.preprocess` makes it."""
-        super().set_pixels(levels(np.asarray(pixels, np.float32), self.bundle.manifest.preprocess))
+        """The picture to caption, [1, 3, H, W]: grey levels, or float32 as `image.preprocess` makes them."""
+        given = np.asarray(pixels)
+        grey = given if given.dtype == LEVELS else levels(given, self.bundle.manifest.preprocess)
+        super().set_pixels(grey)
 
 
 class Evaluated:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Bundle, Port
 from mue_edge.replay import replay
 from mue_edge.targets import golden
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.coreml import CoreMLRuntime, Evaluated
 from mue_edge.targets.methods import Methods
 from mue_edge.targets.verify import verify

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, missing_extra
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.coreml import LEVELS
-from mue_edge.targets.coreml_native import halves, ready
+from mue_edge.targets.coreml_native import Packages, halves
 
 # What a segment may run on → coremltools' name for it.
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}
@@ -29,6 +29,7 @@ class Compiled:
         self._ct = coremltools or _coremltools()
         self._bundle, self._units = bundle, getattr(self._ct.ComputeUnit, UNITS[units])
         self._models: dict[str, Any] = {}
+        self._packages = Packages(bundle, self._ct.models.utils.compile_model)
         self._halves = halves(bundle)
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Array]:
@@ -54,7 +55,7 @@ class Compiled:
         self._models.clear()
 
     def _load(self, segment: str) -> Any:
-        place, function = ready(self._bundle, segment, self._ct.models.utils.compile_model)
+        place, function = self._packages.ready(segment)
         return self._ct.models.CompiledMLModel(str(place), self._units, function_name=function)
 
 

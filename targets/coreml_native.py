@@ -12,21 +12,31 @@ from typing import Any
 from mue_edge.bundle import Bundle
 from mue_edge.files import user_cache
 from mue_edge.targets.coreml import check_files, function_of, package_of
-from mue_edge.targets.mil.program import read
+from mue_edge.targets.mil.program import Program, read
 
 # Compiles the package at a path into a new folder.
 Compile = Callable[[str, str], Any]
 
 
-def ready(bundle: Bundle, segment: str, compile_model: Compile) -> tuple[Path, str | None]:
-    """Where a segment's compiled model is, and its function's name if there are several. Raises
-    InputFileError for files that were changed, or a function that is not as the manifest says."""
-    entry = bundle.manifest.segments[segment]
-    package = package_of(entry)
-    check_files(bundle, package)
-    program = read(bundle.path / package)
-    function = function_of(program, segment, entry)
-    return compiled(bundle, package, compile_model), function if len(program.functions) > 1 else None
+class Packages:
+    """The packages of a bundle, each hashed and read once, when its first segment is asked for."""
+
+    def __init__(self, bundle: Bundle, compile_model: Compile) -> None:
+        self._bundle, self._compile = bundle, compile_model
+        self._programs: dict[str, Program] = {}
+
+    def ready(self, segment: str) -> tuple[Path, str | None]:
+        """Where a segment's compiled model is, and its function's name if there are several. Raises
+        InputFileError for files that were changed, or a function that is not as the manifest says."""
+        entry = self._bundle.manifest.segments[segment]
+        package = package_of(entry)
+        if package not in self._programs:
+            check_files(self._bundle, package)
+            self._programs[package] = read(self._bundle.path / package, constants=False)
+        program = self._programs[package]
+        function = function_of(program, segment, entry)
+        place = compiled(self._bundle, package, self._compile)
+        return place, function if len(program.functions) > 1 else None
 
 
 def halves(bundle: Bundle) -> bool:

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
+from mue_edge.arrays import Array
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.targets.buffers import Array
 
 # kCVPixelFormatType_32BGRA, a code of four letters.
 BGRA = int.from_bytes(b"BGRA", "big")
@@ -26,8 +24,10 @@ def pixel_buffer(core_video: Any, picture: Array) -> Iterator[ctypes.c_void_p]:
     core_video: the library's functions. Raises EnvironmentLacksError if it makes none.
     """
     height, width = picture.shape[2:]
-    bgra = np.full((height, width, 4), 255, np.uint8)
-    bgra[..., :3] = picture[0, ::-1].transpose(1, 2, 0)
+    planes, size = picture.tobytes(), height * width
+    bgra = bytearray(b"\xff") * (4 * size)
+    for at, channel in enumerate((2, 1, 0)):
+        bgra[at::4] = planes[channel * size : (channel + 1) * size]
     buffer = ctypes.c_void_p()
     status = core_video.CVPixelBufferCreate(
         None, ctypes.c_size_t(width), ctypes.c_size_t(height), ctypes.c_uint32(BGRA), None,
@@ -43,7 +43,8 @@ def pixel_buffer(core_video: Any, picture: Array) -> Iterator[ctypes.c_void_p]:
             getattr(core_video, f"CVPixelBufferGet{what}")(buffer) for what in ("BaseAddress", "BytesPerRow")
         )
         for y in range(height):  # rows may be padded
-            ctypes.memmove(start + y * row, bgra[y].ctypes.data, bgra[y].nbytes)
+            line = bytes(bgra[4 * width * y : 4 * width * (y + 1)])
+            ctypes.memmove(start + y * row, line, len(line))
         core_video.CVPixelBufferUnlockBaseAddress(buffer, ctypes.c_uint64(0))
         yield buffer
     finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Port
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.methods import Methods
 
 # Core ML chooses.

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Bundle, Port, Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, missing_extra
 from mue_edge.machine import default_threads
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.methods import MethodsRuntime, method_name, program_file
 
 # ExecuTorch's numbers of the types that segments have.

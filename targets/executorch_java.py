@@ -1,12 +1,15 @@
 """ExecuTorch's Java library (`org.pytorch.executorch`), called from Python on the phone.
 
 The bridge is Chaquopy's module `java`. What a method returns is a view of memory that the next call of the
-module writes over, so it is copied at once, and stays on the Java side until the host reads it. Numbers
-cross the bridge as byte arrays, which it copies as a block.
+module writes over, so it is copied at once, from buffer to buffer, and stays on the Java side until the host
+reads it. Direct buffers count on the Java heap of old Androids and are freed when Java likes, so there is one
+for each output and for each of the host's arrays. Numbers cross the bridge as byte arrays, which it copies as
+a block. Names and what is thrown: read in ExecuTorch 1.4.1's Kotlin sources.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Port, Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.targets.buffers import Array
 from mue_edge.targets.methods import method_name
 
 PACKAGE = "org.pytorch.executorch"
@@ -62,6 +65,8 @@ class Module:
         self._module = self._call(f"load {path}", module.load, str(path), mode, threads or 0)
         self._known = {str(name) for name in self._call("list methods", self._module.getMethods)}
         self._loaded: set[str] = set()
+        self._outputs: dict[tuple[str, str], tuple[Any, Any]] = {}  # segment, port → buffer, tensor
+        self._inputs: dict[int, tuple[Any, Any]] = {}  # an array's id → buffer, tensor
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Any]:
         """Java tensors in and out, in the order of the segment's ports.
@@ -76,28 +81,34 @@ class Module:
         found = self._call(f"segment {segment}", self._module.execute, method_name(segment), *values)
         views = [value.toTensor() for value in found]
         self._check(segment, "output", entry.outputs, views, InputFileError)
-        return [self._copy(view, port) for view, port in zip(views, entry.outputs.values())]
+        return [self._copy(segment, name, view) for name, view in zip(entry.outputs, views)]
 
     def tensor(self, array: Array) -> Any:
-        """A Java tensor of the array's values."""
-        name = array.dtype.name
+        """A Java tensor of the array's values; the same one as before, if the array is the same."""
+        name, key = array.dtype.name, id(array)
         if name not in DTYPES:
             raise UsageError(f"tensors are {' or '.join(DTYPES)} here, not {name}")
-        raw = self._direct(array.nbytes)
-        raw.put(self._bridge.byte_array(np.ascontiguousarray(array).tobytes()))
+        if key not in self._inputs:
+            raw = self._direct(array.nbytes)
+            self._inputs[key] = raw, self._blob(getattr(raw, DTYPES[name][1])(), array.shape)
+            weakref.finalize(array, self._inputs.pop, key, None)
+        raw, tensor = self._inputs[key]
         raw.rewind()
-        return self._blob(getattr(raw, DTYPES[name][1])(), array.shape)
+        raw.put(self._bridge.byte_array(array.tobytes()))
+        return tensor
 
     def array(self, tensor: Any, port: Port) -> Array:
         """The values of a Java tensor, which is a copy already."""
         dtype = np.dtype(port.dtype)
         size = int(np.prod(port.shape)) * dtype.itemsize
         raw = self._bytes.allocate(size).order(self._order.nativeOrder())
-        getattr(raw, DTYPES[port.dtype][1])().put(self._data(tensor, port.dtype))
+        getattr(raw, DTYPES[port.dtype][1])().put(_data(tensor))
         return np.frombuffer(self._bridge.to_bytes(raw.array()), dtype).reshape(port.shape).copy()
 
     def close(self) -> None:
         """Free the native module now, not when Java collects it."""
+        self._outputs.clear()
+        self._inputs.clear()
         self._module.destroy()
 
     def _load(self, segment: str) -> None:
@@ -105,9 +116,7 @@ class Module:
         if name not in self._known:
             known = ", ".join(sorted(self._known))
             raise InputFileError(f"{self.path} has no method {name!r}; it has: {known}. Export again")
-        code = self._call(f"load method {name}", self._module.loadMethod, name)
-        if code:
-            raise InputFileError(f"{self.path}: method {name} cannot be loaded: ExecuTorch error {code:#x}")
+        self._call(f"load method {name}", self._module.loadMethod, name)
         self._loaded.add(segment)
 
     def _check(
@@ -124,16 +133,17 @@ class Module:
                     f"not {port.dtype} {list(port.shape)}"
                 )
 
-    def _copy(self, view: Any, port: Port) -> Any:
-        """A tensor with memory of its own."""
-        size = int(np.prod(port.shape)) * np.dtype(port.dtype).itemsize
-        values = getattr(self._direct(size), DTYPES[port.dtype][1])()
-        values.put(self._data(view, port.dtype))
+    def _copy(self, segment: str, name: str, view: Any) -> Any:
+        """A tensor with memory of its own, which stays until the segment runs again."""
+        if (segment, name) not in self._outputs:
+            port = self._segments[segment].outputs[name]
+            size = int(np.prod(port.shape)) * np.dtype(port.dtype).itemsize
+            values = getattr(self._direct(size), DTYPES[port.dtype][1])()
+            self._outputs[segment, name] = values, self._blob(values, port.shape)
+        values, tensor = self._outputs[segment, name]
         values.rewind()
-        return self._blob(values, port.shape)
-
-    def _data(self, tensor: Any, dtype: str) -> Any:
-        return tensor.getDataAsFloatArray() if dtype == "float32" else tensor.getDataAsLongArray()
+        values.put(_data(view))
+        return tensor
 
     def _direct(self, size: int) -> Any:
         return self._bytes.allocateDirect(size).order(self._order.nativeOrder())
@@ -157,3 +167,10 @@ class Module:
             return function(*args)
         except Exception as problem:  # as above
             raise InputFileError(f"{self.path}: {what}: ExecuTorch says: {problem}") from problem
+
+
+def _data(tensor: Any) -> Any:
+    """A tensor's own buffer, from its beginning."""
+    data = tensor.getRawDataBuffer()
+    data.rewind()
+    return data

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
 from mue_edge.machine import default_threads
 from mue_edge.protocol import Answer, Request
 from mue_edge.targets import onnx_guard
-from mue_edge.targets.buffers import Array, Buffers
+from mue_edge.targets.buffers import Buffers
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.

@@ -41,7 +41,7 @@ def native(bundle: Bundle, units: str = "all") -> Methods | None:
     if sys.platform == "ios":
         from mue_edge.targets.coreml_objc import Models, rubicon
 
-        return Models(bundle, *rubicon(), units)
+        return Models(bundle, rubicon(), units)
     return None
 
 

@@ -1,6 +1,6 @@
 """A runtime over a program of named methods that take and return tensors by position (ExecuTorch).
 
-Buffers live on either side: as numpy arrays, which the host writes, and as the program's own tensors,
+Buffers live on either side: as arrays, which the host writes, and as the program's own tensors,
 which segments pass to one another. Each is made from the other only when it is asked for, so cross K/V
 and hidden states stay where the program left them, and constants are handed over once.
 """
@@ -11,10 +11,11 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from mue_edge.arrays import Array
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
 from mue_edge.protocol import Answer, Request
-from mue_edge.targets.buffers import Array, Buffers
+from mue_edge.targets.buffers import Buffers
 
 # One tensor of a program: torch's, Java's.
 Tensor = Any

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mue_edge.arrays import Array as AnyArray
+from mue_edge.arrays import Floats as Array
+from mue_edge.arrays import np
 from mue_edge.bundle import Bundle, Constant, Port
 from mue_edge.protocol import HIDDEN, Position
 from mue_edge.statements import check_length
-
-Array = NDArray[np.float32]
 
 
 class Constants:
@@ -21,26 +19,36 @@ class Constants:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._raw: dict[str, NDArray[np.uint8]] = {}
+        self._raw: dict[str, bytes] = {}
         self._made: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._made:
-            constant = self._bundle.manifest.constants[name]
-            rows = self._read(constant)
-            if constant.index is not None:
-                index = self._read(self._bundle.manifest.constants[constant.index])
-                rows = np.ascontiguousarray(rows[:, index].transpose(0, 3, 1, 2))
-            self._made[name] = rows
+            self._made[name] = self._expanded(name, "float32")
         return self._made[name]
 
-    def _read(self, constant: Constant) -> Array:
+    def typed(self, name: str, dtype: str) -> AnyArray:
+        """A constant in another type than it is stored in, made anew."""
+        return self[name] if dtype == "float32" else self._expanded(name, dtype)
+
+    def _expanded(self, name: str, dtype: str) -> AnyArray:
+        constant = self._bundle.manifest.constants[name]
+        rows = self._read(constant)
+        if dtype != constant.dtype and dtype != "float32":
+            rows = rows.astype(dtype)  # the table, before it grows
+        if constant.index is None:
+            return rows
+        index = self._read(self._bundle.manifest.constants[constant.index])
+        expanded: AnyArray = np.take(rows.transpose(0, 2, 1), index, 2)
+        return expanded
+
+    def _read(self, constant: Constant) -> AnyArray:
         if constant.file not in self._raw:
-            self._raw[constant.file] = np.fromfile(self._bundle.file(constant.file), np.uint8)
+            self._raw[constant.file] = self._bundle.file(constant.file).read_bytes()
         dtype = np.dtype(constant.dtype)
-        size = int(np.prod(constant.shape)) * dtype.itemsize
+        size = math.prod(constant.shape) * dtype.itemsize
         raw = self._raw[constant.file][constant.offset : constant.offset + size]
-        return np.array(raw.view(dtype).reshape(constant.shape))
+        return np.array(np.frombuffer(raw, dtype)).reshape(constant.shape)
 
 
 class StepBiases:
@@ -91,7 +99,8 @@ class StepBiases:
         if (segment, step) not in self._own:
             table = self._constants[f"self_bias.{segment}"][:, :, step, step]
             out = np.full((*table.shape, self._rows, self._rows), HIDDEN, np.float32)
-            out[:, :, range(self._rows), range(self._rows)] = table[:, :, None]
+            for row in range(self._rows):
+                out[:, :, row, row] = table
             self._own[segment, step] = out
         return self._own[segment, step]
 
@@ -109,7 +118,7 @@ class SourceText:
     """A source text as a bundle's text branch takes it: buffers by name, with the port that each feeds, and
     what hides its padding from the decoder [S]."""
 
-    buffers: Mapping[str, tuple[Port, NDArray[Any]]]
+    buffers: Mapping[str, tuple[Port, AnyArray]]
     hidden: Array
 
     @staticmethod
@@ -119,15 +128,16 @@ class SourceText:
         inputs = manifest.segments["text_stem"].inputs
         length = inputs["ids"].shape[0]
         check_length(ids, length)
-        live = np.arange(length) < len(ids)
-        hidden = np.where(live, 0, HIDDEN).astype(np.float32)
-        padded = np.pad(np.asarray(ids), (0, length - len(ids)), constant_values=manifest.search.pad)
-        buffers = {
-            "source_ids": (inputs["ids"], padded),
-            "source_live": (inputs["live"], live.astype(np.float32)[None, :, None]),
+        padding = length - len(ids)
+        live = np.array([1.0] * len(ids) + [0.0] * padding, np.float32)
+        masked = [0.0] * len(ids) + [HIDDEN] * padding
+        hidden = np.array(masked, np.float32)
+        buffers: dict[str, tuple[Port, AnyArray]] = {
+            "source_ids": (inputs["ids"], np.array([*ids, *[manifest.search.pad] * padding])),
+            "source_live": (inputs["live"], live.reshape(1, length, 1)),
         }
         for stage in manifest.layout.encoder.get("text", ()):
             name = stage.constants["bias"]
             buffers[name] = (manifest.segments[stage.name].inputs["bias"], constants[name] + hidden)
         patches = constants["cross_bias"].shape[2] - length
-        return SourceText(buffers, np.pad(hidden, (patches, 0)))
+        return SourceText(buffers, np.array([0.0] * patches + masked, np.float32))

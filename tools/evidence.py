@@ -52,6 +52,7 @@ JOBS = {
     "arm64": "arm64.bundled",
     "iphone": "iphone.stickers",
     "iphone-ofa-base": "iphone.base",
+    "iphone-without-numpy": "without_numpy.stickers",
 }
 
 

@@ -59,6 +59,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "deadline": calibration.deadline,
     "iphone": iphone.stickers,
     "iphone-ofa-base": iphone.base,
+    "iphone-without-numpy": iphone.without_numpy,
     "executorch-loop": executorch.loop,
     "executorch-int8": executorch.int8,
     "executorch-base": executorch.base,

@@ -74,13 +74,13 @@ class Android:
         """Toga's own picture would come without the note how it is turned, and would stay in the cache."""
         if not await self._app.camera.request_permission():
             return None
-        place = (
-            Path(self._app.paths.cache) / "shared" / "photo.jpg"
-        )  # what the template's FileProvider serves
+        # What the FileProvider of Briefcase's template serves, and its authority there.
+        place = Path(self._app.paths.cache) / "shared" / "photo.jpg"
+        authority = f"{self._context.getPackageName()}.fileprovider"
         place.parent.mkdir(parents=True, exist_ok=True)
         file = self._class("java.io.File")(str(place))
         provider = self._class("androidx.core.content.FileProvider")
-        uri = provider.getUriForFile(self._context, f"{self._app.app_id}.fileprovider", file)
+        uri = provider.getUriForFile(self._context, authority, file)
         intent = self._class("android.content.Intent")("android.media.action.IMAGE_CAPTURE")
         intent.putExtra("output", uri)
         try:

@@ -76,11 +76,14 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
 
 
 def configuration(bundle: Bundle) -> str:
-    """pyproject.toml. Packages for iOS 18 do not load on iOS 17."""
+    """pyproject.toml. Packages for iOS 18 do not load on iOS 17; ExecuTorch's library has Vulkan in another
+    artefact only (the suffix in its build.gradle, version 1.4.1)."""
     words = wording.of(bool(bundle.manifest.answers))
     text = (Path(__file__).parent / "briefcase.toml").read_text(encoding="utf-8")
-    ios = "18.0" if bundle.manifest.plan.get("backend") == "ios18" else "17.0"
-    values = {"version": mue_edge.__version__, "ios": ios, **vars(words)}
+    backend = bundle.manifest.plan.get("backend")
+    ios = "18.0" if backend == "ios18" else "17.0"
+    library = "executorch-android-vulkan" if backend == "vulkan" else "executorch-android"
+    values = {"version": mue_edge.__version__, "ios": ios, "executorch": library, **vars(words)}
     for name, value in values.items():
         text = text.replace(f"{{{{{name}}}}}", value)
     return text

@@ -10,14 +10,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mue_edge.arrays import Array, np
 from mue_edge.errors import InputFileError
 
-Array = NDArray[Any]
 _HEADER = struct.Struct("<II")
 _RECORD = struct.Struct("<IIQQQ")
 _VERSION = 2
@@ -76,7 +72,7 @@ def place(folder: Path, name: str) -> Path:
     return folder.joinpath(*parts[1:])
 
 
-def unpack(data: NDArray[np.uint8], dtype: str, count: int) -> Array:
+def unpack(data: Array, dtype: str, count: int) -> Array:
     """`count` integers of a type of PACKED, as int8 or uint8."""
     bits = PACKED[dtype]
     single = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from mue_edge.arrays import Array, np
 from mue_edge.errors import InputFileError
-from mue_edge.targets.mil.blob import PACKED, Array, Blob, unpack
+from mue_edge.targets.mil.blob import PACKED, Blob, unpack
 from mue_edge.targets.protobuf import Field, fields, varint
 
 _DTYPES = {
@@ -119,8 +118,9 @@ def package_model(package: Path) -> Path:
     return package / "Data" / path
 
 
-def read(package: Path) -> Program:
-    """The program of an `.mlpackage`. Raises InputFileError for what is none."""
+def read(package: Path, *, constants: bool = True) -> Program:
+    """The program of an `.mlpackage`; without `constants` its operations lack their arguments, which leaves
+    what functions take and give. Raises InputFileError for what is none."""
     path = package_model(package)
     try:
         model = _grouped(memoryview(path.read_bytes()))
@@ -128,7 +128,9 @@ def read(package: Path) -> Program:
             raise InputFileError(f"{path} holds no ML program")
         program = _grouped(_message(model[502][-1]))
         pictures = _pictures(model[2])
-        functions = {name: _function(f, pictures.get(name, {})) for name, f in _map(program[2]).items()}
+        functions = {
+            name: _function(f, pictures.get(name, {}), constants) for name, f in _map(program[2]).items()
+        }
         return Program(path.parent, _number(model[1][-1]), functions)
     except (OSError, IndexError, ValueError, KeyError, TypeError) as problem:
         raise InputFileError(f"{path} is not an ML program: {problem!r}; export it again") from problem
@@ -185,7 +187,7 @@ def _sizes(features: list[Field]) -> Iterator[tuple[str, tuple[int, int]]]:
             yield _text(feature[1][-1]), (_number(image[2][-1]), _number(image[1][-1]))
 
 
-def _function(data: memoryview, pictures: Mapping[str, tuple[int, int]]) -> Function:
+def _function(data: memoryview, pictures: Mapping[str, tuple[int, int]], constants: bool) -> Function:
     message = _grouped(data)
     opset = _text(message[2][-1])
     blocks = _map(message[3])
@@ -194,25 +196,28 @@ def _function(data: memoryview, pictures: Mapping[str, tuple[int, int]]) -> Func
     for name, size in pictures.items():
         if shapes.get(name) != (1, 3, *size):
             raise ValueError(f"{name} is a picture of {size}, its tensor has the shape {shapes.get(name)}")
-    return Function(inputs, opset, _block(blocks[opset], 0), frozenset(pictures))
+    return Function(inputs, opset, _block(blocks[opset], 0, constants), frozenset(pictures))
 
 
-def _block(data: Field, depth: int) -> Block:
+def _block(data: Field, depth: int, constants: bool) -> Block:
     if depth > _DEEPEST:
         raise ValueError("blocks are nested too deeply")
     message = _grouped(_message(data))
-    operations = tuple(_operation(op, depth) for op in message[3])
+    operations = tuple(_operation(op, depth, constants) for op in message[3])
     return Block(tuple(map(_named, message[1])), tuple(map(_text, message[2])), operations)
 
 
-def _operation(data: Field, depth: int) -> Operation:
+def _operation(data: Field, depth: int, constants: bool) -> Operation:
     message = _grouped(_message(data))
+    outputs = tuple(map(_named, message[3]))
+    if not constants:
+        return Operation(_text(message[1][-1]), {}, outputs, (), {})
     inputs = {
         name: tuple(map(_binding, _grouped(argument)[1])) for name, argument in _map(message[2]).items()
     }
     attributes = {name: _value(value) for name, value in _map(message[5]).items()}
-    blocks = tuple(_block(block, depth + 1) for block in message[4])
-    return Operation(_text(message[1][-1]), inputs, tuple(map(_named, message[3])), blocks, attributes)
+    blocks = tuple(_block(block, depth + 1, constants) for block in message[4])
+    return Operation(_text(message[1][-1]), inputs, outputs, blocks, attributes)
 
 
 def _binding(data: Field) -> str | Value:

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -19,6 +18,7 @@ from mue_edge import models, targets
 from mue_edge.bundle import open_bundle
 from mue_edge.driver import drive
 from mue_edge.export.build import export
+from mue_edge.image import preprocess
 from mue_edge.loop import caption_loop
 from mue_edge.models.ofa import importing
 from mue_edge.models.ofa.importing import Request
@@ -97,11 +97,12 @@ def _captions_equal(folder: Path, bundle: Path) -> None:
     with targets.open(bundle, threads=1) as captioner:
         for picture in levels:
             found = captioner.caption(Image.fromarray(picture), policy=FULL)
-            pixels = torch.from_numpy(np.asarray(captioner.pixels(Image.fromarray(picture))))
+            size = captioner.bundle.manifest.preprocess
+            pixels = preprocess(Image.fromarray(picture), size.height, size.width, size.mean, size.std)
             settings = captioner.bundle.manifest.search
             best = model.generate(
-                prompt, pixels, max_length=settings.max_length, min_length=settings.min_length,
-                no_repeat_ngram=settings.no_repeat_ngram,
+                prompt, torch.from_numpy(pixels), max_length=settings.max_length,
+                min_length=settings.min_length, no_repeat_ngram=settings.no_repeat_ngram,
             )[0][0]  # fmt: skip
             assert found.tokens == best.tokens
             assert found.score == pytest.approx(best.score, abs=1e-4)

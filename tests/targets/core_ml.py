@@ -1,10 +1,9 @@
-"""Stand-ins of Core ML, backed by the evaluator: coremltools' compiled models, and Objective-C's classes."""
+"""Stand-ins of Core ML, backed by the evaluator: coremltools' compiled models, and what Objective-C's classes
+of `objective_c.py` answer with."""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,23 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mue_edge.targets.coreml_objc import DTYPES
 from mue_edge.targets.mil.evaluator import Evaluator, load
-
-# Core ML pads rows of what it returns to this many bytes.
-ROW = 64
-
-
-class Compiler:
-    """Remembers where a compiled package came from, as the content of its folder."""
-
-    def __init__(self) -> None:
-        self.compiled: list[str] = []
-
-    def __call__(self, package: str, out: str) -> None:
-        self.compiled.append(Path(package).name)
-        Path(out).mkdir()
-        (Path(out) / "from").write_text(package)
+from tests.targets.objective_c import Compiler, Tensor
 
 
 @cache
@@ -70,130 +54,10 @@ def coremltools(compiler: Compiler) -> Any:
     )
 
 
-class MultiArray:
-    """An MLMultiArray; rows padded if `padded`."""
-
-    def __init__(self, shape: list[int], kind: int, *, padded: bool = False) -> None:
-        (name,) = (name for name, number in DTYPES.items() if number == kind)
-        self.shape, self.dataType, self.dtype = shape, kind, np.dtype(name)
-        row = shape[-1] * self.dtype.itemsize
-        row += -row % ROW if padded else 0
-        steps = [1, row // self.dtype.itemsize]
-        for size in shape[-2:0:-1]:
-            steps.append(steps[-1] * size)
-        self.strides = list(reversed(steps[: len(shape)]))
-        count = self.strides[0] * shape[0] if shape else 1
-        self.memory = np.full(max(count, steps[1]), 99, self.dtype)
-        self.dataPointer = ctypes.c_void_p(self.memory.ctypes.data)
-
-    def view(self) -> np.ndarray:
-        steps = [s * self.dtype.itemsize for s in self.strides]
-        return np.lib.stride_tricks.as_strided(self.memory, self.shape, steps)
-
-
-class Returning:
-    """A function of a C library: ctypes takes what it returns for an int unless it is told another type."""
-
-    def __init__(self, call: Callable[[Any], int]) -> None:
-        self.call, self.restype = call, ctypes.c_int
-
-    def __call__(self, argument: Any) -> int:
-        assert self.restype is not ctypes.c_int, "an address would be cut to 32 bits"
-        return self.call(argument)
-
-
-class CoreVideo:
-    """The functions of Core Video that the adapter calls, on buffers whose rows are padded."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[int, np.ndarray] = {}
-        self.locked: set[int] = set()
-        for name in ("Create", "Release", "LockBaseAddress", "UnlockBaseAddress"):
-            setattr(self, f"CVPixelBuffer{name}", getattr(self, f"_{name}"))
-        self.CVPixelBufferGetBaseAddress = Returning(lambda buffer: self._locked(buffer).ctypes.data)
-        self.CVPixelBufferGetBytesPerRow = Returning(lambda buffer: self._locked(buffer).strides[0])
-
-    def _Create(self, allocator: None, width: Any, height: Any, kind: Any, attributes: None, out: Any) -> int:
-        assert kind.value.to_bytes(4, "big") == b"BGRA"
-        row = 4 * width.value + ROW - 4 * width.value % ROW
-        memory = np.full((height.value, row), 77, np.uint8)
-        out._obj.value = id(memory)
-        self.buffers[id(memory)] = memory[:, : 4 * width.value]
-        return 0
-
-    def _Release(self, buffer: Any) -> None:
-        assert buffer.value not in self.locked
-        del self.buffers[buffer.value]
-
-    def _LockBaseAddress(self, buffer: Any, flags: Any) -> None:
-        self.locked.add(buffer.value)
-
-    def _UnlockBaseAddress(self, buffer: Any, flags: Any) -> None:
-        self.locked.remove(buffer.value)
-
-    def _locked(self, buffer: Any) -> np.ndarray:
-        assert buffer.value in self.locked
-        return self.buffers[buffer.value]
-
-    def picture(self, buffer: Any) -> np.ndarray:
-        """[1, 3, H, W] RGB, as a model takes it from a buffer that nobody has locked."""
-        assert buffer.value not in self.locked
-        rows = self.buffers[buffer.value]
-        bgra = rows.reshape(len(rows), -1, 4)
-        return bgra[..., 2::-1].transpose(2, 0, 1)[None].copy()
-
-
-class ObjectiveC:
-    """`rubicon.objc.ObjCClass`: classes with exactly the methods that the adapter calls."""
-
-    def __init__(self, compiler: Compiler, folder: Path) -> None:
-        self.compiler, self.folder, self.configurations = compiler, folder, []
-        self.core_video = CoreVideo()
-
-    def __call__(self, name: str) -> Any:
-        return getattr(self, name)()
-
-    def NSURL(self) -> Any:
-        return SimpleNamespace(fileURLWithPath=lambda path: SimpleNamespace(path=path))
-
-    def MLModelConfiguration(self) -> Any:
-        def init() -> Any:
-            self.configurations.append(SimpleNamespace(computeUnits=2, functionName=None))
-            return self.configurations[-1]
-
-        return SimpleNamespace(alloc=lambda: SimpleNamespace(init=init))
-
-    def MLMultiArray(self) -> Any:
-        def make(shape: list[int], *, dataType: int, error: None) -> MultiArray:
-            return MultiArray(shape, dataType)
-
-        return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithShape=make))
-
-    def MLFeatureValue(self) -> Any:
-        def with_buffer(buffer: Any) -> Any:
-            return SimpleNamespace(view=partial(np.copy, self.core_video.picture(buffer)))
-
-        return SimpleNamespace(featureValueWithPixelBuffer=with_buffer)
-
-    def MLDictionaryFeatureProvider(self) -> Any:
-        return SimpleNamespace(alloc=lambda: SimpleNamespace(initWithDictionary=lambda d, *, error: d))
-
-    def MLModel(self) -> Any:
-        def compile_model(url: Any, *, error: None) -> Any:
-            place = self.folder / f"{len(self.compiler.compiled)}.mlmodelc"
-            self.compiler(url.path, str(place))
-            return SimpleNamespace(path=str(place))
-
-        def model(url: Any, *, configuration: Any, error: None) -> Any:
-            def predict(features: dict[str, MultiArray], *, error: None) -> Any:
-                inputs = {name: np.array(x.view()) for name, x in features.items()}
-                made = {}
-                for name, value in answers(url.path, configuration.functionName, inputs).items():
-                    made[name] = MultiArray(list(value.shape), DTYPES[value.dtype.name], padded=True)
-                    made[name].view()[...] = value
-                feature = lambda name: SimpleNamespace(multiArrayValue=made[name])
-                return SimpleNamespace(featureValueForName=feature)
-
-            return SimpleNamespace(predictionFromFeatures=predict)
-
-        return SimpleNamespace(compileModelAtURL=compile_model, modelWithContentsOfURL=model)
+def of_bytes(place: str, function: str | None, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As `answers`, of arrays by type, shape and bytes."""
+    given = {
+        name: np.frombuffer(raw, dtype).reshape(shape).copy() for name, (dtype, shape, raw) in inputs.items()
+    }
+    found = answers(place, function, given).items()
+    return {name: (str(x.dtype), x.shape, x.tobytes()) for name, x in found}

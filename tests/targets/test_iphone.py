@@ -15,7 +15,7 @@ from mue_edge import measure, profile
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.export.build import export
-from mue_edge.targets import coreml_check, coreml_objc, iphone, open_runtime
+from mue_edge.targets import coreml_check, coreml_native, coreml_objc, iphone, open_runtime
 from mue_edge.targets.coreml import MODEL, CoreMLRuntime
 from mue_edge.targets.coreml_check import BEST_PSNR, check
 from mue_edge.targets.coreml_mac import Compiled
@@ -23,7 +23,8 @@ from mue_edge.targets.coreml_objc import Models
 from mue_edge.targets.verify import verify
 from tests.commands.run import Runner, picture
 from tests.commands.test_profile import steady
-from tests.targets.core_ml import Compiler, ObjectiveC, coremltools
+from tests.targets.core_ml import coremltools, of_bytes
+from tests.targets.objective_c import Compiler, ObjectiveC
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +68,55 @@ def test_through_objective_c(packages: Path, tmp_path: Path) -> None:
     """Outputs come with padded rows; halves are in the bundle's types (the stand-in checks inputs)."""
     bundle, compiler = open_bundle(packages), Compiler()
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-    objc = ObjectiveC(compiler, tmp_path)
+    objc = ObjectiveC(compiler, tmp_path, of_bytes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        same_answers(bundle, CoreMLRuntime(bundle, Models(bundle, objc, objc.core_video, "gpu")))
+        same_answers(bundle, CoreMLRuntime(bundle, Models(bundle, objc.bridge(), "gpu")))
     assert {c.computeUnits for c in objc.configurations} == {coreml_objc.UNITS["gpu"]}
     assert not objc.core_video.buffers, "released"
     assert {"decoder_0", "image_0", "head"} < {c.functionName for c in objc.configurations}
+
+
+def test_each_package_is_hashed_and_read_once(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(packages)
+    hashed, parsed = list[str](), list[str]()
+    real_file, real_read = Bundle.file, coreml_native.read
+
+    def file(self: Bundle, name: str) -> Path:
+        hashed.append(name)
+        return real_file(self, name)
+
+    def read(package: Path, **options: bool) -> Any:
+        parsed.append(package.name)
+        return real_read(package, **options)
+
+    monkeypatch.setattr(Bundle, "file", file)
+    monkeypatch.setattr(coreml_native, "read", read)
+    made = coreml_native.Packages(bundle, Compiler())
+    names = {made.ready(name)[1] for name in bundle.manifest.segments}
+    assert len(names) == len(bundle.manifest.segments) > 2
+    assert sorted(parsed) == ["decoder.mlpackage", "encoder.mlpackage"]
+    assert len(hashed) == len(set(hashed)) and any(name.endswith("weight.bin") for name in hashed)
+
+
+@pytest.mark.parametrize(
+    ("selector", "said", "words"),
+    [
+        ("compileModelAtURL", "no space", r"compile .*encoder\.mlpackage: no space"),
+        ("modelWithContentsOfURL", "no space", r"load the segment stem of .*: no space"),
+        ("predictionFromFeatures", "no space", r"run the segment stem of .*: no space"),
+        ("initWithShape", "no space", "make an array: no space"),
+        ("compileModelAtURL", "", r"compile .*: no reason given"),
+    ],
+)
+def test_what_core_ml_says_reaches_the_user(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selector: str, said: str, words: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle, objc = open_bundle(packages), ObjectiveC(Compiler(), tmp_path, of_bytes)
+    objc.failing[selector] = said
+    with pytest.raises(InputFileError, match=f"Core ML could not {words}"):
+        verify(bundle, CoreMLRuntime(bundle, Models(bundle, objc.bridge())))
 
 
 def test_a_device_is_compared_with_the_evaluator(packages: Path) -> None:

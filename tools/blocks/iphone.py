@@ -59,3 +59,17 @@ def base() -> str:
         f"{f['peak_bytes'] / 1e9:.1f} GB.\n\n"
     )
     return words + table(head, rows) + source(record)
+
+
+def without_numpy() -> str:
+    """The phone's path where NumPy is blocked, against the same packages with it, and the host."""
+    record = read("iphone-without-numpy")
+    if record is None:
+        return NOT_MEASURED
+    rows = [
+        [name, *(f"{f[k]} of {f['pictures']}" for k in ("equal", "captions_as_host"))]
+        for name, f in record["figures"].items()
+    ]
+    head = ["policy", "captions, layers and scores equal to those with NumPy", "captions equal to the host's"]
+    words = "`stickers` in halves, NumPy and torch blocked, the evaluator in Core ML's place.\n\n"
+    return words + table(head, rows) + source(record)

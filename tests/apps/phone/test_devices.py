@@ -41,11 +41,14 @@ class Phone:
     def __init__(self, cache: Path, answers: Callable[[Any], tuple[int, Any]], allowed: bool = True) -> None:
         self.spoken: list[str] = []
         self.started: Callable[[int], None] = lambda status: None
-        self.context = SimpleNamespace(getContentResolver=lambda: self)
+        # Android's package name: Briefcase writes a bundle's hyphens as underscores, which app_id does not.
+        self.context = SimpleNamespace(
+            getContentResolver=lambda: self, getPackageName=lambda: "org.my_company.captions"
+        )
         self.app = SimpleNamespace(
             _impl=self,
             paths=SimpleNamespace(cache=cache),
-            app_id="org.example.captions",
+            app_id="org.my-company.captions",
             camera=Camera(allowed),
         )
         self.native = SimpleNamespace(getApplicationContext=lambda: self.context)
@@ -68,7 +71,7 @@ class Phone:
         return classes[name]
 
     def uri(self, context: Any, authority: str, file: Path) -> Path:
-        assert context is self.context and authority == "org.example.captions.fileprovider"
+        assert context is self.context and authority == "org.my_company.captions.fileprovider"
         assert file.parent.name == "shared"  # the folder that Briefcase's template shares
         return file
 

@@ -95,12 +95,22 @@ def test_configuration(tiny_bundle: Path) -> None:
     assert found["version"] == mue_edge.__version__ and "{{" not in project.configuration(bundle)
     assert app["formal_name"] == "Captions" and app["permission"]["camera"].startswith("To caption")
     assert {"iOS", "android", "linux", "macOS", "windows"} <= set(app)
+    needed = {name: app["requires"] + app[name]["requires"] for name in ("iOS", "android", "linux")}
+    wants = {name: any(r.startswith("numpy") for r in needed[name]) for name in needed}
+    assert wants == {"iOS": False, "android": True, "linux": True}
+    assert "numpy>=1.24" in needed["android"]  # Chaquopy has 1.26 for the Python that its Pillow is for
     assert "org.pytorch:executorch-android:1.4.1" in app["android"]["build_gradle_dependencies"]
     assert "TTS_SERVICE" in app["android"]["android_manifest_extra_content"]
-    for backend, oldest in (("ios18", "18.0"), ("ios17", "17.0")):
+    assert app["android"]["android_manifest_application_attrs_extra_content"] == 'android:largeHeap="true"'
+
+    def lowered(backend: str) -> Any:
         plan = dict(bundle.manifest.plan) | {"backend": backend}
         made = replace(bundle, manifest=replace(bundle.manifest, plan=plan))
-        assert configured(made)["app"]["captions"]["iOS"]["min_os_version"] == oldest
+        return configured(made)["app"]["captions"]
+
+    assert [lowered(x)["iOS"]["min_os_version"] for x in ("ios18", "ios17")] == ["18.0", "17.0"]
+    libraries = [lowered(x)["android"]["build_gradle_dependencies"][-1] for x in ("xnnpack", "vulkan")]
+    assert libraries == [f"org.pytorch:executorch-android{x}:1.4.1" for x in ("", "-vulkan")]
 
 
 def test_targets_without_an_app(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -10,13 +10,4 @@ public enum DType {
   DType(int jniCode) {
     this.jniCode = jniCode;
   }
-
-  static DType of(int code) {
-    for (DType dtype : values()) {
-      if (dtype.jniCode == code) {
-        return dtype;
-      }
-    }
-    throw new ExecutorchRuntimeException(0x12, "no type " + code);
-  }
 }

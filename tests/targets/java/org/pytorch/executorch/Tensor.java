@@ -1,7 +1,6 @@
 package org.pytorch.executorch;
 
 import java.nio.Buffer;
-import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
@@ -40,18 +39,17 @@ public class Tensor {
     }
   }
 
-  /** A view of native memory. */
-  static Tensor over(ByteBuffer memory, long[] shape, DType dtype) {
-    Buffer data = dtype == DType.FLOAT ? memory.asFloatBuffer() : memory.asLongBuffer();
-    return new Tensor(data, shape, dtype);
-  }
-
   public long[] shape() {
     return shape.clone();
   }
 
   public DType dtype() {
     return dtype;
+  }
+
+  /** Not a copy, and its position is where it was left. */
+  public Buffer getRawDataBuffer() {
+    return data;
   }
 
   public float[] getDataAsFloatArray() {

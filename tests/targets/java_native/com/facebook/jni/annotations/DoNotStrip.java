@@ -1,0 +1,3 @@
+package com.facebook.jni.annotations;
+
+public @interface DoNotStrip {}

@@ -1,0 +1,3 @@
+package com.facebook.soloader.nativeloader;
+
+public class SystemDelegate {}
