@@ -85,7 +85,9 @@ class Session:
         from mue_edge import image
 
         p, shown = self.bundle.manifest.preprocess, self.load(picture)
-        if self.bundle.manifest.segments["stem"].inputs["pixels"].dtype == "uint8":
+        stem = self.bundle.manifest.segments.get("stem")
+        port = None if stem is None else stem.inputs.get("pixels")
+        if port is not None and port.dtype == "uint8":
             return image.levels(shown.rgb, p.height, p.width)
         return image.network_input(p, shown)
 
