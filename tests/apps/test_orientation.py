@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import io
 import json
@@ -25,6 +24,7 @@ from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
 from mue_edge.apps.phone.reader import Reader
 from mue_edge.targets.host import HostRuntime
 from tests.apps.phone.driven import driven
+from tests.apps.phone.finished import finished
 from tests.apps.served import ask
 from tests.commands.run import Runner, stdin
 from tests.turned import STORED, smooth, stored
@@ -173,7 +173,7 @@ def phone(run: Runner, bundle: Path, files: list[Path], patch: pytest.MonkeyPatc
         reader.close()
         return [reading.text for reading in found]
 
-    return asyncio.run(read())
+    return finished(read())
 
 
 def texts(lines: str) -> list[str]:
