@@ -464,7 +464,8 @@ def test_random_weights_of_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pairs = [(value, again[key]) for key, value in stored_weights(loaded).items()]
         assert all(torch.equal(*pair) for pair in pairs) == same
     run("--random", "ofa-giant", "--out", tmp_path / "b", expect=2)
-    run("--random", "ofa-tiny", "x.pt", "--out", tmp_path / "b", expect=2)
+    (tmp_path / "x.pt").touch()
+    run("--random", "ofa-tiny", tmp_path / "x.pt", "--out", tmp_path / "b", expect=2)
     run("--out", tmp_path / "b", expect=2)
 
 
