@@ -9,8 +9,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 _STRIP_PIXELS = 1 << 20
-# Three canvases and the file: what Pillow's decoder of WebP takes at once.
-_WEBP_BYTES = 320_000_000
+# What a decoder may take at once, so that a command stays under 400 MB.
+_DECODER_BYTES = 270_000_000
 _ORIENTATION = 0x0112
 # EXIF orientation → what makes the picture upright (EXIF 2.32, table 6).
 _UPRIGHT = {
@@ -27,23 +27,39 @@ _UPRIGHT = {
 def decoded(picture: Image.Image, size: int, least: int, most: int) -> Image.Image:
     """The pixels of a picture of `size` bytes that was just opened, in little memory.
 
-    A JPEG of more than `most` pixels is decoded at a half, quarter or eighth of its size where both sides
-    stay at least `least` long.
+    A JPEG of more than `most` pixels, or with four colours and too many pixels for _DECODER_BYTES, is decoded
+    at a half, quarter or eighth of its size where both sides stay at least `least` long. Raises ValueError
+    for a picture of up to `most` pixels whose decoder would take more all the same.
     """
     width, height = picture.size
+    scale = 1
     if isinstance(picture, JpegImageFile):
-        scale = 1
-        while scale < 8 and width * height > most * scale**2 and min(width, height) // (2 * scale) >= least:
+        while (
+            scale < 8
+            and min(width, height) // (2 * scale) >= least
+            and (width * height > most * scale**2 or _decoder_bytes(picture, size, scale) > _DECODER_BYTES)
+        ):
             scale *= 2
         picture.draft(None, (width // scale, height // scale))
+    if width * height <= most and _decoder_bytes(picture, size, scale) > _DECODER_BYTES:
+        raise ValueError(
+            f"a {picture.format} of {width} x {height} pixels and {size:,} bytes takes too much memory; "
+            "make it a PNG"
+        )
     if isinstance(picture, WebPImageFile):
-        if width * height <= most and 12 * width * height + size > _WEBP_BYTES:
-            raise ValueError(
-                f"a WebP of {width} x {height} pixels and {size:,} bytes takes too much memory; make it a PNG"
-            )
         return _still(picture)
     picture.load()
     return picture
+
+
+def _decoder_bytes(picture: Image.Image, size: int, scale: int) -> int:
+    """What Pillow's decoder holds at once at 1/scale of the size; 0: little beside the pixels."""
+    pixels = picture.width * picture.height
+    if isinstance(picture, WebPImageFile):
+        return 12 * pixels + size  # three canvases and the file
+    if isinstance(picture, JpegImageFile):  # coefficients of 2 bytes, where it has several scans, and pixels
+        return 2 * picture.layers * pixels + 4 * pixels // scale**2
+    return 0
 
 
 def _still(picture: Any) -> Image.Image:

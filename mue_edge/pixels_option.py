@@ -1,4 +1,4 @@
-"""The option of the commands that take pictures: how large one may be."""
+"""The option of the commands that take pictures: how large one may be, and that its memory is given back."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 
 import click
 
+from mue_edge.allocator import return_large_blocks
+
 LARGEST = 178_000_000  # Pillow itself opens none above
 
 
 def _allow(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
     """Until the command ends, for this process and its workers."""
+    return_large_blocks()
     if value is None:
         return
     from mue_edge.image import LIMIT_VARIABLE

@@ -78,6 +78,7 @@ def caption(
                     captioner = open_captioner()
                     chosen = captioner.policy(policy)
                 entry = describe(captioner, chosen, picture, files[0], digest)
+                del picture  # else the next one is loaded beside it
                 work.table |= {file: replace(entry, file=file) for file in files}
             del work.todo[digest]
             if time.monotonic() >= due:

@@ -122,7 +122,9 @@ class Watcher:
                 self.tally.unreadable += 1
                 continue
             self._number += 1
-            yield self._see(picture, frame.name, began)
+            seen = self._see(picture, frame.name, began)
+            del frame, picture  # else the next one is loaded beside them
+            yield seen
         if self.slot.problem is not None:
             raise self.slot.problem
 

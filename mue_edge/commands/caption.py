@@ -76,14 +76,14 @@ def command(
             raise UsageError(f"--svg draws one picture; {len(files)} were given")
         if limit is not None:
             _ready(captioner, chosen)
-        failed = False
-        for file in files:
+
+        def show(file: Path | Named) -> bool:
+            """Whether the picture could be used. It is freed here, so that no two are in memory."""
             try:
                 picture = captioner.load(file)
             except InputFileError as problem:
                 click.echo(f"error: {problem}", err=True)
-                failed = True
-                continue
+                return False
             live = len(files) == 1 and not as_json and sys.stdout.isatty()
             if len(files) > 1 and not as_json:
                 click.echo(f"{file}: ", nl=False)
@@ -93,7 +93,7 @@ def command(
             )  # fmt: skip
             if as_json:
                 click.echo(json.dumps(_record(file, result, trace)))
-                continue
+                return True
             if not live:
                 click.echo(result.text)
             if not trace:
@@ -102,7 +102,10 @@ def command(
                 _draw(captioner, result)
             if svg:
                 _draw_svg(captioner, result, picture.rgb, svg)
-    return 4 if failed else 0
+            return True
+
+        shown = [show(file) for file in files]
+    return 0 if all(shown) else 4
 
 
 def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:

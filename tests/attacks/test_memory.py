@@ -19,15 +19,19 @@ from mue_edge import image
 from mue_edge.errors import InputFileError
 from tests.attacks.test_images import png, png16
 from tests.commands.run import Runner
+from tests.conftest import host_bundle
 
 SIDE = 5000  # 25 million pixels
 MOST_MB = 400
 # getrusage would tell the parent's memory where that was larger.
-LOAD = """
+COMMAND = """
 import re, sys
-from mue_edge import image
-image.load(sys.argv[1])
-print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024 // 10**6)
+from mue_edge import cli
+try:
+    cli.main(sys.argv[1:])
+except SystemExit as end:
+    peak = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]
+    print(end.code or 0, int(peak) * 1024 // 10**6)
 """
 
 
@@ -51,36 +55,71 @@ def grey16() -> bytes:
     return saved(Image.fromarray(np.broadcast_to(row, (SIDE, SIDE)).copy()), "PNG", compress_level=1)
 
 
+# WebP's decoder holds three canvases: fewer pixels are within the limit.
+WEBP_SIDE = 4700
 LARGE: dict[str, Callable[[], bytes]] = {
     "PNG with transparency": lambda: saved(large("RGBA"), "PNG", compress_level=1),
     "PNG of 16-bit grey": grey16,
     "PNG of 16-bit colour": lambda: png16(SIDE, SIDE, (1, 2, 3)),
     "progressive JPEG": lambda: saved(large("RGB"), "JPEG", progressive=True, subsampling=0),
     "progressive CMYK JPEG": lambda: saved(large("CMYK"), "JPEG", progressive=True, subsampling=0),
-    "WebP": lambda: saved(large("RGB"), "WEBP", method=0),
-    "WebP with transparency": lambda: saved(large("RGBA"), "WEBP", method=0, quality=50),
+    "WebP": lambda: saved(large("RGB", WEBP_SIDE), "WEBP", method=0),
+    "WebP with transparency": lambda: saved(large("RGBA", WEBP_SIDE - 200), "WEBP", method=0, quality=50),
     "GIF": lambda: saved(large("P"), "GIF", transparency=3),
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
-@pytest.mark.parametrize("case", LARGE)
-def test_the_largest_pictures_take_less_than_the_limit(tmp_path: Path, case: str) -> None:
-    path = tmp_path / "large"
-    path.write_bytes(LARGE[case]())
+@pytest.fixture(scope="module")
+def stickers_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from mue_edge.apps import stickers
+
+    return host_bundle(stickers.model_folder(), tmp_path_factory, "stickers")
+
+
+def memory(*arguments: str | Path) -> tuple[int, int]:
+    """The exit code of a command in a process of its own, and the most memory that it held, in MB."""
     root = str(Path(mue_edge.__file__).parent.parent)
-    command = [sys.executable, "-c", LOAD, str(path)]
+    command = [sys.executable, "-c", COMMAND, *map(str, arguments), "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": root})
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < MOST_MB
+    code, megabytes = done.stdout.split()[-2:]
+    return int(code), int(megabytes)
 
 
-def test_a_webp_that_would_take_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = saved(large("RGB", 100), "WEBP")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
+@pytest.mark.parametrize("case", LARGE)
+def test_a_command_on_the_largest_pictures_takes_less_than_the_limit(
+    stickers_bundle: Path, tmp_path: Path, case: str
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(LARGE[case]())
+    code, most = memory("caption", stickers_bundle, path, path)  # the second beside a loaded network
+    assert code == 0 and most < MOST_MB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
+def test_alt_text_of_several_large_pictures(stickers_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(2):
+        large("RGBA", WEBP_SIDE - 200 + number).save(folder / f"{number}.webp", method=0, quality=50)
+    code, most = memory("alt-text", folder, "--bundle", stickers_bundle)
+    assert code == 0 and most < MOST_MB
+
+
+@pytest.mark.parametrize(("kind", "mode", "each"), [("WEBP", "RGB", 12), ("JPEG", "CMYK", 12)])
+def test_a_picture_that_would_take_more_is_refused(
+    monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, each: int
+) -> None:
+    data = saved(large(mode, 100), kind)
+    size = len(data) if kind == "WEBP" else 0
+    monkeypatch.setattr("mue_edge.decoding._DECODER_BYTES", each * 100 * 100 + size)
     assert image.load(data).rgb.size == (100, 100)
-    monkeypatch.setattr("mue_edge.decoding._WEBP_BYTES", 120_000 + len(data) - 1)
+    monkeypatch.setattr("mue_edge.decoding._DECODER_BYTES", each * 100 * 100 + size - 1)
     with pytest.raises(InputFileError, match="takes too much memory; make it a PNG"):
         image.load(data)
+    if kind == "JPEG":  # where the network needs less, a smaller one is decoded
+        assert image.load(data, least=50).rgb.size == (50, 50)
 
 
 def bomb() -> bytes:
