@@ -77,6 +77,11 @@ def read_front(folder: Path) -> tuple[dict[str, Any], ...]:
     return (*(p.to_json() for p in policies), FULL)
 
 
+def scans_pictures(target: targets.Target) -> bool:
+    """Whether the target's format scans value ranges on pictures. Raises EnvironmentLacksError."""
+    return getattr(formats.of(target), "PICTURES", 0) > 0
+
+
 def export(
     folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
     progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[image.Given] = (),

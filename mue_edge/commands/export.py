@@ -65,13 +65,20 @@ def command(
     size = parse_size(image_size)  # mistakes first: loading torch takes seconds
     from mue_edge import gathering, targets
     from mue_edge.apps.catalogue import range_pictures, resolve_model
+    from mue_edge.errors import UsageError
     from mue_edge.export import room
+    from mue_edge.option_set import check_there
     from mue_edge.terminal import export_progress
 
-    site = targets.target(target).site
+    chosen = targets.target(target)
+    site = chosen.site
     folder = resolve_model(model)
+    if plan and Path(plan).suffix:
+        check_there(Path(plan), "--plan")
     shown = gathering.gather(pictures) if pictures else range_pictures(model)
     build, plans = room()
+    if pictures and not build.scans_pictures(chosen):
+        raise UsageError(f"--pictures: {target} scans no ranges, so no picture changes its bundle")
     options: dict[str, Any] = plans.read(plan) if plan else {}
     given = {"precision": precision, "backend": backend, "beam": beam, "text_length": text_length}
     options |= {k: v for k, v in given.items() if v is not None} | size

@@ -186,3 +186,20 @@ def test_demo_leaves_other_bundles_alone(
     assert "is a bundle of tiny" in run("demo", "--out", place).error(2)
     assert run("demo", "--out", place, "--keep", "--pictures", "1").code == 0
     assert exported == []
+
+
+def test_a_plan_that_is_missing_is_named_before_anything_heavy_is_loaded(
+    run: Runner, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mue_edge.export
+
+    monkeypatch.setattr(mue_edge.export, "room", lambda: pytest.fail("loaded"))
+    said = run("export", tiny_model_folder, "--plan", "nothere.json").error(4)
+    assert "--plan nothere.json does not exist" in said
+
+
+def test_pictures_that_change_nothing_are_refused(
+    run: Runner, tiny_model_folder: Path, pictures: Path
+) -> None:
+    said = run("export", tiny_model_folder, "--pictures", pictures).error(2)
+    assert "host scans no ranges" in said
