@@ -23,7 +23,7 @@ from mue_edge.calibrate.tuning import Judged
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
 from mue_edge.policy import Policy
-from mue_edge.protocol import Decision
+from mue_edge.protocol import TEXT, Decision
 from mue_edge.rules import RULES
 
 
@@ -91,15 +91,9 @@ def traces(setting: Setting) -> list[tuple[Decision, ...]]:
 def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Policy]:
     """Full depth first, every pair of fixed depths, thresholds at quantiles of the traces."""
     layout, settings = setting.captioner.layout, setting.captioner.settings()
-    encoder = next((stack for stack in layout.encoder if stack != "text"), "")
-    depths = (layout.encoder[encoder][-1].depth, layout.decoder[-1].depth)
-    exits = "image" if encoder == "image" else None
-    policies = [
-        *candidates.fixed(exits, depths),
-        *candidates.by_rule(traces, depths, settings.max_length + 1, exits),
-    ]
-    if "text" in layout.encoder:
-        policies += candidates.with_text(policies, traces, layout.encoder["text"][-1].depth)
+    policies = [*candidates.fixed(layout), *candidates.by_rule(traces, layout, settings.max_length + 1)]
+    for stack in layout.of_source(TEXT):
+        policies += candidates.with_text(policies, traces, stack)
     return [FULL, *policies]
 
 

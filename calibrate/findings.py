@@ -22,6 +22,7 @@ from mue_edge.calibrate.signals import Signal
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.policy import Policy
 from mue_edge.profile import Profile
+from mue_edge.protocol import DECODER
 
 MOST_POLICIES = 12
 Live = Mapping[str, NDArray[np.float64]]
@@ -156,7 +157,7 @@ def exits(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
     for run in runs:
         for stack, depth in run.depths.items():
             counts[stack][depth] += 1
-        counts["decoder"].update(run.decoder)
+        counts[DECODER].update(run.decoder)
     return {
         stack: {depth: count / seen.total() for depth, count in sorted(seen.items())}
         for stack, seen in counts.items()

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from mue_edge.calibrate import tuning
 from mue_edge.calibrate.setting import FULL, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.policy import Policy
-from mue_edge.protocol import Decision
+from mue_edge.policy import Policy, StackExit
+from mue_edge.protocol import DECODER, Decision
 from mue_edge.replay import between
 
 SHARE = 0.5  # of a stack's tests, that pass
@@ -20,17 +20,12 @@ SHARE = 0.5  # of a stack's tests, that pass
 
 def policies(traces: Sequence[Sequence[Decision]]) -> list[Policy]:
     """`image only`, `text only`, `both`, as far as full depth's traces have tests there."""
-    theta: dict[str, float] = {}
-    for stack in ("image", "text"):
-        gaps = [max(d.gaps) for found in traces for d in found if d.stack == stack and d.gaps]
-        if gaps:
-            theta[stack] = 1 - between(gaps, SHARE)
-    found = [Policy("mue", theta_image=theta.get("image"), name="image only")] if "image" in theta else []
-    if "text" in theta:
-        found.append(Policy("mue", theta_text=theta["text"], name="text only"))
-    if len(theta) == 2:
-        found.append(Policy("mue", theta["image"], theta["text"], name="both"))
-    return found
+    gaps: dict[str, list[float]] = {}
+    for decision in (d for found in traces for d in found if d.stack != DECODER and d.gaps):
+        gaps.setdefault(decision.stack, []).append(max(decision.gaps))
+    exits = {stack: StackExit(1 - between(values, SHARE)) for stack, values in sorted(gaps.items())}
+    made = [Policy("mue", {stack: own}, name=f"{stack} only") for stack, own in exits.items()]
+    return [*made, Policy("mue", exits, name="both")] if len(exits) == 2 else made
 
 
 def judged(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Judged]:

@@ -27,7 +27,7 @@ from mue_edge.errors import EnvironmentLacksError
 from mue_edge.exit_tests import asks_head
 from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, Policy, exits, signal_of, stages_of, words_of
-from mue_edge.protocol import Decision, Layout, Outcome
+from mue_edge.protocol import DECODER, Decision, Layout, Outcome
 from mue_edge.search import SearchSettings, begin
 
 AHEAD = 4  # samples that wait for each worker
@@ -93,11 +93,9 @@ class TestTree:
     __test__ = False  # not a test, whatever pytest thinks
 
     def __init__(self, layout: Layout, max_length: int) -> None:
-        ends = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
-        # At a stack's end nobody asks the policy. A constant prompt's last layer is not tested at all.
-        self._ends = ends | {"decoder": layout.decoder[-1].depth}
+        self._ends = layout.depths()  # there nobody asks the policy
         self._max_length = max_length
-        self._stages = {**layout.encoder, "decoder": layout.decoder}
+        self._stacks = layout.stacks
         self._first: dict[_Order, _Test | Run] = {}
 
     def find(self, policy: Decider) -> Run | None:
@@ -127,11 +125,11 @@ class TestTree:
         after[way] = run
 
     def _order(self, policy: Decider) -> _Order:
-        return tuple(stages_of(policy, s, [x.depth for x in stages]) for s, stages in self._stages.items())
+        return tuple(stages_of(policy, stack.name, stack.ends) for stack in self._stacks if stack.stages)
 
 
 def _way(policy: Decider, stack: str, threshold: float, passed: bool) -> _Way:
-    heard = (passed and stack == "decoder") or asks_head(policy, stack, threshold)
+    heard = (passed and stack == DECODER) or asks_head(policy, stack, threshold)
     return passed, words_of(policy) if heard else ""
 
 
@@ -143,7 +141,7 @@ class Tracer:
         settings: SearchSettings | None = None,
     ) -> None:  # fmt: skip
         self._store, self._runtime = MemoStore(folder, bundle), runtime
-        self._layout, self._preprocess = bundle.manifest.loop_layout(), bundle.manifest.preprocess
+        self._layout, self._preprocess = bundle.manifest.layout, bundle.manifest.preprocess
         self._settings = settings or bundle.manifest.search
         self._policies = policies
         self._order = sorted(range(len(policies)), key=lambda i: self._kin(policies[i]))
@@ -191,10 +189,9 @@ class Tracer:
         """Sorted by this, policies that leave the encoder alike are neighbours, shallow ones first: going
         deeper needs no second stem, going back does."""
         ask, layout, longest = policy.threshold, self._layout, self._settings.max_length
-        key = [ask(stack, s.depth) for stack, stages in layout.encoder.items() for s in stages[:-1]]
-        key += [ask("text", depth) for depth in range(1, len(layout.prompt_gaps))]
+        key = [ask(stack.name, depth) for stack in layout.encoders for depth in stack.ends[:-1]]
         for step in (0, longest // 2, longest):
-            key += [ask("decoder", s.depth, step, longest) for s in layout.decoder[:-1]]
+            key += [ask(DECODER, depth, step, longest) for depth in layout.decoder.ends[:-1]]
         return key
 
     def _pixels(self, picture: Any) -> object:

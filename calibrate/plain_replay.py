@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mue_edge.cache import Cache
 from mue_edge.policy import Decider, Policy, exits
-from mue_edge.protocol import Layout, Outcome
+from mue_edge.protocol import DECODER, Layout, Outcome, Stack
 
 FULL_DEPTH = Policy("never", name="full")
 
@@ -41,22 +41,15 @@ def full_trace(outcome: Outcome) -> FullTrace:
     encoder: dict[str, list[float]] = {}
     decoder: list[list[float]] = [[] for _ in outcome.steps]
     for d in outcome.decisions:
-        (decoder[d.step] if d.stack == "decoder" else encoder.setdefault(d.stack, [])).append(max(d.gaps))
+        (decoder[d.step] if d.stack == DECODER else encoder.setdefault(d.stack, [])).append(max(d.gaps))
     return FullTrace({stack: tuple(gaps) for stack, gaps in encoder.items()}, tuple(map(tuple, decoder)))
 
 
 def guess(layout: Layout, trace: FullTrace, policy: Decider, max_length: int) -> Guess:
     """What the policy would do to the trace's sample."""
-    ends = {stack: [stage.depth for stage in stages] for stack, stages in layout.encoder.items()}
-    if layout.prompt_gaps:
-        ends["text"] = list(range(1, len(layout.prompt_gaps) + 1))
-    depths = {
-        stack: _depth(policy, stack, ends[stack], trace.encoder[stack], 0, max_length) for stack in ends
-    }
-    boundaries = [stage.depth for stage in layout.decoder]
+    depths = {s.name: _depth(policy, s, trace.encoder[s.name], 0, max_length) for s in layout.encoders}
     decoder = tuple(
-        _depth(policy, "decoder", boundaries, gaps, step, max_length)
-        for step, gaps in enumerate(trace.decoder)
+        _depth(policy, layout.decoder, gaps, step, max_length) for step, gaps in enumerate(trace.decoder)
     )
     return Guess(depths, decoder, segments(layout, depths, decoder))
 
@@ -64,13 +57,13 @@ def guess(layout: Layout, trace: FullTrace, policy: Decider, max_length: int) ->
 def segments(layout: Layout, depths: Mapping[str, int], decoder: tuple[int, ...]) -> tuple[str, ...]:
     """The segments that the loop calls, in order, when every stack is left at these depths."""
     calls: list[str] = []
-    for stack, stages in layout.encoder.items():
-        calls.append("text_stem" if stack == "text" else "stem")
-        calls += [stage.name for stage in stages if stage.depth <= depths[stack]]
-    cache, cross = Cache(len(layout.decoder), layout.rows), set()
+    for stack in layout.encoders:
+        calls += filter(None, (stack.stem, stack.joins))
+        calls += [stage.name for stage in stack.stages if stage.depth <= depths[stack.name]]
+    cache, cross = Cache(len(layout.decoder.stages), layout.rows), set()
     for depth in decoder:
         calls.append("embed")
-        for j, stage in enumerate(layout.decoder):
+        for j, stage in enumerate(layout.decoder.stages):
             if stage.depth > depth:
                 break
             if j not in cross:
@@ -84,11 +77,9 @@ def segments(layout: Layout, depths: Mapping[str, int], decoder: tuple[int, ...]
     return tuple(calls)
 
 
-def _depth(
-    policy: Decider, stack: str, ends: list[int], gaps: tuple[float, ...], step: int, max_length: int
-) -> int:
+def _depth(policy: Decider, stack: Stack, gaps: tuple[float, ...], step: int, max_length: int) -> int:
     """The first boundary whose test is passed, else the last."""
-    for depth, gap in zip(ends[:-1], gaps):
-        if exits(1 - gap, gap, policy.threshold(stack, depth, step, max_length)):
+    for depth, gap in zip(stack.ends[:-1], gaps):
+        if exits(1 - gap, gap, policy.threshold(stack.name, depth, step, max_length)):
             return depth
-    return ends[-1]
+    return stack.depth

@@ -70,12 +70,9 @@ def around(size: tuple[int, int], precisions: Sequence[str]) -> Space:
     return Space(tuple(dict.fromkeys(sizes)), tuple(precisions), CUTS, size)
 
 
-def ends(cut: str, depths: Mapping[str, int]) -> dict[str, list[int]]:
-    """Layers after which segments end, by stack. A joint encoder has no trained exits: one segment."""
-    return {
-        stack: [*range(depth if stack == "encoder" else GROUP[cut], depth, GROUP[cut]), depth]
-        for stack, depth in depths.items()
-    }
+def ends(cut: str, layers: Mapping[str, int]) -> dict[str, list[int]]:
+    """Layers after which segments end, by stack; also where no exits were trained."""
+    return {stack: [*range(GROUP[cut], depth, GROUP[cut]), depth] for stack, depth in layers.items()}
 
 
 def proposed(space: Space, tried: Sequence[tuple[Choice, float]], trials: int, seed: int) -> Choice | None:

@@ -25,8 +25,9 @@ from mue_edge.captioner import Captioner
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write, sha256
 from mue_edge.policy import Policy
-from mue_edge.policy import from_json as policy_from_json
+from mue_edge.policy_files import from_json as policy_from_json
 from mue_edge.profile import Profile
+from mue_edge.protocol import DECODER
 
 BUNDLE, PROFILE, TRACES, RESULT = "bundle", "profile.json", "traces", "result.json"
 # Of the captions, that keep a budget.
@@ -104,7 +105,7 @@ class Bench:
         from mue_edge import models
         from mue_edge.models.cut import stacks
 
-        return stacks(models.load(self.model))
+        return {stack: shape.layers for stack, shape in stacks(models.load(self.model)).items()}
 
     @cached_property
     def _weights(self) -> str:
@@ -135,7 +136,7 @@ class Bench:
         costs = planning.boundary_costs(one.manifest, times, other.manifest, coarse_times)
         runs = outcomes(one.path, fine / TRACES, [policy], self.tune.samples, workers=self.workers)
         captions = [found.runs[0].segments for found in runs]
-        return planning.plan(one.manifest.loop_layout(), times, captions, costs).ends
+        return planning.plan(one.manifest.layout, times, captions, costs).ends
 
     def _bundle(self, options: Mapping[str, Any], place: Path) -> Bundle:
         out = place / BUNDLE
@@ -203,8 +204,10 @@ class Bench:
 def _ranks(policy: Policy) -> bool:
     """Whether a candidate is run here: fixed depths, and the decoder's one threshold after encoders of fixed
     depth. They rank plans; the finer candidates are for the plan that wins, and most of the cost."""
-    several = policy.theta_image is not None or policy.thetas_decoder is not None
-    return policy.rule in ("never", "fixed") or not (several or policy.beta < 1)
+    scored = any(
+        own.thetas is not None if stack == DECODER else own.tests for stack, own in policy.exits.items()
+    )
+    return policy.rule in ("never", "fixed") or not (scored or policy.beta < 1)
 
 
 def policy_within(measured: Measured, budget: float | None, kept: float) -> Policy:

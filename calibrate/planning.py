@@ -21,9 +21,9 @@ from mue_edge.bundle import Manifest
 from mue_edge.calibrate.planner import Work, boundaries, expected_seconds
 from mue_edge.errors import UsageError
 from mue_edge.profile import Profile
-from mue_edge.protocol import Layout, Stage
+from mue_edge.protocol import DECODER, Layout, Stage
 
-DECODER = ("decoder", "cross_kv", "fill")
+KINDS = (DECODER, "cross_kv", "fill")  # of a decoder layer
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,14 @@ def plan(
     calls = Counter(name for caption in captions for name in caption)
     mean = {name: count / len(captions) for name, count in calls.items()}
     ends, saved = {}, 0.0
-    for stack, stages in {**layout.encoder, "decoder": layout.decoder}.items():
-        works = _works(stages, DECODER if stack == "decoder" else (stack,), times, mean, costs)
+    for stack in layout.stacks:
+        if not stack.stages:
+            continue
+        kinds = KINDS if stack.name == DECODER else (stack.name,)
+        works = _works(stack.stages, kinds, times, mean, costs)
         best = boundaries(works)
-        saved += expected_seconds(works, range(1, len(stages) + 1)) - best.seconds
-        ends[stack] = tuple(stages[end - 1].depth for end in best.ends)
+        saved += expected_seconds(works, range(1, len(stack.stages) + 1)) - best.seconds
+        ends[stack.name] = tuple(stack.ends[end - 1] for end in best.ends)
     now = sum(map(times.predict, captions)) / len(captions)
     return Planned(ends, now, now - saved)
 

@@ -22,7 +22,8 @@ from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import FULL
 from mue_edge.calibrate.simulate import Case, Pool
 from mue_edge.captioner import Captioner
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
+from mue_edge.protocol import DECODER
 from mue_edge.replay import between
 
 # Shares of the decoder's traced tests that pass; None: it stops after its first layer.
@@ -38,16 +39,17 @@ def policies(captioner: Captioner, tune: Samples) -> list[Policy]:
         traced.append(
             replay.run(captioner.layout, captioner.settings(), FULL, captioner.runtime, trace=True).decisions
         )
-    known = candidates.gaps(traced).decoder
-    depths = [stage.depth for stage in captioner.layout.encoder["image"][::2]]
+    picture = candidates.picture_of(captioner.layout)
+    known = candidates.gaps(traced, picture.name).decoder
     found = []
-    for depth, share in product(depths, QUANTILES):
+    for depth, share in product(picture.ends[::2], QUANTILES):
         if share is None:
-            one = Policy("fixed", depth_image=depth, depth_decoder=1, name=f"image {depth}, decoder 1")
+            name, own, rule = f"{picture.name} {depth}, {DECODER} 1", StackExit(depth=1), "fixed"
         else:
-            theta, name = 1 - between(known, share), f"image {depth}, decoder at {share:.0%}"
-            one = Policy("mue", theta_decoder=theta, beta=1.0, depth_image=depth, name=name)
-        found.append(one)
+            name, rule = f"{picture.name} {depth}, {DECODER} at {share:.0%}", "mue"
+            own = StackExit(1 - between(known, share))
+        exits = {picture.name: StackExit(depth=depth), DECODER: own}
+        found.append(Policy(rule, exits, beta=1.0, name=name))
     return found
 
 

@@ -15,7 +15,7 @@ from mue_edge.calibrate.outcomes import Run, Sample, outcomes
 from mue_edge.calibrate.plain_replay import FULL_DEPTH, full_trace, guess
 from mue_edge.calibrate.trace_store import MemoStore
 from mue_edge.driver import Runtime
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Layout, Outcome
 from mue_edge.replay import exit_tests, run
 from mue_edge.search import SearchSettings
@@ -56,17 +56,18 @@ class MemoProof:
 
 
 def random_policies(tests: Sequence[tuple[str, float]], count: int, seed: int = 0) -> list[Policy]:
-    """Image and decoder thresholds at random traced gaps, each stack left alone one time in six; beta from
+    """Thresholds at random traced gaps, each stack left alone one time in six; beta from
     0.7 to 1, tau from 0 to 2."""
     chance, found = random.Random(seed), []
-    gaps = {stack: [gap for s, gap in tests if s == stack and gap > 0] for stack in ("image", "decoder")}
+    gaps: dict[str, list[float]] = {}
+    for stack, gap in sorted(tests):
+        gaps.setdefault(stack, []).append(gap)
     for i in range(count):
-        image, decoder = (
-            1 - chance.choice(gaps[stack]) if gaps[stack] and chance.random() > 1 / 6 else None
-            for stack in ("image", "decoder")
-        )
+        exits = {
+            stack: StackExit(1 - chance.choice(own)) for stack, own in gaps.items() if chance.random() > 1 / 6
+        }
         beta, tau = chance.uniform(0.7, 1), chance.uniform(0, 2)
-        found.append(Policy(theta_image=image, theta_decoder=decoder, beta=beta, tau=tau, name=f"random {i}"))
+        found.append(Policy("mue", exits, beta=beta, tau=tau, name=f"random {i}"))
     return found
 
 
@@ -75,7 +76,7 @@ def prove(
 ) -> MemoProof:
     """Every picture under `count` random policies, live and by a fresh memo in `folder`; `told` is called
     for each picture."""
-    layout, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    layout, settings = bundle.manifest.layout, bundle.manifest.search
     live, under = targets.open_runtime(bundle, 1), targets.open_runtime(bundle, 1)
     full = [_full(layout, settings, live, picture) for picture in pixels]
     tests = [test for outcome in full[:TRACED] for test in exit_tests(outcome.decisions)]

@@ -15,6 +15,7 @@ from mue_edge.calibrate.report_page import Html
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Setting
 from mue_edge.profile import CPU, WALL
+from mue_edge.protocol import DECODER
 
 MOST_PICTURES = 24
 _SIDE = 144  # pixels of a shown picture: twice what it takes on the page, for dense screens
@@ -23,12 +24,8 @@ _PARTS = {
     "picture": "reading and resizing the picture",
     "once a caption": "handing over, beginning, ending",
     "stem": "stem (trunk)",
-    "image": "image layers",
-    "text": "text layers",
-    "encoder": "encoder layers",
     "cross_kv": "cross-attention K/V",
     "embed": "token embedding",
-    "decoder": "decoder layers",
     "fill": "K/V of skipped rows",
     "head": "vocabulary projection",
 }
@@ -127,16 +124,16 @@ def _exits(found: Findings) -> list[Html]:
     made: list[Html] = []
     rows: list[tuple[object, ...]]
     for stack, shares in found.exits.items():
-        what = "tokens" if stack == "decoder" else "captions"
+        what = "tokens" if stack == DECODER else "captions"
         rows = [(str(depth), share) for depth, share in shares.items()]
         title = f"{stack}: share of the {what} that left after a layer (the last: that stayed to the end)"
         made.append(page.table(title, ("layer", what), rows, bar=1))
-    most = found.full.layers["decoder"]
+    most = found.full.layers[DECODER]
     rows = [
         (str(i + 1), f"{p.layers:.2f}", p.layers / most, str(p.captions))
         for i, p in enumerate(found.positions)
     ]
-    title = "decoder: mean layers by a token's place in the caption, the end of the caption included"
+    title = f"{DECODER}: mean layers by a token's place in the caption, the end of the caption included"
     return [*made, page.table(title, ("token", "layers", "of all", "captions"), rows, bar=2)]
 
 
@@ -163,7 +160,8 @@ def _signals(found: Findings) -> Html:
 def _parts(found: Findings) -> Html:
     full, chosen = (sum(both[i] for both in found.parts.values()) for i in (0, 1))
     rows = [
-        (_PARTS.get(kind, kind), _number(a), _number(b), b / chosen) for kind, (a, b) in found.parts.items()
+        (_PARTS.get(kind, f"{kind} layers"), _number(a), _number(b), b / chosen)
+        for kind, (a, b) in found.parts.items()
     ]
     rows.append(("together", _number(full), _number(chosen), 1.0))
     head = ("part", "full depth", "chosen", "of the chosen's")

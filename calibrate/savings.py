@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mue_edge.calibrate.signals import Signal
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.policy import Policy
+from mue_edge.protocol import DECODER
 from mue_edge.rules import RULES
 from mue_edge.signals import SIMILARITY
 
@@ -36,9 +37,7 @@ class Duel:
 
 def as_published(policy: Policy) -> bool:
     """Whether a policy is MuE's own: exits by score alone, one θ a stack and the schedule, or full depth."""
-    ended = (policy.depth_image, policy.depth_text, policy.depth_decoder)
-    several = (policy.thetas_image, policy.thetas_text, policy.thetas_decoder)
-    plain = all(value is None for value in (*ended, *several))
+    plain = all(own.depth is None and own.thetas is None for own in policy.exits.values())
     return policy.rule in ("mue", "never") and plain
 
 
@@ -79,7 +78,7 @@ def verdict(found: Sequence[Duel], signals: Sequence[Signal]) -> str:
     why = [f"{least.fixed.policy.name} is the fastest pair that they do not beat so"]
     if least is found[0]:
         why[0] += ": nothing can run fewer layers"
-    known = [s.auc for s in signals if (s.stack, s.signal) == ("decoder", SIMILARITY) and s.auc is not None]
+    known = [s.auc for s in signals if (s.stack, s.signal) == (DECODER, SIMILARITY) and s.auc is not None]
     if known:
         why.append(
             f"the decoder's similarity foretells with an AUC of {min(known):.2f} to {max(known):.2f} whether "

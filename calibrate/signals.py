@@ -76,14 +76,13 @@ def area(smaller: Sequence[float], larger: Sequence[float]) -> float | None:
 
 
 def _boundaries(layout: Layout) -> Iterator[tuple[str, int]]:
-    for stack, stages in {**layout.encoder, "decoder": layout.decoder}.items():
-        yield from ((stack, stage.depth) for stage in stages[:-1])
+    for stack in layout.stacks:
+        yield from ((stack.name, stage.depth) for stage in stack.stages[:-1])
 
 
 def end_of(policy: Policy) -> tuple[str, int] | None:
     """The one stack that a policy of rule "fixed" ends, and where; None for every other policy."""
-    ends = [(stack, getattr(policy, f"depth_{stack}")) for stack in ("image", "text", "decoder")]
-    given = [(stack, depth) for stack, depth in ends if depth is not None]
+    given = [(stack, own.depth) for stack, own in policy.exits.items() if own.depth is not None]
     return given[0] if policy.rule == "fixed" and len(given) == 1 else None
 
 

@@ -14,6 +14,7 @@ from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.outcomes import Run, SampleRuns
 from mue_edge.policy import Policy
 from mue_edge.profile import Profile
+from mue_edge.protocol import DECODER
 
 # Texts of all pictures' captions → a score each, 0 … 10 (CIDEr-D) or 0 … 1 (consistency).
 Score = Callable[[Sequence[str]], Sequence[float]]
@@ -74,7 +75,7 @@ def mean_layers(runs: Sequence[Run]) -> dict[str, float]:
     """Layers run a picture by encoder stack, and a token by the decoder."""
     layers = {stack: sum(run.depths[stack] for run in runs) / len(runs) for stack in runs[0].depths}
     steps = [depth for run in runs for depth in run.decoder]
-    return layers | {"decoder": sum(steps) / len(steps)}
+    return layers | {DECODER: sum(steps) / len(steps)}
 
 
 def front(judged: Sequence[Judged]) -> list[Judged]:

@@ -35,7 +35,7 @@ from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
 from mue_edge.models import captioning
 from mue_edge.models.cut import Cut, cut
-from mue_edge.policy import from_json as policy_from_json
+from mue_edge.policy_files import from_json as policy_from_json
 from mue_edge.reading import read_json
 from mue_edge.statements import ids_of
 from mue_edge.targets.golden import SUMS, pixels, write_sums
@@ -129,9 +129,7 @@ def export(
         manifest = replace(manifest, segments=written.segments, runtime=runtime)
         report("golden answers", 0, 1)
         reference = TorchRuntime(pieces)
-        golden.write(
-            work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess, sources)
-        )
+        golden.write(work, *golden.make(manifest.layout, request.search, reference, preprocess, sources))
         _write_sums(fmt, pieces, manifest, work)
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)

@@ -50,12 +50,13 @@ class Plan:
 def default_ends(model: Any, target: Target) -> dict[str, tuple[int, ...]]:
     """A boundary after every layer where calls are cheap, else the target's number of segments.
 
-    A joint encoder has no trained exits, so it is one segment.
+    A stack that was not trained to be left early is one segment.
     """
     ends = {}
-    for stack, depth in stacks(model).items():
+    for stack, shape in stacks(model).items():
+        depth = shape.layers
         wanted = depth if target.calls == "per-layer" else min(depth, target.segments.get(stack, depth))
-        wanted = 1 if stack == "encoder" else wanted
+        wanted = wanted if shape.trained else 1
         ends[stack] = tuple(round(depth * (i + 1) / wanted) for i in range(wanted))
     return ends
 
@@ -115,8 +116,8 @@ def _named_ends(model: Any, name: str) -> dict[str, list[int]]:
     if name not in NAMED:
         raise UsageError(f"unknown plan {name!r}; plans known by name: {', '.join(NAMED)}")
     return {
-        stack: list(range(1, depth + 1)) if name == "per-layer" else [depth]
-        for stack, depth in stacks(model).items()
+        stack: list(range(1, shape.layers + 1)) if name == "per-layer" else [shape.layers]
+        for stack, shape in stacks(model).items()
     }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Runtime
 from mue_edge.policy import NEVER, Decider, Policy
-from mue_edge.protocol import Layout, Outcome
+from mue_edge.protocol import DECODER, PICTURE, Layout, Outcome
 from mue_edge.replay import Log, ScoreEntry, replay, run
 from mue_edge.search import SearchSettings
 
@@ -63,8 +63,7 @@ class AtBoundaries:
     layout: Layout
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
-        stages = self.layout.decoder if stack == "decoder" else self.layout.encoder.get(stack, ())
-        if stages and depth not in (stage.depth for stage in stages):  # a constant prompt has no stages
+        if depth not in self.layout.stack(stack).ends:
             return NEVER
         return self.policy.threshold(stack, depth, step, max_length)
 
@@ -85,7 +84,7 @@ def reference_log(
         for depth, score in enumerate(values, 1)
     ]
     for step, values in enumerate(best.exit_scores):
-        scores += [ScoreEntry("decoder", depth, step, (score,)) for depth, score in enumerate(values, 1)]
+        scores += [ScoreEntry(DECODER, depth, step, (score,)) for depth, score in enumerate(values, 1)]
     depths = {names.get(stack, stack): depth for stack, depth in best.encoder_exits.items()}
     return Log(depths, best.exits, best.tokens, best.score, tuple(scores))
 
@@ -95,7 +94,7 @@ def prove(
     policy: Policy, progress: Callable[[int], None] = lambda done: None,
 ) -> LoopProof:  # fmt: skip
     """Compare on every picture ([1, 3, H, W] as the bundle takes them)."""
-    layout, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    layout, settings = bundle.manifest.layout, bundle.manifest.search
     errors: list[float] = []
     gaps: list[float] = []
     count = replayed = captions = same_exits = 0
@@ -113,7 +112,7 @@ def prove(
         same_exits += gap is None
         gaps += [] if gap is None else [gap]
         layers += [step.depth for step in outcome.steps]
-        image_layers.append(next(iter(d for s, d in outcome.depths.items() if s in ("image", "encoder"))))
+        image_layers.append(outcome.depths[layout.of_source(PICTURE)[0].name])
         progress(count)
     return LoopProof(
         policy.to_json(), count, len(errors), max(errors), float(np.percentile(errors, 99)), replayed,
@@ -124,7 +123,7 @@ def prove(
 def first_difference(log: Log, outcome: Outcome) -> float | None:
     """|score − Θ| of the first decision that differs from the log's exits, or None if all agree."""
     for decision in outcome.decisions:
-        if decision.stack == "decoder":
+        if decision.stack == DECODER:
             if decision.step >= len(log.decoder):
                 return abs(min(decision.scores) - decision.threshold)
             wanted = log.decoder[decision.step]

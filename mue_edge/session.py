@@ -10,7 +10,7 @@ from mue_edge.bundle import Bundle
 from mue_edge.driver import Closed, Runtime
 from mue_edge.errors import InputFileError, UsageError, meant
 from mue_edge.policy import Policy
-from mue_edge.policy import read as read_policy
+from mue_edge.policy_files import read as read_policy
 from mue_edge.reading import is_file
 from mue_edge.search import SearchSettings
 from mue_edge.tokens import MAX_PIECES, Tokenizer, ids_only
@@ -28,7 +28,7 @@ class Session:
     def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
         self.bundle, self.runtime, self._max_pixels = bundle, runtime, max_pixels
         self.tokenizer = _tokenizer(bundle)
-        self.layout = bundle.manifest.loop_layout()
+        self.layout = bundle.manifest.layout
         self._policies = bundle.manifest.policies()
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
@@ -62,6 +62,12 @@ class Session:
             raise UsageError(
                 f"policy {policy.name or chosen} was made for plan {policy.plan}, this bundle has "
                 f"{self.bundle.manifest.plan_hash}; calibrate again"
+            )
+        names = self.layout.depths()
+        if foreign := sorted(set(policy.exits) - set(names)):
+            raise UsageError(
+                f"policy {policy.name or chosen} names the stacks {', '.join(foreign)}; this bundle has "
+                f"{', '.join(names)}"
             )
         return policy
 

@@ -16,7 +16,7 @@ from mue_edge import statements, targets
 from mue_edge.bundle import open_bundle
 from mue_edge.entailer import Entailer
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.search import Choice, SearchSettings, begin, prompt_of
 from tests.commands.run import picture
 
@@ -34,10 +34,12 @@ def entailer(tiny_entail_bundle: Path) -> Iterator[Entailer]:
 @pytest.mark.parametrize(
     "policy",
     [
-        FULL, Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2),
-        Policy("mue", 0.6, 0.5), Policy("mue", 0.3, 0.9),
+        FULL,
+        Policy("fixed", {s: StackExit(depth=d) for s, d in (("image", 1), ("text", 2), ("decoder", 2))}),
+        Policy("mue", {"image": StackExit(0.6), "text": StackExit(0.5)}),
+        Policy("mue", {"image": StackExit(0.3), "text": StackExit(0.9)}),
     ],
-)  # fmt: skip
+)
 def test_answers_equal_the_models(
     entailer: Entailer, tiny_entail_folder: Path, tmp_path: Path, statement: str, policy: Policy
 ) -> None:
@@ -116,7 +118,15 @@ def captioned(tiny_captions_bundle: Path) -> Iterator[Entailer]:
         yield opened
 
 
-@pytest.mark.parametrize("policy", [FULL, Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2)])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        FULL,
+        Policy(
+            "fixed", {"image": StackExit(depth=1), "text": StackExit(depth=2), "decoder": StackExit(depth=2)}
+        ),
+    ],
+)
 @pytest.mark.parametrize("caption", [None, "D e-f", "a b c d e f"])
 def test_answers_with_a_caption_equal_the_models(
     captioned: Entailer, tiny_entail_folder: Path, tmp_path: Path, policy: Policy, caption: str | None

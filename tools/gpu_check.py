@@ -35,7 +35,8 @@ import numpy as np  # noqa: E402
 from mue_edge import machine  # noqa: E402
 from mue_edge.bundle import Bundle, Port, open_bundle  # noqa: E402
 from mue_edge.errors import EnvironmentLacksError  # noqa: E402
-from mue_edge.policy import Policy, from_json  # noqa: E402
+from mue_edge.policy import Policy  # noqa: E402
+from mue_edge.policy_files import from_json  # noqa: E402
 from mue_edge.replay import run  # noqa: E402
 from mue_edge.targets import golden  # noqa: E402
 from mue_edge.targets.host import HostRuntime  # noqa: E402
@@ -174,7 +175,7 @@ def _waited(device: TensorRTRuntime, waits: str) -> dict[str, float]:
 
 def _caption(bundle: Bundle, runtime: Any, policy: Policy, picture: object) -> Any:
     runtime.set_pixels(picture)
-    made = run(bundle.manifest.loop_layout(), bundle.manifest.search, policy, runtime)
+    made = run(bundle.manifest.layout, bundle.manifest.search, policy, runtime)
     return made.hypotheses[0].tokens, dict(made.depths), made.steps
 
 

@@ -17,7 +17,7 @@ from mue_edge.captioner import Captioner
 from mue_edge.entailer import Entailer, judged
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.loop import caption_loop
-from mue_edge.protocol import Answer, Loop, Outcome, Request
+from mue_edge.protocol import DECODER, Answer, Loop, Outcome, Request
 from mue_edge.search import BeamSearch, begin
 from mue_edge.statements import check_length, note
 
@@ -71,11 +71,7 @@ class Session:
 
     def depths(self) -> dict[str, int]:
         """Stack → its layers."""
-        layout = self.opened.layout
-        found = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
-        if layout.prompt_gaps:
-            found["text"] = len(layout.prompt_gaps)
-        return found | {"decoder": layout.decoder[-1].depth}
+        return self.opened.layout.depths()
 
     def check(self, name: str) -> Check:
         """Takes a file's bytes piece by piece and says whether they are the manifest's."""
@@ -162,7 +158,7 @@ class Captioning(Run):
         self._captioner = captioner
         self._search = BeamSearch(captioner.settings())
         super().__init__(caption_loop(captioner.layout, captioner.policy(policy), self._search))
-        self._stages = {stage.name: stage.depth for stage in captioner.layout.decoder}
+        self._stages = {stage.name: stage.depth for stage in captioner.layout.decoder.stages}
         self._run, self._depth = "", 0
 
     def _between(self, request: Request) -> dict[str, Any]:
@@ -208,7 +204,7 @@ class Judging(Run):
 def _cost(outcome: Outcome) -> dict[str, Any]:
     """Layers and calls that a run took."""
     decoder = [step.depth for step in outcome.steps]
-    return {"exits": {**outcome.depths, "decoder": decoder}, "calls": outcome.calls}
+    return {"exits": {**outcome.depths, DECODER: decoder}, "calls": outcome.calls}
 
 
 def _request(request: Request) -> dict[str, Any]:

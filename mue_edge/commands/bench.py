@@ -17,6 +17,7 @@ import mue_edge
 from mue_edge.completion import MODELS, POLICIES, TARGETS
 from mue_edge.option_set import NewFile
 from mue_edge.pixels_option import max_pixels_option
+from mue_edge.protocol import DECODER
 
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
@@ -192,7 +193,7 @@ def _system(contender: Contender, runtime: Any, pictures: Sequence[object]) -> A
     from mue_edge.search import BeamSearch
 
     manifest = contender.bundle.manifest
-    layout, settings = manifest.loop_layout(), manifest.search
+    layout, settings = manifest.layout, manifest.search
 
     def caption(i: int) -> Outcome:
         runtime.set_pixels(pictures[i % len(pictures)])
@@ -262,7 +263,7 @@ def _systems(
         steps = [s.depth for run in runs for s in run.steps]
         found[name] = {
             "layers": {k: sum(run.depths[k] for run in runs) / len(runs) for k in stacks}
-            | {"decoder": sum(steps) / len(steps)},
+            | {DECODER: sum(steps) / len(steps)},
             "steps": len(steps) / len(runs),
             "calls": sum(run.calls for run in runs) / len(runs),
             "same_captions": _same(runs, outcomes[FULL]),

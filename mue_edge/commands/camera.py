@@ -15,6 +15,7 @@ import click
 import mue_edge
 from mue_edge.completion import MODELS, POLICIES
 from mue_edge.pixels_option import max_pixels_option
+from mue_edge.protocol import DECODER
 
 if TYPE_CHECKING:
     from mue_edge.apps.camera.slot import Newest
@@ -131,11 +132,11 @@ def _lines(as_json: bool, watcher: Watcher, listed: bool) -> Any:
             return
         if seen.reused and not listed:
             return
-        exits = ", ".join(f"{k} {v}" for k, v in seen.caption.exits.items() if k != "decoder")
+        exits = ", ".join(f"{k} {v}" for k, v in seen.caption.exits.items() if k != DECODER)
         time = f"{seen.latency * 1000:.0f} ms" + (f" of {watcher.budget * 1000:g}" if watcher.budget else "")
         name = f"{seen.name}: " if seen.name else ""
         cut = ", cut short" if seen.caption.pacing and seen.caption.pacing.cut_short else ""
-        depth = f"decoder {seen.caption.decoder_layers:.1f}"
+        depth = f"{DECODER} {seen.caption.decoder_layers:.1f}"
         click.echo(f"{name}{seen.caption.text}  ({time}, {exits}, {depth}, {seen.policy}{cut})")
 
     return show

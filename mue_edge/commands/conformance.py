@@ -103,7 +103,7 @@ def _write(captioner: Captioner, shown: Sequence[Any], place: Path) -> None:
 def _check(captioner: Captioner, shown: Sequence[Any], path: Path) -> None:
     from mue_edge import conformance
     from mue_edge.errors import InputFileError, VerificationError
-    from mue_edge.policy import from_json as policy_from_json
+    from mue_edge.policy_files import from_json as policy_from_json
     from mue_edge.replay import replay
     from mue_edge.targets import golden
     from mue_edge.targets.verify import SCORE_TOLERANCE

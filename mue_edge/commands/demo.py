@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mue_edge.protocol import DECODER
+
 if TYPE_CHECKING:
     from mue_edge.bench import Sample
     from mue_edge.captioner import Captioner
@@ -58,7 +60,7 @@ def command(out: str | None, keep: bool, count: int) -> None:
         shown = []
         for (path, reference), picture in zip(chosen, pixels):
             shown.append(_caption(captioner, policy, picture, path.stem, reference))
-        layers = _layers(captioner)
+        layers = captioner.layout.depths()
     click.echo("\n".join([*_table(shown), "", *_summary(shown, layers, origin)]))
     name = out or DEFAULT
     click.echo(f"\nnext: mue-edge caption {name} PICTURE --trace; figures to rely on: mue-edge bench {name}")
@@ -109,17 +111,11 @@ def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, re
     return Shown(name, reference, texts[0], texts[1], outcomes[1], (times["early"], times["full"]))
 
 
-def _layers(captioner: Captioner) -> dict[str, int]:
-    layout = captioner.layout
-    stacks = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
-    return stacks | {"decoder": layout.decoder[-1].depth}
-
-
 def _table(shown: list[Shown]) -> list[str]:
     from mue_edge import bench
 
-    stack = "image" if "image" in shown[0].outcome.depths else "encoder"
-    head = ("picture", "people call it", "full depth", "early exit", f"{stack} layers", "decoder", "time")
+    stack = next(iter(shown[0].outcome.depths))  # the picture's: a caption's text is constant
+    head = ("picture", "people call it", "full depth", "early exit", f"{stack} layers", DECODER, "time")
     rows = [head]
     for s in shown:
         time = f"x {bench.ratios(*s.times).median:.2f}"
@@ -145,7 +141,7 @@ def _summary(shown: list[Shown], layers: dict[str, int], origin: str) -> list[st
     early = [sample for s in shown for sample in s.times[0]]
     full = [sample for s in shown for sample in s.times[1]]
     same = sum(s.early == s.full for s in shown)
-    means = [f"decoder {sum(s.decoder_layers for s in shown) / n:.2f} of {layers.pop('decoder')}"]
+    means = [f"{DECODER} {sum(s.decoder_layers for s in shown) / n:.2f} of {layers.pop(DECODER)}"]
     for stack, total in layers.items():
         means.insert(0, f"{stack} {sum(s.outcome.depths[stack] for s in shown) / n:.2f} of {total}")
     right_full = sum(s.full == s.reference for s in shown)

@@ -11,6 +11,7 @@ import click
 
 from mue_edge.completion import MODELS, POLICIES
 from mue_edge.pixels_option import max_pixels_option
+from mue_edge.protocol import DECODER
 
 if TYPE_CHECKING:
     from mue_edge.entailer import Entailment
@@ -66,7 +67,7 @@ def command(
 
 def _text(statement: str, found: Entailment) -> str:
     shares = ", ".join(f"{word} {share:.3f}" for word, share in found.probabilities.items())
-    depths = {**found.exits, "decoder": f"{found.decoder_layers:.2g}"}
+    depths = {**found.exits, DECODER: f"{found.decoder_layers:.2g}"}
     layers = ", ".join(f"{stack} {depth}" for stack, depth in depths.items())
     milliseconds = 1000 * found.seconds["total"]
     return f"{found.answer:5}  {statement}\n       {shares}; layers: {layers}; {milliseconds:.1f} ms"

@@ -154,11 +154,11 @@ def _full_depth(made: Exported) -> dict[str, Any]:
     pixels = [golden.pixels(picture, manifest.preprocess) for picture in shown]
     runtime = targets.open_runtime(made.bundle)
     try:
-        costs = bench.segment_costs(manifest.loop_layout(), manifest.search, runtime, pixels, runs=3)
+        costs = bench.segment_costs(manifest.layout, manifest.search, runtime, pixels, runs=3)
     finally:
         runtime.close()
     steps = costs["head"].calls
-    calls = manifest.loop_layout().calls(steps)
+    calls = manifest.layout.calls(steps)
     return {"steps": steps, "calls": calls, "segments": _costs(costs)}
 
 

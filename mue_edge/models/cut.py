@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mue_edge.bundle import LayoutEntry
+from mue_edge.protocol import Layout
 from mue_edge.search import SearchSettings
 
 
@@ -66,7 +66,7 @@ class Cut:
 
     pieces: tuple[Piece, ...]
     constants: Mapping[str, NDArray[np.float32]]
-    layout: LayoutEntry
+    layout: Layout
     tables: Mapping[str, Table] = field(default_factory=dict)
     samples: tuple[NDArray[np.float32], ...] = ()
     sources: tuple[tuple[int, ...], ...] = ()
@@ -82,8 +82,16 @@ def cut(model: Any, request: CutRequest) -> Cut:
     return made
 
 
-def stacks(model: Any) -> dict[str, int]:
-    """Stack → number of layers, in the order in which they run; made by the model's family."""
+@dataclass(frozen=True)
+class StackShape:
+    """Layers of a stack, and whether the model was trained to be left early there."""
+
+    layers: int
+    trained: bool = True
+
+
+def stacks(model: Any) -> dict[str, StackShape]:
+    """The stacks in the order in which they run; made by the model's family."""
     family = type(model).__module__.rsplit(".", 1)[0]
-    found: dict[str, int] = importlib.import_module(f"{family}.cut").stacks(model)
+    found: dict[str, StackShape] = importlib.import_module(f"{family}.cut").stacks(model)
     return found

@@ -23,7 +23,7 @@ from mue_edge.calibrate.setting import FULL, Held, Setting
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.captioner import Captioner
 from mue_edge.files import sha256
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.profile import Noise, Profile, SegmentTime
 from mue_edge.protocol import Decision
 from tests import made_bundle
@@ -45,11 +45,11 @@ DEPTHS = {"full": (3, 3), "fixed-1-3": (1, 3), "fixed-2-3": (2, 3), "fixed-3-1":
 DEPTHS |= {"safe": (3, 2), "quick": (2, 1)}
 POLICIES = (
     FULL,
-    Policy("fixed", depth_image=1, name="fixed-1-3"),
-    Policy("fixed", depth_image=2, name="fixed-2-3"),
-    Policy("fixed", depth_decoder=1, name="fixed-3-1"),
-    Policy(theta_decoder=0.9, beta=1.0, name="safe"),
-    Policy(theta_image=0.5, theta_decoder=0.5, beta=1.0, name="quick"),
+    Policy("fixed", {"image": StackExit(depth=1)}, name="fixed-1-3"),
+    Policy("fixed", {"image": StackExit(depth=2)}, name="fixed-2-3"),
+    Policy("fixed", {"decoder": StackExit(depth=1)}, name="fixed-3-1"),
+    Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0, name="safe"),
+    Policy("mue", {"image": StackExit(0.5), "decoder": StackExit(0.5)}, beta=1.0, name="quick"),
 )
 
 

@@ -12,7 +12,7 @@ from mue_edge.calibrate import calibration, tuning
 from mue_edge.calibrate.calibration import Searched
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.profile import Noise
 from tests.calibrate import made_calibration
 
@@ -27,9 +27,13 @@ def searched(seed: int) -> Searched:
         seconds = made.full.seconds * rng.uniform(0.2, 1.1) * rng.lognormal(0, rng.uniform(0, 0.6), 8)
         safe = float(made.full.quality * rng.uniform(0.5, 1.0))
         judged.append(
-            replace(made.full, policy=Policy("fixed", depth_decoder=1, name=f"p{i}"), seconds=seconds,
-                    safe=safe)
-        )  # fmt: skip
+            replace(
+                made.full,
+                policy=Policy("fixed", {"decoder": StackExit(depth=1)}, name=f"p{i}"),
+                seconds=seconds,
+                safe=safe,
+            )
+        )
     front = [*(j for j in tuning.front(judged) if j is not made.full), made.full]
     return replace(made, judged=tuple(judged), front=tuple(front))
 
@@ -65,7 +69,7 @@ def test_a_round_keeps_so_many_of_every_rule_though_others_are_better(
     """Of five margins that are equally good the fastest dominates all others."""
     setting, made = made_calibration.setting(tmp_path), made_calibration.calibration().searched.full
     margins = [
-        replace(made, policy=Policy("calm-softmax", theta_decoder=0.9, name=f"m{i}"),
+        replace(made, policy=Policy("calm-softmax", {"decoder": StackExit(0.9)}, name=f"m{i}"),
                 seconds=made.seconds * (0.1 + 0.1 * i), safe=made.safe)
         for i in range(5)
     ]  # fmt: skip
@@ -83,7 +87,7 @@ def test_fronts_are_taken_until_there_are_enough() -> None:
     full = made_calibration.calibration().searched.full
 
     def at(name: str, seconds: float, quality: float) -> tuning.Judged:
-        policy = Policy("fixed", depth_decoder=1, name=name)
+        policy = Policy("fixed", {"decoder": StackExit(depth=1)}, name=name)
         return replace(full, policy=policy, seconds=np.full(8, seconds), safe=quality)
 
     first = [at("a", 1.0, 1.0), at("b", 2.0, 2.0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mue_edge.calibrate.candidates import LEVELS, fixed, gaps, levels, schedule, similarity, with_text
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Decision
 
 
@@ -30,10 +30,10 @@ def test_gaps_by_stack_and_time() -> None:
 
 def test_fixed_depths_are_all_pairs_but_the_full_one() -> None:
     policies = list(fixed("image", (3, 2)))
-    assert {(p.depth_image, p.depth_decoder) for p in policies} == {
+    assert {(p.of("image").depth, p.of("decoder").depth) for p in policies} == {
         (i, d) for i in (1, 2, None) for d in (1, None)
     } - {(None, None)}
-    assert [p.depth_decoder for p in fixed(None, (3, 4))] == [1, 2, 3]
+    assert [p.of("decoder").depth for p in fixed(None, (3, 4))] == [1, 2, 3]
 
 
 def test_a_schedule_runs_between_its_gaps() -> None:
@@ -49,7 +49,7 @@ def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
     names = [p.name for p in policies]
     assert len(set(names)) == len(names)
     assert Policy("mue") not in policies
-    thetas = [p.theta_decoder for p in policies if p.name.startswith("mue-full-q")]
+    thetas = [p.of("decoder").theta for p in policies if p.name.startswith("mue-full-q")]
     constant = [t for t in thetas if t is not None]
     assert all(min(found.decoder) < 1 - t < max(found.decoder) for t in constant)
     assert constant == sorted(constant, reverse=True)
@@ -60,7 +60,7 @@ def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
 
 def test_a_joint_encoder_is_left_alone() -> None:
     policies = list(similarity("mue", gaps(TRACES), (3, 3), 17, None))
-    assert all(p.theta_image is None and p.depth_image is None for p in policies)
+    assert all(p.of("image").theta is None and p.of("image").depth is None for p in policies)
 
 
 def test_boundaries_have_thresholds_of_their_own_and_a_last_layer() -> None:
@@ -79,33 +79,37 @@ def test_levels_are_of_the_first_boundary_and_the_ends_of_the_encoder() -> None:
     found = gaps(TRACES)
     policies = list(levels("calm-softmax", found, (6, 6), "image"))
     assert len({p.name for p in policies}) == len(policies) == len(LEVELS) * 3 * 4
-    assert {(p.depth_image, p.depth_decoder) for p in policies} == {
+    assert {(p.of("image").depth, p.of("decoder").depth) for p in policies} == {
         (image, last) for image in (1, 2, 5, None) for last in (2, 3, None)
     }
     thetas = [
-        p.theta_decoder for p in policies if p.name.startswith("calm-softmax-d1") and p.depth_decoder == 2
+        p.of("decoder").theta
+        for p in policies
+        if p.name.startswith("calm-softmax-d1") and p.of("decoder").depth == 2
     ]
     passed = [sum(gap < 1 - t for gap in found.boundaries[1]) / 80 for t in thetas if t is not None]
     assert passed == pytest.approx(LEVELS, abs=0.04)
-    assert all(p.depth_image is None for p in levels("deebert", found, (6, 6), None))
+    assert all(p.of("image").depth is None for p in levels("deebert", found, (6, 6), None))
     assert not list(levels("deebert", gaps(TRACES, "margin"), (6, 6), "image"))  # it was not traced
 
 
 def test_a_text_stack_leaves_alone_and_with_the_others() -> None:
     text = [Decision("text", 1, 0, (1 - gap,), (gap,), 2.0, False) for gap in (0.1, 0.2, 0.3, 0.4)]
-    found = list(with_text([Policy("fixed", depth_image=1, name="fixed-1-3")], [text], 3))
+    found = list(with_text([Policy("fixed", {"image": StackExit(depth=1)}, name="fixed-1-3")], [text], 3))
     assert [p.name for p in found if p.rule == "fixed"] == [
         "fixed-text1", "fixed-text2", "fixed-1-3-text1", "fixed-1-3-text2",
     ]  # fmt: skip
     alone = [p for p in found if p.rule == "mue"]
-    assert alone[0].depth_text == 1
-    assert [p.theta_text for p in alone[1:]] == pytest.approx([0.85, 0.75, 0.65])
+    assert alone[0].of("text").depth == 1
+    assert [p.of("text").theta for p in alone[1:]] == pytest.approx([0.85, 0.75, 0.65])
     assert all(p.may_exit for p in found)
 
 
 def test_rules_without_a_test_of_the_text_leave_it_at_a_depth() -> None:
     text = [Decision("text", 1, 0, (0.5,), (0.5,), 0.0, False)]
     found = [
-        p for p in with_text([Policy("gate", theta_image=0.5, name="gate")], [text], 3) if p.rule == "gate"
+        p
+        for p in with_text([Policy("gate", {"image": StackExit(0.5)}, name="gate")], [text], 3)
+        if p.rule == "gate"
     ]
-    assert [(p.depth_text, p.theta_text) for p in found] == [(1, None)]
+    assert [(p.of("text").depth, p.of("text").theta) for p in found] == [(1, None)]

@@ -14,14 +14,14 @@ from mue_edge.calibrate.comparison import Aim, Entrant, Pick
 from mue_edge.calibrate.held import Seen
 from mue_edge.calibrate.setting import FULL
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Decision
 from tests.calibrate import made_calibration
 
-MARGIN = Policy("calm-softmax", theta_decoder=0.9, name="margin")
-SURE = Policy("calm-softmax", theta_decoder=0.99, name="sure")
-MUE = Policy("mue", theta_decoder=0.9, name="mue")
-SHALLOW = Policy("fixed", depth_decoder=1, name="fixed-3-1")
+MARGIN = Policy("calm-softmax", {"decoder": StackExit(0.9)}, name="margin")
+SURE = Policy("calm-softmax", {"decoder": StackExit(0.99)}, name="sure")
+MUE = Policy("mue", {"decoder": StackExit(0.9)}, name="mue")
+SHALLOW = Policy("fixed", {"decoder": StackExit(depth=1)}, name="fixed-3-1")
 
 
 def judged(policy: Policy, seconds: float, scores: Sequence[float]) -> Judged:
@@ -121,5 +121,7 @@ def test_modalities_leave_at_the_middle_of_their_gaps() -> None:
     assert [p.name for p in modalities.policies([trace])] == ["image only"]
     found = modalities.policies([[*trace, test("text", 1, 0.4), test("text", 2, 0.3)]])
     assert [p.name for p in found] == ["image only", "text only", "both"]
-    assert found[2].theta_image == pytest.approx(0.85) and found[2].theta_text == pytest.approx(0.65)
-    assert found[2].theta_decoder is None
+    assert found[2].of("image").theta == pytest.approx(0.85) and found[2].of("text").theta == pytest.approx(
+        0.65
+    )
+    assert found[2].of("decoder").theta is None

@@ -12,7 +12,7 @@ from mue_edge.calibrate import findings, tuning
 from mue_edge.calibrate.calibration import Calibration
 from mue_edge.calibrate.findings import MOST_POLICIES, Position
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from tests.calibrate import made_calibration
 from tests.calibrate.made_calibration import calibration, run, setting
 
@@ -24,7 +24,7 @@ def long_front(count: int) -> Calibration:
 
     def step(i: int) -> Judged:
         seconds = np.full(made_calibration.PICTURES, 1e-3 * (i if i < count // 2 else 10 * i))
-        return replace(full, policy=Policy(name=f"p{i}", theta_image=0.5), seconds=seconds)
+        return replace(full, policy=Policy("mue", {"image": StackExit(0.5)}, name=f"p{i}"), seconds=seconds)
 
     front = (*map(step, range(1, count)), replace(full, seconds=full.seconds + 9.0))
     searched = replace(base.searched, front=front, full=front[-1])

@@ -22,7 +22,7 @@ from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.model import head_sizes
 from mue_edge.models.ofa.options import options_for
 from mue_edge.models.ofa.segments import Foresight, Gate, Ramp, Stem
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from tests.models.ofa.tiny import TINY, make
 
 PROMPT = [0, 5, 6, 7, 2]
@@ -190,6 +190,6 @@ def test_heads_are_kept_beside_the_weights_and_checked(tmp_path: Path) -> None:
 
 def test_the_torch_model_knows_similarity_only() -> None:
     with pytest.raises(UsageError, match="leaves no layer out"):
-        options_for(Policy("uniform-skip", depth_decoder=1), None)
+        options_for(Policy("uniform-skip", {"decoder": StackExit(depth=1)}), None)
     with pytest.raises(UsageError, match="similarity only, not margin"):
-        options_for(Policy("calm-softmax", theta_decoder=0.5), None)
+        options_for(Policy("calm-softmax", {"decoder": StackExit(0.5)}), None)

@@ -13,7 +13,7 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.memo import MemoRuntime, signature
 from mue_edge.driver import Runtime
 from mue_edge.errors import UsageError
-from mue_edge.policy import Decider, ForcedExits, Policy
+from mue_edge.policy import Decider, ForcedExits, Policy, StackExit
 from mue_edge.protocol import Answer, Layout, Outcome, Position, Request
 from mue_edge.replay import exit_tests, run
 from mue_edge.search import SearchSettings
@@ -71,14 +71,14 @@ def pictures(bundle: Bundle, count: int) -> list[object]:
 def test_memo_equals_live_runs(bundle: Bundle) -> None:
     from mue_edge import targets
 
-    at, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    at, settings = bundle.manifest.layout, bundle.manifest.search
     live, under = targets.open_runtime(bundle, 1), Counting(targets.open_runtime(bundle, 1))
     shown, tests = pictures(bundle, 6), []
     for picture in shown:
         live.set_pixels(picture)
         tests += exit_tests(run(at, settings, FULL, live, trace=True).decisions)
     gaps = {stack: [gap for s, gap in tests if s == stack and gap > 0] for stack in ("image", "decoder")}
-    chosen = policies(gaps | {"text": at.prompt_gaps}, 20)
+    chosen = policies(gaps | {"text": at.stack("text").distances}, 20)
     memo, met, moved = MemoRuntime(under), set(), 0
     for picture in shown:
         live.set_pixels(picture)
@@ -140,7 +140,12 @@ def test_deeper_encoders_need_no_second_stem() -> None:
     under = Symbolic()
     memo = MemoRuntime(under, b"x")
     for depth in (1, 2, 4):
-        run(layout(), SearchSettings(), Policy("fixed", depth_image=depth, depth_text=1), memo)
+        run(
+            layout(),
+            SearchSettings(),
+            Policy("fixed", {"image": StackExit(depth=depth), "text": StackExit(depth=1)}),
+            memo,
+        )
     assert [r for r in under.executed if r in ("stem", "image.0", "image.1", "image.2")] == [
         "stem", "image.0", "image.1", "image.2",
     ]  # fmt: skip

@@ -39,7 +39,7 @@ def chosen(bundle: Bundle, samples: list[Sample]) -> list[Policy]:
     for sample in samples:
         tests += exit_tests(live(bundle, FULL_DEPTH, sample)[0].decisions)
     gaps = {stack: [gap for s, gap in tests if s == stack and gap > 0] for stack in ("image", "decoder")}
-    return policies(gaps | {"text": bundle.manifest.layout.prompt_gaps}, 24, seed=2)
+    return policies(gaps | {"text": bundle.manifest.layout.stack("text").distances}, 24, seed=2)
 
 
 @cache
@@ -51,7 +51,7 @@ def live(bundle: Bundle, policy: Decider, sample: Sample) -> tuple[Outcome, tupl
     """An undisturbed run, and the segments that it called."""
     runtime, calls = opened(bundle.path), list[str]()
     runtime.set_pixels(sample.picture)
-    loop = caption_loop(bundle.manifest.loop_layout(), policy, BeamSearch(bundle.manifest.search), trace=True)
+    loop = caption_loop(bundle.manifest.layout, policy, BeamSearch(bundle.manifest.search), trace=True)
     return drive(loop, runtime, lambda request, _: calls.append(request.run)), tuple(calls)
 
 

@@ -20,7 +20,7 @@ from mue_edge.calibrate.plan_trial import Bench, Judge, Measured, Point, Referen
 from mue_edge.calibrate.samples import Samples
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from tests.commands.run import picture
 
 SIZES = tuple((16 * n, 16 * n) for n in range(2, 8))
@@ -243,7 +243,9 @@ def test_two_real_trials_go_on_behind_a_kill(
 
     # And what they measured is enough to plan boundaries.
     fine, coarse = (trial.place for trial in whole.trials)
-    half = bench.propose(fine, coarse, Policy("fixed", depth_image=2, depth_decoder=1))
+    half = bench.propose(
+        fine, coarse, Policy("fixed", {"image": StackExit(depth=2), "decoder": StackExit(depth=1)})
+    )
     assert half.keys() == {"image", "decoder"} and all(ends[-1] == 3 for ends in half.values())
     assert set(half["image"]) <= {2, 3} and set(half["decoder"]) <= {1, 3}
 

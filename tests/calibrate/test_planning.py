@@ -12,7 +12,7 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.outcomes import Run, Sample, outcomes
 from mue_edge.calibrate.planning import boundary_costs, plan
 from mue_edge.errors import UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.profile import Profile, SegmentTime
 from mue_edge.replay import between, exit_tests, run
 from tests.calibrate.test_memo import pictures
@@ -49,13 +49,17 @@ def policy_at_two(bundle: Bundle, samples: list[Sample]) -> Policy:
     runtime, m = targets.open_runtime(bundle, 1), bundle.manifest
     for sample in samples:
         runtime.set_pixels(sample.picture)
-        outcome = run(m.loop_layout(), m.search, Policy("never"), runtime, trace=True)
+        outcome = run(m.layout, m.search, Policy("never"), runtime, trace=True)
         gaps += [
             gap for (stack, gap), d in zip(exit_tests(outcome.decisions), outcome.decisions, strict=True)
             if stack == "decoder" and d.depth == 2
         ]  # fmt: skip
     runtime.close()
-    return Policy("mue", depth_image=2, thetas_decoder=(None, 1 - between(gaps, 0.5)), beta=1.0)
+    return Policy(
+        "mue",
+        {"image": StackExit(depth=2), "decoder": StackExit(thetas=(None, 1 - between(gaps, 0.5)))},
+        beta=1.0,
+    )
 
 
 def runs(bundle: Bundle, folder: Path, policy: Policy, samples: list[Sample]) -> list[Run]:
@@ -71,7 +75,7 @@ def test_a_planned_bundle_gives_the_same_captions_with_the_foretold_calls(
     before = runs(bundle, tmp_path / "fine", policy, samples)
     depths = Counter(depth for run in before for depth in run.decoder)
     assert depths.keys() == {2, 3} and any("fill.2" in run.segments for run in before)
-    layout = bundle.manifest.loop_layout()
+    layout = bundle.manifest.layout
     captions = [run.segments for run in before]
     costs = dict.fromkeys(COUNTED, 0.1)
     planned = plan(layout, fine, captions, costs)
@@ -95,7 +99,7 @@ def test_what_boundaries_cost_decides_how_many_there_are(
 ) -> None:
     policy = policy_at_two(bundle, samples)
     captions = [run.segments for run in runs(bundle, tmp_path, policy, samples)]
-    layout = bundle.manifest.loop_layout()
+    layout = bundle.manifest.layout
 
     def ends(boundary: float, told: bool = True) -> dict[str, tuple[int, ...]]:
         costs = dict.fromkeys(COUNTED, boundary) if told else {}
@@ -115,4 +119,4 @@ def test_what_boundaries_cost_decides_how_many_there_are(
 
 def test_nothing_is_planned_from_nothing(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="captions"):
-        plan(bundle.manifest.loop_layout(), times(bundle, 0.5), [], {})
+        plan(bundle.manifest.layout, times(bundle, 0.5), [], {})

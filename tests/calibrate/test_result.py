@@ -17,7 +17,7 @@ from mue_edge.calibrate import certificate, result
 from mue_edge.calibrate.calibration import Calibration
 from mue_edge.calibrate.setting import Setting
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.policy import from_json
+from mue_edge.policy_files import from_json
 from tests.calibrate.made_calibration import calibration, setting
 
 ASKED = {"model": "my model", "budget": "30ms", "kind": "csv", "max_drop": "10%", "device": None}

@@ -35,7 +35,7 @@ def enumerated(bundle: Bundle, samples: list[Sample]) -> list[Policy]:
     runtime = opened(bundle.path)
     for sample in samples:
         runtime.set_pixels(sample.picture)
-        found = run(bundle.manifest.loop_layout(), settings, FULL, runtime, trace=True, heads=True)
+        found = run(bundle.manifest.layout, settings, FULL, runtime, trace=True, heads=True)
         traces.append(found.decisions)
     return list(candidates.by_rule(traces, (3, 3), settings.max_length + 1, "image"))
 
@@ -51,7 +51,7 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
     rules = ("calm-softmax", "deebert", "pabee", PLUGIN)
     some = [p for rule in rules for p in policies if p.rule == rule][::5]
     late = [
-        replace(p, theta_decoder=None, thetas_decoder=(None, p.theta_decoder), name=f"{p.name}-late")
+        replace(p.leaving("decoder", theta=None, thetas=(None, p.of("decoder").theta)), name=f"{p.name}-late")
         for p in some
     ]
     others = [p for rule in ("mue", "calm-saturation", "uniform-skip") for p in policies if p.rule == rule]
@@ -72,7 +72,7 @@ def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> Non
     assert [p for p in found if p.rule == "mue"] == list(without)
     untested = [p for p in found if p.rule != "mue"]
     assert {p.rule for p in untested} == {"calm-saturation", "uniform-skip"}
-    assert all(p.theta_decoder is None and p.theta_image is None for p in untested)
+    assert all(p.of("decoder").theta is None and p.of("image").theta is None for p in untested)
 
 
 def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bundle: Bundle) -> None:

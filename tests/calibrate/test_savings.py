@@ -8,13 +8,13 @@ from mue_edge.calibrate import savings
 from mue_edge.calibrate.setting import FULL
 from mue_edge.calibrate.signals import Signal
 from mue_edge.calibrate.tuning import Judged
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 
-OWN = Policy(theta_image=0.9, theta_decoder=0.95, name="own")
-ENDED = Policy(theta_decoder=0.95, depth_image=1, name="ended")
-LATER = Policy(thetas_decoder=(None, 0.9), name="later")
-SHALLOW = Policy("fixed", depth_image=1, depth_decoder=1, name="fixed-1-1")
-DEEP = Policy("fixed", depth_decoder=2, name="fixed-3-2")
+OWN = Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.95)}, name="own")
+ENDED = Policy("mue", {"decoder": StackExit(0.95), "image": StackExit(depth=1)}, name="ended")
+LATER = Policy("mue", {"decoder": StackExit(thetas=(None, 0.9))}, name="later")
+SHALLOW = Policy("fixed", {"image": StackExit(depth=1), "decoder": StackExit(depth=1)}, name="fixed-1-1")
+DEEP = Policy("fixed", {"decoder": StackExit(depth=2)}, name="fixed-3-2")
 
 
 def judged(policy: Policy, seconds: float, quality: float) -> Judged:

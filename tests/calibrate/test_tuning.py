@@ -11,7 +11,7 @@ import pytest
 from mue_edge.calibrate import tuning
 from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.outcomes import SampleRuns
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.profile import Noise, Profile
 from tests.calibrate.made_calibration import FULL, run, setting
 
@@ -47,7 +47,7 @@ def test_noise_is_that_of_the_profiles_quantiles(profile: Profile) -> None:
 
 
 def test_judging_keeps_the_runs_themselves(profile: Profile) -> None:
-    policies = [FULL, Policy("fixed", depth_decoder=1, name="short")]
+    policies = [FULL, Policy("fixed", {"decoder": StackExit(depth=1)}, name="short")]
     runs = [(run(3, (3, 3)), run(3, (1, 1))), (run(3, (3,)), run(3, (1,)))]
     found = [SampleRuns(str(i), pair, 0, 0, 0) for i, pair in enumerate(runs)]
     full, short = tuning.judge(policies, found, ["a", "b"], profile, lambda texts: [5.0, 4.0], lambda _: "x")
@@ -76,8 +76,8 @@ def test_the_front_goes_by_what_may_be_counted_on(profile: Profile) -> None:
     """Of full depth, a faster one that luck favours and one between them that hardly differs, all stay."""
     policies = [
         FULL,
-        Policy("fixed", depth_decoder=1, name="lucky"),
-        Policy("fixed", depth_decoder=2, name="near"),
+        Policy("fixed", {"decoder": StackExit(depth=1)}, name="lucky"),
+        Policy("fixed", {"decoder": StackExit(depth=2)}, name="near"),
     ]
     depths = {"lucky": 1, "near": 2}
     names = [str(i) for i in range(10)]

@@ -293,7 +293,7 @@ def test_the_script_finds_trtexec(five: Any, tmp_path: Path) -> None:
 def test_the_default_plan_is_grouped_and_half(tiny_model_folder: Path, jetson_default: Any) -> None:
     manifest = jetson_default.bundle.manifest
     assert manifest.precision == "fp16" and manifest.plan["backend"] == "jetpack-6"
-    assert [e.depth for e in manifest.layout.decoder] == [2, 3]
+    assert manifest.layout.decoder.ends == (2, 3)
     assert manifest.evidence.versions["rtx_aot_build"].startswith(("not run", "pass"))
     assert open_bundle(jetson_default.bundle.path).manifest == manifest
     said = "\n".join(jetson_default.summary)

@@ -40,7 +40,7 @@ def measure(place: Path, how: str) -> dict[str, float]:
     from executorch.runtime import Runtime
 
     from mue_edge import bundle
-    from mue_edge.policy import Policy
+    from mue_edge.policy import Policy, StackExit
     from mue_edge.replay import run
     from mue_edge.targets import executorch, golden, methods
 
@@ -57,8 +57,10 @@ def measure(place: Path, how: str) -> dict[str, float]:
     shown, _ = golden.read(opened)
     runtime = methods.MethodsRuntime(opened, program)
     runtime.set_pixels(golden.pixels(shown[0], manifest.preprocess))
-    early = Policy("fixed", depth_image=1, depth_text=1, depth_decoder=1)
-    run(manifest.loop_layout(), manifest.search, early, runtime)
+    early = Policy(
+        "fixed", {"image": StackExit(depth=1), "text": StackExit(depth=1), "decoder": StackExit(depth=1)}
+    )
+    run(manifest.layout, manifest.search, early, runtime)
     return {
         "load_seconds": loaded, "methods": len(chosen), "mb_before": before, "loaded_mb": peak,
         "captioned_mb": peak_mb(),

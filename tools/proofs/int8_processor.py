@@ -72,7 +72,7 @@ def errors(bundles: Mapping[str, Bundle], pixels: Any) -> dict[str, dict[str, fl
     plain = Listening(bundles["fp32"])
     plain.set_pixels(pixels)
     manifest = plain.bundle.manifest
-    run(manifest.loop_layout(), manifest.search, Policy("never"), plain)
+    run(manifest.layout, manifest.search, Policy("never"), plain)
     systems = {name: opened(name, bundles[kind]) for name, kind in KINDS.items() if name != TWIN}
     found = {}
     for name, fed in plain.fed.items():
@@ -98,7 +98,7 @@ def decisions(bundle: Bundle, pictures: list[Any]) -> dict[str, list[Any]]:
         for pixels in pictures:
             runtime.set_pixels(pixels)
             seen = [
-                log_of(run(manifest.loop_layout(), manifest.search, policy, runtime))
+                log_of(run(manifest.layout, manifest.search, policy, runtime))
                 for policy in manifest.policies().values()
                 if policy.may_exit
             ]
@@ -118,7 +118,7 @@ def times(bundles: Mapping[str, Bundle], pictures: list[Any]) -> dict[str, Any]:
 
             def caption(i: int) -> object:
                 runtimes[name].set_pixels(pictures[i % len(pictures)])
-                return run(manifest.loop_layout(), manifest.search, Policy("never"), runtimes[name])
+                return run(manifest.layout, manifest.search, Policy("never"), runtimes[name])
 
             return caption
 

@@ -66,7 +66,7 @@ def looped(
 ) -> dict[str, Any]:
     """Criteria (a) and (b), at full depth and with exits."""
     manifest, found = bundle.manifest, {}
-    p, layout = manifest.preprocess, manifest.loop_layout()
+    p, layout = manifest.preprocess, manifest.layout
     pixels = [image.preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in pictures]
     full = AtBoundaries(Policy("never"), layout)
     logs = [reference_log(model, prompt, x, manifest.search, full) for x in pixels[::EVERY]]

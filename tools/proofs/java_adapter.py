@@ -62,7 +62,7 @@ def logs(
 ) -> Iterator[tuple[str, Log]]:
     """(policy's name, log) of every picture under every policy, always in the same order."""
     layout, settings, known = (
-        bundle.manifest.loop_layout(),
+        bundle.manifest.layout,
         bundle.manifest.search,
         bundle.manifest.policies(),
     )

@@ -57,7 +57,6 @@ def gated(folder: Path) -> dict[str, Any]:
     from mue_edge.export.ranges import Graph, scan
     from mue_edge.export.tensorrt import typed
     from mue_edge.models.cut import cut
-    from mue_edge.protocol import Layout, Stage
     from mue_edge.targets.golden import pixels
 
     model = models.load(folder)
@@ -70,14 +69,9 @@ def gated(folder: Path) -> dict[str, Any]:
     pieces = cut(model, request)
     exporter = onnx.Exporter()
     graphs = [Graph(piece, exporter.graph(piece)) for piece in pieces.pieces]
-    entry = pieces.layout
-    stage = lambda e: Stage(e.name, e.depth, e.constants, e.signals)
-    stages = {k: tuple(map(stage, v)) for k, v in entry.encoder.items()}
-    decoder = tuple(map(stage, entry.decoder))
-    layout = Layout(stages, decoder, entry.rows, entry.fill_rows, entry.prompt_gaps)
     shown = golden.pictures(planned.height, planned.width, 2)
     ranges = scan(
-        pieces, graphs, layout, request.search,
+        pieces, graphs, pieces.layout, request.search,
         [pixels(picture, c.preprocess) for picture in shown],
     )  # fmt: skip
     found: dict[str, Any] = {}
@@ -146,7 +140,7 @@ def adapted(folder: Path, count: int) -> dict[str, Any]:
     from tests.targets.trt.fake_tensorrt import FakeTensorRT
 
     bundle = open_bundle(folder)
-    layout, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    layout, settings = bundle.manifest.layout, bundle.manifest.search
     policies = bundle.manifest.policies()
     chosen: dict[str, Policy] = {name: policies[name] for name in ("full", "balanced")}
     pixels, _ = shown(count, bundle)

@@ -20,7 +20,7 @@ from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.setting import FULL
 from mue_edge.captioner import Caption, Captioner
 from mue_edge.payoff import Payoff
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.record import write
@@ -28,9 +28,9 @@ from proofs.savings_data import data, spoken
 
 TIMED, WARM_UP = 300, 8
 DRAFTS = (
-    Policy("fixed", depth_decoder=1, name="1 layer"),
-    Policy("fixed", depth_decoder=2, name="2 layers"),
-    Policy("calm-softmax", theta_decoder=0.9, name="margin > 0.9"),
+    Policy("fixed", {"decoder": StackExit(depth=1)}, name="1 layer"),
+    Policy("fixed", {"decoder": StackExit(depth=2)}, name="2 layers"),
+    Policy("calm-softmax", {"decoder": StackExit(0.9)}, name="margin > 0.9"),
 )
 Say = Callable[[Any], Caption]
 

@@ -37,7 +37,8 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
                 wanted.append([name])
     cider = score_all(captions, wanted, frequencies([text] for text in shipped.train_captions()))
     return {
-        "pictures": len(captions), "theta_image": policy.theta_image, "theta_decoder": policy.theta_decoder,
+        "pictures": len(captions), "theta_image": policy.of("image").theta,
+        "theta_decoder": policy.of("decoder").theta,
         "image_layers": sum(image) / len(image), "decoder_layers": sum(decoder) / len(decoder),
         "cider_d": sum(cider) / len(cider),
         "exact_match": sum(a == b[0] for a, b in zip(captions, wanted)) / len(captions),

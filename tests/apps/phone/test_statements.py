@@ -16,12 +16,16 @@ from mue_edge.apps.phone.reader import Front, Reader
 from mue_edge.apps.phone.reading import Row, judged
 from mue_edge.entailer import Entailer, Entailment
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from tests.apps.phone.driven import driven
 from tests.apps.phone.finished import finished
 from tests.commands.run import Runner, picture
 
-FAST = Policy("fixed", depth_image=1, depth_text=1, depth_decoder=1, name="fast")
+FAST = Policy(
+    "fixed",
+    {"image": StackExit(depth=1), "text": StackExit(depth=1), "decoder": StackExit(depth=1)},
+    name="fast",
+)
 FULL = Policy("never", name="full")
 
 
