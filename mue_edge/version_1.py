@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mue_edge.errors import InputFileError
+
 # The stacks of 0.1's policies, each a suffix of `theta_`, `thetas_` and `depth_`.
 _STACKS = ("image", "text", "decoder")
 _FIELDS = ("theta", "thetas", "depth")
+# What `stacks` stands for.
+_LAYOUT = ("encoder", "decoder", "prompt_gaps", "joins_text")
 
 
 def policy(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,11 +28,11 @@ def policy(data: Mapping[str, Any]) -> dict[str, Any]:
 def manifest(data: Mapping[str, Any]) -> dict[str, Any]:
     """A bundle's manifest: its layout's stacks become a list that says where each one's input comes from.
 
-    What has not the form of 0.1 stays as it is, and the reader refuses it.
+    Raises InputFileError for a layout that has another form.
     """
     layout = data.get("layout")
     if not isinstance(layout, dict) or not isinstance(layout.get("encoder"), dict):
-        return dict(data)
+        raise InputFileError("the manifest has schema 1, its layout not")
     rest = {key: value for key, value in layout.items() if key not in _LAYOUT}
     stacks: list[dict[str, Any]] = []
     for name, stages in layout["encoder"].items():
@@ -45,5 +49,3 @@ def manifest(data: Mapping[str, Any]) -> dict[str, Any]:
         scale = scale | single
     return {**data, "schema": 2, "layout": {"stacks": stacks, **rest}, "preprocess": scale}
 
-
-_LAYOUT = ("encoder", "decoder", "prompt_gaps", "joins_text")

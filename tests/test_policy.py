@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import ALWAYS, NEVER, ForcedExits, Policy, StackExit, exits, from_json, read
+from mue_edge.policy import ALWAYS, NEVER, ForcedExits, Policy, StackExit, exits
+from mue_edge.policy_files import from_json, read
 
 
 def test_slide_formula() -> None:

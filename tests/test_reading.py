@@ -31,9 +31,9 @@ def test_what_does_not_fit_names_its_place(text: str, problem: str) -> None:
 
 
 def _policy(path: Path) -> object:
-    from mue_edge import policy
+    from mue_edge import policy_files
 
-    return policy.read(path)
+    return policy_files.read(path)
 
 
 def _profile(path: Path) -> object:

@@ -246,6 +246,6 @@ def test_a_trace_with_heads_hears_both() -> None:
 
 
 def test_a_stack_that_a_rule_reads_nothing_of_is_not_left_by_score() -> None:
-    policy = Policy("gate", {"image": StackExit(0.5), "text": StackExit(0.5)})
-    assert policy.threshold("image", 1) == 0.5 and policy.threshold("text", 1) == math.inf
-    assert Policy("gate", {"text": StackExit(0.5, depth=2)}).threshold("text", 2) == -math.inf
+    policy = Policy("pabee", {"image": StackExit(0.5), "decoder": StackExit(0.5)})
+    assert policy.threshold("decoder", 1) == 0.5 and policy.threshold("image", 1) == math.inf
+    assert Policy("pabee", {"image": StackExit(0.5, depth=2)}).threshold("image", 2) == -math.inf

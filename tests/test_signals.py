@@ -100,7 +100,7 @@ def test_a_new_rule_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         theta = policy.theta(stack, depth)
         return NEVER if theta is None or step == 0 else theta
 
-    monkeypatch.setitem(RULES, "patient-start", Rule(last_words, {"decoder": MARGIN}))
+    monkeypatch.setitem(RULES, "patient-start", Rule(last_words, decoder=MARGIN))
     outcome = run(Policy("patient-start", {"decoder": StackExit(0.8)}), Heads())
     assert [s.depth for s in outcome.steps] == [3, 2, 2, 2]
     assert replace(Policy(), rule="patient-start").signal("decoder") == MARGIN

@@ -67,7 +67,7 @@ class Case:
 
     @property
     def layout(self) -> Layout:
-        return self.cut.layout.layout
+        return self.cut.layout
 
     def reference(self, picture: NDArray[np.float32]) -> TorchRuntime:
         """The cut run by torch, with a picture and the source text set."""

@@ -1,0 +1,1 @@
+../../../mue_edge/version_1.py
