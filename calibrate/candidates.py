@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import DECODER, PICTURE, Decision, Layout, Stack
+from mue_edge.protocol import DECODER, Decision, Layout, Stack
 from mue_edge.replay import between
 from mue_edge.rules import RULES
 from mue_edge.signals import SIGNALS, SIMILARITY
@@ -79,14 +79,9 @@ def widest(decision: Decision, signal: str | None) -> float | None:
     return max(found, default=None)
 
 
-def picture_of(layout: Layout) -> Stack:
-    """The stack that looks at the picture."""
-    return layout.of_source(PICTURE)[0]
-
-
 def fixed(layout: Layout, rule: str = "fixed") -> Iterator[Policy]:
     """Every pair of depths at which the picture's stack and the decoder can end, full depth last."""
-    picture, decoder = picture_of(layout), layout.decoder
+    picture, decoder = layout.picture, layout.decoder
     for first in picture.ends:
         for second in range(1, decoder.depth + 1):
             exits = {
@@ -115,7 +110,7 @@ def similarity(rule: str, found: Gaps, layout: Layout, horizon: int) -> Iterator
     layer on, schedules between quantiles of early and of late gaps, and a threshold for every boundary with
     a last layer; or, where the rule fixes the decay, θ such that it begins at a quantile.
     """
-    picture = picture_of(layout)
+    picture = layout.picture
     decoders = {"full": Policy(rule, beta=1.0)}
     decoders |= _decaying(rule, found) if RULES[rule].beta else _free(rule, found, layout, horizon)
     encoders = {"full": StackExit()}
@@ -173,7 +168,7 @@ def levels(rule: str, found: Gaps, layout: Layout) -> Iterator[Policy]:
     """Policies of a rule whose signal means the same at every decoder boundary: its own levels, or a
     threshold at a quantile of the first boundary's gaps, and a last layer, times what the encoder may do: its
     `outer` depths, or thresholds of a signal of its own."""
-    first, picture = found.boundaries.get(min(found.boundaries, default=0), ()), picture_of(layout)
+    first, picture = found.boundaries.get(min(found.boundaries, default=0), ()), layout.picture
     own = SIGNALS[RULES[rule].signal(DECODER) or SIMILARITY].levels
     thetas = {f"p{i}": theta for i, theta in enumerate(own, 1)}
     thetas = thetas or {f"q{share:g}": 1 - between(first, share) for share in LEVELS if first}
@@ -221,7 +216,7 @@ def _one_share(policy: Policy) -> bool:
 
 def by_rule(traces: Sequence[Sequence[Decision]], layout: Layout, horizon: int) -> Iterator[Policy]:
     """Policies of every rule that can be calibrated and whose signals were traced."""
-    picture = picture_of(layout)
+    picture = layout.picture
     for name, rule in RULES.items():
         if not rule.calibrated:
             continue

@@ -39,7 +39,7 @@ def policies(captioner: Captioner, tune: Samples) -> list[Policy]:
         traced.append(
             replay.run(captioner.layout, captioner.settings(), FULL, captioner.runtime, trace=True).decisions
         )
-    picture = candidates.picture_of(captioner.layout)
+    picture = captioner.layout.picture
     known = candidates.gaps(traced, picture.name).decoder
     found = []
     for depth, share in product(picture.ends[::2], QUANTILES):

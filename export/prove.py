@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Runtime
 from mue_edge.policy import NEVER, Decider, Policy
-from mue_edge.protocol import DECODER, PICTURE, Layout, Outcome
+from mue_edge.protocol import DECODER, Layout, Outcome
 from mue_edge.replay import Log, ScoreEntry, replay, run
 from mue_edge.search import SearchSettings
 
@@ -77,16 +77,14 @@ def reference_log(
         max_length=settings.max_length, min_length=settings.min_length,
         no_repeat_ngram=settings.no_repeat_ngram, length_penalty=settings.length_penalty,
     )[0][0]  # fmt: skip
-    names = {"joint": "encoder"}
     scores = [
-        ScoreEntry(names.get(stack, stack), depth, 0, (score,))
+        ScoreEntry(stack, depth, 0, (score,))
         for stack, values in best.encoder_scores.items()
         for depth, score in enumerate(values, 1)
     ]
     for step, values in enumerate(best.exit_scores):
         scores += [ScoreEntry(DECODER, depth, step, (score,)) for depth, score in enumerate(values, 1)]
-    depths = {names.get(stack, stack): depth for stack, depth in best.encoder_exits.items()}
-    return Log(depths, best.exits, best.tokens, best.score, tuple(scores))
+    return Log(best.encoder_exits, best.exits, best.tokens, best.score, tuple(scores))
 
 
 def prove(
@@ -112,7 +110,7 @@ def prove(
         same_exits += gap is None
         gaps += [] if gap is None else [gap]
         layers += [step.depth for step in outcome.steps]
-        image_layers.append(outcome.depths[layout.of_source(PICTURE)[0].name])
+        image_layers.append(outcome.depths[layout.picture.name])
         progress(count)
     return LoopProof(
         policy.to_json(), count, len(errors), max(errors), float(np.percentile(errors, 99)), replayed,

@@ -142,11 +142,11 @@ class ExitTests:
     def asks(self, test: Test) -> tuple[str, ...]:
         """States that the head must say something of."""
         stages = self._stacks[test.stack]
-        if test.stack != "decoder" or test.i + 1 == len(stages):
+        if test.stack != DECODER or test.i + 1 == len(stages):
             return ()
         if self._heads:
             return stages[test.i].states
-        if asks_head(self.policy, "decoder", test.threshold):
+        if asks_head(self.policy, DECODER, test.threshold):
             return (self.words(test.i),)
         # A policy that may take over has to remember what the head said before it did.
         remembers = any(SIGNALS[name].remembers for name in self._names(DECODER))
@@ -154,7 +154,7 @@ class ExitTests:
 
     def words(self, i: int) -> str:
         """The states that the head reads if the step is left after decoder segment i."""
-        stages, states = self._stacks["decoder"], words_of(self.policy)
+        stages, states = self._stacks[DECODER], words_of(self.policy)
         if i + 1 < len(stages) and states not in stages[i].states:
             raise UsageError(
                 f"this bundle gives no {states} of the states after layer {stages[i].depth}: {NO_HEADS}"

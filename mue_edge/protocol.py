@@ -72,6 +72,13 @@ class Stack:
         return self.ends[-1]
 
     @property
+    def reads(self) -> str:
+        """What it looks at, for people; empty: nothing that a user gives."""
+        if self.joins:
+            return "picture and statement"
+        return {PICTURE: "the picture", TEXT: "the statement"}.get(self.source, "")
+
+    @property
     def kind(self) -> str:
         """What the buffers of its signals are called by: all encoders share theirs."""
         return DECODER if self.name == DECODER else "encoder"
@@ -114,6 +121,11 @@ class Layout:
     def of_source(self, source: str) -> tuple[Stack, ...]:
         """The stacks whose input comes from there."""
         return tuple(stack for stack in self.stacks if stack.source == source)
+
+    @property
+    def picture(self) -> Stack:
+        """The stack that looks at the picture."""
+        return self.of_source(PICTURE)[0]
 
     @property
     def text_stem(self) -> str:

@@ -91,7 +91,7 @@ class Session:
         from mue_edge import image
 
         p, shown = self.bundle.manifest.preprocess, self.load(picture)
-        stem = self.bundle.manifest.segments.get("stem")
+        stem = self.bundle.manifest.segments.get(self.layout.picture.stem)
         port = None if stem is None else stem.inputs.get("pixels")
         if port is not None and port.dtype == "uint8":
             return image.levels(shown.rgb, p.height, p.width)

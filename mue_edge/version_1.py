@@ -48,4 +48,3 @@ def manifest(data: Mapping[str, Any]) -> dict[str, Any]:
         single = {k: [v] * 3 for k, v in scale.items() if k in ("mean", "std") and type(v) in (int, float)}
         scale = scale | single
     return {**data, "schema": 2, "layout": {"stacks": stacks, **rest}, "preprocess": scale}
-

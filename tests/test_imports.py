@@ -21,7 +21,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4}
-BARE = ("loop", "protocol", "policy", "cache", "search", "bundle", "tokens")
+BARE = ("loop", "protocol", "policy", "policy_files", "cache", "search", "bundle", "tokens")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "executorch", "coremltools", "torchao")
 HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "matplotlib", "optuna")
 HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")
@@ -195,3 +195,33 @@ def test_core_needs_neither_torch_nor_onnx() -> None:
         f"for args in {helps!r}:\n    try: sys.modules['mue_edge.cli'].main(args)\n"
         "    except SystemExit as end: assert not end.code, args\n",
     )
+
+
+# Where a word that is also a stack's name means something else, or the contract's segment is meant.
+OTHER_MEANINGS = {
+    "mue_edge/protocol.py": "DECODER itself; buffers' kind",
+    "mue_edge/version_1.py": "the names in 0.1's files",
+    "mue_edge/commands/entail.py": "an argument of the command line",
+    "calibrate/examples.py": "a table's column",
+    "calibrate/statement_tables.py": "a table's column",
+    "apps/camera/watching.py": "a key of the page's data",
+    "apps/entailment/": "trains an OFA on purpose",
+    "apps/stickers/": "trains an OFA on purpose",
+    "export/coreml.py": "a package's name",
+}
+
+
+def test_no_stack_is_spelled_outside_its_family() -> None:
+    """What goes through a layout's stacks knows none by name but DECODER."""
+    names = {"image", "encoder", "decoder"}
+    spelled = set()
+    for path in source_files():
+        file = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in names:
+                spelled.add(file)
+    wrong = {
+        file for file in spelled
+        if not file.startswith(("mue_edge/models/", *OTHER_MEANINGS))
+    }  # fmt: skip
+    assert not wrong

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mue_edge import draw
 from mue_edge.captioner import Caption
 from mue_edge.entailer import Entailment
-from mue_edge.protocol import PICTURE, Layout, Stack
+from mue_edge.protocol import Layout
 from mue_edge.tokens import Tokenizer
 
 
@@ -42,20 +42,11 @@ class Reading:
     note: str = ""
 
 
-def _what(stack: Stack) -> str:
-    """What a stack reads, for people."""
-    return (
-        "picture and statement"
-        if stack.joins
-        else {PICTURE: "the picture"}.get(stack.source, "the statement")
-    )
-
-
 def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading:
     """Of a caption; the prompt's own text stack is left out, since it never depends on the picture."""
     drawing = draw.of(caption, layout, tokenizer)
-    seen = {stack.name for stack in layout.of_source(PICTURE)}
-    pictures = [Row("the picture", b.depth, b.layers) for b in drawing.encoder if b.label in seen]
+    reads = {stack.name: stack.reads for stack in layout.encoders if stack.reads}
+    pictures = [Row(reads[b.label], b.depth, b.layers) for b in drawing.encoder if b.label in reads]
     words = [Row("the end" if s.label == "end" else s.label, s.depth, s.layers) for s in drawing.steps]
     mean = f"{drawing.mean:.1f} of {drawing.layers} decoder layers a token"
     times = f"{_times(caption.seconds, caption.calls)}; {mean}"
@@ -66,7 +57,7 @@ def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading
 def judged(found: Entailment, statement: str, layout: Layout, note: str = "") -> Reading:
     """Of an answer. It names the statement: what stands in the field may be another one by now."""
     rows = (
-        *(Row(_what(s), found.exits[s.name], s.depth) for s in layout.encoders if s.stages),
+        *(Row(s.reads, found.exits[s.name], s.depth) for s in layout.encoders if s.reads),
         Row("the answer", found.decoder_layers, layout.decoder.depth),
     )  # fmt: skip
     shares = ", ".join(f"{answer} {share:.0%}" for answer, share in found.probabilities.items())

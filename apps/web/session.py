@@ -69,9 +69,9 @@ class Session:
             for name, p in self.bundle.manifest.policies().items()
         ]
 
-    def depths(self) -> dict[str, int]:
-        """Stack → its layers."""
-        return self.opened.layout.depths()
+    def stacks(self) -> list[dict[str, Any]]:
+        """The stacks, the decoder last: name, what it looks at (empty: nothing that a user gives), layers."""
+        return [{"name": s.name, "reads": s.reads, "layers": s.depth} for s in self.opened.layout.stacks]
 
     def check(self, name: str) -> Check:
         """Takes a file's bytes piece by piece and says whether they are the manifest's."""
@@ -185,7 +185,9 @@ class Judging(Run):
 
     def __init__(self, entailer: Entailer, statement: str, policy: str | None, caption: str | None) -> None:
         self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement, caption)
-        check_length(self._source, self._manifest.segments["text_stem"].inputs["ids"].shape[0])
+        check_length(
+            self._source, self._manifest.segments[self._manifest.layout.text_stem].inputs["ids"].shape[0]
+        )
         noted = note(entailer.unknown(statement, caption))
         self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
         search = begin(self._manifest.search, self._source)

@@ -9,7 +9,7 @@ Where they need not differ they are equal, so that a graph that two cases share 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -165,39 +165,15 @@ def threshold_policies(name: str) -> tuple[Policy, ...]:
         for part in (0.5, 0.8)
     )
     # What the decoder scores depends on how far the encoder went and on the decoder's earlier exits.
-    encoder = Policy("mue", {"image": StackExit(half.get("image")), "text": StackExit(half.get("text"))})
+    encoder = Policy("mue", {stack: StackExit(theta) for stack, theta in half.items()})
     gaps = _gaps(case, encoder)["decoder"] + _gaps(case, Mixed(encoder, LATE))["decoder"]
     low, middle, high = (1 - _between(gaps, part) for part in (0.8, 0.5, 0.3))
-    return (
-        Policy(
-            "mue",
-            {
-                "image": StackExit(half.get("image")),
-                "text": StackExit(half.get("text")),
-                "decoder": StackExit(middle),
-            },
-            beta=1.0,
-        ),
-        Policy(
-            "mue",
-            {
-                "image": StackExit(most.get("image")),
-                "text": StackExit(most.get("text")),
-                "decoder": StackExit(low),
-            },
-            beta=1.0,
-        ),
-        Policy(
-            "mue",
-            {
-                "image": StackExit(half.get("image")),
-                "text": StackExit(half.get("text")),
-                "decoder": StackExit(high - 0.05),
-            },
-            beta=0.9,
-            tau=4.0,
-        ),
-    )
+
+    def policy(encoder: Mapping[str, float], decoder: float, beta: float = 1.0, tau: float = 1.0) -> Policy:
+        exits = {stack: StackExit(theta) for stack, theta in {**encoder, "decoder": decoder}.items()}
+        return Policy("mue", exits, beta=beta, tau=tau)
+
+    return policy(half, middle), policy(most, low), policy(half, high - 0.05, 0.9, 4.0)
 
 
 def _gaps(case: Case, policy: Decider) -> dict[str, list[float]]:
