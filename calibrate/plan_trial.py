@@ -102,9 +102,9 @@ class Bench:
     @cached_property
     def _depths(self) -> dict[str, int]:
         from mue_edge import models
-        from mue_edge.models.cut import stacks
 
-        return stacks(models.load(self.model))
+        network = models.load(self.model)
+        return models.family_of(network).stacks(network)
 
     @cached_property
     def _weights(self) -> str:

@@ -27,8 +27,8 @@ HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "
 HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")
 # These may reach into rooms from inside a function, when the user asks for it.
 DOORS = ("mue_edge/cli.py", "mue_edge/commands/", "mue_edge/completion.py", "mue_edge/__init__.py")
-# The registry of families, the import command, and the applications that train an OFA of their own.
-KNOW_OFA = ("mue_edge/models/", "mue_edge/commands/import_.py", "apps/stickers/", "apps/entailment/")
+# The family, and the applications that train an OFA of their own.
+KNOW_OFA = ("mue_edge/models/ofa/", "apps/stickers/", "apps/entailment/")
 
 
 @dataclass(frozen=True)

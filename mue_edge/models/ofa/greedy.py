@@ -14,24 +14,23 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
+from mue_edge.models.family import Depths
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.layers import KeysValues
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.outputs import EncoderOutput
 
-# Layers of the picture's encoder, and of the decoder.
-Depths = tuple[int, int]
 # Ended rows leave the batch when no more than this share of it is live: leaving copies what is cached.
 _COMPACT = 0.75
 
 
 def greedy(
     model: Model, prompt: Sequence[int], pixels: Tensor, *, max_length: int = 24,
-    image_depth: int | None = None, decoder_depth: int | None = None,
+    encoder_depth: int | None = None, decoder_depth: int | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """Greedy captions (ids without bos and eos) of [B, 3, H, W] at fixed depths (default: all layers)."""
     cell = (
-        model.config.encoder_layers if image_depth is None else image_depth,
+        model.config.encoder_layers if encoder_depth is None else encoder_depth,
         model.config.decoder_layers if decoder_depth is None else decoder_depth,
     )
     return greedy_by_depth(model, prompt, pixels, [cell], max_length=max_length)[cell]
@@ -62,13 +61,13 @@ def greedy_by_depth(
         encoded.padding_mask[:1, None, None],
     )
     found: dict[Depths, list[list[int]]] = {}
-    for image_depth in dict.fromkeys(image for image, _ in cells):
-        hidden = hidden_at(model, encoded, image_depth, len(prompt))
+    for encoder_depth in dict.fromkeys(image for image, _ in cells):
+        hidden = hidden_at(model, encoded, encoder_depth, len(prompt))
         left = EncoderOutput(hidden, (), encoded.padding_mask, encoded.positions)
-        depths = [depth for image, depth in dict.fromkeys(cells) if image == image_depth]
+        depths = [depth for image, depth in dict.fromkeys(cells) if image == encoder_depth]
         cross = [decoder.cross_keys_values(i, left) for i in range(max(depths))]
         for depth in depths:
-            found[image_depth, depth] = _decode(decoder, cross[:depth], biases, max_length)
+            found[encoder_depth, depth] = _decode(decoder, cross[:depth], biases, max_length)
     return {cell: found[cell] for cell in cells}
 
 

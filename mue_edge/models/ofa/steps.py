@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mue_edge.models.captioning import Steps
 from mue_edge.models.ofa.greedy import hidden_at
 from mue_edge.models.ofa.layers import KeysValues
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.models.steps import Steps
 
 
 @torch.no_grad()
