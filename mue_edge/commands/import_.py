@@ -20,8 +20,7 @@ def _help() -> str:
     return f"""Turn CHECKPOINT into a model folder.
 
     CHECKPOINT is {"; or ".join(family.checkpoints for family in models.families())}.
-    Every tensor is checked; nothing is filled in. Where a checkpoint holds no vocabulary, --tokenizer names a
-    folder with its files (docs/checkpoints.md).
+    Every tensor is checked; nothing is filled in. Where it holds no vocabulary, --tokenizer names one.
     """
 
 

@@ -163,7 +163,8 @@ class Family(Protocol[Network]):
 
     @property
     def checkpoints(self) -> str:
-        """What `import` takes as this family's, for the user: "a … file, or a folder with …"."""
+        """What `import` takes as this family's, for the user, beginning small and without a full stop: files,
+        folders, and what --tokenizer names."""
 
     @property
     def sizes(self) -> Sequence[str]:

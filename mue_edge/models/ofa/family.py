@@ -22,7 +22,8 @@ class _OFA:
     sizes = tuple(SIZES)
     checkpoints = (
         "a fairseq .pt file, a Hugging Face OFA folder (also in shards), a folder with one such file, or a "
-        ".safetensors file with --config"
+        ".safetensors file with --config. Its vocabulary is fairseq's folder (dict.txt, encoder.json, "
+        "vocab.bpe; in a checkout of OFA: utils/BPE) or a Hugging Face one (vocab.json, merges.txt)"
     )
 
     def recognises(self, checkpoint: Path, config: Path | None) -> bool:
