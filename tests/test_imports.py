@@ -130,7 +130,7 @@ def test_only_the_family_knows_ofa() -> None:
 
 
 def test_families_are_named_nowhere_else() -> None:
-    """No name of a family or of its sizes, and nothing that reads the keys of a network's own configuration."""
+    """No name of a family or of its sizes, and no reading of a network's own configuration."""
     # `ofa` is also a format of tables.
     registry = {"mue_edge/models/__init__.py": 1, "calibrate/examples.py": 3}
     found: dict[str, int] = {}
