@@ -139,11 +139,17 @@ def _model(place: Path) -> FoundModel:
         tasks = prompts.tasks(place)
     except InputFileError as problem:
         problems.append(str(problem))
-    layers = [f"{k.removesuffix('_layers')} {v}" for k, v in config.items() if k.endswith("_layers")]
+    layers, picture = "", ""
+    try:
+        described = models.describe_folder(place)
+    except InputFileError as problem:
+        problems.append(str(problem))
+    else:
+        layers = f"encoder {described.encoder_layers}, decoder {described.decoder_layers}"
+        picture = described.picture
     return FoundModel(
-        str(place), str(config["family"]), ", ".join(layers), parameters, size,
-        str(config.get("image_size", "")), tasks, "; ".join(problems),
-    )  # fmt: skip
+        str(place), str(config["family"]), layers, parameters, size, picture, tasks, "; ".join(problems)
+    )
 
 
 def _foreign(place: Path) -> bool:

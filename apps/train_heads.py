@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mue_edge import tokens
+from mue_edge import models, tokens
 from mue_edge.apps.calibration_pictures import asked_of
 from mue_edge.apps.catalogue import resolve_model
 from mue_edge.calibrate import missing_heads, statement_tables, teachers
@@ -18,7 +18,6 @@ from mue_edge.calibrate.teachers import Answers, Captions
 from mue_edge.calibrate.trainers import TRAINERS
 from mue_edge.calibrate.training_pictures import pictures
 from mue_edge.errors import UsageError, command_line
-from mue_edge.models import captioning
 from mue_edge.rules import RULES
 from mue_edge.terminal import say
 from mue_edge.training_options import TrainingOptions
@@ -31,7 +30,9 @@ def train_heads(o: TrainingOptions) -> None:
     steps, shown = _shown(o, folder, teacher)
     with click.progressbar(length=steps, label="answers", file=sys.stderr) as bar:
         found = TRAINERS[kind](teacher, shown, seed=o.seed, progress=lambda: bar.update(1))
-    missing_heads.write(folder, o.out / "model", captioning.heads(teacher.model) | {kind: found.tensors})
+    missing_heads.write(
+        folder, o.out / "model", models.training(teacher.model).heads(teacher.model) | {kind: found.tensors}
+    )
     signs = list(found.boundaries[0].auc)
     click.echo(f"AUC of what foretells that leaving there keeps the answer, by {found.cases} held out:")
     click.echo(f"after layer  {found.cases + 's':>8}   kept  " + "".join(f"{name:>20}" for name in signs))
@@ -44,7 +45,7 @@ def train_heads(o: TrainingOptions) -> None:
 
 def _shown(o: TrainingOptions, folder: Path, teacher: Captions | Answers) -> tuple[int, Iterable[Any]]:
     """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
-    p, tokenizer = captioning.preprocess(teacher.model), tokens.load(folder / "tokenizer.json")
+    p, tokenizer = models.describe(teacher.model).preprocess, tokens.load(folder / "tokenizer.json")
     asked = asked_of(folder, tokenizer)
     if asked is not None:
         if o.augment or o.skip_bad:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mue_edge import tokens
+from mue_edge import models, tokens
 from mue_edge.calibrate import charts
 from mue_edge.calibrate.caption_batches import CaptionBatches, Target
 from mue_edge.calibrate.examples import Example, as_spoken
@@ -26,13 +26,13 @@ from mue_edge.calibrate.pictures import Pictures
 from mue_edge.calibrate.quality import caption_texts
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_folder, atomic_write
-from mue_edge.models import captioning
 from mue_edge.reading import read_json
 from mue_edge.tokens import Tokenizer
 
 _STATISTICS = 1024  # pictures from which BatchNorm's statistics are taken anew
 VALIDATED = 512  # pictures of the validation at most, of which
 WRITTEN = 128  # captions are written for
+LONGEST = 24  # tokens of a caption that is written in torch
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Recipe:
 
 def learner(folder: Path, decomposed: bool | None) -> Learner:
     """The model folder to start from. Raises InputFileError when it lacks vocabulary or caption prompt."""
-    model = captioning.load(folder, decomposed)
+    model = models.load(folder, decomposed)
+    models.training(model)  # a family that has none
     for name in ("tokenizer.json", "prompts.json"):
         if not (folder / name).is_file():
             raise InputFileError(
@@ -108,7 +109,7 @@ class CaptionRun:
     def objective(self, step: int, _progress: float) -> tuple[Tensor, dict[str, float]]:
         """Loss a word of this process's share; the mean over processes is that of the whole step."""
         share = self.batches(step)
-        loss, by_layer = captioning.loss(
+        loss, by_layer = models.training(self.learner.model).loss(
             self.learner.model, self.learner.prompt, share.pixels, share.tokens,
             shallow=self.recipe.shallow, rng=self.batches.generator(step, 7),
             label_smoothing=self.recipe.label_smoothing, over_layers=self.recipe.over_layers,
@@ -164,11 +165,11 @@ class CaptionRun:
         def look(copy: nn.Module) -> None:
             for start in range(0, count, 64):
                 part = rows[start : start + 64]
-                captioning.see(copy, self.batches.pictures.inputs(part))
+                models.training(copy).see(copy, self.batches.pictures.inputs(part))
 
         averaged = trainer.averaged(look if self.recipe.train_batchnorm else lambda _copy: None)
         with atomic_folder(self.out / "model", "config.json") as work:
-            captioning.write(averaged, work)
+            models.write(averaged, work)
             self.learner.tokenizer.save(work / "tokenizer.json")
             # What it knew before is not what it knows after these pictures.
             asked = {
@@ -198,19 +199,20 @@ def validate(
     targets: Sequence[Target], label_smoothing: float,
 ) -> dict[str, float]:  # fmt: skip
     """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
-    sums, words = torch.zeros(captioning.depths(model)[1]), 0
+    family, described = models.training(model), models.describe(model)
+    sums, words = torch.zeros(described.decoder_layers), 0
     for start in range(0, len(targets), 32):
         part = targets[start : start + 32]
         pixels = pictures.inputs([t.row for t in part])
-        sums += captioning.loss(
+        sums += family.loss(
             model, learner.prompt, pixels, batches.tokens(part), label_smoothing=label_smoothing
         )[1]
         words += sum(len(t.ids) - 1 for t in part)
-    right = 0
+    right, longest = 0, min(LONGEST, described.longest_caption)
     shown = list(range(len(pictures)))[:WRITTEN]
     for start in range(0, len(shown), 32):
         some = shown[start : start + 32]
-        ids = captioning.greedy(model, learner.prompt, pictures.inputs(some))
+        ids = family.greedy(model, learner.prompt, pictures.inputs(some), max_length=longest)
         for row, text in zip(some, caption_texts(learner.tokenizer, ids)):
             references = pictures.examples[row].captions
             right += text in {as_spoken(learner.tokenizer, reference) for reference in references}

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mue_edge import models
 from mue_edge.calibrate.bootstrap import LEVEL, Estimate, Tally, relative_change
-from mue_edge.calibrate.caption_training import Learner
+from mue_edge.calibrate.caption_training import LONGEST, Learner
 from mue_edge.calibrate.coco_metrics import METRICS
 from mue_edge.calibrate.coco_metrics import measure as coco_measure
 from mue_edge.calibrate.examples import Example, as_spoken
 from mue_edge.calibrate.pictures import Pictures
 from mue_edge.calibrate.quality import Quality, Score, caption_texts, summary, tallies
 from mue_edge.errors import UsageError
-from mue_edge.models import captioning
+from mue_edge.models.family import Depths
 
-# Layers of the picture's encoder, and of the decoder.
-Depths = tuple[int, int]
 # Passes a sequence on, showing how far it is.
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
@@ -90,10 +89,11 @@ def texts_by_depth(
     learner: Learner, batches: Iterable[Tensor], depths: Sequence[Depths]
 ) -> dict[Depths, list[str]]:
     """Greedy captions of batches of pictures [B, 3, H, W] at each depth."""
-    longest = min(24, captioning.longest_caption(learner.model))
+    longest = min(LONGEST, models.describe(learner.model).longest_caption)
+    family = models.training(learner.model)
     found: dict[Depths, list[str]] = {cell: [] for cell in depths}
     for pixels in batches:
-        ids = captioning.greedy_by_depth(learner.model, learner.prompt, pixels, depths, max_length=longest)
+        ids = family.greedy_by_depth(learner.model, learner.prompt, pixels, depths, max_length=longest)
         for cell, rows in ids.items():
             found[cell] += caption_texts(learner.tokenizer, rows)
     return found

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mue_edge import models
 from mue_edge.calibrate.head_training import Trained, boundary, parted
 from mue_edge.calibrate.teachers import Batch, Teacher
 from mue_edge.errors import UsageError
-from mue_edge.models import captioning
 from mue_edge.models.heads import HIDDEN
 
 STEPS = 400
@@ -28,7 +28,7 @@ def train(
 
     Raises UsageError for too few batches, or an encoder that cannot be left.
     """
-    encoder, _ = captioning.depths(teacher.model)
+    encoder = models.describe(teacher.model).encoder_layers
     if encoder < 2:
         raise UsageError("an encoder of one layer needs no gate")
     parts = []

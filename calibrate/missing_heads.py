@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mue_edge import models
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import teachers
 from mue_edge.calibrate.trainers import TRAINERS
 from mue_edge.files import atomic_folder
-from mue_edge.models import captioning, heads
+from mue_edge.models import heads
 
 # A label and a number of steps → what to call after each of them.
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
@@ -34,11 +35,11 @@ def completed(
     if (out / heads.FILE).is_file():
         return out
     teacher = teachers.of_folder(model)
-    found = captioning.heads(teacher.model)
+    found = models.training(teacher.model).heads(teacher.model)
     missing = [kind for kind in TRAINERS if kind not in found]
     if not missing:
         return model
-    shown = batches(captioning.preprocess(teacher.model))
+    shown = batches(models.describe(teacher.model).preprocess)
     once = teachers.Once(teacher)
     for kind in missing:
         with progress(f"heads: {kind}", len(shown)) as step:

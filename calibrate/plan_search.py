@@ -93,8 +93,8 @@ def search_plans(
     _claim(place, folder, target, part, known, clock)
     judge = judge or Bench(folder, target, part, known, progress, clock, workers=workers)
     if space is None:
-        size = int(models.read_config(folder)["image_size"])
-        space = around((size, size), targets.target(target).precisions)
+        size = models.describe_folder(folder).preprocess
+        space = around((size.height, size.width), targets.target(target).precisions)
     plans = _Plans(judge, place, budget, space.choices[0])
     made: list[Trial] = []
     tried: list[tuple[Choice, float]] = []

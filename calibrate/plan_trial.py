@@ -103,9 +103,10 @@ class Bench:
     @cached_property
     def _depths(self) -> dict[str, int]:
         from mue_edge import models
-        from mue_edge.models.cut import stacks
 
-        return {stack: shape.layers for stack, shape in stacks(models.load(self.model)).items()}
+        network = models.load(self.model)
+        shapes = models.family_of(network).stacks(network)
+        return {stack: shape.layers for stack, shape in shapes.items()}
 
     @cached_property
     def _weights(self) -> str:

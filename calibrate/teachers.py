@@ -11,13 +11,12 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mue_edge import image, tokens
+from mue_edge import image, models, tokens
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate.caption_training import learner
+from mue_edge.calibrate.caption_training import LONGEST, learner
 from mue_edge.calibrate.samples import Samples
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
-from mue_edge.models import captioning, judging
-from mue_edge.models.captioning import Steps
+from mue_edge.models.steps import Steps
 from mue_edge.search import prompt_of
 
 BATCH = 16
@@ -51,22 +50,24 @@ class Captions:
     prompt: Sequence[int]
 
     def steps(self, batch: Tensor, rng: torch.Generator) -> Steps:
-        return captioning.steps(self.model, self.prompt, batch, rng)
+        longest = _longest(self.model)
+        return models.training(self.model).steps(self.model, self.prompt, batch, rng, longest)
 
     def kept(self, batch: Tensor) -> Tensor:
-        encoder, decoder = captioning.depths(self.model)
+        encoder, decoder = models.describe(self.model).depths
         cells = [(depth, decoder) for depth in range(1, encoder + 1)]
-        longest = min(24, captioning.longest_caption(self.model))
-        found = captioning.greedy_by_depth(self.model, self.prompt, batch, cells, max_length=longest)
+        found = models.training(self.model).greedy_by_depth(
+            self.model, self.prompt, batch, cells, max_length=_longest(self.model)
+        )
         full = found[cells[-1]]
         same = [[mine == whole for mine, whole in zip(found[cell], full)] for cell in cells[:-1]]
         return torch.tensor(same).T
 
     def features(self, batch: Tensor) -> Tensor:
-        return captioning.features(self.model, batch)
+        return models.training(self.model).features(self.model, batch)
 
     def logits(self, states: Tensor) -> Tensor:
-        return captioning.logits(self.model, states)
+        return models.training(self.model).logits(self.model, states)
 
 
 @dataclass(frozen=True)
@@ -88,22 +89,28 @@ class Answers:
     fed: tuple[int, ...]
 
     def steps(self, batch: Pairs, rng: torch.Generator) -> Steps:
-        return judging.steps(self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng)
+        return models.judging(self.model).steps(
+            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng
+        )
 
     def kept(self, batch: Pairs) -> Tensor:
-        found = judging.by_image_depth(
+        found = models.judging(self.model).by_encoder_depth(
             self.model, self.answers, batch.pixels, batch.sources, self._fed(batch)
         )
         return (found[:-1] == found[-1]).T
 
     def features(self, batch: Pairs) -> Tensor:
-        return captioning.features(self.model, batch.pixels)
+        return models.training(self.model).features(self.model, batch.pixels)
 
     def logits(self, states: Tensor) -> Tensor:
-        return judging.logits(self.model, self.answers, states)
+        return models.judging(self.model).logits(self.model, self.answers, states)
 
     def _fed(self, batch: Pairs) -> list[tuple[int, ...]]:
         return [prompt_of(self.bos, self.fed, ids) for ids in batch.sources]
+
+
+def _longest(model: nn.Module) -> int:
+    return min(LONGEST, models.describe(model).longest_caption)
 
 
 class Once:
@@ -126,7 +133,7 @@ def of_folder(folder: Path) -> Captions | Answers:
     if task_of(folder) == ENTAIL:
         prompt = read_prompt(folder, ENTAIL)
         bos = tokens.load(folder / "tokenizer.json").bos
-        return Answers(captioning.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
+        return Answers(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
     taught = learner(folder, None)
     return Captions(taught.model, taught.prompt)
 

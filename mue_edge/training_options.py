@@ -78,7 +78,7 @@ training_options = option_set((
     click.option("--tokenizer", type=Existing(),
                  help="With --config: tokenizer.json or vocabulary folder."),
     click.option("--encoder", type=click.Choice(["decomposed", "joint"]),
-                 help="MuE's or OFA's.  [default: the model's]"),
+                 help="MuE's, or one that reads picture and text in one sequence.  [default: the model's]"),
     click.option("--loss", type=click.Choice(["sum", "mean"]), default="sum", show_default=True,
                  help="Over decoder layers."),
     click.option("--label-smoothing", type=click.FloatRange(0, 0.9), default=0.1, show_default=True),

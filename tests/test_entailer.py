@@ -304,14 +304,14 @@ def test_a_decoder_that_reads_bos_alone_has_one_step_and_nothing_to_fill(
     from mue_edge import models
     from mue_edge.export.plan import cut_request, make
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.models.cut import cut
 
     asked = json.loads((tiny_entail_folder / "prompts.json").read_text())
     asked["entail"]["decoder"] = "bos"
     (tmp_path / "prompts.json").write_text(json.dumps(asked))
     prompt, model = read_prompt(tmp_path, "entail"), models.load(tiny_entail_folder)
     plan = make(model, targets.target("host"), (48, 48), prompt.options)
-    ids = {"bos": 0, "pad": 1, "eos": 2}
-    made = cut(model, cut_request(plan, None, ids, tuple(prompt.answers.values()), prompt.fed))
+    answers = tuple(prompt.answers.values())
+    request = cut_request(plan, None, models.describe(model), answers, prompt.fed)
+    made = models.family_of(model).cut(model, request)
     assert made.layout.slots == 1
     assert not any(piece.name.startswith("fill") for piece in made.pieces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,8 +28,8 @@ HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "
 HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")
 # These may reach into rooms from inside a function, when the user asks for it.
 DOORS = ("mue_edge/cli.py", "mue_edge/commands/", "mue_edge/completion.py", "mue_edge/__init__.py")
-# The registry of families, the import command, and the applications that train an OFA of their own.
-KNOW_OFA = ("mue_edge/models/", "mue_edge/commands/import_.py", "apps/stickers/", "apps/entailment/")
+# The family, and the applications that train an OFA of their own.
+KNOW_OFA = ("mue_edge/models/ofa/", "apps/stickers/", "apps/entailment/")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,24 @@ def test_only_the_family_knows_ofa() -> None:
         i for i in IMPORTS if i.name.startswith("mue_edge.models.ofa") and not i.file.startswith(KNOW_OFA)
     ]
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_families_are_named_nowhere_else() -> None:
+    """No name of a family or of its sizes, and no reading of a network's own configuration."""
+    # `ofa` is also a format of tables.
+    registry = {"mue_edge/models/__init__.py": 1, "calibrate/examples.py": 3}
+    found: dict[str, int] = {}
+    for path in source_files():
+        file = path.relative_to(ROOT).as_posix()
+        if file.startswith(KNOW_OFA):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            named = named and re.fullmatch("ofa(-.*)?", str(node.value)) is not None  # type: ignore[attr-defined]
+            read = isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith(".config")
+            if named or read:
+                found[file] = found.get(file, 0) + 1
+    assert found == registry
 
 
 def test_no_module_exists_twice() -> None:

@@ -28,6 +28,7 @@ from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.splits import unit
 from mue_edge.calibrate.bootstrap import estimate, mean_of
+from mue_edge.models.ofa.model import load
 from mue_edge.models.ofa.objective import Depths
 
 SPLITS = ("test_render", "cal_render")
@@ -37,7 +38,7 @@ def measured(folder: Path, cache: Path, splits: tuple[str, ...] = SPLITS) -> dic
     """Split → accuracy of the model at full depth, of guesses from the statement, their difference, accuracy
     by label, and by image, text and decoder layers; how often it denies what is far from the picture."""
     data = read(cache)
-    names, model = names_of(data, cache), models.load(folder)
+    names, model = names_of(data, cache), load(folder, models.read_config(folder))
     tokenizer = tokens.load(folder / "tokenizer.json")
     feed = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))["entail"]["decoder"]
     said, answers = Statements(model, tokenizer, feed), answer_ids(model, tokenizer)

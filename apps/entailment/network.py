@@ -19,7 +19,7 @@ from mue_edge.apps.stickers.vocabulary import sticker_tokenizer
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.model import Model
+from mue_edge.models.ofa.model import Model, load
 from mue_edge.statements import cleaned
 from mue_edge.tokens import Tokenizer
 
@@ -40,7 +40,7 @@ def from_captioner(tokenizer: Tokenizer, layers: int | None, seed: int) -> Model
 
     Pieces that it lacks get random rows as long as the others: the decoder learns to tell them apart.
     """
-    base = models.load(captioner_folder())
+    base = load(captioner_folder(), models.read_config(captioner_folder()))
     known = {piece: i for i, piece in enumerate(tokens.load(captioner_folder() / "tokenizer.json").pieces)}
     torch.manual_seed(seed)
     model = Model(replace(_shorter(base.config, layers), vocab_size=len(tokenizer.pieces)))
@@ -62,7 +62,7 @@ def from_captioner(tokenizer: Tokenizer, layers: int | None, seed: int) -> Model
 
 def cut(folder: Path, layers: int | None) -> Model:
     """A model of the task with its first decoder layers (None: all), the rest frozen, in eval mode."""
-    whole = models.load(folder)
+    whole = load(folder, models.read_config(folder))
     model = Model(_shorter(whole.config, layers))
     model.load_state_dict(
         {key: value for key, value in whole.state_dict().items() if key in model.state_dict()}

@@ -17,6 +17,7 @@ import click
 import numpy as np
 import torch
 
+from mue_edge import models
 from mue_edge.apps.stickers.evaluation import caption
 from mue_edge.apps.stickers.evidence import header, write
 from mue_edge.apps.stickers.figures import UNION, Found, by_depth, shown
@@ -24,10 +25,9 @@ from mue_edge.apps.stickers.tables import CARD, ROOT, interval
 from mue_edge.calibrate.bootstrap import Tally, estimate, relative_change
 from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.coco_metrics import available
-from mue_edge.calibrate.depths import Depths
 from mue_edge.errors import InputFileError, missing_extra
 from mue_edge.files import sha256
-from mue_edge.models import captioning
+from mue_edge.models.family import Depths
 
 COMMAND = "python -m mue_edge.apps.stickers.compare --full RUN --one-layer RUN --last-layer RUN"
 COVERED = (
@@ -80,7 +80,7 @@ def arm(folder: Path, decoder_depths: tuple[int, ...], cache: Path | None, limit
     """Captions of a run at full encoder depth; decoder depth 0 means all layers."""
     place = model_of(folder)
     pupil = learner(place, None)
-    layers = captioning.depths(pupil.model)
+    layers = models.describe(pupil.model).depths
     cells = list(dict.fromkeys((layers[0], depth or layers[1]) for depth in decoder_depths))
     splits = {split: Found(*caption(pupil, split, cells, cache=cache, limit=limit)) for split in PARTS}
     record: dict[str, Any] = {

@@ -14,15 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mue_edge import models
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.augment import normalise, on_ground, place
 from mue_edge.calibrate.caption_training import Learner
-from mue_edge.calibrate.depths import Captioned, Depths, texts_by_depth
+from mue_edge.calibrate.depths import Captioned, texts_by_depth
 from mue_edge.calibrate.quality import SCORES, Quality, summary, tallies
 from mue_edge.errors import InputFileError
-from mue_edge.models import captioning
+from mue_edge.models.family import Depths
 
 References = Literal["first", "all"]
 _TONE = re.compile(r"(, |: )?(?:medium-light|medium-dark|light|medium|dark) skin tone")
@@ -61,7 +62,7 @@ def caption(
     Raises InputFileError when the recipe has not been run or the model takes another picture size.
     """
     data = read(cache)
-    size, p = data.pixels.shape[1], captioning.preprocess(learner.model)
+    size, p = data.pixels.shape[1], models.describe(learner.model).preprocess
     if p.height != size:
         raise InputFileError(
             f"the model takes pictures of {p.height} pixels, the stickers have {size}; "

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mue_edge import models
 from mue_edge.apps.stickers import figures, model_folder
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.evaluation import caption
@@ -29,7 +30,6 @@ from mue_edge.calibrate import charts
 from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.depths import parse
 from mue_edge.files import atomic_write, sha256
-from mue_edge.models import captioning
 
 # The figures are stale when one of these has changed.
 COVERED = (
@@ -98,7 +98,7 @@ def main(
     torch.set_num_threads(threads)
     folder = model or model_folder()
     pupil = learner(folder, None)
-    cells = parse(["all"], captioning.depths(pupil.model))
+    cells = parse(["all"], models.describe(pupil.model).depths)
     splits = {
         split: figures.Found(*caption(pupil, split, cells, cache=cache, limit=limit))
         for split in figures.SPLITS

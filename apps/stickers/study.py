@@ -21,15 +21,16 @@ from typing import Any, Literal
 import click
 import torch
 
+from mue_edge import models
 from mue_edge.apps.stickers import train
 from mue_edge.apps.stickers.evaluation import STICKER_SCORES, caption
 from mue_edge.apps.stickers.evidence import commit
 from mue_edge.calibrate.caption_training import learner
 from mue_edge.calibrate.charts import lines
-from mue_edge.calibrate.depths import Depths, judge
+from mue_edge.calibrate.depths import judge
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.files import atomic_write, sha256
-from mue_edge.models import captioning
+from mue_edge.models.family import Depths
 
 SPLIT = "val_render"
 COMMAND = "python -m mue_edge.apps.stickers.study"
@@ -147,7 +148,7 @@ def cells(layers: Depths) -> dict[str, Depths]:
 def figures(model: Path, cache: Path | None) -> dict[str, dict[str, Any]]:
     """Exact match (also but for the tone) and CIDEr-D of a model by depths, with intervals."""
     pupil = learner(model, None)
-    depths = cells(captioning.depths(pupil.model))
+    depths = cells(models.describe(pupil.model).depths)
     _, captioned = caption(pupil, SPLIT, list(dict.fromkeys(depths.values())), cache=cache)
     measured = judge(captioned, scores=STICKER_SCORES, coco=("cider_d",))
     shown: dict[str, dict[str, Any]] = {}

@@ -28,9 +28,9 @@ from mue_edge.files import atomic_folder
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.greedy import greedy
-from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Students, losses, sample_depths
-from mue_edge.models.weights import save
+from mue_edge.models.weights import save, stored_weights
 from mue_edge.tokens import Tokenizer
 
 SHALLOW_SHARE = 0.4  # of the steps: encoder depths drawn at random, so that early exits work together

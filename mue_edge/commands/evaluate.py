@@ -19,8 +19,9 @@ from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.bootstrap import Estimate
-    from mue_edge.calibrate.depths import ByDepth, Captioned, Depths
+    from mue_edge.calibrate.depths import ByDepth, Captioned
     from mue_edge.calibrate.quality import Score
+    from mue_edge.models.family import Depths
 
 # Of these, the first one measured is drawn, and compared with the deepest pair of depths.
 _MAIN = ("cider_d", "exact_match")
@@ -40,7 +41,7 @@ class _Options:
     cache: Path | None
     limit: int | None
     depths: tuple[str, ...]
-    image_depth: int | None
+    encoder_depth: int | None
     decoder_depth: int | None
     confidence: float
     coco: bool
@@ -62,7 +63,7 @@ class _Options:
 @click.option("--cache", type=click.Path(path_type=Path), help="Of stickers: where the recipe wrote them.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many pictures.")
 @click.option("--depths", multiple=True, metavar="all|K,L", help="Encoder, decoder layers; may be repeated.")
-@click.option("--image-depth", type=click.IntRange(1), help="Encoder layers of the picture.  [default: all]")
+@click.option("--encoder-depth", type=click.IntRange(1), help="Encoder layers.  [default: all]")
 @click.option("--decoder-depth", type=click.IntRange(1), help="Decoder layers.  [default: all]")
 @click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.9, show_default=True,
               help="Of the intervals.")  # fmt: skip
@@ -81,8 +82,8 @@ def command(**options: Any) -> None:
     COCO does. METEOR, and words cut as COCO's are, need Java.
     """
     chosen = _Options(**options)
-    if chosen.depths and (chosen.image_depth or chosen.decoder_depth):
-        raise UsageError("--depths names both depths: leave out --image-depth and --decoder-depth")
+    if chosen.depths and (chosen.encoder_depth or chosen.decoder_depth):
+        raise UsageError("--depths names both depths: leave out --encoder-depth and --decoder-depth")
     from mue_edge.apps.catalogue import resolve_model
 
     resolve_model(chosen.model)  # mistakes first: loading torch takes seconds
@@ -117,34 +118,34 @@ _Found = tuple[list["Captioned"], "Mapping[str, Score] | None", list[str]]
 def _cells(o: _Options, layers: Depths) -> list[Depths]:
     from mue_edge.calibrate.depths import parse
 
-    full = f"{o.image_depth or layers[0]},{o.decoder_depth or layers[1]}"
+    full = f"{o.encoder_depth or layers[0]},{o.decoder_depth or layers[1]}"
     return parse(o.depths or (full,), layers)
 
 
 def _stickers(o: _Options) -> _Found:
+    from mue_edge import models
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.apps.stickers.evaluation import STICKER_SCORES, caption
     from mue_edge.calibrate.caption_training import learner
-    from mue_edge.models import captioning
 
     pupil = learner(resolve_model(o.model), None)
-    cells = _cells(o, captioning.depths(pupil.model))
+    cells = _cells(o, models.describe(pupil.model).depths)
     _, captioned = caption(pupil, o.split, cells, cache=o.cache, limit=o.limit, references=o.references)
     return captioned, STICKER_SCORES, []
 
 
 def _examples(o: _Options) -> _Found:
+    from mue_edge import models
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.calibrate.caption_training import learner
     from mue_edge.calibrate.depths import caption, mixed
     from mue_edge.calibrate.examples import read, without_missing
     from mue_edge.calibrate.pictures import Pictures
-    from mue_edge.models import captioning
 
     pupil = learner(resolve_model(o.model), None)
-    cells = _cells(o, captioning.depths(pupil.model))
+    cells = _cells(o, models.describe(pupil.model).depths)
     examples, problems = without_missing(read(o.data, kind=o.kind, images=o.images), skip=o.skip_bad)
-    size = captioning.preprocess(pupil.model)
+    size = models.describe(pupil.model).preprocess
     shown = Pictures(mixed(examples, o.limit), size, skip_bad=o.skip_bad)
 
     def progress(starts: Sequence[int]) -> Iterable[int]:
@@ -191,7 +192,7 @@ def _record(o: _Options, found: ByDepth) -> dict[str, Any]:
 
 def _cell(o: _Options, found: ByDepth, cell: Depths) -> dict[str, Any]:
     metrics = found.quality(cell, o.confidence).metrics
-    record: dict[str, Any] = {"image_depth": cell[0], "decoder_depth": cell[1]}
+    record: dict[str, Any] = {"encoder_depth": cell[0], "decoder_depth": cell[1]}
     record |= {"metrics": {name: _finite(value) for name, value in metrics.items()}}
     if o.depths:
         name = _main(found)

@@ -11,10 +11,26 @@ from mue_edge.errors import UsageError, command_line, missing_extra
 from mue_edge.option_set import Existing
 
 if TYPE_CHECKING:
-    from mue_edge.models.ofa.importing import Imported
+    from mue_edge.models.importing import Imported
 
 
-@click.command("import")
+def _help() -> str:
+    from mue_edge import models
+
+    return f"""Turn CHECKPOINT into a model folder.
+
+    CHECKPOINT is {"; or ".join(family.checkpoints for family in models.families())}.
+    Every tensor is checked; nothing is filled in. Where it holds no vocabulary, --tokenizer names one.
+    """
+
+
+def _sizes() -> str:
+    from mue_edge import models
+
+    return ", ".join(size for family in models.families() for size in family.sizes)
+
+
+@click.command("import", help=_help())
 @click.argument("checkpoint", required=False, type=Existing())
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The model folder to write.")
 @click.option("--config", type=Existing(), help="Settings as JSON; they win over the file's.")
@@ -30,43 +46,33 @@ if TYPE_CHECKING:
     "--mue/--no-mue", default=None, help="Decomposed or joint encoder.  [default: the checkpoint's]"
 )
 @click.option(
-    "--random", "size", metavar="SIZE", help="No checkpoint: untrained weights of ofa-tiny … ofa-huge."
+    "--random", "size", metavar="SIZE", help=f"No checkpoint: untrained weights. Sizes: {_sizes()}."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the untrained weights.")
+@click.option("--family", metavar="NAME", help="Of models.  [default: the one that knows CHECKPOINT or SIZE]")
 def command(
     checkpoint: Path | None, out: Path, config: Path | None, tokenizer: Path | None,
     task: str | None, prompt: str | None, image_size: int | None, allow_pickle: bool,
-    ema: bool, mue: bool | None, size: str | None, seed: int,
+    ema: bool, mue: bool | None, size: str | None, seed: int, family: str | None,
 ) -> None:  # fmt: skip
-    """Turn CHECKPOINT into a model folder.
-
-    CHECKPOINT is a fairseq .pt file, a Hugging Face OFA folder (also in shards), a folder with one such
-    file, or a .safetensors file with --config.
-    Every tensor is checked; nothing is filled in. A checkpoint holds no vocabulary: --tokenizer names
-    fairseq's folder (dict.txt, encoder.json, vocab.bpe; in a checkout of OFA: utils/BPE) or a
-    Hugging Face one (vocab.json, merges.txt).
-    """
     if (checkpoint is None) == (size is None):
         raise UsageError("give either a CHECKPOINT or --random SIZE; see: mue-edge import --help")
     try:
-        from mue_edge.models.ofa import importing
+        from mue_edge.models import importing
     except ImportError as problem:
         raise missing_extra("torch", "torch") from problem
     request = importing.Request(
-        checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed, ema
+        checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed, ema, family
     )
     imported = importing.write(request, out)
     for note in imported.notes:
         click.echo(f"note: {note}", err=True)
-    c = imported.config
     click.echo(
-        f"{out}: OFA with {'decomposed (MuE)' if c.decomposed else 'joint'} encoder, "
-        f"{c.encoder_layers}+{c.decoder_layers} layers of width {c.encoder_dim}, "
-        f"{imported.parameters / 1e6:.1f} million weights, pictures of {c.image_size} pixels, "
-        f"{c.vocab_size} tokens"
+        f"{out}: {imported.what}, {imported.parameters / 1e6:.1f} million weights, "
+        f"pictures of {imported.description.picture} pixels, {imported.description.vocab_size} tokens"
     )
     source = ["--random", size, "--seed", str(seed)] if size else [str(checkpoint)]
-    given = {"--config": config, "--task": task, "--image-size": image_size}
+    given = {"--config": config, "--task": task, "--image-size": image_size, "--family": family}
     source += [word for name, value in given.items() if value is not None for word in (name, str(value))]
     flags = {"--allow-pickle": allow_pickle, "--ema": ema, "--mue": mue is True, "--no-mue": mue is False}
     source += [name for name, set_ in flags.items() if set_]
@@ -91,7 +97,7 @@ def _next(imported: Imported, source: list[str], out: Path) -> list[str]:
     ask += ' --caption "CAPTION"' if imported.captions else ""
     others = ", ".join(name for name in targets.names() if name != "host")
     return [
-        f"next, for {what} (pictures of {imported.config.image_size} pixels):",
+        f"next, for {what} (pictures of {imported.description.picture} pixels):",
         "  " + command_line("export", out, "--target", "host", "--out", bundle),
         f"  {ask}",
         f"for a device: --target {others}",

@@ -74,26 +74,24 @@ def command(**options: Any) -> None:
 def _train(o: TrainingOptions) -> None:
     import torch
 
+    from mue_edge import models
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.calibrate.caption_batches import CaptionBatches, targets
     from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner
     from mue_edge.calibrate.finetune import Settings, has_bf16
     from mue_edge.calibrate.training_pictures import pictures
-    from mue_edge.models import captioning
-    from mue_edge.reading import read_json
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     leader, untrained = rank == 0, o.model is None
     decomposed = None if o.encoder is None else o.encoder == "decomposed"
     if o.model is None:
         torch.manual_seed(o.seed)
-        config = read_json(str(o.config))
-        config = {"family": "ofa"} | config | ({} if decomposed is None else {"decomposed": decomposed})
-        pupil = Learner(*captioning.fresh(config, Path(str(o.tokenizer))))
+        pupil = Learner(*models.fresh(Path(str(o.config)), Path(str(o.tokenizer)), decomposed))
     else:
         pupil = learner(resolve_model(o.model), decomposed)
-    longest = min(o.max_tokens, captioning.longest_caption(pupil.model))
-    shown, held, problems = pictures(o, captioning.preprocess(pupil.model), leader)
+    described = models.describe(pupil.model)
+    longest = min(o.max_tokens, described.longest_caption)
+    shown, held, problems = pictures(o, described.preprocess, leader)
     learned, notes = targets(shown.examples, pupil.tokenizer, longest)
     validation = None
     if held is not None:

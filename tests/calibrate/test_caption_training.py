@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mue_edge import image
+from mue_edge import image, models
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import pictures, teachers
 from mue_edge.calibrate.caption_batches import CaptionBatches, targets
@@ -25,7 +25,7 @@ from mue_edge.calibrate.finetune import Settings
 from mue_edge.calibrate.pictures import Pictures
 from mue_edge.calibrate.samples import of_pictures
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.models import captioning
+from mue_edge.models.ofa import training
 from tests.calibrate import captioned
 
 SIZE = Preprocess(32, 32)
@@ -214,10 +214,10 @@ def test_the_loss_is_that_of_the_layers(places: tuple[Path, Path], shown: Pictur
     share = _batches(shown)(0)
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        total, by_layer = captioning.loss(pupil.model, pupil.prompt, share.pixels, share.tokens)
-        mean, _ = captioning.loss(pupil.model, pupil.prompt, share.pixels, share.tokens, over_layers="mean")
+        total, by_layer = training.loss(pupil.model, pupil.prompt, share.pixels, share.tokens)
+        mean, _ = training.loss(pupil.model, pupil.prompt, share.pixels, share.tokens, over_layers="mean")
         drawn = [
-            float(captioning.loss(
+            float(training.loss(
                 pupil.model, pupil.prompt, share.pixels, share.tokens, shallow=1.0, rng=rng
             )[0]) for _ in range(6)
         ]  # fmt: skip
@@ -256,8 +256,8 @@ def test_batchnorm_is_frozen_unless_asked(
 ) -> None:
     _run(places, shown, tmp_path / "run", trained=trained)
     before, after = (
-        captioning.load(places[0]).state_dict(),
-        captioning.load(tmp_path / "run/model").state_dict(),
+        models.load(places[0]).state_dict(),
+        models.load(tmp_path / "run/model").state_dict(),
     )
     name = "encoder.embed_images.bn1.running_mean"
     assert torch.equal(before[name], after[name]) is not trained

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from mue_edge import models
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import coco_metrics
 from mue_edge.calibrate.bootstrap import mean_of
 from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.depths import Captioned, Depths, caption, judge, mixed, parse
+from mue_edge.calibrate.depths import Captioned, caption, judge, mixed, parse
 from mue_edge.calibrate.examples import read
 from mue_edge.calibrate.pictures import Pictures
 from mue_edge.calibrate.quality import caption_texts
 from mue_edge.errors import UsageError
-from mue_edge.models import captioning
+from mue_edge.models.family import Depths
 from tests.calibrate import captioned
 
 
@@ -38,8 +39,8 @@ def test_captions_are_those_of_their_depth(tmp_path: Path) -> None:
     assert [c.id for c in found] == [e.id for e in some]
     assert found[0].references in [("red",), ("blue",), ("green",), ("white",)]
     for image, decoder in cells:
-        ids = captioning.greedy(
-            pupil.model, pupil.prompt, shown.inputs([3]), image_depth=image, decoder_depth=decoder
+        ids = models.training(pupil.model).greedy(
+            pupil.model, pupil.prompt, shown.inputs([3]), encoder_depth=image, decoder_depth=decoder
         )
         assert [found[3].captions[image, decoder]] == caption_texts(pupil.tokenizer, ids)
 

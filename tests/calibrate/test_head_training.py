@@ -17,7 +17,8 @@ from mue_edge.calibrate import foresight_training, gate_training, ramp_training
 from mue_edge.calibrate.head_training import train
 from mue_edge.calibrate.teachers import Answers, Captions, Pairs
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.models import captioning, heads
+from mue_edge.models import heads
+from mue_edge.models.ofa import training
 from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.model import head_sizes
 from mue_edge.models.ofa.options import options_for
@@ -42,9 +43,9 @@ def pairs(count: int, seed: int = 0) -> Pairs:
 
 def test_steps_are_the_words_of_greedy_captions() -> None:
     model, pixels = make(decomposed=True), pictures(3)
-    found = captioning.steps(model, PROMPT, pixels, torch.Generator().manual_seed(0))
+    found = training.steps(model, PROMPT, pixels, torch.Generator().manual_seed(0), 24)
     drawn = int(torch.randint(1, TINY.encoder_layers + 1, (), generator=torch.Generator().manual_seed(0)))
-    words = greedy(model, PROMPT, pixels, max_length=24, image_depth=drawn)
+    words = greedy(model, PROMPT, pixels, max_length=24, encoder_depth=drawn)
     assert len(found.states) == sum(min(24, len(w) + 1) for w in words)
     assert found.states.shape[1:] == (TINY.decoder_layers + 1, TINY.decoder_dim)
     logits = model.decoder.project(found.states)
@@ -61,7 +62,7 @@ def test_a_head_learns_the_margin() -> None:
     found = train(Captions(model, PROMPT), batches)
     assert [b.depth for b in found.boundaries] == [1, 2]
     assert set(found.boundaries[0].auc) == {"head", "similarity", "margin"}
-    held = captioning.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0))
+    held = training.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0), 24)
     for depth in (1, 2):
         weight, bias = found.tensors[f"{depth}.weight"], found.tensors[f"{depth}.bias"]
         told = torch.sigmoid(held.states[:, depth] @ weight + bias)
@@ -80,7 +81,7 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
         bright = (pixels.mean((1, 2, 3)) > 0).tolist()
         return {(i, d): [[i if b else 0] for b in bright] for i, d in cells}
 
-    monkeypatch.setattr(captioning, "greedy_by_depth", by_depth)
+    monkeypatch.setattr(training, "greedy_by_depth", by_depth)
     model = make(decomposed=True)
     shades = torch.rand(12, 16, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
     found = gate_training.train(
@@ -92,7 +93,7 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
     # The exported stem says the same of a picture as the training.
     stem = Stem(model.encoder, gate=Gate(found.tensors)).eval()
     _, logits = stem(pictures(1))
-    wanted = gate_training.logits(found.tensors, captioning.features(model, pictures(1)))
+    wanted = gate_training.logits(found.tensors, training.features(model, pictures(1)))
     torch.testing.assert_close(logits, wanted[0], atol=1e-4, rtol=1e-4)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import missing_heads
-from mue_edge.models import captioning, heads
+from mue_edge.models import heads, load
 from mue_edge.models.heads import KINDS
 from tests.calibrate import captioned
 
@@ -45,9 +45,9 @@ def test_what_is_missing_is_trained_once_and_the_rest_left(tmp_path: Path) -> No
 
 def test_heads_that_are_there_stay(tmp_path: Path) -> None:
     model = captioned.model_folder(tmp_path / "model")
-    whole = captioning.heads(captioning.load(missing_heads.completed(model, tmp_path / "a", shown, silent)))
+    whole = load(missing_heads.completed(model, tmp_path / "a", shown, silent)).heads
     own = {"gate": {name: value + 1 for name, value in whole["gate"].items()}}
     heads.write(model, own)
-    again = captioning.heads(captioning.load(missing_heads.completed(model, tmp_path / "b", shown, silent)))
+    again = load(missing_heads.completed(model, tmp_path / "b", shown, silent)).heads
     assert all(torch.equal(again["gate"][name], value) for name, value in own["gate"].items())
     assert set(again) == set(KINDS)

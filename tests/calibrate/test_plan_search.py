@@ -204,7 +204,9 @@ def test_two_real_trials_go_on_behind_a_kill(
     for trial in whole.trials:
         manifest = json.loads((trial.place / "bundle/manifest.json").read_text())
         assert manifest["preprocess"]["height"] == 32
-        assert len(manifest["layout"]["decoder"]) == (3 if trial.choice.cut == "per-layer" else 2)
+        assert len(manifest["layout"]["stacks"][-1]["stages"]) == (
+            3 if trial.choice.cut == "per-layer" else 2
+        )
         times = [p.seconds for p in trial.measured.points]
         assert times and times == sorted(times)
 

@@ -74,7 +74,7 @@ def test_sizes_are_whole_patches_and_cuts_end_with_the_stack() -> None:
     assert ends("per-layer", depths) == {"image": [1, 2, 3, 4, 5, 6], "decoder": [1, 2, 3, 4, 5]}
     assert ends("pairs", depths) == {"image": [2, 4, 6], "decoder": [2, 4, 5]}
     assert ends("triples", {"image": 2, "decoder": 6}) == {"image": [2], "decoder": [3, 6]}
-    assert ends("per-layer", {"encoder": 4, "decoder": 2}) == {"encoder": [4], "decoder": [1, 2]}
+    assert ends("per-layer", {"encoder": 4, "decoder": 2}) == {"encoder": [1, 2, 3, 4], "decoder": [1, 2]}
 
 
 def test_a_space_without_plans_is_refused() -> None:

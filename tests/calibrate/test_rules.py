@@ -26,7 +26,7 @@ PLUGIN = "a-test-plug-in"
 @pytest.fixture
 def bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """Of a model without heads, in a house with one rule more."""
-    monkeypatch.setitem(RULES, PLUGIN, Rule(scheduled, {"decoder": MARGIN}))
+    monkeypatch.setitem(RULES, PLUGIN, Rule(scheduled, decoder=MARGIN))
     return open_bundle(tiny_bundle)
 
 
@@ -37,7 +37,7 @@ def enumerated(bundle: Bundle, samples: list[Sample]) -> list[Policy]:
         runtime.set_pixels(sample.picture)
         found = run(bundle.manifest.layout, settings, FULL, runtime, trace=True, heads=True)
         traces.append(found.decisions)
-    return list(candidates.by_rule(traces, (3, 3), settings.max_length + 1, "image"))
+    return list(candidates.by_rule(traces, bundle.manifest.layout, settings.max_length + 1))
 
 
 def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
@@ -67,8 +67,9 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
 
 
 def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> None:
-    without = candidates.similarity("mue", candidates.gaps([()]), (3, 3), 17, "image")
-    found = list(candidates.by_rule([()], (3, 3), 17, "image"))
+    layout = bundle.manifest.layout
+    without = candidates.similarity("mue", candidates.gaps([()], layout.picture.name), layout, 17)
+    found = list(candidates.by_rule([()], layout, 17))
     assert [p for p in found if p.rule == "mue"] == list(without)
     untested = [p for p in found if p.rule != "mue"]
     assert {p.rule for p in untested} == {"calm-saturation", "uniform-skip"}

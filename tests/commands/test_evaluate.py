@@ -84,7 +84,7 @@ def test_table_and_captions(places: tuple[Path, Path]) -> None:
     options = [
         "--cache",
         str(cache),
-        "--image-depth",
+        "--encoder-depth",
         "1",
         "--decoder-depth",
         "1",
@@ -142,7 +142,7 @@ def test_depths_of_stickers(places: tuple[Path, Path], tmp_path: Path) -> None:
     run = CliRunner().invoke(command, [str(model), *options])
     assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)
-    assert [(c["image_depth"], c["decoder_depth"]) for c in found["cells"]] == [(1, 2), (2, 2)]
+    assert [(c["encoder_depth"], c["decoder_depth"]) for c in found["cells"]] == [(1, 2), (2, 2)]
     change = found["cells"][0]["change"]
     assert (change["metric"], change["of"]) == ("exact_match", [2, 2])
     assert change["mean"] is None  # nothing is right at full depth

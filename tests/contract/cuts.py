@@ -22,9 +22,10 @@ from mue_edge.bundle import Preprocess
 from mue_edge.export import golden
 from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.models.cut import Cut, CutRequest, cut
+from mue_edge.models.cut import Cut, CutRequest
 from mue_edge.models.heads import KINDS, Heads
 from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.models.ofa.cut import cut
 from mue_edge.models.ofa.generate import Hypothesis
 from mue_edge.models.ofa.model import Model, head_sizes
 from mue_edge.policy import ALWAYS, NEVER, Decider, Policy, StackExit

@@ -20,8 +20,8 @@ from mue_edge.driver import drive
 from mue_edge.export.build import export
 from mue_edge.image import preprocess
 from mue_edge.loop import caption_loop
-from mue_edge.models.ofa import importing
-from mue_edge.models.ofa.importing import Request
+from mue_edge.models import importing
+from mue_edge.models.importing import Request
 from mue_edge.policy import Policy
 from mue_edge.search import BeamSearch, Row, SearchSettings
 from tests.golden_hf import folders

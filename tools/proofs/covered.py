@@ -12,6 +12,7 @@ CORE = tuple(
 SEGMENTS = (
     "mue_edge/models/ofa/segments.py",
     "mue_edge/models/ofa/cut.py",
+    "mue_edge/models/outputs.py",
     "export/onnx.py",
     "export/plan.py",
     "targets/host.py",
@@ -29,7 +30,7 @@ COREML = (
     ),
 )  # fmt: skip
 EXECUTORCH = (
-    *(f"mue_edge/models/ofa/{name}.py" for name in ("segments", "cut")),
+    *(f"mue_edge/models/{name}.py" for name in ("ofa/segments", "ofa/cut", "outputs")),
     *(f"export/{name}.py" for name in ("executorch", "xnnpack", "linear_int8", "plan")),
     *(f"targets/{name}.py" for name in ("executorch", "methods", "buffers", "tensors")),
 )

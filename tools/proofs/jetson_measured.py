@@ -56,23 +56,21 @@ def gated(folder: Path) -> dict[str, Any]:
     from mue_edge.export.prompts import read_prompt
     from mue_edge.export.ranges import Graph, scan
     from mue_edge.export.tensorrt import typed
-    from mue_edge.models.cut import cut
     from mue_edge.targets.golden import pixels
 
     model = models.load(folder)
-    c = model.config
+    described = models.describe(model)
+    size = described.preprocess.height, described.preprocess.width
     prompt = read_prompt(folder, "caption")
-    planned = plan.make(model, targets.target("jetson"), (c.image_size, c.image_size), prompt.options)
-    request = plan.cut_request(
-        planned, prompt.ids, {name: getattr(c, name) for name in ("bos", "pad", "eos")}
-    )
-    pieces = cut(model, request)
+    planned = plan.make(model, targets.target("jetson"), size, prompt.options)
+    request = plan.cut_request(planned, prompt.ids, described)
+    pieces = models.family_of(model).cut(model, request)
     exporter = onnx.Exporter()
     graphs = [Graph(piece, exporter.graph(piece)) for piece in pieces.pieces]
     shown = golden.pictures(planned.height, planned.width, 2)
     ranges = scan(
         pieces, graphs, pieces.layout, request.search,
-        [pixels(picture, c.preprocess) for picture in shown],
+        [pixels(picture, described.preprocess) for picture in shown],
     )  # fmt: skip
     found: dict[str, Any] = {}
     for name in jetpack.names():

@@ -56,7 +56,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     """Exits with image size, precision and cuts, against full depth at the fastest plan of those tried that
     keeps AS_GOOD of the best full depth's quality."""
     known = data(spoken(model), limit)
-    size, precisions = int(models.read_config(model)["image_size"]), targets.target("host").precisions
+    size, precisions = models.describe_folder(model).preprocess.height, targets.target("host").precisions
     space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE,), (size, size))
     found = search_plans(
         model, "host", known.tune, known.known, None, trials=len(space.choices), seed=0, workdir=workdir,

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mue_edge import models
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.calibrate import augment, head_training
-from mue_edge.calibrate.caption_training import learner
+from mue_edge.calibrate.caption_training import LONGEST, learner
 from mue_edge.calibrate.signals import area
-from mue_edge.models import captioning
-from mue_edge.models.captioning import Steps
+from mue_edge.models.steps import Steps
 from proofs.covered import MODEL
 from proofs.record import write
 
@@ -75,10 +75,9 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
     taught, data = learner(folder, None), read()
     heads = head_training.train(taught.model, taught.prompt, views(data, fitted)).tensors
     rng, rows = torch.Generator().manual_seed(1), data.rows("val_render")
+    family, size = models.training(taught.model), models.describe(taught.model).preprocess
     parts = [
-        captioning.steps(
-            taught.model, taught.prompt, still(data, part, captioning.preprocess(taught.model)), rng
-        )
+        family.steps(taught.model, taught.prompt, still(data, part, size), rng, LONGEST)
         for part in np.array_split(rows, -(-len(rows) // 35))
     ]
     held = by_boundary(taught.model, heads, Steps.joined(parts))

@@ -24,6 +24,7 @@ from mue_edge.models.ofa import segments as seg
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.ofa.model import Model
+from mue_edge.models.outputs import flat_similarity
 from mue_edge.protocol import CONSTANT, DECODER, LIVE, PICTURE, TEXT, WORDS, Layout, Stack, Stage
 from mue_edge.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
 
@@ -151,7 +152,7 @@ def _prompt_part(world: _World) -> _Part:
     x, constants, distances = encoder.embed_words(world.prompt), {}, []
     for i, layer in enumerate(world.encoder_layers(0, len(encoder.layers))):
         y = layer(x, bias(i))
-        distances.append(float(seg.flat_similarity(y[0], x[0])[1]))
+        distances.append(float(flat_similarity(y[0], x[0])[1]))
         x = y
         constants[f"text_x.{i + 1}"] = _array(x)
     return _Part((), constants, (Stack("text", CONSTANT, distances=tuple(distances)),), {})

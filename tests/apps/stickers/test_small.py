@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mue_edge import models
 from mue_edge.apps.stickers import small
 from mue_edge.apps.stickers.decoders import Frozen, frozen
 from mue_edge.calibrate.finetune import Settings
 from mue_edge.errors import UsageError
-from mue_edge.models import captioning
 from tests.apps.stickers import made_set
 
 SETTINGS = Settings(steps=4, learning_rate=1e-2, log_every=2, save_every=0.0, bf16=False)
@@ -32,8 +32,8 @@ def few_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_layers_are_taken_and_trained(still: Frozen, tmp_path: Path) -> None:
     made = small.cut(still.model, 1)
     assert torch.equal(made.layers[0].fc1.weight, still.model.decoder.layers[0].fc1.weight)
-    found = captioning.load(small.tune(1, tmp_path / "one", still, SETTINGS))
-    assert captioning.depths(found) == (2, 1)
+    found = models.load(small.tune(1, tmp_path / "one", still, SETTINGS))
+    assert models.describe(found).depths == (2, 1)
     assert json.loads((tmp_path / "one/arm.json").read_text())["loss"] == "last"
     before = still.model.encoder.state_dict()
     after = found.encoder.state_dict()
@@ -43,7 +43,7 @@ def test_the_first_layers_are_taken_and_trained(still: Frozen, tmp_path: Path) -
 def test_losses_and_seeds_make_different_models(still: Frozen, tmp_path: Path) -> None:
     def weights(name: str, loss: small.Loss | None, seed: int) -> torch.Tensor:
         folder = small.tune(None, tmp_path / name, still, SETTINGS, loss=loss, seed=seed)
-        found: torch.Tensor = captioning.load(folder).decoder.layers[0].fc1.weight
+        found: torch.Tensor = models.load(folder).decoder.layers[0].fc1.weight
         return found
 
     first = weights("first", None, 0)

@@ -16,9 +16,10 @@ from mue_edge.apps.stickers import study
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.study import ARMS, ENVIRONMENT, VAL, Arm, command, curve, finished, log_of
 from mue_edge.calibrate import coco_metrics
-from mue_edge.calibrate.depths import Captioned, Depths
+from mue_edge.calibrate.depths import Captioned
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.files import sha256
+from mue_edge.models.family import Depths
 
 A, B = Arm("a", "search", "--steps 4 --batch 3"), Arm("b", "comparison", "--steps 4 --last-layer-only")
 # Trains two steps a call and is killed before its schedule's end the first time, as its checkpoint says.
@@ -178,7 +179,7 @@ def test_figures_are_of_val_render_at_each_depth(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(shutil, "which", lambda _name: None)  # words are cut without Java: quick
     monkeypatch.setattr(study, "caption", caption)
     monkeypatch.setattr(study, "learner", lambda folder, _decomposed: Mock(model=folder))
-    monkeypatch.setattr(study.captioning, "depths", lambda model: (4, 2))
+    monkeypatch.setattr(study.models, "describe", lambda model: Mock(depths=(4, 2)))
     found = study.figures(Path("model"), None)
     assert asked == [("val_render", 4, 2), ("val_render", 4, 1), ("val_render", 2, 2), ("val_render", 1, 2)]
     assert found["full"]["exact_match"]["mean"] == 1.0

@@ -1,8 +1,7 @@
-"""OFA's answers to `mue_edge.models.captioning`, where the functions are described."""
+"""OFA's `mue_edge.models.family.Training`, where the functions are described."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,33 +10,28 @@ import torch
 from torch import Tensor
 
 from mue_edge import tokens as words
-from mue_edge.bundle import Preprocess
 from mue_edge.errors import InputFileError
 from mue_edge.models.heads import Heads
 from mue_edge.models.ofa import prompts, tokenizer
 from mue_edge.models.ofa.config import from_json
 from mue_edge.models.ofa.greedy import greedy, greedy_by_depth
 from mue_edge.models.ofa.loss import layerwise_loss
-from mue_edge.models.ofa.model import WEIGHTS, Model, stored_weights
+from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Depths, encode, sample_depths
 from mue_edge.models.ofa.steps import steps
-from mue_edge.models.weights import save
 from mue_edge.tokens import Tokenizer
 
 __all__ = [
-    "depths",
     "features",
     "fresh",
     "greedy",
     "greedy_by_depth",
     "heads",
     "logits",
-    "longest_caption",
     "loss",
-    "preprocess",
     "see",
     "steps",
-    "write",
+    "with_encoder",
 ]  # fmt: skip
 
 
@@ -60,21 +54,14 @@ def fresh(config: dict[str, Any], vocabulary: Path) -> tuple[Model, Tokenizer, d
     return Model(shape), made, texts
 
 
-def preprocess(model: Model) -> Preprocess:
-    return model.config.preprocess
-
-
-def depths(model: Model) -> tuple[int, int]:
-    return model.config.encoder_layers, model.config.decoder_layers
-
-
-def longest_caption(model: Model) -> int:
-    return model.config.max_target_positions - 1
+def with_encoder(config: dict[str, Any], decomposed: bool) -> dict[str, Any]:
+    return config | {"decomposed": decomposed}
 
 
 def loss(
     model: Model, prompt: Sequence[int], pixels: Tensor, tokens: Tensor, *,
-    shallow: float, rng: torch.Generator | None, label_smoothing: float, over_layers: Literal["sum", "mean"],
+    shallow: float = 0.0, rng: torch.Generator | None = None,
+    label_smoothing: float = 0.0, over_layers: Literal["sum", "mean"] = "sum",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     layers = model.config.encoder_layers
     depth = sample_depths(layers, shallow, rng) if rng is not None else Depths(layers, layers)
@@ -108,9 +95,3 @@ def features(model: Model, pixels: Tensor) -> Tensor:
 
 def see(model: Model, pixels: Tensor) -> None:
     model.encoder.embed_images(pixels)
-
-
-def write(model: Model, folder: Path) -> None:
-    save(stored_weights(model), folder / WEIGHTS)
-    config = json.dumps(model.config.to_json(), indent=1)
-    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
