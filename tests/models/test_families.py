@@ -160,7 +160,7 @@ def test_other_targets_say_what_the_host_does(
         mue_edge.open(tmp_path / "host", threads=1) as host,
         mue_edge.open(tmp_path / name, threads=1) as other,
     ):
-        for policy in (*policies, Policy("mue", theta_decoder=0.9, beta=1.0)):
+        for policy in (*policies, Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0)):
             wanted, found = (c.caption(shown, policy=policy) for c in (host, other))
             assert (found.tokens, found.exits) == (wanted.tokens, wanted.exits)
             depths.update(found.exits["decoder"])
