@@ -1,0 +1,1 @@
+../../../mue_edge/allocator.py
