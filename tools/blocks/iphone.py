@@ -66,10 +66,13 @@ def without_numpy() -> str:
     record = read("iphone-without-numpy")
     if record is None:
         return NOT_MEASURED
-    rows = [
-        [name, *(f"{f[k]} of {f['pictures']}" for k in ("equal", "captions_as_host"))]
-        for name, f in record["figures"].items()
-    ]
-    head = ["policy", "captions, layers and scores equal to those with NumPy", "captions equal to the host's"]
+    columns = {
+        "equal": "captions, layers and scores equal to those with NumPy",
+        "captions_as_host": "captions equal to the host's, cut alike",
+        "exits_as_host": "layers too",
+        "captions_as_host_by_layers": "captions equal to a host's that tests after every layer",
+    }
+    head = ["policy", *columns.values()]
+    rows = [[name, *(f"{f[k]} of {f['pictures']}" for k in columns)] for name, f in record["figures"].items()]
     words = "`stickers` in halves, NumPy and torch blocked, the evaluator in Core ML's place.\n\n"
     return words + table(head, rows) + source(record)

@@ -29,7 +29,8 @@ def web() -> str:
         f"compresses. On the machine itself, which was busy: ready after {first['ready_s']:.1f} s, first "
         f"caption after {first['first_caption_s']:.1f} s; from the cache, without a network, ready after "
         f"{n['ready_s']:.1f} s. "
-        f"Memory of Chromium's renderers, garbage collected, over further captions: {memory}. "
+        f"Memory of Chromium's renderers, garbage collected, over further captions: {memory}; "
+        f"with an empty page {f['empty']['renderers_mb']:.0f} MB. "
         f"Chromium {f['chromium']}.\n"
     )
     return table(head, rows) + words + source(record)

@@ -148,6 +148,8 @@ def figures(site: Path, pictures: Sequence[Image.Image], captions: int) -> dict[
         found: dict[str, Any] = {"chromium": browser.version, "site": sizes(site)}
         page = browser.new_context().new_page()
         page.set_default_timeout(WAIT)
+        page.goto("about:blank")
+        found["empty"] = memory(browser, page)
         began = time.perf_counter()
         page.goto(url)
         page.wait_for_selector(READY)

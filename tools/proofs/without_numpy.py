@@ -14,6 +14,7 @@ import torch
 
 from mue_edge import targets
 from mue_edge.apps.stickers import model_folder
+from mue_edge.bundle import open_bundle
 from mue_edge.export.build import export
 from proofs import covered
 from proofs.bundles import BUNDLES
@@ -21,6 +22,7 @@ from proofs.pictures import bundled
 from proofs.record import ROOT, write
 
 PICTURES, POLICIES = 50, ("full", "balanced")
+COUNTS = ("equal", "captions_as_host", "exits_as_host", "captions_as_host_by_layers")
 OWN = (
     "tools/proofs/without_numpy.py", "tests/targets/phone_process.py", "tests/targets/objective_c.py",
     "mue_edge/arrays.py", "mue_edge/plain.py", "mue_edge/image.py",
@@ -30,15 +32,18 @@ OWN = (
 
 def compared() -> dict[str, Any]:
     """By policy, how many captions, layers and decisions are those of the same packages with NumPy, score for
-    score, and how many captions are the host's."""
+    score, and how many captions and layers are the host's: in float32, of a bundle cut as the packages are,
+    and of one with a test after every layer."""
     sys.path.insert(0, str(ROOT))
     from tests.targets.phone_process import Task, asked, outcome
     from tests.targets.test_phone_process import PHONE
 
-    bundles = {"iphone": BUNDLES / "stickers-iphone-plain", "host": BUNDLES / "stickers-host-plain"}
-    for target, precision in (("iphone", "fp16"), ("host", "fp32")):
-        export(model_folder(), bundles[target], target, {"precision": precision}, name="stickers")
-    found = {name: {"pictures": PICTURES, "equal": 0, "captions_as_host": 0} for name in POLICIES}
+    bundles = {name: BUNDLES / f"stickers-{name}-plain" for name in ("iphone", "grouped", "host")}
+    export(model_folder(), bundles["iphone"], "iphone", {"precision": "fp16"}, name="stickers")
+    ends = open_bundle(bundles["iphone"]).manifest.plan["ends"]
+    for name, cuts in (("grouped", {"ends": ends}), ("host", {})):
+        export(model_folder(), bundles[name], "host", {"precision": "fp32", **cuts}, name="stickers")
+    found = {name: {"pictures": PICTURES} | dict.fromkeys(COUNTS, 0) for name in POLICIES}
     with tempfile.TemporaryDirectory() as folder:
         files = tuple(Path(folder) / f"{i}.png" for i in range(PICTURES))
         for file, picture in zip(files, bundled(PICTURES)[0], strict=True):
@@ -46,13 +51,15 @@ def compared() -> dict[str, Any]:
         torch.set_num_threads(1)  # of the evaluator, in both runs: sums must have one order
         phone = asked(Task(bundles["iphone"], files, POLICIES), PHONE)
         outcomes = {}
-        for target, place in bundles.items():
+        for bundle, place in bundles.items():
             with targets.open_session(place, threads=1) as session:
-                outcomes[target] = [outcome(session, x, p, "") for x in files for p in POLICIES]
-    rows = zip(POLICIES * PICTURES, phone, outcomes["iphone"], outcomes["host"], strict=True)
-    for name, alone, same, host in rows:
+                outcomes[bundle] = [outcome(session, x, p, "") for x in files for p in POLICIES]
+    rows = zip(POLICIES * PICTURES, phone, *outcomes.values(), strict=True)
+    for name, alone, same, grouped, host in rows:
         found[name]["equal"] += alone == same
-        found[name]["captions_as_host"] += alone[0] == host[0]
+        found[name]["captions_as_host"] += alone[0] == grouped[0]
+        found[name]["exits_as_host"] += alone[2] == grouped[2]
+        found[name]["captions_as_host_by_layers"] += alone[0] == host[0]
     return found
 
 
