@@ -16,10 +16,13 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 import mue_edge  # noqa: E402
-from mue_edge import models, tokens  # noqa: E402
+import mue_edge.bundle  # noqa: E402
+from mue_edge import models, targets, tokens  # noqa: E402
+from mue_edge.errors import EnvironmentLacksError  # noqa: E402
 from mue_edge.image import network_input  # noqa: E402
 from mue_edge.policy import Policy, StackExit  # noqa: E402
 from tests.calibrate import captioned  # noqa: E402
+from tests.commands import calibrated  # noqa: E402
 from tests.commands.run import Runner, picture  # noqa: E402
 from tests.models.ofa import checkpoints  # noqa: E402
 from tests.models.ofa.test_tokenizer import fairseq_folder  # noqa: E402
@@ -27,8 +30,6 @@ from tests.models.ofa.tiny import make  # noqa: E402
 from tests.models.toy import family as toy  # noqa: E402
 
 WORDS = ("Ġ", *sorted(set("redbluegreenwhite")))
-# What an adapter needs; jetson's is ONNX Runtime here, iphone's the evaluator of ML programs.
-NEEDS = {"browser": "onnx", "jetson": "onnx", "iphone": "coremltools", "embedded-linux": "executorch.runtime"}
 PLAN = {"ends": {"eye": [1, 3], "decoder": [1, 2]}, "precision": "fp32", "no_repeat_ngram": 0}
 PLAN |= {"min_length": 0, "max_length": 8}
 
@@ -141,30 +142,48 @@ def test_a_bundle_says_what_the_network_does(run: Runner, folder: Path, tmp_path
     assert run("caption", bundle, shown, "--json").json()["text"] == words.decode(wanted[3, 2][0]).strip()
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", [name for name in targets.names() if name != "host"])
 def test_other_targets_say_what_the_host_does(
     name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(NEEDS[name])
+    """Where the device's runtime, or what stands for it, is here; else the bundle is only made."""
     from mue_edge.export.build import export
 
     monkeypatch.setenv("MUE_EDGE_JETSON", "onnxruntime")
-    for target in ("host", name):
-        export(folder, tmp_path / target, target, PLAN)
+    try:
+        made = export(folder, tmp_path / name, name, PLAN)
+    except EnvironmentLacksError as problem:
+        pytest.skip(str(problem))
+    assert made.bundle.manifest.layout.depths() == {"eye": 3, "decoder": 2}
+    export(folder, tmp_path / "host", "host", PLAN)
     shown, depths = picture(tmp_path / "a.png"), set()
-    policies = [
-        Policy("never", name="full"),
-        Policy("fixed", dict.fromkeys(("eye", "decoder"), StackExit(depth=1))),
-    ]
-    with (
-        mue_edge.open(tmp_path / "host", threads=1) as host,
-        mue_edge.open(tmp_path / name, threads=1) as other,
-    ):
-        for policy in (*policies, Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0)):
+    shallow = Policy("fixed", dict.fromkeys(("eye", "decoder"), StackExit(depth=1)))
+    policies = [Policy("never", name="full"), shallow, Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0)]
+    try:
+        other = mue_edge.open(tmp_path / name, threads=1)
+    except EnvironmentLacksError:
+        return
+    with other, mue_edge.open(tmp_path / "host", threads=1) as host:
+        for policy in policies:
             wanted, found = (c.caption(shown, policy=policy) for c in (host, other))
             assert (found.tokens, found.exits) == (wanted.tokens, wanted.exits)
             depths.update(found.exits["decoder"])
     assert depths == {1, 2}
+
+
+def test_it_is_calibrated(run: Runner, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plan, bundle = tmp_path / "plan.json", tmp_path / "bundle"
+    plan.write_text(json.dumps(PLAN))
+    assert run("export", folder, "--plan", plan, "--out", bundle).code == 0
+    data = calibrated.captioned(tmp_path / "pictures", bundle, 24)
+    times = calibrated.elsewhere(tmp_path / "elsewhere.json", bundle)
+    words = ("--data", data, "--profile", times, "--out", tmp_path / "out", "--workers", "1")
+    done = run("calibrate", bundle, "--budget", "90%", *words)
+    assert done.code == 0, done.err
+    front = mue_edge.bundle.open_bundle(bundle).manifest.policies().values()
+    assert len(front) > 1 and {stack for policy in front for stack in policy.exits} <= {"eye", "decoder"}
+    assert any(policy.may_exit for policy in front)
 
 
 @pytest.fixture
