@@ -1,1 +1,0 @@
-../../../mue_edge/version_1.py
