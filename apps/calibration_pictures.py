@@ -7,10 +7,11 @@ from pathlib import Path
 from mue_edge import gathering, tokens
 from mue_edge.apps.catalogue import BUNDLED, bundled_model, calibration_pairs, calibration_pictures
 from mue_edge.bundle import MANIFEST, open_bundle
-from mue_edge.calibrate import cider, examples, samples, statement_tables
-from mue_edge.calibrate.cider import Frequencies
-from mue_edge.calibrate.samples import Samples
-from mue_edge.calibrate.statement_tables import Asked
+from mue_edge.calibrate.data import examples, samples, statement_tables
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.data.statement_tables import Asked
+from mue_edge.calibrate.metrics import cider
+from mue_edge.calibrate.metrics.cider import Frequencies
 from mue_edge.errors import UsageError
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
 from mue_edge.terminal import say

@@ -12,11 +12,12 @@ import click
 from mue_edge import models, tokens
 from mue_edge.apps.calibration_pictures import asked_of
 from mue_edge.apps.catalogue import resolve_model
-from mue_edge.calibrate import missing_heads, statement_tables, teachers
-from mue_edge.calibrate.caption_batches import CaptionBatches, targets
-from mue_edge.calibrate.teachers import Answers, Captions
-from mue_edge.calibrate.trainers import TRAINERS
-from mue_edge.calibrate.training_pictures import pictures
+from mue_edge.calibrate.data import statement_tables
+from mue_edge.calibrate.training import missing_heads, teachers
+from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
+from mue_edge.calibrate.training.teachers import Answers, Captions
+from mue_edge.calibrate.training.trainers import TRAINERS
+from mue_edge.calibrate.training.training_pictures import pictures
 from mue_edge.errors import UsageError, command_line
 from mue_edge.rules import RULES
 from mue_edge.terminal import say

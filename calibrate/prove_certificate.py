@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from mue_edge import replay
-from mue_edge.calibrate import candidates
-from mue_edge.calibrate.cider import Frequencies, Scorer
-from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.losses import observed_drop
-from mue_edge.calibrate.outcomes import SampleRuns, outcomes
-from mue_edge.calibrate.samples import Samples
-from mue_edge.calibrate.setting import FULL
+from mue_edge.calibrate.certificate.losses import observed_drop
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
+from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.calibrate.policies import candidates
+from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.simulate import Case, Pool
+from mue_edge.calibrate.traces.outcomes import SampleRuns, outcomes
 from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import DECODER

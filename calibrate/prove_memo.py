@@ -11,9 +11,9 @@ from statistics import mean
 
 from mue_edge import targets
 from mue_edge.bundle import Bundle
-from mue_edge.calibrate.outcomes import Run, Sample, outcomes
-from mue_edge.calibrate.plain_replay import FULL_DEPTH, full_trace, guess
-from mue_edge.calibrate.trace_store import MemoStore
+from mue_edge.calibrate.traces.outcomes import Run, Sample, outcomes
+from mue_edge.calibrate.traces.plain_replay import FULL_DEPTH, full_trace, guess
+from mue_edge.calibrate.traces.trace_store import MemoStore
 from mue_edge.driver import Runtime
 from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Layout, Outcome

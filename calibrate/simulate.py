@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.calibrate import pareto_testing
-from mue_edge.calibrate.betting import p_values
-from mue_edge.calibrate.binomial import lower_tail
-from mue_edge.calibrate.certificate import LIVE, Candidate, Claim, Conditions, Scope
-from mue_edge.calibrate.cider import TOP
-from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.losses import HALF, observed_drop
-from mue_edge.calibrate.pareto_testing import Held
-from mue_edge.calibrate.power import pairs, power
+from mue_edge.calibrate.certificate import pareto_testing
+from mue_edge.calibrate.certificate.betting import p_values
+from mue_edge.calibrate.certificate.binomial import lower_tail
+from mue_edge.calibrate.certificate.claim import LIVE, Candidate, Claim, Conditions, Scope
+from mue_edge.calibrate.certificate.losses import HALF, observed_drop
+from mue_edge.calibrate.certificate.pareto_testing import Held
+from mue_edge.calibrate.certificate.power import pairs, power
+from mue_edge.calibrate.metrics.cider import TOP
+from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.errors import UsageError
 
 Scores = NDArray[np.float64]

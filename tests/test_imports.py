@@ -132,7 +132,7 @@ def test_only_the_family_knows_ofa() -> None:
 def test_families_are_named_nowhere_else() -> None:
     """No name of a family or of its sizes, and no reading of a network's own configuration."""
     # `ofa` is also a format of tables.
-    registry = {"mue_edge/models/__init__.py": 1, "calibrate/examples.py": 3}
+    registry = {"mue_edge/models/__init__.py": 1, "calibrate/data/examples.py": 3}
     found: dict[str, int] = {}
     for path in source_files():
         file = path.relative_to(ROOT).as_posix()
@@ -220,8 +220,8 @@ OTHER_MEANINGS = {
     "mue_edge/protocol.py": "DECODER itself; buffers' kind",
     "mue_edge/version_1.py": "the names in 0.1's files",
     "mue_edge/commands/entail.py": "an argument of the command line",
-    "calibrate/examples.py": "a table's column",
-    "calibrate/statement_tables.py": "a table's column",
+    "calibrate/data/examples.py": "a table's column",
+    "calibrate/data/statement_tables.py": "a table's column",
     "apps/camera/watching.py": "a key of the page's data",
     "apps/entailment/": "trains an OFA on purpose",
     "apps/stickers/": "trains an OFA on purpose",
@@ -243,3 +243,23 @@ def test_no_stack_is_spelled_outside_its_family() -> None:
         if not file.startswith(("mue_edge/models/", *OTHER_MEANINGS))
     }  # fmt: skip
     assert not wrong
+
+
+# The rooms of calibrate/, each of which may import those before it.
+CALIBRATE = ("metrics", "traces", "data", "certificate", "policies", "plans", "report", "training")
+
+
+def test_the_rooms_of_calibrate_import_one_way() -> None:
+    def room(module: str) -> int | None:
+        parts = module.split(".")
+        return (
+            CALIBRATE.index(parts[2]) if parts[:2] == ["mue_edge", "calibrate"] and len(parts) > 2 else None
+        )
+
+    wrong = []
+    for i in IMPORTS:
+        own = room("mue_edge." + i.file.removesuffix(".py").replace("/", "."))
+        other = room(i.name)
+        if own is not None and other is not None and other > own:
+            wrong.append(str(i))
+    assert not wrong, "\n".join(wrong)

@@ -93,19 +93,19 @@ def _table(path: Path) -> object:
 
 
 def _frequencies(path: Path) -> object:
-    from mue_edge.calibrate.cider import read_frequencies
+    from mue_edge.calibrate.metrics.cider import read_frequencies
 
     return read_frequencies(path)
 
 
 def _lines(path: Path) -> object:
-    from mue_edge.calibrate import examples
+    from mue_edge.calibrate.data import examples
 
     return examples.read(path, kind="jsonl")
 
 
 def _coco(path: Path) -> object:
-    from mue_edge.calibrate import examples
+    from mue_edge.calibrate.data import examples
 
     return examples.read(path, kind="coco")
 

@@ -27,7 +27,7 @@ from blocks import (
 )
 from blocks.records import ROOT
 from mue_edge.apps.stickers import tables
-from mue_edge.calibrate.pages import fill
+from mue_edge.calibrate.report.pages import fill
 
 PAGES = (
     ROOT / "README.md",

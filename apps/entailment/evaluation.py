@@ -27,7 +27,7 @@ from mue_edge.apps.entailment.train import answered, embedded
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.splits import unit
-from mue_edge.calibrate.bootstrap import estimate, mean_of
+from mue_edge.calibrate.metrics.bootstrap import estimate, mean_of
 from mue_edge.models.ofa.model import load
 from mue_edge.models.ofa.objective import Depths
 

@@ -26,7 +26,7 @@ from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.apps.stickers.small import Loss
 from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.calibrate.finetune import Settings, Trainer, train
+from mue_edge.calibrate.training.finetune import Settings, Trainer, train
 from mue_edge.files import sha256
 from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.model import Model

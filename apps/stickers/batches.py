@@ -14,7 +14,7 @@ from torch import Tensor
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate.augment import (
+from mue_edge.calibrate.data.augment import (
     grounds,
     halves,
     hide,

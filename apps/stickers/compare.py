@@ -22,9 +22,9 @@ from mue_edge.apps.stickers.evaluation import caption
 from mue_edge.apps.stickers.evidence import header, write
 from mue_edge.apps.stickers.figures import UNION, Found, by_depth, shown
 from mue_edge.apps.stickers.tables import CARD, ROOT, interval
-from mue_edge.calibrate.bootstrap import Tally, estimate, relative_change
-from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.coco_metrics import available
+from mue_edge.calibrate.metrics.bootstrap import Tally, estimate, relative_change
+from mue_edge.calibrate.metrics.coco_metrics import available
+from mue_edge.calibrate.training.caption_training import learner
 from mue_edge.errors import InputFileError, missing_extra
 from mue_edge.files import sha256
 from mue_edge.models.family import Depths
@@ -34,9 +34,9 @@ COVERED = (
     "apps/stickers/compare.py",
     "apps/stickers/evaluation.py",
     "apps/stickers/figures.py",
-    "calibrate/bootstrap.py",
-    "calibrate/coco_metrics.py",
-    "calibrate/quality.py",
+    "calibrate/metrics/bootstrap.py",
+    "calibrate/metrics/coco_metrics.py",
+    "calibrate/metrics/quality.py",
     "mue_edge/models/ofa/greedy.py",
 )
 PARTS = ("test_render", "test_comp")

@@ -26,11 +26,11 @@ from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import VAL, claim, curve, finished, log_of
 from mue_edge.apps.stickers.tables import CARD, ROOT
 from mue_edge.apps.stickers.train import LABEL_SMOOTHING, exact_match, write_model
-from mue_edge.calibrate.bootstrap import estimate
-from mue_edge.calibrate.caption_training import Learner, learner
-from mue_edge.calibrate.charts import lines
-from mue_edge.calibrate.coco_metrics import available
-from mue_edge.calibrate.finetune import Settings, Trainer, train
+from mue_edge.calibrate.metrics.bootstrap import estimate
+from mue_edge.calibrate.metrics.coco_metrics import available
+from mue_edge.calibrate.report.charts import lines
+from mue_edge.calibrate.training.caption_training import Learner, learner
+from mue_edge.calibrate.training.finetune import Settings, Trainer, train
 from mue_edge.errors import missing_extra
 from mue_edge.files import atomic_write, sha256
 from mue_edge.models.ofa.decoder import Decoder
@@ -44,8 +44,8 @@ COVERED = (
     "apps/stickers/encoded.py",
     "apps/stickers/batches.py",
     "apps/stickers/model/model.safetensors",
-    "calibrate/augment.py",
-    "calibrate/finetune.py",
+    "calibrate/data/augment.py",
+    "calibrate/training/finetune.py",
     "mue_edge/models/ofa/decoder.py",
     "mue_edge/models/ofa/loss.py",
     "mue_edge/models/ofa/objective.py",

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mue_edge.apps.stickers.batches import Rows, Views
 from mue_edge.apps.stickers.dataset import Stickers
-from mue_edge.calibrate.augment import moves
+from mue_edge.calibrate.data.augment import moves
 from mue_edge.files import atomic_write, sha256
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Depths, encode

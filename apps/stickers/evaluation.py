@@ -18,10 +18,10 @@ from mue_edge import models
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate.augment import normalise, on_ground, place
-from mue_edge.calibrate.caption_training import Learner
-from mue_edge.calibrate.depths import Captioned, texts_by_depth
-from mue_edge.calibrate.quality import SCORES, Quality, summary, tallies
+from mue_edge.calibrate.data.augment import normalise, on_ground, place
+from mue_edge.calibrate.metrics.quality import SCORES, Quality, summary, tallies
+from mue_edge.calibrate.training.caption_training import Learner
+from mue_edge.calibrate.training.depths import Captioned, texts_by_depth
 from mue_edge.errors import InputFileError
 from mue_edge.models.family import Depths
 

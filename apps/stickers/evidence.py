@@ -26,9 +26,9 @@ from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.evaluation import caption
 from mue_edge.apps.stickers.gallery import sheet
 from mue_edge.apps.stickers.tables import CARD, LABELS, ROOT, with_block
-from mue_edge.calibrate import charts
-from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.depths import parse
+from mue_edge.calibrate.report import charts
+from mue_edge.calibrate.training.caption_training import learner
+from mue_edge.calibrate.training.depths import parse
 from mue_edge.files import atomic_write, sha256
 
 # The figures are stale when one of these has changed.
@@ -38,10 +38,10 @@ COVERED = (
     "apps/stickers/evaluation.py",
     "apps/stickers/figures.py",
     "apps/stickers/splits.py",
-    "calibrate/bootstrap.py",
-    "calibrate/coco_metrics.py",
-    "calibrate/corpus_scores.py",
-    "calibrate/quality.py",
+    "calibrate/metrics/bootstrap.py",
+    "calibrate/metrics/coco_metrics.py",
+    "calibrate/metrics/corpus_scores.py",
+    "calibrate/metrics/quality.py",
     "mue_edge/models/ofa/greedy.py",
 )
 COMMAND = "python -m mue_edge.apps.stickers.evidence"

@@ -10,9 +10,9 @@ from typing import Any
 from mue_edge.apps.stickers.evaluation import STICKER_SCORES
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.splits import toned
-from mue_edge.calibrate.bootstrap import Estimate
-from mue_edge.calibrate.depths import ByDepth, Captioned, judge
-from mue_edge.calibrate.quality import SCORES, Quality
+from mue_edge.calibrate.metrics.bootstrap import Estimate
+from mue_edge.calibrate.metrics.quality import SCORES, Quality
+from mue_edge.calibrate.training.depths import ByDepth, Captioned, judge
 from mue_edge.models.family import Depths
 
 SPLITS = ("val_render", "test_render", "test_comp", "test_vendor")

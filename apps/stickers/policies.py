@@ -17,11 +17,11 @@ import click
 from mue_edge import profiling, targets
 from mue_edge.apps.calibration_pictures import to_calibrate_on
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate import calibration
-from mue_edge.calibrate.certificate import SIMULATION, Claim, Conditions
-from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.setting import Setting
-from mue_edge.calibrate.tuning import Judged
+from mue_edge.calibrate.certificate.claim import SIMULATION, Claim, Conditions
+from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.calibrate.policies import calibration
+from mue_edge.calibrate.policies.setting import Setting
+from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.errors import VerificationError
 from mue_edge.export.build import export
 from mue_edge.files import atomic_write

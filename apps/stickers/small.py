@@ -22,7 +22,7 @@ from mue_edge.apps.stickers.encoded import EncodedBatches
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import VAL, claim, finished
 from mue_edge.apps.stickers.train import LABEL_SMOOTHING, exact_match, write_model
-from mue_edge.calibrate.finetune import Settings, Trainer, train
+from mue_edge.calibrate.training.finetune import Settings, Trainer, train
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import decoder_loss

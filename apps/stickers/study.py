@@ -25,9 +25,9 @@ from mue_edge import models
 from mue_edge.apps.stickers import train
 from mue_edge.apps.stickers.evaluation import STICKER_SCORES, caption
 from mue_edge.apps.stickers.evidence import commit
-from mue_edge.calibrate.caption_training import learner
-from mue_edge.calibrate.charts import lines
-from mue_edge.calibrate.depths import judge
+from mue_edge.calibrate.report.charts import lines
+from mue_edge.calibrate.training.caption_training import learner
+from mue_edge.calibrate.training.depths import judge
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.files import atomic_write, sha256
 from mue_edge.models.family import Depths
@@ -51,8 +51,8 @@ COVERED = (
     "apps/stickers/train.py",
     "apps/stickers/batches.py",
     "apps/stickers/evaluation.py",
-    "calibrate/augment.py",
-    "calibrate/finetune.py",
+    "calibrate/data/augment.py",
+    "calibrate/training/finetune.py",
     "mue_edge/models/ofa/objective.py",
 )
 

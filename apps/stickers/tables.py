@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mue_edge.calibrate.pages import fill, table
+from mue_edge.calibrate.report.pages import fill, table
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = Path(__file__).parent / "MODEL_CARD.md"

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.calibrate.augment import moves, on_ground, place
-from mue_edge.calibrate.finetune import has_bf16
+from mue_edge.calibrate.data.augment import moves, on_ground, place
+from mue_edge.calibrate.training.finetune import has_bf16
 from mue_edge.errors import missing_extra
 
 CHANNELS = 432  # 320 of the last block, 112 of the last block at stride 16

@@ -22,8 +22,8 @@ from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import judge, still
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.vocabulary import sticker_tokenizer
-from mue_edge.calibrate.finetune import Settings, Trainer, train
-from mue_edge.calibrate.quality import caption_texts
+from mue_edge.calibrate.metrics.quality import caption_texts
+from mue_edge.calibrate.training.finetune import Settings, Trainer, train
 from mue_edge.files import atomic_folder
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig

@@ -18,9 +18,9 @@ from mue_edge.terminal import export_progress, progress, say
 
 if TYPE_CHECKING:
     from mue_edge.bundle import Bundle
-    from mue_edge.calibrate.certificate import Claim
-    from mue_edge.calibrate.cider import Frequencies
-    from mue_edge.calibrate.samples import Samples
+    from mue_edge.calibrate.certificate.claim import Claim
+    from mue_edge.calibrate.data.samples import Samples
+    from mue_edge.calibrate.metrics.cider import Frequencies
     from mue_edge.durations import Span
 
 DEFAULT_MODEL = "stickers"
@@ -105,8 +105,10 @@ def command(**options: Any) -> None:
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     from mue_edge import targets
     from mue_edge.apps.calibration_pictures import to_calibrate_on
-    from mue_edge.calibrate import calibration, report_figures, result, times
-    from mue_edge.calibrate.setting import Setting
+    from mue_edge.calibrate.plans import times
+    from mue_edge.calibrate.policies import calibration
+    from mue_edge.calibrate.policies.setting import Setting
+    from mue_edge.calibrate.report import report_figures, result
 
     report_figures.require()
     targets.target(o.target)
@@ -139,7 +141,7 @@ def command(**options: Any) -> None:
 
 def _claim(o: _Options) -> tuple[Span, Callable[[float, str], Claim]]:
     from mue_edge import durations
-    from mue_edge.calibrate.certificate import Claim
+    from mue_edge.calibrate.certificate.claim import Claim
 
     span = durations.parse(o.budget)
     drop, share = (_fraction(name, text) for name, text in (("--max-drop", o.max_drop), ("--share", o.share)))
@@ -198,7 +200,7 @@ def _searched(
     """The budget in seconds and the options of the plan that keeps most quality within it.
 
     Raises CannotBeMetError when no plan keeps the budget."""
-    from mue_edge.calibrate.plan_search import search_plans
+    from mue_edge.calibrate.plans.plan_search import search_plans
     from mue_edge.durations import Span
     from mue_edge.errors import CannotBeMetError
 

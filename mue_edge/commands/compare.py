@@ -19,10 +19,10 @@ from mue_edge.pictures_options import pictures_options
 from mue_edge.terminal import export_progress, progress, say
 
 if TYPE_CHECKING:
-    from mue_edge.calibrate.cider import Frequencies
-    from mue_edge.calibrate.comparison import Comparison, Entrant
-    from mue_edge.calibrate.samples import Samples
-    from mue_edge.calibrate.setting import Setting
+    from mue_edge.calibrate.data.samples import Samples
+    from mue_edge.calibrate.metrics.cider import Frequencies
+    from mue_edge.calibrate.policies.comparison import Comparison, Entrant
+    from mue_edge.calibrate.policies.setting import Setting
 
 RECORD, PAGE, CHART = "comparison.json", "comparison.md", "comparison.svg"
 
@@ -87,7 +87,8 @@ def command(**options: Any) -> None:
     drops, savings = _shares("--drops", o.drops), _shares("--savings", o.savings)
     from mue_edge import targets
     from mue_edge.apps.calibration_pictures import to_calibrate_on
-    from mue_edge.calibrate import calibration, comparison, comparison_page, modalities, signals
+    from mue_edge.calibrate.policies import calibration, comparison, modalities, signals
+    from mue_edge.calibrate.report import comparison_page
     from mue_edge.files import atomic_write
     from mue_edge.rules import RULES
 
@@ -150,7 +151,7 @@ class _Kind:
 
 def _entrant(kind: _Kind, setting: Setting) -> Entrant:
     """A model with its candidates, judged on the tuning pictures."""
-    from mue_edge.calibrate import calibration, comparison, held
+    from mue_edge.calibrate.policies import calibration, comparison, held
 
     traces = [] if kind.rules is None else calibration.traces(setting)
     judged = tuple(held.judged(setting, traces, kind.rules or ("fixed",)))
@@ -190,7 +191,7 @@ def _own(text: str) -> tuple[Path, tuple[str, ...]]:
 def _with_heads(model: Path, out: Path, tune: Samples, seed: int) -> Path:
     """The model, or a copy with the heads that it lacks; a bundle as it is."""
     from mue_edge.bundle import MANIFEST
-    from mue_edge.calibrate import missing_heads, teachers
+    from mue_edge.calibrate.training import missing_heads, teachers
 
     if (model / MANIFEST).is_file():
         return model
@@ -232,8 +233,8 @@ def _opened(
     """A model's bundle, exported if it is not there, with its profile."""
     from mue_edge import targets
     from mue_edge.bundle import MANIFEST, open_bundle
-    from mue_edge.calibrate import times
-    from mue_edge.calibrate.setting import Setting
+    from mue_edge.calibrate.plans import times
+    from mue_edge.calibrate.policies.setting import Setting
     from mue_edge.export import room
     from mue_edge.files import sha256
 
@@ -270,7 +271,8 @@ def _metrics(
     found: Comparison, held: Samples, main: Setting
 ) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
     """COCO's metrics of every set of captions, where people captioned the pictures; and what was left out."""
-    from mue_edge.calibrate import coco_metrics, losses
+    from mue_edge.calibrate.certificate import losses
+    from mue_edge.calibrate.metrics import coco_metrics
 
     if main.loss == losses.ACCURACY:
         return {}, []

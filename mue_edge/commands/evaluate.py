@@ -18,9 +18,9 @@ from mue_edge.option_set import Existing, NewFile, check_there
 from mue_edge.pixels_option import max_pixels_option
 
 if TYPE_CHECKING:
-    from mue_edge.calibrate.bootstrap import Estimate
-    from mue_edge.calibrate.depths import ByDepth, Captioned
-    from mue_edge.calibrate.quality import Score
+    from mue_edge.calibrate.metrics.bootstrap import Estimate
+    from mue_edge.calibrate.metrics.quality import Score
+    from mue_edge.calibrate.training.depths import ByDepth, Captioned
     from mue_edge.models.family import Depths
 
 # Of these, the first one measured is drawn, and compared with the deepest pair of depths.
@@ -93,8 +93,8 @@ def command(**options: Any) -> None:
         captioned, scores, notes = (_stickers if chosen.data == "stickers" else _examples)(chosen)
     except ModuleNotFoundError as problem:
         raise missing_extra(problem.name or "torch", "train") from problem
-    from mue_edge.calibrate.coco_metrics import METRICS
-    from mue_edge.calibrate.depths import judge
+    from mue_edge.calibrate.metrics.coco_metrics import METRICS
+    from mue_edge.calibrate.training.depths import judge
 
     found = judge(captioned, scores=scores, coco=METRICS if chosen.coco else ())
     for note in (*notes, *found.notes):
@@ -116,7 +116,7 @@ _Found = tuple[list["Captioned"], "Mapping[str, Score] | None", list[str]]
 
 
 def _cells(o: _Options, layers: Depths) -> list[Depths]:
-    from mue_edge.calibrate.depths import parse
+    from mue_edge.calibrate.training.depths import parse
 
     full = f"{o.encoder_depth or layers[0]},{o.decoder_depth or layers[1]}"
     return parse(o.depths or (full,), layers)
@@ -126,7 +126,7 @@ def _stickers(o: _Options) -> _Found:
     from mue_edge import models
     from mue_edge.apps.catalogue import resolve_model
     from mue_edge.apps.stickers.evaluation import STICKER_SCORES, caption
-    from mue_edge.calibrate.caption_training import learner
+    from mue_edge.calibrate.training.caption_training import learner
 
     pupil = learner(resolve_model(o.model), None)
     cells = _cells(o, models.describe(pupil.model).depths)
@@ -137,10 +137,10 @@ def _stickers(o: _Options) -> _Found:
 def _examples(o: _Options) -> _Found:
     from mue_edge import models
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.calibrate.caption_training import learner
-    from mue_edge.calibrate.depths import caption, mixed
-    from mue_edge.calibrate.examples import read, without_missing
-    from mue_edge.calibrate.pictures import Pictures
+    from mue_edge.calibrate.data.examples import read, without_missing
+    from mue_edge.calibrate.data.pictures import Pictures
+    from mue_edge.calibrate.training.caption_training import learner
+    from mue_edge.calibrate.training.depths import caption, mixed
 
     pupil = learner(resolve_model(o.model), None)
     cells = _cells(o, models.describe(pupil.model).depths)
@@ -157,7 +157,7 @@ def _examples(o: _Options) -> _Found:
 
 
 def _draw(o: _Options, path: Path, found: ByDepth) -> None:
-    from mue_edge.calibrate import charts
+    from mue_edge.calibrate.report import charts
     from mue_edge.files import atomic_write
 
     known = found.metrics[found.deepest]

@@ -17,7 +17,7 @@ from mue_edge.terminal import say
 from mue_edge.training_options import TrainingOptions, training_options
 
 if TYPE_CHECKING:
-    from mue_edge.calibrate.finetune import State
+    from mue_edge.calibrate.training.finetune import State
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -76,10 +76,10 @@ def _train(o: TrainingOptions) -> None:
 
     from mue_edge import models
     from mue_edge.apps.catalogue import resolve_model
-    from mue_edge.calibrate.caption_batches import CaptionBatches, targets
-    from mue_edge.calibrate.caption_training import CaptionRun, Learner, Recipe, learner
-    from mue_edge.calibrate.finetune import Settings, has_bf16
-    from mue_edge.calibrate.training_pictures import pictures
+    from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
+    from mue_edge.calibrate.training.caption_training import CaptionRun, Learner, Recipe, learner
+    from mue_edge.calibrate.training.finetune import Settings, has_bf16
+    from mue_edge.calibrate.training.training_pictures import pictures
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     leader, untrained = rank == 0, o.model is None

@@ -13,14 +13,15 @@ from PIL import Image
 
 from mue_edge import profile
 from mue_edge.bundle import FileEntry, open_bundle, write_manifest
-from mue_edge.calibrate import certificate, cider, tuning
-from mue_edge.calibrate.calibration import Calibration, Searched
-from mue_edge.calibrate.certificate import Certificate, Claim, Conditions, Scope, Tested, next_level
-from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.outcomes import Run, Sample
-from mue_edge.calibrate.samples import Samples
-from mue_edge.calibrate.setting import FULL, Held, Setting
-from mue_edge.calibrate.tuning import Judged
+from mue_edge.calibrate.certificate.claim import Certificate, Claim, Conditions, Scope, Tested, next_level
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics import cider
+from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.calibrate.policies import tuning
+from mue_edge.calibrate.policies.calibration import Calibration, Searched
+from mue_edge.calibrate.policies.setting import FULL, Held, Setting
+from mue_edge.calibrate.policies.tuning import Judged
+from mue_edge.calibrate.traces.outcomes import Run, Sample
 from mue_edge.captioner import Captioner
 from mue_edge.files import sha256
 from mue_edge.policy import Policy, StackExit
@@ -159,7 +160,7 @@ def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:
         CONDITIONS, PICTURES // 2, PICTURES, tuple(tested),
         chosen if certified else "", policy, 0.05, "cafe",
     )  # fmt: skip
-    return replace(found, statement=certificate.state(found))
+    return replace(found, statement=claim.state(found))
 
 
 @contextmanager

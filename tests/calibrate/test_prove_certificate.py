@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mue_edge import targets
-from mue_edge.calibrate import cider, prove_certificate, simulate
-from mue_edge.calibrate.outcomes import Sample
-from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate import prove_certificate, simulate
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.simulate import Pool
+from mue_edge.calibrate.traces.outcomes import Sample
 from tests.commands.run import picture
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mue_edge.bundle import Bundle, open_bundle
-from mue_edge.calibrate import candidates
-from mue_edge.calibrate.outcomes import Sample, outcomes
+from mue_edge.calibrate.policies import candidates
+from mue_edge.calibrate.traces.outcomes import Sample, outcomes
 from mue_edge.policy import Policy
 from mue_edge.replay import run
 from mue_edge.rules import RULES

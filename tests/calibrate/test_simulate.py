@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mue_edge.calibrate import simulate
-from mue_edge.calibrate.binomial import lower_tail
-from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.power import clusters_needed, pairs, power, smallest_drop, smallest_share
+from mue_edge.calibrate.certificate.binomial import lower_tail
+from mue_edge.calibrate.certificate.power import clusters_needed, pairs, power, smallest_drop, smallest_share
+from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.errors import UsageError
 
 CASES = simulate.cases()

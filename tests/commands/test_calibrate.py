@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mue_edge.bundle import open_bundle
-from mue_edge.calibrate.certificate import certificate_from_json
+from mue_edge.calibrate.certificate.claim import certificate_from_json
 from tests.commands import calibrated
 from tests.commands.run import Runner
 

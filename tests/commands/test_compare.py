@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from mue_edge.calibrate.samples import of_pictures
+from mue_edge.calibrate.data.samples import of_pictures
 from mue_edge.commands import compare
 from mue_edge.models.heads import KINDS
 from tests.commands import calibrated

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.train import caption_prompt, write_model
-from mue_edge.calibrate import coco_metrics
+from mue_edge.calibrate.metrics import coco_metrics
 from mue_edge.cli import main
 from mue_edge.commands.evaluate import command
 from mue_edge.errors import UsageError

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mue_edge import targets
-from mue_edge.calibrate import cider
-from mue_edge.calibrate.outcomes import Sample
-from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics import cider
+from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy, StackExit
 from proofs import deadline as proof

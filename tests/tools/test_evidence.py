@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.calibrate.pages import names
+from mue_edge.calibrate.report.pages import names
 from proofs.record import FOLDER, ROOT, is_fresh
 from tools import evidence, readme
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blocks.records import NOT_MEASURED, holds, read, source
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 QUALITIES = {"cider_d": 2, "exact_match": 3}  # digits
 

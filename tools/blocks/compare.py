@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blocks.records import NOT_MEASURED, read, source
-from mue_edge.calibrate import comparison_page as page
+from mue_edge.calibrate.report import comparison_page as page
 
 
 def methods(name: str = "compare") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blocks.records import NOT_MEASURED, holds, read, source
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 LEAST = 0.1  # by which it shall be better than guesses from the statement
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from blocks.bench import bench_table
 from blocks.loop import int8_table, loop_table
 from blocks.records import NOT_MEASURED, read, source
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 
 def loop() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blocks.loop import int8_table
 from blocks.records import NOT_MEASURED, holds, read, source
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 
 def jetson() -> str:

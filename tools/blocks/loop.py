@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blocks.records import NOT_MEASURED, holds, read, source
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 
 def loop() -> str:

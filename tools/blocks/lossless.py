@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from blocks.records import NOT_MEASURED, read, source
-from mue_edge.calibrate import comparison_page as page
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report import comparison_page as page
+from mue_edge.calibrate.report.pages import table
 
 
 def lossless() -> str:

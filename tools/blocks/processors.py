@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blocks.records import NOT_MEASURED, read, source
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 EXACT, TWIN, USUAL, SEVEN = "exact", "exact again (A/A control)", "usual kernels", "7-bit weights"
 INTEGERS = "sums in integers"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blocks.records import NOT_MEASURED, read
 from mue_edge.apps.stickers import tables
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 
 def stickers() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blocks.records import NOT_MEASURED, read, source
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 
 def web() -> str:

@@ -49,7 +49,7 @@ def certificate() -> None:
     on the pictures that it is certified on."""
     from mue_edge import targets
     from mue_edge.calibrate import prove_certificate, simulate
-    from mue_edge.calibrate.plan_search import drawn
+    from mue_edge.calibrate.plans.plan_search import drawn
 
     with targets.open(bundle(1), threads=1) as captioner:
         tune, certify, known = bundled_samples(captioner)
@@ -99,7 +99,7 @@ def _calibrated(model: str, budgets: tuple[str, ...], folder: str, *words: str) 
     """`mue-edge calibrate` as a user calls it, one budget after another in one folder."""
     import shutil
 
-    from mue_edge.calibrate.certificate import certificate_from_json
+    from mue_edge.calibrate.certificate.claim import certificate_from_json
 
     out = BUNDLES / folder
     shutil.rmtree(out, ignore_errors=True)

@@ -19,7 +19,7 @@ from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.decoders import frozen
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import finished, log_of
-from mue_edge.calibrate import missing_heads
+from mue_edge.calibrate.training import missing_heads
 from mue_edge.files import atomic_write
 from mue_edge.terminal import progress
 from proofs import trainings
@@ -43,11 +43,11 @@ STATIC = ("decoder-1", "decoder-2")
 OWN = {"decoder-depth": ("calm-softmax", "calm-saturation", "calm-classifier", "pabee"),
        "decoder-last": ("deebert-ramps", "deecap")}  # fmt: skip
 COVERED = (
-    "calibrate/comparison.py",
-    "calibrate/held.py",
-    "calibrate/candidates.py",
-    "calibrate/calibration.py",
-    "calibrate/missing_heads.py",
+    "calibrate/policies/comparison.py",
+    "calibrate/policies/held.py",
+    "calibrate/policies/candidates.py",
+    "calibrate/policies/calibration.py",
+    "calibrate/training/missing_heads.py",
     "apps/stickers/small.py",
 )
 

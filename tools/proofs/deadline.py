@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mue_edge import image, machine, targets
-from mue_edge.calibrate.cider import Frequencies, Scorer
-from mue_edge.calibrate.plan_search import drawn
-from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
+from mue_edge.calibrate.plans.plan_search import drawn
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
 from mue_edge.policy import Policy
@@ -153,5 +153,5 @@ def deadline() -> None:
         tune, _, known = bundled_samples(captioner)
         found = {"load": round(machine.load_average(), 1)} | figures(captioner, drawn(tune, 200, 0), known)
     own = (*(f"mue_edge/{name}.py" for name in ("deadline", "pace", "captioner")), "tools/proofs/deadline.py",
-           "calibrate/cider.py")  # fmt: skip
+           "calibrate/metrics/cider.py")  # fmt: skip
     write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *own), found)

@@ -9,8 +9,8 @@ from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import log_of
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate import missing_heads
-from mue_edge.calibrate.teachers import Pairs
+from mue_edge.calibrate.training import missing_heads
+from mue_edge.calibrate.training.teachers import Pairs
 from mue_edge.terminal import progress
 from proofs import trainings
 from proofs.bundles import BUNDLES, cli
@@ -98,8 +98,10 @@ def compare() -> None:
     cli("compare", str(whole), *words, "--data", "stickers-entail", "--tune", str(TUNE), "--out", str(out))
     figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     covered = (
-        *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py", "calibrate/comparison.py",
-        "calibrate/candidates.py", "calibrate/missing_heads.py", "tools/proofs/entailment.py",
+        *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py",
+        "calibrate/policies/comparison.py",
+        "calibrate/policies/candidates.py", "calibrate/training/missing_heads.py",
+        "tools/proofs/entailment.py",
     )  # fmt: skip
     command = (
         "mue-edge compare stickers-entail --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail "

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from mue_edge import profiling, targets
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate import held
-from mue_edge.calibrate.outcomes import Sample
-from mue_edge.calibrate.setting import FULL
+from mue_edge.calibrate.policies import held
+from mue_edge.calibrate.policies.setting import FULL
+from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.captioner import Caption, Captioner
 from mue_edge.payoff import Payoff
 from mue_edge.policy import Policy, StackExit

@@ -38,8 +38,8 @@ def bundled(count: int) -> tuple[list[Any], list[str]]:
 def bundled_samples(captioner: Any) -> tuple[Any, Any, Any]:
     """The stickers' pictures to tune on and to certify on, and frozen document frequencies."""
     from mue_edge.apps.catalogue import calibration_pictures
-    from mue_edge.calibrate import samples
-    from mue_edge.calibrate.examples import as_spoken
+    from mue_edge.calibrate.data import samples
+    from mue_edge.calibrate.data.examples import as_spoken
 
     spoken = partial(as_spoken, captioner.tokenizer)
     return samples.of_tables(*calibration_pictures("stickers"), spoken)

@@ -14,7 +14,7 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
     """Captions under the median policy of the bundle's own scores: mean layers, CIDEr-D, exact match."""
     from mue_edge import targets
     from mue_edge.apps.stickers import shipped
-    from mue_edge.calibrate.cider import frequencies, score_all
+    from mue_edge.calibrate.metrics.cider import frequencies, score_all
     from mue_edge.export.golden import median_policy
     from mue_edge.policy import Policy
     from mue_edge.replay import log_of, run

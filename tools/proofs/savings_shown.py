@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge.calibrate import held, live, savings
-from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.setting import Setting
-from mue_edge.calibrate.tuning import Judged
+from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.calibrate.policies import held, savings
+from mue_edge.calibrate.policies.setting import Setting
+from mue_edge.calibrate.policies.tuning import Judged
+from mue_edge.calibrate.traces import live
 from mue_edge.policy import Policy
 from mue_edge.rules import RULES
 from mue_edge.terminal import progress

@@ -20,9 +20,10 @@ from mue_edge import models
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
-from mue_edge.calibrate import augment, head_training
-from mue_edge.calibrate.caption_training import LONGEST, learner
-from mue_edge.calibrate.signals import area
+from mue_edge.calibrate.data import augment
+from mue_edge.calibrate.policies.signals import area
+from mue_edge.calibrate.training import head_training
+from mue_edge.calibrate.training.caption_training import LONGEST, learner
 from mue_edge.models.steps import Steps
 from proofs.covered import MODEL
 from proofs.record import write
@@ -86,6 +87,10 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
 
 def signals() -> None:
     """AUC of every exit signal by decoder boundary."""
-    own = ("mue_edge/models/ofa/steps.py", "calibrate/head_training.py", "calibrate/signals.py")
+    own = (
+        "mue_edge/models/ofa/steps.py",
+        "calibrate/training/head_training.py",
+        "calibrate/policies/signals.py",
+    )
     command = "python tools/evidence.py signals"
     write("signals", command, (*MODEL, "tools/proofs/signals.py", *own), figures(model_folder()))

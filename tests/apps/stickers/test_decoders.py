@@ -22,8 +22,9 @@ from mue_edge.apps.stickers.encoded import EncodedBatches
 from mue_edge.apps.stickers.figures import UNION
 from mue_edge.apps.stickers.study import log_of
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate import augment, coco_metrics
-from mue_edge.calibrate.finetune import Settings
+from mue_edge.calibrate.data import augment
+from mue_edge.calibrate.metrics import coco_metrics
+from mue_edge.calibrate.training.finetune import Settings
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.objective import encode
 from tests.apps.stickers import made_set

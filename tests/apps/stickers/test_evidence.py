@@ -17,9 +17,9 @@ from mue_edge.apps.stickers.figures import Found, early, exact_match_by, example
 from mue_edge.apps.stickers.gallery import sheet
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.tables import CARD
-from mue_edge.calibrate import coco_metrics
-from mue_edge.calibrate.depths import Captioned
-from mue_edge.calibrate.pages import fill
+from mue_edge.calibrate.metrics import coco_metrics
+from mue_edge.calibrate.report.pages import fill
+from mue_edge.calibrate.training.depths import Captioned
 from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
 

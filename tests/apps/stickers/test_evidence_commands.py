@@ -15,7 +15,7 @@ from PIL import Image
 from mue_edge.apps.stickers import compare, evidence
 from mue_edge.apps.stickers.figures import SPLITS, UNION
 from mue_edge.apps.stickers.recipe import Record
-from mue_edge.calibrate import coco_metrics
+from mue_edge.calibrate.metrics import coco_metrics
 from tests.calibrate import captioned
 
 CARD = "".join(

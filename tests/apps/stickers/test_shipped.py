@@ -25,7 +25,7 @@ from mue_edge.apps.stickers.shipped import (
     write_train_captions,
 )
 from mue_edge.apps.stickers.sources import SETS, VENDOR_SET, default_cache
-from mue_edge.calibrate import examples
+from mue_edge.calibrate.data import examples
 from mue_edge.errors import InputFileError, UsageError
 
 SIZES = {"val_render": 415, "cal_render": 1398}

@@ -11,7 +11,7 @@ import torch
 from mue_edge import models
 from mue_edge.apps.stickers import small
 from mue_edge.apps.stickers.decoders import Frozen, frozen
-from mue_edge.calibrate.finetune import Settings
+from mue_edge.calibrate.training.finetune import Settings
 from mue_edge.errors import UsageError
 from tests.apps.stickers import made_set
 

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from mue_edge.apps.stickers import study
 from mue_edge.apps.stickers.recipe import Record
 from mue_edge.apps.stickers.study import ARMS, ENVIRONMENT, VAL, Arm, command, curve, finished, log_of
-from mue_edge.calibrate import coco_metrics
-from mue_edge.calibrate.depths import Captioned
+from mue_edge.calibrate.metrics import coco_metrics
+from mue_edge.calibrate.training.depths import Captioned
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.files import sha256
 from mue_edge.models.family import Depths
