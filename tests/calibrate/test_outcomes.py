@@ -12,7 +12,6 @@ import pytest
 from mue_edge import targets
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.calibrate.outcomes import Sample, SampleRuns, outcomes
-from mue_edge.calibrate.plain_replay import FULL_DEPTH, full_trace, guess, segments
 from mue_edge.driver import Runtime, drive
 from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, ForcedExits, Policy
@@ -21,6 +20,7 @@ from mue_edge.replay import exit_tests, run
 from mue_edge.search import BeamSearch, SearchSettings
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
 from tests.calibrate.test_memo import EVEN, pictures
+from tools.proving.plain_replay import FULL_DEPTH, full_trace, guess, segments
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from PIL import Image
 from mue_edge import profile, profiling, targets, tokens
 from mue_edge.apps.catalogue import calibration_pictures
 from mue_edge.apps.stickers.dataset import read
-from mue_edge.apps.stickers.render import on_white
 from mue_edge.calibrate import examples, samples
 from mue_edge.calibrate.certificate import SIMULATION, Conditions
 from mue_edge.calibrate.cider import Frequencies
@@ -21,6 +20,7 @@ from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Setting
 from mue_edge.terminal import progress
+from tools.stickers.render import on_white
 
 SPLITS = ("test_render", "test_comp")
 
