@@ -1,13 +1,10 @@
-"""Names of icons, of emoji and of skin tones."""
+"""Names of icons and of emoji."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import pytest
-
-from mue_edge.apps.stickers.evaluation import without_tone
 from tools.stickers.names import (
     base_of,
     caption_of,
@@ -31,20 +28,6 @@ def test_slugs_and_captions() -> None:
     assert slug("flag: Côte d’Ivoire") == "flag-cote-divoire"
     assert slug("woman: dark skin tone, beard") == "woman-dark-skin-tone-beard"
     assert caption_of("Japanese “here”  button") == 'japanese "here" button'
-
-
-@pytest.mark.parametrize(
-    ("caption", "bare"),
-    [
-        ("waving hand: light skin tone", "waving hand"),
-        ("woman: medium-light skin tone, beard", "woman: beard"),
-        ("kiss: man, man, dark skin tone, medium skin tone", "kiss: man, man"),
-        ("people holding hands: light skin tone, dark skin tone", "people holding hands"),
-        ("light bulb", "light bulb"),
-    ],
-)
-def test_skin_tones_are_taken_out(caption: str, bare: str) -> None:
-    assert without_tone(caption) == bare
 
 
 def _write(path: Path, content: object) -> None:

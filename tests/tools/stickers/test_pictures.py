@@ -119,11 +119,6 @@ def test_shipped_demo_pictures() -> None:
     assert sum("skin tone" in caption for _, caption in pictures) <= TONED
 
 
-def test_no_data_set_is_an_error_with_the_next_command(tmp_path: Path) -> None:
-    with pytest.raises(InputFileError, match=r"python -m mue_edge\.apps\.stickers\.recipe"):
-        read(tmp_path)
-
-
 def test_the_real_index_does_not_leak() -> None:
     try:
         data = read(default_cache())

@@ -1,17 +1,14 @@
-"""The shipped pictures: what is read is what was drawn, licences, errors."""
+"""The shipped pictures: what is read is what was drawn, licences."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mue_edge.apps.catalogue import bundled_pictures
 from mue_edge.apps.stickers import demo_pictures
 from mue_edge.apps.stickers.dataset import Record, Stickers, default_cache, read
 from mue_edge.apps.stickers.shipped import (
@@ -22,12 +19,9 @@ from mue_edge.apps.stickers.shipped import (
     write,
     write_train_captions,
 )
-from mue_edge.calibrate import examples
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import InputFileError
 from tools.stickers.render import on_white
 from tools.stickers.sources import SETS, VENDOR_SET
-
-SIZES = {"val_render": 415, "cal_render": 1398}
 
 
 def tiny(*, vendor: bool = False) -> Stickers:
@@ -78,33 +72,6 @@ def test_share_alike_pictures_are_refused_and_what_stood_there_stays(tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == ["cal_render"]
 
 
-def test_what_is_not_there_or_damaged(tmp_path: Path) -> None:
-    for split in ("test_render", "../pictures/cal_render"):
-        with pytest.raises(InputFileError, match="val_render and cal_render"):
-            load(split)
-    write(tiny(), "cal_render", tmp_path)
-    (tmp_path / "cal_render" / "noto" / "1f600.webp").write_bytes(b"RIFF")
-    with pytest.raises(InputFileError, match=r"1f600\.webp"):
-        load("cal_render", tmp_path)
-    with pytest.raises(UsageError, match="stickers"):
-        bundled_pictures("faces", "cal_render")
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_shipped_split(split: str) -> None:
-    found = bundled_pictures("stickers", split)
-    assert found.pixels.shape == (SIZES[split], 96, 96, 3)
-    assert len({entry.id for entry in found.entries}) == SIZES[split]
-    assert {entry.set for entry in found.entries} <= {s.name for s in SETS} - {VENDOR_SET}
-    assert all(entry.image.startswith(f"{entry.set}/{entry.cluster}") for entry in found.entries)
-    assert all(caption == caption.lower().strip() != "" for caption in found.captions)
-    files = {p.relative_to(FOLDER / split).as_posix() for p in (FOLDER / split).rglob("*.webp")}
-    assert files == {entry.image for entry in found.entries}
-    # A user's reader sees the same data set.
-    same = examples.read(FOLDER / split)
-    assert [(e.id, e.captions) for e in same] == [(e.image, (e.caption,)) for e in found.entries]
-
-
 def test_splits_share_no_drawing_and_are_small() -> None:
     families = {s.name: s.family for s in SETS}
     drawn = [{(e.base, families[e.set]) for e in load(split).entries} for split in SPLITS]
@@ -130,13 +97,3 @@ def test_the_notice_names_every_set_that_is_shipped() -> None:
     shipped = {path.name for split in SPLITS for path in (FOLDER / split).iterdir() if path.is_dir()}
     assert shipped <= set(named)
     assert all(any(path.name.startswith(f"{name}-") for name in named) for path, _ in demo_pictures())
-
-
-def test_no_torch_is_needed() -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['resvg_py'] = None\n"
-        "from mue_edge.apps.catalogue import bundled_pictures\n"
-        "print(len(bundled_pictures('stickers', 'val_render').captions))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["415"]
