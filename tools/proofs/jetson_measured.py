@@ -110,10 +110,10 @@ def shown(count: int, bundle: Any) -> tuple[list[Any], list[Any]]:
     import numpy as np
     from PIL import Image
 
-    from mue_edge.apps.catalogue import bundled_pictures
     from mue_edge.image import preprocess
+    from tools.stickers import shipped
 
-    split = bundled_pictures("stickers", "cal_render")
+    split = shipped.load("cal_render")
     chosen = np.linspace(0, len(split.entries) - 1, count).round().astype(int)
     p = bundle.manifest.preprocess
     pixels = [

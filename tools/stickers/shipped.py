@@ -1,6 +1,6 @@
-"""Writes the pictures that come with the package: `python -m tools.stickers.shipped`.
+"""Writes the pictures that come with the package, and reads them: `python -m tools.stickers.shipped`.
 
-Needs what the recipe made. `mue_edge.apps.stickers.shipped` says what they are for, and reads them.
+Needs what the recipe made to write. `mue_edge.apps.stickers.shipped` says what they are for.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -17,14 +17,68 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mue_edge.apps.stickers.dataset import Stickers, read
-from mue_edge.apps.stickers.shipped import FOLDER, SPLITS, TABLE, TRAIN, Entry
+from mue_edge.apps.stickers.shipped import FOLDER, SPLITS, TRAIN
 from mue_edge.errors import InputFileError
 from mue_edge.files import atomic_folder, atomic_write
+from mue_edge.image import load as load_image
 from tools.stickers.render import on_white
 from tools.stickers.sources import VENDOR_SET
 
+TABLE = "captions.jsonl"
 # Drawings have few colours: a palette and lossless WebP stay nearer to them than lossy WebP of that size.
 COLOURS = 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table; pictures of one `cluster` (an emoji) are one draw, those of one `base` differ in
+    skin tone."""
+
+    image: str
+    caption: str
+    references: tuple[str, ...]
+    cluster: str
+    base: str
+    set: str
+
+    @property
+    def id(self) -> str:
+        """The record's id in the recipe's index: `<set>/<emoji>`."""
+        return self.image.removesuffix(".webp")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A split's entries and their pixels, uint8 RGB [N, 96, 96, 3], in one order."""
+
+    entries: tuple[Entry, ...]
+    pixels: NDArray[np.uint8]
+
+    @property
+    def captions(self) -> list[str]:
+        return [entry.caption for entry in self.entries]
+
+    @property
+    def clusters(self) -> list[str]:
+        """What counts as one draw: the emoji."""
+        return [entry.cluster for entry in self.entries]
+
+
+def load(split: str, folder: Path = FOLDER) -> Shipped:
+    """A shipped split, decoded (well under a second).
+
+    Raises InputFileError for a split that is not shipped, and for a picture that is missing or damaged.
+    """
+    place = folder / split
+    if split not in SPLITS or not (place / TABLE).is_file():
+        raise InputFileError(
+            f"{place} holds no pictures; shipped are {' and '.join(SPLITS)}, "
+            "the other splits are made by: python -m tools.stickers.recipe"
+        )
+    lines = (place / TABLE).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    entries = tuple(Entry(**(row | {"references": tuple(row["references"])})) for row in rows)
+    return Shipped(entries, np.stack([np.asarray(load_image(place / entry.image).rgb) for entry in entries]))
 
 
 def write_train_captions(data: Stickers, folder: Path) -> None:

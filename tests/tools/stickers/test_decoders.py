@@ -21,7 +21,7 @@ from mue_edge.calibrate import augment, coco_metrics
 from mue_edge.calibrate.finetune import Settings
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.objective import encode
-from tests.apps.stickers import made_set
+from tests.tools.stickers import made_set
 from tools.stickers import decoders, encoded
 from tools.stickers.batches import Views
 from tools.stickers.decoders import ARMS, LAST, SHARED, SINGLE, Arm, Frozen, fresh, frozen, train_arm

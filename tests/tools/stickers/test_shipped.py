@@ -1,4 +1,4 @@
-"""The shipped pictures: what is read is what was drawn, licences."""
+"""The shipped pictures: what is read is what was drawn, licences, errors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import pytest
 
 from mue_edge.apps.stickers import demo_pictures
 from mue_edge.apps.stickers.dataset import Record, Stickers, default_cache, read
-from mue_edge.apps.stickers.shipped import (
-    FOLDER,
-    SPLITS,
-    load,
-    train_captions,
-    write,
-    write_train_captions,
-)
+from mue_edge.apps.stickers.shipped import FOLDER, SPLITS, train_captions
+from mue_edge.calibrate import examples
 from mue_edge.errors import InputFileError
 from tools.stickers.render import on_white
+from tools.stickers.shipped import load, write, write_train_captions
 from tools.stickers.sources import SETS, VENDOR_SET
+
+SIZES = {"val_render": 415, "cal_render": 1398}
 
 
 def tiny(*, vendor: bool = False) -> Stickers:
@@ -70,6 +67,31 @@ def test_share_alike_pictures_are_refused_and_what_stood_there_stays(tmp_path: P
         write(tiny(vendor=True), "cal_render", tmp_path)
     assert len(load("cal_render", tmp_path).entries) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["cal_render"]
+
+
+def test_what_is_not_there_or_damaged(tmp_path: Path) -> None:
+    for split in ("test_render", "../pictures/cal_render"):
+        with pytest.raises(InputFileError, match="val_render and cal_render"):
+            load(split)
+    write(tiny(), "cal_render", tmp_path)
+    (tmp_path / "cal_render" / "noto" / "1f600.webp").write_bytes(b"RIFF")
+    with pytest.raises(InputFileError, match=r"1f600\.webp"):
+        load("cal_render", tmp_path)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_shipped_split(split: str) -> None:
+    found = load(split)
+    assert found.pixels.shape == (SIZES[split], 96, 96, 3)
+    assert len({entry.id for entry in found.entries}) == SIZES[split]
+    assert {entry.set for entry in found.entries} <= {s.name for s in SETS} - {VENDOR_SET}
+    assert all(entry.image.startswith(f"{entry.set}/{entry.cluster}") for entry in found.entries)
+    assert all(caption == caption.lower().strip() != "" for caption in found.captions)
+    files = {p.relative_to(FOLDER / split).as_posix() for p in (FOLDER / split).rglob("*.webp")}
+    assert files == {entry.image for entry in found.entries}
+    # A user's reader sees the same data set.
+    same = examples.read(FOLDER / split)
+    assert [(e.id, e.captions) for e in same] == [(e.image, (e.caption,)) for e in found.entries]
 
 
 def test_splits_share_no_drawing_and_are_small() -> None:

@@ -11,7 +11,7 @@ import torch
 from mue_edge import models
 from mue_edge.calibrate.finetune import Settings
 from mue_edge.errors import UsageError
-from tests.apps.stickers import made_set
+from tests.tools.stickers import made_set
 from tools.stickers import small
 from tools.stickers.decoders import Frozen, frozen
 
