@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mue_edge.errors import InputFileError, UsageError, command_line, meant
 from mue_edge.reading import is_file
-
-if TYPE_CHECKING:
-    from mue_edge.apps.stickers.shipped import Shipped
 
 # Name → the application that ships it and offers `model_folder()`.
 BUNDLED = {"stickers": "mue_edge.apps.stickers", "stickers-entail": "mue_edge.apps.entailment"}
@@ -81,14 +77,3 @@ def demo_pictures(name: str) -> dict[Path, str]:
     if name not in BUNDLED or (Path(name) / "config.json").is_file():
         return {}
     return dict(importlib.import_module(BUNDLED[DEFAULT]).demo_pictures())  # all look at stickers
-
-
-def bundled_pictures(name: str, split: str) -> Shipped:
-    """Pictures that come with a bundled model: `val_render` to tune on, `cal_render` to certify on.
-
-    Raises UsageError for a name that is no bundled model, InputFileError for a split that is not shipped.
-    """
-    if name not in BUNDLED:
-        raise UsageError(f"no pictures come with {name!r}; they come with {', '.join(BUNDLED)}")
-    found: Shipped = importlib.import_module(f"{BUNDLED[name]}.shipped").load(split)
-    return found

@@ -27,8 +27,7 @@ HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "
 HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")
 # These may reach into rooms from inside a function, when the user asks for it.
 DOORS = ("mue_edge/cli.py", "mue_edge/commands/", "mue_edge/completion.py", "mue_edge/__init__.py")
-# The family, and the applications that train an OFA of their own.
-KNOW_OFA = ("mue_edge/models/ofa/", "apps/stickers/", "apps/entailment/")
+OFA = "mue_edge/models/ofa/"
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,7 @@ def test_core_imports_no_networks() -> None:
 
 
 def test_only_the_family_knows_ofa() -> None:
-    wrong = [
-        i for i in IMPORTS if i.name.startswith("mue_edge.models.ofa") and not i.file.startswith(KNOW_OFA)
-    ]
+    wrong = [i for i in IMPORTS if i.name.startswith("mue_edge.models.ofa") and not i.file.startswith(OFA)]
     assert not wrong, "\n".join(map(str, wrong))
 
 
@@ -136,7 +133,7 @@ def test_families_are_named_nowhere_else() -> None:
     found: dict[str, int] = {}
     for path in source_files():
         file = path.relative_to(ROOT).as_posix()
-        if file.startswith(KNOW_OFA):
+        if file.startswith(OFA):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named = isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -157,6 +154,21 @@ def test_no_module_exists_twice() -> None:
 def test_the_rooms_are_links_in_the_package() -> None:
     links = {p.name: p.readlink().as_posix() for p in (ROOT / "mue_edge").iterdir() if p.is_symlink()}
     assert links == {room: f"../{room}" for room in ROOMS}
+
+
+def test_the_package_imports_no_tools() -> None:
+    """`tools/` is not installed."""
+    outside = {path.name.removesuffix(".py") for path in (ROOT / "tools").iterdir()} | {"tools", "tests"}
+    wrong = []
+    for path in source_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            wrong += [
+                f"{path.relative_to(ROOT)} imports {n}" for n in names if n.partition(".")[0] in outside
+            ]
+    assert not wrong
 
 
 def test_packages_equal_the_folders() -> None:
@@ -223,8 +235,6 @@ OTHER_MEANINGS = {
     "calibrate/data/examples.py": "a table's column",
     "calibrate/data/statement_tables.py": "a table's column",
     "apps/camera/watching.py": "a key of the page's data",
-    "apps/entailment/": "trains an OFA on purpose",
-    "apps/stickers/": "trains an OFA on purpose",
     "export/coreml.py": "a package's name",
 }
 

@@ -26,8 +26,8 @@ from blocks import (
     web,
 )
 from blocks.records import ROOT
-from mue_edge.apps.stickers import tables
 from mue_edge.calibrate.report.pages import fill
+from tools.stickers import tables
 
 PAGES = (
     ROOT / "README.md",

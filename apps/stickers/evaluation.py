@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mue_edge import models
-from mue_edge.apps.stickers.dataset import Stickers, read
-from mue_edge.apps.stickers.recipe import Record
+from mue_edge.apps.stickers.dataset import Record, Stickers, read
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.data.augment import normalise, on_ground, place
-from mue_edge.calibrate.metrics.quality import SCORES, Quality, summary, tallies
+from mue_edge.calibrate.metrics.quality import SCORES
 from mue_edge.calibrate.training.caption_training import Learner
 from mue_edge.calibrate.training.depths import Captioned, texts_by_depth
 from mue_edge.errors import InputFileError
@@ -66,7 +65,7 @@ def caption(
     if p.height != size:
         raise InputFileError(
             f"the model takes pictures of {p.height} pixels, the stickers have {size}; "
-            f"make them with: python -m mue_edge.apps.stickers.recipe --size {p.height}"
+            f"make them in a checkout of mue-edge with: python -m tools.stickers.recipe --size {p.height}"
         )
     rows = chosen_rows(data, split, limit)
 
@@ -89,12 +88,6 @@ def names(record: Record, references: References) -> tuple[str, ...]:
     """What people call a picture, in lower case, the CLDR name first."""
     more = record.references if references == "all" else ()
     return tuple(dict.fromkeys(text.lower() for text in (record.caption, *more)))
-
-
-def judge(captions: list[str], records: list[Record]) -> Quality:
-    """The figures of `STICKER_SCORES` against the CLDR name."""
-    found = tallies(captions, [names(r, "first") for r in records], STICKER_SCORES)
-    return summary(found, [r.emoji for r in records])
 
 
 def _exact_but_tone(caption: str, reference: str) -> float:

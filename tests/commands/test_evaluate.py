@@ -13,8 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mue_edge.apps.stickers.recipe import Record
-from mue_edge.apps.stickers.train import caption_prompt, write_model
+from mue_edge.apps.stickers.dataset import Record
 from mue_edge.calibrate.metrics import coco_metrics
 from mue_edge.cli import main
 from mue_edge.commands.evaluate import command
@@ -25,6 +24,7 @@ from mue_edge.models.ofa.model import Model
 from mue_edge.tokens import Tokenizer
 from tests.calibrate import captioned
 from tests.commands.run import picture
+from tools.stickers.train import caption_prompt, write_model
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from mue_edge.bundle import Preprocess
 from mue_edge.export import golden
-from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.models.cut import Cut, CutRequest
 from mue_edge.models.heads import KINDS, Heads
@@ -35,6 +34,7 @@ from mue_edge.rules import RULES
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
 from tests.models.ofa.tiny import make
+from tools.proving.loop import AtBoundaries
 
 CASES = ("prompt", "joint", "text")
 SIDE = 32  # pixels; 2 × 2 patches

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from blocks.records import NOT_MEASURED, read
-from mue_edge.apps.stickers import tables
 from mue_edge.calibrate.report.pages import table
+from tools.stickers import tables
 
 
 def stickers() -> str:

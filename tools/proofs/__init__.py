@@ -1,1 +1,9 @@
 """The long proofs: a file a topic, a function a job of `tools/evidence.py`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# `python tools/FILE.py` finds what stands beside it, and not `tools.stickers`.
+sys.path.append(str(Path(__file__).resolve().parents[2]))

@@ -26,8 +26,8 @@ COVERED = (*CORE, *SEGMENTS, *(f"calibrate/{name}.py" for name in _OWN))
 def memo() -> None:
     """The memo tree against live runs: 200 pictures under 20 random policies, greedy and with beams."""
     from mue_edge.bundle import open_bundle
-    from mue_edge.calibrate.prove_memo import prove
     from mue_edge.image import preprocess
+    from tools.proving.memo import prove
 
     figures = {}
     for beam in (1, 5):
@@ -40,7 +40,10 @@ def memo() -> None:
         ):
             proof = prove(opened, Path(folder), pixels, 20, lambda bar=bar: bar.update(1))
         figures[f"beam {beam}"] = {k: round(v, 3) for k, v in asdict(proof).items()}
-    own = tuple(f"calibrate/{name}.py" for name in ("memo", "trace_store", "outcomes", "plain_replay"))
+    own = (
+        *(f"calibrate/{name}.py" for name in ("memo", "trace_store", "outcomes")),
+        *(f"tools/proving/{name}.py" for name in ("memo", "plain_replay")),
+    )
     write("memo", "python tools/evidence.py memo", (*CORE, *own, *SEGMENTS, *MODEL), figures)
 
 
@@ -48,22 +51,22 @@ def certificate() -> None:
     """Coverage, power and the walk of the certificate, on simulated scores and on those of the bundled model
     on the pictures that it is certified on."""
     from mue_edge import targets
-    from mue_edge.calibrate import prove_certificate, simulate
     from mue_edge.calibrate.plans.plan_search import drawn
+    from tools.proving import certificate, simulate
 
     with targets.open(bundle(1), threads=1) as captioner:
         tune, certify, known = bundled_samples(captioner)
-        chosen = prove_certificate.policies(captioner, drawn(tune, 100, 0))
+        chosen = certificate.policies(captioner, drawn(tune, 100, 0))
         with (
             tempfile.TemporaryDirectory() as folder,
             click.progressbar(length=len(certify), label="certificate, captions") as bar,
         ):
-            pools = prove_certificate.pools(
+            pools = certificate.pools(
                 captioner, Path(folder), chosen, certify, known, 2, lambda _: bar.update(1)
             )
     sources = {
         "simulated": (simulate.cases(), simulate.policies()),
-        certify.source: (prove_certificate.cases(pools, simulate.PLACES), list(pools.values())),
+        certify.source: (certificate.cases(pools, simulate.PLACES), list(pools.values())),
     }
     figures = {}
     for name, (cases, policies) in sources.items():
@@ -74,10 +77,13 @@ def certificate() -> None:
         for drop, error in simulate.PLACES
     ]
     own = (
-        "prove_certificate", "simulate", "pareto_testing", "betting", "binomial", "losses", "clusters",
+        "pareto_testing", "betting", "binomial", "losses", "clusters",
         "cider", "power", "certificate", "outcomes", "memo", "candidates", "samples",
     )  # fmt: skip
-    covered = (*CORE, *SEGMENTS, *MODEL, *(f"calibrate/{name}.py" for name in own))
+    covered = (
+        *CORE, *SEGMENTS, *MODEL, *(f"calibrate/{name}.py" for name in own),
+        *(f"tools/proving/{name}.py" for name in ("certificate", "simulate")),
+    )  # fmt: skip
     write("certificate", "python tools/evidence.py certificate", covered, figures)
 
 

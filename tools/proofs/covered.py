@@ -20,7 +20,8 @@ SEGMENTS = (
     "targets/tensors.py",
 )
 COREML = (
-    *(f"export/{name}.py" for name in ("coreml", "island", "prove")),
+    *(f"export/{name}.py" for name in ("coreml", "island")),
+    "tools/proving/loop.py",
     *(f"targets/{name}.py" for name in ("coreml", "methods")),
     *(
         f"targets/mil/{name}.py"

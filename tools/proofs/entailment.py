@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from mue_edge.apps.entailment import model_folder
-from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.apps.stickers.study import log_of
+from mue_edge.apps.stickers.dataset import default_cache
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.training import missing_heads
 from mue_edge.calibrate.training.teachers import Pairs
@@ -16,10 +15,11 @@ from proofs import trainings
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, SEGMENTS
 from proofs.record import write
+from tools.stickers.study import log_of
 
 PLACE = BUNDLES / "compared-entail"
 STEPS = 150
-# Folder → how it goes on from the bundled model: options of `mue_edge.apps.entailment.train`.
+# Folder → how it goes on from the bundled model: options of `tools.entailment.train`.
 MODELS = {
     "entail-1": ["--layers", "1", "--loss", "last"], "entail-depth": ["--loss", "depth"],
     "entail-last": ["--loss", "last"],
@@ -33,23 +33,23 @@ MODEL = tuple(
     f"apps/entailment/model/{name}"
     for name in ("model.safetensors", "config.json", "prompts.json", "tokenizer.json")
 )
-PAIRS = tuple(f"apps/entailment/{name}.py" for name in ("rules", "pairs"))
+PAIRS = tuple(f"tools/entailment/{name}.py" for name in ("rules", "pairs"))
 
 
 def accuracy() -> None:
     """Accuracy on held-out pairs against what can be guessed from the statement alone."""
-    from mue_edge.apps.entailment.evaluation import measured
+    from tools.entailment.evaluation import measured
 
-    covered = (*MODEL, *PAIRS, "apps/entailment/baseline.py", "mue_edge/models/ofa/entail.py")
+    covered = (*MODEL, *PAIRS, "tools/entailment/baseline.py", "mue_edge/models/ofa/entail.py")
     figures = measured(model_folder(), default_cache())
-    write("entailment", "python -m mue_edge.apps.entailment.evaluation", covered, figures)
+    write("entailment", "python -m tools.entailment.evaluation", covered, figures)
 
 
 def train() -> None:
     """Models that go on from the bundled one, by the losses that papers name."""
     start = ["--start", str(model_folder()), "--steps", str(STEPS), "--batch", "16", "--rate", "2e-4"]
     trainings.run([
-        ["mue_edge.apps.entailment.train", *start, *words, "--out", str(PLACE / name)]
+        ["tools.entailment.train", *start, *words, "--out", str(PLACE / name)]
         for name, words in MODELS.items() if not _finished(PLACE / name)
     ])  # fmt: skip
 
@@ -64,11 +64,11 @@ def shown(p: Preprocess) -> list[Pairs]:
     import numpy as np
     import torch
 
-    from mue_edge.apps.entailment.batches import Pairs as Drawn
-    from mue_edge.apps.entailment.network import ids_of, tokenizer_of
-    from mue_edge.apps.entailment.pairs import names_of
     from mue_edge.apps.stickers.dataset import read
     from mue_edge.apps.stickers.evaluation import still
+    from tools.entailment.batches import Pairs as Drawn
+    from tools.entailment.network import ids_of, tokenizer_of
+    from tools.entailment.pairs import names_of
 
     data, cache = read(), default_cache()
     tokenizer, rows = tokenizer_of(data, cache), data.rows("train")
@@ -98,8 +98,7 @@ def compare() -> None:
     cli("compare", str(whole), *words, "--data", "stickers-entail", "--tune", str(TUNE), "--out", str(out))
     figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     covered = (
-        *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py",
-        "calibrate/policies/comparison.py",
+        *CORE, *SEGMENTS, *MODEL, *PAIRS, "tools/entailment/train.py", "calibrate/policies/comparison.py",
         "calibrate/policies/candidates.py", "calibrate/training/missing_heads.py",
         "tools/proofs/entailment.py",
     )  # fmt: skip

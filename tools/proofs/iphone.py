@@ -24,7 +24,6 @@ from mue_edge.export.build import export
 from mue_edge.export.coreml import by_package
 from mue_edge.export.golden import median_policy
 from mue_edge.export.prompts import read_prompt
-from mue_edge.export.prove import AtBoundaries, prove, reference_log
 from mue_edge.policy import Policy
 from mue_edge.targets.coreml import MODEL
 from mue_edge.targets.mil import blob
@@ -34,6 +33,7 @@ from proofs.bundles import BUNDLES, cli, ofa_base
 from proofs.pictures import bundled
 from proofs.recalibration import EVERY, int8_holds, recalibrated
 from proofs.record import write
+from tools.proving.loop import AtBoundaries, prove, reference_log
 
 OWN = ("tools/proofs/iphone.py", "tools/proofs/recalibration.py")
 Tick = Callable[[int], None]

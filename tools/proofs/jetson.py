@@ -50,5 +50,5 @@ def loop() -> None:
     int8 = {p: recalibrated(out[p], pictures, names) for p in ("fp32", "int8")}
     figures["int8"] = int8 | {"holds": int8_holds(int8["fp32"], int8["int8"])}
     write("jetson-loop", "python tools/evidence.py jetson-loop",
-          (*CORE, *SEGMENTS, *JETSON, *MODEL, "export/prove.py", "tools/proofs/recalibration.py"),
+          (*CORE, *SEGMENTS, *JETSON, *MODEL, "tools/proving/loop.py", "tools/proofs/recalibration.py"),
           figures)  # fmt: skip

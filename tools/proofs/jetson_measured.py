@@ -110,10 +110,10 @@ def shown(count: int, bundle: Any) -> tuple[list[Any], list[Any]]:
     import numpy as np
     from PIL import Image
 
-    from mue_edge.apps.catalogue import bundled_pictures
     from mue_edge.image import preprocess
+    from tools.stickers import shipped
 
-    split = bundled_pictures("stickers", "cal_render")
+    split = shipped.load("cal_render")
     chosen = np.linspace(0, len(split.entries) - 1, count).round().astype(int)
     p = bundle.manifest.preprocess
     pixels = [
@@ -178,8 +178,8 @@ def looped(folder: Path, precision: str, count: int) -> dict[str, Any]:
     from mue_edge.bundle import open_bundle
     from mue_edge.export.golden import median_policy
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.export.prove import prove, reference_log
     from mue_edge.policy import Policy
+    from tools.proving.loop import prove, reference_log
 
     bundle = open_bundle(folder)
     pixels, _ = shown(count, bundle)

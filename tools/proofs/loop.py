@@ -25,9 +25,9 @@ def loop(name: str, place: Path, pictures: list[Any], covered: tuple[str, ...]) 
     from mue_edge.bundle import open_bundle
     from mue_edge.export.golden import median_policy
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.export.prove import prove, reference_log
     from mue_edge.image import preprocess
     from mue_edge.policy import Policy
+    from tools.proving.loop import prove, reference_log
 
     opened = open_bundle(place)
     runtime = targets.open_runtime(opened)

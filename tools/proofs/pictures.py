@@ -28,7 +28,7 @@ def bundled(count: int) -> tuple[list[Any], list[str]]:
     """`count` pictures of val_render, which comes with the package, and their captions, spread over it."""
     from PIL import Image
 
-    from mue_edge.apps.stickers import shipped
+    from tools.stickers import shipped
 
     found = shipped.load("val_render")
     rows = [round(i * (len(found.entries) - 1) / (count - 1)) for i in range(count)]

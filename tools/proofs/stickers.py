@@ -35,10 +35,10 @@ def policies() -> None:
 
 def stickers() -> None:
     """The bundled model on all splits; the module writes its own evidence and the model card."""
-    subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "tools.stickers.evidence"], cwd=ROOT, check=True)
 
 
 def decoders() -> None:
     """Decoders with and without exits on the bundled encoder; the module writes its own evidence, the model
     card and the learning curves, and goes on where it was stopped."""
-    subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.decoders"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "tools.stickers.decoders"], cwd=ROOT, check=True)
