@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from proofs.covered import EXECUTORCH, MODEL
-from proofs.record import ROOT, covers
+from proving import ROOT
+from proving.reading import changed, digests, note, noted
 
 BUNDLES = ROOT / ".cache" / "bundles"
 
 
 def bundle(beam: int) -> Path:
-    """The bundled model, exported for a beam, in the cache; made again when its evidence is stale."""
+    """The bundled model, exported for a beam, in the cache."""
     from mue_edge.apps.stickers import model_folder
     from mue_edge.export.build import export
 
@@ -30,26 +30,27 @@ def lowered(target: str, precision: str = "fp32") -> Path:
 
     options = ("--target", target, "--precision", precision)
     make = lambda out: cli("export", str(model_folder()), *options, "--out", str(out))
-    return kept(f"stickers-{target}-{precision}", (*EXECUTORCH, *MODEL), make)
+    return kept(f"stickers-{target}-{precision}", make)
 
 
-def kept(name: str, covered: tuple[str, ...], make: Callable[[Path], object]) -> Path:
-    """What `make` writes, in the cache; taken again while the files that it covers are the same."""
-    out, made_by = BUNDLES / name, covers(covered)
+def random_model(size: str) -> Path:
+    """A random model of a size's shape, in the cache."""
+    return kept(size, lambda out: cli("import", "--random", size, "--mue", "--out", str(out)))
+
+
+def kept(name: str, make: Callable[[Path], object]) -> Path:
+    """What `make` writes, in the cache; taken again while all that the proof read until then is the same."""
+    out = BUNDLES / name
     stamp = out.with_suffix(".json")
-    if not (out.is_dir() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == made_by):
+    covers: dict[str, str] = json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else {}
+    if not (out.is_dir() and covers) or changed(covers):
         make(out)
-        stamp.write_text(json.dumps(made_by), encoding="utf-8")
+        covers = digests(noted())
+        stamp.write_text(json.dumps(covers), encoding="utf-8")
+    note(covers)
     return out
 
 
-def ofa_base() -> Path:
-    """A random model of OFA-base's shape, made once."""
-    model = BUNDLES / "ofa-base"
-    if not (model / "config.json").is_file():
-        cli("import", "--random", "ofa-base", "--mue", "--out", str(model))
-    return model
-
-
 def cli(*words: str) -> None:
+    """Run `mue-edge`."""
     subprocess.run([sys.executable, "-m", "mue_edge", *words], cwd=ROOT, check=True)

@@ -1,0 +1,92 @@
+"""Which files of the repository a proof read, and whether they are still the same.
+
+Files are *entries*: a path from the root, or a pattern for the pictures of a folder. Only what git tracks, or
+would, counts: a figure depends on neither caches nor pages nor other records.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib.util import source_from_cache
+from pathlib import Path
+
+from proving import ROOT
+from proving.hook import sitecustomize
+
+PICTURES = (".webp", ".png", ".jpg")
+WRITTEN = ("evidence/", "docs/")  # from records; as are pages
+
+
+def begin(log: Path) -> None:
+    """This process and those that it starts note in `log` what they read; it may hold what runs before read."""
+    hook = Path(sitecustomize.__file__).parent
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (hook, ROOT / "tools", ROOT)))
+    os.environ[sitecustomize.LOG] = str(log)
+    sitecustomize.watch(str(log))
+
+
+def noted() -> tuple[str, ...]:
+    """The entries that the proof which is measured here has read so far; none outside of one."""
+    log = os.environ.get(sitecustomize.LOG)
+    return entries(Path(log)) if log else ()
+
+
+def note(known: Iterable[str]) -> None:
+    """Counts entries as read: what something that is taken from a cache was once made from."""
+    if log := os.environ.get(sitecustomize.LOG):
+        with Path(log).open("a", encoding="utf-8") as file:
+            file.writelines(f"{ROOT / entry}\n" for entry in known)
+
+
+def entries(log: Path) -> tuple[str, ...]:
+    """The entries that a log names, sorted."""
+    lines = set(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else set()
+    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    tracked = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    known = {_entry(Path(path)) for path in tracked if not path.startswith(WRITTEN) and Path(path).suffix != ".md"}
+    return tuple(sorted(known & {_entry(path.relative_to(ROOT)) for path in map(_source, lines)
+                                 if path.is_relative_to(ROOT)}))  # fmt: skip
+
+
+def _source(line: str) -> Path:
+    """The file itself: of bytecode its source, of one behind a link the one that it leads to."""
+    path = Path(source_from_cache(line) if line.endswith(".pyc") else line)
+    return path.parent.resolve() / path.name
+
+
+def _entry(path: Path) -> str:
+    return (path.with_name(f"*{path.suffix}") if path.suffix in PICTURES else path).as_posix()
+
+
+def digests(known: Iterable[str]) -> dict[str, str]:
+    """The hash of each entry; of one that is no longer there, an empty one."""
+    return {entry: _digest(entry) for entry in known}
+
+
+def changed(covers: Mapping[str, str]) -> list[str]:
+    """The entries whose files are not what they were."""
+    return [entry for entry, digest in covers.items() if _digest(entry) != digest]
+
+
+def _digest(entry: str) -> str:
+    paths = sorted(ROOT.glob(entry)) if "*" in entry else [ROOT / entry]
+    parts = [_content(path) for path in paths if path.is_file()]
+    if "*" in entry:
+        parts = [hashlib.sha256(part).digest() for part in parts]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16] if parts else ""
+
+
+def _content(path: Path) -> bytes:
+    """A file as far as figures depend on it: of a proof all but what renders them."""
+    data = path.read_bytes()
+    if path.parent != ROOT / "tools" / "proofs":
+        return data
+    lines = data.decode().splitlines(keepends=True)
+    for node in ast.parse(data).body:
+        if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith("render"):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+    return "".join(lines).encode()
