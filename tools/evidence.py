@@ -42,7 +42,9 @@ def measure(name: str, folder: Path = FOLDER) -> None:
     """Make FOLDER/NAME.json anew."""
     proof, begun, load_average = load(name), time.time(), os.getloadavg()[0]
     if getattr(proof, "QUIET", False) and load_average > BUSY:
-        click.echo(f"{name} measures time, and this machine is busy: load average {load_average:.1f}", err=True)
+        click.echo(
+            f"{name} measures time, and this machine is busy: load average {load_average:.1f}", err=True
+        )
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.txt"
     with tempfile.TemporaryDirectory() as work:
@@ -74,7 +76,9 @@ def main(chosen: tuple[str, ...], force: bool, check: bool, folder: Path) -> Non
             try:
                 measure(name, folder)
             except subprocess.CalledProcessError as problem:
-                raise click.ClickException(f"{name} ended with an error; the same command goes on") from problem
+                raise click.ClickException(
+                    f"{name} ended with an error; the same command goes on"
+                ) from problem
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 import click
 
-from proofs.record import write
+from proving.record import write
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = "1.4.1"  # of docs/android.md

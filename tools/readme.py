@@ -1,7 +1,7 @@
 """Writes the figures of README.md and the docs from evidence/: `python tools/readme.py`.
 
-A block stands between `<!-- evidence: NAME -->` and `<!-- /evidence -->`: NAME is that of a proof, or NAME-PART
-(see `tools/proofs/`). Below stands where its figures come from and, once a file that they depend on has
+A block stands between `<!-- evidence: NAME -->` and `<!-- /evidence -->`: NAME is that of a proof of
+tools/proofs/, or NAME-PART. Below stands where its figures come from and, once a file that they depend on has
 changed, that they are stale. A test compares every block with what its record says, so that no page can
 show a figure that was not measured.
 """

@@ -1,12 +1,12 @@
-"""The long proofs, a file each: `loop_beam1.py` is the proof `loop-beam1`, its record `evidence/loop-beam1.json`.
+"""The long proofs, a file each: `loop_beam1.py` is `loop-beam1`, its record `evidence/loop-beam1.json`.
 
-measure() gives the figures, which JSON can hold; render(record) gives the Markdown of the page's block of that
-name, render_PART(record) that of NAME-PART. Only Python's own, click, numpy, Pillow and the core of mue_edge may be imported at
-the top of a file, since pages are rendered without what measuring needs. A proof may also have
+`measure()` gives the figures, as JSON can hold them. `render(record)` gives the Markdown of the block of that
+name on a page, `render_PART(record)` that of NAME-PART; both are no part of what is measured. Heavy libraries
+are imported inside `measure`, since pages are rendered without them. A proof may also have
 
 - QUIET = True: it measures time, so the machine should do nothing else;
 - BY_NAME = "why": it is measured only when it is named;
-- DATA: files that it depends on and other programs than Python read, as paths or patterns from the root.
+- DATA: files that it depends on and that other programs than Python read, as paths or patterns from the root.
 
 Measuring may be stopped: what is dear is kept in `.cache/` and taken from there by the next run.
 """

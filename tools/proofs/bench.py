@@ -1,4 +1,4 @@
-"""`mue-edge bench` on held-out demo pictures: what exits save, and what segments cost against the monolithic graphs."""
+"""`mue-edge bench` on demo pictures: what exits save, and what segments cost against whole graphs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from proving.bench import benched, demo_pictures
 from proving.bundles import bundle
 from proving.rendering import Record, bench_table
-
 
 QUIET = True
 

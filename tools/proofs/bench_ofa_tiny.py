@@ -9,7 +9,6 @@ from proving.bench import benched
 from proving.bundles import BUNDLES, random_model
 from proving.rendering import Record, bench_table
 
-
 QUIET = True
 
 

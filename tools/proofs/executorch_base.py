@@ -14,7 +14,6 @@ from proving import ROOT
 from proving.bundles import BUNDLES, random_model
 from proving.rendering import Record
 
-
 QUIET = True
 
 
@@ -41,7 +40,7 @@ def measure() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render(record: dict[str, Any]) -> str:
+def render(record: Record) -> str:
     """What OFA-base's size costs to lower and to load."""
     f = record["figures"]
     parts = sorted(set(f["delegates"].values()))

@@ -8,7 +8,6 @@ from proving.bench import benched, demo_pictures
 from proving.bundles import bundle, lowered
 from proving.rendering import Record, bench_table
 
-
 QUIET = True
 
 

@@ -9,7 +9,6 @@ from proving.pictures import bundled
 from proving.rendering import Record, int8_table
 
 
-
 def measure() -> dict[str, Any]:
     from proving.recalibration import int8_holds, recalibrated
 
@@ -22,7 +21,7 @@ def measure() -> dict[str, Any]:
     return figures | {"holds": int8_holds(figures["fp32"], figures["int8"])}
 
 
-def render(record: dict[str, Any]) -> str:
+def render(record: Record) -> str:
     """int8 against fp32, each with thresholds of its own scores."""
     f = record["figures"]
     size = ", ".join(f"{name} {f[name]['program_bytes'] / 1e6:.1f} MB" for name in ("fp32", "int8"))

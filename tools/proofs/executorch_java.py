@@ -9,7 +9,6 @@ from proving.bundles import bundle
 from proving.pictures import bundled
 from proving.rendering import Record
 
-
 DATA = ("tests/targets/java/**/*.java",)
 
 
@@ -24,7 +23,7 @@ def measure() -> dict[str, Any]:
     return compared(opened, pixels, ("full", "balanced", "fast"))
 
 
-def render(record: dict[str, Any]) -> str:
+def render(record: Record) -> str:
     """The Android adapter over a JVM, against the host."""
     rows = [
         [

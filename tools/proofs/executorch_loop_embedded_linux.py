@@ -9,7 +9,6 @@ from proving.pictures import bundled
 from proving.rendering import Record, loop_table
 
 
-
 def measure() -> dict[str, Any]:
     from proving.loop import looped
 
@@ -17,5 +16,5 @@ def measure() -> dict[str, Any]:
 
 
 def render(record: Record) -> str:
-    words = "The `stickers` bundle for `embedded-linux` on ExecuTorch's own runtime against the torch model, fp32, greedy.\n\n"
-    return words + loop_table(record)
+    words = "The `stickers` bundle for `embedded-linux` on ExecuTorch's own runtime, against the torch model"
+    return f"{words}, fp32, greedy.\n\n{loop_table(record)}"

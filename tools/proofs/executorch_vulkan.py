@@ -12,11 +12,18 @@ from proving.bundles import BUNDLES
 from proving.rendering import Record
 
 
-
 def measure() -> dict[str, Any]:
     from mue_edge.apps.stickers import model_folder
 
-    words = ["--target", "android", "--backend", "vulkan", "--out", str(BUNDLES / "stickers-vulkan"), "--json"]
+    words = [
+        "--target",
+        "android",
+        "--backend",
+        "vulkan",
+        "--out",
+        str(BUNDLES / "stickers-vulkan"),
+        "--json",
+    ]
     command = [sys.executable, "-m", "mue_edge", "export", str(model_folder()), *words]
     report = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
     return {
@@ -25,7 +32,7 @@ def measure() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render(record: dict[str, Any]) -> str:
+def render(record: Record) -> str:
     """What the GPU's backend takes of the bundled model."""
     f = record["figures"]
     whole = sum(note["delegates"] == 1 and not note["host"] for note in f["segments"].values())

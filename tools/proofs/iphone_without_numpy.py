@@ -1,40 +1,33 @@
-"""The iPhone's path without NumPy on real pictures, for the job `iphone-without-numpy`.
+"""The iPhone's path without NumPy on real pictures.
 
 The evaluator stands in for Core ML; the phone's process has neither NumPy nor torch (`tests/targets`).
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mue_edge import targets
-from mue_edge.apps.stickers import model_folder
-from mue_edge.bundle import open_bundle
-from mue_edge.export.build import export
-from proofs import covered
-from proofs.bundles import BUNDLES
-from proofs.pictures import bundled
-from proofs.record import ROOT, write
+from mue_edge.calibrate.pages import table
+from proving.bundles import BUNDLES
+from proving.pictures import bundled
+from proving.rendering import Record
 
 PICTURES, POLICIES = 50, ("full", "balanced")
 COUNTS = ("equal", "captions_as_host", "exits_as_host", "captions_as_host_by_layers")
-OWN = (
-    "tools/proofs/without_numpy.py", "tests/targets/phone_process.py", "tests/targets/objective_c.py",
-    "mue_edge/arrays.py", "mue_edge/plain.py", "mue_edge/image.py",
-    *(f"targets/{name}.py" for name in ("coreml_objc", "coreml_native", "coreml_pixels")),
-)  # fmt: skip
 
 
-def compared() -> dict[str, Any]:
+def measure() -> dict[str, Any]:
     """By policy, how many captions, layers and decisions are those of the same packages with NumPy, score for
     score, and how many captions and layers are the host's: in float32, of a bundle cut as the packages are,
     and of one with a test after every layer."""
-    sys.path.insert(0, str(ROOT))
+    import torch
+
+    from mue_edge import targets
+    from mue_edge.apps.stickers import model_folder
+    from mue_edge.bundle import open_bundle
+    from mue_edge.export.build import export
     from tests.targets.phone_process import Task, asked, outcome
     from tests.targets.test_phone_process import PHONE
 
@@ -63,7 +56,15 @@ def compared() -> dict[str, Any]:
     return found
 
 
-def stickers() -> None:
-    """The phone's path where NumPy is blocked, on 50 pictures under two policies."""
-    write("iphone-without-numpy", "python tools/evidence.py iphone-without-numpy",
-          (*covered.CORE, *covered.SEGMENTS, *covered.MODEL, *covered.COREML, *OWN), compared())  # fmt: skip
+def render(record: Record) -> str:
+    """The phone's path where NumPy is blocked, against the same packages with it, and the host."""
+    columns = {
+        "equal": "captions, layers and scores equal to those with NumPy",
+        "captions_as_host": "captions equal to the host's, cut alike",
+        "exits_as_host": "layers too",
+        "captions_as_host_by_layers": "captions equal to a host's that tests after every layer",
+    }
+    head = ["policy", *columns.values()]
+    rows = [[name, *(f"{f[k]} of {f['pictures']}" for k in columns)] for name, f in record["figures"].items()]
+    words = "`stickers` in halves, NumPy and torch blocked, the evaluator in Core ML's place.\n\n"
+    return words + table(head, rows)

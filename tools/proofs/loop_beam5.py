@@ -8,7 +8,6 @@ from proving.bundles import bundle
 from proving.pictures import held_out
 from proving.rendering import Record, loop_table
 
-
 PICTURES = 500
 
 

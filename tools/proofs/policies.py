@@ -8,7 +8,6 @@ from proving.bundles import bundle
 from proving.rendering import Record
 
 
-
 def measure() -> dict[str, Any]:
     from mue_edge import replay, targets
     from mue_edge.apps.stickers.dataset import read

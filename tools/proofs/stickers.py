@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from mue_edge.calibrate.pages import table
-from proving import ROOT
+from proving.modules import figures_of
 from proving.rendering import Record
 
 
-
 def measure() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "stickers.json"
-        command = [sys.executable, "-m", "mue_edge.apps.stickers.evidence", "--out", str(out)]
-        subprocess.run(command, cwd=ROOT, check=True)
-        figures: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    return figures
+    return figures_of("mue_edge.apps.stickers.evidence")
 
 
-def render(record: dict[str, Any]) -> str:
+def render(record: Record) -> str:
     """The bundled model's quality by split."""
     from mue_edge.apps.stickers import tables
 

@@ -1,4 +1,4 @@
-"""The web app in Debian's Chromium on real pictures, `python tools/evidence.py web`.
+"""The web app in Debian's Chromium on real pictures.
 
 Small pictures and large JPEGs that lie on their sides against the host, captions without a network, memory
 over many captions, bytes of the first load and the time to the first caption.
@@ -24,11 +24,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import mue_edge
-from proofs.bundles import BUNDLES, cli
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.pictures import bundled
-from proofs.processes import resident
-from proofs.record import ROOT, write
+from proving.processes import resident
 
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 ARGUMENTS += ("--js-flags=--expose-gc",)
@@ -176,13 +172,3 @@ def figures(site: Path, pictures: Sequence[Image.Image], captions: int) -> dict[
             if (i + 1) % (captions // 4) == 0:
                 found["memory"].append({"captions": i + 1, **memory(browser, page)})
     return found
-
-
-def web() -> None:
-    """The web app in Chromium against the host: small and large pictures, offline, memory, sizes."""
-    out = BUNDLES / "stickers-browser"
-    cli("export", "stickers", "--target", "browser", "--out", str(out))
-    found = figures(out, bundled(50)[0], 1000)
-    own = (*(f"apps/web/{name}.py" for name in ("npm", "session", "site")), "tools/proofs/web.py")
-    own += tuple(f"apps/web/page/{p.name}" for p in sorted((ROOT / "apps" / "web" / "page").iterdir()))
-    write("web", "python tools/evidence.py web", (*CORE, *SEGMENTS, *MODEL, *own), found)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from proofs.record import ROOT
+from proving import ROOT
 
 # In the place of OpenCV: a camera of noise that ends after some seconds.
 STAND_IN = """

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import read
@@ -22,11 +23,9 @@ from mue_edge.apps.stickers.study import finished, log_of
 from mue_edge.calibrate import missing_heads
 from mue_edge.files import atomic_write
 from mue_edge.terminal import progress
-from proofs import trainings
-from proofs.bundles import BUNDLES, cli
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.record import write
-from proofs.signals import views
+from proving import trainings
+from proving.bundles import BUNDLES, cli
+from proving.signals import views
 
 PLACE = BUNDLES / "compared"
 SPENT = PLACE / "minutes.json"
@@ -42,14 +41,6 @@ STATIC = ("decoder-1", "decoder-2")
 # Rules whose papers train the backbone by another loss than MuE's.
 OWN = {"decoder-depth": ("calm-softmax", "calm-saturation", "calm-classifier", "pabee"),
        "decoder-last": ("deebert-ramps", "deecap")}  # fmt: skip
-COVERED = (
-    "calibrate/comparison.py",
-    "calibrate/held.py",
-    "calibrate/candidates.py",
-    "calibrate/calibration.py",
-    "calibrate/missing_heads.py",
-    "apps/stickers/small.py",
-)
 
 
 def train() -> None:
@@ -88,7 +79,7 @@ def _minutes() -> dict[str, float]:
     return json.loads(SPENT.read_text(encoding="utf-8")) if SPENT.is_file() else {}
 
 
-def captions() -> None:
+def captions() -> dict[str, Any]:
     """The captioning task on the bundled model's pictures."""
     train()
     out = PLACE / "captions"
@@ -101,8 +92,5 @@ def captions() -> None:
         cli("compare", str(whole), *words, "--data", "stickers", "--tune", str(TUNE), "--out", str(out))
     logs = [log_of(file.parent)[-1]["seconds"] for file in PLACE.glob("decoder-*/seed-*/log.jsonl")]
     trained = sum(logs) / (os.cpu_count() or 1) / 60  # as many at once as there are cores
-    figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    figures |= {"minutes": {"trainings": trained} | _minutes()}
-    command = "mue-edge compare DECODER-ALL --static DECODER-1 --static DECODER-2 --own RULES=DECODER-… "
-    covered = (*CORE, *SEGMENTS, *MODEL, *COVERED, "tools/proofs/compare.py")
-    write("compare", f"{command}--data stickers --tune {TUNE}", covered, figures)
+    figures: dict[str, Any] = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    return figures | {"minutes": {"trainings": trained} | _minutes()}

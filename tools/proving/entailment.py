@@ -1,9 +1,10 @@
-"""The bundled entailment model: what it answers, and which exits cost what."""
+"""Every exit method on the bundled entailment model, and models that are trained for a comparison with it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.sources import default_cache
@@ -12,10 +13,8 @@ from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import missing_heads
 from mue_edge.calibrate.teachers import Pairs
 from mue_edge.terminal import progress
-from proofs import trainings
-from proofs.bundles import BUNDLES, cli
-from proofs.covered import CORE, SEGMENTS
-from proofs.record import write
+from proving import trainings
+from proving.bundles import BUNDLES, cli
 
 PLACE = BUNDLES / "compared-entail"
 STEPS = 150
@@ -28,21 +27,6 @@ MODELS = {
 OWN = {"entail-depth": ("calm-softmax", "pabee"), "entail-last": ("deebert-ramps", "deecap")}
 TUNE = 578  # statements, all that there are
 FITTED, PICTURES = 56, 3  # batches that heads are fitted on, pictures in each with 6 statements
-
-MODEL = tuple(
-    f"apps/entailment/model/{name}"
-    for name in ("model.safetensors", "config.json", "prompts.json", "tokenizer.json")
-)
-PAIRS = tuple(f"apps/entailment/{name}.py" for name in ("rules", "pairs"))
-
-
-def accuracy() -> None:
-    """Accuracy on held-out pairs against what can be guessed from the statement alone."""
-    from mue_edge.apps.entailment.evaluation import measured
-
-    covered = (*MODEL, *PAIRS, "apps/entailment/baseline.py", "mue_edge/models/ofa/entail.py")
-    figures = measured(model_folder(), default_cache())
-    write("entailment", "python -m mue_edge.apps.entailment.evaluation", covered, figures)
 
 
 def train() -> None:
@@ -87,7 +71,7 @@ def with_heads(model: Path, name: str) -> Path:
     return missing_heads.completed(model, PLACE / f"{name}-with-heads", shown, progress)
 
 
-def compare() -> None:
+def compared() -> dict[str, Any]:
     """Every exit method, and which modality may leave early, through the exported bundle."""
     train()
     out = PLACE / "compared"
@@ -96,12 +80,5 @@ def compare() -> None:
         words += ["--own", f"{','.join(rules)}={with_heads(PLACE / name / 'model', name)}"]
     whole = with_heads(model_folder(), "bundled")
     cli("compare", str(whole), *words, "--data", "stickers-entail", "--tune", str(TUNE), "--out", str(out))
-    figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    covered = (
-        *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py", "calibrate/comparison.py",
-        "calibrate/candidates.py", "calibrate/missing_heads.py", "tools/proofs/entailment.py",
-    )  # fmt: skip
-    command = (
-        "mue-edge compare stickers-entail --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail "
-    )
-    write("compare-entail", f"{command}--tune {TUNE}", covered, figures)
+    figures: dict[str, Any] = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    return figures

@@ -1,6 +1,6 @@
-"""What loading a program of ExecuTorch's costs, for the job `executorch-base`.
+"""What loading a program of ExecuTorch's costs, for the proof `executorch-base`.
 
-`python -m tools.proofs.executorch_loading BUNDLE lazily|eagerly` prints how one process loads.
+`python -m proving.executorch_loading BUNDLE lazily|eagerly` prints how one process loads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def loading(bundle: Path) -> dict[str, dict[str, float]]:
     """Seconds and megabytes of a process that opens the bundle, with methods on demand and all at once."""
     found = {}
     for how in ("lazily", "eagerly"):
-        command = [sys.executable, "-m", "tools.proofs.executorch_loading", str(bundle), how]
+        command = [sys.executable, "-m", "proving.executorch_loading", str(bundle), how]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         found[how] = json.loads(done.stdout)
     return found

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from proofs.bundles import BUNDLES, cli, kept
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.record import ROOT, write
+from proving import ROOT
+from proving.bundles import BUNDLES, kept
+from proving.reading import PYTHON_PATH
 
-INT8 = ("export/quantise.py", "export/exact.py", "targets/golden.py", "targets/verify.py")
-PROOF = ("tools/proofs/int8_exact.py", "tools/proofs/int8_processor.py")
 # MLAS reads the processor's features once. `and r10d, c0020000h` asks for what its AVX-512 int8 kernels need,
 # the `and edi, 800h` after it for VNNI; the changes make both answers no.
 _ASKS_AVX512 = bytes.fromhex("4181e2000002c0")
@@ -30,37 +28,6 @@ _NO_AVX512 = bytes.fromhex("4181ca000002c0")
 _ASKS_VNNI = bytes.fromhex("81e700080000")
 _NO_VNNI = bytes.fromhex("81e700000000")
 NEAR = 400
-
-
-def host() -> None:
-    """Errors of every int8 segment, exits on 200 pictures, time; weights of 7 bits for comparison."""
-    from mue_edge.apps.stickers import model_folder
-
-    tiny = BUNDLES / "ofa-tiny"
-    if not (tiny / "config.json").is_file():
-        cli("import", "--random", "ofa-tiny", "--mue", "--out", str(tiny))
-    bundles = {
-        name: {kind: str(bundle_of(name, folder, kind)) for kind in ("fp32", "int8", "int8 of 7 bits")}
-        for name, folder in (("stickers", model_folder()), ("ofa-tiny", tiny))
-    }
-    figures = {name: _measured(name, place, bundles) for name, place in runtimes()}
-    usual = next(iter(figures.values()))["decisions"]
-    for found in figures.values():
-        decisions = found.pop("decisions")
-        found["exits"] = {
-            system: {
-                "pictures": len(runs),
-                "as_exact": sum(a == b for a, b in zip(runs, decisions["exact"], strict=True)),
-                "as_first_processor": sum(a == b for a, b in zip(runs, usual["exact"], strict=True)),
-            }
-            for system, runs in decisions.items()
-        }
-    write(
-        "int8-exact",
-        "python tools/evidence.py int8-exact",
-        (*CORE, *SEGMENTS, *INT8, *MODEL, *PROOF),
-        figures,
-    )
 
 
 def bundle_of(name: str, folder: Path, kind: str) -> Path:
@@ -74,7 +41,7 @@ def bundle_of(name: str, folder: Path, kind: str) -> Path:
         with mock.patch("onnxruntime.quantization.quantize_dynamic", seven):
             export(folder, out, "host", {"precision": kind.partition(" ")[0]}, name=name)
 
-    return kept(f"{name}-host-{kind.replace(' ', '-')}", (*SEGMENTS, *INT8, *MODEL), make)
+    return kept(f"{name}-host-{kind.replace(' ', '-')}", make)
 
 
 def runtimes() -> Iterator[tuple[str, Path | None]]:
@@ -110,12 +77,12 @@ def _copy(name: str, asked: bytes, answered: bytes) -> Path:
     return place
 
 
-def _measured(name: str, place: Path | None, bundles: dict[str, dict[str, str]]) -> dict[str, Any]:
+def measured(name: str, place: Path | None, bundles: dict[str, dict[str, str]]) -> dict[str, Any]:
     """What the process of that ONNX Runtime finds."""
     out = BUNDLES / f"int8-{name.replace(' ', '-')}.json"
-    paths = [*([str(place)] if place else []), str(ROOT / "tools"), str(ROOT)]
+    paths = [*([str(place)] if place else []), PYTHON_PATH]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "proofs.int8_processor", json.dumps(bundles), str(out)]
+    command = [sys.executable, "-m", "proving.int8_processor", json.dumps(bundles), str(out)]
     subprocess.run(command, cwd=ROOT, check=True, env=env)
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return found

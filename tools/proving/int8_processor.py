@@ -1,4 +1,4 @@
-"""One processor's part of the job `int8-exact`: `python -m proofs.int8_processor BUNDLES OUT`.
+"""One processor's part of the job `int8-exact`: `python -m proving.int8_processor BUNDLES OUT`.
 
 BUNDLES is JSON: model → kind of bundle → its folder.
 """
@@ -161,7 +161,7 @@ def products() -> dict[str, dict[str, Any]]:
 
 def main(bundles: dict[str, dict[str, str]], out: Path) -> None:
     from mue_edge.image import preprocess
-    from proofs.pictures import bundled
+    from proving.pictures import bundled
 
     found: dict[str, Any] = {"segments": {}, "time": {}, "products": products()}
     pictures = bundled(PICTURES)[0]

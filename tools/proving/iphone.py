@@ -1,4 +1,4 @@
-"""Core ML packages on a machine without Core ML: `python tools/evidence.py iphone iphone-ofa-base`.
+"""Core ML packages on a machine without Core ML.
 
 The bundled model is exported in each precision and run by the evaluator, against the torch model; of
 OFA-base's shape, with random weights, one export says what sizes and conversion are like.
@@ -15,8 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
-
 from mue_edge import image, models, targets
 from mue_edge.apps.stickers import model_folder
 from mue_edge.bundle import Bundle, open_bundle
@@ -29,13 +27,9 @@ from mue_edge.policy import Policy
 from mue_edge.targets.coreml import MODEL
 from mue_edge.targets.mil import blob
 from mue_edge.targets.mil.program import read, stored
-from proofs import covered
-from proofs.bundles import BUNDLES, cli, ofa_base
-from proofs.pictures import bundled
-from proofs.recalibration import EVERY, int8_holds, recalibrated
-from proofs.record import write
+from proving.bundles import BUNDLES, cli
+from proving.recalibration import EVERY, int8_holds, recalibrated
 
-OWN = ("tools/proofs/iphone.py", "tools/proofs/recalibration.py")
 Tick = Callable[[int], None]
 
 
@@ -118,19 +112,3 @@ def exported(model: Path) -> dict[str, Any]:
         "height": bundle.manifest.preprocess.height, "packages": packages(bundle),
         "export_seconds": seconds, "peak_bytes": peak, "evidence": dict(bundle.manifest.evidence.figures),
     }  # fmt: skip
-
-
-def stickers() -> None:
-    """Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
-    pictures, names = bundled(125)
-    with click.progressbar(length=400, label="iphone") as bar:
-        found = by_precision(pictures, names, lambda done: bar.update(1))
-    write("iphone", "python tools/evidence.py iphone",
-          (*covered.CORE, *covered.SEGMENTS, *covered.MODEL, *covered.COREML, *OWN), found)  # fmt: skip
-
-
-def base() -> None:
-    """Random weights of OFA-base's size as Core ML packages: sizes, time and memory of the export."""
-    found = exported(ofa_base())
-    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base",
-          (*covered.SEGMENTS, *covered.COREML, *OWN[:1]), found)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The Android adapter over a real JVM on real pictures, for the job `executorch-java`: needs a JDK and JPype.
+"""The Android adapter over a real JVM on real pictures. Needs a JDK and JPype.
 
 No ExecuTorch runs in that JVM. Java classes with its names and signatures answer with what ONNX Runtime
 computed of the same segments, so that captions and decision logs must be the host's.
@@ -7,7 +7,6 @@ computed of the same segments, so that captions and decision logs must be the ho
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,13 +20,12 @@ from mue_edge.driver import Runtime
 from mue_edge.replay import Log, log_of, run
 from mue_edge.targets.executorch_java import Bridge, Module
 from mue_edge.targets.methods import MethodsRuntime
-from proofs.record import ROOT
+from proving import ROOT
 
 
 def compared(bundle: Bundle, pixels: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
     """Captions under the bundle's policies of these names: how many are the host's, token for token and
     decision for decision, and the largest difference of a score."""
-    sys.path.insert(0, str(ROOT))
     from tests.targets.recording import Recorder
 
     recorder, found = Recorder(bundle), {}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import machine
-from proofs.record import ROOT
+from proving import ROOT
 
 # ONNX Runtime runs the bundle here, also where a TensorRT is installed.
 os.environ["MUE_EDGE_JETSON"] = "onnxruntime"
@@ -127,7 +127,6 @@ def adapted(folder: Path, count: int) -> dict[str, Any]:
     """Captions of the adapter over stand-ins, look-ahead on and off, that equal the host target's."""
     import tempfile
 
-    sys.path.insert(0, str(ROOT))
     from mue_edge.bundle import open_bundle
     from mue_edge.policy import Policy
     from mue_edge.replay import run

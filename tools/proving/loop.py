@@ -8,15 +8,8 @@ from typing import Any
 
 import click
 
-from proofs.bundles import bundle
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.pictures import held_out
-from proofs.record import write
 
-PICTURES = 500
-
-
-def loop(name: str, place: Path, pictures: list[Any], covered: tuple[str, ...]) -> None:
+def looped(place: Path, pictures: list[Any]) -> dict[str, Any]:
     """Design 5's criteria (a) and (b) for one bundle, at full depth and with exits."""
     import torch
 
@@ -41,19 +34,9 @@ def loop(name: str, place: Path, pictures: list[Any], covered: tuple[str, ...]) 
         ]
         figures = {}
         for policy in (Policy("never", name="full"), median_policy(traced)):
-            with click.progressbar(length=len(pixels), label=f"{name}, {policy.name}") as bar:
+            with click.progressbar(length=len(pixels), label=policy.name) as bar:
                 proof = prove(
                     opened, runtime, model, prompt, pixels, policy, lambda done, bar=bar: bar.update(1)
                 )
             figures[policy.name] = asdict(proof) | {"holds": proof.holds("fp32")}
-    write(name, f"python tools/evidence.py {name}", (*CORE, *covered, *MODEL), figures)
-
-
-def beam1() -> None:
-    """Greedy, on the host."""
-    loop("loop-beam1", bundle(1), held_out(PICTURES), SEGMENTS)
-
-
-def beam5() -> None:
-    """The same with beams."""
-    loop("loop-beam5", bundle(5), held_out(PICTURES), SEGMENTS)
+    return figures

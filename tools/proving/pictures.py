@@ -1,4 +1,4 @@
-"""The pictures that jobs caption: held-out ones of the sticker recipe, and those of the package."""
+"""The pictures that proofs caption: held-out ones of the sticker recipe, and those of the package."""
 
 from __future__ import annotations
 

@@ -18,13 +18,14 @@ from proving import ROOT
 from proving.hook import sitecustomize
 
 PICTURES = (".webp", ".png", ".jpg")
+# Of processes that shall note what they read; to be kept where a proof sets a path of its own.
+PYTHON_PATH = os.pathsep.join(map(str, (Path(sitecustomize.__file__).parent, ROOT / "tools", ROOT)))
 WRITTEN = ("evidence/", "docs/")  # from records; as are pages
 
 
 def begin(log: Path) -> None:
-    """This process and those that it starts note in `log` what they read; it may hold what runs before read."""
-    hook = Path(sitecustomize.__file__).parent
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (hook, ROOT / "tools", ROOT)))
+    """This process and those that it starts add to `log` what they read; earlier runs may have begun it."""
+    os.environ["PYTHONPATH"] = PYTHON_PATH
     os.environ[sitecustomize.LOG] = str(log)
     sitecustomize.watch(str(log))
 
@@ -47,7 +48,9 @@ def entries(log: Path) -> tuple[str, ...]:
     lines = set(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else set()
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     tracked = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    known = {_entry(Path(path)) for path in tracked if not path.startswith(WRITTEN) and Path(path).suffix != ".md"}
+    known = {
+        _entry(Path(path)) for path in tracked if not path.startswith(WRITTEN) and Path(path).suffix != ".md"
+    }
     return tuple(sorted(known & {_entry(path.relative_to(ROOT)) for path in map(_source, lines)
                                  if path.is_relative_to(ROOT)}))  # fmt: skip
 
@@ -88,5 +91,7 @@ def _content(path: Path) -> bytes:
     lines = data.decode().splitlines(keepends=True)
     for node in ast.parse(data).body:
         if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith("render"):
-            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (
+                (node.end_lineno or node.lineno) - node.lineno + 1
+            )
     return "".join(lines).encode()

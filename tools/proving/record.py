@@ -18,7 +18,7 @@ PACKAGES = ("torch", "onnxruntime", "onnx", "executorch", "torchao", "coremltool
 
 
 def read(name: str, folder: Path = FOLDER) -> dict[str, Any] | None:
-    """A record, or None if nothing was measured. Older ones of the stickers have no `figures` of their own."""
+    """A record, or None if nothing was measured. Older ones of the stickers lack `figures`."""
     path = folder / f"{name}.json"
     if not path.is_file():
         return None
@@ -55,6 +55,8 @@ def git(*words: str) -> str:
 def source(record: dict[str, Any]) -> str:
     """Where figures come from, in one line; in a second one, that what they depend on is not what it was."""
     commit = record["commit"][:10] + " and later changes" * record["uncommitted_changes"]
-    words = f"From `evidence/{record['name']}.json` ({record['date']}, commit {commit}, {record['system']}).\n"
+    words = (
+        f"From `evidence/{record['name']}.json` ({record['date']}, commit {commit}, {record['system']}).\n"
+    )
     stale = f"\n*Measured at {record['commit'][:10]}; stale.*\n" if changed(record["covers"]) else ""
     return f"\n{words}{stale}"

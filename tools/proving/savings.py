@@ -1,5 +1,5 @@
-"""What is kept of quality at −30 … −70 % of full depth's time: `python tools/evidence.py savings-exits`
-(one plan, exits alone) and `savings-plans` (exits with image size and precision).
+"""What is kept of quality at −30 … −70 % of full depth's time: by exits alone in one plan, and by exits with
+image size and precision.
 
 Exits alone are chosen on val_render and cal_render, plans with their exits on val_render, by predicted mean
 CPU time. They are judged on test_render and test_comp, which had no part in it: CIDEr-D with frozen document
@@ -14,17 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import models, profile, targets
-from mue_edge.apps.stickers import model_folder
 from mue_edge.calibrate import calibration, held, savings, tuning
 from mue_edge.calibrate.plan_search import search_plans
 from mue_edge.calibrate.plan_space import FINE, PATCH, Space
 from mue_edge.calibrate.plan_trial import BUNDLE
 from mue_edge.terminal import progress
-from proofs.bundles import BUNDLES, bundle
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.record import write
-from proofs.savings_data import data, opened, spoken
-from proofs.savings_shown import Choice, chosen, shown
+from proving.savings_data import data, opened, spoken
+from proving.savings_shown import Choice, chosen, shown
 
 # Plans are compared on so many tuning pictures; so many of them are judged with every candidate.
 SUBSET, MOST_PLANS = 150, 1
@@ -91,22 +87,3 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
         for trial in found.trials
     ]  # fmt: skip
     return figures | {"candidates": sum(len(all_of) for _, all_of, _ in fronts), "subset": SUBSET}
-
-
-OWN = tuple(f"tools/proofs/{name}.py" for name in ("savings", "savings_data", "savings_shown"))
-CALIBRATE = ("calibration", "candidates", "savings", "outcomes", "memo", "tuning", "cider", "bootstrap")
-
-
-def exits() -> None:
-    """Quality at given savings of time: one plan, exits alone."""
-    covered = (*CORE, *SEGMENTS, *MODEL, *OWN, *(f"calibrate/{n}.py" for n in CALIBRATE))
-    figures = exits_alone(bundle(1), BUNDLES / "savings-exits")
-    write("savings-exits", "python tools/evidence.py savings-exits", covered, figures)
-
-
-def plans() -> None:
-    """Quality at given savings of time: exits, image size, precision and cuts."""
-    own = (*CALIBRATE, "plan_search", "plan_space", "plan_trial", "planning", "yardstick")
-    covered = (*CORE, *SEGMENTS, *MODEL, *OWN, *(f"calibrate/{n}.py" for n in own))
-    figures = exits_and_plans(model_folder(), BUNDLES / "savings-plans")
-    write("savings-plans", "python tools/evidence.py savings-plans", covered, figures)

@@ -1,5 +1,4 @@
-"""How well every signal foretells, after each decoder layer, that the arg-max there is the last layer's:
-`python tools/evidence.py signals`.
+"""How well every signal foretells, after each decoder layer, that the arg-max there is the last layer's.
 
 Words of the bundled model's own captions of val_render, which it was not trained on and no certificate uses.
 Heads are fitted on augmented pictures of the training split: captions are memorised there, pictures are not.
@@ -17,15 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mue_edge import models
-from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.calibrate import augment, head_training
 from mue_edge.calibrate.caption_training import LONGEST, learner
 from mue_edge.calibrate.signals import area
 from mue_edge.models.steps import Steps
-from proofs.covered import MODEL
-from proofs.record import write
 
 FITTED, BATCH = 4000, 100  # pictures that heads are fitted on, and in one batch
 
@@ -82,10 +78,3 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
     ]
     held = by_boundary(taught.model, heads, Steps.joined(parts))
     return {"fitted_on": f"{fitted} pictures of train, augmented", "held": "val_render", "by_boundary": held}
-
-
-def signals() -> None:
-    """AUC of every exit signal by decoder boundary."""
-    own = ("mue_edge/models/ofa/steps.py", "calibrate/head_training.py", "calibrate/signals.py")
-    command = "python tools/evidence.py signals"
-    write("signals", command, (*MODEL, "tools/proofs/signals.py", *own), figures(model_folder()))

@@ -1,16 +1,25 @@
-"""The web app's page."""
+"""The web app in Chromium against the host: small and large pictures, offline, memory, sizes."""
 
 from __future__ import annotations
 
-from blocks.records import NOT_MEASURED, read, source
+from typing import Any
+
 from mue_edge.calibrate.pages import table
+from proving.bundles import BUNDLES, cli
+from proving.pictures import bundled
+from proving.rendering import Record
 
 
-def web() -> str:
+def measure() -> dict[str, Any]:
+    from proving.browser import figures
+
+    out = BUNDLES / "stickers-browser"
+    cli("export", "stickers", "--target", "browser", "--out", str(out))
+    return figures(out, bundled(50)[0], 1000)
+
+
+def render(record: Record) -> str:
     """The web app in Chromium against the host."""
-    record = read("web")
-    if record is None:
-        return NOT_MEASURED
     f = record["figures"]
     kinds = (("small", "small pictures"), ("large", "JPEGs of 4.3 megapixels, turned by EXIF"))
     rows = [
@@ -33,4 +42,4 @@ def web() -> str:
         f"with an empty page {f['empty']['renderers_mb']:.0f} MB. "
         f"Chromium {f['chromium']}.\n"
     )
-    return table(head, rows) + words + source(record)
+    return table(head, rows) + words
