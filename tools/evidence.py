@@ -20,7 +20,7 @@ import click
 
 from proofs import load, names
 from proving import ROOT
-from proving.reading import changed, entries
+from proving.reading import changed, digests, entries
 from proving.record import FOLDER, read, write
 
 # Beside what measuring keeps, for as long: it also says what that was made from.
@@ -52,10 +52,10 @@ def measure(name: str, folder: Path = FOLDER) -> None:
         command = [sys.executable, "-m", "proving.process", name, str(log), str(out)]
         subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tools")}, check=True)
         figures = json.loads(out.read_text(encoding="utf-8"))
-    covered = {*entries(log), *getattr(proof, "DATA", ())}
+    covers = digests({*entries(log), *getattr(proof, "DATA", ())}, begun)
     # Of this run: what earlier ones kept is not in it.
     took = {"seconds": round(time.time() - begun), "load": round(load_average, 1)}
-    write(name, f"python tools/evidence.py {name}", covered, figures, folder, **took)
+    write(name, f"python tools/evidence.py {name}", covers, figures, folder, **took)
 
 
 @click.command(help=__doc__)

@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 import click
 
+from proving.reading import digests
 from proving.record import write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +62,7 @@ def main(sources: Path, compiler: Path | None) -> None:
         for name in SOURCES
     }
     write("executorch-kotlin", "python tools/kotlin_adapter.py SOURCES",
-          ("targets/executorch_java.py", "targets/methods.py", TESTS, "tools/kotlin_adapter.py"),
+          digests(("targets/executorch_java.py", "targets/methods.py", TESTS, "tools/kotlin_adapter.py")),
           counted | {"compiler": COMPILER, "sources": hashes})  # fmt: skip
     sys.exit(done.returncode)
 

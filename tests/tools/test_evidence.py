@@ -11,7 +11,7 @@ import pytest
 
 from mue_edge.calibrate.pages import names as blocks
 from proofs import load, names
-from proving import ROOT, record
+from proving import ROOT, reading, record
 from tools import evidence, readme
 
 ELSEWHERE = {"executorch-kotlin"}  # tools/kotlin_adapter.py writes it
@@ -42,6 +42,7 @@ def test_what_was_not_measured_says_how_to(monkeypatch: pytest.MonkeyPatch) -> N
 def test_proofs_can_be_measured_and_records_have_proofs() -> None:
     for name in names():
         assert callable(load(name).measure), name
+        assert "gone" not in reading.digests(getattr(load(name), "DATA", ())).values(), name
     assert {path.stem for path in record.FOLDER.glob("*.json")} <= {*names(), *ELSEWHERE}
 
 
@@ -70,7 +71,7 @@ def stored(folder: Path, name: str, covers: dict[str, str]) -> None:
 
 
 def test_a_record_tells_its_age(tmp_path: Path) -> None:
-    record.write("a", "command", ["Makefile", "NOTICE"], {"x": 1}, tmp_path)
+    record.write("a", "command", reading.digests(["Makefile", "NOTICE"]), {"x": 1}, tmp_path)
     fresh = record.read("a", tmp_path)
     assert fresh is not None and set(fresh["covers"]) == {"Makefile", "NOTICE"}
     assert evidence.state("a", tmp_path) == "fresh"

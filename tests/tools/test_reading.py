@@ -76,6 +76,7 @@ def test_a_change_is_noticed(root: Path) -> None:
     covers = reading.digests(["*.webp", "a.txt"])
     (root / "b.webp").write_bytes(b"2")
     assert reading.changed(covers) == ["*.webp"]
+    assert reading.digests(["a.txt"], begun=0.0) == {"a.txt": ""}
     (root / "a.txt").unlink()
     assert reading.changed(covers) == ["*.webp", "a.txt"]
 

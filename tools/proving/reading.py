@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from importlib.util import source_from_cache
 from pathlib import Path
 
 from proving import ROOT
@@ -57,7 +57,9 @@ def entries(log: Path) -> tuple[str, ...]:
 
 def _source(line: str) -> Path:
     """The file itself: of bytecode its source, of one behind a link the one that it leads to."""
-    path = Path(source_from_cache(line) if line.endswith(".pyc") else line)
+    path = Path(line)
+    if path.parent.name == "__pycache__":
+        path = path.parents[1] / f"{path.name.partition('.')[0]}.py"
     return path.parent.resolve() / path.name
 
 
@@ -65,9 +67,10 @@ def _entry(path: Path) -> str:
     return (path.with_name(f"*{path.suffix}") if path.suffix in PICTURES else path).as_posix()
 
 
-def digests(known: Iterable[str]) -> dict[str, str]:
-    """The hash of each entry; of one that is no longer there, an empty one."""
-    return {entry: _digest(entry) for entry in known}
+def digests(known: Iterable[str], begun: float = math.inf) -> dict[str, str]:
+    """The hash of each entry, "gone" where there is no file. It is empty, and the record stale, where one was
+    written after `begun` (seconds since the epoch): nobody knows which content was read."""
+    return {entry: "" if _written(entry) > begun else _digest(entry) for entry in known}
 
 
 def changed(covers: Mapping[str, str]) -> list[str]:
@@ -75,12 +78,20 @@ def changed(covers: Mapping[str, str]) -> list[str]:
     return [entry for entry, digest in covers.items() if _digest(entry) != digest]
 
 
-def _digest(entry: str) -> str:
+def _paths(entry: str) -> list[Path]:
     paths = sorted(ROOT.glob(entry)) if "*" in entry else [ROOT / entry]
-    parts = [_content(path) for path in paths if path.is_file()]
+    return [path for path in paths if path.is_file()]
+
+
+def _written(entry: str) -> float:
+    return max((path.stat().st_mtime for path in _paths(entry)), default=0.0)
+
+
+def _digest(entry: str) -> str:
+    parts = [_content(path) for path in _paths(entry)]
     if "*" in entry:
         parts = [hashlib.sha256(part).digest() for part in parts]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16] if parts else ""
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16] if parts else "gone"
 
 
 def _content(path: Path) -> bytes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from proving import ROOT
-from proving.reading import changed, digests
+from proving.reading import changed
 
 FOLDER = ROOT / "evidence"
 PACKAGES = ("torch", "onnxruntime", "onnx", "executorch", "torchao", "coremltools", "numpy", "Pillow")
@@ -26,21 +26,19 @@ def read(name: str, folder: Path = FOLDER) -> dict[str, Any] | None:
     return {"figures": data, "uncommitted_changes": False} | data
 
 
-def write(
-    name: str, command: str, covered: Iterable[str], figures: Any, folder: Path = FOLDER, **more: Any
-) -> None:
-    """FOLDER/NAME.json: what was measured, by what, on what. `covered` are entries (see `reading`)."""
+def write(name: str, command: str, covers: Mapping[str, str], figures: Any, folder: Path = FOLDER,
+          **more: Any) -> None:  # fmt: skip
+    """FOLDER/NAME.json: what was measured, by what, on what. `covers` are digests (see `reading`)."""
     from mue_edge.files import atomic_write
     from mue_edge.versions import installed
 
-    covers = digests(sorted(covered))
     record = {
         "name": name, "date": date.today().isoformat(), "commit": git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(git("status", "--porcelain", "--", *covers)), "command": command,
         "system": f"{platform.system()} {platform.machine()}, {platform.processor() or 'CPU'}, Python "
         + platform.python_version(),
         "versions": {package: installed(package) for package in PACKAGES},
-        **more, "covers": covers, "figures": figures,
+        **more, "covers": dict(sorted(covers.items())), "figures": figures,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / f"{name}.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
