@@ -21,7 +21,7 @@ import click
 from proofs import load, names
 from proving import ROOT
 from proving.reading import changed, digests, entries
-from proving.record import FOLDER, read, write
+from proving.record import FOLDER, git, read, write
 
 # Beside what measuring keeps, for as long: it also says what that was made from.
 LOGS = ROOT / ".cache" / "evidence"
@@ -40,7 +40,8 @@ def state(name: str, folder: Path = FOLDER) -> str:
 
 def measure(name: str, folder: Path = FOLDER) -> None:
     """Make FOLDER/NAME.json anew."""
-    proof, begun, load_average = load(name), time.time(), os.getloadavg()[0]
+    proof, commit = load(name), git("rev-parse", "HEAD")
+    begun, load_average = time.time(), os.getloadavg()[0]
     if getattr(proof, "QUIET", False) and load_average > BUSY:
         click.echo(
             f"{name} measures time, and this machine is busy: load average {load_average:.1f}", err=True
@@ -53,9 +54,9 @@ def measure(name: str, folder: Path = FOLDER) -> None:
         subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tools")}, check=True)
         figures = json.loads(out.read_text(encoding="utf-8"))
     covers = digests({*entries(log), *getattr(proof, "DATA", ())}, begun)
-    # Of this run: what earlier ones kept is not in it.
-    took = {"seconds": round(time.time() - begun), "load": round(load_average, 1)}
-    write(name, f"python tools/evidence.py {name}", covers, figures, folder, **took)
+    # Of this run alone: what earlier ones kept is not in it.
+    this = {"commit": commit, "seconds": round(time.time() - begun), "load": round(load_average, 1)}
+    write(name, f"python tools/evidence.py {name}", covers, figures, folder, **this)
 
 
 @click.command(help=__doc__)

@@ -17,10 +17,11 @@ from pathlib import Path
 from proving import ROOT
 from proving.hook import sitecustomize
 
+# Written from records; and what starts a proof.
+APART = ("evidence/", "docs/", "tools/proving/process.py")
 PICTURES = (".webp", ".png", ".jpg")
 # Of processes that shall note what they read; to be kept where a proof sets a path of its own.
 PYTHON_PATH = os.pathsep.join(map(str, (Path(sitecustomize.__file__).parent, ROOT / "tools", ROOT)))
-WRITTEN = ("evidence/", "docs/")  # from records; as are pages
 
 
 def begin(log: Path) -> None:
@@ -49,7 +50,7 @@ def entries(log: Path) -> tuple[str, ...]:
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     tracked = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     known = {
-        _entry(Path(path)) for path in tracked if not path.startswith(WRITTEN) and Path(path).suffix != ".md"
+        _entry(Path(path)) for path in tracked if not path.startswith(APART) and Path(path).suffix != ".md"
     }
     return tuple(sorted(known & {_entry(path.relative_to(ROOT)) for path in map(_source, lines)
                                  if path.is_relative_to(ROOT)}))  # fmt: skip

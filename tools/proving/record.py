@@ -28,7 +28,8 @@ def read(name: str, folder: Path = FOLDER) -> dict[str, Any] | None:
 
 def write(name: str, command: str, covers: Mapping[str, str], figures: Any, folder: Path = FOLDER,
           **more: Any) -> None:  # fmt: skip
-    """FOLDER/NAME.json: what was measured, by what, on what. `covers` are digests (see `reading`)."""
+    """FOLDER/NAME.json: what was measured, by what, on what. `covers` are digests (see
+    `reading`); `more` adds fields, or gives those of the time when measuring began."""
     from mue_edge.files import atomic_write
     from mue_edge.versions import installed
 
