@@ -21,7 +21,8 @@ from xml.etree import ElementTree
 
 import click
 
-from proofs.record import write
+from proving.reading import digests
+from proving.record import write
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = "1.4.1"  # of docs/android.md
@@ -61,7 +62,7 @@ def main(sources: Path, compiler: Path | None) -> None:
         for name in SOURCES
     }
     write("executorch-kotlin", "python tools/kotlin_adapter.py SOURCES",
-          ("targets/executorch_java.py", "targets/methods.py", TESTS, "tools/kotlin_adapter.py"),
+          digests(("targets/executorch_java.py", "targets/methods.py", TESTS, "tools/kotlin_adapter.py")),
           counted | {"compiler": COMPILER, "sources": hashes})  # fmt: skip
     sys.exit(done.returncode)
 
