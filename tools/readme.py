@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from mue_edge.calibrate.pages import fill
-from mue_edge.calibrate.pages import names as blocks
+from mue_edge.calibrate.report.pages import fill
+from mue_edge.calibrate.report.pages import names as blocks
 from proofs import load, names
 from proving import ROOT
 from proving.record import read, source

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.calibrate.pages import names as blocks
+from mue_edge.calibrate.report.pages import names as blocks
 from proofs import load, names
 from proving import ROOT, reading, record
 from tools import evidence, readme

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving import ROOT
 from proving.int8_exact import bundle_of
 from proving.pictures import bundled as pictures_of

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mue_edge import machine
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving.bundles import bundle
 from proving.camera_command import STAND_IN, Camera
 from proving.pictures import bundled

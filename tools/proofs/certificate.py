@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving.bundles import bundle
 from proving.pictures import bundled_samples
 from proving.rendering import Record, holds
@@ -17,22 +17,22 @@ from proving.rendering import Record, holds
 
 def measure() -> dict[str, Any]:
     from mue_edge import targets
-    from mue_edge.calibrate import prove_certificate, simulate
-    from mue_edge.calibrate.plan_search import drawn
+    from mue_edge.calibrate.plans.plan_search import drawn
+    from proving import certificate, simulate
 
     with targets.open(bundle(1), threads=1) as captioner:
         tune, certify, known = bundled_samples(captioner)
-        chosen = prove_certificate.policies(captioner, drawn(tune, 100, 0))
+        chosen = certificate.policies(captioner, drawn(tune, 100, 0))
         with (
             tempfile.TemporaryDirectory() as folder,
             click.progressbar(length=len(certify), label="certificate, captions") as bar,
         ):
-            pools = prove_certificate.pools(
+            pools = certificate.pools(
                 captioner, Path(folder), chosen, certify, known, 2, lambda _: bar.update(1)
             )
     sources = {
         "simulated": (simulate.cases(), simulate.policies()),
-        certify.source: (prove_certificate.cases(pools, simulate.PLACES), list(pools.values())),
+        certify.source: (certificate.cases(pools, simulate.PLACES), list(pools.values())),
     }
     figures = {}
     for name, (cases, policies) in sources.items():

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mue_edge import image, machine, targets
-from mue_edge.calibrate.cider import Frequencies, Scorer
-from mue_edge.calibrate.pages import table
-from mue_edge.calibrate.plan_search import drawn
-from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
+from mue_edge.calibrate.plans.plan_search import drawn
+from mue_edge.calibrate.report.pages import table
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
 from mue_edge.policy import Policy

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving.rendering import Record, holds
 
 DATA = ("apps/entailment/model/model.safetensors",)
@@ -15,8 +15,8 @@ LEAST = 0.1  # by which it shall be better than guesses from the statement
 
 def measure() -> dict[str, Any]:
     from mue_edge.apps.entailment import model_folder
-    from mue_edge.apps.entailment.evaluation import measured
-    from mue_edge.apps.stickers.sources import default_cache
+    from mue_edge.apps.stickers.dataset import default_cache
+    from tools.entailment.evaluation import measured
 
     return measured(model_folder(), default_cache())
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving import ROOT
 from proving.bundles import BUNDLES, random_model
 from proving.rendering import Record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving.bundles import bundle
 from proving.pictures import bundled
 from proving.rendering import Record

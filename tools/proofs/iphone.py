@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving.pictures import bundled
 from proving.rendering import Record, holds, int8_table
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving.bundles import BUNDLES
 from proving.pictures import bundled
 from proving.rendering import Record

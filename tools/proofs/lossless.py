@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from mue_edge import profiling, targets
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate import held
-from mue_edge.calibrate.outcomes import Sample
-from mue_edge.calibrate.pages import table
-from mue_edge.calibrate.setting import FULL
+from mue_edge.calibrate.policies import held
+from mue_edge.calibrate.policies.setting import FULL
+from mue_edge.calibrate.report.pages import table
+from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.captioner import Caption, Captioner
 from mue_edge.payoff import Payoff
 from mue_edge.policy import Policy, StackExit
@@ -99,7 +99,7 @@ def _interval(change: Any) -> dict[str, float]:
 
 def render(record: Record) -> str:
     """Identity and time, a system a row."""
-    from mue_edge.calibrate import comparison_page as page
+    from mue_edge.calibrate.report import comparison_page as page
 
     f = record["figures"]
     words = (

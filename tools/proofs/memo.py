@@ -15,8 +15,8 @@ from proving.pictures import held_out
 
 def measure() -> dict[str, Any]:
     from mue_edge.bundle import open_bundle
-    from mue_edge.calibrate.prove_memo import prove
     from mue_edge.image import preprocess
+    from proving.memo import prove
 
     figures = {}
     for beam in (1, 5):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 from proving.modules import figures_of
 from proving.rendering import Record
 
 
 def measure() -> dict[str, Any]:
-    return figures_of("mue_edge.apps.stickers.evidence")
+    return figures_of("tools.stickers.evidence")
 
 
 def render(record: Record) -> str:
     """The bundled model's quality by split."""
-    from mue_edge.apps.stickers import tables
+    from tools.stickers import tables
 
     asks = {
         "val_render": "known caption, unseen drawing (used for choices)",
@@ -34,6 +34,6 @@ def render(record: Record) -> str:
 
 def render_card(record: Record) -> str:
     """Figures by split, group and depth, with examples."""
-    from mue_edge.apps.stickers import tables
+    from tools.stickers import tables
 
     return tables.stickers(record["figures"])

@@ -8,18 +8,18 @@ from proving import ROOT
 from proving.modules import figures_of
 from proving.rendering import Record
 
-BY_NAME = "compares runs of the training study, `python -m mue_edge.apps.stickers.study`"
+BY_NAME = "compares runs of the training study, `python -m tools.stickers.study`"
 RUNS = ROOT / "out" / "study"
 
 
 def measure() -> dict[str, Any]:
     return figures_of(
-        "mue_edge.apps.stickers.compare", "--full", str(RUNS / "stickers"),
+        "tools.stickers.compare", "--full", str(RUNS / "stickers"),
         "--one-layer", str(RUNS / "one-layer"), "--last-layer", str(RUNS / "last-layer"),
     )  # fmt: skip
 
 
 def render(record: Record) -> str:
-    from mue_edge.apps.stickers import tables
+    from tools.stickers import tables
 
     return tables.comparison(record["figures"])

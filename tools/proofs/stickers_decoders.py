@@ -9,10 +9,10 @@ from proving.rendering import Record
 
 
 def measure() -> dict[str, Any]:
-    return figures_of("mue_edge.apps.stickers.decoders")
+    return figures_of("tools.stickers.decoders")
 
 
 def render(record: Record) -> str:
-    from mue_edge.apps.stickers import tables
+    from tools.stickers import tables
 
     return tables.decoders(record["figures"])

@@ -13,11 +13,11 @@ from proving import ROOT
 from proving.modules import HEADER
 from proving.rendering import Record
 
-BY_NAME = "measures what `python -m mue_edge.apps.stickers.study` has trained"
+BY_NAME = "measures what `python -m tools.stickers.study` has trained"
 
 
 def measure() -> dict[str, Any]:
-    words = ["mue_edge.apps.stickers.study", "--collect", "--out", str(ROOT / "out" / "study")]
+    words = ["tools.stickers.study", "--collect", "--out", str(ROOT / "out" / "study")]
     with tempfile.TemporaryDirectory() as folder:  # the module writes under the folder that it runs in
         subprocess.run([sys.executable, "-m", *words], cwd=folder, check=True)
         content: dict[str, Any] = json.loads(Path(folder, "evidence/stickers-study.json").read_text("utf-8"))
@@ -27,6 +27,6 @@ def measure() -> dict[str, Any]:
 
 
 def render(record: Record) -> str:
-    from mue_edge.apps.stickers import tables
+    from tools.stickers import tables
 
     return tables.study(record["figures"])

@@ -11,7 +11,7 @@ from proving.bundles import BUNDLES, cli
 
 def calibrated(model: str, budgets: tuple[str, ...], folder: str, *words: str) -> dict[str, Any]:
     """`mue-edge calibrate` as a user calls it, one budget after another in one folder."""
-    from mue_edge.calibrate.certificate import certificate_from_json
+    from mue_edge.calibrate.certificate.claim import certificate_from_json
 
     out = BUNDLES / folder
     shutil.rmtree(out, ignore_errors=True)

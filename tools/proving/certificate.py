@@ -24,7 +24,7 @@ from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import DECODER
 from mue_edge.replay import between
-from tools.proving.simulate import Case, Pool
+from proving.simulate import Case, Pool
 
 # Shares of the decoder's traced tests that pass; None: it stops after its first layer.
 QUANTILES = (0.5, 0.7, 0.9, None)

@@ -16,23 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge.apps.stickers import model_folder
-from mue_edge.apps.stickers.dataset import read
-from mue_edge.apps.stickers.decoders import frozen
-from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.apps.stickers.study import finished, log_of
-from mue_edge.calibrate import missing_heads
+from mue_edge.apps.stickers.dataset import default_cache, read
+from mue_edge.calibrate.training import missing_heads
 from mue_edge.files import atomic_write
 from mue_edge.terminal import progress
 from proving import trainings
 from proving.bundles import BUNDLES, cli
 from proving.signals import views
+from tools.stickers.decoders import frozen
+from tools.stickers.study import finished, log_of
 
 PLACE = BUNDLES / "compared"
 SPENT = PLACE / "minutes.json"
 SEEDS = 3
 FITTED = 1000  # pictures that heads are fitted on
 TUNE = 888  # all there are: the best of many candidates on a few pictures is often a lucky one
-# Folder → how its decoder is trained: the options of `mue_edge.apps.stickers.small`.
+# Folder → how its decoder is trained: the options of `tools.stickers.small`.
 DECODERS = {
     "decoder-all": [], "decoder-1": ["--layers", "1"], "decoder-2": ["--layers", "2"],
     "decoder-depth": ["--loss", "depth"], "decoder-last": ["--loss", "last"],
@@ -47,7 +46,7 @@ def train() -> None:
     """Every decoder with every seed."""
     frozen(model_folder(), default_cache(), 1)  # the encoder's output is computed once, before they share it
     trainings.run([
-        ["mue_edge.apps.stickers.small", *words, "--seed", str(seed),
+        ["tools.stickers.small", *words, "--seed", str(seed),
          "--out", str(PLACE / name / f"seed-{seed}")]
         for name, words in DECODERS.items() for seed in range(SEEDS)
         if not finished(PLACE / name / f"seed-{seed}")

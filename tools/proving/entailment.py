@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge.apps.entailment import model_folder
-from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.apps.stickers.study import log_of
+from mue_edge.apps.stickers.dataset import default_cache
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate import missing_heads
-from mue_edge.calibrate.teachers import Pairs
+from mue_edge.calibrate.training import missing_heads
+from mue_edge.calibrate.training.teachers import Pairs
 from mue_edge.terminal import progress
 from proving import trainings
 from proving.bundles import BUNDLES, cli
+from tools.stickers.study import log_of
 
 PLACE = BUNDLES / "compared-entail"
 STEPS = 150
-# Folder → how it goes on from the bundled model: options of `mue_edge.apps.entailment.train`.
+# Folder → how it goes on from the bundled model: options of `tools.entailment.train`.
 MODELS = {
     "entail-1": ["--layers", "1", "--loss", "last"], "entail-depth": ["--loss", "depth"],
     "entail-last": ["--loss", "last"],
@@ -33,7 +33,7 @@ def train() -> None:
     """Models that go on from the bundled one, by the losses that papers name."""
     start = ["--start", str(model_folder()), "--steps", str(STEPS), "--batch", "16", "--rate", "2e-4"]
     trainings.run([
-        ["mue_edge.apps.entailment.train", *start, *words, "--out", str(PLACE / name)]
+        ["tools.entailment.train", *start, *words, "--out", str(PLACE / name)]
         for name, words in MODELS.items() if not _finished(PLACE / name)
     ])  # fmt: skip
 
@@ -48,11 +48,11 @@ def shown(p: Preprocess) -> list[Pairs]:
     import numpy as np
     import torch
 
-    from mue_edge.apps.entailment.batches import Pairs as Drawn
-    from mue_edge.apps.entailment.network import ids_of, tokenizer_of
-    from mue_edge.apps.entailment.pairs import names_of
     from mue_edge.apps.stickers.dataset import read
     from mue_edge.apps.stickers.evaluation import still
+    from tools.entailment.batches import Pairs as Drawn
+    from tools.entailment.network import ids_of, tokenizer_of
+    from tools.entailment.pairs import names_of
 
     data, cache = read(), default_cache()
     tokenizer, rows = tokenizer_of(data, cache), data.rows("train")

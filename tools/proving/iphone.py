@@ -22,13 +22,13 @@ from mue_edge.export.build import export
 from mue_edge.export.coreml import by_package
 from mue_edge.export.golden import median_policy
 from mue_edge.export.prompts import read_prompt
-from mue_edge.export.prove import AtBoundaries, prove, reference_log
 from mue_edge.policy import Policy
 from mue_edge.targets.coreml import MODEL
 from mue_edge.targets.mil import blob
 from mue_edge.targets.mil.program import read, stored
 from proving.bundles import BUNDLES, cli
 from proving.recalibration import EVERY, int8_holds, recalibrated
+from proving.torch_loop import AtBoundaries, prove, reference_log
 
 Tick = Callable[[int], None]
 

@@ -178,7 +178,7 @@ def looped(folder: Path, precision: str, count: int) -> dict[str, Any]:
     from mue_edge.export.golden import median_policy
     from mue_edge.export.prompts import read_prompt
     from mue_edge.policy import Policy
-    from tools.proving.loop import prove, reference_log
+    from proving.torch_loop import prove, reference_log
 
     bundle = open_bundle(folder)
     pixels, _ = shown(count, bundle)

@@ -18,7 +18,7 @@ from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Layout, Outcome
 from mue_edge.replay import exit_tests, run
 from mue_edge.search import SearchSettings
-from tools.proving.plain_replay import FULL_DEPTH, full_trace, guess
+from proving.plain_replay import FULL_DEPTH, full_trace, guess
 
 TRACED = 40  # pictures whose gaps the thresholds are drawn from
 

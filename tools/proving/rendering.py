@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mue_edge.calibrate.pages import table
+from mue_edge.calibrate.report.pages import table
 
 Record = Mapping[str, Any]
 SYSTEMS = {
@@ -139,7 +139,7 @@ def _saving(row: dict[str, Any]) -> list[str]:
 
 def methods(record: Record) -> str:
     """Every exit method for every aim."""
-    from mue_edge.calibrate import comparison_page as page
+    from mue_edge.calibrate.report import comparison_page as page
 
     f = record["figures"]
     tune, held = f["tune"], f["held"]
@@ -164,20 +164,20 @@ def _minutes(f: Mapping[str, Any]) -> str:
 
 def own(record: Record) -> str:
     """Rules on models that were trained as their papers do."""
-    from mue_edge.calibrate import comparison_page as page
+    from mue_edge.calibrate.report import comparison_page as page
 
     return page.own(record["figures"])
 
 
 def modalities(record: Record) -> str:
     """Which modality may leave early."""
-    from mue_edge.calibrate import comparison_page as page
+    from mue_edge.calibrate.report import comparison_page as page
 
     return page.modalities(record["figures"])
 
 
 def signals(record: Record) -> str:
     """AUC by boundary."""
-    from mue_edge.calibrate import comparison_page as page
+    from mue_edge.calibrate.report import comparison_page as page
 
     return page.signals(record["figures"])

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from mue_edge import models
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
-from mue_edge.calibrate import augment, head_training
-from mue_edge.calibrate.caption_training import LONGEST, learner
-from mue_edge.calibrate.signals import area
+from mue_edge.calibrate.data import augment
+from mue_edge.calibrate.policies.signals import area
+from mue_edge.calibrate.training import head_training
+from mue_edge.calibrate.training.caption_training import LONGEST, learner
 from mue_edge.models.steps import Steps
 
 FITTED, BATCH = 4000, 100  # pictures that heads are fitted on, and in one batch

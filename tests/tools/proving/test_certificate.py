@@ -11,9 +11,9 @@ from mue_edge import targets
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.traces.outcomes import Sample
+from proving import certificate, simulate
+from proving.simulate import Pool
 from tests.commands.run import picture
-from tools.proving import certificate, simulate
-from tools.proving.simulate import Pool
 
 
 def test_pools_are_live_scores_from_slow_to_fast(tiny_bundle: Path, tmp_path: Path) -> None:

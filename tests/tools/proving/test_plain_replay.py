@@ -7,9 +7,9 @@ from mue_edge.loop import caption_loop
 from mue_edge.policy import ForcedExits
 from mue_edge.replay import run
 from mue_edge.search import BeamSearch, SearchSettings
+from proving.plain_replay import FULL_DEPTH, full_trace, guess, segments
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
 from tests.calibrate.test_memo import EVEN
-from tools.proving.plain_replay import FULL_DEPTH, full_trace, guess, segments
 
 
 def test_segments_of_forced_exits_are_those_of_the_loop() -> None:

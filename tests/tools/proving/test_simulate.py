@@ -11,7 +11,7 @@ from mue_edge.calibrate.certificate.binomial import lower_tail
 from mue_edge.calibrate.certificate.power import clusters_needed, pairs, power, smallest_drop, smallest_share
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.errors import UsageError
-from tools.proving import simulate
+from proving import simulate
 
 CASES = simulate.cases()
 
