@@ -16,8 +16,8 @@ from mue_edge.replay import run
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import Rule, scheduled
 from mue_edge.signals import MARGIN
-from tests.calibrate.test_memo import pictures
-from tests.calibrate.test_outcomes import live, opened
+from tests.calibrate.traces.test_memo import pictures
+from tests.calibrate.traces.test_outcomes import live, opened
 
 FULL = Policy("never", name="full")
 PLUGIN = "a-test-plug-in"

@@ -15,7 +15,7 @@ from mue_edge.errors import UsageError
 from mue_edge.policy import Policy, StackExit
 from mue_edge.profile import Profile, SegmentTime
 from mue_edge.replay import between, exit_tests, run
-from tests.calibrate.test_memo import pictures
+from tests.calibrate.traces.test_memo import pictures
 
 COUNTED = ("image", "decoder", "cross_kv", "fill")
 

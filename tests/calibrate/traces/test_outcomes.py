@@ -20,7 +20,7 @@ from mue_edge.protocol import Outcome
 from mue_edge.replay import exit_tests
 from mue_edge.search import BeamSearch
 from tests.calibrate.symbolic import policies
-from tests.calibrate.test_memo import pictures
+from tests.calibrate.traces.test_memo import pictures
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from mue_edge.replay import run
 from mue_edge.search import BeamSearch, SearchSettings
 from proving.plain_replay import FULL_DEPTH, full_trace, guess, segments
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
-from tests.calibrate.test_memo import EVEN
+from tests.calibrate.traces.test_memo import EVEN
 
 
 def test_segments_of_forced_exits_are_those_of_the_loop() -> None:
