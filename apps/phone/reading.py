@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mue_edge import draw
 from mue_edge.captioner import Caption
 from mue_edge.entailer import Entailment
-from mue_edge.protocol import Layout
+from mue_edge.protocol import PICTURE, Layout
 from mue_edge.tokens import Tokenizer
 
 
@@ -56,8 +56,9 @@ def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading
 
 def judged(found: Entailment, statement: str, layout: Layout, note: str = "") -> Reading:
     """Of an answer. It names the statement: what stands in the field may be another one by now."""
+    stacks = sorted(layout.encoders, key=lambda stack: stack.source != PICTURE)  # what is seen comes first
     rows = (
-        *(Row(s.reads, found.exits[s.name], s.depth) for s in layout.encoders if s.reads),
+        *(Row(s.reads, found.exits[s.name], s.depth) for s in stacks if s.reads),
         Row("the answer", found.decoder_layers, layout.decoder.depth),
     )  # fmt: skip
     shares = ", ".join(f"{answer} {share:.0%}" for answer, share in found.probabilities.items())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import bundle, machine, profile, schema
-from mue_edge.calibrate.certificate import claim
+from mue_edge.calibrate.certificate.claim import to_json
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.policies import savings, tuning
 from mue_edge.calibrate.policies.calibration import Calibration
@@ -99,7 +99,7 @@ def record(
         "smallest_drop": searched.smallest_drop,
         "clusters_needed": searched.needed or None,
         "drop_bound_of_primary": calibration.bound,
-        "certificate": claim.to_json(calibration.certificate),
+        "certificate": to_json(calibration.certificate),
         "live": {
             name: {
                 "mean_ms": 1e3 * t.mean, "p95_ms": 1e3 * t.p95, "of_full_depth": t.ratio, "late": t.late,

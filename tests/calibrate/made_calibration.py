@@ -13,7 +13,15 @@ from PIL import Image
 
 from mue_edge import profile
 from mue_edge.bundle import FileEntry, open_bundle, write_manifest
-from mue_edge.calibrate.certificate.claim import Certificate, Claim, Conditions, Scope, Tested, next_level
+from mue_edge.calibrate.certificate.claim import (
+    Certificate,
+    Claim,
+    Conditions,
+    Scope,
+    Tested,
+    next_level,
+    state,
+)
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.clusters import Clusters
@@ -160,7 +168,7 @@ def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:
         CONDITIONS, PICTURES // 2, PICTURES, tuple(tested),
         chosen if certified else "", policy, 0.05, "cafe",
     )  # fmt: skip
-    return replace(found, statement=claim.state(found))
+    return replace(found, statement=state(found))
 
 
 @contextmanager
