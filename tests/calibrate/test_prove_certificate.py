@@ -12,7 +12,7 @@ from mue_edge.calibrate import cider, prove_certificate, simulate
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.simulate import Pool
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 
 def test_pools_are_live_scores_from_slow_to_fast(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ SIZE = (320, 240)
 SAMPLE_SECONDS = 0.5
 FILES = ("margin", "server", "slot", "sources", "video", "watching")
 OWN = (
-    *(f"apps/camera/{name}.py" for name in FILES), "mue_edge/commands/camera.py", "mue_edge/deadline.py",
+    *(f"apps/camera/{name}.py" for name in FILES), "apps/cli/commands/apps/camera.py", "mue_edge/deadline.py",
     "mue_edge/pace.py", "tools/proofs/camera.py", "tools/proofs/camera_command.py",
 )  # fmt: skip
 
@@ -114,7 +114,7 @@ def figures(place: Path, pictures: Sequence[Any], seconds: float = SECONDS) -> d
             ("video, lines, two busy processes beside", False, BUDGET, 2),
             ("video, lines, the time of full depth", False, tight, 0),
         ):  # fmt: skip
-            words = (*video, *speed, "--budget", f"{1000 * budget:g}ms")
+            words = (*video, *speed, "--deadline", f"{1000 * budget:g}ms")
             with busy(others) if others else nullcontext():
                 runs[name] = {"budget_ms": 1000 * budget}
                 runs[name] |= loaded(Camera(*words, page=page), seconds, budget=budget)
@@ -132,7 +132,7 @@ def _paths(
     paths = [work / f"{i}.png" for i in range(len(pictures))]
     for path, picture in zip(paths, pictures, strict=True):
         picture.save(path)
-    words = ("-", *common, "--no-reuse", "--budget", f"{1000 * BUDGET:g}ms")
+    words = ("-", *common, "--no-reuse", "--deadline", f"{1000 * BUDGET:g}ms")
     camera, stop = Camera(*words, stdin=subprocess.PIPE), threading.Event()
     feeder = threading.Thread(target=fed, args=(paths, rate, camera.process.stdin, stop))
     feeder.start()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.decoders import frozen
@@ -21,7 +22,6 @@ from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import finished, log_of
 from mue_edge.calibrate import missing_heads
 from mue_edge.files import atomic_write
-from mue_edge.terminal import progress
 from proofs import trainings
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, MODEL, SEGMENTS

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.apps.stickers.study import log_of
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate import missing_heads
 from mue_edge.calibrate.teachers import Pairs
-from mue_edge.terminal import progress
 from proofs import trainings
 from proofs.bundles import BUNDLES, cli
 from proofs.covered import CORE, SEGMENTS

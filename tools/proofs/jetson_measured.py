@@ -95,7 +95,7 @@ def gated(folder: Path) -> dict[str, Any]:
 
 def made(out: Path, precision: str) -> Path:
     """The bundled model's bundle for JetPack 6, ranges from its tuning pictures."""
-    from mue_edge.apps.catalogue import range_pictures
+    from mue_edge.apps.cli.catalogue import range_pictures
     from mue_edge.apps.stickers import model_folder
     from mue_edge.export.build import export
 
@@ -110,7 +110,7 @@ def shown(count: int, bundle: Any) -> tuple[list[Any], list[Any]]:
     import numpy as np
     from PIL import Image
 
-    from mue_edge.apps.catalogue import bundled_pictures
+    from mue_edge.apps.cli.catalogue import bundled_pictures
     from mue_edge.image import preprocess
 
     split = bundled_pictures("stickers", "cal_render")

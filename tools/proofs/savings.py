@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import models, profile, targets
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers import model_folder
 from mue_edge.calibrate import calibration, held, savings, tuning
 from mue_edge.calibrate.plan_search import search_plans
 from mue_edge.calibrate.plan_space import FINE, PATCH, Space
 from mue_edge.calibrate.plan_trial import BUNDLE
-from mue_edge.terminal import progress
 from proofs.bundles import BUNDLES, bundle
 from proofs.covered import CORE, MODEL, SEGMENTS
 from proofs.record import write

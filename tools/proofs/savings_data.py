@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 
 from mue_edge import profile, profiling, targets, tokens
-from mue_edge.apps.catalogue import calibration_pictures
+from mue_edge.apps.cli.catalogue import calibration_pictures
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.apps.stickers.render import on_white
 from mue_edge.calibrate import examples, samples
@@ -20,7 +21,6 @@ from mue_edge.calibrate.cider import Frequencies
 from mue_edge.calibrate.outcomes import Sample
 from mue_edge.calibrate.samples import Samples
 from mue_edge.calibrate.setting import Setting
-from mue_edge.terminal import progress
 
 SPLITS = ("test_render", "test_comp")
 

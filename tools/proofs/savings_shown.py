@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.calibrate import held, live, savings
 from mue_edge.calibrate.clusters import Clusters
 from mue_edge.calibrate.setting import Setting
 from mue_edge.calibrate.tuning import Judged
 from mue_edge.policy import Policy
 from mue_edge.rules import RULES
-from mue_edge.terminal import progress
 
 
 def of_rule(name: str, policy: Policy) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mue_edge.apps.catalogue import bundled_pictures
+from mue_edge.apps.cli.catalogue import bundled_pictures
 from mue_edge.apps.stickers import demo_pictures
 from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.recipe import Record
@@ -136,7 +136,7 @@ def test_the_notice_names_every_set_that_is_shipped() -> None:
 def test_no_torch_is_needed() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['resvg_py'] = None\n"
-        "from mue_edge.apps.catalogue import bundled_pictures\n"
+        "from mue_edge.apps.cli.catalogue import bundled_pictures\n"
         "print(len(bundled_pictures('stickers', 'val_render').captions))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
