@@ -49,7 +49,7 @@ def check_there(path: Path, option: str = "") -> None:
         raise InputFileError(f"{option} {path} does not exist".lstrip())
 
 
-def share(option: str, text: str) -> float:
+def parse_share(option: str, text: str) -> float:
     """`3%` or `0.03`. Raises UsageError for what is no share between 0 and 1."""
     try:
         value = float(text.strip().removesuffix("%")) / (100 if "%" in text else 1)

@@ -11,7 +11,7 @@ import click
 
 from mue_edge import machine
 from mue_edge.apps.cli.option_set import option, shared, takes
-from mue_edge.apps.cli.option_types import Existing, share
+from mue_edge.apps.cli.option_types import Existing, parse_share
 from mue_edge.apps.cli.options import (
     PictureOptions,
     clock_option,
@@ -125,7 +125,7 @@ def _claim(o: CalibrationOptions) -> tuple[Span, Callable[[float, str], Claim]]:
     from mue_edge.calibrate.certificate import Claim
 
     span = durations.parse(o.budget)
-    drop, kept = share("--max-drop", o.max_drop), share("--share", o.share)
+    drop, kept = parse_share("--max-drop", o.max_drop), parse_share("--share", o.share)
     Claim(drop, o.confidence, share=kept)
 
     def claim(budget: float, loss: str) -> Claim:

@@ -14,7 +14,7 @@ import click
 
 from mue_edge import machine
 from mue_edge.apps.cli.option_set import option, shared, takes
-from mue_edge.apps.cli.option_types import share
+from mue_edge.apps.cli.option_types import parse_share
 from mue_edge.apps.cli.options import PictureOptions, clock_option, json_option, model_argument, target_option
 from mue_edge.apps.cli.pixels_option import max_pixels_option
 from mue_edge.apps.cli.terminal import progress, say
@@ -78,8 +78,8 @@ def command(o: ComparisonOptions) -> None:
     the folders may hold trainings with several seeds as seed-0, seed-1, …. Answers are kept in DIR: the same
     command goes on after an interruption.
     """
-    drops = [share("--drops", part.strip()) for part in o.drops.split(",")]
-    savings = [share("--savings", part.strip()) for part in o.savings.split(",")]
+    drops = [parse_share("--drops", part.strip()) for part in o.drops.split(",")]
+    savings = [parse_share("--savings", part.strip()) for part in o.savings.split(",")]
     from mue_edge import targets
     from mue_edge.apps.cli.calibration_pictures import to_calibrate_on
     from mue_edge.calibrate import calibration, comparison, comparison_page, modalities, signals

@@ -18,9 +18,9 @@ from mue_edge.apps.cli.options import bundle_argument, json_option, threads_opti
 @bundle_argument
 @json_option("The figures as JSON.")
 @threads_option()
-@click.option("--device", "on_device", is_flag=True, help="On the device: measure too, and sign off.")
+@click.option("--device", is_flag=True, help="On the device: measure too, and sign off.")
 @click.option("--out", type=NewFile(), help="With --device.  [default: BUNDLE.device.json]")
-def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, out: Path | None) -> None:
+def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: Path | None) -> None:
     """Hash every file of a BUNDLE, then replay its golden answers through this machine's runtime.
 
     With --device, on the device that the bundle is for: latency, calls, memory and energy too, all in a JSON
@@ -37,7 +37,7 @@ def command(bundle: str, as_json: bool, threads: int | None, on_device: bool, ou
 
     opened = open_bundle(bundle_folder(bundle), paranoid=True)
     manifest = opened.manifest
-    measure = _measure(manifest.target) if on_device else None
+    measure = _measure(manifest.target) if device else None
     runtime = targets.open_runtime(opened, threads)
     try:
         found = verify(opened, runtime)

@@ -32,16 +32,14 @@ if TYPE_CHECKING:
 @click.option("--beam", type=click.IntRange(1), help="Beams, up to what the bundle was exported for.")
 @deadline_option
 @click.option("--lossless", is_flag=True, help="Full depth's caption: exits only draft it (greedy).")
-@click.option(
-    "--profile", "times", metavar="FILE", help="With --lossless: draft only while that pays by these times."
-)
+@click.option("--profile", metavar="FILE", help="With --lossless: draft only while that pays by these times.")
 @click.option("--trace", is_flag=True, help="Read every exit score; draw the exits by layer and token.")
 @click.option("--svg", type=NewFile(), help="With one picture: draw its exits to this file.")
 @max_pixels_option
 @threads_option()
 def command(
     given: tuple[str, ...], policy: str | None, as_json: bool, beam: int | None,
-    deadline: float | None, lossless: bool, times: str | None, trace: bool, svg: Path | None,
+    deadline: float | None, lossless: bool, profile: str | None, trace: bool, svg: Path | None,
     threads: int | None,
 ) -> int:  # fmt: skip
     """Caption pictures with a BUNDLE: a folder, or a bundled model's name, such as stickers.
@@ -59,9 +57,9 @@ def command(
     with targets.open(bundle, threads=threads) as captioner:
         chosen = captioner.policy(policy)
         captioner.settings(beam)  # a beam that cannot be run stops here
-        if times and not lossless:
+        if profile and not lossless:
             raise UsageError("--profile says when --lossless pays; give both")
-        draft = _payoff(captioner, times) if times else lossless
+        draft = _payoff(captioner, profile) if profile else lossless
         files = gathering.gather(images)
         if svg and len(files) != 1:
             raise UsageError(f"--svg draws one picture; {len(files)} were given")
@@ -147,10 +145,10 @@ def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Capt
             shown = text
 
 
-def _payoff(captioner: Captioner, times: str) -> Payoff:
+def _payoff(captioner: Captioner, file: str) -> Payoff:
     from mue_edge import payoff, profile
 
-    known = profile.read(times)
+    known = profile.read(file)
     known.check_fits(captioner.bundle)
     return payoff.Payoff(captioner.layout, known.call_seconds)
 
