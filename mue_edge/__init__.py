@@ -29,7 +29,7 @@ def open(
     from mue_edge import targets
 
     if path is None or not (_Path(path) / "manifest.json").is_file():  # a device may lack the room `apps`
-        from mue_edge.apps.default_bundle import bundle_folder
+        from mue_edge.apps.cli.default_bundle import bundle_folder
 
         path = bundle_folder(path, "caption")
     return targets.open(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)

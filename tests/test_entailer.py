@@ -18,7 +18,7 @@ from mue_edge.entailer import Entailer
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 from mue_edge.policy import Policy, StackExit
 from mue_edge.search import Choice, SearchSettings, begin, prompt_of
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 FULL = Policy("never", name="full")
 ANSWERS = [[17], [28], [16]]

@@ -20,13 +20,18 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("export", "targets", "calibrate", "apps")
-LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4}
+# The command line stands on top of the applications, in their folder.
+LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4, "apps.cli": 5}
 BARE = ("loop", "protocol", "policy", "policy_files", "cache", "search", "bundle", "tokens")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "executorch", "coremltools", "torchao")
 HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "matplotlib", "optuna")
 HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")
-# These may reach into rooms from inside a function, when the user asks for it.
-DOORS = ("mue_edge/cli.py", "mue_edge/commands/", "mue_edge/completion.py", "mue_edge/__init__.py")
+# File → what it may import from above it: `mue_edge.open`, inside the function, what opens a bundle and
+# what makes the default model's; `python -m mue_edge` the command line.
+DOORS = {
+    "mue_edge/__init__.py": ("mue_edge.targets", "mue_edge.apps.cli.default_bundle"),
+    "mue_edge/__main__.py": ("mue_edge.apps.cli.main",),
+}
 OFA = "mue_edge/models/ofa/"
 
 
@@ -43,15 +48,22 @@ class Import:
     @property
     def level(self) -> int:
         """Of the importing file."""
-        return LEVELS.get(self.file.partition("/")[0], 0)
+        return level(self.file.removesuffix(".py").removeprefix("mue_edge/").split("/"))
 
     @property
     def target(self) -> int:
-        return LEVELS.get(self.name.split(".")[1], 0) if "." in self.name else 0
+        return level(self.name.split(".")[1:])
 
     @property
     def through_a_door(self) -> bool:
-        return self.in_function and self.file.startswith(DOORS)
+        wanted = self.in_function or self.file == "mue_edge/__main__.py"
+        return wanted and self.name.startswith(DOORS.get(self.file, ()))
+
+
+def level(path: list[str]) -> int:
+    """Of a module by its path in the package."""
+    room = path[0] if path else ""
+    return LEVELS.get(".".join(path[:2]), LEVELS.get(room, 0))
 
 
 def source_files() -> list[Path]:
@@ -214,15 +226,17 @@ def test_the_blocker_blocks() -> None:
 
 def test_core_needs_neither_torch_nor_onnx() -> None:
     modules = [f"mue_edge.{p.stem}" for p in (ROOT / "mue_edge").glob("*.py") if not p.stem.startswith("__")]
-    commands = sorted(p.stem for p in (ROOT / "mue_edge" / "commands").glob("*.py") if p.stem != "__init__")
+    files = (ROOT / "apps" / "cli" / "commands").glob("*/[!_]*.py")
+    commands = sorted((file.parent.name, file.stem) for file in files)
     modules += ["mue_edge", "mue_edge.targets", "mue_edge.models", "mue_edge.models.ofa.config"]
-    modules += [f"mue_edge.commands.{name}" for name in commands]
-    helps = [["--help"], *([name.rstrip("_").replace("_", "-"), "--help"] for name in commands)]
+    modules += [f"mue_edge.apps.cli.commands.{group}.{name}" for group, name in commands]
+    modules += ["mue_edge.apps.cli.main"]
+    helps = [["--help"], *([name.rstrip("_").replace("_", "-"), "--help"] for _, name in commands)]
     # Every command's help is printed too: its options must not need the room behind it.
     run_blocked(
         HEAVY,
         modules,
-        f"for args in {helps!r}:\n    try: sys.modules['mue_edge.cli'].main(args)\n"
+        f"for args in {helps!r}:\n    try: sys.modules['mue_edge.apps.cli.main'].main(args)\n"
         "    except SystemExit as end: assert not end.code, args\n",
     )
 
@@ -231,7 +245,7 @@ def test_core_needs_neither_torch_nor_onnx() -> None:
 OTHER_MEANINGS = {
     "mue_edge/protocol.py": "DECODER itself; buffers' kind",
     "mue_edge/version_1.py": "the names in 0.1's files",
-    "mue_edge/commands/entail.py": "an argument of the command line",
+    "apps/cli/commands/run/entail.py": "an argument of the command line",
     "calibrate/data/examples.py": "a table's column",
     "calibrate/data/statement_tables.py": "a table's column",
     "apps/camera/watching.py": "a key of the page's data",

@@ -33,8 +33,8 @@ from mue_edge.replay import run
 from mue_edge.rules import RULES
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
-from proving.loop import AtBoundaries
 from tests.models.ofa.tiny import make
+from tools.verification.loop import AtBoundaries
 
 CASES = ("prompt", "joint", "text")
 SIDE = 32  # pixels; 2 × 2 patches

@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime")
 from mue_edge import targets
 from mue_edge.export.build import export
 from mue_edge.policy import Policy, StackExit
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 PLAN: dict[str, Any] = {"ends": {"text": [1, 3], "image": [1, 3], "decoder": [1, 3]}, "precision": "fp32"}
 # Lowering takes long: there the text alone may leave early.

@@ -21,9 +21,9 @@ from mue_edge import models, targets, tokens  # noqa: E402
 from mue_edge.errors import EnvironmentLacksError  # noqa: E402
 from mue_edge.image import network_input  # noqa: E402
 from mue_edge.policy import Policy, StackExit  # noqa: E402
+from tests.apps.cli import calibrated  # noqa: E402
+from tests.apps.cli.run import Runner, picture  # noqa: E402
 from tests.calibrate import captioned  # noqa: E402
-from tests.commands import calibrated  # noqa: E402
-from tests.commands.run import Runner, picture  # noqa: E402
 from tests.models.ofa import checkpoints  # noqa: E402
 from tests.models.ofa.test_tokenizer import fairseq_folder  # noqa: E402
 from tests.models.ofa.tiny import make  # noqa: E402

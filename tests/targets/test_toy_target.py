@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 import mue_edge
 from mue_edge import targets
 from mue_edge.targets import host
-from tests.commands.run import Runner, picture
+from tests.apps.cli.run import Runner, picture
 
 TOML = """
 title = "A toy"

@@ -15,7 +15,7 @@ from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.captioner import Captioner
 from mue_edge.policy import Policy, StackExit
 from proofs import deadline as proof
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 
 def test_passes_with_and_without_a_limit(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from proving.rendering import Record, holds
 def measure() -> dict[str, Any]:
     from mue_edge import targets
     from mue_edge.calibrate.plans.plan_search import drawn
-    from proving import certificate, simulate
+    from tools.verification import certificate, simulate
 
     with targets.open(bundle(1), threads=1) as captioner:
         tune, certify, known = bundled_samples(captioner)

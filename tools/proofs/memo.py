@@ -16,7 +16,7 @@ from proving.pictures import held_out
 def measure() -> dict[str, Any]:
     from mue_edge.bundle import open_bundle
     from mue_edge.image import preprocess
-    from proving.memo import prove
+    from tools.verification.memo import prove
 
     figures = {}
     for beam in (1, 5):

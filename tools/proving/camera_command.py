@@ -50,7 +50,8 @@ class Camera:
     ) -> None:  # fmt: skip
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the command
         path = [str(shim)] * (shim is not None)
-        code = f"import sys; sys.path[:0] = {[*path, str(ROOT)]!r}; from mue_edge.cli import main; main()"
+        code = f"import sys; sys.path[:0] = {[*path, str(ROOT)]!r}; "
+        code += "from mue_edge.apps.cli.main import main; main()"
         how = ["--port", "0"] if page else ["--json"]
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "camera", *words, *how], cwd=cwd, text=True, bufsize=1,

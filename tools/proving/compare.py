@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import default_cache, read
 from mue_edge.calibrate.training import missing_heads
 from mue_edge.files import atomic_write
-from mue_edge.terminal import progress
 from proving import trainings
 from proving.bundles import BUNDLES, cli
 from proving.signals import views

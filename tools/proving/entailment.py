@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.dataset import default_cache
 from mue_edge.bundle import Preprocess
 from mue_edge.calibrate.training import missing_heads
 from mue_edge.calibrate.training.teachers import Pairs
-from mue_edge.terminal import progress
 from proving import trainings
 from proving.bundles import BUNDLES, cli
 from tools.stickers.study import log_of

@@ -28,7 +28,7 @@ from mue_edge.targets.mil import blob
 from mue_edge.targets.mil.program import read, stored
 from proving.bundles import BUNDLES, cli
 from proving.recalibration import EVERY, int8_holds, recalibrated
-from proving.torch_loop import AtBoundaries, prove, reference_log
+from tools.verification.loop import AtBoundaries, prove, reference_log
 
 Tick = Callable[[int], None]
 

@@ -95,7 +95,7 @@ def gated(folder: Path) -> dict[str, Any]:
 
 def made(out: Path, precision: str) -> Path:
     """The bundled model's bundle for JetPack 6, ranges from its tuning pictures."""
-    from mue_edge.apps.catalogue import range_pictures
+    from mue_edge.apps.cli.catalogue import range_pictures
     from mue_edge.apps.stickers import model_folder
     from mue_edge.export.build import export
 
@@ -178,7 +178,7 @@ def looped(folder: Path, precision: str, count: int) -> dict[str, Any]:
     from mue_edge.export.golden import median_policy
     from mue_edge.export.prompts import read_prompt
     from mue_edge.policy import Policy
-    from proving.torch_loop import prove, reference_log
+    from tools.verification.loop import prove, reference_log
 
     bundle = open_bundle(folder)
     pixels, _ = shown(count, bundle)

@@ -20,7 +20,7 @@ def looped(place: Path, pictures: list[Any]) -> dict[str, Any]:
     from mue_edge.export.prompts import read_prompt
     from mue_edge.image import preprocess
     from mue_edge.policy import Policy
-    from proving.torch_loop import prove, reference_log
+    from tools.verification.loop import prove, reference_log
 
     opened = open_bundle(place)
     runtime = targets.open_runtime(opened)

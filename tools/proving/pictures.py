@@ -37,7 +37,7 @@ def bundled(count: int) -> tuple[list[Any], list[str]]:
 
 def bundled_samples(captioner: Any) -> tuple[Any, Any, Any]:
     """The stickers' pictures to tune on and to certify on, and frozen document frequencies."""
-    from mue_edge.apps.catalogue import calibration_pictures
+    from mue_edge.apps.cli.catalogue import calibration_pictures
     from mue_edge.calibrate.data import samples
     from mue_edge.calibrate.data.examples import as_spoken
 

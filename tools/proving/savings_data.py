@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 
 from mue_edge import profile, profiling, targets, tokens
-from mue_edge.apps.catalogue import calibration_pictures
+from mue_edge.apps.cli.catalogue import calibration_pictures
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers.dataset import read
 from mue_edge.calibrate.certificate.claim import SIMULATION, Conditions
 from mue_edge.calibrate.data import examples, samples
@@ -19,7 +20,6 @@ from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.traces.outcomes import Sample
-from mue_edge.terminal import progress
 from tools.stickers.render import on_white
 
 SPLITS = ("test_render", "test_comp")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import held, savings
 from mue_edge.calibrate.policies.setting import Setting
@@ -17,7 +18,6 @@ from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.traces import live
 from mue_edge.policy import Policy
 from mue_edge.rules import RULES
-from mue_edge.terminal import progress
 
 
 def of_rule(name: str, policy: Policy) -> bool:

@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 
 from mue_edge import profiling, targets
-from mue_edge.apps.calibration_pictures import to_calibrate_on
+from mue_edge.apps.cli.calibration_pictures import to_calibrate_on
+from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers import model_folder
 from mue_edge.calibrate.certificate.claim import SIMULATION, Claim, Conditions
 from mue_edge.calibrate.metrics.clusters import Clusters
@@ -26,7 +27,6 @@ from mue_edge.errors import VerificationError
 from mue_edge.export.build import export
 from mue_edge.files import atomic_write
 from mue_edge.policy import Policy
-from mue_edge.terminal import progress
 
 LOSSES = {"fast": 0.06, "balanced": 0.02}
 

@@ -87,7 +87,7 @@ def tiny_site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     """`mue-edge export MODEL --target browser`: beams, decoder layers in groups. Read only."""
-    from mue_edge import cli
+    from mue_edge.apps.cli import main as cli
     from mue_edge.apps.web import site
 
     work = tmp_path_factory.mktemp("sites")

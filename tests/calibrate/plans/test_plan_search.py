@@ -21,7 +21,7 @@ from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.policy import Policy, StackExit
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 SIZES = tuple((16 * n, 16 * n) for n in range(2, 8))
 SMALL = Space(((80, 80), (96, 96)), ("fp32", "int8"), ("per-layer", "pairs", "planned"), (96, 96))

@@ -88,7 +88,7 @@ def test_workers_change_nothing(
 
 
 def test_a_picture_file_is_prepared_as_for_a_caption(tmp_path: Path, bundle: Bundle) -> None:
-    from tests.commands.run import picture
+    from tests.apps.cli.run import picture
 
     picture(tmp_path / "p.png", 1)
     from mue_edge.captioner import Captioner

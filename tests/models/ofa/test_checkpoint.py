@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mue_edge.models
-from mue_edge.cli import main
+from mue_edge.apps.cli.main import main
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.ofa import checkpoint, importing
 from mue_edge.models.ofa.checkpoint_files import read

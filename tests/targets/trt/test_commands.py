@@ -15,8 +15,8 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.captioner import Captioner
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import power, report
-from tests.commands.run import Runner, picture
-from tests.commands.test_profile import steady
+from tests.apps.cli.run import Runner, picture
+from tests.apps.cli.test_profile import steady
 from tests.targets.trt.conftest import Board
 
 
