@@ -179,3 +179,26 @@ def test_plans_are_tried_first(
         )
         assert refused.code == 2
         assert words_said in refused.err
+
+
+def test_a_joint_encoder_leaves_early_where_that_pays(
+    run: Runner, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    """OFA's own encoder was not trained for exits: its plan has boundaries only if asked; calibration tries."""
+    folder, bundle = tmp_path / "joint", tmp_path / "bundle"
+    shutil.copytree(tiny_model_folder, folder)
+    config = json.loads((folder / "config.json").read_text()) | {"decomposed": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert run("export", folder, "--out", tmp_path / "whole").code == 0
+    assert open_bundle(tmp_path / "whole").manifest.layout.picture.ends == (3,)
+    assert run("export", folder, "--plan", "per-layer", "--out", bundle).code == 0
+    stack = open_bundle(bundle).manifest.layout.picture
+    assert (stack.name, stack.ends, stack.trained) == ("encoder", (1, 2, 3), False)
+    data = calibrated.captioned(tmp_path / "pictures", bundle, PICTURES)
+    times = calibrated.elsewhere(tmp_path / "elsewhere.json", bundle)
+    words = ("--data", data, "--profile", times, "--out", tmp_path / "out", "--workers", "1")
+    done = run("calibrate", bundle, "--budget", "70%", *words)
+    assert done.code == 0, done.err
+    front = open_bundle(bundle).manifest.policies().values()
+    assert any("encoder" in policy.exits for policy in front)
+    assert run("caption", bundle, data / "0.png", "--json").json()["exits"]["encoder"] <= 3
