@@ -85,7 +85,7 @@ def test_answers_of_a_joint_encoder_equal_the_models(
             assert list(found.probabilities.values()) == pytest.approx(likely, abs=1e-5)
             encoded = model.encode(torch.tensor([source]), pixels, decomposed=False)
             scores = [d.scores[0] for d in found.decisions if d.stack == "encoder"]
-            assert scores == pytest.approx([encoded.scores["joint"][0][i - 1] for i in ends], abs=1e-5)
+            assert scores == pytest.approx([encoded.scores["encoder"][0][i - 1] for i in ends], abs=1e-5)
 
 
 def test_the_bundle_was_verified_with_texts_of_several_lengths(tiny_entail_bundle: Path) -> None:

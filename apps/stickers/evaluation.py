@@ -65,7 +65,7 @@ def caption(
     if p.height != size:
         raise InputFileError(
             f"the model takes pictures of {p.height} pixels, the stickers have {size}; "
-            f"make them in a checkout of mue-edge with: python -m tools.stickers.recipe --size {p.height}"
+            f"in a checkout of the project, make others: python -m tools.stickers.recipe --size {p.height}"
         )
     rows = chosen_rows(data, split, limit)
 

@@ -184,7 +184,7 @@ def test_plans_are_tried_first(
 def test_a_joint_encoder_leaves_early_where_that_pays(
     run: Runner, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    """OFA's own encoder was not trained for exits: its plan has boundaries only if asked; calibration tries."""
+    """OFA's own encoder was not trained for exits: a plan has boundaries there only if asked to."""
     folder, bundle = tmp_path / "joint", tmp_path / "bundle"
     shutil.copytree(tiny_model_folder, folder)
     config = json.loads((folder / "config.json").read_text()) | {"decomposed": False}

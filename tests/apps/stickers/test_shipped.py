@@ -10,7 +10,7 @@ def test_calibration_reads_them_without_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['resvg_py'] = None\n"
         "from mue_edge.apps.cli.catalogue import calibration_pictures\n"
-        "from mue_edge.calibrate import examples\n"
+        "from mue_edge.calibrate.data import examples\n"
         "tune, certify, captions = calibration_pictures('stickers')\n"
         "print(len(examples.read(tune)), len(examples.read(certify)), len(captions))"
     )

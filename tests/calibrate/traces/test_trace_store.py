@@ -22,7 +22,7 @@ from mue_edge.search import SearchSettings
 from tests.calibrate import symbolic
 from tests.calibrate.symbolic import Symbolic, layout, policies
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = SearchSettings(2, max_length=6)
 CHOSEN = policies({"image": [0.3, 0.6], "text": [0.5], "decoder": [0.2, 0.5, 0.8]}, 8)
 
