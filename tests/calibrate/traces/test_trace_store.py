@@ -160,7 +160,8 @@ def test_a_full_disk_leaves_a_sound_trace(
 CHILD = """
 import os, signal, sys
 from mue_edge.calibrate.traces.trace_store import MemoStore
-from tests.calibrate import symbolic, test_trace_store
+from tests.calibrate import symbolic
+from tests.calibrate.traces import test_trace_store
 execute = symbolic.Symbolic.execute
 def killed(self, request):
     if len(self.executed) == 150:
