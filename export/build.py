@@ -33,9 +33,9 @@ from mue_edge.export.prompts import Prompt, read_prompt, task_of
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
-from mue_edge.models import captioning
-from mue_edge.models.cut import Cut, cut
-from mue_edge.policy import from_json as policy_from_json
+from mue_edge.models.cut import Cut
+from mue_edge.models.family import Description
+from mue_edge.policy_files import from_json as policy_from_json
 from mue_edge.reading import read_json
 from mue_edge.statements import ids_of
 from mue_edge.targets.golden import SUMS, pixels, write_sums
@@ -93,29 +93,29 @@ def export(
     report = progress or (lambda what, done, total: None)
     target = targets.target(target_name)
     model = models.load(folder)
-    config = model.config
+    family, described = models.family_of(model), models.describe(model)
     wanted = dict(options or {})
     task = str(wanted.get("task", task_of(folder)))
     length = wanted.get("text_length") or None  # 0 is a plan's word for none
     prompt = read_prompt(folder, task, length if isinstance(length, int) else None)
     options = {"task": task} | dict(prompt.options) | wanted
-    made = plan.make(model, target, (config.image_size, config.image_size), options)
-    _check_room(folder, prompt, made, config)
-    ids = {name: getattr(config, name) for name in ("bos", "pad", "eos")}
-    request = plan.cut_request(made, prompt.ids, ids, tuple(prompt.answers.values()), prompt.fed)
+    size = described.preprocess.height, described.preprocess.width
+    made = plan.make(model, target, size, options)
+    _check_room(folder, prompt, made, described)
+    request = plan.cut_request(made, prompt.ids, described, tuple(prompt.answers.values()), prompt.fed)
     report("cutting", 0, 1)
-    preprocess = replace(captioning.preprocess(model), height=made.height, width=made.width)
+    preprocess = replace(described.preprocess, height=made.height, width=made.width)
     fmt = formats.of(target)
     samples = _samples(pictures, getattr(fmt, "PICTURES", 0), preprocess)
-    sources = golden.sources(made.text_length, request.search, config.vocab_size)
-    pieces = replace(cut(model, request), samples=samples, sources=sources)
+    sources = golden.sources(made.text_length, request.search, described.vocab_size)
+    pieces = replace(family.cut(model, request), samples=samples, sources=sources)
     with atomic_folder(out, MANIFEST) as work:
         constants = _write_constants(pieces, work)
         if (folder / "tokenizer.json").is_file():
             (work / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
         manifest = Manifest(
             schema=SCHEMA, name=name or folder.resolve().name,
-            family=models.read_config(folder)["family"], task=made.task,
+            family=family.name, task=made.task,
             target=target.name, precision=made.precision, runtime=Runtime(target.runtime, target.versions),
             model=_model_entry(model, folder), plan=made.to_json(), plan_hash=plan_hash(made.to_json()),
             segments={}, constants=constants, files={}, layout=pieces.layout,
@@ -129,9 +129,7 @@ def export(
         manifest = replace(manifest, segments=written.segments, runtime=runtime)
         report("golden answers", 0, 1)
         reference = TorchRuntime(pieces)
-        golden.write(
-            work, *golden.make(manifest.loop_layout(), request.search, reference, preprocess, sources)
-        )
+        golden.write(work, *golden.make(manifest.layout, request.search, reference, preprocess, sources))
         _write_sums(fmt, pieces, manifest, work)
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)
@@ -143,7 +141,7 @@ def export(
     return Exported(open_bundle(out), graph_error, verified, written.notes, written.summary)
 
 
-def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, config: Any) -> None:
+def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, model: Description) -> None:
     """Raises UsageError for a length of source texts that does not fit the model or a statement of a word."""
     if prompt.ids is not None:
         return
@@ -152,8 +150,8 @@ def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, config: Any) -> N
         raise UsageError(
             f"plan: a text of {longest} tokens needs max_length {steps}, not {made.max_length}: leave it out"
         )
-    if longest > config.max_source_positions or steps >= config.max_target_positions:
-        most = min(config.max_source_positions, config.max_target_positions)
+    if longest > model.source_length or steps >= model.target_length:
+        most = min(model.source_length, model.target_length)
         raise UsageError(
             f"the model has positions for {most} tokens, not for a text of {longest}: --text-length {most}"
         )
@@ -223,11 +221,10 @@ def _write_constants(made: Cut, folder: Path) -> dict[str, Constant]:
 
 
 def _model_entry(model: Any, folder: Path) -> dict[str, Any]:
-    c = model.config
     return {
-        "config": c.to_json(),
+        "config": models.config_of(model),
         "sha256": sha256(folder / "model.safetensors"),
-        "vocab_size": c.vocab_size,
+        "vocab_size": models.describe(model).vocab_size,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 

@@ -39,7 +39,7 @@ def make(
     left out."""
     fed, constants = inputs(cut, manifest, pixels, source), manifest.layout.constants()
     made = []
-    for stage in (stages[0] for stages in manifest.layout.stages() if stages):
+    for stage in (stack.stages[0] for stack in manifest.layout.stacks if stack.stages):
         model = onnx.load(str(folder / manifest.segments[stage.name].file))
         if has_integers(model):
             found = answer(cut.piece(stage.name), model, fed[stage.name])
@@ -55,7 +55,7 @@ def inputs(
     heard = {piece.name: _Heard(piece) for piece in cut.pieces}
     runtime = TorchRuntime(replace(cut, pieces=tuple(replace(p, module=heard[p.name]) for p in cut.pieces)))
     show(runtime, pixels, source)
-    run(manifest.loop_layout(), manifest.search, Policy("never"), runtime, source=source)
+    run(manifest.layout, manifest.search, Policy("never"), runtime, source=source)
     return {name: module.fed for name, module in heard.items() if module.fed}
 
 

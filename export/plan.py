@@ -9,7 +9,9 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.models.cut import CutRequest, stacks
+from mue_edge.models import family_of
+from mue_edge.models.cut import CutRequest
+from mue_edge.models.family import Description
 from mue_edge.reading import read_json
 from mue_edge.search import SearchSettings
 from mue_edge.targets import Target
@@ -50,12 +52,13 @@ class Plan:
 def default_ends(model: Any, target: Target) -> dict[str, tuple[int, ...]]:
     """A boundary after every layer where calls are cheap, else the target's number of segments.
 
-    A joint encoder has no trained exits, so it is one segment.
+    A stack that was not trained to be left early is one segment.
     """
     ends = {}
-    for stack, depth in stacks(model).items():
+    for stack, shape in family_of(model).stacks(model).items():
+        depth = shape.layers
         wanted = depth if target.calls == "per-layer" else min(depth, target.segments.get(stack, depth))
-        wanted = 1 if stack == "encoder" else wanted
+        wanted = wanted if shape.trained else 1
         ends[stack] = tuple(round(depth * (i + 1) / wanted) for i in range(wanted))
     return ends
 
@@ -115,20 +118,20 @@ def _named_ends(model: Any, name: str) -> dict[str, list[int]]:
     if name not in NAMED:
         raise UsageError(f"unknown plan {name!r}; plans known by name: {', '.join(NAMED)}")
     return {
-        stack: list(range(1, depth + 1)) if name == "per-layer" else [depth]
-        for stack, depth in stacks(model).items()
+        stack: list(range(1, shape.layers + 1)) if name == "per-layer" else [shape.layers]
+        for stack, shape in family_of(model).stacks(model).items()
     }
 
 
 def cut_request(
-    plan: Plan, prompt: tuple[int, ...] | None, ids: Mapping[str, int], answers: tuple[int, ...] = (),
+    plan: Plan, prompt: tuple[int, ...] | None, model: Description, answers: tuple[int, ...] = (),
     fed: tuple[int, ...] = (),
 ) -> CutRequest:  # fmt: skip
-    """The plan in the words of the cut; `prompt` None: a text comes with the picture. `ids` are bos, pad and
-    eos; `answers` those that are chosen among, after the decoder was `fed` (`SearchSettings`)."""
+    """The plan in the words of the cut; `prompt` None: a text comes with the picture. `answers`: ids
+    that are chosen among, after the decoder was `fed` (`SearchSettings`)."""
     search = SearchSettings(
         plan.beam, plan.max_length, plan.min_length, plan.no_repeat_ngram, plan.length_penalty,
-        ids["bos"], ids["pad"], ids["eos"], answers, fed,
+        model.bos, model.pad, model.eos, answers, fed,
     )  # fmt: skip
     return CutRequest(
         plan.height, plan.width, plan.ends, search, prompt, plan.text_length,

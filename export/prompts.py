@@ -56,7 +56,7 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Statement:
-    """`decoder`: what it reads before the answer: "bos", OFA's "prev_output": bos and the source text,
+    """`decoder`: what it reads before the answer: "bos", "prev_output": bos and the source text,
     "source": the same with eos at its end, or "statement": bos and the statement alone, with `around` ids of
     the source text before and after it."""
 
@@ -80,7 +80,7 @@ def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prom
     if data is None:
         raise InputFileError(
             f"{folder} holds no prompt for the task {task!r} in prompts.json; import the checkpoint with "
-            "--tokenizer DIR (in an OFA checkout: utils/BPE)"
+            "--tokenizer DIR"
         )
     if task == ENTAIL:
         return _statement(schema.decode(_Statement, data, where), text_length, where)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mue_edge.models.cut import Cut, Table
-from mue_edge.protocol import HEAD_PORTS, Answer, Request
+from mue_edge.protocol import DECODER, HEAD_PORTS, Answer, Request
 
 
 class TorchRuntime:
@@ -34,7 +34,7 @@ class TorchRuntime:
 
     def set_source(self, ids: Sequence[int]) -> None:
         """The ids of the source text. Its padding is hidden: as in the devices' code, but apart from it."""
-        words = self._pieces["text_stem"].inputs["ids"].shape[0]
+        words = self._pieces[self.cut.layout.text_stem].inputs["ids"].shape[0]
         live = torch.arange(words) < len(ids)
         hidden = torch.where(live, 0.0, -1e4)
         self._buffers["source_ids"] = torch.tensor([*ids, *[1] * (words - len(ids))])
@@ -91,7 +91,7 @@ class TorchRuntime:
 
     def _slots(self, name: str) -> Tensor:
         if name not in self._buffers:
-            segment = f"decoder.{name.partition('.')[2]}"
+            segment = f"{DECODER}.{name.partition('.')[2]}"
             self._buffers[name] = torch.zeros_like(self._pieces[segment].inputs["slots"])
         return self._buffers[name]
 

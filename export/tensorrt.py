@@ -99,7 +99,7 @@ def _ranges(cut: Cut, graphs: Sequence[Graph], manifest: Manifest, progress: Pro
         shown = [pixels(picture, p) for picture in golden.pictures(p.height, p.width)]
     done = iter(range(len(shown)))
     return scan(
-        cut, graphs, manifest.loop_layout(), manifest.search, shown,
+        cut, graphs, manifest.layout, manifest.search, shown,
         lambda: progress("scanning ranges", next(done), len(shown)),
     )  # fmt: skip
 

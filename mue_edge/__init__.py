@@ -11,8 +11,8 @@ if _TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _root = _Path(__file__).resolve().parent.parent
-if (_root / "pyproject.toml").is_file() and (_root / "export").is_dir():
-    # A checkout: the rooms export/, targets/, calibrate/ and apps/ stand beside this folder.
+if (_root / "pyproject.toml").is_file() and not (_root / "mue_edge" / "export").is_dir():
+    # A copy of the repository that lost the links to the rooms, which stand beside this folder.
     __path__.append(str(_root))
 
 
@@ -29,7 +29,7 @@ def open(
     from mue_edge import targets
 
     if path is None or not (_Path(path) / "manifest.json").is_file():  # a device may lack the room `apps`
-        from mue_edge.apps.default_bundle import bundle_folder
+        from mue_edge.apps.cli.default_bundle import bundle_folder
 
         path = bundle_folder(path, "caption")
     return targets.open(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)

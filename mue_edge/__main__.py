@@ -1,5 +1,5 @@
 """`python -m mue_edge` is the same program as `mue-edge`."""
 
-from mue_edge.cli import main
+from mue_edge.apps.cli.main import main
 
 main()

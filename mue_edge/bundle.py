@@ -16,18 +16,18 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mue_edge import schema
+from mue_edge import schema, version_1
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
-from mue_edge.policy import from_json as policy_from_json
-from mue_edge.protocol import Layout, Stage
+from mue_edge.policy_files import from_json as policy_from_json
+from mue_edge.protocol import CONSTANT, DECODER, SOURCES, WORDS, Layout
 from mue_edge.reading import is_file, read_json
 from mue_edge.search import SearchSettings
-from mue_edge.signals import SIGNALS, SIMILARITY
+from mue_edge.signals import SIGNALS
 from mue_edge.statements import Template, misplaced, misplaced_of
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_FILE_BYTES = 16 << 30
@@ -92,55 +92,6 @@ class Runtime:
 
 
 @dataclass(frozen=True)
-class StageEntry:
-    """One stage of a stack, as in `protocol.Stage`."""
-
-    name: str
-    depth: int
-    constants: Mapping[str, str] = field(default_factory=dict)
-    signals: tuple[str, ...] = (SIMILARITY,)
-
-
-@dataclass(frozen=True)
-class LayoutEntry:
-    """The cut: what `protocol.Layout` is made of, and how many cache slots a decoder segment has."""
-
-    encoder: Mapping[str, tuple[StageEntry, ...]]
-    decoder: tuple[StageEntry, ...]
-    rows: int
-    slots: int
-    fill_rows: int
-    prompt_gaps: tuple[float, ...] = ()
-    verify_rows: int = 0
-    embeds_steps: bool = False
-    joins_text: bool = False
-
-    def stages(self) -> tuple[tuple[StageEntry, ...], ...]:
-        """The stages of every stack, in the order in which stacks run."""
-        return (*self.encoder.values(), self.decoder)
-
-    def constants(self) -> dict[str, dict[str, str]]:
-        """Stage → its input ports that read constants of the bundle → their buffers. Others of its
-        `constants` may be written by the adapter."""
-        return {
-            stage.name: {k: name for k, name in stage.constants.items() if name.startswith("constant:")}
-            for stages in self.stages()
-            for stage in stages
-        }
-
-    def loop_layout(self) -> Layout:
-        """The loop's view of the cut."""
-
-        def stages(entries: tuple[StageEntry, ...]) -> tuple[Stage, ...]:
-            return tuple(Stage(e.name, e.depth, e.constants, e.signals) for e in entries)
-
-        return Layout(
-            {stack: stages(entries) for stack, entries in self.encoder.items()}, stages(self.decoder),
-            self.rows, self.fill_rows, self.prompt_gaps, self.verify_rows, self.embeds_steps, self.joins_text,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Preprocess:
     """RGB, bicubic to height × width, /255, (x − mean) / std by channel. Raises InputFileError for a mean or
     std by which no picture can be scaled."""
@@ -191,7 +142,7 @@ class Manifest:
     segments: Mapping[str, Segment]
     constants: Mapping[str, Constant]
     files: Mapping[str, FileEntry]
-    layout: LayoutEntry
+    layout: Layout
     search: SearchSettings
     preprocess: Preprocess
     front: tuple[dict[str, Any], ...] = ()
@@ -218,10 +169,6 @@ class Manifest:
     def template(self) -> Template:
         """How a statement is asked about."""
         return Template(self.prompt, self.caption_prompt, self.articles_in, self.words)
-
-    def loop_layout(self) -> Layout:
-        """The loop's view of the cut."""
-        return self.layout.loop_layout()
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""
@@ -337,17 +284,16 @@ def read_manifest(folder: Path) -> Manifest:
         )
     data = read_json(path, MAX_MANIFEST_BYTES)
     version = data.get("schema") if isinstance(data, dict) else None
-    if version != SCHEMA:
+    if version == 1 and type(version) is int:
+        data = version_1.manifest(data)
+    elif version != SCHEMA:
         raise InputFileError(
-            f"{path} has schema {version!r}; this mue-edge reads {SCHEMA}. Export the bundle again."
+            f"{path} has schema {version!r}; this mue-edge reads 1 and {SCHEMA}. Export the bundle again."
         )
-    manifest = schema.decode(Manifest, _by_channel(data), MANIFEST)
+    manifest = schema.decode(Manifest, data, MANIFEST)
+    _check_stacks(path, manifest.layout)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
-    for stages in manifest.layout.stages():
-        surplus = {signal for stage in stages for signal in stage.signals} - set(SIGNALS)
-        if surplus:
-            raise InputFileError(f"{path}: unknown signals {sorted(surplus)}; known: {', '.join(SIGNALS)}")
     judges = bool(manifest.answers)
     open_field = (
         misplaced_of(manifest.prompt, manifest.caption_prompt) if judges else misplaced(manifest.prompt)
@@ -366,13 +312,23 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _by_channel(data: dict[str, Any]) -> dict[str, Any]:
-    """A manifest's data; mue-edge 0.1 knew one mean and one std for all channels of a picture."""
-    scale = data.get("preprocess")
-    if not isinstance(scale, dict):
-        return data
-    single = {k: [v] * 3 for k, v in scale.items() if k in ("mean", "std") and type(v) in (int, float)}
-    return data | {"preprocess": scale | single}
+def _check_stacks(path: Path, layout: Layout) -> None:
+    names = [stack.name for stack in layout.stacks]
+    problem = ""
+    if names[-1:] != [DECODER] or [s.name for s in layout.of_source(WORDS)] != [DECODER]:
+        problem = f"the last stack is the decoder, and no other: {names}"
+    elif len(set(names)) < len(names):
+        problem = f"stacks need names that differ: {names}"
+    for stack in layout.stacks:
+        signals = {signal for stage in stack.stages for signal in stage.signals} - set(SIGNALS)
+        if signals:
+            problem = f"unknown signals {sorted(signals)}; known: {', '.join(SIGNALS)}"
+        elif stack.source not in SOURCES:
+            problem = f"stack {stack.name}: unknown source {stack.source!r}; known: {', '.join(SOURCES)}"
+        elif bool(stack.stages) == (stack.source == CONSTANT) or not stack.ends:
+            problem = f"stack {stack.name}: a constant text has distances, any other stack has stages"
+    if problem:
+        raise InputFileError(f"{path}: {problem}")
 
 
 def _check_file(folder: Path, name: str, entry: FileEntry) -> None:

@@ -18,7 +18,7 @@ from mue_edge.lossless import lossless_loop
 from mue_edge.pace import Pace
 from mue_edge.payoff import Payoff
 from mue_edge.policy import ALWAYS, NEVER, Policy
-from mue_edge.protocol import Answer, Decision, Pacing, Request
+from mue_edge.protocol import DECODER, Answer, Decision, Pacing, Request
 from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.session import Session
 
@@ -34,7 +34,7 @@ FULL = Policy("never", name="full")
 class Caption:
     """A caption and how it came about.
 
-    exits: stack → layers run ("image", "text" or "encoder"; "decoder" holds a list, one a token).
+    exits: stack → layers run (the decoder's is a list, one a token).
     decisions: every exit test whose score was read. seconds: kind of segment → wall-clock time,
     with "preprocess" and "total". calls: segment calls made. pacing: what a deadline did, if there was
     one; a caption that it cut before the first token is empty.
@@ -52,7 +52,7 @@ class Caption:
     @property
     def decoder_layers(self) -> float:
         """Mean decoder layers a token."""
-        layers: list[int] = self.exits["decoder"]
+        layers: list[int] = self.exits[DECODER]
         return sum(layers) / max(1, len(layers))
 
 
@@ -149,7 +149,7 @@ class Captioner(Session):
         total = time.perf_counter() - started
         return Caption(
             self.tokenizer.caption(best.tokens), best.tokens, best.score,
-            {**outcome.depths, "decoder": [step.depth for step in outcome.steps]},
+            {**outcome.depths, DECODER: [step.depth for step in outcome.steps]},
             outcome.decisions, {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
             outcome.pacing,
         )  # fmt: skip
@@ -187,4 +187,4 @@ class InTurns:
     """The first layer, then all layers, step by step: so every segment runs, `fill` too."""
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
-        return ALWAYS if stack == "decoder" and step % 2 == 0 else NEVER
+        return ALWAYS if stack == DECODER and step % 2 == 0 else NEVER

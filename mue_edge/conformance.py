@@ -19,7 +19,7 @@ from mue_edge.driver import Runtime, drive
 from mue_edge.errors import InputFileError, VerificationError
 from mue_edge.files import atomic_write
 from mue_edge.loop import caption_loop
-from mue_edge.policy import from_json
+from mue_edge.policy_files import from_json
 from mue_edge.protocol import HEAD_PORTS, Answer, Decision, Layout, Outcome, Request
 from mue_edge.reading import read_json
 from mue_edge.replay import Log, log_of

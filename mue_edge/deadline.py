@@ -17,7 +17,7 @@ from mue_edge.cache import Cache
 from mue_edge.errors import UsageError
 from mue_edge.pace import Pace
 from mue_edge.policy import Decider, Policy, exits, signal_of, stages_of
-from mue_edge.protocol import Layout, Move, Pacing
+from mue_edge.protocol import DECODER, Layout, Move, Pacing
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, Reading
 
@@ -63,8 +63,8 @@ class Pacer:
         cache: Cache, cross: set[int],
     ) -> None:  # fmt: skip
         self._layout, self._cache, self._cross = layout, cache, cross
-        self._stacks = {**layout.encoder, "decoder": layout.decoder}
-        self._order = list(layout.encoder)
+        self._stacks = {stack.name: stack for stack in layout.stacks}
+        self._order = [stack.name for stack in layout.encoders if stack.stages]
         self._deadline, self._pace = deadline, deadline.pace
         self._walk: tuple[Decider, ...] = (*deadline.faster, policy)
         self._at = len(self._walk) - 1
@@ -75,8 +75,7 @@ class Pacer:
         self._max_length = settings.max_length
         self._more = self._pace.more(0, self._steps)
         self._runs = [
-            {stack: stages_of(p, stack, [s.depth for s in stages]) for stack, stages in self._stacks.items()}
-            for p in self._walk
+            {name: stages_of(p, name, stack.ends) for name, stack in self._stacks.items()} for p in self._walk
         ]
         self._known: dict[tuple[int, str, int], _Tests] = {}
         self._left: dict[int, int] = {}
@@ -113,7 +112,7 @@ class Pacer:
         """Before a stack's or step's first segment: which policy, and whether a step is still given."""
         self._left.clear()
         self._later.clear()
-        if stack == "decoder":
+        if stack == DECODER:
             self._more = self._pace.more(step, self._steps)
         self._choose(stack, step, 0, back=True)
         if step and self._step(self._at, step, 0) > self._end - self._now:
@@ -131,13 +130,13 @@ class Pacer:
 
     def threshold(self, stack: str, step: int, i: int) -> float:
         """Of the test after segment i, by the policy that the clock allows now."""
-        if self._at and i + 1 < len(self._stacks[stack]):
+        if self._at and i + 1 < len(self._stacks[stack].stages):
             self._choose(stack, step, i + 1, back=False)
         return self._tests(self._at, stack, step).thresholds[i]
 
     def must_leave(self, stack: str, i: int) -> bool:
         """Whether one segment more than segment i would leave no time for a token. Counts as forced."""
-        if i + 1 == len(self._stacks[stack]) or self._least(stack, i + 1) <= self._end - self._now:
+        if i + 1 == len(self._stacks[stack].stages) or self._least(stack, i + 1) <= self._end - self._now:
             return False
         self._forced += 1
         return True
@@ -152,7 +151,7 @@ class Pacer:
 
     def left(self, stack: str, i: int) -> None:
         """The stack was left after segment i, or ended there."""
-        early = i + 1 < len(self._stacks[stack])
+        early = i + 1 < len(self._stacks[stack].stages)
         for k, depths in enumerate(self._depths):
             if k in self._left:
                 self._pace.left(depths, stack, self._left[k])
@@ -176,7 +175,7 @@ class Pacer:
             slower = self._need(self._at + 1, stack, step, i)
             self._at += slower * SPARE <= left
         if self._at != before or not self._walked:
-            depth = self._stacks[stack][i - 1].depth if i else 0
+            depth = self._stacks[stack].ends[i - 1] if i else 0
             self._walked.append(Move(stack, step, depth, name(self.policy)))
 
     def _need(self, k: int, stack: str, step: int, i: int) -> float:
@@ -185,7 +184,7 @@ class Pacer:
         The mean caption must fit under this policy, and a long one under the fastest after this step.
         """
         before = 0.0
-        if stack != "decoder":
+        if stack != DECODER:
             before, step = self._encoder(k, stack, i), 0
             i = 0
         later = self._later.get(k)
@@ -199,23 +198,23 @@ class Pacer:
     def _encoder(self, k: int, stack: str, i: int) -> float:
         """Seconds of the rest of the encoder under policy k."""
         total = self._segments(k, stack, i, self._expected(k, stack, 0)) + (0 if i else self._stem(stack))
-        for later in self._order[self._order.index(stack) + 1 :]:
+        for later in self._after(stack):
             total += self._stem(later) + self._segments(k, later, 0, self._expected(k, later, 0))
         return total
 
     def _step(self, k: int, step: int, i: int | None = None) -> float:
         """Seconds of a step under policy k, or of the present one from segment i on, with the cross
         K/V and the rows that it still lacks."""
-        until = self._expected(k, "decoder", step)
-        seconds = self._segments(k, "decoder", i or 0, until) + self._pace.seconds("head")
+        until = self._expected(k, DECODER, step)
+        seconds = self._segments(k, DECODER, i or 0, until) + self._pace.seconds("head")
         if not i:
             seconds += self._pace.seconds("embed")
         if i is not None:
-            run = self._running(k, "decoder", i, until)
+            run = self._running(k, DECODER, i, until)
             seconds += sum(self._prepare(j) * min(1.0, until - j) for j in run)
-        name = signal_of(self._walk[k], "decoder")
+        name = signal_of(self._walk[k], DECODER)
         if name is not None and SIGNALS[name].of_head:  # tests that are not passed cost a head
-            asked = self._tests(k, "decoder", step).thresholds[i or 0 : math.ceil(until) - 1]
+            asked = self._tests(k, DECODER, step).thresholds[i or 0 : math.ceil(until) - 1]
             heads = sum(SIGNALS[name].remembers or math.isfinite(threshold) for threshold in asked)
             seconds += heads * self._pace.seconds("head")
             if SIGNALS[name].states != "y":
@@ -225,23 +224,23 @@ class Pacer:
     def _least(self, stack: str, i: int) -> float:
         """Seconds of segment i, and of the least that gives a token after it."""
         seconds = self._pace.seconds
-        if stack == "decoder":
-            return self._prepare(i) + seconds(self._layout.decoder[i].name) + seconds("head")
-        total = seconds(self._stacks[stack][i].name)
-        for later in self._order[self._order.index(stack) + 1 :]:
-            total += self._stem(later) + seconds(self._stacks[later][0].name)
+        if stack == DECODER:
+            return self._prepare(i) + seconds(self._layout.decoder.stages[i].name) + seconds("head")
+        total = seconds(self._stacks[stack].stages[i].name)
+        for later in self._after(stack):
+            total += self._stem(later) + seconds(self._stacks[later].stages[0].name)
         return (
             total
             + seconds("embed")
             + self._prepare(0)
-            + seconds(self._layout.decoder[0].name)
+            + seconds(self._layout.decoder.stages[0].name)
             + seconds("head")
         )
 
     def _segments(self, k: int, stack: str, first: int, until: float) -> float:
         """Seconds of segments first, first + 1 … of a stack, `until` (a mean) of them counted from 0, of
         those that policy k runs."""
-        stages, run = self._stacks[stack], self._running(k, stack, first, until)
+        stages, run = self._stacks[stack].stages, self._running(k, stack, first, until)
         return sum(self._pace.seconds(stages[i].name) * min(1.0, until - i) for i in run)
 
     def _running(self, k: int, stack: str, first: int, until: float) -> list[int]:
@@ -253,8 +252,13 @@ class Pacer:
         fills = math.ceil(len(self._cache.pending(j)) / self._layout.fill_rows)
         return cross + (fills * self._pace.seconds(f"fill.{j}") if fills else 0.0)
 
+    def _after(self, stack: str) -> list[str]:
+        """The encoders that run after this one."""
+        return self._order[self._order.index(stack) + 1 :]
+
     def _stem(self, stack: str) -> float:
-        return self._pace.seconds("text_stem" if stack == "text" else "stem")
+        stems = (self._stacks[stack].stem, self._stacks[stack].joins)
+        return sum(self._pace.seconds(stem) for stem in stems if stem)
 
     def _expected(self, k: int, stack: str, step: int) -> float:
         """Segments that policy k will run; half of what is open if it was never seen."""
@@ -265,7 +269,7 @@ class Pacer:
     def _tests(self, k: int, stack: str, step: int) -> _Tests:
         found = self._known.get((k, stack, step))
         if found is None:
-            stages, policy = self._stacks[stack], self._walk[k]
+            stages, policy = self._stacks[stack].stages, self._walk[k]
             thresholds = [policy.threshold(stack, s.depth, step, self._max_length) for s in stages[:-1]]
             thresholds.append(math.inf)
             n = len(thresholds)

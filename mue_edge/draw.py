@@ -15,7 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mue_edge.captioner import Caption
-from mue_edge.protocol import Layout, Move, Pacing
+from mue_edge.protocol import DECODER, Layout, Move, Pacing
 from mue_edge.tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -55,16 +55,14 @@ class Drawing:
 def of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
     """What is drawn of a caption. Steps beyond its last token (other beams went on) have no word."""
     left = {(d.stack, d.step): min(d.scores, default=None) for d in caption.decisions if d.exit}
-    layers = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
-    if layout.prompt_gaps:
-        layers["text"] = len(layout.prompt_gaps)
     encoder = [
-        Bar(stack, caption.exits[stack], n, left.get((stack, 0))) for stack, n in sorted(layers.items())
+        Bar(s.name, caption.exits[s.name], s.depth, left.get((s.name, 0)))
+        for s in sorted(layout.encoders, key=lambda s: s.name)
     ]
     words = [_word(tokenizer, token) for token in caption.tokens]
-    total, steps = layout.decoder[-1].depth, caption.exits["decoder"]
+    total, steps = layout.decoder.depth, caption.exits[DECODER]
     columns = [
-        Bar(words[t] if t < len(words) else "", depth, total, left.get(("decoder", t)))
+        Bar(words[t] if t < len(words) else "", depth, total, left.get((DECODER, t)))
         for t, depth in enumerate(steps)
     ]
     clock = f"deadline {pacing(caption.pacing)}" if caption.pacing else ""
@@ -82,7 +80,7 @@ def pacing(done: Pacing) -> str:
 
 
 def _place(move: Move) -> str:
-    place = f"token {move.step + 1}" if move.stack == "decoder" else move.stack
+    place = f"token {move.step + 1}" if move.stack == DECODER else move.stack
     return f"{place} layer {move.depth + 1}" if move.depth else place
 
 
@@ -105,13 +103,13 @@ def as_text(drawing: Drawing, width: int = 100) -> str:
     a_line = max(1, (width - 9) // cell)
     for start in range(0, len(drawing.steps), a_line):
         steps = drawing.steps[start : start + a_line]
-        lines.append("decoder  " + _row([s.label for s in steps], cell))
+        lines.append(f"{DECODER:<9}" + _row([s.label for s in steps], cell))
         for layer in range(total, 0, -1):
             marks = [RUN * 3 if layer <= s.depth else SKIPPED for s in steps]
             lines.append(f" layer {layer:<2}" + _row(marks, cell))
         if any(s.score is not None for s in steps):
             lines.append("  score  " + _row([_left(s) for s in steps], cell))
-    lines.append(f"decoder  {drawing.mean:.2f} of {total} layers a token on average")
+    lines.append(f"{DECODER:<9}{drawing.mean:.2f} of {total} layers a token on average")
     if drawing.deadline:
         lines.append(drawing.deadline)
     return "\n".join(line.rstrip() for line in lines)
@@ -147,14 +145,14 @@ def as_svg(drawing: Drawing, picture: Image | None = None) -> str:
         body.append(_text(x0 + label + 22 * bar.layers + 6, y + 12, after, 13, GREY))
         y += 24
     y += 10
-    body.append(_text(x0, y + 18 * total - 4, "decoder", 13, GREY))
+    body.append(_text(x0, y + 18 * total - 4, DECODER, 13, GREY))
     x = float(x0 + label)
     for step, width in zip(drawing.steps, widths):
         body += [_cell(x, y + 18 * (total - 1 - i), width - 4, 14, i < step.depth) for i in range(total)]
         body.append(_text(x + (width - 4) / 2, y + 18 * total + 16, step.label, 15, INK, "400", "middle"))
         x += width
     y += 18 * total + 44
-    note = f"{drawing.mean:.2f} of {total} decoder layers a token; blue cells were run, grey ones were not"
+    note = f"{drawing.mean:.2f} of {total} {DECODER} layers a token; blue cells were run, grey ones were not"
     body.append(_text(x0, y, note, 13, GREY))
     if drawing.deadline:
         y += 20

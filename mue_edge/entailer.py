@@ -14,7 +14,7 @@ from mue_edge.captioner import InTurns
 from mue_edge.driver import Stopwatch, drive, show
 from mue_edge.loop import caption_loop
 from mue_edge.policy import Decider, Policy
-from mue_edge.protocol import Decision, Outcome
+from mue_edge.protocol import DECODER, Decision, Outcome
 from mue_edge.search import begin
 from mue_edge.session import Session
 from mue_edge.statements import ids_of, unknown
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Entailment:
     """An answer and how it came about.
 
-    probabilities: answer → probability among the answers. exits: stack → layers run ("text" and "image";
-    "decoder" holds a list, one a word that it was fed). decisions: every exit test whose score was read.
+    probabilities: answer → probability among the answers. exits: stack → layers run (the
+    decoder's is a list, one a word that it was fed). decisions: every exit test whose score was read.
     seconds: kind of segment → wall-clock time, with "preprocess" and "total". calls: segment calls made.
     unknown: words of the statement and the caption that the model lacks.
     """
@@ -44,7 +44,7 @@ class Entailment:
     @property
     def decoder_layers(self) -> float:
         """Mean decoder layers a word."""
-        layers: list[int] = self.exits["decoder"]
+        layers: list[int] = self.exits[DECODER]
         return sum(layers) / len(layers)
 
 
@@ -99,7 +99,7 @@ class Entailer(Session):
         answer, probabilities = judged(manifest, outcome)
         return Entailment(
             answer, probabilities,
-            {**outcome.depths, "decoder": [step.depth for step in outcome.steps]}, outcome.decisions,
+            {**outcome.depths, DECODER: [step.depth for step in outcome.steps]}, outcome.decisions,
             {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
         )  # fmt: skip
 

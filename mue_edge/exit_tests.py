@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mue_edge.deadline import Pacer
 from mue_edge.errors import UsageError, VerificationError
 from mue_edge.policy import ALWAYS, Decider, exits, signal_of, words_of
-from mue_edge.protocol import Decision, Layout
+from mue_edge.protocol import DECODER, Decision, Layout
 from mue_edge.signals import SIGNALS, Candidates, Reading
 
 Scalars = Mapping[str, Sequence[float]]
@@ -53,7 +53,7 @@ class ExitTests:
     def __init__(
         self, layout: Layout, policy: Decider, pacer: Pacer | None, *, trace: bool, heads: bool
     ) -> None:
-        self._stacks = {**layout.encoder, "decoder": layout.decoder}
+        self._stacks = {stack.name: stack.stages for stack in layout.stacks}
         self._policy, self._pacer, self._trace, self._heads = policy, pacer, trace, heads
         self.decisions: list[Decision] = []
         self._foretold: Scalars = {}
@@ -73,7 +73,7 @@ class ExitTests:
     @property
     def may_ask_head(self) -> bool:
         """Whether a test may need the head before the step's last segment."""
-        return self._heads or any(SIGNALS[name].of_head for name in self._names("decoder"))
+        return self._heads or any(SIGNALS[name].of_head for name in self._names(DECODER))
 
     def begin(self, foretold: Scalars | None = None) -> None:
         """A stack begins, of whose boundaries its stem said this, or a step of the decoder."""
@@ -142,19 +142,19 @@ class ExitTests:
     def asks(self, test: Test) -> tuple[str, ...]:
         """States that the head must say something of."""
         stages = self._stacks[test.stack]
-        if test.stack != "decoder" or test.i + 1 == len(stages):
+        if test.stack != DECODER or test.i + 1 == len(stages):
             return ()
         if self._heads:
             return stages[test.i].states
-        if asks_head(self.policy, "decoder", test.threshold):
+        if asks_head(self.policy, DECODER, test.threshold):
             return (self.words(test.i),)
         # A policy that may take over has to remember what the head said before it did.
-        remembers = any(SIGNALS[name].remembers for name in self._names("decoder"))
+        remembers = any(SIGNALS[name].remembers for name in self._names(DECODER))
         return ("y",) if remembers and len(self.walk) > 1 else ()
 
     def words(self, i: int) -> str:
         """The states that the head reads if the step is left after decoder segment i."""
-        stages, states = self._stacks["decoder"], words_of(self.policy)
+        stages, states = self._stacks[DECODER], words_of(self.policy)
         if i + 1 < len(stages) and states not in stages[i].states:
             raise UsageError(
                 f"this bundle gives no {states} of the states after layer {stages[i].depth}: {NO_HEADS}"

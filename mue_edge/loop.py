@@ -17,9 +17,13 @@ from mue_edge.errors import VerificationError
 from mue_edge.exit_tests import ExitTests
 from mue_edge.policy import Decider, exits, stages_of
 from mue_edge.protocol import (
+    CONSTANT,
+    DECODER,
     EXIT_STATES,
     HEAD_PORTS,
     LIVE,
+    PICTURE,
+    TEXT,
     Answer,
     Asked,
     Decision,
@@ -28,6 +32,7 @@ from mue_edge.protocol import (
     Outcome,
     Position,
     Request,
+    Stack,
     Stage,
     StepLog,
     Store,
@@ -35,8 +40,8 @@ from mue_edge.protocol import (
 from mue_edge.search import BeamSearch
 from mue_edge.signals import SIGNALS, Candidates
 
-# The text that comes with the picture, by the ports of what reads it.
-SOURCE = {"ids": "source_ids", "live": "source_live"}
+# What a stem reads, by its ports: the picture, or the text that comes with it.
+INPUTS = {PICTURE: {"pixels": "pixels"}, TEXT: {"ids": "source_ids", "live": "source_live"}}
 PATCHES = "patches"
 
 
@@ -60,9 +65,9 @@ class Run:
         self.layout, self.search = layout, search
         # What the head said after the present decoder segment, by the states that it read, if a test ran it.
         self.said: dict[str, Answer] = {}
-        self.cache = Cache(len(layout.decoder), layout.rows)
+        self.cache = Cache(len(layout.decoder.stages), layout.rows)
         self.steps: list[StepLog] = []
-        self.depths = dict.fromkeys((*layout.encoder, *(("text",) if layout.prompt_gaps else ())), 0)
+        self.depths = {stack.name: 0 for stack in layout.encoders}
         self.calls = 0
         self.cross: set[int] = set()
         self.pacer: Pacer | None = None
@@ -70,7 +75,7 @@ class Run:
             self.pacer = Pacer(layout, policy, search.settings, deadline, self.cache, self.cross)
         self.tests = ExitTests(layout, policy, self.pacer, trace=trace, heads=heads)
         # Decoder segments that this or a later step may run.
-        self.wanted = {j for policy in self.tests.walk for j in self._order(policy, "decoder")}
+        self.wanted = {j for policy in self.tests.walk for j in self._order(policy, layout.decoder)}
 
     def run(self) -> Loop:
         cut = False
@@ -86,13 +91,13 @@ class Run:
         )  # fmt: skip
 
     def _caption(self) -> Generator[Request, Answer, None]:
-        sources: dict[str, str] = {}
-        for stack, stages in self.layout.encoder.items():
-            sources[stack] = yield from self._encode(stack, stages)
-        if self.layout.prompt_gaps:
-            self.depths["text"] = self._prompt_depth()
-            sources["text"] = f"constant:text_x.{self.depths['text']}"
-        self.memory = {f"{stack}_x": buffer for stack, buffer in sources.items()}
+        self.memory: dict[str, str] = {}
+        for stack in self.layout.encoders:
+            if stack.source == CONSTANT:
+                depth = self.depths[stack.name] = self._constant_depth(stack)
+                self.memory[f"{stack.name}_x"] = f"constant:{stack.name}_x.{depth}"
+            else:
+                self.memory[f"{stack.name}_x"] = yield from self._encode(stack)
         yield from self._decode()
 
     def _decode(self) -> Generator[Request, Answer, None]:
@@ -111,90 +116,89 @@ class Run:
             self.pacer.saw(request.run, answer.now)
         return answer
 
-    def _order(self, policy: Decider, stack: str) -> tuple[int, ...]:
+    def _order(self, policy: Decider, stack: Stack) -> tuple[int, ...]:
         """The segments of a stack that a policy may run."""
-        stages = self.layout.decoder if stack == "decoder" else self.layout.encoder[stack]
-        return stages_of(policy, stack, [stage.depth for stage in stages])
+        return stages_of(policy, stack.name, stack.ends)
 
-    def _next(self, stack: str, i: int) -> int | None:
+    def _next(self, stack: Stack, i: int) -> int | None:
         """The segment after segment i (−1: the first) under the policy that decides now."""
         return next((j for j in self._order(self.tests.policy, stack) if j > i), None)
 
-    def _encode(self, stack: str, stages: Sequence[Stage]) -> Generator[Request, Answer, str]:
+    def _encode(self, stack: Stack) -> Generator[Request, Answer, str]:
         if self.pacer is not None:
-            self.pacer.enter(stack)
-        joined, first = stack != "text" and self.layout.joins_text, f"{stack}.0"
-        stem, source = ("text_stem", SOURCE) if stack == "text" else ("stem", {"pixels": "pixels"})
-        ports = self.tests.stem_ports(stack)
-        outputs = {"x": PATCHES if joined else first} | {port: f"{stack}_{port}" for port in ports}
+            self.pacer.enter(stack.name)
+        first, stages = f"{stack.name}.0", stack.stages
+        ports = self.tests.stem_ports(stack.name)
+        outputs = {"x": PATCHES if stack.joins else first} | {p: f"{stack.name}_{p}" for p in ports}
         read = tuple(port for port, asked in ports.items() if asked)
-        answer = yield from self._ask(Request(stem, source, outputs, read=read))
-        if joined:
-            yield from self._ask(
-                Request("text_stem", {"patches": PATCHES, **SOURCE}, {"x": first, "all_live": LIVE})
-            )
+        answer = yield from self._ask(Request(stack.stem, INPUTS[stack.source], outputs, read=read))
+        if stack.joins:
+            inputs = {"patches": PATCHES, **INPUTS[TEXT]}
+            yield from self._ask(Request(stack.joins, inputs, {"x": first, "all_live": LIVE}))
         self.tests.begin(answer.scalars)
         i, place = self._next(stack, -1), 0
         while i is not None:
-            threshold = self.tests.threshold(stack, i, 0, self._max_length())
-            reads = self.tests.reads(stack, 0, i, threshold)
-            after = None if self.tests.foretells(stack, i, threshold) else self._next(stack, i)
+            threshold = self.tests.threshold(stack.name, i, 0, self._max_length())
+            reads = self.tests.reads(stack.name, 0, i, threshold)
+            after = None if self.tests.foretells(stack.name, i, threshold) else self._next(stack, i)
             then = None if after is None else self._encoder_request(stack, stages[after], place + 1)
             answer = yield from self._ask(_with(self._encoder_request(stack, stages[i], place), reads, then))
-            place, self.depths[stack] = place + 1, self.depths[stack] + _layers(stages, i)
-            test = self.tests.seen(stack, i, 0, 1, threshold, answer.scalars)
+            place, self.depths[stack.name] = place + 1, self.depths[stack.name] + _layers(stages, i)
+            test = self.tests.seen(stack.name, i, 0, 1, threshold, answer.scalars)
             i = None if self.tests.leave(test) else self._next(stack, i)
-        return f"{stack}.{place % 2}"
+        return f"{stack.name}.{place % 2}"
 
-    def _encoder_request(self, stack: str, stage: Stage, place: int) -> Request:
+    def _encoder_request(self, stack: Stack, stage: Stage, place: int) -> Request:
         """Of the stage that runs as number `place` of its stack, counted from 0."""
-        inputs = {"x": f"{stack}.{place % 2}"} | dict(stage.constants)
-        outputs = {"y": f"{stack}.{(place + 1) % 2}"} | _signal_buffers("encoder", stage.signals)
+        inputs = {"x": f"{stack.name}.{place % 2}"} | dict(stage.constants)
+        outputs = {"y": f"{stack.name}.{(place + 1) % 2}"} | _signal_buffers(stack.kind, stage.signals)
         return Request(stage.name, inputs, outputs)
 
-    def _prompt_depth(self) -> int:
-        gaps = self.layout.prompt_gaps
-        for depth, gap in enumerate(gaps[:-1], 1):
-            threshold = self.tests.policy.threshold("text", depth)
-            leave = exits(1 - gap, gap, threshold)
-            self.tests.decisions.append(Decision("text", depth, 0, (1 - gap,), (gap,), threshold, leave))
+    def _constant_depth(self, stack: Stack) -> int:
+        """Where a constant text is left: its distances are known, so no segment runs."""
+        for depth, distance in enumerate(stack.distances[:-1], 1):
+            threshold = self.tests.policy.threshold(stack.name, depth)
+            leave = exits(1 - distance, distance, threshold)
+            self.tests.decisions.append(
+                Decision(stack.name, depth, 0, (1 - distance,), (distance,), threshold, leave)
+            )
             if leave:
                 return depth
-        return len(gaps)
+        return stack.depth
 
     def _step(self) -> Generator[Request, Answer, StepLog]:
         layout, cache, t = self.layout, self.cache, self.cache.step
         if self.pacer is not None:
-            self.pacer.enter("decoder", t)
+            self.pacer.enter(DECODER, t)
         self.tests.begin()
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
         ids = self.embedded(last_ids, [t] * live, layout.rows)
-        yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": "decoder.0"}, ids=ids))
+        yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": f"{DECODER}.0"}, ids=ids))
         then: Request | None = None
         ran: list[int] = []
-        j = self._next("decoder", -1)
+        j = self._next(layout.decoder, -1)
         while j is not None:
             yield from self._prepare(j)
             plain = then or self._decoder_request(j, len(ran))
-            threshold = self.tests.threshold("decoder", j, t, self._max_length())
-            after = self._next("decoder", j)
+            threshold = self.tests.threshold(DECODER, j, t, self._max_length())
+            after = self._next(layout.decoder, j)
             # A head in between would come between a request and the one that was run ahead.
             ahead = after in self.cross and not cache.pending(after) and not self.tests.may_ask_head
             then = self._decoder_request(after, len(ran) + 1) if ahead and after is not None else None
-            reads = self.tests.reads("decoder", t, j, threshold)
+            reads = self.tests.reads(DECODER, t, j, threshold)
             answer = yield from self._ask(_with(plain, reads, then))
             ran_ahead = answer.ran_ahead
             cache.mark(j)
             ran.append(j)
-            test = self.tests.seen("decoder", j, t, live, threshold, answer.scalars)
+            test = self.tests.seen(DECODER, j, t, live, threshold, answer.scalars)
             self.said.clear()
             for states in self.tests.asks(test):
                 answer = self.said[states] = yield from self._head(ran, states, live)
                 self.tests.hear(test, states, answer.candidates[:live])
-            left, j = self.tests.leave(test), self._next("decoder", j)
+            left, j = self.tests.leave(test), self._next(layout.decoder, j)
             if left:
-                if ran_ahead and after is not None and _layers(layout.decoder, after) == 1:
+                if ran_ahead and after is not None and _layers(layout.decoder.stages, after) == 1:
                     # It wrote exactly the rows that propagation would. A segment of several layers
                     # did so for its first layer only: its rows stay pending and are overwritten.
                     cache.mark(after)
@@ -205,7 +209,7 @@ class Run:
         tokens = tuple(row[-1] for row in self.search.tokens) if parents is not None else ()
         if parents is not None:
             cache.advance(parents)
-        depth = sum(_layers(layout.decoder, j) for j in ran)
+        depth = sum(_layers(layout.decoder.stages, j) for j in ran)
         return StepLog(depth, tokens, tuple(parents or ()))
 
     def embedded(self, ids: Sequence[int], steps: Sequence[int], rows: int) -> tuple[int, ...]:
@@ -216,9 +220,9 @@ class Run:
     def _head(self, ran: Sequence[int], states: str, live: int) -> Asked:
         """What the head says of the states after the decoder segments `ran`, or of what a segment makes of
         them; they are kept, if segments that they skip may run later."""
-        y = source = f"decoder.{len(ran) % 2}"
+        y = source = f"{DECODER}.{len(ran) % 2}"
         if states != "y":
-            source = f"decoder_{states}"
+            source = f"{DECODER}_{states}"
             yield from self._ask(Request(f"{states}.{ran[-1]}", {"y": y}, {states: source}))
         keep = (Store(y, EXIT_STATES, self.cache.slots()),) if self.wanted.difference(ran) else ()
         answer = yield from self._ask(
@@ -252,7 +256,7 @@ class Run:
             yield from self._ask(Request(f"cross_kv.{j}", self.memory, outputs))
 
     def _decoder_request(self, j: int, place: int) -> Request:
-        stage, cache = self.layout.decoder[j], self.cache
+        stage, cache = self.layout.decoder.stages[j], self.cache
         inputs, outputs = _decoder_buffers(j, place, stage.signals)
         store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
         position = Position(cache.step, tuple(cache.ancestry))
@@ -281,7 +285,7 @@ def _decoder_buffers(
     """Buffers of decoder segment j's inputs and outputs, if it runs as number `place`; kept, since every step
     asks for them."""
     inputs = {
-        "x": f"decoder.{place % 2}",
+        "x": f"{DECODER}.{place % 2}",
         "slots": f"slots.{j}",
         "slot_bias": f"slot_bias.{j}",
         "own_bias": f"own_bias.{j}",
@@ -290,8 +294,8 @@ def _decoder_buffers(
         "cross_bias": "cross_bias",
     }
     outputs = {
-        "y": f"decoder.{(place + 1) % 2}",
-        **_signal_buffers("decoder", signals),
+        "y": f"{DECODER}.{(place + 1) % 2}",
+        **_signal_buffers(DECODER, signals),
         "kv_rows": f"kv_rows.{j}",
     }
     return inputs, outputs

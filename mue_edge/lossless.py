@@ -19,6 +19,7 @@ from mue_edge.errors import UsageError
 from mue_edge.loop import Run, check_candidates
 from mue_edge.policy import Decider, Policy
 from mue_edge.protocol import (
+    DECODER,
     EXIT_STATES,
     HEAD_PORTS,
     Answer,
@@ -56,10 +57,7 @@ def drafting(policy: Decider) -> Decider:
     """The policy with an encoder at full depth."""
     if not isinstance(policy, Policy):
         return policy
-    return replace(
-        policy, theta_image=None, theta_text=None, thetas_image=None, thetas_text=None,
-        depth_image=None, depth_text=None,
-    )  # fmt: skip
+    return replace(policy, exits={DECODER: policy.of(DECODER)})
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class _Lossless(Run):
             source = "verify.0"
             ids = self.embedded([d.given for d in drafts], slots, layout.verify_rows)
             yield from self._ask(Request("verify_embed", {"ids": "verify_ids"}, {"x": source}, ids=ids))
-        for place, j in enumerate(range(start, len(layout.decoder))):
+        for place, j in enumerate(range(start, len(layout.decoder.stages))):
             yield from self._cross(j)
             inputs = {
                 "x": source, "slots": f"slots.{j}", "slot_bias": f"verify_slot_bias.{j}",
@@ -137,7 +135,7 @@ class _Lossless(Run):
         """The first segment that must run again: the one after that which all drafts left, if it is one and
         not the last."""
         depths = {draft.step.depth for draft in drafts}
-        stages = self.layout.decoder
+        stages = self.layout.decoder.stages
         whole = self.wanted == set(range(len(stages)))  # no layer was left out before it
         left = [i + 1 for i, stage in enumerate(stages[:-1]) if {stage.depth} == depths]
         return left[0] if left and whole else 0

@@ -191,7 +191,7 @@ def _caption(setup: Setup, kind: str, draw: random.Random, *, timed: bool) -> _L
     picture, policy = draw.choice(setup.pictures), _exits(setup, kind, draw)
     source = draw.choice(setup.sources) if setup.sources else ()
     # What a head reads but the states themselves is made for tests only.
-    heads = kind == MIXED and any(len(stage.states) > 1 for stage in setup.layout.decoder)
+    heads = kind == MIXED and any(len(stage.states) > 1 for stage in setup.layout.decoder.stages)
     begun = search.begin(setup.settings, source)
     if kind == MIXED and setup.layout.verify_rows and draw.random() < 0.5:
         loop = lossless_loop(setup.layout, policy, begun)
@@ -212,9 +212,9 @@ def _exits(setup: Setup, kind: str, draw: random.Random) -> ForcedExits:
     def pick(depths: Sequence[int]) -> int:
         return depths[-1] if kind == FULL else depths[0] if kind == SHALLOW else draw.choice(depths)
 
-    stages = {stack: [s.depth for s in stages] for stack, stages in setup.layout.encoder.items()}
-    encoder = {stack: pick(depths) for stack, depths in stages.items()}
-    if setup.layout.prompt_gaps:  # constants of every depth: they cost the same
-        encoder["text"] = len(setup.layout.prompt_gaps)
-    decoder = [s.depth for s in setup.layout.decoder]
-    return ForcedExits(encoder, tuple(pick(decoder) for _ in range(setup.settings.max_length + 2)))
+    layout = setup.layout
+    # Constants of every depth cost the same.
+    encoder = {s.name: pick(s.ends) if s.stages else s.depth for s in layout.encoders}
+    return ForcedExits(
+        encoder, tuple(pick(layout.decoder.ends) for _ in range(setup.settings.max_length + 2))
+    )

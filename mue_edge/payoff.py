@@ -12,15 +12,13 @@ from collections.abc import Callable
 from mue_edge.protocol import Layout
 
 TRIED = 8  # captions
-# What a caption calls once, drafted or not.
-ONCE = ("stem", "text_stem", "image", "text", "encoder", "cross_kv")
 
 
 class Payoff:
     """`seconds`: of one call of a segment (`Profile.call_seconds`)."""
 
     def __init__(self, layout: Layout, seconds: Callable[[str], float]) -> None:
-        self._seconds, names = seconds, [stage.name for stage in layout.decoder]
+        self._seconds, names = seconds, [stage.name for stage in layout.decoder.stages]
         self.word = sum(map(seconds, ("embed", *names, "head")))
         rows = layout.verify_rows
         checked = [f"verify.{j}" for j in range(1, len(names))]
@@ -29,6 +27,10 @@ class Payoff:
         # Drafts of one segment, all of them kept: nothing can do better.
         self._may = bool(rows) and least < rows * self.word
         self._spent, self._words, self._captions = 0.0, 0, 0
+        # What a caption calls once, drafted or not.
+        self._once = {name for stack in layout.encoders for name in (stack.stem, stack.joins)}
+        self._once |= {stage.name for stack in layout.encoders for stage in stack.stages}
+        self._once |= {f"cross_kv.{j}" for j in range(len(names))}
 
     @property
     def pays(self) -> bool:
@@ -42,7 +44,7 @@ class Payoff:
 
     def saw(self, run: str) -> None:
         """A drafted caption called this segment."""
-        if run.partition(".")[0] not in ONCE:
+        if run not in self._once:
             self._spent += self._seconds(run)
 
     def ended(self, words: int) -> None:

@@ -18,6 +18,11 @@ EXIT_STATES = "exit_states"
 HIDDEN = -1e4
 # Which of a joint encoder's tokens are no padding.
 LIVE = "encoder_live"
+# Where a stack's input comes from.
+PICTURE, TEXT, CONSTANT, WORDS = "picture", "text", "constant", "words"
+SOURCES = (PICTURE, TEXT, CONSTANT, WORDS)
+# The stack that decodes has this name in every layout.
+DECODER = "decoder"
 HEAD_PORTS = ("top_ids", "top_values", "logsumexp", "eos")
 
 
@@ -38,30 +43,109 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What the loop must know of a bundle.
+class Stack:
+    """Layers that run one after another.
 
-    `encoder` maps a stack ("image", "text" or "encoder") to its stages, in the order in which they
-    run. `prompt_gaps` are the exit gaps of a constant prompt, whose text states are the constants
-    `text_x.DEPTH`. `rows` is the static number of queries of the decoder segments, `verify_rows` that of the
-    segments which check drafts (0: there are none). `embeds_steps`: `embed` takes each row's step after the
-    ids. `joins_text`: `text_stem` joins the picture's patches and a text that comes with it to the encoder's
-    input.
+    source: where its input comes from: PICTURE, TEXT (one that comes with the picture), CONSTANT (a text that
+    the model fixes: its states are the constants `NAME_x.DEPTH`), WORDS (those said so far: the decoder).
+    stem: the segment that makes its input. joins: the segment that joins a text to the picture's. distances:
+    of a constant text, 1 − cosine of the states after each layer and before. trained: whether the model was
+    trained to be left early there.
     """
 
-    encoder: Mapping[str, tuple[Stage, ...]]
-    decoder: tuple[Stage, ...]
+    name: str
+    source: str
+    stages: tuple[Stage, ...] = ()
+    stem: str = ""
+    joins: str = ""
+    distances: tuple[float, ...] = ()
+    trained: bool = True
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The depths at which its segments end; of a constant text, all."""
+        return tuple(stage.depth for stage in self.stages) or tuple(range(1, len(self.distances) + 1))
+
+    @property
+    def depth(self) -> int:
+        """Its layers."""
+        return self.ends[-1]
+
+    @property
+    def reads(self) -> str:
+        """What it looks at, for people; empty: nothing that a user gives."""
+        if self.joins:
+            return "picture and statement"
+        return {PICTURE: "the picture", TEXT: "the statement"}.get(self.source, "")
+
+    @property
+    def kind(self) -> str:
+        """What the buffers of its signals are called by: all encoders share theirs."""
+        return DECODER if self.name == DECODER else "encoder"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The cut: what the loop must know of a bundle.
+
+    `stacks` in the order in which they run, the decoder last. `rows` is the static number of queries of the
+    decoder segments, `slots` that of the cache's, `verify_rows` that of the segments which check drafts (0:
+    there are none). `embeds_steps`: `embed` takes each row's step after the ids.
+    """
+
+    stacks: tuple[Stack, ...]
     rows: int
+    slots: int
     fill_rows: int
-    prompt_gaps: tuple[float, ...] = ()
     verify_rows: int = 0
     embeds_steps: bool = False
-    joins_text: bool = False
+
+    @property
+    def encoders(self) -> tuple[Stack, ...]:
+        """All but the decoder."""
+        return self.stacks[:-1]
+
+    @property
+    def decoder(self) -> Stack:
+        """The stack that runs once a word."""
+        return self.stacks[-1]
+
+    def stack(self, name: str) -> Stack:
+        """The stack of a name."""
+        return next(stack for stack in self.stacks if stack.name == name)
+
+    def depths(self) -> dict[str, int]:
+        """Stack → layers."""
+        return {stack.name: stack.depth for stack in self.stacks}
+
+    def of_source(self, source: str) -> tuple[Stack, ...]:
+        """The stacks whose input comes from there."""
+        return tuple(stack for stack in self.stacks if stack.source == source)
+
+    @property
+    def picture(self) -> Stack:
+        """The stack that looks at the picture."""
+        return self.of_source(PICTURE)[0]
+
+    @property
+    def text_stem(self) -> str:
+        """The segment that reads a text which comes with the picture; empty: there is none."""
+        reading = (stack.joins if stack.source != TEXT else stack.stem for stack in self.stacks)
+        return next(filter(None, reading), "")
 
     def calls(self, steps: int) -> int:
         """Calls of a caption of `steps` steps at full depth."""
-        once = 1 + sum(map(len, self.encoder.values())) + len(self.decoder)
-        return once + steps * (2 + len(self.decoder))
+        once = 1 + sum(len(stack.stages) for stack in self.stacks)
+        return once + steps * (2 + len(self.decoder.stages))
+
+    def constants(self) -> dict[str, dict[str, str]]:
+        """Stage → its input ports that read constants of the bundle → their buffers. Others of its
+        `constants` may be written by the adapter."""
+        return {
+            stage.name: {k: name for k, name in stage.constants.items() if name.startswith("constant:")}
+            for stack in self.stacks
+            for stage in stack.stages
+        }
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mue_edge.driver import Runtime, drive
 from mue_edge.loop import caption_loop
-from mue_edge.policy import Decider, ForcedExits, Policy
+from mue_edge.policy import Decider, ForcedExits, Policy, StackExit
 from mue_edge.protocol import Decision, Layout, Outcome
 from mue_edge.search import SearchSettings, begin
 from mue_edge.signals import SIGNALS, SIMILARITY
@@ -107,10 +107,8 @@ def quantile_policy(
     for stack, gap in tests:
         gaps.setdefault(stack, []).append(gap)
     theta = {stack: 1 - between(values, quantile) for stack, values in gaps.items()}
-    theta = {stack: value for stack, value in theta.items() if value < 1}
-    return Policy(
-        "mue", theta.get("image"), theta.get("text"), theta.get("decoder"), beta=1.0, name=name, plan=plan
-    )
+    exits = {stack: StackExit(value) for stack, value in theta.items() if value < 1}
+    return Policy("mue", exits, beta=1.0, name=name, plan=plan)
 
 
 def exit_tests(decisions: Iterable[Decision]) -> list[tuple[str, float]]:

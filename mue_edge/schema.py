@@ -71,7 +71,7 @@ def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(data) - set(fields))
     if unknown:
-        raise InputFileError(f"{where} has unknown keys: {', '.join(unknown)}")
+        raise InputFileError(f"{where} has unknown keys: {', '.join(unknown)}; known: {', '.join(fields)}")
     missing = sorted(n for n, f in fields.items() if n not in data and _default(f) is dataclasses.MISSING)
     if missing:
         raise InputFileError(f"{where} lacks: {', '.join(missing)}")

@@ -10,7 +10,7 @@ from mue_edge.bundle import Bundle
 from mue_edge.driver import Closed, Runtime
 from mue_edge.errors import InputFileError, UsageError, meant
 from mue_edge.policy import Policy
-from mue_edge.policy import read as read_policy
+from mue_edge.policy_files import read as read_policy
 from mue_edge.reading import is_file
 from mue_edge.search import SearchSettings
 from mue_edge.tokens import MAX_PIECES, Tokenizer, ids_only
@@ -28,7 +28,7 @@ class Session:
     def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
         self.bundle, self.runtime, self._max_pixels = bundle, runtime, max_pixels
         self.tokenizer = _tokenizer(bundle)
-        self.layout = bundle.manifest.loop_layout()
+        self.layout = bundle.manifest.layout
         self._policies = bundle.manifest.policies()
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
@@ -63,6 +63,12 @@ class Session:
                 f"policy {policy.name or chosen} was made for plan {policy.plan}, this bundle has "
                 f"{self.bundle.manifest.plan_hash}; calibrate again"
             )
+        names = self.layout.depths()
+        if foreign := sorted(set(policy.exits) - set(names)):
+            raise UsageError(
+                f"policy {policy.name or chosen} names the stacks {', '.join(foreign)}; this bundle has "
+                f"{', '.join(names)}"
+            )
         return policy
 
     def faster(self, policy: Policy) -> tuple[Policy, ...]:
@@ -85,7 +91,7 @@ class Session:
         from mue_edge import image
 
         p, shown = self.bundle.manifest.preprocess, self.load(picture)
-        stem = self.bundle.manifest.segments.get("stem")
+        stem = self.bundle.manifest.segments.get(self.layout.picture.stem)
         port = None if stem is None else stem.inputs.get("pixels")
         if port is not None and port.dtype == "uint8":
             return image.levels(shown.rgb, p.height, p.width)

@@ -78,12 +78,13 @@ class Target:
 
 
 # Rows of devices whose target does not exist here yet; a target that comes takes its rows over.
+FOLDER = Path(__file__).parent
 DEVICES = "devices"
 
 
 def names() -> list[str]:
     """All targets that this installation knows."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.toml") if p.stem != DEVICES)
+    return sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem != DEVICES)
 
 
 def target(name: str) -> Target:
@@ -111,7 +112,7 @@ def device(name: str) -> Device:
 
 
 def _table(name: str) -> dict[str, Any]:
-    path = Path(__file__).parent / f"{name}.toml"
+    path = FOLDER / f"{name}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 

@@ -12,7 +12,7 @@ from collections.abc import MutableMapping, Sequence
 from mue_edge.arrays import Array, np
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
-from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
+from mue_edge.protocol import DECODER, HEAD_PORTS, Answer, Request, Store
 from mue_edge.targets.tensors import Constants, SourceText, StepBiases
 
 
@@ -51,7 +51,7 @@ class Buffers:
     def set_pixels(self, pixels: object) -> None:
         """The picture to caption: [1, 3, H, W], in float32 or the port's type. Raises
         InputFileError for another shape."""
-        port = self.bundle.manifest.segments["stem"].inputs["pixels"]
+        port = self.bundle.manifest.segments[self.bundle.manifest.layout.picture.stem].inputs["pixels"]
         value = np.asarray(pixels)
         if value.shape != port.shape:
             raise InputFileError(f"pixels have shape {value.shape}, this bundle takes {port.shape}")
@@ -111,7 +111,7 @@ class Buffers:
 
     def _store_rows(self, request: Request, store: Store) -> None:
         if store.buffer not in self.arrays:  # skipped by all steps so far: filled before it first runs
-            decoder = f"decoder.{request.run.partition('.')[2]}"
+            decoder = f"{DECODER}.{request.run.partition('.')[2]}"
             self.array(store.buffer, self.bundle.manifest.segments[decoder].inputs["slots"])
         rows = self.arrays[request.outputs["kv_rows"]][:, : len(store.rows)]
         first, last = store.rows[0], store.rows[-1] + 1  # always contiguous

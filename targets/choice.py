@@ -42,24 +42,23 @@ def plans(manifest: Manifest, times: profile.Profile) -> dict[str, str]:
     """
     call = min(t.median for t in times.segments.values()) + times.loop_seconds_per_call
     wanted, found = target(manifest.target).segments, {}
-    for stack, stages in {**manifest.layout.encoder, "decoder": manifest.layout.decoder}.items():
-        layers, segments = stages[-1].depth, wanted.get(stack, stages[-1].depth)
-        if segments >= layers:
+    for stack in manifest.layout.stacks:
+        layers, segments = stack.depth, wanted.get(stack.name, stack.depth)
+        if segments >= layers or not stack.stages:
             continue
-        own = sum(times.segments[f"{stack}.{j}"].median for j in range(len(stages)))
-        layer = max(0.0, own - len(stages) * call) / layers
+        own = sum(times.segments[stage.name].median for stage in stack.stages)
+        layer = max(0.0, own - len(stack.stages) * call) / layers
         saved, added = (layers / segments - 1) / 2 * layer, (layers - segments) * call
-        found[f"plan.{stack}"] = PER_LAYER if added < saved else GROUPED
+        found[f"plan.{stack.name}"] = PER_LAYER if added < saved else GROUPED
     return found
 
 
 def finer(manifest: Manifest, times: profile.Profile) -> list[str]:
     """Stacks that the bundle has in groups although the profile says that a segment a layer pays."""
-    stacks = {**manifest.layout.encoder, "decoder": manifest.layout.decoder}
     return [
-        stack
-        for stack, stages in stacks.items()
-        if times.chosen.get(f"plan.{stack}") == PER_LAYER and len(stages) < stages[-1].depth
+        stack.name
+        for stack in manifest.layout.stacks
+        if times.chosen.get(f"plan.{stack.name}") == PER_LAYER and len(stack.stages) < stack.depth
     ]
 
 

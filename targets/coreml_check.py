@@ -71,7 +71,7 @@ def recorded(bundle: Bundle) -> dict[str, tuple[list[Array], list[Array]]]:
     shown, logs = golden.read(bundle)
     for entry in logs:
         runtime.set_pixels(golden.pixels(shown[entry.picture], bundle.manifest.preprocess))
-        replay(entry.log, bundle.manifest.loop_layout(), bundle.manifest.search, runtime)
+        replay(entry.log, bundle.manifest.layout, bundle.manifest.search, runtime)
     runtime.close()
     return recorder.calls
 

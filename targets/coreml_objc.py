@@ -2,7 +2,8 @@
 
 Runs inside an app (CPython's iOS support, packaged by BeeWare). Unverified on hardware: tested against a
 stand-in of exactly the Objective-C calls made here. What rubicon-objc 0.5 returns (read in its `api.py` and
-`collections.py`): a method's C number is an int, an NSNumber stays an object that is no int, in arrays too.
+`collections.py`): a method's C number is an int, an NSNumber stays an object that is no int, in arrays too;
+its `longLongValue` is one (`py_from_ns` reads that).
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Models:
 
     def array(self, tensor: Any, port: Port) -> Array:
         """A copy; Core ML pads the rows of what it returns as it likes."""
-        shape, strides = ([n.integerValue for n in ns] for ns in (tensor.shape, tensor.strides))
+        shape, strides = ([n.longLongValue for n in ns] for ns in (tensor.shape, tensor.strides))
         (dtype,) = (np.dtype(name) for name, kind in DTYPES.items() if kind == tensor.dataType)
         starts, run = [0], 1  # of what lies together: the last axis, or single numbers
         if shape and strides[-1] == 1:

@@ -17,7 +17,7 @@ from mue_edge.arrays import Array
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
 from mue_edge.machine import default_threads
-from mue_edge.protocol import Answer, Request
+from mue_edge.protocol import DECODER, Answer, Request
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers
 
@@ -130,7 +130,7 @@ class HostRuntime:
         if self.bundle.manifest.precision == "int8":
             options.add_session_config_entry(EXACT_SUMS, "1" if saturates() else "0")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        decoder = self.bundle.manifest.segments[name].stack == "decoder" or name == "head"
+        decoder = self.bundle.manifest.segments[name].stack == DECODER or name == "head"
         if decoder and self._rows == 1 and not name.startswith("verify"):
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.
             options.add_session_config_entry("session.disable_prepacking", "1")

@@ -17,7 +17,8 @@ from mue_edge import machine
 from mue_edge.bundle import MANIFEST, Bundle
 from mue_edge.driver import Runtime, show
 from mue_edge.files import atomic_write, sha256
-from mue_edge.policy import Policy, from_json
+from mue_edge.policy import Policy
+from mue_edge.policy_files import from_json
 from mue_edge.replay import run
 from mue_edge.targets import golden
 from mue_edge.targets.verify import Verified
@@ -44,7 +45,7 @@ class KnifeEdge:
 
 def knife_edge(bundle: Bundle, runtime: Runtime, within: float) -> KnifeEdge:
     """Count the tests with a threshold of every golden log's policy, run freely."""
-    layout, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    layout, settings = bundle.manifest.layout, bundle.manifest.search
     shown, logs = golden.read(bundle)
     distances = []
     for entry in logs:

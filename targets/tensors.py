@@ -10,7 +10,7 @@ from mue_edge.arrays import Array as AnyArray
 from mue_edge.arrays import Floats as Array
 from mue_edge.arrays import np
 from mue_edge.bundle import Bundle, Constant, Port
-from mue_edge.protocol import HIDDEN, Position
+from mue_edge.protocol import HIDDEN, TEXT, Position
 from mue_edge.statements import check_length
 
 
@@ -125,7 +125,7 @@ class SourceText:
     def of(bundle: Bundle, constants: Constants, ids: Sequence[int]) -> SourceText:
         """Raises UsageError for a text that is too long."""
         manifest = bundle.manifest
-        inputs = manifest.segments["text_stem"].inputs
+        inputs = manifest.segments[manifest.layout.text_stem].inputs
         length = inputs["ids"].shape[0]
         check_length(ids, length)
         padding = length - len(ids)
@@ -136,7 +136,7 @@ class SourceText:
             "source_ids": (inputs["ids"], np.array([*ids, *[manifest.search.pad] * padding])),
             "source_live": (inputs["live"], live.reshape(1, length, 1)),
         }
-        for stage in manifest.layout.encoder.get("text", ()):
+        for stage in (stage for stack in manifest.layout.of_source(TEXT) for stage in stack.stages):
             name = stage.constants["bias"]
             buffers[name] = (manifest.segments[stage.name].inputs["bias"], constants[name] + hidden)
         patches = constants["cross_bias"].shape[2] - length

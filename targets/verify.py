@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mue_edge.bundle import Bundle
 from mue_edge.driver import Runtime, show
 from mue_edge.errors import VerificationError
-from mue_edge.policy import from_json
+from mue_edge.policy_files import from_json
 from mue_edge.replay import log_of, replay, run
 from mue_edge.targets import golden
 
@@ -51,7 +51,7 @@ def verify(bundle: Bundle, runtime: Runtime) -> Verified:
     integer products of an int8 one are not summed exactly."""
     manifest = bundle.manifest
     sums = check_sums(bundle, runtime)
-    layout, settings = manifest.loop_layout(), manifest.search
+    layout, settings = manifest.layout, manifest.search
     shown, logs = golden.read(bundle)
     errors: list[float] = []
     same = free = exits = 0

@@ -9,15 +9,16 @@ from mue_edge.deadline import Deadline
 from mue_edge.driver import drive
 from mue_edge.loop import caption_loop
 from mue_edge.pace import Pace
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
 from mue_edge.search import BeamSearch, SearchSettings
+from tests import layouts
 
 LAYERS = 6
 # Milliseconds: in the proportions of a small model on a CPU.
 COSTS = {"stem": 3.0, "image": 1.5, "cross_kv": 1.0, "embed": 0.1, "decoder": 0.5, "fill": 0.2, "head": 1.0}
-FAST = Policy(theta_image=0.6, theta_decoder=0.4, beta=1.0, name="fast")
-BALANCED = Policy(theta_image=0.8, theta_decoder=0.7, beta=1.0, name="balanced")
+FAST = Policy("mue", {"image": StackExit(0.6), "decoder": StackExit(0.4)}, beta=1.0, name="fast")
+BALANCED = Policy("mue", {"image": StackExit(0.8), "decoder": StackExit(0.7)}, beta=1.0, name="balanced")
 FULL = Policy("never", name="full")
 Slow = Callable[[str], float]
 
@@ -25,7 +26,7 @@ Slow = Callable[[str], float]
 def layout(rows: int = 1) -> Layout:
     image = tuple(Stage(f"image.{i}", i + 1) for i in range(LAYERS))
     decoder = tuple(Stage(f"decoder.{i}", i + 1) for i in range(LAYERS))
-    return Layout({"image": image}, decoder, rows, fill_rows=4, prompt_gaps=(0.5, 0.1, 0.01))
+    return layouts.layout(image, decoder, rows, distances=(0.5, 0.1, 0.01))
 
 
 class Clocked:

@@ -6,18 +6,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from mue_edge.bundle import (
+    SCHEMA,
     Bundle,
-    LayoutEntry,
     Manifest,
     Port,
     Preprocess,
     Runtime,
     Segment,
-    StageEntry,
     plan_hash,
 )
 from mue_edge.protocol import HEAD_PORTS, Answer, Request
 from mue_edge.search import SearchSettings
+from tests.layouts import layout, stages
 
 LAYERS, LENGTH = 3, 6
 PLAN = {"height": 32, "width": 32}
@@ -39,13 +39,10 @@ def segments() -> dict[str, Segment]:
 
 def bundle(precision: str = "fp32") -> Bundle:
     """Its folder holds nothing."""
-    stages = {
-        kind: tuple(StageEntry(f"{kind}.{i}", i + 1) for i in range(LAYERS)) for kind in ("image", "decoder")
-    }
     manifest = Manifest(
-        1, "made", "ofa", "caption", "host", precision, Runtime("onnxruntime", ">=1"), {"vocab_size": 9},
+        SCHEMA, "made", "ofa", "caption", "host", precision, Runtime("onnxruntime", ">=1"), {"vocab_size": 9},
         PLAN, plan_hash(PLAN), segments(), {}, {},
-        LayoutEntry({"image": stages["image"]}, stages["decoder"], 1, 17, 4, (0.1, 0.1, 0.1)),
+        layout(stages("image", LAYERS), stages("decoder", LAYERS), distances=(0.1, 0.1, 0.1)),
         SearchSettings(), Preprocess(32, 32), ({"rule": "never", "name": "full"},), "full",
     )  # fmt: skip
     return Bundle(Path("made-bundle"), manifest)

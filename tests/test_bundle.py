@@ -18,13 +18,11 @@ from mue_edge.bundle import (
     Bundle,
     Constant,
     FileEntry,
-    LayoutEntry,
     Manifest,
     Port,
     Preprocess,
     Runtime,
     Segment,
-    StageEntry,
     open_bundle,
     plan_hash,
     with_front,
@@ -32,8 +30,9 @@ from mue_edge.bundle import (
 )
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import sha256
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.search import SearchSettings
+from tests.layouts import layout, stages
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +49,7 @@ def manifest(folder: Path) -> Manifest:
         {"stem": Segment("segments/stem.onnx", {"pixels": Port((1, 3, 32, 32))}, {"x": Port((1, 4, 8))})},
         {"pos_q": Constant("constants.bin", 0, (2, 2))},
         {name: FileEntry(p.stat().st_size, sha256(p)) for name, p in files.items() if name != MANIFEST},
-        LayoutEntry({"image": (StageEntry("image.0", 1),)}, (StageEntry("decoder.0", 1),), 1, 17, 4),
+        layout(stages("image", 1), stages("decoder", 1)),
         SearchSettings(), Preprocess(32, 32), ({"rule": "never", "name": "full"},), "full",
     )  # fmt: skip
 
@@ -130,7 +129,8 @@ def test_links_are_refused(folder: Path) -> None:
     [
         lambda d: d.update(surprise=1),
         lambda d: d.pop("layout"),
-        lambda d: d.update(schema=2),
+        lambda d: d.update(schema=3),
+        lambda d: d.update(schema=1),
         lambda d: d.update(schema=True),
         lambda d: d["plan"].update(height=64),
         lambda d: d.update(chosen="fast"),
@@ -151,25 +151,6 @@ def test_a_manifest_that_does_not_fit(folder: Path, change: Callable[[dict[str, 
 
 
 THIRD = [0.229, 0.224, 0.225]
-
-
-@pytest.mark.parametrize(
-    ("stored", "mean", "std"),
-    [
-        ({}, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        ({"mean": 0.4, "std": 1}, (0.4, 0.4, 0.4), (1.0, 1.0, 1.0)),
-        ({"std": 0.25}, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-        ({"mean": [0, 0.456, 0.406], "std": THIRD}, (0.0, 0.456, 0.406), tuple(THIRD)),
-    ],
-)
-def test_a_scale_of_0_1_is_that_of_every_channel(
-    folder: Path, stored: dict[str, Any], mean: tuple[float, ...], std: tuple[float, ...]
-) -> None:
-    edit(folder, lambda d: d["preprocess"].update(stored))
-    found = open_bundle(folder).manifest
-    assert (found.preprocess.mean, found.preprocess.std) == (mean, std)
-    write_manifest(folder, found)
-    assert open_bundle(folder).manifest == found
 
 
 @pytest.mark.parametrize(
@@ -212,7 +193,7 @@ def test_a_folder_that_is_no_bundle_names_the_command(tmp_path: Path) -> None:
 
 
 FULL = Policy("never", name="full", seconds=0.02)
-FAST = Policy(theta_image=0.5, name="fast", seconds=0.01, quality=0.9)
+FAST = Policy("mue", {"image": StackExit(0.5)}, name="fast", seconds=0.01, quality=0.9)
 
 
 def test_a_new_front_is_opened_with_the_plans_hash(folder: Path) -> None:
@@ -236,9 +217,9 @@ def test_a_new_front_is_opened_with_the_plans_hash(folder: Path) -> None:
         ([FULL, FAST], "fast"),
         ([FAST], "fast"),
         ([], "full"),
-        ([Policy(theta_image=0.5, name="slow", seconds=0.03), FAST, FULL], "fast"),
-        ([Policy(theta_image=0.5, name="fast", plan="another"), FULL], "fast"),
-        ([Policy(theta_image=0.5), FULL], "full"),
+        ([Policy("mue", {"image": StackExit(0.5)}, name="slow", seconds=0.03), FAST, FULL], "fast"),
+        ([Policy("mue", {"image": StackExit(0.5)}, name="fast", plan="another"), FULL], "fast"),
+        ([Policy("mue", {"image": StackExit(0.5)}), FULL], "full"),
     ],
 )
 def test_a_front_that_does_not_fit_changes_nothing(folder: Path, policies: list[Policy], chosen: str) -> None:

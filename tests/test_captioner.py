@@ -14,11 +14,11 @@ import mue_edge
 from mue_edge.bpe import ALPHABET
 from mue_edge.captioner import Captioner
 from mue_edge.errors import UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Answer, Request
 
 PICTURE = Image.new("RGB", (60, 50), "teal")
-SHALLOW = Policy("fixed", depth_image=1, depth_decoder=1, name="shallow")
+SHALLOW = Policy("fixed", {"image": StackExit(depth=1), "decoder": StackExit(depth=1)}, name="shallow")
 
 
 class Late:
@@ -48,7 +48,7 @@ def test_what_stands_in_for_a_policy(captioner: Captioner) -> None:
     full = captioner.policy("full")
     assert captioner.faster(full) == (SHALLOW,)
     assert captioner.faster(SHALLOW) == ()
-    assert captioner.faster(Policy(theta_decoder=0.9)) == (SHALLOW,)  # not of the front
+    assert captioner.faster(Policy("mue", {"decoder": StackExit(0.9)})) == (SHALLOW,)  # not of the front
 
 
 def test_warming_up_learns_every_segment(captioner: Captioner) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mue_edge import bench
 from mue_edge.bench import Quartiles, Sample, interleave, quartiles, ratios, twin_problem
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Decision
 from mue_edge.replay import exit_tests, quantile_policy
 
@@ -77,25 +77,28 @@ def test_a_policy_that_half_of_the_tests_would_pass() -> None:
     decisions = [decision("image", g) for g in (0.1, 0.2, 0.3, 0.4)]
     decisions += [decision("decoder", 0.01, 0.05), decision("decoder", 0.03, 0.02)]
     policy = quantile_policy(exit_tests(decisions), 0.5, "half", "a-plan")
-    assert policy.theta_image == pytest.approx(0.75)
-    assert policy.theta_decoder == pytest.approx(0.96)  # the worst row of a step counts
-    assert (policy.theta_text, policy.beta, policy.name, policy.plan) == (None, 1.0, "half", "a-plan")
+    assert policy.of("image").theta == pytest.approx(0.75)
+    assert policy.of("decoder").theta == pytest.approx(0.96)  # the worst row of a step counts
+    assert (policy.of("text").theta, policy.beta, policy.name, policy.plan) == (None, 1.0, "half", "a-plan")
     assert policy.threshold("decoder", 1, 9) == pytest.approx(0.96)
 
 
 def test_quantiles_lie_between_observed_gaps() -> None:
     tests = [("image", g / 10) for g in range(1, 8)]
     for quantile in (0.0, 0.3, 0.5, 1.0):
-        theta = quantile_policy(tests, quantile, "q").theta_image
+        theta = quantile_policy(tests, quantile, "q").of("image").theta
         assert theta is not None and min(abs(1 - theta - g) for _, g in tests) > 0.04
 
 
 def test_which_policies_may_exit() -> None:
-    assert not Policy("never", theta_decoder=0.5).may_exit
+    assert not Policy("never", {"decoder": StackExit(0.5)}).may_exit
     assert not Policy("mue").may_exit
-    assert not Policy("mue", theta_decoder=1.0).may_exit
-    assert Policy("mue", theta_image=0.0).may_exit
-    assert Policy("fixed", depth_text=1).may_exit and not Policy("fixed", theta_text=0.5).may_exit
+    assert not Policy("mue", {"decoder": StackExit(1.0)}).may_exit
+    assert Policy("mue", {"image": StackExit(0.0)}).may_exit
+    assert (
+        Policy("fixed", {"text": StackExit(depth=1)}).may_exit
+        and not Policy("fixed", {"text": StackExit(0.5)}).may_exit
+    )
 
 
 def test_the_bundle_s_own_policy_goes_first(tiny_bundle: Path) -> None:

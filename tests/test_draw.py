@@ -8,16 +8,14 @@ from PIL import Image
 
 from mue_edge import draw
 from mue_edge.captioner import Caption
-from mue_edge.protocol import Decision, Layout, Stage
+from mue_edge.protocol import Decision, Stage
 from mue_edge.tokens import Tokenizer
+from tests.layouts import layout, stages
 
 TOKENIZER = Tokenizer(
     ("<s>", "<pad>", "</s>", "<unk>", "Ġa", "Ġcat", "ĠéĽ¨"), (), frozenset(range(4)), strip_punctuation=False
 )
-LAYOUT = Layout(
-    {"image": tuple(Stage(f"image.{i}", i + 1) for i in range(4))},
-    (Stage("decoder.0", 2), Stage("decoder.1", 3)), 1, 4, (0.5, 0.2, 0.1),
-)  # fmt: skip
+LAYOUT = layout(stages("image", 4), (Stage("decoder.0", 2), Stage("decoder.1", 3)), distances=(0.5, 0.2, 0.1))
 
 
 def exit_test(stack: str, step: int, score: float, leave: bool) -> Decision:

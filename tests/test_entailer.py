@@ -16,9 +16,9 @@ from mue_edge import statements, targets
 from mue_edge.bundle import open_bundle
 from mue_edge.entailer import Entailer
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.search import Choice, SearchSettings, begin, prompt_of
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 FULL = Policy("never", name="full")
 ANSWERS = [[17], [28], [16]]
@@ -34,10 +34,12 @@ def entailer(tiny_entail_bundle: Path) -> Iterator[Entailer]:
 @pytest.mark.parametrize(
     "policy",
     [
-        FULL, Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2),
-        Policy("mue", 0.6, 0.5), Policy("mue", 0.3, 0.9),
+        FULL,
+        Policy("fixed", {s: StackExit(depth=d) for s, d in (("image", 1), ("text", 2), ("decoder", 2))}),
+        Policy("mue", {"image": StackExit(0.6), "text": StackExit(0.5)}),
+        Policy("mue", {"image": StackExit(0.3), "text": StackExit(0.9)}),
     ],
-)  # fmt: skip
+)
 def test_answers_equal_the_models(
     entailer: Entailer, tiny_entail_folder: Path, tmp_path: Path, statement: str, policy: Policy
 ) -> None:
@@ -83,7 +85,7 @@ def test_answers_of_a_joint_encoder_equal_the_models(
             assert list(found.probabilities.values()) == pytest.approx(likely, abs=1e-5)
             encoded = model.encode(torch.tensor([source]), pixels, decomposed=False)
             scores = [d.scores[0] for d in found.decisions if d.stack == "encoder"]
-            assert scores == pytest.approx([encoded.scores["joint"][0][i - 1] for i in ends], abs=1e-5)
+            assert scores == pytest.approx([encoded.scores["encoder"][0][i - 1] for i in ends], abs=1e-5)
 
 
 def test_the_bundle_was_verified_with_texts_of_several_lengths(tiny_entail_bundle: Path) -> None:
@@ -116,7 +118,15 @@ def captioned(tiny_captions_bundle: Path) -> Iterator[Entailer]:
         yield opened
 
 
-@pytest.mark.parametrize("policy", [FULL, Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2)])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        FULL,
+        Policy(
+            "fixed", {"image": StackExit(depth=1), "text": StackExit(depth=2), "decoder": StackExit(depth=2)}
+        ),
+    ],
+)
 @pytest.mark.parametrize("caption", [None, "D e-f", "a b c d e f"])
 def test_answers_with_a_caption_equal_the_models(
     captioned: Entailer, tiny_entail_folder: Path, tmp_path: Path, policy: Policy, caption: str | None
@@ -294,14 +304,14 @@ def test_a_decoder_that_reads_bos_alone_has_one_step_and_nothing_to_fill(
     from mue_edge import models
     from mue_edge.export.plan import cut_request, make
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.models.cut import cut
 
     asked = json.loads((tiny_entail_folder / "prompts.json").read_text())
     asked["entail"]["decoder"] = "bos"
     (tmp_path / "prompts.json").write_text(json.dumps(asked))
     prompt, model = read_prompt(tmp_path, "entail"), models.load(tiny_entail_folder)
     plan = make(model, targets.target("host"), (48, 48), prompt.options)
-    ids = {"bos": 0, "pad": 1, "eos": 2}
-    made = cut(model, cut_request(plan, None, ids, tuple(prompt.answers.values()), prompt.fed))
+    answers = tuple(prompt.answers.values())
+    request = cut_request(plan, None, models.describe(model), answers, prompt.fed)
+    made = models.family_of(model).cut(model, request)
     assert made.layout.slots == 1
     assert not any(piece.name.startswith("fill") for piece in made.pieces)

@@ -13,7 +13,7 @@ import pytest
 
 from mue_edge import fetching, gathering, image
 from mue_edge.errors import InputFileError
-from tests.commands.run import Runner, picture, stdin
+from tests.apps.cli.run import Runner, picture, stdin
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

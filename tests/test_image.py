@@ -10,7 +10,7 @@ from PIL import Image
 
 from mue_edge import gathering, image
 from mue_edge.errors import InputFileError
-from tests.commands.run import stdin
+from tests.apps.cli.run import stdin
 
 SIDE = 48
 

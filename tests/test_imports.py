@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,23 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from tools import link_types
-
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4}
-BARE = ("loop", "protocol", "policy", "cache", "search", "bundle", "tokens")
+ROOMS = ("export", "targets", "calibrate", "apps")
+# The command line stands on top of the applications, in their folder.
+LEVELS = {"core": 0, "targets": 1, "export": 2, "calibrate": 3, "apps": 4, "apps.cli": 5}
+BARE = ("loop", "protocol", "policy", "policy_files", "cache", "search", "bundle", "tokens")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "safetensors", "executorch", "coremltools", "torchao")
 HEAVY += ("tensorrt", "tensorrt_rtx", "cuda", "scipy", "hypothesis", "pytest", "matplotlib", "optuna")
 HEAVY += ("rubicon", "starlette", "uvicorn", "cv2", "toga", "PySide6")
-# These may reach into rooms from inside a function, when the user asks for it.
-DOORS = ("mue_edge/cli.py", "mue_edge/commands/", "mue_edge/completion.py", "mue_edge/__init__.py")
-# The registry of families, the import command, and the applications that train an OFA of their own.
-KNOW_OFA = ("mue_edge/models/", "mue_edge/commands/import_.py", "apps/stickers/", "apps/entailment/")
+# File → what it may import from above it: `mue_edge.open`, inside the function, what opens a bundle and
+# what makes the default model's; `python -m mue_edge` the command line.
+DOORS = {
+    "mue_edge/__init__.py": ("mue_edge.targets", "mue_edge.apps.cli.default_bundle"),
+    "mue_edge/__main__.py": ("mue_edge.apps.cli.main",),
+}
+OFA = "mue_edge/models/ofa/"
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,27 @@ class Import:
     @property
     def level(self) -> int:
         """Of the importing file."""
-        return LEVELS.get(self.file.partition("/")[0], 0)
+        return level(self.file.removesuffix(".py").removeprefix("mue_edge/").split("/"))
 
     @property
     def target(self) -> int:
-        return LEVELS.get(self.name.split(".")[1], 0) if "." in self.name else 0
+        return level(self.name.split(".")[1:])
 
     @property
     def through_a_door(self) -> bool:
-        return self.in_function and self.file.startswith(DOORS)
+        wanted = self.in_function or self.file == "mue_edge/__main__.py"
+        return wanted and self.name.startswith(DOORS.get(self.file, ()))
+
+
+def level(path: list[str]) -> int:
+    """Of a module by its path in the package."""
+    room = path[0] if path else ""
+    return LEVELS.get(".".join(path[:2]), LEVELS.get(room, 0))
 
 
 def source_files() -> list[Path]:
-    return sorted(p for top in ("mue_edge", *link_types.ROOMS) for p in (ROOT / top).rglob("*.py"))
+    files = (p for top in ("mue_edge", *ROOMS) for p in (ROOT / top).rglob("*.py"))
+    return sorted(p for p in files if p.resolve() == p)  # rooms are also links in mue_edge/
 
 
 def imports_of(path: Path) -> Iterator[Import]:
@@ -122,10 +134,26 @@ def test_core_imports_no_networks() -> None:
 
 
 def test_only_the_family_knows_ofa() -> None:
-    wrong = [
-        i for i in IMPORTS if i.name.startswith("mue_edge.models.ofa") and not i.file.startswith(KNOW_OFA)
-    ]
+    wrong = [i for i in IMPORTS if i.name.startswith("mue_edge.models.ofa") and not i.file.startswith(OFA)]
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_families_are_named_nowhere_else() -> None:
+    """No name of a family or of its sizes, and no reading of a network's own configuration."""
+    # `ofa` is also a format of tables.
+    registry = {"mue_edge/models/__init__.py": 1, "calibrate/data/examples.py": 3}
+    found: dict[str, int] = {}
+    for path in source_files():
+        file = path.relative_to(ROOT).as_posix()
+        if file.startswith(OFA):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            named = named and re.fullmatch("ofa(-.*)?", str(node.value)) is not None  # type: ignore[attr-defined]
+            read = isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith(".config")
+            if named or read:
+                found[file] = found.get(file, 0) + 1
+    assert found == registry
 
 
 def test_no_module_exists_twice() -> None:
@@ -135,10 +163,24 @@ def test_no_module_exists_twice() -> None:
     assert doubled == []
 
 
-def test_type_links_equal_the_folders() -> None:
-    farm = ROOT / "tools" / "typelinks" / "mue_edge"
-    links = {p.name: p.readlink().as_posix() for p in farm.iterdir() if p.name != "__pycache__"}
-    assert links == link_types.expected(), "run: python tools/link_types.py"
+def test_the_rooms_are_links_in_the_package() -> None:
+    links = {p.name: p.readlink().as_posix() for p in (ROOT / "mue_edge").iterdir() if p.is_symlink()}
+    assert links == {room: f"../{room}" for room in ROOMS}
+
+
+def test_the_package_imports_no_tools() -> None:
+    """`tools/` is not installed."""
+    outside = {path.name.removesuffix(".py") for path in (ROOT / "tools").iterdir()} | {"tools", "tests"}
+    wrong = []
+    for path in source_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            wrong += [
+                f"{path.relative_to(ROOT)} imports {n}" for n in names if n.partition(".")[0] in outside
+            ]
+    assert not wrong
 
 
 def test_packages_equal_the_folders() -> None:
@@ -147,7 +189,7 @@ def test_packages_equal_the_folders() -> None:
     folders = {p.parent.relative_to(ROOT).as_posix() for p in source_files()}
     names = {f if f.startswith("mue_edge") else f"mue_edge/{f}" for f in folders}
     assert set(setuptools["packages"]) == {name.replace("/", ".") for name in names}
-    rooms = {f"mue_edge.{room}": room for room in link_types.ROOMS}
+    rooms = {f"mue_edge.{room}": room for room in ROOMS}
     assert setuptools["package-dir"] == {"mue_edge": "mue_edge"} | rooms
     for folder in folders:
         assert (ROOT / folder / "__init__.py").is_file(), f"{folder} has no __init__.py"
@@ -184,14 +226,63 @@ def test_the_blocker_blocks() -> None:
 
 def test_core_needs_neither_torch_nor_onnx() -> None:
     modules = [f"mue_edge.{p.stem}" for p in (ROOT / "mue_edge").glob("*.py") if not p.stem.startswith("__")]
-    commands = sorted(p.stem for p in (ROOT / "mue_edge" / "commands").glob("*.py") if p.stem != "__init__")
+    files = (ROOT / "apps" / "cli" / "commands").glob("*/[!_]*.py")
+    commands = sorted((file.parent.name, file.stem) for file in files)
     modules += ["mue_edge", "mue_edge.targets", "mue_edge.models", "mue_edge.models.ofa.config"]
-    modules += [f"mue_edge.commands.{name}" for name in commands]
-    helps = [["--help"], *([name.rstrip("_").replace("_", "-"), "--help"] for name in commands)]
+    modules += [f"mue_edge.apps.cli.commands.{group}.{name}" for group, name in commands]
+    modules += ["mue_edge.apps.cli.main"]
+    helps = [["--help"], *([name.rstrip("_").replace("_", "-"), "--help"] for _, name in commands)]
     # Every command's help is printed too: its options must not need the room behind it.
     run_blocked(
         HEAVY,
         modules,
-        f"for args in {helps!r}:\n    try: sys.modules['mue_edge.cli'].main(args)\n"
+        f"for args in {helps!r}:\n    try: sys.modules['mue_edge.apps.cli.main'].main(args)\n"
         "    except SystemExit as end: assert not end.code, args\n",
     )
+
+
+# Where a word that is also a stack's name means something else, or the contract's segment is meant.
+OTHER_MEANINGS = {
+    "mue_edge/protocol.py": "DECODER itself; buffers' kind",
+    "mue_edge/version_1.py": "the names in 0.1's files",
+    "apps/cli/commands/run/entail.py": "an argument of the command line",
+    "calibrate/data/examples.py": "a table's column",
+    "calibrate/data/statement_tables.py": "a table's column",
+    "apps/camera/watching.py": "a key of the page's data",
+    "export/coreml.py": "a package's name",
+}
+
+
+def test_no_stack_is_spelled_outside_its_family() -> None:
+    """What goes through a layout's stacks knows none by name but DECODER."""
+    names = {"image", "encoder", "decoder"}
+    spelled = set()
+    for path in source_files():
+        file = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in names:
+                spelled.add(file)
+    wrong = {
+        file for file in spelled
+        if not file.startswith(("mue_edge/models/", *OTHER_MEANINGS))
+    }  # fmt: skip
+    assert not wrong
+
+
+# The rooms of calibrate/, each of which may import those before it.
+CALIBRATE = ("metrics", "traces", "data", "certificate", "policies", "plans", "report", "training")
+
+
+def test_the_rooms_of_calibrate_import_one_way() -> None:
+    def room(module: str) -> int | None:
+        parts = module.split(".")
+        inside = parts[:2] == ["mue_edge", "calibrate"] and len(parts) > 2 and parts[2] in CALIBRATE
+        return CALIBRATE.index(parts[2]) if inside else None
+
+    wrong = []
+    for i in IMPORTS:
+        own = room("mue_edge." + i.file.removesuffix(".py").replace("/", "."))
+        other = room(i.name)
+        if own is not None and other is not None and other > own:
+            wrong.append(str(i))
+    assert not wrong, "\n".join(wrong)

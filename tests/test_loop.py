@@ -10,9 +10,10 @@ import pytest
 from mue_edge.driver import drive
 from mue_edge.errors import VerificationError
 from mue_edge.loop import caption_loop
-from mue_edge.policy import ForcedExits, Policy
+from mue_edge.policy import ForcedExits, Policy, StackExit
 from mue_edge.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
 from mue_edge.search import BeamSearch, SearchSettings
+from tests import layouts
 
 LAYERS = 3
 Scores = Callable[[str], float]
@@ -21,7 +22,7 @@ Scores = Callable[[str], float]
 def layout(rows: int = 1) -> Layout:
     image = tuple(Stage(f"image.{i}", i + 1, {"pos_q": "constant:pos_q"}) for i in range(LAYERS))
     decoder = tuple(Stage(f"decoder.{i}", i + 1) for i in range(LAYERS))
-    return Layout({"image": image}, decoder, rows, fill_rows=4, prompt_gaps=(0.5, 0.1, 0.01))
+    return layouts.layout(image, decoder, rows, distances=(0.5, 0.1, 0.01))
 
 
 class Scripted:
@@ -110,7 +111,9 @@ def test_run_ahead_is_offered_only_where_it_is_free() -> None:
 def test_similarity_exits_by_modality() -> None:
     scores = {"image.0": 0.5, "image.1": 0.95, "decoder.0": 0.2, "decoder.1": 0.99}
     runtime = Scripted(score=lambda name: scores.get(name, 0.0))
-    policy = Policy(theta_image=0.9, theta_text=0.8, theta_decoder=0.9, beta=1.0)
+    policy = Policy(
+        "mue", {"image": StackExit(0.9), "text": StackExit(0.8), "decoder": StackExit(0.9)}, beta=1.0
+    )
     outcome = run(policy, runtime)
     assert outcome.depths == {"image": 2, "text": 2}
     assert {s.depth for s in outcome.steps} == {2}
@@ -126,7 +129,7 @@ def test_a_step_exits_when_every_live_row_would() -> None:
                 return answer
             return Answer({"score": [0.99, 0.1, 0.99], "gap": [0.01, 0.9, 0.01]})
 
-    outcome = run(Policy(theta_decoder=0.9, beta=1.0), Split(), rows=3)
+    outcome = run(Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0), Split(), rows=3)
     # Step 0 has three equal live rows, later steps what the search kept.
     assert outcome.steps[0].depth == LAYERS
 
@@ -160,7 +163,10 @@ class Broken(Scripted):
 @pytest.mark.parametrize(("segment", "says"), [("decoder.1", "decoder after layer 2"), ("image.0", "image")])
 def test_a_score_that_is_not_finite_is_an_error(port: str, bad: float, segment: str, says: str) -> None:
     """Also where no test could exit, if it is read."""
-    for policy, trace in ((Policy(theta_image=0.9, theta_decoder=0.9), False), (Policy("never"), True)):
+    for policy, trace in (
+        (Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.9)}), False),
+        (Policy("never"), True),
+    ):
         with pytest.raises(VerificationError, match=f"exit score of {says}"):
             run(policy, Broken(segment, **{port: [bad]}), trace=trace)
 
@@ -168,9 +174,9 @@ def test_a_score_that_is_not_finite_is_an_error(port: str, bad: float, segment: 
 @pytest.mark.parametrize("port", ["score", "gap"])
 def test_scores_that_are_missing_are_no_exit(port: str) -> None:
     with pytest.raises(VerificationError, match="for 1 rows"):
-        run(Policy(theta_image=0.9), Broken("image", **{port: []}))
+        run(Policy("mue", {"image": StackExit(0.9)}), Broken("image", **{port: []}))
     with pytest.raises(VerificationError, match="for 3 rows"):
-        run(Policy(theta_decoder=0.9), Broken("decoder", **{port: [0.1, 0.1]}), rows=3)
+        run(Policy("mue", {"decoder": StackExit(0.9)}), Broken("decoder", **{port: [0.1, 0.1]}), rows=3)
 
 
 @pytest.mark.parametrize(

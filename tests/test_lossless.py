@@ -15,7 +15,7 @@ from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.driver import Runtime, drive
 from mue_edge.errors import UsageError
 from mue_edge.lossless import lossless_loop
-from mue_edge.policy import Decider, ForcedExits, Policy
+from mue_edge.policy import Decider, ForcedExits, Policy, StackExit
 from mue_edge.protocol import Outcome
 from mue_edge.replay import quantile_policy, run
 from mue_edge.search import BeamSearch, SearchSettings
@@ -39,7 +39,7 @@ def bundle(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def lossless(bundle: Bundle, runtime: Runtime, policy: Decider) -> tuple[Outcome, list[str]]:
     runs: list[str] = []
-    loop = lossless_loop(bundle.manifest.loop_layout(), policy, BeamSearch(bundle.manifest.search))
+    loop = lossless_loop(bundle.manifest.layout, policy, BeamSearch(bundle.manifest.search))
     return drive(loop, runtime, lambda request, answer: runs.append(request.run)), runs
 
 
@@ -49,7 +49,7 @@ def test_words_are_full_depths(bundle: Bundle) -> None:
     from mue_edge.targets.golden import pixels
 
     p, settings = bundle.manifest.preprocess, bundle.manifest.search
-    at, runtime = bundle.manifest.loop_layout(), targets.open_runtime(bundle, 1)
+    at, runtime = bundle.manifest.layout, targets.open_runtime(bundle, 1)
     pictures = [pixels(x, p) for x in golden.pictures(p.height, p.width, 8)]
     wanted, tests = [], []
     for picture in pictures:
@@ -58,12 +58,12 @@ def test_words_are_full_depths(bundle: Bundle) -> None:
         wanted.append(full)
         tests += [("decoder", max(d.gaps)) for d in full.decisions if d.stack == "decoder" and d.depth < 3]
     policies: list[Decider] = [
-        Policy("fixed", depth_decoder=1, depth_image=1),
-        Policy("fixed", depth_decoder=2),
+        Policy("fixed", {"decoder": StackExit(depth=1), "image": StackExit(depth=1)}),
+        Policy("fixed", {"decoder": StackExit(depth=2)}),
         quantile_policy(tests, 0.5, "half"),
-        Policy("pabee", theta_decoder=patience(1)),
-        Policy("calm-softmax", theta_decoder=0.05, beta=1.0),
-        Policy("uniform-skip", depth_decoder=1),
+        Policy("pabee", {"decoder": StackExit(patience(1))}),
+        Policy("calm-softmax", {"decoder": StackExit(0.05)}, beta=1.0),
+        Policy("uniform-skip", {"decoder": StackExit(depth=1)}),
         ForcedExits({"image": 3, "text": 3}, (1, 1, 1, 2, 3, 1, 2, 2, 2, 1, 3)),
     ]
     kinds: Counter[str] = Counter()
@@ -102,7 +102,7 @@ def test_drafts_of_a_decoder_with_positions_in_its_input(tiny_model_folder: Path
             shown = Image.frombytes("L", (16, 16), picture * 256)
             full = captioner.caption(shown, policy=FULL)
             for depth in (1, 2):
-                policy = Policy("fixed", depth_decoder=depth)
+                policy = Policy("fixed", {"decoder": StackExit(depth=depth)})
                 found = captioner.caption(shown, policy=policy, lossless=True)
                 assert found.tokens == full.tokens
                 assert found.score == pytest.approx(full.score, abs=1e-4)
@@ -114,12 +114,12 @@ def test_weights_are_there_once(bundle: Bundle, tiny_bundle: Path) -> None:
 
 
 def test_what_cannot_be_lossless_says_so(bundle: Bundle) -> None:
-    greedy, policy = BeamSearch(SearchSettings()), Policy("fixed", depth_decoder=1)
+    greedy, policy = BeamSearch(SearchSettings()), Policy("fixed", {"decoder": StackExit(depth=1)})
     with pytest.raises(UsageError, match="greedy"):
         drive(lossless_loop(layout(3), policy, BeamSearch(SearchSettings(beam=3))), Scripted())
     with pytest.raises(UsageError, match="export it again with --lossless"):
         drive(lossless_loop(layout(), policy, greedy), Scripted())
-    at = bundle.manifest.loop_layout()
-    for idle in (FULL, Policy("mue", theta_image=0.5)):
+    at = bundle.manifest.layout
+    for idle in (FULL, Policy("mue", {"image": StackExit(0.5)})):
         with pytest.raises(UsageError, match="nothing to draft with"):
             drive(lossless_loop(at, idle, greedy), Scripted())

@@ -16,7 +16,7 @@ from tests.made_bundle import Clock, Paced, bundle, segments
 def setup(runtime: Paced, clock: Clock | None = None) -> Setup:
     m = bundle().manifest
     return Setup(
-        m.loop_layout(), m.search, tuple(m.segments), runtime, ["picture"], clock or runtime.clock
+        m.layout, m.search, tuple(m.segments), runtime, ["picture"], clock or runtime.clock
     )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_a_steady_device_is_measured_exactly() -> None:
 def test_the_calls_at_full_depth() -> None:
     runtime = Paced(Clock())
     costs = measure(setup(runtime), 200)
-    assert len(costs.full_depth) == bundle().manifest.loop_layout().calls(6)
+    assert len(costs.full_depth) == bundle().manifest.layout.calls(6)
     assert costs.full_depth.count("decoder.2") == 6 and "fill.1" not in costs.full_depth
     live = costs.checks[FULL].live
     assert costs.predict(costs.full_depth) == pytest.approx(live)

@@ -59,7 +59,7 @@ def test_a_meter_agrees_with_the_clock(policy: Policy | ForcedExits) -> None:
     m, runtime, p = bundle().manifest, Paced(Clock()), profile(loop_seconds_per_call=0.0)
     meter = Meter(p)
     runtime.set_pixels("picture")
-    drive(caption_loop(m.loop_layout(), policy, BeamSearch(m.search)), runtime, meter)
+    drive(caption_loop(m.layout, policy, BeamSearch(m.search)), runtime, meter)
     assert meter.seconds == pytest.approx(runtime.clock.now)
 
 

@@ -31,9 +31,9 @@ def test_what_does_not_fit_names_its_place(text: str, problem: str) -> None:
 
 
 def _policy(path: Path) -> object:
-    from mue_edge import policy
+    from mue_edge import policy_files
 
-    return policy.read(path)
+    return policy_files.read(path)
 
 
 def _profile(path: Path) -> object:
@@ -93,19 +93,19 @@ def _table(path: Path) -> object:
 
 
 def _frequencies(path: Path) -> object:
-    from mue_edge.calibrate.cider import read_frequencies
+    from mue_edge.calibrate.metrics.cider import read_frequencies
 
     return read_frequencies(path)
 
 
 def _lines(path: Path) -> object:
-    from mue_edge.calibrate import examples
+    from mue_edge.calibrate.data import examples
 
     return examples.read(path, kind="jsonl")
 
 
 def _coco(path: Path) -> object:
-    from mue_edge.calibrate import examples
+    from mue_edge.calibrate.data import examples
 
     return examples.read(path, kind="coco")
 

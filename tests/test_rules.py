@@ -11,22 +11,25 @@ from mue_edge.deadline import Deadline
 from mue_edge.driver import drive
 from mue_edge.errors import UsageError
 from mue_edge.loop import caption_loop
-from mue_edge.policy import NEVER, ForcedExits, Policy, stages_of
+from mue_edge.policy import NEVER, ForcedExits, Policy, StackExit, stages_of
 from mue_edge.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
 from mue_edge.search import BeamSearch, SearchSettings
 from mue_edge.signals import AGREEMENT, ENOUGH, FORESIGHT, MARGIN, SIGNALS, SIMILARITY, patience
+from tests.layouts import changed
 from tests.test_loop import Scripted, layout, run
 
 
 def test_calm_saturation_decays_by_its_own_formula() -> None:
-    policy = Policy("calm-saturation", theta_image=0.1, theta_decoder=0.8, beta=0.5, tau=2.0)
+    policy = Policy(
+        "calm-saturation", {"image": StackExit(0.1), "decoder": StackExit(0.8)}, beta=0.5, tau=2.0
+    )
     for step in (0, 5, 16):
         wanted = 0.9 * 0.8 + 0.1 * math.exp(-2 * step / 17)
         assert policy.threshold("decoder", 1, step, 16) == pytest.approx(wanted)
     assert policy.threshold("image", 1) == NEVER and policy.signal("image") is None
-    assert Policy("calm-saturation", theta_decoder=-9.0).threshold("decoder", 1) == 0  # clipped
-    assert Policy("calm-saturation", theta_decoder=0.99, tau=0.0).threshold("decoder", 1) < 1
-    outcome = run(Policy("calm-saturation", theta_decoder=0.4, theta_image=0.1), Scripted())
+    assert Policy("calm-saturation", {"decoder": StackExit(-9.0)}).threshold("decoder", 1) == 0  # clipped
+    assert Policy("calm-saturation", {"decoder": StackExit(0.99)}, tau=0.0).threshold("decoder", 1) < 1
+    outcome = run(Policy("calm-saturation", {"decoder": StackExit(0.4), "image": StackExit(0.1)}), Scripted())
     assert outcome.depths["image"] == 3 and [s.depth for s in outcome.steps] == [1, 1, 1, 1]
 
 
@@ -62,26 +65,29 @@ class Spelling(Scripted):
 def test_pabee_waits_until_the_word_has_stayed() -> None:
     words = [(5, 5, 6), (6, 7, 7), (8, 9, 10)]
     runtime = Spelling(words)
-    outcome = run(Policy("pabee", theta_decoder=patience(1)), runtime)
+    outcome = run(Policy("pabee", {"decoder": StackExit(patience(1))}), runtime)
     # Leaves after two layers that agree; eos agrees at once.
     assert [s.depth for s in outcome.steps] == [2, 3, 3, 2]
     assert outcome.hypotheses[0].tokens == (5, 7, 10, 2)
     # The head runs after every layer, also after the first, where nothing can agree.
     assert len(runtime.runs("head")) == len(runtime.runs("decoder"))
-    longer = run(Policy("pabee", theta_decoder=patience(2)), Spelling(words))
+    longer = run(Policy("pabee", {"decoder": StackExit(patience(2))}), Spelling(words))
     assert [s.depth for s in longer.steps] == [3] * 4
-    late = Policy("pabee", thetas_decoder=(None, patience(1)), depth_image=1)
+    late = Policy("pabee", {"decoder": StackExit(thetas=(None, patience(1))), "image": StackExit(depth=1)})
     runtime = Spelling(words)
     assert [s.depth for s in run(late, runtime).steps] == [2, 3, 3, 2]
     assert len(runtime.runs("head")) == len(runtime.runs("decoder"))  # it had to hear the first layer too
     assert runtime.runs("image") == ["image.0"]
     assert [
-        s.depth for s in run(Policy("pabee", theta_decoder=0.3, depth_decoder=1), Spelling(words)).steps
+        s.depth for s in run(Policy("pabee", {"decoder": StackExit(0.3, depth=1)}), Spelling(words)).steps
     ] == [1] * 4
 
 
 def test_a_pabee_that_takes_over_has_heard_the_first_layers() -> None:
-    slow, fast = Policy("mue", theta_decoder=0.9, beta=1.0), Policy("pabee", theta_decoder=patience(1))
+    slow, fast = (
+        Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0),
+        Policy("pabee", {"decoder": StackExit(patience(1))}),
+    )
     runtime = Spelling([(5, 5, 5)])
     loop = caption_loop(
         layout(), slow, BeamSearch(SearchSettings()), deadline=Deadline(0.0, 100.0, faster=(fast,))
@@ -99,7 +105,7 @@ def test_a_pabee_that_takes_over_has_heard_the_first_layers() -> None:
     ],
 )  # fmt: skip
 def test_uniform_skip_spreads_what_stays(ends: Sequence[int], layers: int, run: tuple[int, ...]) -> None:
-    policy = Policy("uniform-skip", depth_decoder=layers)
+    policy = Policy("uniform-skip", {"decoder": StackExit(depth=layers)})
     assert policy.stages("decoder", ends) == run and policy.stages("image", ends) == tuple(range(len(ends)))
     assert policy.threshold("decoder", 1) == NEVER
     assert stages_of(ForcedExits({}, (1,), policy), "decoder", ends) == run
@@ -107,7 +113,9 @@ def test_uniform_skip_spreads_what_stays(ends: Sequence[int], layers: int, run: 
 
 def test_layers_that_are_left_out_cost_nothing() -> None:
     runtime = Scripted()
-    outcome = run(Policy("uniform-skip", depth_image=2, depth_decoder=2), runtime)
+    outcome = run(
+        Policy("uniform-skip", {"image": StackExit(depth=2), "decoder": StackExit(depth=2)}), runtime
+    )
     assert runtime.runs("image") == ["image.1", "image.2"]
     assert runtime.runs("decoder") == ["decoder.1", "decoder.2"] * 4
     assert runtime.runs("cross_kv") == ["cross_kv.1", "cross_kv.2"] and runtime.runs("fill") == []
@@ -125,7 +133,7 @@ def test_layers_that_are_left_out_cost_nothing() -> None:
 
 def test_a_slower_policy_fills_the_rows_that_were_left_out() -> None:
     """Under a deadline steps may run other layers than steps before; what those lack is kept."""
-    skipping, full = Policy("uniform-skip", depth_decoder=1), Policy("never")
+    skipping, full = Policy("uniform-skip", {"decoder": StackExit(depth=1)}), Policy("never")
     runtime = Scripted()
     due = Deadline(0.0, 100.0, faster=(skipping,))
     drive(caption_loop(layout(), full, BeamSearch(SearchSettings()), deadline=due), runtime)
@@ -139,9 +147,9 @@ def test_a_slower_policy_fills_the_rows_that_were_left_out() -> None:
 
 def gated() -> Layout:
     plain = layout()
-    *tested, last = plain.encoder["image"]
+    *tested, last = plain.stack("image").stages
     image = (*(Stage(s.name, s.depth, s.constants, (SIMILARITY, ENOUGH)) for s in tested), last)
-    return Layout({"image": image}, plain.decoder, plain.rows, plain.fill_rows, plain.prompt_gaps)
+    return changed(plain, "image", image)
 
 
 class Gated(Scripted):
@@ -161,7 +169,7 @@ def caption(policy: Policy, runtime: Scripted, trace: bool = False) -> Outcome:
 
 def test_a_gate_knows_the_depth_before_the_first_layer() -> None:
     runtime = Gated()
-    outcome = caption(Policy("gate", theta_image=0.6), runtime)
+    outcome = caption(Policy("gate", {"image": StackExit(0.6)}), runtime)
     assert outcome.depths["image"] == 2 and runtime.requests[0].read == ("enough",)
     layers = [r for r in runtime.requests if r.run.startswith("image")]
     # Nobody waits for a layer, and none is run ahead that will not be needed.
@@ -170,9 +178,9 @@ def test_a_gate_knows_the_depth_before_the_first_layer() -> None:
     ]  # fmt: skip
     scores = [d.scores[0] for d in outcome.decisions if d.stack == "image"]
     assert scores == pytest.approx([1 / (1 + math.e**2), 1 / (1 + 1 / math.e)])
-    assert caption(Policy("gate", theta_image=0.8), Gated()).depths["image"] == 3
+    assert caption(Policy("gate", {"image": StackExit(0.8)}), Gated()).depths["image"] == 3
     other = Gated()
-    assert caption(Policy("mue", theta_image=0.6), other).depths["image"] == 3
+    assert caption(Policy("mue", {"image": StackExit(0.6)}), other).depths["image"] == 3
     assert other.requests[0].read == ()  # only who asks pays for the answer
 
 
@@ -184,14 +192,14 @@ def test_a_trace_has_what_the_gate_says() -> None:
 
 def test_without_a_gate_the_bundle_says_so() -> None:
     with pytest.raises(UsageError, match=r"no enough of image after layer 1.*train --heads"):
-        run(Policy("gate", theta_image=0.6), Scripted())
+        run(Policy("gate", {"image": StackExit(0.6)}), Scripted())
 
 
 def foreseeing() -> Layout:
     plain = layout()
-    *tested, last = plain.decoder
+    *tested, last = plain.decoder.stages
     stages = (*(Stage(s.name, s.depth, s.constants, (SIMILARITY, FORESIGHT)) for s in tested), last)
-    return Layout(plain.encoder, stages, plain.rows, plain.fill_rows, plain.prompt_gaps)
+    return changed(plain, "decoder", stages)
 
 
 class Foreseeing(Scripted):
@@ -208,7 +216,7 @@ class Foreseeing(Scripted):
 def test_deecap_says_the_word_of_the_mix_and_keeps_the_real_state() -> None:
     runtime = Foreseeing()
     loop = caption_loop(
-        foreseeing(), Policy("deecap", theta_decoder=0.9, beta=1.0), BeamSearch(SearchSettings())
+        foreseeing(), Policy("deecap", {"decoder": StackExit(0.9)}, beta=1.0), BeamSearch(SearchSettings())
     )
     outcome = drive(loop, runtime)
     assert outcome.hypotheses[0].tokens == (5, 2) and [s.depth for s in outcome.steps] == [1, 1]
@@ -219,7 +227,7 @@ def test_deecap_says_the_word_of_the_mix_and_keeps_the_real_state() -> None:
     # At the last layer nothing is imagined; a fixed end has its word from the mix too.
     deep = drive(caption_loop(foreseeing(), Policy("deecap"), BeamSearch(SearchSettings())), Foreseeing())
     assert deep.hypotheses[0].tokens == (7, 2) and [s.depth for s in deep.steps] == [3, 3]
-    ended = Policy("deecap", depth_decoder=2)
+    ended = Policy("deecap", {"decoder": StackExit(depth=2)})
     short = drive(caption_loop(foreseeing(), ended, BeamSearch(SearchSettings())), Foreseeing())
     assert short.hypotheses[0].tokens == (5, 2) and [s.depth for s in short.steps] == [2, 2]
     forced = ForcedExits({"image": 3, "text": 3}, (2, 2), ended)
@@ -238,6 +246,6 @@ def test_a_trace_with_heads_hears_both() -> None:
 
 
 def test_a_stack_that_a_rule_reads_nothing_of_is_not_left_by_score() -> None:
-    policy = Policy("gate", theta_image=0.5, theta_text=0.5)
-    assert policy.threshold("image", 1) == 0.5 and policy.threshold("text", 1) == math.inf
-    assert Policy("gate", theta_text=0.5, depth_text=2).threshold("text", 2) == -math.inf
+    policy = Policy("pabee", {"image": StackExit(0.5), "decoder": StackExit(0.5)})
+    assert policy.threshold("decoder", 1) == 0.5 and policy.threshold("image", 1) == math.inf
+    assert Policy("pabee", {"image": StackExit(0.5, depth=2)}).threshold("image", 2) == -math.inf

@@ -11,7 +11,7 @@ from mue_edge.deadline import Deadline
 from mue_edge.driver import drive
 from mue_edge.errors import UsageError
 from mue_edge.loop import caption_loop
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import HEAD_PORTS, Answer, Request
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import NEVER, Parameters, Rule
@@ -54,7 +54,7 @@ class Heads(Scripted):
 @pytest.mark.parametrize("rule", ["calm-softmax", "deebert"])
 def test_a_head_that_passes_the_test_is_the_steps_own(rule: str) -> None:
     runtime = Heads()
-    outcome = run(Policy(rule, theta_decoder=0.8, beta=1.0), runtime)
+    outcome = run(Policy(rule, {"decoder": StackExit(0.8)}, beta=1.0), runtime)
     assert [s.depth for s in outcome.steps] == [1, 2, 2, 2] and outcome.hypotheses[0].tokens == (5, 6, 7, 2)
     # One for the first step, two for every other; none after the layer where a step ends.
     assert len(runtime.runs("head")) == 7 and len(runtime.runs("decoder")) == 7
@@ -66,16 +66,19 @@ def test_a_head_that_passes_the_test_is_the_steps_own(rule: str) -> None:
 
 def test_a_fixed_end_needs_no_test() -> None:
     runtime = Heads()
-    outcome = run(Policy("calm-softmax", theta_decoder=0.8, beta=1.0, depth_decoder=2), runtime)
+    outcome = run(Policy("calm-softmax", {"decoder": StackExit(0.8, depth=2)}, beta=1.0), runtime)
     assert [s.depth for s in outcome.steps] == [1, 2, 2, 2]
     plain = Heads()
-    run(Policy("calm-softmax", depth_decoder=2), plain)
+    run(Policy("calm-softmax", {"decoder": StackExit(depth=2)}), plain)
     assert len(plain.runs("head")) == 4  # without a threshold nothing is tested
 
 
 def test_under_a_deadline_the_policy_of_the_moment_asks_the_head() -> None:
-    slow, fast = Policy("calm-softmax", theta_decoder=0.8, beta=1.0), Policy("fixed", depth_decoder=1)
-    plenty = Deadline(0.0, 100.0, faster=(fast, Policy("mue", theta_decoder=0.9, beta=1.0)))
+    slow, fast = (
+        Policy("calm-softmax", {"decoder": StackExit(0.8)}, beta=1.0),
+        Policy("fixed", {"decoder": StackExit(depth=1)}),
+    )
+    plenty = Deadline(0.0, 100.0, faster=(fast, Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0)))
     runtime = Heads()
     search = BeamSearch(SearchSettings(beam=1, max_length=16))
     outcome = drive(caption_loop(layout(), slow, search, deadline=plenty), runtime)
@@ -87,9 +90,9 @@ def test_under_a_deadline_the_policy_of_the_moment_asks_the_head() -> None:
 
 def test_a_bundle_without_heads_says_what_to_do() -> None:
     with pytest.raises(UsageError, match=r"no confidence of decoder after layer 1.*train --heads"):
-        run(Policy("calm-classifier", theta_decoder=0.8), Scripted())
+        run(Policy("calm-classifier", {"decoder": StackExit(0.8)}), Scripted())
     # Where nothing is tested, nothing is missing.
-    assert run(Policy("calm-classifier", depth_decoder=1), Scripted()).steps[0].depth == 1
+    assert run(Policy("calm-classifier", {"decoder": StackExit(depth=1)}), Scripted()).steps[0].depth == 1
 
 
 def test_a_new_rule_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +100,8 @@ def test_a_new_rule_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         theta = policy.theta(stack, depth)
         return NEVER if theta is None or step == 0 else theta
 
-    monkeypatch.setitem(RULES, "patient-start", Rule(last_words, {"decoder": MARGIN}))
-    outcome = run(Policy("patient-start", theta_decoder=0.8), Heads())
+    monkeypatch.setitem(RULES, "patient-start", Rule(last_words, decoder=MARGIN))
+    outcome = run(Policy("patient-start", {"decoder": StackExit(0.8)}), Heads())
     assert [s.depth for s in outcome.steps] == [3, 2, 2, 2]
     assert replace(Policy(), rule="patient-start").signal("decoder") == MARGIN
     assert Policy().signal("decoder") == SIMILARITY == Policy("calm-softmax").signal("image")

@@ -1,80 +1,85 @@
-"""The long proofs: `python tools/evidence.py [NAME…]`, or `make evidence`.
+"""The long proofs of tools/proofs/: `python tools/evidence.py [NAME…]`, or `make evidence`.
 
-Each job writes evidence/NAME.json when it is done and is skipped while that file is fresh (the
-code that it covers is unchanged), so a run that was stopped goes on where it was. `--check` lists
-stale and missing evidence. Pictures come from the sticker recipe, which must have been run.
+Each writes evidence/NAME.json when it is done and is skipped while that record is fresh (no file that its
+processes read has changed), so a run that was stopped goes on where it was. `--check` lists stale and missing
+records. Pictures come from the sticker recipe, which must have been run. `python tools/readme.py` then
+writes the pages.
 """
 
 from __future__ import annotations
 
-import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
 
 import click
 
-from proofs.record import FOLDER, is_fresh
+from proofs import load, names
+from proving import ROOT
+from proving.reading import changed, digests, entries
+from proving.record import FOLDER, git, read, write
 
-# A job is a function of tools/proofs/, here as FILE.FUNCTION: only the file of a job that runs is imported.
-JOBS = {
-    "loop-beam1": "loop.beam1",
-    "loop-beam5": "loop.beam5",
-    "executorch-loop-android": "executorch.loop_android",
-    "executorch-loop-embedded-linux": "executorch.loop_embedded_linux",
-    "executorch-int8": "executorch.int8",
-    "executorch-java": "executorch.java",
-    "web": "web.web",
-    "camera": "camera.camera",
-    "executorch-vulkan": "executorch.vulkan",
-    "executorch-base": "executorch.base",
-    "executorch-bench": "bench.executorch",
-    "bench": "bench.host",
-    "bench-ofa-tiny": "bench.ofa_tiny",
-    "policies": "stickers.policies",
-    "deadline": "deadline.deadline",
-    "memo": "calibration.memo",
-    "certificate": "calibration.certificate",
-    "calibrate": "calibration.calibrate",
-    "savings-exits": "savings.exits",
-    "savings-plans": "savings.plans",
-    "signals": "signals.signals",
-    "lossless": "lossless.lossless",
-    "compare": "compare.captions",
-    "entailment": "entailment.accuracy",
-    "compare-entail": "entailment.compare",
-    "calibrate-entail": "calibration.entailment",
-    "jetson-adapter": "jetson.adapter",
-    "jetson-loop": "jetson.loop",
-    "jetson-ofa-base": "jetson.base",
-    "jetson-gates": "jetson.gates",
-    "stickers": "stickers.stickers",
-    "stickers-decoders": "stickers.decoders",
-    "int8-exact": "int8_exact.host",
-    "int8-wasm": "int8_wasm.stickers",
-    "arm64": "arm64.bundled",
-    "iphone": "iphone.stickers",
-    "iphone-ofa-base": "iphone.base",
-    "iphone-without-numpy": "without_numpy.stickers",
-}
+# Beside what measuring keeps, for as long: it also says what that was made from.
+LOGS = ROOT / ".cache" / "evidence"
+BUSY = 0.5  # processes that wait or run a minute, above which a machine is not quiet
 
 
-def run(name: str) -> None:
-    """Make evidence/NAME.json anew."""
-    file, function = JOBS[name].split(".")
-    getattr(importlib.import_module(f"proofs.{file}"), function)()
+def state(name: str, folder: Path = FOLDER) -> str:
+    """Whether a record is fresh, missing or stale, and what has changed."""
+    record = read(name, folder)
+    if record is None:
+        return "missing"
+    files = changed(record["covers"])
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"stale: {files[0]}{more}" if files else "fresh"
 
 
-@click.command()
-@click.argument("names", nargs=-1, type=click.Choice(list(JOBS)))
+def measure(name: str, folder: Path = FOLDER) -> None:
+    """Make FOLDER/NAME.json anew."""
+    proof, commit = load(name), git("rev-parse", "HEAD")
+    begun, load_average = time.time(), os.getloadavg()[0]
+    if getattr(proof, "QUIET", False) and load_average > BUSY:
+        click.echo(
+            f"{name} measures time, and this machine is busy: load average {load_average:.1f}", err=True
+        )
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{name}.txt"
+    with tempfile.TemporaryDirectory() as work:
+        out = Path(work) / "figures.json"
+        command = [sys.executable, "-m", "proving.process", name, str(log), str(out)]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tools")}, check=True)
+        figures = json.loads(out.read_text(encoding="utf-8"))
+    covers = digests({*entries(log), *getattr(proof, "DATA", ())}, begun)
+    # Of this run alone: what earlier ones kept is not in it.
+    this = {"commit": commit, "seconds": round(time.time() - begun), "load": round(load_average, 1)}
+    write(name, f"python tools/evidence.py {name}", covers, figures, folder, **this)
+
+
+@click.command(help=__doc__)
+@click.argument("chosen", metavar="[NAME]...", nargs=-1, type=click.Choice(names()))
 @click.option("--force", is_flag=True, help="Also what is fresh.")
 @click.option("--check", is_flag=True, help="Only say what is stale or missing.")
-def main(names: tuple[str, ...], force: bool, check: bool) -> None:
-    for name in names or JOBS:
-        path = FOLDER / f"{name}.json"
-        state = "fresh" if is_fresh(path) else "stale" if path.is_file() else "missing"
-        if check or (state == "fresh" and not force):
-            click.echo(f"{name}: {state}")
-            continue
-        click.echo(f"{name}: {state}; measuring")
-        run(name)
+@click.option("--into", "folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER,
+              help="Another folder for the records, to try a proof.")  # fmt: skip
+def main(chosen: tuple[str, ...], force: bool, check: bool, folder: Path) -> None:
+    for name in chosen or names():
+        now, why = state(name, folder), getattr(load(name), "BY_NAME", "")
+        if check or (now == "fresh" and not force):
+            click.echo(f"{name}: {now}")
+        elif why and not chosen:
+            click.echo(f"{name}: {now}; only by name: {why}")
+        else:
+            click.echo(f"{name}: {now}; measuring")
+            try:
+                measure(name, folder)
+            except subprocess.CalledProcessError as problem:
+                raise click.ClickException(
+                    f"{name} ended with an error; the same command goes on"
+                ) from problem
 
 
 if __name__ == "__main__":

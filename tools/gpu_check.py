@@ -2,7 +2,8 @@
 
     python tools/gpu_check.py BUNDLE [--out gpu.json]
 
-BUNDLE was exported with `--target jetson`. Everything is the adapter's own over real CUDA calls, but for
+BUNDLE was exported with `--target jetson`. Ends with 6 if something did not hold, with 5 and what is missing
+where there is no GPU. Everything is the adapter's own over real CUDA calls, but for
 TensorRT: an engine is the segment's ONNX graph, run by ONNX Runtime on the CPU from a host function in the
 stream, between copies of its inputs and outputs. So order, buffers, graphs and waits are the GPU's; kernels
 and their speed are not. Captions must be the host's.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib.util
 import json
 import os
 import sys
@@ -29,13 +31,18 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
+for name in ("numpy", "click", "onnxruntime"):
+    if importlib.util.find_spec(name) is None:
+        print(f"error: {name} is not installed: pip install '.[jetson-device,host]'", file=sys.stderr)
+        sys.exit(5)
 
 import numpy as np  # noqa: E402
 
 from mue_edge import machine  # noqa: E402
 from mue_edge.bundle import Bundle, Port, open_bundle  # noqa: E402
-from mue_edge.errors import EnvironmentLacksError  # noqa: E402
-from mue_edge.policy import Policy, from_json  # noqa: E402
+from mue_edge.errors import EnvironmentLacksError, MueEdgeError, UsageError  # noqa: E402
+from mue_edge.policy import Policy  # noqa: E402
+from mue_edge.policy_files import from_json  # noqa: E402
 from mue_edge.replay import run  # noqa: E402
 from mue_edge.targets import golden  # noqa: E402
 from mue_edge.targets.host import HostRuntime  # noqa: E402
@@ -55,7 +62,10 @@ Launch = Callable[[int, Work], None]
 def host_functions() -> Launch:
     """Puts Python on a stream: (stream, work). By the driver, whose host functions live as long as a graph of
     them; what cuda-python makes for one is freed after its first run."""
-    driver, kept = ctypes.CDLL("libcuda.so.1"), list[Any]()
+    try:
+        driver, kept = ctypes.CDLL("libcuda.so.1"), list[Any]()
+    except OSError as problem:
+        raise EnvironmentLacksError(f"NVIDIA's driver library cannot be loaded: {problem}") from problem
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
     def launch(stream: int, work: Work) -> None:
@@ -174,7 +184,7 @@ def _waited(device: TensorRTRuntime, waits: str) -> dict[str, float]:
 
 def _caption(bundle: Bundle, runtime: Any, policy: Policy, picture: object) -> Any:
     runtime.set_pixels(picture)
-    made = run(bundle.manifest.loop_layout(), bundle.manifest.search, policy, runtime)
+    made = run(bundle.manifest.layout, bundle.manifest.search, policy, runtime)
     return made.hypotheses[0].tokens, dict(made.depths), made.steps
 
 
@@ -213,6 +223,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     bundle = open_bundle(asked.bundle)
+    if bundle.manifest.target != "jetson":
+        raise UsageError(
+            f"{asked.bundle} is for {bundle.manifest.target}; make one with: "
+            "mue-edge export stickers --target jetson"
+        )
     with _own_cache():
         found = checked(bundle, cuda.Cuda(), host_functions(), asked.pictures)
     record = {
@@ -227,4 +242,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except MueEdgeError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)

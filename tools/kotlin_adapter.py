@@ -9,6 +9,7 @@ copies of the sources are led; nothing of them stays. Writes evidence/executorch
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -20,10 +21,13 @@ from xml.etree import ElementTree
 
 import click
 
-from proofs.record import write
+from proving.reading import digests
+from proving.record import write
 
 ROOT = Path(__file__).resolve().parent.parent
+PINNED = "1.4.1"  # of docs/android.md
 COMPILER = "kotlin-compiler@2.4.20"
+JAR = "lib/kotlin-compiler.jar"
 # Of the library: what the adapter calls, and what that needs.
 SOURCES = (
     "Module", "Tensor", "EValue", "DType", "MethodMetadata", "ExecuTorchRuntime",
@@ -39,7 +43,11 @@ NATIVE = re.compile(r"external fun (\w+)\(([^)]*)\)(: [\w<>?]+)")
 def main(sources: Path, compiler: Path | None) -> None:
     found = sorted(sources.rglob("org/pytorch/executorch/Module.kt"))
     if not found:
-        raise click.UsageError(f"no org/pytorch/executorch/Module.kt in {sources}")
+        raise click.UsageError(
+            f"no org/pytorch/executorch/Module.kt in {sources}; a checkout of the pinned version has it: "
+            f"git clone --depth 1 --branch v{PINNED} https://github.com/pytorch/executorch"
+        )
+    check(found[0].parent, compiler)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         classes = compiled(found[0].parent, compiler or fetched(work), work)
@@ -54,24 +62,28 @@ def main(sources: Path, compiler: Path | None) -> None:
         for name in SOURCES
     }
     write("executorch-kotlin", "python tools/kotlin_adapter.py SOURCES",
-          ("targets/executorch_java.py", "targets/methods.py", TESTS, "tools/kotlin_adapter.py"),
+          digests(("targets/executorch_java.py", "targets/methods.py", TESTS, "tools/kotlin_adapter.py")),
           counted | {"compiler": COMPILER, "sources": hashes})  # fmt: skip
     sys.exit(done.returncode)
 
 
+def check(library: Path, compiler: Path | None) -> None:
+    """Raises ClickException that names what is missing, before anything is fetched or compiled."""
+    programs = [name for name in ("java", "javac", "npm") if not (name == "npm" and compiler)]
+    lacking = [f"the program {name}" for name in programs if shutil.which(name) is None]
+    lacking += [] if importlib.util.find_spec("jpype") else ["JPype (pip install JPype1)"]
+    lacking += [f"{library / name}.kt" for name in SOURCES if not (library / f"{name}.kt").is_file()]
+    if compiler and not (compiler / JAR).is_file():
+        lacking.append(f"{compiler / JAR} (--compiler is npm's package kotlin-compiler)")
+    if lacking:
+        raise click.ClickException(f"this is missing: {', '.join(lacking)}")
+
+
 def fetched(work: Path) -> Path:
     """npm's package, in `work`."""
-    command = [
-        "npm",
-        "install",
-        "--prefix",
-        str(work),
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-        COMPILER,
-    ]
-    subprocess.run(command, check=True)
+    command = ["npm", "install", "--prefix", str(work), "--ignore-scripts", "--no-audit", "--no-fund"]
+    if subprocess.run([*command, COMPILER]).returncode:
+        raise click.ClickException(f"npm cannot fetch {COMPILER}; name a folder of it with --compiler")
     return work / "node_modules" / "kotlin-compiler"
 
 
@@ -90,7 +102,7 @@ def compiled(library: Path, compiler: Path, work: Path) -> list[Path]:
     files = sorted(map(str, java.rglob("*.java")))
     jar = compiler / "lib" / "kotlin-stdlib.jar"
     # Not bin/kotlinc: a tarball does not keep that it may be run.
-    kotlinc = ["java", "-Xmx1g", "-cp", str(compiler / "lib" / "kotlin-compiler.jar")]
+    kotlinc = ["java", "-Xmx1g", "-cp", str(compiler / JAR)]
     kotlinc += ["org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-no-reflect", "-kotlin-home", str(compiler)]
     subprocess.run([*kotlinc, "-d", str(classes), str(kotlin), *files], check=True)
     path = os.pathsep.join(map(str, (classes, jar)))

@@ -1,33 +1,20 @@
 """Writes the figures of README.md and the docs from evidence/: `python tools/readme.py`.
 
-A block stands between `<!-- evidence: NAME -->` and `<!-- /evidence -->`. A test compares every
-block with what the evidence says, so that no page can show a figure that was not measured.
+A block stands between `<!-- evidence: NAME -->` and `<!-- /evidence -->`: NAME is that of a proof of
+tools/proofs/, or NAME-PART. Below stands where its figures come from and, once a file that they depend on has
+changed, that they are stale. A test compares every block with what its record says, so that no page can
+show a figure that was not measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
-from blocks import (
-    bench,
-    calibration,
-    camera,
-    compare,
-    entailment,
-    executorch,
-    iphone,
-    jetson,
-    loop,
-    lossless,
-    processors,
-    savings,
-    stickers,
-    web,
-)
-from blocks.records import ROOT
-from mue_edge.apps.stickers import tables
-from mue_edge.calibrate.pages import fill
+from mue_edge.calibrate.report.pages import fill
+from mue_edge.calibrate.report.pages import names as blocks
+from proofs import load, names
+from proving import ROOT
+from proving.record import read, source
 
 PAGES = (
     ROOT / "README.md",
@@ -35,51 +22,26 @@ PAGES = (
     ROOT / "apps" / "entailment" / "MODEL_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 )
+NOT_MEASURED = "*Not measured yet: `python tools/evidence.py {}`.*\n"
 
-BLOCKS: dict[str, Callable[[], str]] = {
-    "savings-exits": partial(savings.saved, "savings-exits"),
-    "savings-plans": partial(savings.saved, "savings-plans"),
-    "loop": loop.loop,
-    "bench": bench.bench,
-    "stickers": stickers.stickers,
-    "lossless": lossless.lossless,
-    "compare": compare.methods,
-    "compare-own": compare.own,
-    "compare-modalities": compare.modalities,
-    "compare-signals": compare.signals,
-    "entailment": entailment.accuracy,
-    "entailment-depths": entailment.depths,
-    "compare-entail": partial(compare.methods, "compare-entail"),
-    "compare-entail-modalities": partial(compare.modalities, "compare-entail"),
-    "calibrate": calibration.calibrated,
-    "calibrate-entail": partial(calibration.calibrated, "calibrate-entail", "accuracy", "5 %"),
-    "compare-entail-own": partial(compare.own, "compare-entail"),
-    "compare-entail-signals": partial(compare.signals, "compare-entail"),
-    "certificate": calibration.certificate,
-    "deadline": calibration.deadline,
-    "iphone": iphone.stickers,
-    "iphone-ofa-base": iphone.base,
-    "iphone-without-numpy": iphone.without_numpy,
-    "executorch-loop": executorch.loop,
-    "executorch-int8": executorch.int8,
-    "executorch-base": executorch.base,
-    "executorch-bench": executorch.bench,
-    "executorch-java": executorch.java,
-    "web": web.web,
-    "camera": camera.under_load,
-    "camera-ends": camera.ends,
-    "executorch-vulkan": executorch.vulkan,
-    "jetson": jetson.jetson,
-    "int8-exact": processors.int8,
-    "int8-wasm": processors.wasm,
-    "arm64": processors.arm64,
-    **{name: partial(tables.block, name) for name in tables.BLOCKS},
-}
+
+def block(name: str) -> str:
+    """What stands in a block. Raises KeyError for one that no proof renders."""
+    proof = max((each for each in names() if f"{name}-".startswith(f"{each}-")), key=len, default="")
+    part = name.removeprefix(proof).replace("-", "_")
+    module = load(proof) if proof else None
+    if not hasattr(module, f"render{part}"):
+        raise KeyError(f"no proof renders the block {name}")
+    record = read(proof)
+    if record is None:
+        return NOT_MEASURED.format(proof)
+    text: str = getattr(module, f"render{part}")(record)
+    return text.rstrip("\n") + "\n" + source(record)
 
 
 def rendered(page: str) -> str:
     """The page with every block as the evidence has it."""
-    return fill(page, BLOCKS)
+    return fill(page, {name: partial(block, name) for name in blocks(page)})
 
 
 def main() -> None:

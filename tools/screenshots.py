@@ -23,9 +23,9 @@ import click
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from mue_edge import cli
 from mue_edge.apps import stickers
-from proofs.web import READY, WAIT, captioned, served
+from mue_edge.apps.cli import main as cli
+from proving.browser import READY, WAIT, captioned, served
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 150_000

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mue_edge import image, schema
 from mue_edge.apps.alt_text.table import MAX_ALT, Entry, Table, clean
-from mue_edge.calibrate.report_page import Html, document, picture, tag
+from mue_edge.calibrate.report.report_page import Html, document, picture, tag
 from mue_edge.errors import InputFileError
 from mue_edge.reading import read_json
 

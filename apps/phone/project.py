@@ -33,7 +33,7 @@ ICONS = {
 }
 # Rooms and folders that a device needs, and what it does not need of them.
 MODULES = ("mue_edge", "mue_edge/rules", "targets", "targets/mil", "apps/phone")
-LEFT = ("cli.py", "__main__.py", "project.py", "conformance.md")
+LEFT = ("__main__.py", "project.py", "conformance.md")
 LICENCE = "LICENSE"
 
 STARTER = '''"""Starts the app: Briefcase runs this module."""

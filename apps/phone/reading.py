@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mue_edge import draw
 from mue_edge.captioner import Caption
 from mue_edge.entailer import Entailment
-from mue_edge.protocol import Layout
+from mue_edge.protocol import PICTURE, Layout
 from mue_edge.tokens import Tokenizer
 
 
@@ -42,13 +42,11 @@ class Reading:
     note: str = ""
 
 
-READ = {"image": "the picture", "text": "the statement", "encoder": "picture and statement"}
-
-
 def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading:
     """Of a caption; the prompt's own text stack is left out, since it never depends on the picture."""
     drawing = draw.of(caption, layout, tokenizer)
-    pictures = [Row("the picture", b.depth, b.layers) for b in drawing.encoder if b.label != "text"]
+    reads = {stack.name: stack.reads for stack in layout.encoders if stack.reads}
+    pictures = [Row(reads[b.label], b.depth, b.layers) for b in drawing.encoder if b.label in reads]
     words = [Row("the end" if s.label == "end" else s.label, s.depth, s.layers) for s in drawing.steps]
     mean = f"{drawing.mean:.1f} of {drawing.layers} decoder layers a token"
     times = f"{_times(caption.seconds, caption.calls)}; {mean}"
@@ -58,10 +56,10 @@ def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading
 
 def judged(found: Entailment, statement: str, layout: Layout, note: str = "") -> Reading:
     """Of an answer. It names the statement: what stands in the field may be another one by now."""
+    stacks = sorted(layout.encoders, key=lambda stack: stack.source != PICTURE)  # what is seen comes first
     rows = (
-        *(Row(READ[stack], found.exits[stack], layout.encoder[stack][-1].depth) for stack in READ
-          if stack in layout.encoder),
-        Row("the answer", found.decoder_layers, layout.decoder[-1].depth),
+        *(Row(s.reads, found.exits[s.name], s.depth) for s in stacks if s.reads),
+        Row("the answer", found.decoder_layers, layout.decoder.depth),
     )  # fmt: skip
     shares = ", ".join(f"{answer} {share:.0%}" for answer, share in found.probabilities.items())
     return Reading(

@@ -1,19 +1,36 @@
-"""Reads what the recipe wrote: records, pixels, splits."""
+"""The whole sticker set, as `tools/stickers/recipe.py` builds it in a checkout: records, pixels, splits."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.apps.stickers.recipe import SIZE, Record
-from mue_edge.apps.stickers.sources import default_cache
 from mue_edge.errors import InputFileError
 
+SIZE = 96
 SPLITS = ("train", "val_render", "cal_render", "test_render", "test_comp", "test_vendor")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of the set; `id` is `<set>/<emoji>` with a counter where a set draws an emoji twice."""
+
+    id: str
+    icon: str
+    caption: str
+    references: tuple[str, ...]
+    keywords: tuple[str, ...]
+    emoji: str
+    base: str
+    set: str
+    family: str
+    split: str
+    licence: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,11 @@ class Stickers:
         return np.asarray(found, dtype=np.int64)
 
 
+def default_cache() -> Path:
+    """`$MUE_EDGE_CACHE`, else `.cache`, and in it the folder `stickers`."""
+    return Path(os.environ.get("MUE_EDGE_CACHE", ".cache")) / "stickers"
+
+
 def read(cache: Path | None = None, size: int = SIZE) -> Stickers:
     """The sticker set below `cache`. Raises InputFileError when the recipe has not been run."""
     folder = cache or default_cache()
@@ -38,7 +60,7 @@ def read(cache: Path | None = None, size: int = SIZE) -> Stickers:
     if not (index.is_file() and pixels.is_file()):
         raise InputFileError(
             f"{folder} holds no sticker set of {size} pixels; "
-            "make it with: python -m mue_edge.apps.stickers.recipe"
+            "make it in a checkout of mue-edge with: python -m tools.stickers.recipe"
         )
     rows = json.loads(index.read_text(encoding="utf-8"))
     records = tuple(

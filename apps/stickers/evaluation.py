@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mue_edge.apps.stickers.dataset import Stickers, read
-from mue_edge.apps.stickers.recipe import Record
+from mue_edge import models
+from mue_edge.apps.stickers.dataset import Record, Stickers, read
 from mue_edge.bundle import Preprocess
-from mue_edge.calibrate.augment import normalise, on_ground, place
-from mue_edge.calibrate.caption_training import Learner
-from mue_edge.calibrate.depths import Captioned, Depths, texts_by_depth
-from mue_edge.calibrate.quality import SCORES, Quality, summary, tallies
+from mue_edge.calibrate.data.augment import normalise, on_ground, place
+from mue_edge.calibrate.metrics.quality import SCORES
+from mue_edge.calibrate.training.caption_training import Learner
+from mue_edge.calibrate.training.depths import Captioned, texts_by_depth
 from mue_edge.errors import InputFileError
-from mue_edge.models import captioning
+from mue_edge.models.family import Depths
 
 References = Literal["first", "all"]
 _TONE = re.compile(r"(, |: )?(?:medium-light|medium-dark|light|medium|dark) skin tone")
@@ -61,11 +61,11 @@ def caption(
     Raises InputFileError when the recipe has not been run or the model takes another picture size.
     """
     data = read(cache)
-    size, p = data.pixels.shape[1], captioning.preprocess(learner.model)
+    size, p = data.pixels.shape[1], models.describe(learner.model).preprocess
     if p.height != size:
         raise InputFileError(
             f"the model takes pictures of {p.height} pixels, the stickers have {size}; "
-            f"make them with: python -m mue_edge.apps.stickers.recipe --size {p.height}"
+            f"in a checkout of the project, make others: python -m tools.stickers.recipe --size {p.height}"
         )
     rows = chosen_rows(data, split, limit)
 
@@ -88,12 +88,6 @@ def names(record: Record, references: References) -> tuple[str, ...]:
     """What people call a picture, in lower case, the CLDR name first."""
     more = record.references if references == "all" else ()
     return tuple(dict.fromkeys(text.lower() for text in (record.caption, *more)))
-
-
-def judge(captions: list[str], records: list[Record]) -> Quality:
-    """The figures of `STICKER_SCORES` against the CLDR name."""
-    found = tallies(captions, [names(r, "first") for r in records], STICKER_SCORES)
-    return summary(found, [r.emoji for r in records])
 
 
 def _exact_but_tone(caption: str, reference: str) -> float:

@@ -17,7 +17,7 @@ from mue_edge.captioner import Captioner
 from mue_edge.entailer import Entailer, judged
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
 from mue_edge.loop import caption_loop
-from mue_edge.protocol import Answer, Loop, Outcome, Request
+from mue_edge.protocol import DECODER, Answer, Loop, Outcome, Request
 from mue_edge.search import BeamSearch, begin
 from mue_edge.statements import check_length, note
 
@@ -69,13 +69,9 @@ class Session:
             for name, p in self.bundle.manifest.policies().items()
         ]
 
-    def depths(self) -> dict[str, int]:
-        """Stack → its layers."""
-        layout = self.opened.layout
-        found = {stack: stages[-1].depth for stack, stages in layout.encoder.items()}
-        if layout.prompt_gaps:
-            found["text"] = len(layout.prompt_gaps)
-        return found | {"decoder": layout.decoder[-1].depth}
+    def stacks(self) -> list[dict[str, Any]]:
+        """The stacks, the decoder last: name, what it looks at (empty: nothing that a user gives), layers."""
+        return [{"name": s.name, "reads": s.reads, "layers": s.depth} for s in self.opened.layout.stacks]
 
     def check(self, name: str) -> Check:
         """Takes a file's bytes piece by piece and says whether they are the manifest's."""
@@ -162,7 +158,7 @@ class Captioning(Run):
         self._captioner = captioner
         self._search = BeamSearch(captioner.settings())
         super().__init__(caption_loop(captioner.layout, captioner.policy(policy), self._search))
-        self._stages = {stage.name: stage.depth for stage in captioner.layout.decoder}
+        self._stages = {stage.name: stage.depth for stage in captioner.layout.decoder.stages}
         self._run, self._depth = "", 0
 
     def _between(self, request: Request) -> dict[str, Any]:
@@ -189,7 +185,9 @@ class Judging(Run):
 
     def __init__(self, entailer: Entailer, statement: str, policy: str | None, caption: str | None) -> None:
         self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement, caption)
-        check_length(self._source, self._manifest.segments["text_stem"].inputs["ids"].shape[0])
+        check_length(
+            self._source, self._manifest.segments[self._manifest.layout.text_stem].inputs["ids"].shape[0]
+        )
         noted = note(entailer.unknown(statement, caption))
         self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
         search = begin(self._manifest.search, self._source)
@@ -208,7 +206,7 @@ class Judging(Run):
 def _cost(outcome: Outcome) -> dict[str, Any]:
     """Layers and calls that a run took."""
     decoder = [step.depth for step in outcome.steps]
-    return {"exits": {**outcome.depths, "decoder": decoder}, "calls": outcome.calls}
+    return {"exits": {**outcome.depths, DECODER: decoder}, "calls": outcome.calls}
 
 
 def _request(request: Request) -> dict[str, Any]:

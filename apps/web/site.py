@@ -37,8 +37,8 @@ MODULES = (
     "mue_edge", "mue_edge.apps", "mue_edge.apps.web", "mue_edge.apps.web.session",
     *(f"mue_edge.{name}" for name in (
         "bpe", "bundle", "cache", "captioner", "deadline", "driver", "entailer", "errors", "exit_tests",
-        "files", "loop", "lossless", "pace", "payoff", "policy", "protocol", "reading", "rules", "schema",
-        "search", "session", "signals", "statements", "tokens",
+        "files", "loop", "lossless", "pace", "payoff", "policy", "policy_files", "protocol", "reading",
+        "rules", "schema", "search", "session", "signals", "statements", "tokens", "version_1",
     )),
     *(f"mue_edge.rules.{file.stem}" for file in sorted(Path(rules.__file__).parent.glob("[!_]*.py"))),
 )  # fmt: skip

@@ -7,16 +7,40 @@ model has words, `tokenizer.json` and `prompts.json`.
 from __future__ import annotations
 
 import importlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mue_edge.errors import InputFileError
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.models.family import Description, Family, Judging, Training
 from mue_edge.reading import read_json
 
 if TYPE_CHECKING:
-    from mue_edge.models.ofa.model import Model
+    from torch import nn
 
-FAMILIES = {"ofa": "mue_edge.models.ofa.model"}
+    from mue_edge.tokens import Tokenizer
+
+# Name → the module that holds its FAMILY (`mue_edge.models.family`).
+FAMILIES = {"ofa": "mue_edge.models.ofa.family"}
+
+
+def family_named(name: object, where: object = "it") -> Family[Any]:
+    """The family of that name; `where` names it. Raises InputFileError for one that is not known."""
+    if name not in FAMILIES:
+        raise InputFileError(f"{where} names the family {name!r}; known families: {', '.join(FAMILIES)}")
+    found: Family[Any] = importlib.import_module(FAMILIES[str(name)]).FAMILY
+    return found
+
+
+def families() -> list[Family[Any]]:
+    """All of them."""
+    return [family_named(name) for name in FAMILIES]
+
+
+def family_of(network: nn.Module) -> Family[Any]:
+    """The family of a loaded network, by the attribute `family` of its class."""
+    return family_named(getattr(type(network), "family", None), type(network).__name__)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -30,18 +54,89 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             f"{folder} is not a model folder: it holds no config.json. "
             "Make one with: mue-edge import CHECKPOINT --out FOLDER"
         )
+    return _config(path)
+
+
+def _config(path: Path) -> dict[str, Any]:
     config = read_json(path)
-    family = config.get("family") if isinstance(config, dict) else None
-    if family not in FAMILIES:
-        raise InputFileError(f"{path} names the family {family!r}; known families: {', '.join(FAMILIES)}")
+    family_named(config.get("family") if isinstance(config, dict) else None, path)
     return dict(config)
 
 
-def load(folder: str | Path) -> Model:
-    """The model of a folder, in eval mode and float32.
+def load(folder: str | Path, decomposed: bool | None = None) -> nn.Module:
+    """The network of a folder, in eval mode and float32; `decomposed` changes which encoder it has.
 
     Raises InputFileError for a folder, configuration or weights file that does not fit.
     """
     config = read_config(folder)
-    model: Model = importlib.import_module(FAMILIES[config["family"]]).load(Path(folder), config)
-    return model
+    known = family_named(config["family"])
+    if decomposed is not None:
+        config = _training(known).with_encoder(config, decomposed)
+    network: nn.Module = known.load(Path(folder), config)
+    return network
+
+
+def write(network: nn.Module, folder: Path) -> None:
+    """Weights (float32) and `config.json` into an existing folder."""
+    from mue_edge.models import weights
+
+    weights.save(weights.stored_weights(network), folder / weights.WEIGHTS)
+    write_config(config_of(network), folder)
+
+
+def write_config(config: Mapping[str, Any], folder: Path) -> None:
+    """`config.json` into an existing folder."""
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def config_of(network: nn.Module) -> dict[str, Any]:
+    """The content of `config.json` of a network."""
+    known = family_of(network)
+    return {"family": known.name} | known.config(network)
+
+
+def describe(network: nn.Module) -> Description:
+    """What a network reads and how deep it is."""
+    known = family_of(network)
+    return known.describe(known.config(network))
+
+
+def describe_folder(folder: str | Path) -> Description:
+    """`describe` of a model folder, by its configuration alone. Raises InputFileError."""
+    config = read_config(folder)
+    return family_named(config["family"]).describe(config)
+
+
+def fresh(
+    config: Path, vocabulary: Path, decomposed: bool | None = None
+) -> tuple[nn.Module, Tokenizer, dict[str, Any]]:
+    """An untrained network of a `config.json`, its tokenizer, and the content of `prompts.json`.
+
+    vocabulary: a tokenizer.json, or a folder in the family's own format; `decomposed` changes which encoder
+    it has. Raises InputFileError when they do not fit together, UsageError for a family that is not trained.
+    """
+    data = _config(config)
+    known = _training(family_named(data["family"]))
+    return known.fresh(data if decomposed is None else known.with_encoder(data, decomposed), vocabulary)
+
+
+def training(network: nn.Module) -> Training[Any]:
+    """How networks of this one's family learn captions. Raises UsageError where they do not."""
+    return _training(family_of(network))
+
+
+def judging(network: nn.Module) -> Judging[Any]:
+    """How networks of this one's family answer statements. Raises UsageError where they do not."""
+    known = family_of(network)
+    return known.judging or _lacks(known, "judging", "judge statements here")
+
+
+def _training(known: Family[Any]) -> Training[Any]:
+    return known.training or _lacks(known, "training", "be trained or caption pictures in torch")
+
+
+def _lacks(known: Family[Any], capability: str, what: str) -> Any:
+    able = ", ".join(f.name for f in families() if getattr(f, capability) is not None)
+    raise UsageError(
+        f"models of the family {known.name!r} cannot {what}; families that can: {able or 'none'}"
+    )

@@ -1,4 +1,4 @@
-"""What a family of models provides to be deployed: the cut.
+"""The cut: what a family of models provides to be deployed (`Family.cut`).
 
 A cut is a list of segments as torch modules, the constants that they are fed, and the layout by
 which the host loop drives them. Export, loop and targets know these words and no family.
@@ -6,16 +6,14 @@ which the host loop drives them. Export, loop and targets know these words and n
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mue_edge.bundle import LayoutEntry
+from mue_edge.protocol import Layout
 from mue_edge.search import SearchSettings
 
 
@@ -36,6 +34,14 @@ class CutRequest:
     text_length: int = 0
     fill_rows: int = 4
     verify_rows: int = 0
+
+
+@dataclass(frozen=True)
+class StackShape:
+    """Layers of a stack, and whether the model was trained to be left early there."""
+
+    layers: int
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,24 +72,10 @@ class Cut:
 
     pieces: tuple[Piece, ...]
     constants: Mapping[str, NDArray[np.float32]]
-    layout: LayoutEntry
+    layout: Layout
     tables: Mapping[str, Table] = field(default_factory=dict)
     samples: tuple[NDArray[np.float32], ...] = ()
     sources: tuple[tuple[int, ...], ...] = ()
 
     def piece(self, name: str) -> Piece:
         return next(p for p in self.pieces if p.name == name)
-
-
-def cut(model: Any, request: CutRequest) -> Cut:
-    """The cut of a loaded model, made by its family (the package that its class comes from)."""
-    family = type(model).__module__.rsplit(".", 1)[0]
-    made: Cut = importlib.import_module(f"{family}.cut").cut(model, request)
-    return made
-
-
-def stacks(model: Any) -> dict[str, int]:
-    """Stack → number of layers, in the order in which they run; made by the model's family."""
-    family = type(model).__module__.rsplit(".", 1)[0]
-    found: dict[str, int] = importlib.import_module(f"{family}.cut").stacks(model)
-    return found

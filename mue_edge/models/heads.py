@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mue_edge.errors import InputFileError, missing_extra
-from mue_edge.models.weights import save
+from mue_edge.errors import InputFileError
+from mue_edge.models import weights
 
 FILE = "heads.safetensors"
 # Kind → name → tensor.
@@ -85,15 +85,7 @@ def read(folder: Path, sizes: Sizes) -> Heads:
     path = folder / FILE
     if not path.is_file():
         return {}
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as problem:
-        raise missing_extra("safetensors", "torch") from problem
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as problem:
-        raise InputFileError(f"{path} is not a safetensors file: {problem}") from problem
+    tensors = weights.read(path)
     found: Heads = {}
     for key, value in tensors.items():
         kind, _, name = key.partition(".")
@@ -115,4 +107,4 @@ def read(folder: Path, sizes: Sizes) -> Heads:
 def write(folder: Path, heads: Heads) -> None:
     """Into an existing model folder."""
     tensors = {f"{kind}.{name}": v.contiguous() for kind, parts in heads.items() for name, v in parts.items()}
-    save(tensors, folder / FILE)
+    weights.save(tensors, folder / FILE)

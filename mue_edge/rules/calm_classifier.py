@@ -5,4 +5,4 @@ vector of its own. In the encoder there is no arg-max: its tests stay MuE's."""
 from mue_edge.rules.rule import Rule, scheduled
 from mue_edge.signals import CONFIDENCE
 
-RULE = Rule(scheduled, {"decoder": CONFIDENCE}, heads="confidence")
+RULE = Rule(scheduled, decoder=CONFIDENCE, heads="confidence")

@@ -17,4 +17,4 @@ def _threshold(policy: Parameters, stack: str, depth: int, step: int, max_length
     return NEVER if value >= 1 else value
 
 
-RULE = Rule(in_decoder(_threshold), {"image": None, "text": None, "encoder": None}, beta=BETA)
+RULE = Rule(in_decoder(_threshold), encoder=None, beta=BETA)

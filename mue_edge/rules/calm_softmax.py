@@ -5,4 +5,4 @@ is passed, for its answer is the step's. In the encoder there are no words: its 
 from mue_edge.rules.rule import Rule, scheduled
 from mue_edge.signals import MARGIN
 
-RULE = Rule(scheduled, {"decoder": MARGIN})
+RULE = Rule(scheduled, decoder=MARGIN)

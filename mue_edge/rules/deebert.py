@@ -5,4 +5,4 @@ rule does."""
 from mue_edge.rules.rule import Rule, scheduled
 from mue_edge.signals import ENTROPY
 
-RULE = Rule(scheduled, {"decoder": ENTROPY})
+RULE = Rule(scheduled, decoder=ENTROPY)

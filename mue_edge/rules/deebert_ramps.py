@@ -5,5 +5,4 @@ of the states, which the shared head reads: leave when the words' entropy is low
 from mue_edge.rules.rule import Rule, in_decoder, scheduled
 from mue_edge.signals import RAMP
 
-SIGNALS = {"image": None, "text": None, "encoder": None, "decoder": RAMP}
-RULE = Rule(in_decoder(scheduled), SIGNALS, heads="ramps")
+RULE = Rule(in_decoder(scheduled), encoder=None, decoder=RAMP, heads="ramps")

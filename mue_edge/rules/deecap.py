@@ -8,5 +8,4 @@ normalises before its layers are not bounded, so here the tanh stands inside of 
 from mue_edge.rules.rule import Rule, in_decoder, scheduled
 from mue_edge.signals import FORESIGHT
 
-SIGNALS = {"image": None, "text": None, "encoder": None, "decoder": FORESIGHT}
-RULE = Rule(in_decoder(scheduled), SIGNALS, heads="foresight")
+RULE = Rule(in_decoder(scheduled), encoder=None, decoder=FORESIGHT, heads="foresight")

@@ -9,4 +9,4 @@ probability for every depth leaves the trade-off to θ. The decoder's tests are 
 from mue_edge.rules.rule import Rule, scheduled
 from mue_edge.signals import ENOUGH, MARGIN
 
-RULE = Rule(scheduled, {"image": ENOUGH, "text": None, "encoder": None, "decoder": MARGIN}, heads="gate")
+RULE = Rule(scheduled, encoder=ENOUGH, decoder=MARGIN, heads="gate")

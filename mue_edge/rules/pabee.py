@@ -5,4 +5,4 @@ layer-wise loss has trained at every layer, and which must run at every boundary
 from mue_edge.rules.rule import Rule, constant, in_decoder
 from mue_edge.signals import AGREEMENT
 
-RULE = Rule(in_decoder(constant), {"image": None, "text": None, "encoder": None, "decoder": AGREEMENT})
+RULE = Rule(in_decoder(constant), encoder=None, decoder=AGREEMENT)

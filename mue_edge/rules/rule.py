@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from mue_edge.protocol import DECODER
 from mue_edge.signals import SIMILARITY
 
 NEVER, ALWAYS = math.inf, -math.inf
@@ -35,21 +36,22 @@ Threshold = Callable[[Parameters, str, int, int, int], float]
 
 @dataclass(frozen=True)
 class Rule:
-    """`signals`: what a stack's tests read (`mue_edge.signals`), similarity where nothing is said, None where
-    no score is ever tested. `calibrated`: whether calibration tries it. `beta`: θ's weight in the decay,
+    """`encoder`, `decoder`: what the tests of such stacks read (`mue_edge.signals`), None where no score is
+    ever tested. `calibrated`: whether calibration tries it. `beta`: θ's weight in the decay,
     where the rule and not the policy fixes it. `heads`: what `mue-edge train --heads RULE` trains for it
     (`mue_edge.models.heads`). `keep`: a policy's depths are numbers of layers that stay; these segments run.
     """
 
     threshold: Threshold
-    signals: Mapping[str, str | None] = field(default_factory=dict)
+    encoder: str | None = SIMILARITY
+    decoder: str | None = SIMILARITY
     calibrated: bool = True
     beta: float | None = None
     heads: str | None = None
     keep: Keep | None = None
 
     def signal(self, stack: str) -> str | None:
-        return self.signals.get(stack, SIMILARITY)
+        return self.decoder if stack == DECODER else self.encoder
 
     @property
     def by_score(self) -> bool:
@@ -65,7 +67,7 @@ def decayed(theta: float, step: int, n: int, beta: float, tau: float) -> float:
 def scheduled(policy: Parameters, stack: str, depth: int, step: int, max_length: int) -> float:
     """θ of the boundary; in the decoder it decays, after a warm-up in which nothing exits."""
     theta, n = policy.theta(stack, depth), policy.horizon or max_length + 1
-    if theta is None or stack != "decoder":
+    if theta is None or stack != DECODER:
         return NEVER if theta is None else theta
     if step < policy.warmup * n:
         return NEVER
@@ -77,7 +79,7 @@ def in_decoder(threshold: Threshold) -> Threshold:
     """The same in the decoder, and no test elsewhere."""
 
     def only(policy: Parameters, stack: str, depth: int, step: int, max_length: int) -> float:
-        return threshold(policy, stack, depth, step, max_length) if stack == "decoder" else NEVER
+        return threshold(policy, stack, depth, step, max_length) if stack == DECODER else NEVER
 
     return only
 

@@ -1,5 +1,5 @@
 """Layers that stay, evenly spaced, the last one among them (Glavas et al. 2024, "Dynamic layer selection in
-decoder-only transformers"): a policy's `depth_image` and `depth_decoder` say how many. No score is read, and
+decoder-only transformers"): a policy's depth of a stack says how many. No score is read, and
 a layer that is left out has no K/V. A constant prompt stays at full depth, for it costs nothing."""
 
 from __future__ import annotations

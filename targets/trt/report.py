@@ -116,5 +116,5 @@ def _caption(runtime: TensorRTRuntime, picture: object, policy: Policy) -> float
     manifest = runtime.bundle.manifest
     begin = time.perf_counter()
     runtime.set_pixels(picture)
-    run(manifest.loop_layout(), manifest.search, policy, runtime)
+    run(manifest.layout, manifest.search, policy, runtime)
     return time.perf_counter() - begin

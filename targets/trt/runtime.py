@@ -18,7 +18,7 @@ import numpy as np
 
 from mue_edge.bundle import Bundle, Port
 from mue_edge.errors import InputFileError
-from mue_edge.protocol import HEAD_PORTS, Answer, Request, Store
+from mue_edge.protocol import DECODER, HEAD_PORTS, Answer, Request, Store
 from mue_edge.signals import PORTS
 from mue_edge.targets.tensors import Constants, SourceText, StepBiases
 from mue_edge.targets.trt.library import Library
@@ -63,7 +63,7 @@ class TensorRTRuntime:
 
     def set_pixels(self, pixels: object) -> None:
         """The picture to caption: float32 [1, 3, H, W]. Raises InputFileError for another shape."""
-        port = self.bundle.manifest.segments["stem"].inputs["pixels"]
+        port = self.bundle.manifest.segments[self.bundle.manifest.layout.picture.stem].inputs["pixels"]
         value = np.asarray(pixels, np.float32)
         if value.shape != port.shape:
             raise InputFileError(f"pixels have shape {value.shape}, this bundle takes {port.shape}")
@@ -232,7 +232,7 @@ class TensorRTRuntime:
 
     def _store_rows(self, request: Request, store: Store) -> None:
         """kv_rows [n, rows, 2, d] to slots [n, 2, M, d]: a copy of strided rows for each layer's K and V."""
-        decoder = f"decoder.{request.run.partition('.')[2]}"
+        decoder = f"{DECODER}.{request.run.partition('.')[2]}"
         slots = self._buffer(store.buffer, self.bundle.manifest.segments[decoder].inputs["slots"])
         rows = self._buffers[request.outputs["kv_rows"]]
         layers, _, capacity, width = slots.port.shape

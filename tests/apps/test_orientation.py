@@ -23,10 +23,10 @@ from mue_edge.apps import serving
 from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
 from mue_edge.apps.phone.reader import Reader
 from mue_edge.targets.host import HostRuntime
+from tests.apps.cli.run import Runner, stdin
 from tests.apps.phone.driven import driven
 from tests.apps.phone.finished import finished
 from tests.apps.served import ask
-from tests.commands.run import Runner, stdin
 from tests.turned import STORED, smooth, stored
 
 KINDS = ("JPEG", "PNG", "WEBP")

@@ -93,7 +93,7 @@ def test_addresses() -> None:
 def test_without_the_framework_the_extra_is_named() -> None:
     code = (
         "import sys\nsys.modules['starlette.applications'] = None\nsys.modules['uvicorn'] = None\n"
-        "from mue_edge import cli\ncli.main(['serve', '--port', '0'])"
+        "from mue_edge.apps.cli import main as cli\ncli.main(['serve', '--port', '0'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 5 and "mue-edge[apps]" in done.stderr

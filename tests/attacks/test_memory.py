@@ -17,8 +17,8 @@ from PIL import Image
 import mue_edge
 from mue_edge import image
 from mue_edge.errors import InputFileError
+from tests.apps.cli.run import Runner
 from tests.attacks.test_images import png, png16
-from tests.commands.run import Runner
 from tests.conftest import host_bundle
 
 SIDE = 5000  # 25 million pixels
@@ -26,7 +26,7 @@ MOST_MB = 400
 # getrusage would tell the parent's memory where that was larger.
 COMMAND = """
 import re, sys
-from mue_edge import cli
+from mue_edge.apps.cli import main as cli
 try:
     cli.main(sys.argv[1:])
 except SystemExit as end:

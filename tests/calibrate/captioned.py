@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mue_edge.models import captioning
+from mue_edge import models
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
@@ -38,7 +38,7 @@ def model_folder(folder: Path) -> Path:
     torch.manual_seed(0)
     folder.mkdir(parents=True)
     model = Model(configuration()).eval()
-    captioning.write(model, folder)
+    models.write(model, folder)
     tokenizer().save(folder / "tokenizer.json")
     texts = prompts.make("caption", model.config, tokenizer())
     (folder / "prompts.json").write_text(json.dumps(texts), encoding="utf-8")

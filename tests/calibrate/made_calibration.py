@@ -13,17 +13,26 @@ from PIL import Image
 
 from mue_edge import profile
 from mue_edge.bundle import FileEntry, open_bundle, write_manifest
-from mue_edge.calibrate import certificate, cider, tuning
-from mue_edge.calibrate.calibration import Calibration, Searched
-from mue_edge.calibrate.certificate import Certificate, Claim, Conditions, Scope, Tested, next_level
-from mue_edge.calibrate.clusters import Clusters
-from mue_edge.calibrate.outcomes import Run, Sample
-from mue_edge.calibrate.samples import Samples
-from mue_edge.calibrate.setting import FULL, Held, Setting
-from mue_edge.calibrate.tuning import Judged
+from mue_edge.calibrate.certificate.claim import (
+    Certificate,
+    Claim,
+    Conditions,
+    Scope,
+    Tested,
+    next_level,
+    state,
+)
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics import cider
+from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.calibrate.policies import tuning
+from mue_edge.calibrate.policies.calibration import Calibration, Searched
+from mue_edge.calibrate.policies.setting import FULL, Held, Setting
+from mue_edge.calibrate.policies.tuning import Judged
+from mue_edge.calibrate.traces.outcomes import Run, Sample
 from mue_edge.captioner import Captioner
 from mue_edge.files import sha256
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.profile import Noise, Profile, SegmentTime
 from mue_edge.protocol import Decision
 from tests import made_bundle
@@ -45,11 +54,11 @@ DEPTHS = {"full": (3, 3), "fixed-1-3": (1, 3), "fixed-2-3": (2, 3), "fixed-3-1":
 DEPTHS |= {"safe": (3, 2), "quick": (2, 1)}
 POLICIES = (
     FULL,
-    Policy("fixed", depth_image=1, name="fixed-1-3"),
-    Policy("fixed", depth_image=2, name="fixed-2-3"),
-    Policy("fixed", depth_decoder=1, name="fixed-3-1"),
-    Policy(theta_decoder=0.9, beta=1.0, name="safe"),
-    Policy(theta_image=0.5, theta_decoder=0.5, beta=1.0, name="quick"),
+    Policy("fixed", {"image": StackExit(depth=1)}, name="fixed-1-3"),
+    Policy("fixed", {"image": StackExit(depth=2)}, name="fixed-2-3"),
+    Policy("fixed", {"decoder": StackExit(depth=1)}, name="fixed-3-1"),
+    Policy("mue", {"decoder": StackExit(0.9)}, beta=1.0, name="safe"),
+    Policy("mue", {"image": StackExit(0.5), "decoder": StackExit(0.5)}, beta=1.0, name="quick"),
 )
 
 
@@ -159,7 +168,7 @@ def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:
         CONDITIONS, PICTURES // 2, PICTURES, tuple(tested),
         chosen if certified else "", policy, 0.05, "cafe",
     )  # fmt: skip
-    return replace(found, statement=certificate.state(found))
+    return replace(found, statement=state(found))
 
 
 @contextmanager

@@ -14,16 +14,16 @@ from mue_edge.bundle import (
     Bundle,
     Constant,
     FileEntry,
-    LayoutEntry,
     Manifest,
     Preprocess,
     Runtime,
     Segment,
 )
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
 from mue_edge.search import SearchSettings
 from mue_edge.signals import ENOUGH, FORESIGHT, SIMILARITY, patience
+from tests import layouts
 
 LAYERS = 4
 THREADS = 1
@@ -39,13 +39,14 @@ def layout(rows: int = 1) -> Layout:
     text = tuple(Stage(f"text.{i}", i + 1) for i in range(2))
     heard = (SIMILARITY, FORESIGHT)
     decoder = (*(Stage(f"decoder.{i}", d, {}, heard) for i, d in enumerate((1, 3))), Stage("decoder.2", 4))
-    return Layout({"image": image, "text": text}, decoder, rows, fill_rows=2)
+    return layouts.layout(image, decoder, rows, 2, text=text)
 
 
 def prompt_layout(rows: int = 1) -> Layout:
     """The same with a constant prompt, whose depth no request of the encoder shows."""
     whole = layout(rows)
-    return Layout({"image": whole.encoder["image"]}, whole.decoder, rows, 2, (0.6, 0.2, 0.05))
+    image, decoder = whole.stack("image").stages, whole.decoder.stages
+    return layouts.layout(image, decoder, rows, 2, distances=(0.6, 0.2, 0.05))
 
 
 def bundle() -> Bundle:
@@ -54,7 +55,7 @@ def bundle() -> Bundle:
         SCHEMA, "made up", "none", "caption", "host", "fp32", Runtime("no-such-package", ""), {}, {}, "plan",
         {"stem": Segment("segments/stem", {}, {})}, {"pos_q": Constant("constants.bin", 0, (1,))},
         {name: FileEntry(1, "aa") for name in ("segments/stem", "constants.bin", "golden/logs.json")},
-        LayoutEntry({}, (), 1, 9, 2), SearchSettings(), Preprocess(8, 8),
+        layout(), SearchSettings(), Preprocess(8, 8),
     )  # fmt: skip
     return Bundle(Path("nowhere"), manifest)
 
@@ -125,22 +126,38 @@ def policies(gaps: dict[str, Sequence[float]], count: int, seed: int = 0) -> lis
         image, text, decoder = (chance.choice((None, 1, 2)) for _ in range(3))
         if i % 6 == 5:
             rule = "uniform-skip" if i % 12 == 5 else "fixed"
-            found.append(Policy(rule, depth_image=image, depth_text=text, depth_decoder=decoder))
+            found.append(
+                Policy(
+                    rule,
+                    {
+                        "image": StackExit(depth=image),
+                        "text": StackExit(depth=text),
+                        "decoder": StackExit(depth=decoder),
+                    },
+                )
+            )
         elif i % 12 == 2:
             theta_decoder = patience(chance.choice((1, 2)))
             found.append(
-                Policy("pabee", theta_decoder=theta_decoder, depth_image=image, depth_decoder=decoder)
+                Policy(
+                    "pabee",
+                    {"decoder": StackExit(theta_decoder, depth=decoder), "image": StackExit(depth=image)},
+                )
             )
         elif i % 12 == 8 and "enough" in gaps:
             rule = "gate" if chance.random() < 0.5 else "deecap"
-            found.append(Policy(rule, theta("enough"), theta_decoder=0.3, depth_decoder=decoder))
+            found.append(
+                Policy(rule, {"image": StackExit(theta("enough")), "decoder": StackExit(0.3, depth=decoder)})
+            )
         else:
             found.append(
                 Policy(
                     "mue-published" if i % 6 == 4 else "mue",
-                    theta("image"),
-                    theta("text"),
-                    theta("decoder"),
+                    {
+                        "image": StackExit(theta("image")),
+                        "text": StackExit(theta("text")),
+                        "decoder": StackExit(theta("decoder")),
+                    },
                     beta=chance.choice((1.0, chance.uniform(0.7, 1))),
                     tau=chance.uniform(0, 2),
                     warmup=0.2 if i % 6 == 3 else 0.0,

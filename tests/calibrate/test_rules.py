@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from mue_edge.bundle import Bundle, open_bundle
-from mue_edge.calibrate import candidates
-from mue_edge.calibrate.outcomes import Sample, outcomes
+from mue_edge.calibrate.policies import candidates
+from mue_edge.calibrate.traces.outcomes import Sample, outcomes
 from mue_edge.policy import Policy
 from mue_edge.replay import run
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import Rule, scheduled
 from mue_edge.signals import MARGIN
-from tests.calibrate.test_memo import pictures
-from tests.calibrate.test_outcomes import live, opened
+from tests.calibrate.traces.test_memo import pictures
+from tests.calibrate.traces.test_outcomes import live, opened
 
 FULL = Policy("never", name="full")
 PLUGIN = "a-test-plug-in"
@@ -26,7 +26,7 @@ PLUGIN = "a-test-plug-in"
 @pytest.fixture
 def bundle(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """Of a model without heads, in a house with one rule more."""
-    monkeypatch.setitem(RULES, PLUGIN, Rule(scheduled, {"decoder": MARGIN}))
+    monkeypatch.setitem(RULES, PLUGIN, Rule(scheduled, decoder=MARGIN))
     return open_bundle(tiny_bundle)
 
 
@@ -35,9 +35,9 @@ def enumerated(bundle: Bundle, samples: list[Sample]) -> list[Policy]:
     runtime = opened(bundle.path)
     for sample in samples:
         runtime.set_pixels(sample.picture)
-        found = run(bundle.manifest.loop_layout(), settings, FULL, runtime, trace=True, heads=True)
+        found = run(bundle.manifest.layout, settings, FULL, runtime, trace=True, heads=True)
         traces.append(found.decisions)
-    return list(candidates.by_rule(traces, (3, 3), settings.max_length + 1, "image"))
+    return list(candidates.by_rule(traces, bundle.manifest.layout, settings.max_length + 1))
 
 
 def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
@@ -51,7 +51,7 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
     rules = ("calm-softmax", "deebert", "pabee", PLUGIN)
     some = [p for rule in rules for p in policies if p.rule == rule][::5]
     late = [
-        replace(p, theta_decoder=None, thetas_decoder=(None, p.theta_decoder), name=f"{p.name}-late")
+        replace(p.leaving("decoder", theta=None, thetas=(None, p.of("decoder").theta)), name=f"{p.name}-late")
         for p in some
     ]
     others = [p for rule in ("mue", "calm-saturation", "uniform-skip") for p in policies if p.rule == rule]
@@ -67,12 +67,13 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
 
 
 def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> None:
-    without = candidates.similarity("mue", candidates.gaps([()]), (3, 3), 17, "image")
-    found = list(candidates.by_rule([()], (3, 3), 17, "image"))
+    layout = bundle.manifest.layout
+    without = candidates.similarity("mue", candidates.gaps([()], layout.picture.name), layout, 17)
+    found = list(candidates.by_rule([()], layout, 17))
     assert [p for p in found if p.rule == "mue"] == list(without)
     untested = [p for p in found if p.rule != "mue"]
     assert {p.rule for p in untested} == {"calm-saturation", "uniform-skip"}
-    assert all(p.theta_decoder is None and p.theta_image is None for p in untested)
+    assert all(p.of("decoder").theta is None and p.of("image").theta is None for p in untested)
 
 
 def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bundle: Bundle) -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from mue_edge.models import heads
-from mue_edge.models.ofa.model import stored_weights
+from mue_edge.models.weights import stored_weights
 from tests.contract.cuts import CASES, PROMPT, Case, make_case
 
 torch.set_num_threads(1)

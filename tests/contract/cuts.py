@@ -9,7 +9,7 @@ Where they need not differ they are equal, so that a graph that two cases share 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,20 +20,21 @@ from numpy.typing import NDArray
 
 from mue_edge.bundle import Preprocess
 from mue_edge.export import golden
-from mue_edge.export.prove import AtBoundaries
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.models.cut import Cut, CutRequest, cut
+from mue_edge.models.cut import Cut, CutRequest
 from mue_edge.models.heads import KINDS, Heads
 from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.models.ofa.cut import cut
 from mue_edge.models.ofa.generate import Hypothesis
 from mue_edge.models.ofa.model import Model, head_sizes
-from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
+from mue_edge.policy import ALWAYS, NEVER, Decider, Policy, StackExit
 from mue_edge.protocol import Layout, Outcome
 from mue_edge.replay import run
 from mue_edge.rules import RULES
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS, SIMILARITY
 from tests.models.ofa.tiny import make
+from tools.verification.loop import AtBoundaries
 
 CASES = ("prompt", "joint", "text")
 SIDE = 32  # pixels; 2 × 2 patches
@@ -67,7 +68,7 @@ class Case:
 
     @property
     def layout(self) -> Layout:
-        return self.cut.layout.loop_layout()
+        return self.cut.layout
 
     def reference(self, picture: NDArray[np.float32]) -> TorchRuntime:
         """The cut run by torch, with a picture and the source text set."""
@@ -120,7 +121,7 @@ def started(made: Cut, picture: NDArray[np.float32]) -> TorchRuntime:
     """A runtime of that cut, ready to run the loop."""
     runtime = TorchRuntime(made)
     runtime.set_pixels(picture)
-    if "text" in made.layout.encoder:
+    if made.layout.text_stem:
         runtime.set_source(SHORTER)
     return runtime
 
@@ -165,14 +166,15 @@ def threshold_policies(name: str) -> tuple[Policy, ...]:
         for part in (0.5, 0.8)
     )
     # What the decoder scores depends on how far the encoder went and on the decoder's earlier exits.
-    encoder = Policy("mue", half.get("image"), half.get("text"))
+    encoder = Policy("mue", {stack: StackExit(theta) for stack, theta in half.items()})
     gaps = _gaps(case, encoder)["decoder"] + _gaps(case, Mixed(encoder, LATE))["decoder"]
     low, middle, high = (1 - _between(gaps, part) for part in (0.8, 0.5, 0.3))
-    return (
-        Policy("mue", half.get("image"), half.get("text"), middle, beta=1.0),
-        Policy("mue", most.get("image"), most.get("text"), low, beta=1.0),
-        Policy("mue", half.get("image"), half.get("text"), high - 0.05, beta=0.9, tau=4.0),
-    )
+
+    def policy(encoder: Mapping[str, float], decoder: float, beta: float = 1.0, tau: float = 1.0) -> Policy:
+        exits = {stack: StackExit(theta) for stack, theta in {**encoder, "decoder": decoder}.items()}
+        return Policy("mue", exits, beta=beta, tau=tau)
+
+    return policy(half, middle), policy(most, low), policy(half, high - 0.05, 0.9, 4.0)
 
 
 def _gaps(case: Case, policy: Decider) -> dict[str, list[float]]:
@@ -196,8 +198,12 @@ def policies(name: str) -> dict[str, Decider]:
     """Every policy under which a case is compared."""
     half, most, decayed = threshold_policies(name)
     others = {rule: _half_by(make_case(name), rule) for rule in RULES if _reads(make_case(name), rule)}
-    fixed = Policy("fixed", depth_image=2, depth_text=1, depth_decoder=2)
-    skipping = Policy("uniform-skip", depth_image=1, depth_decoder=2 if name == "joint" else 1)
+    fixed = Policy(
+        "fixed", {"image": StackExit(depth=2), "text": StackExit(depth=1), "decoder": StackExit(depth=2)}
+    )
+    skipping = Policy(
+        "uniform-skip", {"image": StackExit(depth=1), "decoder": StackExit(depth=2 if name == "joint" else 1)}
+    )
     return {
         "never": FULL, "half": half, "most": most, "decayed": decayed,
         "fixed": fixed, "uniform-skip": skipping, "up-and-down": UP_AND_DOWN, "late": LATE, **others,
@@ -207,14 +213,14 @@ def policies(name: str) -> dict[str, Decider]:
 def _reads(case: Case, rule: str) -> bool:
     """Whether the decoder tests of the rule read something else than similarity that this case has."""
     own = RULES[rule].signal("image")
-    first = next(iter(case.layout.encoder.values()))[0]
+    first = case.layout.stacks[0].stages[0]
     if own is not None and own not in first.signals:
         return False
     signal = RULES[rule].signal("decoder")
     if signal in (None, SIMILARITY):
         return False
     plain = SIGNALS[signal].of_head and SIGNALS[signal].states == "y"
-    return plain or signal in case.layout.decoder[0].signals
+    return plain or signal in case.layout.decoder.stages[0].signals
 
 
 @lru_cache
@@ -231,7 +237,9 @@ def _half_by(case: Case, rule: str) -> Policy:
         gaps = [max(d.readings[signal][1]) for d in tests if signal in d.readings]
         if gaps and signal not in (None, SIMILARITY):
             thetas[stack] = 1 - _between(gaps, 0.5)
-    return Policy(rule, thetas.get("image"), theta_decoder=thetas["decoder"], beta=1.0)
+    return Policy(
+        rule, {"image": StackExit(thetas.get("image")), "decoder": StackExit(thetas["decoder"])}, beta=1.0
+    )
 
 
 def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[Hypothesis]:

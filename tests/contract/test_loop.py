@@ -96,13 +96,13 @@ def test_lazy_cross_kv_equals_eager(case: Case) -> None:
     picture = pictures()[0]
     outcome, requests = logged(case, LATE, case.reference(picture))
     runs = [r.run for r in requests]
-    last = f"cross_kv.{len(case.layout.decoder) - 1}"
+    last = f"cross_kv.{len(case.layout.decoder.stages) - 1}"
     assert runs.count(last) == 1 and runs.index(last) > [i for i, r in enumerate(runs) if r == "head"][2]
     eager, _ = logged(case, LATE, EagerCross(case.reference(picture)))
     assert eager == outcome
     shallow, requests = logged(case, Cyclic(1, (1,)), case.reference(picture))
     assert len(shallow.steps) > 2
-    assert not {last, f"fill.{len(case.layout.decoder) - 1}"} & {r.run for r in requests}
+    assert not {last, f"fill.{len(case.layout.decoder.stages) - 1}"} & {r.run for r in requests}
 
 
 def test_ancestry_masks_equal_reordered_caches() -> None:

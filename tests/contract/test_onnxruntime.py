@@ -66,7 +66,7 @@ def test_host_loop_equals_reference(name: str, onnx_folders: dict[str, Path]) ->
     """`targets.host.HostRuntime` on the bundle, greedy (joint) and beam 3 (prompt)."""
     case = make_case(name)
     bundle = open_bundle(onnx_folders[name])
-    assert bundle.manifest.loop_layout() == case.layout
+    assert bundle.manifest.layout == case.layout
     runtime = HostRuntime(bundle, threads=1)
 
     def with_picture(picture: NDArray[np.float32]) -> Runtime:

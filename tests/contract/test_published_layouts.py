@@ -20,8 +20,8 @@ from mue_edge.driver import drive
 from mue_edge.export.build import export
 from mue_edge.image import preprocess
 from mue_edge.loop import caption_loop
-from mue_edge.models.ofa import importing
-from mue_edge.models.ofa.importing import Request
+from mue_edge.models import importing
+from mue_edge.models.importing import Request
 from mue_edge.policy import Policy
 from mue_edge.search import BeamSearch, Row, SearchSettings
 from tests.golden_hf import folders
@@ -74,7 +74,7 @@ def test_words_are_as_likely_as_the_original_code_says(
     likely = torch.log_softmax(wanted["dec.logits"][0], -1)
     runtime = targets.open_runtime(bundle, threads=1)
     try:
-        layout, search = bundle.manifest.loop_layout(), Forced(bundle.manifest.search, words.tolist())
+        layout, search = bundle.manifest.layout, Forced(bundle.manifest.search, words.tolist())
         if name != "iphone":  # its stem takes grey levels, not the reference's noise
             runtime.set_pixels(pixels.numpy())
             drive(caption_loop(layout, FULL, search), runtime)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ pytest.importorskip("onnxruntime")
 
 from mue_edge import targets
 from mue_edge.export.build import export
-from mue_edge.policy import Policy
-from tests.commands.run import picture
+from mue_edge.policy import Policy, StackExit
+from tests.apps.cli.run import picture
 
 PLAN: dict[str, Any] = {"ends": {"text": [1, 3], "image": [1, 3], "decoder": [1, 3]}, "precision": "fp32"}
 # Lowering takes long: there the text alone may leave early.
@@ -22,9 +21,12 @@ SHORT: dict[str, Any] = {"ends": {"text": [1, 3], "image": [3], "decoder": [3]},
 # What an adapter needs; jetson's is ONNX Runtime here, iphone's the evaluator of ML programs.
 NEEDS = {"browser": "onnx", "jetson": "onnx", "iphone": "coremltools", "embedded-linux": "executorch.runtime"}
 POLICIES = (
-    Policy("never", name="full"), Policy("fixed", depth_image=1, depth_text=1, depth_decoder=1),
-    Policy("fixed", depth_text=1), Policy("mue", 0.6, 0.5), Policy("calm-softmax", theta_decoder=0.2),
-)  # fmt: skip
+    Policy("never", name="full"),
+    Policy("fixed", dict.fromkeys(("image", "text", "decoder"), StackExit(depth=1))),
+    Policy("fixed", {"text": StackExit(depth=1)}),
+    Policy("mue", {"image": StackExit(0.6), "text": StackExit(0.5)}),
+    Policy("calm-softmax", {"decoder": StackExit(0.2)}),
+)
 # A joint encoder reads picture and statement in one sequence.
 JOINT: dict[str, Any] = {"ends": {"encoder": [3], "decoder": [3]}, "precision": "fp32"}
 STATEMENTS = ("a", "g f e d c b a", "b c")
@@ -46,7 +48,7 @@ def test_answers_are_the_hosts(
     ):
         for policy in POLICIES:
             if policy.rule == "fixed" and plan is SHORT:
-                policy = replace(policy, depth_image=None, depth_decoder=None)
+                policy = policy.leaving("image", depth=None).leaving("decoder", depth=None)
             for statement in STATEMENTS:
                 wanted = host.entail(file, statement, policy=policy)
                 found = other.entail(file, statement, policy=policy)

@@ -16,7 +16,7 @@ pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 from mue_edge.errors import VerificationError
 from mue_edge.export import coreml
 from mue_edge.models.cut import Piece
-from mue_edge.models.ofa.segments import flat_similarity
+from mue_edge.models.outputs import flat_similarity
 from mue_edge.targets.mil.evaluator import Mode, load
 from mue_edge.targets.mil.program import read
 

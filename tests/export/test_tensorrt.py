@@ -272,12 +272,11 @@ def test_jetpack_5_gets_a_script(five: Any) -> None:
 
 
 def test_the_script_finds_trtexec(five: Any, tmp_path: Path) -> None:
-    """On PATH; it ends with a line where it is nowhere. JetPack has it in a place of its own."""
+    """Where JetPack has it, or on PATH; it ends with a line where it is nowhere."""
     script, folder = five.bundle.path / "trtexec.sh", tmp_path / "bundle"
     folder.mkdir()
-    copied = folder / script.name
-    copied.write_text(script.read_text())
-    assert "/usr/src/tensorrt/bin" in copied.read_text()
+    copied, text = folder / script.name, script.read_text()
+    copied.write_text(text.replace("/usr/src/tensorrt/bin", str(tmp_path / "jetpack")))
     shell, plain = shutil.which("sh") or "sh", {"PATH": "/usr/bin:/bin"}
     done = subprocess.run([shell, str(copied)], env=plain, capture_output=True, text=True)
     assert done.returncode == 5 and "sudo apt install tensorrt" in done.stderr
@@ -288,12 +287,15 @@ def test_the_script_finds_trtexec(five: Any, tmp_path: Path) -> None:
     path = {"PATH": f"{tool.parent}:{plain['PATH']}"}
     done = subprocess.run([shell, str(copied)], env=path, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count("--onnx=") == len(five.bundle.manifest.segments)
+    tool.parent.rename(tmp_path / "jetpack")
+    jetpacks = subprocess.run([shell, str(copied)], env=plain, capture_output=True, text=True)
+    assert "/usr/src/tensorrt/bin" in text and jetpacks.stdout == done.stdout
 
 
 def test_the_default_plan_is_grouped_and_half(tiny_model_folder: Path, jetson_default: Any) -> None:
     manifest = jetson_default.bundle.manifest
     assert manifest.precision == "fp16" and manifest.plan["backend"] == "jetpack-6"
-    assert [e.depth for e in manifest.layout.decoder] == [2, 3]
+    assert manifest.layout.decoder.ends == (2, 3)
     assert manifest.evidence.versions["rtx_aot_build"].startswith(("not run", "pass"))
     assert open_bundle(jetson_default.bundle.path).manifest == manifest
     said = "\n".join(jetson_default.summary)

@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.model import Model
+from mue_edge.models.weights import stored_weights
 from tests.golden.weights import read, weights
 
 

@@ -6,8 +6,8 @@ Objects are as rubicon-objc 0.5.7 hands them to Python (its `api.py` and `collec
 A method that returns a C number gives an int or a float. One that returns an object gives an `ObjCInstance`,
 which has no number, length or text of its own; NSNumber stays one (only `py_from_ns` converts it), so `int`
 of it is a TypeError. An NSArray can be indexed and iterated, and its items are such objects. An NSString has
-`str`. Properties, such as NSNumber's `integerValue`, are read as attributes. An `NSError **` is given as
-`byref` of an `objc_id`, whose object `ObjCInstance` makes.
+`str`. Properties are read as attributes, as `py_from_ns` reads NSNumber's `longLongValue`. An `NSError **` is
+given as `byref` of an `objc_id`, whose object `ObjCInstance` makes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NSNumber:
     """No int: no `__int__`, `__index__`, arithmetic, or equality with numbers."""
 
     def __init__(self, value: int) -> None:
-        self.integerValue = self.longLongValue = value
+        self.longLongValue = value
 
 
 class NSArray:

@@ -14,6 +14,7 @@ from mue_edge import machine, profile
 from mue_edge.bundle import MANIFEST, Bundle, open_bundle
 from mue_edge.files import sha256
 from mue_edge.targets import choice
+from tests.layouts import changed
 
 
 def functions(**seconds: tuple[float, float]) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def test_a_segment_a_layer_pays_where_calls_are_cheap(
 ) -> None:
     """3 layers against 1 segment: 2 calls more, for half of the 2 layers that may have run for nothing."""
     manifest, plain = bundle.manifest, choice.target("jetson")
-    assert manifest.layout.decoder[-1].depth == 3
+    assert manifest.layout.decoder.depth == 3
     monkeypatch.setattr(choice, "target", lambda name: replace(plain, segments={"decoder": 1, "image": 3}))
     for call, best in ((0.4, choice.PER_LAYER), (0.6, choice.GROUPED)):
         assert choice.plans(manifest, measured(bundle, call, 1.0)) == {"plan.decoder": best}
@@ -64,7 +65,7 @@ def test_calibration_is_told_of_groups_that_should_be_none(bundle: Bundle) -> No
     times = replace(measured(bundle, 0.1, 1.0), chosen={"plan.decoder": choice.PER_LAYER})
     manifest = bundle.manifest
     assert choice.finer(manifest, times) == []
-    layout = replace(manifest.layout, decoder=manifest.layout.decoder[-1:])
+    layout = changed(manifest.layout, "decoder", manifest.layout.decoder.stages[-1:])
     assert choice.finer(replace(manifest, layout=layout), times) == ["decoder"]
     assert choice.finer(replace(manifest, layout=layout), replace(times, chosen={})) == []
 

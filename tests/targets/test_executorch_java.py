@@ -27,7 +27,7 @@ from mue_edge import targets  # noqa: E402
 from mue_edge.bundle import Bundle, Port, open_bundle  # noqa: E402
 from mue_edge.driver import Runtime  # noqa: E402
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError  # noqa: E402
-from mue_edge.policy import Decider, Policy  # noqa: E402
+from mue_edge.policy import Decider, Policy, StackExit  # noqa: E402
 from mue_edge.replay import Log, log_of, run  # noqa: E402
 from mue_edge.targets.executorch_java import Bridge, Module, chaquopy  # noqa: E402
 from mue_edge.targets.methods import MethodsRuntime  # noqa: E402
@@ -38,7 +38,7 @@ PICTURES = 50
 # Full depth; exits by score; steps that skip layers which later steps fill.
 POLICIES: tuple[Decider, ...] = (
     Policy("never"),
-    Policy("mue", theta_image=0.9, theta_decoder=0.9, beta=1.0),
+    Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.9)}, beta=1.0),
     UP_AND_DOWN,
 )
 
@@ -70,7 +70,7 @@ class Recorded:
 
 
 def captions(bundle: Bundle, runtime: Runtime, count: int) -> Iterator[Log]:
-    layout, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    layout, settings = bundle.manifest.layout, bundle.manifest.search
     for i in range(count):
         runtime.set_pixels(np.random.default_rng(i).uniform(-1, 1, (1, 3, 48, 48)).astype(np.float32))
         policy = POLICIES[i % len(POLICIES)]

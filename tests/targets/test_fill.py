@@ -17,7 +17,7 @@ pytest.importorskip("onnxruntime")
 def test_a_new_runtime_fills_what_it_never_ran(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
     manifest = bundle.manifest
-    layout, settings = manifest.loop_layout(), manifest.search
+    layout, settings = manifest.layout, manifest.search
     shown, _ = golden.read(bundle)
     pixels = golden.pixels(shown[0], manifest.preprocess)
     exits = ForcedExits({"image": 3, "text": 3}, (1, 1, 1, 1, 1, 3, *[2] * 12))

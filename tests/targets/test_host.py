@@ -12,7 +12,7 @@ import mue_edge
 from mue_edge import targets
 from mue_edge.bundle import open_bundle
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.replay import log_of, run
 
 ort = pytest.importorskip("onnxruntime")
@@ -31,9 +31,9 @@ def test_bound_arrays_are_the_tensors_themselves() -> None:
 
 def test_two_captions_do_not_influence_one_another(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
-    layout, settings = bundle.manifest.loop_layout(), bundle.manifest.search
+    layout, settings = bundle.manifest.layout, bundle.manifest.search
     runtime = targets.open_runtime(bundle, 1)
-    early = Policy("fixed", depth_image=1, depth_decoder=1)
+    early = Policy("fixed", {"image": StackExit(depth=1), "decoder": StackExit(depth=1)})
 
     def log(seed: int, policy: Policy) -> object:
         runtime.set_pixels(noise(seed))
@@ -41,7 +41,7 @@ def test_two_captions_do_not_influence_one_another(tiny_bundle: Path) -> None:
 
     first = log(1, Policy("never"))
     log(2, early)
-    log(3, Policy("fixed", depth_image=2, depth_decoder=2))
+    log(3, Policy("fixed", {"image": StackExit(depth=2), "decoder": StackExit(depth=2)}))
     assert log(1, Policy("never")) == first
 
 
@@ -57,7 +57,9 @@ def test_early_exits_call_less(tiny_bundle: Path) -> None:
 
         picture = Image.new("RGB", (60, 40), (200, 30, 90))
         full = captioner.caption(picture, policy="full")
-        early = captioner.caption(picture, policy=Policy("fixed", depth_image=1, depth_decoder=1))
+        early = captioner.caption(
+            picture, policy=Policy("fixed", {"image": StackExit(depth=1), "decoder": StackExit(depth=1)})
+        )
     assert full.exits["image"] == 3 and set(full.exits["decoder"]) == {3}
     assert early.exits["image"] == 1 and set(early.exits["decoder"]) == {1}
     assert early.calls / len(early.exits["decoder"]) < full.calls / len(full.exits["decoder"])
@@ -86,6 +88,6 @@ def test_policies_and_beams_that_do_not_fit(tiny_bundle: Path) -> None:
         with pytest.raises(UsageError, match="full"):
             captioner.policy("no-such")
         with pytest.raises(UsageError, match="was made for plan"):
-            captioner.policy(Policy(theta_image=0.9, plan="another"))
+            captioner.policy(Policy("mue", {"image": StackExit(0.9)}, plan="another"))
         with pytest.raises(UsageError, match="--beam 5"):
             captioner.caption(b"", beam=5, policy="full")

@@ -21,8 +21,8 @@ from mue_edge.targets.coreml_check import BEST_PSNR, check
 from mue_edge.targets.coreml_mac import Compiled
 from mue_edge.targets.coreml_objc import Models
 from mue_edge.targets.verify import verify
-from tests.commands.run import Runner, picture
-from tests.commands.test_profile import steady
+from tests.apps.cli.run import Runner, picture
+from tests.apps.cli.test_profile import steady
 from tests.targets.core_ml import coremltools, of_bytes
 from tests.targets.objective_c import Compiler, ObjectiveC
 

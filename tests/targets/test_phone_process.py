@@ -14,14 +14,17 @@ pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 from mue_edge import plain, targets
 from mue_edge.bundle import Bundle, open_bundle
 from mue_edge.export.build import export
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Position
 from mue_edge.targets import tensors
 from mue_edge.targets.tensors import Constants, StepBiases
 from tests.targets.phone_process import Task, asked, outcome
 from tests.test_imports import BLOCKER, HEAVY
 
-POLICIES = (Policy("never", name="full"), Policy("mue", theta_image=0.9, theta_decoder=0.9, beta=1.0))
+POLICIES = (
+    Policy("never", name="full"),
+    Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.9)}, beta=1.0),
+)
 # The app's modules that an iPhone imports beside what a caption does; Toga is another's.
 APP = tuple(f"mue_edge.apps.phone.{name}" for name in ("devices", "ios", "reader", "reading", "wording"))
 PHONE = BLOCKER.format(blocked={*HEAVY, "numpy", "click"}, modules=[])

@@ -9,20 +9,25 @@ from pathlib import Path
 import pytest
 
 from mue_edge import targets
-from mue_edge.calibrate import cider
-from mue_edge.calibrate.outcomes import Sample
-from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics import cider
+from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.captioner import Captioner
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from proofs import deadline as proof
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 
 def test_passes_with_and_without_a_limit(tiny_bundle: Path, tmp_path: Path) -> None:
     samples = tuple(Sample(str(i), picture(tmp_path / f"{i}.png", i)) for i in range(4))
     with targets.open(tiny_bundle, threads=1) as captioner:
         manifest = captioner.bundle.manifest
-        quick = Policy("fixed", depth_image=1, depth_decoder=1, name="quick", plan=manifest.plan_hash)
+        quick = Policy(
+            "fixed",
+            {"image": StackExit(depth=1), "decoder": StackExit(depth=1)},
+            name="quick",
+            plan=manifest.plan_hash,
+        )
         front = (quick.to_json(), *manifest.front)
         two = Captioner(replace(captioner.bundle, manifest=replace(manifest, front=front)), captioner.runtime)
         said = tuple((two.caption(s.picture, policy="full").text.lower(),) for s in samples)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gpu_check
@@ -61,3 +64,18 @@ def test_memory_that_stays_fails(check: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(memory.Pinned, "free", lambda self: None)
     monkeypatch.setattr(Cuda, "free", lambda self, pointer: None)
     assert "memory" in check()["failed"]
+
+
+def test_what_is_missing_is_said(jetson_bundle: Bundle, tiny_bundle: Path) -> None:
+    """Here: a GPU; a bundle for Jetson. A line each, no traceback."""
+
+    def said(bundle: Path) -> tuple[int, str]:
+        command = [sys.executable, gpu_check.__file__, str(bundle)]
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    code, line = said(jetson_bundle.path)
+    assert code == 5 and line.startswith("error: ") and line.count("\n") == 1, line
+    code, line = said(tiny_bundle)
+    assert code == 2 and "mue-edge export stickers --target jetson" in line

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.int8_exact import INT8, bundle_of
-from proofs.pictures import bundled as pictures_of
-from proofs.record import ROOT, write
+from mue_edge.calibrate.report.pages import table
+from proving import ROOT
+from proving.int8_exact import bundle_of
+from proving.pictures import bundled as pictures_of
+from proving.reading import PYTHON_PATH
+from proving.rendering import Record
 
 PLACE = ROOT / ".cache" / "arm64"
 SUITE, PYTHON = "bookworm", "python3.11"
@@ -37,7 +39,7 @@ CPUS = {
 PICTURES, POLICY, CAPTIONING = 20, "balanced", "cortex-a76"
 
 
-def bundled() -> None:
+def measure() -> dict[str, Any]:
     """`verify` of the bundled model on two processors, and its captions of some pictures on one."""
     from mue_edge.apps.stickers import model_folder
 
@@ -50,12 +52,7 @@ def bundled() -> None:
             "verify": {cpu: _verified(cpu, place) for cpu in CPUS},
             "captions": _captions(place),
         }
-    write(
-        "arm64",
-        "python tools/evidence.py arm64",
-        (*CORE, *SEGMENTS, *INT8, *MODEL, "tools/proofs/arm64.py"),
-        figures,
-    )
+    return figures
 
 
 def _verified(cpu: str, place: Path) -> dict[str, Any]:
@@ -103,7 +100,7 @@ def _inside(cpu: str, *words: str) -> str:
     root, wheels = _made("root", _write_root), _made("wheels", _write_wheels)
     _write_cpuinfo(root, *CPUS[cpu])
     env = {
-        **os.environ, "PYTHONHOME": str(root / "usr"), "PYTHONPATH": f"{ROOT}{os.pathsep}{wheels}",
+        **os.environ, "PYTHONHOME": str(root / "usr"), "PYTHONPATH": f"{PYTHON_PATH}{os.pathsep}{wheels}",
         "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(PLACE / "user-cache"),
     }  # fmt: skip
     return _said(
@@ -177,3 +174,34 @@ def _write_cpuinfo(root: Path, part: str, features: str) -> None:
 def _said(*words: str, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
+
+
+def render(record: Record) -> str:
+    """What a host bundle answers under an arm64 Python."""
+    f = record["figures"]
+    rows = []
+    for precision in ("fp32", "int8"):
+        for cpu, v in f[precision]["verify"].items():
+            sums = ", ".join(f"{name} {times:.3f}" for name, times in v["sums"].items())
+            captions = _render_captions(f[precision]["captions"], cpu)
+            rows.append([
+                precision, cpu, f"{v['replay_same_tokens']} of {v['logs']}", f"{v['max_score_error']:.1e}",
+                f"{v['free_same_exits']} of {v['logs']}", sums or "–", captions,
+            ])  # fmt: skip
+    head = [
+        "precision",
+        "processor",
+        "replays with equal tokens",
+        "largest score error",
+        "same exits, run freely",
+    ]
+    packages = ", ".join(f"{name} {version}" for name, version in f["packages"].items())
+    words = f"`mue-edge verify` of the `stickers` bundles; {f['qemu']}; {packages}:\n\n"
+    return words + table([*head, "error / that of exact sums", "captions and exits as on x86-64"], rows)
+
+
+def _render_captions(found: dict[str, Any], cpu: str) -> str:
+    if cpu != found["processor"]:
+        return "not run"
+    n = found["pictures"]
+    return f"`{found['policy']}`: {found['same_captions']} and {found['same_exits']} of {n}"

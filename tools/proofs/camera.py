@@ -1,4 +1,4 @@
-"""`mue-edge camera` under load, as a user starts it: `python tools/evidence.py camera`.
+"""`mue-edge camera` under load, as a user starts it.
 
 Held-out pictures come five times as fast as they are captioned, for two minutes a run: captions against the
 budget, memory over time, the end by SIGINT. Then how it ends when its source does; cameras are stand-ins of
@@ -21,22 +21,18 @@ from typing import Any
 import numpy as np
 
 from mue_edge import machine
-from proofs.bundles import bundle
-from proofs.camera_command import STAND_IN, Camera
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.pictures import bundled
-from proofs.processes import busy, resident
-from proofs.record import write
+from mue_edge.calibrate.report.pages import table
+from proving.bundles import bundle
+from proving.camera_command import STAND_IN, Camera
+from proving.pictures import bundled
+from proving.processes import busy, resident
+from proving.rendering import Record
 
 SECONDS, TIMES, BUDGET = 120.0, 5.0, 0.05
 RATE = 25  # of the film at its own speed
 SIZE = (320, 240)
 SAMPLE_SECONDS = 0.5
-FILES = ("margin", "server", "slot", "sources", "video", "watching")
-OWN = (
-    *(f"apps/camera/{name}.py" for name in FILES), "mue_edge/commands/camera.py", "mue_edge/deadline.py",
-    "mue_edge/pace.py", "tools/proofs/camera.py", "tools/proofs/camera_command.py",
-)  # fmt: skip
+QUIET = True
 
 
 def film(path: Path, pictures: Sequence[Any]) -> Path:
@@ -171,7 +167,47 @@ def ends(work: Path, shown: str, pictures: Sequence[Any], common: tuple[str, ...
     return found
 
 
-def camera() -> None:
-    """The camera's command under load, and how it ends."""
-    found = figures(bundle(1), bundled(50)[0])
-    write("camera", "python tools/evidence.py camera", (*CORE, *SEGMENTS, *MODEL, *OWN), found)
+def measure() -> dict[str, Any]:
+    return figures(bundle(1), bundled(50)[0])
+
+
+def render(record: Record) -> str:
+    """Captions against the budget, and memory."""
+    f = record["figures"]
+    rows = [
+        [
+            name, f"{r['budget_ms']:.1f} ms", f"{r['frames_a_second']:.0f}", f"{r['captioned']:,}",
+            f"{r['within']:.1%}", f"{r['p50_ms']:.1f} / {r['p95_ms']:.1f} / {r['p99_ms']:.1f} ms",
+            f"{r['hurried']:.1%}", f"{r['wordless']:.1%}",
+            f"{r['memory_mb']['first_quarter']:.0f} / {r['memory_mb']['last_quarter']:.0f} MB",
+            f"{r['stop']['seconds']:.1f} s, {r['stop']['exit_code']}",
+        ]
+        for name, r in f["runs"].items()
+    ]  # fmt: skip
+    head = ["frames from, shown as", "budget", "frames a second", "captions", "within the budget"]
+    head += ["p50 / p95 / p99", "hurried", "no word in time", "memory, first / last quarter"]
+    full, times, seconds = f["full_depth"]["p50_ms"], f["times"], f["seconds"]
+    words = (
+        f"At full depth, without a budget, a caption takes {full:.1f} ms; frames come {times:g} times as "
+        f"fast, for {seconds:.0f} s a run; load of the machine {_render_loads(f['runs'])}.\n\n"
+    )
+    return words + table([*head, "end by SIGINT: time, exit code"], rows)
+
+
+def render_ends(record: Record) -> str:
+    """How it ends with its source."""
+    rows = [
+        [
+            name,
+            str(e["exit_code"]),
+            f"{e['seconds']:.1f} s" if "seconds" in e else "–",
+            f"`{e['said']}`" if e["said"] else "–",
+        ]
+        for name, e in record["figures"]["ends"].items()
+    ]
+    return table(["source", "exit code", "after", "last line"], rows)
+
+
+def _render_loads(runs: dict[str, Any]) -> str:
+    values = [run["load"] for run in runs.values()]
+    return f"{min(values):.1f}–{max(values):.1f}"

@@ -1,4 +1,4 @@
-"""Deadline mode on a real clock with slow moments: `python tools/evidence.py deadline`.
+"""Deadline mode on a real clock with slow moments.
 
 A wrapper of the host runtime sleeps after some calls. For each kind of slow moment and each limit:
 captions within the limit, within one segment more, cut short, CIDEr-D and exact match, and what fixed
@@ -15,23 +15,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from mue_edge import image, machine, targets
-from mue_edge.calibrate.cider import Frequencies, Scorer
-from mue_edge.calibrate.plan_search import drawn
-from mue_edge.calibrate.samples import Samples
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
+from mue_edge.calibrate.plans.plan_search import drawn
+from mue_edge.calibrate.report.pages import table
 from mue_edge.captioner import Captioner
 from mue_edge.driver import Runtime
 from mue_edge.policy import Policy
 from mue_edge.protocol import Answer, Request
-from proofs.bundles import bundle
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.pictures import bundled_samples
-from proofs.record import write
+from proving.bundles import bundle
+from proving.pictures import bundled_samples
+from proving.rendering import Record
+from proving.rendering import holds as yes_or_no
 
 SLOWER = 5.0
 # What is promised: captions within the limit and one segment, those cut short, CIDEr-D of that of fixed
 # policies of the same mean time.
 WITHIN, CUT_SHORT, KEPT = 0.99, 0.05, 0.9
-QUALITIES = ("cider_d", "exact_match")
+DIGITS = {"cider_d": 2, "exact_match": 3}  # that are shown
+QUALITIES = tuple(DIGITS)
+QUIET = True
 
 
 class Sleepy:
@@ -147,11 +150,31 @@ def _at(seconds: float, fixed: list[dict[str, Any]], quality: str) -> float:
     return float(points[0][1] if seconds < points[0][0] else points[-1][1])
 
 
-def deadline() -> None:
-    """Deadline mode under slow moments, on pictures that policies are chosen on."""
+def measure() -> dict[str, Any]:
+    """On pictures that policies are chosen on."""
+    load = round(machine.load_average(), 1)
     with targets.open(bundle(1), threads=1) as captioner:
         tune, _, known = bundled_samples(captioner)
-        found = {"load": round(machine.load_average(), 1)} | figures(captioner, drawn(tune, 200, 0), known)
-    own = (*(f"mue_edge/{name}.py" for name in ("deadline", "pace", "captioner")), "tools/proofs/deadline.py",
-           "calibrate/cider.py")  # fmt: skip
-    write("deadline", "python tools/evidence.py deadline", (*CORE, *SEGMENTS, *MODEL, *own), found)
+        return {"load": load} | figures(captioner, drawn(tune, 200, 0), known)
+
+
+def render(record: Record) -> str:
+    """What a limit at run time costs, under slow moments."""
+    f = record["figures"]
+    rows = [
+        [
+            kind, f"{1000 * due['limit']:.1f} ms", f"{1000 * due['seconds_mean']:.1f} ms",
+            f"{due['within']:.1%}", f"{due['within_one_segment']:.1%}", f"{due['cut_short']:.1%}",
+            *(f"{due[q]:.{d}f} / {due['fixed_same_time'][q]:.{d}f}" for q, d in DIGITS.items()),
+            yes_or_no(due["holds"]),
+        ]
+        for kind in ("bursts", "random")
+        for due in f[kind]["deadline"]
+    ]  # fmt: skip
+    words = (
+        f"{f['captions']} pictures of {f['pictures']}; a slow decoder call takes {f['slower']:.0f} times as "
+        f"long; load of the machine {f['load']}.\n\n"
+    )
+    head = ["slow calls", "limit", "mean time", "within the limit", "within it and one segment", "cut short"]
+    head += ["CIDEr-D / of fixed policies in the same time", "exact match / of the same", "criteria hold"]
+    return words + table(head, rows)

@@ -1,107 +1,52 @@
-"""The bundled entailment model: what it answers, and which exits cost what."""
+"""Accuracy of the bundled model for statements on held-out pairs, against what can be guessed from the
+statement alone."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from mue_edge.apps.entailment import model_folder
-from mue_edge.apps.stickers.sources import default_cache
-from mue_edge.apps.stickers.study import log_of
-from mue_edge.bundle import Preprocess
-from mue_edge.calibrate import missing_heads
-from mue_edge.calibrate.teachers import Pairs
-from mue_edge.terminal import progress
-from proofs import trainings
-from proofs.bundles import BUNDLES, cli
-from proofs.covered import CORE, SEGMENTS
-from proofs.record import write
+from mue_edge.calibrate.report.pages import table
+from proving.rendering import Record, holds
 
-PLACE = BUNDLES / "compared-entail"
-STEPS = 150
-# Folder → how it goes on from the bundled model: options of `mue_edge.apps.entailment.train`.
-MODELS = {
-    "entail-1": ["--layers", "1", "--loss", "last"], "entail-depth": ["--loss", "depth"],
-    "entail-last": ["--loss", "last"],
-}  # fmt: skip
-# Rules whose papers train the backbone by another loss than MuE's.
-OWN = {"entail-depth": ("calm-softmax", "pabee"), "entail-last": ("deebert-ramps", "deecap")}
-TUNE = 578  # statements, all that there are
-FITTED, PICTURES = 56, 3  # batches that heads are fitted on, pictures in each with 6 statements
-
-MODEL = tuple(
-    f"apps/entailment/model/{name}"
-    for name in ("model.safetensors", "config.json", "prompts.json", "tokenizer.json")
-)
-PAIRS = tuple(f"apps/entailment/{name}.py" for name in ("rules", "pairs"))
+DATA = ("apps/entailment/model/model.safetensors",)
+LEAST = 0.1  # by which it shall be better than guesses from the statement
 
 
-def accuracy() -> None:
-    """Accuracy on held-out pairs against what can be guessed from the statement alone."""
-    from mue_edge.apps.entailment.evaluation import measured
+def measure() -> dict[str, Any]:
+    from mue_edge.apps.entailment import model_folder
+    from mue_edge.apps.stickers.dataset import default_cache
+    from tools.entailment.evaluation import measured
 
-    covered = (*MODEL, *PAIRS, "apps/entailment/baseline.py", "mue_edge/models/ofa/entail.py")
-    figures = measured(model_folder(), default_cache())
-    write("entailment", "python -m mue_edge.apps.entailment.evaluation", covered, figures)
-
-
-def train() -> None:
-    """Models that go on from the bundled one, by the losses that papers name."""
-    start = ["--start", str(model_folder()), "--steps", str(STEPS), "--batch", "16", "--rate", "2e-4"]
-    trainings.run([
-        ["mue_edge.apps.entailment.train", *start, *words, "--out", str(PLACE / name)]
-        for name, words in MODELS.items() if not _finished(PLACE / name)
-    ])  # fmt: skip
+    return measured(model_folder(), default_cache())
 
 
-def _finished(folder: Path) -> bool:
-    return any("val_render accuracy, 1 decoder layers" in line and line["progress"] >= 1
-               for line in log_of(folder))  # fmt: skip
+def render(record: Record) -> str:
+    """Against guesses from the statement alone."""
+    rows = []
+    for split, f in record["figures"].items():
+        labels = ", ".join(f"{label} {value:.3f}" for label, value in f["by_label"].items())
+        shown = (_render_interval(f[name]) for name in ("accuracy", "hypothesis_only", "difference"))
+        rows.append(
+            [split, f"{f['pairs']} ({f['clusters']} emoji)", *shown, holds(f["difference"]["mean"] >= LEAST),
+             labels, f"{f['far']['no']:.3f} of {f['far']['pairs']}"]
+        )  # fmt: skip
+    head = ["split", "pairs", "accuracy", "from the statement alone", "difference", "≥ 0.1", "by answer"]
+    head.append("denies another thing")
+    return table(head, rows)
 
 
-def shown(p: Preprocess) -> list[Pairs]:
-    """Training pictures on white with statements about them, to fit heads on."""
-    import numpy as np
-    import torch
-
-    from mue_edge.apps.entailment.batches import Pairs as Drawn
-    from mue_edge.apps.entailment.network import ids_of, tokenizer_of
-    from mue_edge.apps.entailment.pairs import names_of
-    from mue_edge.apps.stickers.dataset import read
-    from mue_edge.apps.stickers.evaluation import still
-
-    data, cache = read(), default_cache()
-    tokenizer, rows = tokenizer_of(data, cache), data.rows("train")
-    drawn = Drawn(data, names_of(data, cache), PICTURES, 1, np.arange(len(rows)))
-    found = []
-    for step in range(FITTED):
-        batch = drawn(step)
-        pixels = still(data, rows[batch.places], p)
-        each = torch.arange(len(pixels)).repeat_interleave(len(batch.hypotheses) // len(pixels))
-        found.append(Pairs(pixels[each], tuple(tuple(ids_of(tokenizer, h)) for h in batch.hypotheses)))
-    return found
+def render_depths(record: Record) -> str:
+    """Accuracy on cal_render by layers run."""
+    cells = record["figures"]["cal_render"]["by_depth"]
+    keys = [tuple(map(int, key.split())) for key in cells]
+    decoder = sorted({key[2] for key in keys})
+    rows = []
+    for image, text in dict.fromkeys((image, text) for image, text, _ in keys):
+        rows.append([str(image), str(text), *(f"{cells[f'{image} {text} {d}']:.3f}" for d in decoder)])
+    head = ["image layers", "text layers", *(f"decoder {d}" for d in decoder)]
+    return table(head, rows)
 
 
-def with_heads(model: Path, name: str) -> Path:
-    """A copy of a model with heads of every kind."""
-    return missing_heads.completed(model, PLACE / f"{name}-with-heads", shown, progress)
-
-
-def compare() -> None:
-    """Every exit method, and which modality may leave early, through the exported bundle."""
-    train()
-    out = PLACE / "compared"
-    words = ["--static", str(PLACE / "entail-1")]
-    for name, rules in OWN.items():
-        words += ["--own", f"{','.join(rules)}={with_heads(PLACE / name / 'model', name)}"]
-    whole = with_heads(model_folder(), "bundled")
-    cli("compare", str(whole), *words, "--data", "stickers-entail", "--tune", str(TUNE), "--out", str(out))
-    figures = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    covered = (
-        *CORE, *SEGMENTS, *MODEL, *PAIRS, "apps/entailment/train.py", "calibrate/comparison.py",
-        "calibrate/candidates.py", "calibrate/missing_heads.py", "tools/proofs/entailment.py",
-    )  # fmt: skip
-    command = (
-        "mue-edge compare stickers-entail --static ENTAIL-1 --own RULES=ENTAIL-… --data stickers-entail "
-    )
-    write("compare-entail", f"{command}--tune {TUNE}", covered, figures)
+def _render_interval(f: Mapping[str, float]) -> str:
+    return f"{f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"

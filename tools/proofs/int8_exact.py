@@ -1,49 +1,27 @@
-"""int8 on the host: errors, decisions and time with and without exact sums, on processors that saturate too.
-
-Where ONNX Runtime uses VNNI its sums are exact anyway. So the same is measured with copies of it that choose
-their int8 kernels as on x86 without VNNI; these run here natively.
-"""
+"""Errors of every int8 segment, exits on 200 pictures, time; weights of 7 bits for comparison."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from proofs.bundles import BUNDLES, cli, kept
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.record import ROOT, write
+from mue_edge.calibrate.report.pages import table
+from proving.bundles import random_model
+from proving.rendering import Record
 
-INT8 = ("export/quantise.py", "export/exact.py", "targets/golden.py", "targets/verify.py")
-PROOF = ("tools/proofs/int8_exact.py", "tools/proofs/int8_processor.py")
-# MLAS reads the processor's features once. `and r10d, c0020000h` asks for what its AVX-512 int8 kernels need,
-# the `and edi, 800h` after it for VNNI; the changes make both answers no.
-_ASKS_AVX512 = bytes.fromhex("4181e2000002c0")
-_NO_AVX512 = bytes.fromhex("4181ca000002c0")
-_ASKS_VNNI = bytes.fromhex("81e700080000")
-_NO_VNNI = bytes.fromhex("81e700000000")
-NEAR = 400
+EXACT, TWIN, USUAL, SEVEN = "exact", "exact again (A/A control)", "usual kernels", "7-bit weights"
+INTEGERS = "sums in integers"
+QUIET = True
 
 
-def host() -> None:
-    """Errors of every int8 segment, exits on 200 pictures, time; weights of 7 bits for comparison."""
+def measure() -> dict[str, Any]:
     from mue_edge.apps.stickers import model_folder
+    from proving.int8_exact import bundle_of, measured, runtimes
 
-    tiny = BUNDLES / "ofa-tiny"
-    if not (tiny / "config.json").is_file():
-        cli("import", "--random", "ofa-tiny", "--mue", "--out", str(tiny))
     bundles = {
         name: {kind: str(bundle_of(name, folder, kind)) for kind in ("fp32", "int8", "int8 of 7 bits")}
-        for name, folder in (("stickers", model_folder()), ("ofa-tiny", tiny))
+        for name, folder in (("stickers", model_folder()), ("ofa-tiny", random_model("ofa-tiny")))
     }
-    figures = {name: _measured(name, place, bundles) for name, place in runtimes()}
+    figures = {name: measured(name, place, bundles) for name, place in runtimes()}
     usual = next(iter(figures.values()))["decisions"]
     for found in figures.values():
         decisions = found.pop("decisions")
@@ -55,67 +33,72 @@ def host() -> None:
             }
             for system, runs in decisions.items()
         }
-    write(
-        "int8-exact",
-        "python tools/evidence.py int8-exact",
-        (*CORE, *SEGMENTS, *INT8, *MODEL, *PROOF),
-        figures,
+    return figures
+
+
+def render(record: Record) -> str:
+    """Errors, exits and time of int8 with exact sums, and without."""
+    figures = record["figures"]
+    errors = [
+        [
+            processor,
+            model,
+            str(len(segments)),
+            *(_render_span(segments, name) for name in (INTEGERS, EXACT, USUAL, SEVEN)),
+        ]
+        for processor, f in figures.items()
+        for model, segments in f["segments"].items()
+    ]
+    times = [
+        [
+            processor,
+            model,
+            *(_render_ratio(f["time"][model]["cpu_ratio"][name]) for name in (TWIN, USUAL, SEVEN)),
+        ]
+        for processor, f in figures.items()
+        for model in f["segments"]
+    ]
+    exits = [
+        [
+            processor,
+            *(
+                f"{f['exits'][system][key]} of {f['exits'][system]['pictures']}"
+                for system, key in ((EXACT, "as_first_processor"), (USUAL, "as_exact"))
+            ),
+        ]
+        for processor, f in figures.items()
+    ]
+    head = [
+        "processor",
+        "model",
+        "int8 segments",
+        "summed in integers",
+        "option set",
+        "usual kernels",
+    ]
+    return (
+        "Error of a segment's output against float32, smallest to largest of all int8 segments (root mean "
+        "square, as a share of the output):\n\n"
+        + table([*head, "7-bit weights, usual kernels"], errors)
+        + "\nExits and captions of `stickers` under `fast` and `balanced`:\n\n"
+        + table(
+            ["processor", "option set: as on the first processor", "usual kernels: as with the option"], exits
+        )
+        + "\nProcessor time of captions at full depth, as a share of that with the option set:\n\n"
+        + table(["processor", "model", "option set again (A/A)", "usual kernels", "7-bit weights"], times)
+        + "\nOne product of 36 rows and 256 x 256 weights with signed activations, as a share of the time "
+        "with unsigned ones: "
+        + ", ".join(
+            f"{name} {_render_ratio(f['products']['int8']['cpu_ratio'])}" for name, f in figures.items()
+        )
+        + ".\n"
     )
 
 
-def bundle_of(name: str, folder: Path, kind: str) -> Path:
-    from onnxruntime import quantization
-
-    from mue_edge.export.build import export
-
-    seven = partial(quantization.quantize_dynamic, reduce_range=kind.endswith("7 bits"))
-
-    def make(out: Path) -> None:
-        with mock.patch("onnxruntime.quantization.quantize_dynamic", seven):
-            export(folder, out, "host", {"precision": kind.partition(" ")[0]}, name=name)
-
-    return kept(f"{name}-host-{kind.replace(' ', '-')}", (*SEGMENTS, *INT8, *MODEL), make)
+def _render_span(segments: dict[str, dict[str, float]], name: str) -> str:
+    values = [errors[name] for errors in segments.values()]
+    return f"{min(values):.4f}–{max(values):.4f}"
 
 
-def runtimes() -> Iterator[tuple[str, Path | None]]:
-    """Processor → the folder with the ONNX Runtime that takes its kernels; None for the installed one."""
-    yield "this processor", None
-    words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    if "avx512_vnni" not in words:
-        return
-    yield "AVX-512 without VNNI", _copy("avx512", _ASKS_VNNI, _NO_VNNI)
-    yield "AVX2", _copy("avx2", _ASKS_AVX512, _NO_AVX512)
-
-
-def _copy(name: str, asked: bytes, answered: bytes) -> Path:
-    """A copy of ONNX Runtime with one instruction changed; ends where this build has it elsewhere."""
-    import onnxruntime
-
-    place = ROOT / ".cache" / "onnxruntime" / f"{onnxruntime.__version__}-{name}"
-    if place.is_dir():
-        return place
-    work = place.with_suffix(".partial")
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(Path(onnxruntime.__file__).parent, work / "onnxruntime")
-    (library,) = (work / "onnxruntime" / "capi").glob("onnxruntime_pybind11_state*.so")
-    data = bytearray(library.read_bytes())
-    start = data.find(_ASKS_AVX512)
-    near = data[start : start + NEAR]
-    if data.count(_ASKS_AVX512) != 1 or near.count(asked) != 1:
-        sys.exit(f"ONNX Runtime {onnxruntime.__version__} asks for the processor's features in another way")
-    at = start + near.find(asked)
-    data[at : at + len(answered)] = answered
-    library.write_bytes(data)
-    work.rename(place)
-    return place
-
-
-def _measured(name: str, place: Path | None, bundles: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """What the process of that ONNX Runtime finds."""
-    out = BUNDLES / f"int8-{name.replace(' ', '-')}.json"
-    paths = [*([str(place)] if place else []), str(ROOT / "tools"), str(ROOT)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "proofs.int8_processor", json.dumps(bundles), str(out)]
-    subprocess.run(command, cwd=ROOT, check=True, env=env)
-    found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    return found
+def _render_ratio(r: dict[str, float]) -> str:
+    return f"{r['median']:.3f} [{r['low']:.3f}–{r['high']:.3f}]"

@@ -9,14 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from proofs.covered import MODEL, SEGMENTS
-from proofs.int8_exact import INT8, bundle_of
-from proofs.record import ROOT, write
+from proving import ROOT
+from proving.int8_exact import bundle_of
+from proving.rendering import Record
 
-SCRIPT = "tools/proofs/int8_wasm.mjs"
+SCRIPT = "tools/proving/int8_wasm.mjs"
+DATA = (SCRIPT,)
 
 
-def stickers() -> None:
+def measure() -> dict[str, Any]:
     """The error of each segment that `verify` looks at, as a multiple of that by exact sums."""
     import numpy as np
     import onnx
@@ -48,12 +49,16 @@ def stickers() -> None:
         (folder / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
         subprocess.run(["node", str(ROOT / SCRIPT), str(folder)], check=True)
         answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
-    figures = {
+    return {
         "runtime": f"{npm.ONNXRUNTIME.name} {npm.ONNXRUNTIME.version} (WASM)",
         "errors": {
             s.segment: golden.rms(np.asarray(answers[s.segment]).reshape(s.wanted.shape), s.wanted) / s.error
             for s in kept
         },
     }
-    covered = (*SEGMENTS, *INT8, *MODEL, "apps/web/npm.py", "tools/proofs/int8_wasm.py", SCRIPT)
-    write("int8-wasm", "python tools/evidence.py int8-wasm", covered, figures)
+
+
+def render(record: Record) -> str:
+    """What a page's runtime does."""
+    errors = ", ".join(f"`{name}` {times:.3f}" for name, times in record["figures"]["errors"].items())
+    return f"{record['figures']['runtime']} in node, errors as multiples of those by exact sums: {errors}.\n"

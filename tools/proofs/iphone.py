@@ -1,136 +1,48 @@
-"""Core ML packages on a machine without Core ML: `python tools/evidence.py iphone iphone-ofa-base`.
-
-The bundled model is exported in each precision and run by the evaluator, against the torch model; of
-OFA-base's shape, with random weights, one export says what sizes and conversion are like.
-"""
+"""Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import resource
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
-from mue_edge import image, models, targets
-from mue_edge.apps.stickers import model_folder
-from mue_edge.bundle import Bundle, open_bundle
-from mue_edge.export.build import export
-from mue_edge.export.coreml import by_package
-from mue_edge.export.golden import median_policy
-from mue_edge.export.prompts import read_prompt
-from mue_edge.export.prove import AtBoundaries, prove, reference_log
-from mue_edge.policy import Policy
-from mue_edge.targets.coreml import MODEL
-from mue_edge.targets.mil import blob
-from mue_edge.targets.mil.program import read, stored
-from proofs import covered
-from proofs.bundles import BUNDLES, cli, ofa_base
-from proofs.pictures import bundled
-from proofs.recalibration import EVERY, int8_holds, recalibrated
-from proofs.record import write
-
-OWN = ("tools/proofs/iphone.py", "tools/proofs/recalibration.py")
-Tick = Callable[[int], None]
+from mue_edge.calibrate.report.pages import table
+from proving.pictures import bundled
+from proving.rendering import Record, holds, int8_table
 
 
-def by_precision(
-    pictures: Sequence[Any], names: Sequence[str], tick: Tick = lambda done: None
-) -> dict[str, Any]:
-    """Precision → sizes and graph error; for fp32 and fp16 the loop's criteria, for int8 and fp32 what their
-    captions are worth. A fifth of the pictures sets thresholds, the others are compared."""
-    model, prompt = models.load(model_folder()), read_prompt(model_folder(), "caption").ids
-    found: dict[str, Any] = {}
-    for precision in ("fp32", "fp16", "int8"):
-        out = BUNDLES / f"stickers-iphone-{precision}"
-        made = export(model_folder(), out, "iphone", {"precision": precision}, name="stickers")
-        found[precision] = {"graph_max_error": made.graph_error, "packages": packages(made.bundle)}
-        if precision != "int8":
-            found[precision]["loop"] = looped(made.bundle, model, prompt, pictures, tick)
-        if precision != "fp16":
-            found[precision]["recalibrated"] = recalibrated(out, pictures, names)
-    size = {p: sum(x["bytes"] for x in f["packages"].values()) for p, f in found.items()}
-    return found | {
-        "int8_of_fp32_bytes": size["int8"] / size["fp32"],
-        "int8_holds": int8_holds(found["fp32"]["recalibrated"], found["int8"]["recalibrated"]),
-    }  # fmt: skip
+def measure() -> dict[str, Any]:
+    from proving.iphone import by_precision
 
-
-def looped(
-    bundle: Bundle, model: Any, prompt: tuple[int, ...], pictures: Sequence[Any], tick: Tick
-) -> dict[str, Any]:
-    """Criteria (a) and (b), at full depth and with exits."""
-    manifest, found = bundle.manifest, {}
-    p, layout = manifest.preprocess, manifest.loop_layout()
-    pixels = [image.preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in pictures]
-    full = AtBoundaries(Policy("never"), layout)
-    logs = [reference_log(model, prompt, x, manifest.search, full) for x in pixels[::EVERY]]
-    compared = [x for i, x in enumerate(pixels) if i % EVERY]
-    runtime = targets.open_runtime(bundle, 1)
-    for policy in (Policy("never", name="full"), median_policy(logs)):
-        proof = prove(bundle, runtime, model, prompt, compared, policy, tick)
-        found[policy.name] = asdict(proof) | {"holds": proof.holds(manifest.precision)}
-    runtime.close()
-    return found
-
-
-def packages(bundle: Bundle) -> dict[str, Any]:
-    """Package → its bytes, those of its weight file and of its distinct weights, its functions."""
-    found = {}
-    for package in by_package(bundle.manifest.segments):
-        folder = bundle.path / package
-        program = read(folder)
-        distinct: dict[bytes, int] = {}
-        for function in program.functions.values():
-            for value in (value for op in function.block.operations for value in stored(op)):
-                assert isinstance(value.data, blob.Blob)
-                shape = tuple(size or 0 for size in value.kind.shape)
-                data = blob.read(program.folder, value.data, value.kind.dtype, shape).tobytes()
-                distinct[hashlib.sha256(data).digest()] = len(data)
-        found[Path(package).name] = {
-            "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
-            "weight_file": (folder / MODEL).parent.joinpath("weights", "weight.bin").stat().st_size,
-            "distinct_weights": sum(distinct.values()), "functions": len(program.functions),
-            "separate_weights": sum(
-                s.weight_bytes for s in bundle.manifest.segments.values() if s.file == f"{package}/{MODEL}"
-            ),
-        }  # fmt: skip
-    return found
-
-
-def exported(model: Path) -> dict[str, Any]:
-    """An export as a user calls it: sizes, seconds, peak memory. Captions are cut at four words."""
-    out, plan = BUNDLES / "ofa-base-iphone", BUNDLES / "short.json"
-    plan.write_text(json.dumps({"max_length": 4}), encoding="utf-8")
-    begun = time.perf_counter()
-    cli("export", str(model), "--target", "iphone", "--precision", "fp16", "--plan", str(plan),
-        "--out", str(out), "--json")  # fmt: skip
-    seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    bundle = open_bundle(out)
-    return {
-        "parameters": bundle.manifest.model["parameters"], "precision": "fp16",
-        "height": bundle.manifest.preprocess.height, "packages": packages(bundle),
-        "export_seconds": seconds, "peak_bytes": peak, "evidence": dict(bundle.manifest.evidence.figures),
-    }  # fmt: skip
-
-
-def stickers() -> None:
-    """Core ML packages of the bundled model through the evaluator: design 5's `loop`, sizes."""
-    pictures, names = bundled(125)
+    pictures, captions = bundled(125)
     with click.progressbar(length=400, label="iphone") as bar:
-        found = by_precision(pictures, names, lambda done: bar.update(1))
-    write("iphone", "python tools/evidence.py iphone",
-          (*covered.CORE, *covered.SEGMENTS, *covered.MODEL, *covered.COREML, *OWN), found)  # fmt: skip
+        return by_precision(pictures, captions, lambda done: bar.update(1))
 
 
-def base() -> None:
-    """Random weights of OFA-base's size as Core ML packages: sizes, time and memory of the export."""
-    found = exported(ofa_base())
-    write("iphone-ofa-base", "python tools/evidence.py iphone-ofa-base",
-          (*covered.SEGMENTS, *covered.COREML, *OWN[:1]), found)  # fmt: skip
+def render(record: Record) -> str:
+    """Core ML packages through the evaluator: criteria of the loop, sizes."""
+    figures = record["figures"]
+    rows, loops = [], []
+    for precision in ("fp32", "fp16", "int8"):
+        f = figures[precision]
+        size, whole = (sum(x["bytes"] for x in y["packages"].values()) for y in (f, figures["fp32"]))
+        rows.append(
+            [f"`{precision}`", f"{size / 1e6:.2f} MB", f"{size / whole:.2f}", f"{f['graph_max_error']:.1e}"]
+        )
+        for name, loop in f.get("loop", {}).items():
+            same = [f"{loop[k]} of {loop['pictures']}" for k in ("replay_same_tokens", "free_same_captions")]
+            errors = f"{loop['score_error_p99']:.1e} / {loop['score_error_max']:.1e}"
+            policy = "full depth" if name == "full" else "exits"
+            loops.append([f"`{precision}`", policy, errors, *same, holds(loop["holds"])])
+    int8 = {p: figures[p]["recalibrated"] for p in ("fp32", "int8")} | {"holds": figures["int8_holds"]}
+    words = "`stickers`, from disk through the evaluator as declared, against the torch model.\n\n"
+    words += table(["precision", "packages", "of fp32's", "largest error of a segment"], rows) + "\n"
+    head = [
+        "precision",
+        "policy",
+        "score error p99 / max",
+        "replay: tokens equal",
+        "free run: captions equal",
+    ]
+    words += table([*head, "criteria hold"], loops) + "\n" + int8_table(int8)
+    return words

@@ -3,7 +3,6 @@ picture, and what they cost beside it."""
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,27 +14,28 @@ from numpy.typing import NDArray
 
 from mue_edge import profiling, targets
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate import held
-from mue_edge.calibrate.outcomes import Sample
-from mue_edge.calibrate.setting import FULL
+from mue_edge.calibrate.policies import held
+from mue_edge.calibrate.policies.setting import FULL
+from mue_edge.calibrate.report.pages import table
+from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.captioner import Caption, Captioner
 from mue_edge.payoff import Payoff
-from mue_edge.policy import Policy
-from proofs.bundles import BUNDLES, cli
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.record import write
-from proofs.savings_data import data, spoken
+from mue_edge.policy import Policy, StackExit
+from proving.bundles import BUNDLES, cli
+from proving.rendering import Record
+from proving.savings_data import data, spoken
 
 TIMED, WARM_UP = 300, 8
 DRAFTS = (
-    Policy("fixed", depth_decoder=1, name="1 layer"),
-    Policy("fixed", depth_decoder=2, name="2 layers"),
-    Policy("calm-softmax", theta_decoder=0.9, name="margin > 0.9"),
+    Policy("fixed", {"decoder": StackExit(depth=1)}, name="1 layer"),
+    Policy("fixed", {"decoder": StackExit(depth=2)}, name="2 layers"),
+    Policy("calm-softmax", {"decoder": StackExit(0.9)}, name="margin > 0.9"),
 )
+QUIET = True
 Say = Callable[[Any], Caption]
 
 
-def lossless() -> None:
+def measure() -> dict[str, Any]:
     """Identity on all held-out pictures, CPU time in turns on some."""
     place = BUNDLES / "stickers-lossless"
     cli("export", str(model_folder()), "--lossless", "--out", str(place))
@@ -52,9 +52,7 @@ def lossless() -> None:
         {"system": name, "same": same.get(name, len(samples)), "calls": round(calls[name], 2),
          "time": _interval(held.change(own, base, groups))} for name, own in seconds.items()
     ]  # fmt: skip
-    figures = {"pictures": len(samples), "timed": len(base), "rows": rows}
-    write("lossless", "python tools/evidence.py lossless", (*CORE, *SEGMENTS, *MODEL), figures)
-    click.echo(json.dumps(rows, indent=1))
+    return {"pictures": len(samples), "timed": len(base), "rows": rows}
 
 
 def _contenders(captioner: Captioner, payoff: Payoff) -> dict[str, Say]:
@@ -97,3 +95,19 @@ def _in_turns(contenders: Mapping[str, Say], samples: Sequence[Sample]) -> dict[
 
 def _interval(change: Any) -> dict[str, float]:
     return {name: round(1 + getattr(change, name), 4) for name in ("mean", "low", "high")}
+
+
+def render(record: Record) -> str:
+    """Identity and time, a system a row."""
+    from mue_edge.calibrate.report import comparison_page as page
+
+    f = record["figures"]
+    words = (
+        f"The bundled model on {f['pictures']} held-out pictures; time: CPU time over full depth's of "
+        f"{f['timed']} of them in turns.\n\n"
+    )
+    rows = [
+        [row["system"], f"{row['same']} of {f['pictures']}", f"{row['calls']:.1f}",
+         page.interval(row["time"], 1, 2)] for row in f["rows"]
+    ]  # fmt: skip
+    return words + table(["system", "same tokens", "calls a caption", "time"], rows)

@@ -1,44 +1,39 @@
-"""The bundled model itself: its quality by split, by policy and by decoder."""
+"""The bundled model on all splits: the module that measures it also draws the model card's pictures."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from typing import Any
 
-from proofs.bundles import bundle
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.record import ROOT, write
-
-
-def policies() -> None:
-    """Exact match of the bundled policies on test_render, through the exported bundle."""
-    from mue_edge import replay, targets
-    from mue_edge.apps.stickers.dataset import read
-    from mue_edge.apps.stickers.evaluation import still
-
-    data = read()
-    rows = data.rows("test_render")
-    names = [data.records[i].caption for i in rows]
-    figures = {}
-    with targets.open(bundle(1), threads=1) as captioner:
-        p = captioner.bundle.manifest.preprocess
-        pixels = [still(data, rows[i : i + 1], p).numpy() for i in range(len(rows))]
-        for name, policy in captioner.bundle.manifest.policies().items():
-            right = 0
-            for picture, wanted in zip(pixels, names, strict=True):
-                captioner.runtime.set_pixels(picture)
-                run = replay.run(captioner.layout, captioner.settings(), policy, captioner.runtime)
-                right += captioner.tokenizer.caption(run.hypotheses[0].tokens).strip() == wanted
-            figures[name] = {"pictures": len(names), "exact_match": right / len(names)}
-    write("policies", "python tools/evidence.py policies", (*CORE, *SEGMENTS, *MODEL), figures)
+from mue_edge.calibrate.report.pages import table
+from proving.modules import figures_of
+from proving.rendering import Record
 
 
-def stickers() -> None:
-    """The bundled model on all splits; the module writes its own evidence and the model card."""
-    subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.evidence"], cwd=ROOT, check=True)
+def measure() -> dict[str, Any]:
+    return figures_of("tools.stickers.evidence")
 
 
-def decoders() -> None:
-    """Decoders with and without exits on the bundled encoder; the module writes its own evidence, the model
-    card and the learning curves, and goes on where it was stopped."""
-    subprocess.run([sys.executable, "-m", "mue_edge.apps.stickers.decoders"], cwd=ROOT, check=True)
+def render(record: Record) -> str:
+    """The bundled model's quality by split."""
+    from tools.stickers import tables
+
+    asks = {
+        "val_render": "known caption, unseen drawing (used for choices)",
+        "test_render": "known caption, unseen drawing",
+        "test_comp": "unseen combination of person and skin tone",
+        "test_vendor": "an artist never seen",
+    }
+    rows = []
+    for split, f in record["figures"]["splits"].items():
+        if split in asks:
+            shown = (tables.interval(f[key]) for key in ("exact_match", "exact_match_but_tone"))
+            rows.append([split, asks[split], str(f["samples"]), *shown])
+    head = ["split", "what it asks", "pictures", "exact match", "right but for the skin tone"]
+    return table(head, rows) + "\nIn brackets 90 % intervals (bootstrap by emoji).\n"
+
+
+def render_card(record: Record) -> str:
+    """Figures by split, group and depth, with examples."""
+    from tools.stickers import tables
+
+    return tables.stickers(record["figures"])

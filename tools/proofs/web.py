@@ -1,186 +1,45 @@
-"""The web app in Debian's Chromium on real pictures, `python tools/evidence.py web`.
-
-Small pictures and large JPEGs that lie on their sides against the host, captions without a network, memory
-over many captions, bytes of the first load and the time to the first caption.
-Needs chromium, Playwright and npm.
-"""
+"""The web app in Chromium against the host: small and large pictures, offline, memory, sizes."""
 
 from __future__ import annotations
 
-import functools
-import gzip
-import http.server
-import io
-import shutil
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from playwright.sync_api import sync_playwright
-
-import mue_edge
-from proofs.bundles import BUNDLES, cli
-from proofs.covered import CORE, MODEL, SEGMENTS
-from proofs.pictures import bundled
-from proofs.processes import resident
-from proofs.record import ROOT, write
-
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-ARGUMENTS += ("--js-flags=--expose-gc",)
-WAIT = 180_000
-TURNED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-READY = "html[data-ready=yes]"
+from mue_edge.calibrate.report.pages import table
+from proving.bundles import BUNDLES, cli
+from proving.pictures import bundled
+from proving.rendering import Record
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Python's file server on a folder, on this machine only."""
+def measure() -> dict[str, Any]:
+    from proving.browser import figures
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/", stop
-    finally:
-        stop()
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    program = shutil.which("chromium")
-    if program is None:
-        sys.exit("no chromium here; on Debian: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
-
-
-def photographs(pictures: Sequence[Image.Image], size: tuple[int, int] = (2400, 1800)) -> dict[str, bytes]:
-    """JPEGs of several megapixels whose EXIF data say how they lie."""
-    found = {}
-    for i, picture in enumerate(pictures):
-        orientation = list(TURNED)[i % len(TURNED)]
-        turn, exif = TURNED[orientation], Image.Exif()
-        exif[0x0112] = orientation
-        large = picture.resize(size, Image.Resampling.LANCZOS)
-        out = io.BytesIO()
-        (large if turn is None else large.transpose(turn)).save(out, "JPEG", quality=90, exif=exif)
-        found[f"{i}-{orientation}.jpg"] = out.getvalue()
-    return found
-
-
-def captioned(page: Any, name: str, data: bytes) -> tuple[str, list[int]]:
-    """What the page says of a picture: the caption and the layers that were run."""
-    done = page.evaluate("document.documentElement.dataset.done ?? 0")
-    page.set_input_files("#pick", {"name": name, "mimeType": "", "buffer": data})
-    page.wait_for_selector(f'html[data-done]:not([data-done="{done}"])', timeout=WAIT)
-    depths = page.locator("#exits td:last-child").all_inner_texts()
-    return page.inner_text("#caption"), [int(text.split()[0]) for text in depths]
-
-
-def compared(page: Any, captioner: Any, files: dict[str, bytes], policy: str) -> dict[str, int]:
-    """Captions and layers that equal the host's."""
-    found = {"pictures": len(files), "captions": 0, "exits": 0}
-    for name, data in files.items():
-        wanted = captioner.caption(data, policy=policy)
-        text, depths = captioned(page, name, data)
-        found["captions"] += text == (wanted.text or "(no words)")
-        found["exits"] += depths == [wanted.exits["image"], *wanted.exits["decoder"]]
-    return found
-
-
-def choose(page: Any, captioner: Any, policy: str) -> None:
-    """Move the slider there by keyboard."""
-    names = list(captioner.bundle.manifest.policies())
-    page.locator("#policy").focus()
-    page.keyboard.press("Home")
-    for _ in range(names.index(policy)):
-        page.keyboard.press("ArrowRight")
-    assert page.inner_text("#policy-name").startswith(policy)
-
-
-def memory(browser: Any, page: Any) -> dict[str, float]:
-    """Resident megabytes of all of the browser's processes that draw pages, garbage collected."""
-    for place in (page, *page.workers):
-        place.evaluate("gc()")
-    time.sleep(1)
-    session = browser.new_browser_cdp_session()
-    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
-    session.detach()
-    pages = [p["id"] for p in processes if p["type"] == "renderer"]
-    return {"renderers_mb": round(sum(map(resident, pages)), 1)}
-
-
-def sizes(site: Path) -> dict[str, int]:
-    """Bytes that the first load takes, as they are and as a server that compresses sends them."""
-    files = [p for p in site.rglob("*") if p.is_file() and "golden" not in p.parts]
-    packed = sum(min(len(gzip.compress(p.read_bytes(), 6)), p.stat().st_size) for p in files)
-    return {"bytes": sum(p.stat().st_size for p in files), "gzip_bytes": packed}
-
-
-def figures(site: Path, pictures: Sequence[Image.Image], captions: int) -> dict[str, Any]:
-    """Everything that docs/web.md says."""
-    small = {}
-    for i, picture in enumerate(pictures):
-        out = io.BytesIO()
-        picture.save(out, "PNG")
-        small[f"{i}.png"] = out.getvalue()
-    large = photographs(pictures[:20])
-    with (
-        served(site) as (url, stop), chromium() as browser,
-        mue_edge.open(site / "bundle", threads=1) as captioner,
-    ):  # fmt: skip
-        found: dict[str, Any] = {"chromium": browser.version, "site": sizes(site)}
-        page = browser.new_context().new_page()
-        page.set_default_timeout(WAIT)
-        began = time.perf_counter()
-        page.goto(url)
-        page.wait_for_selector(READY)
-        ready = time.perf_counter() - began
-        captioned(page, "first.png", small["0.png"])
-        found["first_visit"] = {"ready_s": ready, "first_caption_s": time.perf_counter() - began}
-        page.wait_for_selector("html[data-offline=yes]")
-        names = list(captioner.bundle.manifest.policies())
-        found["small"], found["large"] = {}, {}
-        for policy in names:
-            choose(page, captioner, policy)
-            found["small"][policy] = compared(page, captioner, small, policy)
-        found["large"][names[-1]] = compared(page, captioner, large, names[-1])
-        stop()
-        began = time.perf_counter()
-        page.reload()
-        page.wait_for_selector(READY)
-        found["offline"] = {"ready_s": time.perf_counter() - began}
-        choose(page, captioner, names[-1])
-        found["offline"] |= compared(page, captioner, dict(list(small.items())[:10]), names[-1])
-        found["memory"], files = [{"captions": 0, **memory(browser, page)}], list(small.items())
-        for i in range(captions):
-            captioned(page, *files[i % len(files)])
-            if (i + 1) % (captions // 4) == 0:
-                found["memory"].append({"captions": i + 1, **memory(browser, page)})
-    return found
-
-
-def web() -> None:
-    """The web app in Chromium against the host: small and large pictures, offline, memory, sizes."""
     out = BUNDLES / "stickers-browser"
     cli("export", "stickers", "--target", "browser", "--out", str(out))
-    found = figures(out, bundled(50)[0], 1000)
-    own = (*(f"apps/web/{name}.py" for name in ("npm", "session", "site")), "tools/proofs/web.py")
-    own += tuple(f"apps/web/page/{p.name}" for p in sorted((ROOT / "apps" / "web" / "page").iterdir()))
-    write("web", "python tools/evidence.py web", (*CORE, *SEGMENTS, *MODEL, *own), found)
+    return figures(out, bundled(50)[0], 1000)
+
+
+def render(record: Record) -> str:
+    """The web app in Chromium against the host."""
+    f = record["figures"]
+    kinds = (("small", "small pictures"), ("large", "JPEGs of 4.3 megapixels, turned by EXIF"))
+    rows = [
+        [words, policy, f"{n['captions']} of {n['pictures']}", f"{n['exits']} of {n['pictures']}"]
+        for kind, words in kinds
+        for policy, n in f[kind].items()
+    ]
+    n = f["offline"]
+    whole = f"{n['captions']} of {n['pictures']}", f"{n['exits']} of {n['pictures']}"
+    rows.append(["small pictures, without a network", "full", *whole])
+    head = ["pictures", "policy", "captions equal to the host's", "layers run equal, word by word"]
+    size, first = f["site"], f["first_visit"]
+    memory = ", ".join(f"{m['renderers_mb']:.0f} MB after {m['captions']}" for m in f["memory"])
+    words = (
+        f"\nFirst load: {size['bytes'] / 1e6:.1f} MB, {size['gzip_bytes'] / 1e6:.1f} MB from a server that "
+        f"compresses. On the machine itself, which was busy: ready after {first['ready_s']:.1f} s, first "
+        f"caption after {first['first_caption_s']:.1f} s; from the cache, without a network, ready after "
+        f"{n['ready_s']:.1f} s. "
+        f"Memory of Chromium's renderers, garbage collected, over further captions: {memory}; "
+        f"with an empty page {f['empty']['renderers_mb']:.0f} MB. "
+        f"Chromium {f['chromium']}.\n"
+    )
+    return table(head, rows) + words

@@ -44,7 +44,7 @@ export class Engine {
     this.manifest = manifest;
     this.task = session.task();
     this.policies = plain(session.policies());
-    this.depths = plain(session.depths());
+    this.stacks = plain(session.stacks());
   }
 
   /** Caption prepared pixels; `watch` sees {text, depth, seconds} after every token but the last. */

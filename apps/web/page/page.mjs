@@ -12,7 +12,7 @@ const site = new URL("../", import.meta.url);
 const judges = document.documentElement.dataset.task === "entail"; // statements, instead of captioning
 
 let worker = null;
-let ready = null; // {policies, depths}
+let ready = null; // {policies, stacks}
 let current = 0; // number of the picture that is shown
 let blob = null;
 let settle = () => {}; // what waits for the picture that is read
@@ -168,7 +168,7 @@ const handlers = {
   },
   caption(made) {
     if (made.id !== current) return;
-    finish(made, made.text || "(no words)", made.text, captionRows(made, ready.depths));
+    finish(made, made.text || "(no words)", made.text, captionRows(made, ready.stacks));
   },
   entail(made) {
     if (made.id !== current) return;
@@ -177,7 +177,7 @@ const handlers = {
       byId("shares").replaceChildren(...shareRows(made.probabilities));
     }
     const label = `${byId("asked").textContent}: ${made.answer}`;
-    finish(made, made.answer, label, answerRows(made, ready.depths));
+    finish(made, made.answer, label, answerRows(made, ready.stacks));
   },
   failed({ id, message }) {
     if (id !== current) return;

@@ -2,27 +2,25 @@
 
 export const milliseconds = (seconds) => `${Math.round(seconds * 1000).toLocaleString("en")} ms`;
 
-/** Layers of a caption: of the picture, then of each word. */
-export function captionRows({ exits, words }, depths) {
-  const stacks = Object.entries(exits).filter(([stack]) => stack !== "decoder" && stack !== "text");
-  const rows = stacks.map(([stack, depth]) => layers("the picture", depth, depths[stack]));
-  exits.decoder.forEach((depth, i) => {
-    rows.push(layers(words[i]?.trim() || "the end", depth, depths.decoder));
-  });
-  return rows;
+/** Layers of a caption: of what looks at the picture, then of each word. */
+export function captionRows({ exits, words }, stacks) {
+  const decoder = stacks.at(-1);
+  const each = exits[decoder.name].map((depth, i) =>
+    layers(words[i]?.trim() || "the end", depth, decoder.layers),
+  );
+  return [...encoderRows(exits, stacks), ...each];
 }
-
-const READ = { text: "the statement", image: "the picture", encoder: "picture and statement" };
 
 /** Layers of an answer; the decoder's are a mean where it is fed the question word by word. */
-export function answerRows({ exits }, depths) {
-  const { decoder, ...stacks } = exits;
-  const mean = decoder.reduce((a, b) => a + b, 0) / decoder.length;
-  return [
-    ...Object.entries(stacks).map(([stack, depth]) => layers(READ[stack], depth, depths[stack])),
-    layers("the answer", Number(mean.toFixed(1)), depths.decoder),
-  ];
+export function answerRows({ exits }, stacks) {
+  const decoder = stacks.at(-1);
+  const depths = exits[decoder.name];
+  const mean = depths.reduce((a, b) => a + b, 0) / depths.length;
+  return [...encoderRows(exits, stacks), layers("the answer", Number(mean.toFixed(1)), decoder.layers)];
 }
+
+const encoderRows = (exits, stacks) =>
+  stacks.filter(({ reads }) => reads).map((s) => layers(s.reads, exits[s.name], s.layers));
 
 export function shareRows(probabilities) {
   return Object.entries(probabilities).map(([answer, p]) => row(answer, p, 1, `${(100 * p).toFixed(1)} %`));

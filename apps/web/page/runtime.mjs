@@ -54,12 +54,15 @@ export class Runtime {
   /** The text that a text branch reads, as ids; its padding is hidden. */
   setSource(ids) {
     const { manifest } = this;
-    const ports = manifest.segments.text_stem.inputs;
+    const { stacks } = manifest.layout;
+    const reader = stacks.map((s) => (s.source === "text" ? s.stem : s.joins)).find((name) => name);
+    const ports = manifest.segments[reader].inputs;
     const length = ports.ids.shape[0];
     this.#buffer("source_ids", ports.ids).data.fill(BigInt(manifest.search.pad)).set(ids.map(BigInt));
     this.#buffer("source_live", ports.live).data.fill(0).fill(1, 0, ids.length);
     const padding = new Float32Array(length).fill(HIDDEN, ids.length);
-    for (const { name, constants } of manifest.layout.encoder.text ?? []) {
+    const branch = stacks.filter((stack) => stack.source === "text").flatMap((stack) => stack.stages);
+    for (const { name, constants } of branch) {
       const bias = this.#buffer(constants.bias, manifest.segments[name].inputs.bias).data;
       this.#constant(constants.bias).data.forEach((value, i) => {
         bias[i] = value + padding[i % length];

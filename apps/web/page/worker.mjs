@@ -49,7 +49,7 @@ async function load() {
 
 const engine = load();
 engine.then(
-  ({ policies, depths, manifest }) => tell("ready", { policies, depths, model: manifest.name }),
+  ({ policies, stacks, manifest }) => tell("ready", { policies, stacks, model: manifest.name }),
   (problem) => tell("broken", { message: String(problem.message ?? problem) }),
 );
 

@@ -18,9 +18,10 @@ from mue_edge.models.ofa.checkpoint_config import derive
 from mue_edge.models.ofa.checkpoint_contents import ALIASES
 from mue_edge.models.ofa.checkpoint_files import Stored
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.picture_size import choose
 from mue_edge.models.ofa.trunk import Bottleneck
+from mue_edge.models.weights import differences, stored_weights
 
 # Hugging Face's port renamed the parts of a layer, each to one name of fairseq's.
 _RENAMED = (
@@ -79,13 +80,14 @@ def convert(stored: Stored, *, decomposed: bool | None = None, image_size: int |
         config = replace(config, decomposed=decomposed)
     with torch.device("meta"):
         expected = stored_weights(Model(config))
-    differences = _compare(weights, expected)
-    if problems and len(differences) > _NAMED_AT_MOST:
+    found = {key: value for key, value in weights.items() if key in expected or key not in ALIASES}
+    wrong = differences(found, expected)
+    if problems and len(wrong) > _NAMED_AT_MOST:
         # A wrong configuration explains them all.
-        rest = len(differences) - _NAMED_AT_MOST
-        differences = [*differences[:_NAMED_AT_MOST], f"and {rest} more tensors that do not fit"]
-    if problems or differences:
-        said = "; ".join([*problems, *differences])
+        rest = len(wrong) - _NAMED_AT_MOST
+        wrong = [*wrong[:_NAMED_AT_MOST], f"and {rest} more tensors that do not fit"]
+    if problems or wrong:
+        said = "; ".join([*problems, *wrong])
         raise InputFileError(f"{stored.source} does not fit its configuration: {said}")
     float32 = {key: weights[key].detach().to(torch.float32, copy=True).contiguous() for key in expected}
     if broken := [key for key, value in float32.items() if not bool(torch.isfinite(value).all())]:
@@ -125,29 +127,11 @@ def random_weights(config: OFAConfig, seed: int) -> dict[str, Tensor]:
     return stored_weights(model)
 
 
-def _compare(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Every difference between the weights and those of the configuration's network."""
-    surplus = weights.keys() - expected.keys() - set(ALIASES)
-    problems = [f"missing {key}" for key in expected.keys() - weights.keys()]
-    problems += [f"surplus {_printable(key)}" for key in surplus]
-    for key in expected.keys() & weights.keys():
-        found, wanted = list(weights[key].shape), list(expected[key].shape)
-        if found != wanted:
-            problems.append(f"{key} has shape {found}, expected {wanted}")
-        elif not weights[key].is_floating_point():
-            problems.append(f"{key} has type {weights[key].dtype}, expected floating point")
-    return sorted(problems)
-
-
 def _names(stored: Stored) -> list[str]:
     """What the checkpoint is called, the most telling first: a file may lie in a folder of revisions."""
     said = str(stored.settings.get("_name_or_path") or "")
     path = stored.source.absolute()
     return [path.name, *(parent.name for parent in path.parents[:3]), said]
-
-
-def _printable(key: str) -> str:
-    return key if key.isprintable() and len(key) < 200 else repr(key[:200])
 
 
 def _count(settings: Mapping[str, Any], *names: str) -> int | None:

@@ -14,11 +14,12 @@ from typing import Any
 
 from torch import Tensor
 
-from mue_edge.errors import InputFileError, UsageError, missing_extra
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models import torch_files
 from mue_edge.models.pickle_values import kind
 from mue_edge.models.stored_tensors import StoredTensor
 from mue_edge.models.torch_files import TorchFile
+from mue_edge.models.weights import read as read_safetensors
 
 # The task's part of a fairseq configuration that a model needs.
 _TASK_KEYS = (
@@ -90,7 +91,7 @@ def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
     if path.suffix == ".safetensors":
         if ema:
             raise _no_average(path)
-        return Contents(_safetensors(path), {})
+        return Contents(read_safetensors(path), {})
     if not allow_pickle:
         raise UsageError(
             f"{path} is a pickle: such files can run code in programs that load them. Add --allow-pickle "
@@ -261,15 +262,3 @@ def _tensors(file: TorchFile, name: str, table: Any) -> dict[str, Tensor]:
 
 def _printable(key: str) -> str:
     return key if key.isprintable() and len(key) < 200 else ascii(key[:200])
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as problem:
-        raise missing_extra("safetensors", "torch") from problem
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError) as problem:
-        raise InputFileError(f"{path} is not a safetensors file: {problem}") from problem

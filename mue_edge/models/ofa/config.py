@@ -5,12 +5,15 @@ Standard library only, so that a model folder can be inspected without torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mue_edge import schema
 from mue_edge.bundle import Channels, Preprocess
 from mue_edge.errors import InputFileError
+
+NAME = "ofa"  # of the family
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,10 @@ class OFAConfig:
 
     def to_json(self) -> dict[str, Any]:
         lists = {k: list(v) for k, v in vars(self).items() if isinstance(v, tuple)}
-        return {"family": "ofa"} | asdict(self) | lists
+        return {"family": NAME} | asdict(self) | lists
 
 
-def from_json(data: dict[str, Any]) -> OFAConfig:
+def from_json(data: Mapping[str, Any]) -> OFAConfig:
     """The configuration of a `config.json`; unknown and ill-typed keys are errors."""
     return schema.decode(OFAConfig, {k: v for k, v in data.items() if k != "family"}, "config.json")
 

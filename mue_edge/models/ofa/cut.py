@@ -16,31 +16,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mue_edge.bundle import LayoutEntry, StageEntry
 from mue_edge.errors import UsageError
-from mue_edge.models.cut import Cut, CutRequest, Piece, Table
+from mue_edge.models.cut import Cut, CutRequest, Piece, StackShape, Table
 from mue_edge.models.heads import of_depth
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa import segments as seg
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.ofa.model import Model
-from mue_edge.protocol import LIVE
+from mue_edge.models.outputs import flat_similarity
+from mue_edge.protocol import CONSTANT, DECODER, LIVE, PICTURE, TEXT, WORDS, Layout, Stack, Stage
 from mue_edge.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
 
 Array = NDArray[np.float32]
 SCORED = ("y", "score", "gap")
 
 
-def stacks(model: Model) -> dict[str, int]:
-    """Stack → layers. A joint encoder's exits were never trained for, but its decoder's may be used."""
-    c = model.config
-    encoder = (
-        {"image": c.encoder_layers, "text": c.encoder_layers}
-        if c.decomposed
-        else {"encoder": c.encoder_layers}
-    )
-    return encoder | {"decoder": c.decoder_layers}
+def stacks(model: Model) -> dict[str, StackShape]:
+    """The stacks. Nobody trains a joint encoder to be left early."""
+    layers = model.config.encoder_layers
+    if model.config.decomposed:
+        encoder = {"image": StackShape(layers), "text": StackShape(layers)}
+    else:
+        encoder = {"encoder": StackShape(layers, trained=False)}
+    return encoder | {DECODER: StackShape(model.config.decoder_layers)}
 
 
 def cut(model: Model, request: CutRequest) -> Cut:
@@ -54,12 +53,10 @@ def cut(model: Model, request: CutRequest) -> Cut:
         pieces=(*encoder.pieces, *decoder.pieces),
         constants=encoder.constants | decoder.constants,
         tables=encoder.tables,
-        layout=LayoutEntry(
-            encoder=encoder.stages, decoder=decoder.stages["decoder"], rows=request.search.beam,
+        layout=Layout(
+            stacks=(*encoder.stacks, *decoder.stacks), rows=request.search.beam,
             slots=request.search.beam * (request.search.max_length + 1), fill_rows=request.fill_rows,
-            prompt_gaps=encoder.prompt_gaps, verify_rows=request.verify_rows,
-            embeds_steps=not model.config.disable_entangle,
-            joins_text=request.prompt is None and not model.config.decomposed,
+            verify_rows=request.verify_rows, embeds_steps=not model.config.disable_entangle,
         ),
     )  # fmt: skip
 
@@ -107,9 +104,8 @@ class _World:
 class _Part:
     pieces: tuple[Piece, ...]
     constants: dict[str, Array]
-    stages: dict[str, tuple[StageEntry, ...]]
+    stacks: tuple[Stack, ...]
     tables: dict[str, Table]
-    prompt_gaps: tuple[float, ...] = ()
 
 
 def _decomposed(world: _World) -> _Part:
@@ -117,7 +113,7 @@ def _decomposed(world: _World) -> _Part:
     text = _prompt_part(world) if world.prompt is not None else _text_part(world)
     return _Part(
         image.pieces + text.pieces, image.constants | text.constants,
-        text.stages | image.stages, image.tables, text.prompt_gaps,
+        text.stacks + image.stacks if world.prompt is None else image.stacks + text.stacks, image.tables,
     )  # fmt: skip
 
 
@@ -144,22 +140,22 @@ def _image_part(world: _World) -> _Part:
         pieces.append(Piece(f"image.{j}", module, inputs, SCORED, "image", first, last))
         tested = gate is not None and last < c.encoder_layers
         signals = (SIMILARITY, ENOUGH) if tested else (SIMILARITY,)
-        stages.append(StageEntry(f"image.{j}", last, fed, signals))
-    return _Part(tuple(pieces), constants, {"image": tuple(stages)}, tables)
+        stages.append(Stage(f"image.{j}", last, fed, signals))
+    return _Part(tuple(pieces), constants, (Stack("image", PICTURE, tuple(stages), "stem"),), tables)
 
 
 def _prompt_part(world: _World) -> _Part:
-    """A constant prompt's text branch is a constant: its state after each layer, and the gaps."""
+    """A constant prompt's text branch is a constant: its state after each layer."""
     assert world.prompt is not None
     encoder = world.model.encoder
     bias = encoder.text_bias(world.text_positions)
-    x, constants, gaps = encoder.embed_words(world.prompt), {}, []
+    x, constants, distances = encoder.embed_words(world.prompt), {}, []
     for i, layer in enumerate(world.encoder_layers(0, len(encoder.layers))):
         y = layer(x, bias(i))
-        gaps.append(float(seg.flat_similarity(y[0], x[0])[1]))
+        distances.append(float(flat_similarity(y[0], x[0])[1]))
         x = y
         constants[f"text_x.{i + 1}"] = _array(x)
-    return _Part((), constants, {}, {}, tuple(gaps))
+    return _Part((), constants, (Stack("text", CONSTANT, distances=tuple(distances)),), {})
 
 
 def _text_part(world: _World) -> _Part:
@@ -177,8 +173,8 @@ def _text_part(world: _World) -> _Part:
         }
         module = seg.TextSegment(world.encoder_layers(first, last))
         pieces.append(Piece(f"text.{j}", module, inputs, SCORED, "text", first, last))
-        stages.append(StageEntry(f"text.{j}", last, {"bias": f"text_bias.{j}", "live": "source_live"}))
-    return _Part(tuple(pieces), constants, {"text": tuple(stages)}, {})
+        stages.append(Stage(f"text.{j}", last, {"bias": f"text_bias.{j}", "live": "source_live"}))
+    return _Part(tuple(pieces), constants, (Stack("text", TEXT, tuple(stages), "text_stem"),), {})
 
 
 def _read_text(world: _World) -> dict[str, Tensor]:
@@ -216,8 +212,16 @@ def _joint(world: _World) -> _Part:
         fed = {"pos_q": "constant:pos_q", "pos_k": "constant:pos_k", "rel": f"constant:encoder_rel.{j}"}
         if words is None:
             inputs["live"], fed["live"] = torch.ones(1, size, 1), LIVE
-        stages.append(StageEntry(f"encoder.{j}", last, fed))
-    return _Part(tuple(pieces), constants, {"encoder": tuple(stages)}, tables)
+        stages.append(Stage(f"encoder.{j}", last, fed))
+    stack = Stack(
+        "encoder",
+        PICTURE,
+        tuple(stages),
+        "stem",
+        joins="" if words is not None else "text_stem",
+        trained=False,
+    )
+    return _Part(tuple(pieces), constants, (stack,), tables)
 
 
 def _decoder(world: _World) -> _Part:
@@ -239,7 +243,7 @@ def _decoder(world: _World) -> _Part:
     ]  # fmt: skip
     memory = _memory(world)
     stages = []
-    for j, (first, last) in enumerate(_spans(request.ends["decoder"])):
+    for j, (first, last) in enumerate(_spans(request.ends[DECODER])):
         n, layers = last - first, world.decoder_layers(first, last)
         constants[f"self_bias.{j}"] = _array(torch.stack(biases[first:last]))
         kv = (n, heads, size, width)
@@ -253,16 +257,16 @@ def _decoder(world: _World) -> _Part:
         }  # fmt: skip
         fill = {"x": torch.zeros(request.fill_rows, dim)}
         cross = seg.CrossKV(world.model.encoder, layers)
-        span = ("decoder", first, last)
+        span = (DECODER, first, last)
         pieces.append(Piece(f"cross_kv.{j}", cross, memory, ("k", "v"), *span))
         signals, sure, instead = _heads(world, last)
         outputs = ("y", *(port for name in signals for port in SIGNALS[name].ports), "kv_rows")
-        pieces.append(Piece(f"decoder.{j}", seg.DecoderSegment(layers, sure), inputs, outputs, *span))
+        pieces.append(Piece(f"{DECODER}.{j}", seg.DecoderSegment(layers, sure), inputs, outputs, *span))
         for states, module in instead.items():
             pieces.append(Piece(f"{states}.{j}", module, {"y": torch.zeros(rows, dim)}, (states,), *span))
         if j and steps > 1:  # a single step leaves nothing to fill
             pieces.append(Piece(f"fill.{j}", seg.Fill(layers), fill, ("kv_rows",), *span))
-        stages.append(StageEntry(f"decoder.{j}", last, signals=signals))
+        stages.append(Stage(f"{DECODER}.{j}", last, signals=signals))
         if request.verify_rows:
             checked = {port: _widened(port, x, request.verify_rows) for port, x in inputs.items()}
             module = seg.DecoderSegment(layers)
@@ -276,7 +280,7 @@ def _decoder(world: _World) -> _Part:
                 ("top_ids", "top_values", "logsumexp", "eos"),
             ),
         ]  # fmt: skip
-    return _Part(tuple(pieces), constants, {"decoder": tuple(stages)}, {})
+    return _Part(tuple(pieces), constants, (Stack(DECODER, WORDS, tuple(stages), "embed"),), {})
 
 
 def _ids(config: OFAConfig, rows: int) -> Tensor:
@@ -374,8 +378,8 @@ def _spans(ends: Sequence[int]) -> Iterable[tuple[int, int]]:
 def _check(model: Model, request: CutRequest) -> None:
     if request.verify_rows and request.search.beam > 1:
         raise UsageError("drafts are verified for greedy captions only; leave out --beam or --lossless")
-    for stack, depth in stacks(model).items():
-        ends = request.ends.get(stack, ())
+    for stack, shape in stacks(model).items():
+        ends, depth = request.ends.get(stack, ()), shape.layers
         if not ends or list(ends) != sorted(set(ends)) or ends[0] < 1 or ends[-1] != depth:
             raise UsageError(
                 f"boundaries of {stack!r} must rise from at least 1 to its {depth} layers, not {list(ends)}"

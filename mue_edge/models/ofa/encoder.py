@@ -171,7 +171,7 @@ class Encoder(nn.Module):
             "encoder", x, self.joint_bias(e), padding[:, None, None], padding, depth, policy, options
         )
         states = [run.state(i) for i in range(len(self.layers) + 1)]
-        return self._output(e, states, {"joint": run})
+        return self._output(e, states, {"encoder": run})
 
     def forward_decomposed(
         self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,

@@ -7,31 +7,30 @@ Shapes: B pictures, R rows still live, S encoder positions, d = encoder_dim, H h
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
+from mue_edge.models.family import Depths
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.layers import KeysValues
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.outputs import EncoderOutput
 
-# Layers of the picture's encoder, and of the decoder.
-Depths = tuple[int, int]
 # Ended rows leave the batch when no more than this share of it is live: leaving copies what is cached.
 _COMPACT = 0.75
 
 
 def greedy(
     model: Model, prompt: Sequence[int], pixels: Tensor, *, max_length: int = 24,
-    image_depth: int | None = None, decoder_depth: int | None = None,
+    encoder_depth: int | None = None, decoder_depth: int | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """Greedy captions (ids without bos and eos) of [B, 3, H, W] at fixed depths (default: all layers)."""
     cell = (
-        model.config.encoder_layers if image_depth is None else image_depth,
+        model.config.encoder_layers if encoder_depth is None else encoder_depth,
         model.config.decoder_layers if decoder_depth is None else decoder_depth,
     )
     return greedy_by_depth(model, prompt, pixels, [cell], max_length=max_length)[cell]
@@ -49,73 +48,107 @@ def greedy_by_depth(
     for cell in cells:
         if not all(1 <= depth <= layers for depth, layers in zip(cell, most)):
             raise UsageError(f"depths {cell[0]},{cell[1]}: the model has 1 to {most[0]},{most[1]} layers")
-    source = torch.tensor([list(prompt)]).expand(len(pixels), -1)
-    deepest = max((image for image, _ in cells), default=1)
-    if model.config.decomposed:
-        encoded = model.encoder.forward_decomposed(source, pixels, image_depth=deepest)
-    else:
-        encoded = model.encoder.forward_joint(source, pixels, depth=deepest)
-    decoder = model.decoder
-    biases = _Biases(
-        decoder.self_biases(max_length),
-        decoder.cross_bias(max_length, encoded.positions),
-        encoded.padding_mask[:1, None, None],
-    )
+    deepest = max((encoder for encoder, _ in cells), default=1)
+    encoded = encode(model, prompt, pixels, deepest)
+    biases = Biases.of(model.decoder, encoded, max_length)
     found: dict[Depths, list[list[int]]] = {}
-    for image_depth in dict.fromkeys(image for image, _ in cells):
-        hidden = hidden_at(model, encoded, image_depth, len(prompt))
-        left = EncoderOutput(hidden, (), encoded.padding_mask, encoded.positions)
-        depths = [depth for image, depth in dict.fromkeys(cells) if image == image_depth]
-        cross = [decoder.cross_keys_values(i, left) for i in range(max(depths))]
+    for encoder_depth in dict.fromkeys(encoder for encoder, _ in cells):
+        depths = [depth for encoder, depth in dict.fromkeys(cells) if encoder == encoder_depth]
+        cross = cross_keys_values(model, encoded, encoder_depth, len(prompt), max(depths))
         for depth in depths:
-            found[image_depth, depth] = _decode(decoder, cross[:depth], biases, max_length)
+            found[encoder_depth, depth] = _captions(model.decoder, cross[:depth], biases, max_length)
     return {cell: found[cell] for cell in cells}
 
 
+def encode(model: Model, prompt: Sequence[int], pixels: Tensor, depth: int) -> EncoderOutput:
+    """Pictures under one prompt, with the states after every layer up to `depth`."""
+    source = torch.tensor([list(prompt)]).expand(len(pixels), -1)
+    if model.config.decomposed:
+        return model.encoder.forward_decomposed(source, pixels, image_depth=depth)
+    return model.encoder.forward_joint(source, pixels, depth=depth)
+
+
+def cross_keys_values(
+    model: Model, encoded: EncoderOutput, depth: int, words: int, layers: int
+) -> list[KeysValues]:
+    """Of the first decoder layers [B, H, S, w], when the picture has left after `depth` layers and the prompt
+    of so many words after all."""
+    state = encoded.layers[depth]
+    if model.config.decomposed:
+        state = torch.cat([state[:, :-words], encoded.layers[-1][:, -words:]], 1)
+    left = EncoderOutput(model.encoder.layer_norm(state), (), encoded.padding_mask, encoded.positions)
+    return [model.decoder.cross_keys_values(i, left) for i in range(layers)]
+
+
 @dataclass(frozen=True)
-class _Biases:
+class Biases:
     """Self-attention's by layer [H, L, L], cross-attention's [H, L, S], and its mask [1, 1, 1, S]."""
 
     own: list[Tensor]
     cross: Tensor
     mask: Tensor
 
+    @staticmethod
+    def of(decoder: Decoder, encoded: EncoderOutput, max_length: int) -> Biases:
+        return Biases(
+            decoder.self_biases(max_length),
+            decoder.cross_bias(max_length, encoded.positions),
+            encoded.padding_mask[:1, None, None],
+        )
 
-def hidden_at(model: Model, encoded: EncoderOutput, depth: int, words: int) -> Tensor:
-    """What the decoder reads [B, S, d] when the picture has left after `depth` layers."""
-    state = encoded.layers[depth]
-    if model.config.decomposed:
-        state = torch.cat([state[:, :-words], encoded.layers[-1][:, -words:]], 1)
-    hidden: Tensor = model.encoder.layer_norm(state)
-    return hidden
+
+@dataclass(frozen=True)
+class Word:
+    """One step of R rows. rows [R]: which of the batch; live [R]: that have not ended before; states: N + 1
+    of [R, 1, d], before and after each layer; logits [R, K, V] and their best words [R, K], of the last layer
+    or of all."""
+
+    rows: Tensor
+    live: Tensor
+    states: list[Tensor]
+    logits: Tensor
+    best: Tensor
 
 
-def _decode(decoder: Decoder, cross: list[KeysValues], biases: _Biases, max_length: int) -> list[list[int]]:
-    """Captions through the first layers, as many as `cross` has keys and values [B, H, S, w] for."""
-    c, rows = decoder.config, len(cross[0][0])
-    captions: list[list[int]] = [[] for _ in range(rows)]
-    live = torch.arange(rows)
+def words(
+    decoder: Decoder, cross: list[KeysValues], biases: Biases, max_length: int, *, every_layer: bool = False
+) -> Iterator[Word]:
+    """Greedy words until all rows have ended, through as many layers as `cross` has keys and values for.
+
+    every_layer: the head reads each layer's states, and no row leaves the batch.
+    """
+    c, size = decoder.config, len(cross[0][0])
+    rows, live = torch.arange(size), torch.ones(size, dtype=torch.bool)
     past: list[KeysValues | None] = [None] * len(cross)
-    tokens, open_rows = torch.full((rows,), c.bos), torch.ones(rows, dtype=torch.bool)
+    tokens = torch.full((size,), c.bos)
     for step in range(max_length):
-        x = decoder.embed(tokens[:, None], start=step)
+        states = [decoder.embed(tokens[:, None], start=step)]
         for i, keys_values in enumerate(cross):
             own = biases.own[i][:, step : step + 1, : step + 1]
             over = biases.cross[:, step : step + 1]
-            x, past[i] = decoder.layer(i)(x, past[i], own, None, keys_values, over, biases.mask)
-        logits = decoder.project(x)[:, 0]
-        logits[:, [c.pad, c.bos]] = -math.inf
-        tokens = logits.argmax(-1)
-        open_rows &= tokens.ne(c.eos)
-        for row, token, is_open in zip(live.tolist(), tokens.tolist(), open_rows.tolist()):
-            if is_open:
-                captions[row].append(token)
-        left = int(open_rows.sum())
+            y, past[i] = decoder.layer(i)(states[-1], past[i], own, None, keys_values, over, biases.mask)
+            states.append(y)
+        logits = decoder.project(torch.cat(states[1:], 1) if every_layer else states[-1])
+        logits[..., [c.pad, c.bos]] = -math.inf
+        best = logits.argmax(-1)
+        yield Word(rows, live, states, logits, best)
+        tokens = best[:, -1]
+        live = live & tokens.ne(c.eos)
+        left = int(live.sum())
         if not left:
             break
-        if left <= _COMPACT * len(live):
-            live, tokens = live[open_rows], tokens[open_rows]
-            past = [None if kv is None else (kv[0][open_rows], kv[1][open_rows]) for kv in past]
-            cross = [(keys[open_rows], values[open_rows]) for keys, values in cross]
-            open_rows = open_rows[open_rows]
+        if left <= _COMPACT * len(rows) and not every_layer:
+            rows, tokens = rows[live], tokens[live]
+            past = [None if kv is None else (kv[0][live], kv[1][live]) for kv in past]
+            cross = [(keys[live], values[live]) for keys, values in cross]
+            live = live[live]
+
+
+def _captions(decoder: Decoder, cross: list[KeysValues], biases: Biases, max_length: int) -> list[list[int]]:
+    captions: list[list[int]] = [[] for _ in range(len(cross[0][0]))]
+    for word in words(decoder, cross, biases, max_length):
+        tokens = word.best[:, -1]
+        open_rows = word.live & tokens.ne(decoder.config.eos)
+        for row, token in zip(word.rows[open_rows].tolist(), tokens[open_rows].tolist()):
+            captions[row].append(token)
     return captions

@@ -1,4 +1,4 @@
-"""OFA's answers to `mue_edge.models.judging`, where the functions are described."""
+"""OFA's `mue_edge.models.family.Judging`, where the functions are described."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mue_edge.models.captioning import Steps
-from mue_edge.models.judging import Ids
+from mue_edge.models.family import Ids
 from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.entail import Encoded
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.models.steps import Steps
 
 
 def logits(model: Model, answers: Sequence[int], states: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def steps(
 
 
 @torch.no_grad()
-def by_image_depth(model: Model, answers: Sequence[int], pixels: Tensor, sources: Ids, fed: Ids) -> Tensor:
+def by_encoder_depth(model: Model, answers: Sequence[int], pixels: Tensor, sources: Ids, fed: Ids) -> Tensor:
     words, layers, found = _padded(sources, model.config.pad), model.config.encoder_layers, []
     encoded = _through(model, words, pixels)
     for depth in range(1, layers + 1):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mue_edge.errors import InputFileError, missing_extra
-from mue_edge.models import heads
-from mue_edge.models.ofa.config import OFAConfig, from_json
+from mue_edge.errors import InputFileError
+from mue_edge.models import heads, weights
+from mue_edge.models.ofa.config import NAME, OFAConfig, from_json
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.encoder import Encoder
 from mue_edge.models.ofa.generate import Hypothesis, generate
@@ -22,15 +22,13 @@ from mue_edge.models.ofa.score import Form, Scores, score
 from mue_edge.policy import Decider
 from mue_edge.search import SearchSettings
 
-__all__ = ["EncoderOutput", "Hypothesis", "Model", "Scores", "load", "stored_weights"]
-
-WEIGHTS = "model.safetensors"
-# BatchNorm's counter is of no use in inference and is not stored.
-_NOT_STORED = ".num_batches_tracked"
+__all__ = ["EncoderOutput", "Hypothesis", "Model", "Scores", "load"]
 
 
 class Model(nn.Module):
     """Encoder and decoder of one configuration, freshly initialised; `load` reads trained ones."""
+
+    family = NAME
 
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()
@@ -112,37 +110,15 @@ class Model(nn.Module):
         return score(self.decoder, encoder_output, prompt, answers, policy=policy, options=chosen, form=form)
 
 
-def stored_weights(model: Model) -> dict[str, Tensor]:
-    """What `model.safetensors` holds of a model: every tensor once, under its fairseq name."""
-    return {
-        key: value.detach().contiguous()
-        for key, value in model.state_dict().items()
-        if not key.endswith(_NOT_STORED)
-    }
-
-
-def load(folder: Path, config: dict[str, Any]) -> Model:
+def load(folder: Path, config: Mapping[str, Any]) -> Model:
     """The model of a folder whose `config.json` has been read: eval mode, float32.
 
     Raises InputFileError naming every missing, surplus and misshaped tensor.
     """
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise InputFileError(f"{folder} holds no {WEIGHTS}. Make a model folder with: mue-edge import")
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as problem:
-        raise missing_extra("safetensors", "torch") from problem
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as problem:
-        raise InputFileError(f"{path} is not a safetensors file: {problem}") from problem
     # Shapes only: the weights of the file then take the place of the parameters, uncopied.
     with torch.device("meta"):
         model = Model(from_json(config))
-    _check(path, weights, stored_weights(model))
-    model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True, assign=True)
+    weights.fill(model, folder)
     model.heads = heads.read(folder, head_sizes(model.config))
     return model.eval()
 
@@ -150,16 +126,3 @@ def load(folder: Path, config: dict[str, Any]) -> Model:
 def head_sizes(config: OFAConfig) -> heads.Sizes:
     """What the heads of a model are made for."""
     return heads.Sizes(config.encoder_layers, config.encoder_dim, config.decoder_layers, config.decoder_dim)
-
-
-def _check(path: Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    problems = [f"missing {key}" for key in expected.keys() - weights.keys()]
-    problems += [f"surplus {key}" for key in weights.keys() - expected.keys()]
-    for key in expected.keys() & weights.keys():
-        found, wanted = list(weights[key].shape), list(expected[key].shape)
-        if found != wanted:
-            problems.append(f"{key} has shape {found}, expected {wanted}")
-        elif not weights[key].is_floating_point():
-            problems.append(f"{key} has type {weights[key].dtype}, expected floating point")
-    if problems:
-        raise InputFileError(f"{path} does not fit its config.json: {'; '.join(sorted(problems))}")

@@ -15,7 +15,7 @@ class EncoderOutput:
     layers: the residual stream [B, S, d] after 0, 1, … all layers; where a modality has left, its exit state.
     padding_mask: boolean [B, S], true = padding.
     positions: normalised position vectors [B, S, d]; the same for every sample.
-    scores: modality ("image" and "text", or "joint") → for each sample the exit score after layers
+    scores: modality ("image" and "text", or "encoder") → for each sample the exit score after layers
         1, 2, … that it ran; empty in training mode.
     exits: modality → for each sample the number of layers that it ran.
     """

@@ -20,27 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.encoder import Encoder
 from mue_edge.models.ofa.layers import Attention, DecoderLayer, EncoderLayer
+from mue_edge.models.outputs import candidates, flat_similarity, similarity
 from mue_edge.protocol import HIDDEN
-
-
-def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and gap over the last dimension, in float32: 1 − cos = ‖a/‖a‖ − b/‖b‖‖² / 2.
-
-    This form keeps the gap's digits where the cosine is all but 1.
-    """
-    a, b = a.float(), b.float()
-    unit_a = a * torch.rsqrt((a * a).sum(-1, keepdim=True) + 1e-12)
-    unit_b = b * torch.rsqrt((b * b).sum(-1, keepdim=True) + 1e-12)
-    difference = unit_a - unit_b
-    gap = 0.5 * (difference * difference).sum(-1)
-    return 1 - gap, gap
-
-
-def flat_similarity(a: Tensor, b: Tensor, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One score for [S, d] against [S, d], live rows only: shapes [1]."""
-    if live is not None:
-        a, b = a * live, b * live
-    return similarity(a.reshape(1, -1), b.reshape(1, -1))
 
 
 class Attend(nn.Module):
@@ -358,10 +339,7 @@ class Head(nn.Module):
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = F.linear(self.norm(y), self.weight)
-        values, ids = torch.topk(logits, self.k, dim=-1)
-        # Written out: some converters have no logsumexp.
-        total = torch.log(torch.exp(logits - values[:, :1]).sum(-1)) + values[:, 0]
-        return ids, values, total, logits[:, self.eos]
+        return *candidates(logits, self.k), logits[:, self.eos]
 
 
 class ChoiceHead(nn.Module):
@@ -375,8 +353,7 @@ class ChoiceHead(nn.Module):
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = F.linear(self.norm(y), self.weight)
-        values, places = torch.topk(logits, self.weight.shape[0], dim=-1)
-        total = torch.log(torch.exp(logits - values[:, :1]).sum(-1)) + values[:, 0]
+        places, values, total = candidates(logits, self.weight.shape[0])
         return places, values, total, total + 0.0
 
 

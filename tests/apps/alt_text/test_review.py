@@ -8,7 +8,7 @@ from pathlib import Path
 from mue_edge.apps.alt_text import review
 from mue_edge.apps.alt_text.review import Edit
 from mue_edge.apps.alt_text.table import Entry, clean, read, write
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 HOSTILE = "</textarea></script><script>alert(1)</script>\"' onload=x &amp;"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mue_edge.apps.alt_text import review
 from mue_edge.apps.alt_text.table import Entry
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mue_edge.apps.camera.slot import Frame, Newest, Source
 from mue_edge.captioner import Captioner
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from mue_edge.protocol import Answer, Request
 from tests.apps.served import made_captioner
 from tests.made_bundle import Clock, Paced
@@ -41,7 +41,7 @@ def captioner(seconds: float = 0.0) -> Captioner:
 
 
 FULL = Policy("never", name="full")
-FAST = Policy("fixed", depth_image=1, depth_decoder=1, name="fast")
+FAST = Policy("fixed", {"image": StackExit(depth=1), "decoder": StackExit(depth=1)}, name="fast")
 
 
 def plain(colour: str = "red", size: tuple[int, int] = (64, 48)) -> Image.Image:

@@ -17,7 +17,7 @@ from mue_edge.apps.camera.slot import Newest
 from mue_edge.apps.camera.sources import Folder, Piped
 from mue_edge.errors import InputFileError, UsageError
 from tests.apps.camera.made import Every, run_whole, until
-from tests.commands.run import picture
+from tests.apps.cli.run import picture
 
 
 def test_a_folder_that_is_being_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

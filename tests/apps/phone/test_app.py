@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mue_edge.errors import EnvironmentLacksError
+from tests.apps.cli.run import Runner, picture
 from tests.apps.phone.driven import driven
-from tests.commands.run import Runner, picture
 
 pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
 
@@ -55,7 +55,7 @@ def test_without_a_voice(backend: str, tmp_path: Path) -> None:
 
 def test_without_a_display(tmp_path: Path) -> None:
     """One line, not an abort of Qt's."""
-    from mue_edge.commands import phone
+    from mue_edge.apps.cli.commands.apps import phone
 
     if sys.platform != "linux":
         pytest.skip("a display is Linux's question")

@@ -16,7 +16,7 @@ from mue_edge import targets
 from mue_edge.apps.phone import project
 from mue_edge.bundle import open_bundle
 from mue_edge.errors import UsageError
-from tests.commands.run import Runner, picture
+from tests.apps.cli.run import Runner, picture
 from tests.test_imports import BLOCKER, HEAVY
 
 if sys.version_info >= (3, 11):

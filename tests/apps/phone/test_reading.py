@@ -13,8 +13,8 @@ from mue_edge.apps.phone.reading import captioned, wrapped
 from mue_edge.captioner import Captioner
 from mue_edge.errors import InputFileError, UsageError
 from tests.apps.camera.made import FAST, FULL, captioner, plain
+from tests.apps.cli.run import picture
 from tests.apps.phone.finished import finished
-from tests.commands.run import picture
 
 
 def test_rows_are_the_layers_that_ran() -> None:

@@ -16,12 +16,16 @@ from mue_edge.apps.phone.reader import Front, Reader
 from mue_edge.apps.phone.reading import Row, judged
 from mue_edge.entailer import Entailer, Entailment
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
+from tests.apps.cli.run import Runner, picture
 from tests.apps.phone.driven import driven
 from tests.apps.phone.finished import finished
-from tests.commands.run import Runner, picture
 
-FAST = Policy("fixed", depth_image=1, depth_text=1, depth_decoder=1, name="fast")
+FAST = Policy(
+    "fixed",
+    {"image": StackExit(depth=1), "text": StackExit(depth=1), "decoder": StackExit(depth=1)},
+    name="fast",
+)
 FULL = Policy("never", name="full")
 
 
@@ -162,8 +166,8 @@ def test_the_command_takes_both_kinds_of_bundles(
     tiny_bundle: Path,
 ) -> None:  # fmt: skip
     pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
+    from mue_edge.apps.cli.commands.apps import phone
     from mue_edge.apps.phone import app
-    from mue_edge.commands import phone
 
     opened: list[str] = []
 

@@ -74,6 +74,6 @@ for (const job of JSON.parse(await text(process.stdin))) {
   const caption = await engine.caption(pixels, job.policy, (token) => stream.push(token));
   answers.push({ ...caption, stream });
 }
-const { policies, depths } = engine;
-const found = JSON.stringify({ answers, policies, depths });
+const { policies, stacks } = engine;
+const found = JSON.stringify({ answers, policies, stacks });
 process.stdout.write(found, () => process.exit(0)); // not before a pipe has taken all of it

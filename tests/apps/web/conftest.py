@@ -18,18 +18,32 @@ import mue_edge
 from mue_edge.apps.web.npm import Package
 from mue_edge.bundle import open_bundle, with_front
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 
 TIMEOUT = 90  # seconds for 40 MB, once: they are kept in the user's cache
 
 
-FIXED = Policy("fixed", depth_image=1, depth_decoder=2, name="fixed")
+FIXED = Policy("fixed", {"image": StackExit(depth=1), "decoder": StackExit(depth=2)}, name="fixed")
 FULL = Policy("never", name="full")
 # Of statements: fixed depths, thresholds that part texts, pictures and words, full depth.
 JUDGING = (
-    Policy("fixed", depth_image=1, depth_text=2, depth_decoder=2, name="fixed"),
-    Policy("mue", 0.6, 0.5, 0.5, beta=1.0, name="earlier"),
-    Policy("mue", 0.8, 0.65, 0.7, beta=1.0, name="early"),
+    Policy(
+        "fixed",
+        {"image": StackExit(depth=1), "text": StackExit(depth=2), "decoder": StackExit(depth=2)},
+        name="fixed",
+    ),
+    Policy(
+        "mue",
+        {"image": StackExit(0.6), "text": StackExit(0.5), "decoder": StackExit(0.5)},
+        beta=1.0,
+        name="earlier",
+    ),
+    Policy(
+        "mue",
+        {"image": StackExit(0.8), "text": StackExit(0.65), "decoder": StackExit(0.7)},
+        beta=1.0,
+        name="early",
+    ),
     FULL,
 )
 STATEMENTS = ("a", "g f e d c b a", "a b c", "b a", "d d d d")
@@ -44,9 +58,8 @@ def front_of(bundle: Path, pictures: Sequence[Image.Image]) -> tuple[Policy, ...
     """Fixed depths, a threshold that parts the steps of a caption, full depth."""
     with mue_edge.open(bundle, threads=1) as captioner:
         for twentieths in range(19, 0, -1):
-            early = Policy(
-                "mue", theta_decoder=twentieths / 20, beta=1.0, depth_image=2, name="early"
-            )  # fmt: skip
+            exits = {"decoder": StackExit(twentieths / 20), "image": StackExit(depth=2)}
+            early = Policy("mue", exits, beta=1.0, name="early")
             found = [captioner.caption(p, policy=early).exits["decoder"] for p in pictures]
             if any(len(set(depths)) > 1 for depths in found):
                 return FIXED, early, FULL
@@ -74,7 +87,7 @@ def tiny_site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     """`mue-edge export MODEL --target browser`: beams, decoder layers in groups. Read only."""
-    from mue_edge import cli
+    from mue_edge.apps.cli import main as cli
     from mue_edge.apps.web import site
 
     work = tmp_path_factory.mktemp("sites")

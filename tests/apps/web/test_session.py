@@ -128,7 +128,10 @@ def test_what_the_slider_shows(session: Session) -> None:
     assert [(p["name"], p["opening"]) for p in session.policies()] == [
         ("fixed", False), ("early", True), ("full", False),
     ]  # fmt: skip
-    assert session.depths() == {"image": 3, "text": 3, "decoder": 3}
+    assert session.stacks() == [
+        {"name": "image", "reads": "the picture", "layers": 3}, {"name": "text", "reads": "", "layers": 3},
+        {"name": "decoder", "reads": "", "layers": 3},
+    ]  # fmt: skip
     with pytest.raises(UsageError, match="early"):
         session.caption("no such policy")
 

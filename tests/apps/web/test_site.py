@@ -15,7 +15,7 @@ import pytest
 
 from mue_edge.apps.web import npm, site
 from mue_edge.errors import EnvironmentLacksError, InputFileError
-from tests.commands.run import Runner
+from tests.apps.cli.run import Runner
 from tests.test_imports import HEAVY, run_blocked
 
 PAGE = site.PAGE

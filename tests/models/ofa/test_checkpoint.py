@@ -16,13 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import mue_edge.models
-from mue_edge.cli import main
+from mue_edge.apps.cli.main import main
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.models.ofa import checkpoint, importing
 from mue_edge.models.ofa.checkpoint_files import read
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.prompts import ENTAIL, ENTAIL_WITH_CAPTION
+from mue_edge.models.weights import stored_weights
 from mue_edge.tokens import load as load_tokenizer
 from tests.golden import reference
 from tests.golden import weights as golden

@@ -15,7 +15,7 @@ from mue_edge.models.ofa.incremental import KV_MODES, KvMode
 from mue_edge.models.ofa.options import MUE, MUE_PUBLISHED, MueOptions
 from mue_edge.models.ofa.score import Form
 from mue_edge.models.ofa.similarity import exit_scores
-from mue_edge.policy import ForcedExits, Policy
+from mue_edge.policy import ForcedExits, Policy, StackExit
 from tests.models.ofa.tiny import UNEQUAL, inputs, make
 
 BEFORE, AFTER = torch.randn(2, 3, 2, 4, generator=torch.Generator().manual_seed(5)).unbind(0)
@@ -63,7 +63,7 @@ def test_samples_leave_one_by_one() -> None:
     scores = [model.encode(tokens, pixels, decomposed=True).scores[m] for m in ("image", "text")]
     # Between the samples' scores after layer 2, so that they part there.
     theta_image, theta_text = (sorted(s[1] for s in by_sample)[1] - 1e-6 for by_sample in scores)
-    policy = Policy(theta_image=theta_image, theta_text=theta_text, min_depth=2)
+    policy = Policy("mue", {"image": StackExit(theta_image), "text": StackExit(theta_text)}, min_depth=2)
     together = model.encode(tokens, pixels, decomposed=True, policy=policy)
     assert len(set(together.exits["image"])) == 2 and len(set(together.exits["text"])) == 2
     for i, length in enumerate(lengths):
@@ -81,7 +81,7 @@ def test_a_batch_as_one_vector_leaves_together() -> None:
     tokens, pixels = inputs(samples=3)
     scores = model.encode(tokens, pixels, decomposed=True, options=MUE_PUBLISHED).scores["image"]
     assert scores[0] == scores[1] == scores[2]
-    policy = Policy("mue-published", theta_image=scores[0][0] - 1e-6)
+    policy = Policy("mue-published", {"image": StackExit(scores[0][0] - 1e-6)})
     assert model.encode(tokens, pixels, decomposed=True, policy=policy).exits["image"] == (1, 1, 1)
 
 
@@ -90,10 +90,14 @@ def test_the_test_is_strict_and_one_never_exits() -> None:
     model = make()
     full = model.encode(*inputs(1), decomposed=True)
     score = full.scores["text"][0][0]
-    at = model.encode(*inputs(1), decomposed=True, policy=Policy(theta_text=score))
-    below = model.encode(*inputs(1), decomposed=True, policy=Policy(theta_text=math.nextafter(score, 0)))
+    at = model.encode(*inputs(1), decomposed=True, policy=Policy("mue", {"text": StackExit(score)}))
+    below = model.encode(
+        *inputs(1), decomposed=True, policy=Policy("mue", {"text": StackExit(math.nextafter(score, 0))})
+    )
     assert at.exits["text"][0] > 1 == below.exits["text"][0]
-    assert model.encode(*inputs(1), decomposed=True, policy=Policy(theta_text=1.0)).exits["text"] == (3,)
+    assert model.encode(*inputs(1), decomposed=True, policy=Policy("mue", {"text": StackExit(1.0)})).exits[
+        "text"
+    ] == (3,)
 
 
 @torch.inference_mode()
@@ -163,10 +167,10 @@ def test_scoring_holds_the_threshold_without_decay(form: Form) -> None:
     for rule in ("mue", "mue-published"):
         # With the rule's own options: the published one has another score.
         first = score(policy=Policy(rule)).exit_scores[0]
-        found = score(policy=Policy(rule, theta_decoder=first - 1e-6, warmup=0.5))
+        found = score(policy=Policy(rule, {"decoder": StackExit(first - 1e-6)}, warmup=0.5))
         assert found.exit == 1
-        assert score(policy=Policy(rule, theta_decoder=first + 1e-6)).exit > 1
-    assert score(policy=Policy(theta_decoder=theta, min_depth=2)).exit > 1
+        assert score(policy=Policy(rule, {"decoder": StackExit(first + 1e-6)})).exit > 1
+    assert score(policy=Policy("mue", {"decoder": StackExit(theta)}, min_depth=2)).exit > 1
     assert math.fsum(map(math.exp, full.scores)) == pytest.approx(1.0, abs=1e-5)
 
 

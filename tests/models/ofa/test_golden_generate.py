@@ -10,7 +10,7 @@ import torch
 
 from mue_edge.models.ofa.incremental import KV_MODES, DecoderCache
 from mue_edge.models.ofa.model import Hypothesis
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from tests.golden import weights
 from tests.golden.reference import model
 
@@ -35,10 +35,8 @@ def assert_same(found: Sequence[Hypothesis], expected: Sequence[dict[str, Any]])
 
 def policy(variant: str, theta_decoder: float | None) -> Policy:
     exits = MUE_JSON[variant]["exit"]
-    return Policy(
-        "mue-published", theta_image=exits["img_thres"], theta_text=exits["txt_thres"],
-        theta_decoder=theta_decoder,
-    )  # fmt: skip
+    thetas = {"image": exits["img_thres"], "text": exits["txt_thres"], "decoder": theta_decoder}
+    return Policy("mue-published", {stack: StackExit(theta) for stack, theta in thetas.items()})
 
 
 @pytest.mark.parametrize("beam", [1, 5])

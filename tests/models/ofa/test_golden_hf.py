@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mue_edge import models
-from mue_edge.models.ofa import importing
-from mue_edge.models.ofa.importing import Request
+from mue_edge.models import importing
+from mue_edge.models.importing import Request
 from tests.golden_hf import folders
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.model import EncoderOutput, Model
 from mue_edge.models.ofa.options import MUE, MUE_PUBLISHED
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from tests.golden import weights
 from tests.golden.reference import config, model
 
@@ -134,7 +134,9 @@ def test_decomposed_encoder_at_full_depth(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exits_of_the_decomposed_encoder(variant: str, options: Any) -> None:
     expected = weights.read("mue.json")[variant]["exit"]
-    policy = Policy(theta_image=expected["img_thres"], theta_text=expected["txt_thres"])
+    policy = Policy(
+        "mue", {"image": StackExit(expected["img_thres"]), "text": StackExit(expected["txt_thres"])}
+    )
     output = decomposed(variant, slice(1), policy, options)
     assert output.exits == {"image": (expected["exit_image"],), "text": (expected["exit_text"],)}
     close(output.hidden, MUE_VECTORS[f"{variant}.exit_out"])
@@ -147,7 +149,9 @@ def test_exits_of_the_decomposed_encoder(variant: str, options: Any) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_only_the_image_leaves(variant: str) -> None:
     expected = weights.read("mue.json")[variant]["exit_image_only"]
-    policy = Policy(theta_image=expected["img_thres"], theta_text=expected["txt_thres"])
+    policy = Policy(
+        "mue", {"image": StackExit(expected["img_thres"]), "text": StackExit(expected["txt_thres"])}
+    )
     output = decomposed(variant, slice(1), policy)
     assert output.exits == {"image": (expected["exit_image"],), "text": (expected["exit_text"],)}
     close(output.hidden, MUE_VECTORS[f"{variant}.exit_image_only_out"])

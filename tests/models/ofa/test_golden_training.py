@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mue_edge.models.ofa.loss import layerwise_loss
-from mue_edge.policy import Policy
+from mue_edge.policy import Policy, StackExit
 from tests.golden import weights
 from tests.golden.reference import model
 
@@ -19,11 +19,9 @@ ONE = (BASE["in.src_tokens"][:1], weights.images()[:1])
 def encoder_policy(case: str, theta_decoder: float | None) -> Policy:
     exits = MUE_JSON["enc_published"]["exit"]
     if case == "full":
-        return Policy("mue-published", theta_decoder=theta_decoder)
-    return Policy(
-        "mue-published", theta_image=exits["img_thres"], theta_text=exits["txt_thres"],
-        theta_decoder=theta_decoder,
-    )  # fmt: skip
+        return Policy("mue-published", {"decoder": StackExit(theta_decoder)})
+    thetas = {"image": exits["img_thres"], "text": exits["txt_thres"], "decoder": theta_decoder}
+    return Policy("mue-published", {stack: StackExit(theta) for stack, theta in thetas.items()})
 
 
 @pytest.mark.parametrize("case", ["full", "exit"])

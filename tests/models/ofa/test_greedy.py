@@ -67,7 +67,7 @@ def test_logits_are_those_of_the_plain_way(model: Model, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(model.decoder, "project", watched)
     for cell in CELLS:
-        greedy(model, PROMPT, pixels, max_length=8, image_depth=cell[0], decoder_depth=cell[1])
+        greedy(model, PROMPT, pixels, max_length=8, encoder_depth=cell[0], decoder_depth=cell[1])
         cached = seen.copy()
         seen.clear()
         plain(model, pixels, *cell, 8)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import mue_edge.models
 from mue_edge.errors import InputFileError
-from mue_edge.models.ofa.model import Model, stored_weights
+from mue_edge.models.ofa.model import Model
+from mue_edge.models.weights import stored_weights
 from tests.models.ofa.tiny import TINY, UNEQUAL, inputs, make, targets
 
 

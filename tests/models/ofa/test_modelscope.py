@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from mue_edge.bundle import Preprocess
 from mue_edge.errors import InputFileError
-from mue_edge.models.ofa import importing
-from mue_edge.models.ofa.importing import Imported, Request
+from mue_edge.models import importing
+from mue_edge.models.importing import Imported, Request
 from mue_edge.models.ofa.model import Model
 from tests.models.ofa import checkpoints
 from tests.models.ofa.test_tokenizer import hugging_face_folder
@@ -43,12 +44,12 @@ def written(
 
 def test_pictures(tmp_path: Path, wordy: Model) -> None:
     imported, _ = written(tmp_path / "a", wordy, patch_image_size=80, imagenet_default_mean_and_std=True)
-    c = imported.config
-    assert (c.image_size, c.pixel_mean, c.pixel_std) == (80, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    assert imported.description.preprocess == Preprocess(80, 80, mean, std)
     assert imported.notes == ()
     imported, _ = written(tmp_path / "b", wordy, config={"patch_image_size": 64}, patch_image_size=80)
-    assert imported.config.image_size == 64  # the user's settings go before all others
-    assert imported.config.pixel_mean == (0.5, 0.5, 0.5)
+    # The user's settings go before all others.
+    assert imported.description.preprocess == Preprocess(64, 64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     with pytest.raises(InputFileError, match="480 pixels"):  # what ModelScope takes where nothing is said
         written(tmp_path / "c", wordy)
 

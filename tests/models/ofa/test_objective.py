@@ -124,5 +124,5 @@ def test_greedy_equals_generation(model: Model) -> None:
 def test_greedy_depths_end_where_they_should(model: Model) -> None:
     pixels = _batch().pixels
     full = greedy(model, PROMPT, pixels, max_length=6)
-    assert greedy(model, PROMPT, pixels, max_length=6, image_depth=3, decoder_depth=3) == full
-    assert greedy(model, PROMPT, pixels, max_length=6, image_depth=1, decoder_depth=1) != full
+    assert greedy(model, PROMPT, pixels, max_length=6, encoder_depth=3, decoder_depth=3) == full
+    assert greedy(model, PROMPT, pixels, max_length=6, encoder_depth=1, decoder_depth=1) != full

@@ -20,7 +20,7 @@ from mue_edge.models import torch_files
 from mue_edge.models.ofa import checkpoint
 from mue_edge.models.ofa.checkpoint_contents import ALIASES
 from mue_edge.models.ofa.checkpoint_files import read
-from mue_edge.models.ofa.model import stored_weights
+from mue_edge.models.weights import stored_weights
 from tests.models.ofa import checkpoints
 from tests.models.ofa.test_checkpoint import check_same, run
 from tests.models.ofa.tiny import make

@@ -1,14 +1,16 @@
 """The adapter's CUDA calls, and the stand-in for them, against the real libraries, which load without a GPU:
 cuda-bindings of CUDA 12 and 13, and libcudart through ctypes.
 
-pip fetches them once into the user's cache; without a network these tests are skipped.
+pip fetches them once into the user's cache; where it cannot, these tests are skipped and say so.
 """
 
 from __future__ import annotations
 
 import ast
+import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,8 @@ from tests.targets.trt.conftest import Board
 from tests.targets.trt.fake_cuda import FakeCuda
 
 ROOT = Path(__file__).parents[3]
+# The user's own, not the folder that each test gets for it.
+KEPT = user_cache() / "tests"
 PATHFINDER = "cuda-pathfinder==1.9.1"
 BINDINGS = ["cuda-bindings==12.9.10", "cuda-bindings==13.5.0"]
 # Of JetPack 6.2 and of JetPack 7.0.
@@ -34,6 +38,13 @@ NAMES = {name for name in vars(FakeCuda) if name.startswith("cuda") and callable
     "cudaMemcpyKind",
     "cudaStreamCaptureMode",
 }
+# What CUDA's header calls a type → how ctypes passes it: enums as int, handles as pointers.
+C_TYPES: dict[str, Any] = {
+    "int": ctypes.c_int, "unsigned int": ctypes.c_uint, "size_t": ctypes.c_size_t,
+    "unsigned long long": ctypes.c_ulonglong,
+    **dict.fromkeys(("cudaMemcpyKind", "cudaStreamCaptureMode", "cudaDeviceAttr"), ctypes.c_int),
+    **dict.fromkeys(("cudaStream_t", "cudaEvent_t", "cudaGraph_t", "cudaGraphExec_t"), ctypes.c_void_p),
+}  # fmt: skip
 # The stand-in's types → the types that the bindings document.
 TYPES = {
     int: ("int", "Any"), fake_cuda.Stream: ("cudaStream_t",), fake_cuda.Event: ("cudaEvent_t",),
@@ -44,18 +55,20 @@ TYPES = {
 
 def fetched(requirement: str) -> Path:
     """The package's files, without what it depends on."""
-    folder = user_cache() / "tests" / requirement
+    folder = KEPT / requirement
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        KEPT.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=KEPT) as work:
             made = Path(work) / "made"
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries", "1"]
-            done = subprocess.run(
-                [*pip, "--only-binary=:all:", "--target", str(made), requirement],
-                capture_output=True, text=True, timeout=300,
-            )  # fmt: skip
-            if done.returncode:
-                pytest.skip(f"pip cannot fetch {requirement}: {done.stderr.strip().splitlines()[-1:]}")
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
+            pip += ["--retries", "0", "--timeout", "10", "--target", str(made), requirement]
+            try:
+                subprocess.run(pip, capture_output=True, text=True, timeout=120, check=True)
+            except subprocess.CalledProcessError as problem:
+                why = ["no reason given", *problem.stderr.strip().splitlines()]
+                pytest.skip(f"pip cannot fetch {requirement}, so it was not compared: {why[-1]}")
+            except subprocess.TimeoutExpired:
+                pytest.skip(f"pip takes over two minutes for {requirement}, so it was not compared")
             if not folder.is_dir():
                 made.rename(folder)
     return folder
@@ -190,6 +203,28 @@ def test_ctypes_returns_what_the_bindings_do(
         else:
             assert real["status"] and real["name"].startswith("cudaError"), name
             assert real["values"] == [None] * len(values), name
+
+
+def declared(header: str, function: str) -> tuple[Any, ...]:
+    """A C function's parameters, as `cudart` writes them."""
+    found = re.search(rf" CUDARTAPI {function}\(([^;]*)\);", header)
+    assert found, function
+    parameters = []
+    for text in re.sub(r"__dv\(0\)|\b(?:const|enum|struct)\b", "", found[1]).split(","):
+        base, stars, _ = re.fullmatch(r"\s*([\w ]+?)\s*(\**)\s*(\w+)\s*", text).groups()  # type: ignore[union-attr]
+        kind = ctypes.c_void_p if base == "void" else C_TYPES[base]
+        pointed = len(stars) - (base == "void")  # a `void *` is passed as an address
+        parameters.append(cudart._Out(kind) if pointed else kind)
+    return tuple(parameters)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="wheels of Linux")
+@pytest.mark.parametrize("wheel", LIBRARIES)
+def test_ctypes_passes_what_cudas_header_declares(wheel: str) -> None:
+    """A call that fails at once, as above, says nothing of its arguments."""
+    header = next(fetched(wheel).rglob("cuda_runtime_api.h")).read_text(encoding="utf-8")
+    for call, parameters in cudart._CALLS.items():
+        assert parameters == declared(header, cudart._SYMBOLS.get(call, call)), call
 
 
 def test_where_the_wheel_wants_a_newer_driver_jetpacks_library_is_used(

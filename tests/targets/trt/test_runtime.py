@@ -36,7 +36,7 @@ class UpAndDown:
 def captioned(bundle: Bundle, runtime: Runtime, policy: Decider, seed: int, trace: bool = False) -> Outcome:
     runtime.set_pixels(noise(seed))
     m = bundle.manifest
-    return run(m.loop_layout(), m.search, policy, runtime, trace=trace)
+    return run(m.layout, m.search, policy, runtime, trace=trace)
 
 
 def half(bundle: Bundle) -> Policy:
@@ -86,7 +86,7 @@ def test_the_next_segment_is_enqueued_before_the_scores_are_waited_for(
     tests = half(jetson_bundle)
     captioned(jetson_bundle, device, tests, 0)
     board.cuda.log.clear()
-    captioned(jetson_bundle, device, replace(tests, theta_image=0.99999, beta=1.0), 0)
+    captioned(jetson_bundle, device, replace(tests.leaving("image", theta=0.99999), beta=1.0), 0)
     log = [what.removeprefix("graph ") for kind, what in board.cuda.log if kind == "enqueue"]
     first_wait = next(i for i, (kind, _) in enumerate(board.cuda.log) if kind == "wait")
     before = [what.removeprefix("graph ") for kind, what in board.cuda.log[:first_wait] if kind == "enqueue"]
@@ -123,7 +123,7 @@ def test_a_request_that_changed_is_not_answered_by_what_ran_ahead(
     device = board.runtime(jetson_bundle)
     device.set_pixels(noise(0))
     device.execute(Request("stem", {"pixels": "pixels"}, {"x": "image.0"}))
-    fed = jetson_bundle.manifest.layout.encoder["image"][0].constants
+    fed = jetson_bundle.manifest.layout.stack("image").stages[0].constants
 
     def image(j: int, read: tuple[str, ...], then: Request | None = None) -> Request:
         names = {"y": f"image.{(j + 1) % 2}", "score": "encoder_score", "gap": "encoder_gap"}
@@ -146,7 +146,7 @@ def test_profiles_wait_for_every_segment(jetson_bundle: Bundle, board: Board) ->
     stream = next(iter(board.cuda.streams.values()))
     assert stream.done == len(stream.items)
     waits = sum(kind == "wait" for kind, _ in board.cuda.log)
-    assert waits >= jetson_bundle.manifest.loop_layout().calls(1)
+    assert waits >= jetson_bundle.manifest.layout.calls(1)
 
 
 def test_pixels_of_another_shape_are_refused(jetson_bundle: Bundle, board: Board) -> None:

@@ -1,0 +1,65 @@
+"""`mue-edge train --heads`: what an exit rule needs beside a network that stays as it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mue_edge import models, tokens
+from mue_edge.apps.cli.calibration_pictures import asked_of
+from mue_edge.apps.cli.catalogue import resolve_model
+from mue_edge.apps.cli.terminal import say
+from mue_edge.apps.cli.training_options import TrainingOptions
+from mue_edge.apps.cli.training_pictures import pictures
+from mue_edge.calibrate.data import statement_tables
+from mue_edge.calibrate.training import missing_heads, teachers
+from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
+from mue_edge.calibrate.training.teachers import Answers, Captions
+from mue_edge.calibrate.training.trainers import TRAINERS
+from mue_edge.errors import UsageError, command_line
+from mue_edge.rules import RULES
+
+
+def train_heads(o: TrainingOptions) -> None:
+    """Write MODEL with this rule's heads, and say how well they foretell."""
+    folder, kind = resolve_model(str(o.model)), RULES[str(o.heads)].heads or ""
+    teacher = teachers.of_folder(folder)
+    steps, shown = _shown(o, folder, teacher)
+    with click.progressbar(length=steps, label="answers", file=sys.stderr) as bar:
+        found = TRAINERS[kind](teacher, shown, seed=o.seed, progress=lambda: bar.update(1))
+    missing_heads.write(
+        folder, o.out / "model", models.training(teacher.model).heads(teacher.model) | {kind: found.tensors}
+    )
+    signs = list(found.boundaries[0].auc)
+    click.echo(f"AUC of what foretells that leaving there keeps the answer, by {found.cases} held out:")
+    click.echo(f"after layer  {found.cases + 's':>8}   kept  " + "".join(f"{name:>20}" for name in signs))
+    for b in found.boundaries:
+        told = "".join(f"{'–' if b.auc[name] is None else f'{b.auc[name]:.2f}':>20}" for name in signs)
+        click.echo(f"{b.depth:11}  {b.cases:8}  {b.kept:.3f}  {told}")
+    after = command_line("export", o.out / "model", "--target", "host", "--out", "BUNDLE")
+    click.echo(f"wrote {o.out / 'model'}; next: {after}")
+
+
+def _shown(o: TrainingOptions, folder: Path, teacher: Captions | Answers) -> tuple[int, Iterable[Any]]:
+    """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
+    p, tokenizer = models.describe(teacher.model).preprocess, tokens.load(folder / "tokenizer.json")
+    asked = asked_of(folder, tokenizer)
+    if asked is not None:
+        if o.augment or o.skip_bad:
+            raise UsageError(
+                "statements are shown with their pictures as they are: no --augment, no --skip-bad"
+            )
+        read = statement_tables.read(o.data, asked, o.images, say)
+        pairs = teachers.batches(read, p, o.batch)[: o.steps]
+        return len(pairs), pairs
+    shown, _, problems = pictures(o, p, leader=True)
+    for line in problems:
+        say(f"note: {line}")
+    learned, _ = targets(shown.examples, tokenizer, o.max_tokens)
+    batches = CaptionBatches(shown, learned, o.batch, o.seed, tokenizer.pad, augment=o.augment)
+    steps = o.steps or batches.steps_per_epoch
+    return steps, (batches(step).pixels for step in range(steps))

@@ -1,0 +1,1 @@
+"""What can be claimed of held-out data, and with which confidence."""

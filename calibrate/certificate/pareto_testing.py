@@ -1,0 +1,172 @@
+"""Pareto Testing: many candidates, several claims each, no price for the number of candidates.
+
+Laufer-Goldshtein, Fisch, Barzilay and Jaakkola 2023. On *tune* keep the candidates that no other one beats
+in everything, and order them by the larger of their foretold p-values. On *certify* walk in that order. For
+one candidate p = max(p_quality, p_latency). A walk from the slowest or the fastest end would stop at once, as
+one of the two claims is false there.
+
+Two things are ours. What was chosen on *tune* is tested first, whatever is foretold of the others: the least
+of many foretold p-values is often a lucky one. And one failure does not end the walk: see `certificate`.
+
+`freeze` needs no data of *certify*, and `certify` asks for it candidate by candidate, by a function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mue_edge.calibrate.certificate import losses
+from mue_edge.calibrate.certificate.binomial import lower_tail
+from mue_edge.calibrate.certificate.claim import (
+    LIVE,
+    SHARES,
+    Candidate,
+    Certificate,
+    Claim,
+    Conditions,
+    Frozen,
+    Scope,
+    Tested,
+    next_level,
+    state,
+)
+from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a policy did on *certify*, by picture [n].
+
+    cider_d, accuracy: the score at full depth and with exits. consistency: `full` is 1 everywhere, `exits` 1
+    where the caption is full depth's and 0 elsewhere. `seconds`: live times, only where latency is tested.
+    """
+
+    full: NDArray[np.float64]
+    exits: NDArray[np.float64]
+    seconds: NDArray[np.float64] | None = None
+
+
+def foretold_quality_p(held: Held, groups: Clusters, claim: Claim, count: int) -> float:
+    """What p_quality *tune* foretells for `count` clusters: normal approximation, good for ordering only."""
+    loss = groups.means((1 - claim.max_drop) * held.full - held.exits)
+    spread = float(loss.std(ddof=1)) if groups.count > 1 else math.inf
+    if spread == 0:
+        return 0.0 if loss[0] < 0 else 1.0
+    return NormalDist().cdf(float(loss.mean()) / spread * math.sqrt(count))
+
+
+def foretold_latency_p(late: float, claim: Claim, count: int) -> float:
+    """What p_latency a share of `late` captions on *tune* (foretold or measured) foretells."""
+    return lower_tail(round(late * count), count, 1 - claim.share)
+
+
+def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that no other beats in foretold p-values and cost, safest first."""
+
+    def order(c: Candidate) -> tuple[float, float, float, str]:
+        return max(c.p_quality, c.p_latency), -c.quality, c.cost, c.name
+
+    def aims(c: Candidate) -> tuple[float, float, float]:
+        return c.p_quality, c.p_latency, c.cost
+
+    kept: list[Candidate] = []
+    for one in sorted(candidates, key=order):
+        beaten = any(all(a <= b for a, b in zip(aims(other), aims(one))) for other in kept)
+        if not beaten:
+            kept.append(one)
+    return tuple(kept)
+
+
+def favourite(fitting: Sequence[Candidate], claim: Claim) -> Candidate:
+    """What to choose on *tune* of the candidates that fit the budget: the best in quality of those that are
+    foretold to pass the first test of latency, or where none is the likeliest to. A tighter budget never
+    chooses a slower one of a front."""
+    sure = [c for c in fitting if c.p_latency <= claim.error * SHARES[0]]
+    if not sure:
+        return min(fitting, key=lambda c: (c.p_latency, c.cost))
+    return max(sure, key=lambda c: (c.quality, -c.cost))
+
+
+def freeze(
+    candidates: Sequence[Candidate],
+    claim: Claim,
+    scope: Scope,
+    conditions: Conditions | None = None,
+    smallest_drop: float | None = None,
+    primary: str = "",
+    most: int | None = None,
+) -> Frozen:
+    """Fix everything: the candidate named `primary`, if any, then the others' front, `most` in all.
+
+    Latency is tested only if there is a budget and the `conditions` are live.
+    """
+    names = [c.name for c in candidates]
+    if not names or len(set(names)) < len(names) or "" in names:
+        raise UsageError(f"candidates need distinct names, not {', '.join(names) or 'none'}")
+    for c in candidates:
+        if not all(map(math.isfinite, (c.p_quality, c.p_latency, c.cost, c.quality))):
+            raise UsageError(f"candidate {c.name!r} has figures that are no numbers")
+        if c.policy.get("plan", scope.plan) != scope.plan:
+            raise UsageError(f"candidate {c.name!r} belongs to plan {c.policy['plan']}, not {scope.plan}")
+    live = claim.budget is not None and conditions is not None and conditions.kind == LIVE
+    known = candidates if live else [replace(c, p_latency=0.0) for c in candidates]
+    first = tuple(c for c in known if c.name == primary)
+    if primary and not first:
+        raise UsageError(f"the primary choice {primary!r} is none of {', '.join(names)}")
+    rest = front([c for c in known if c.name != primary])
+    return Frozen(claim, scope, (first + rest)[:most], conditions, smallest_drop)
+
+
+def certify(
+    frozen: Frozen,
+    clusters: Sequence[str],
+    measure: Callable[[Candidate], Held],
+    criterion: Callable[[Candidate], float],
+) -> Certificate:
+    """Open *certify*: walk, and choose the certified one of smallest `criterion`.
+
+    `clusters` names the cluster of each picture; `measure` runs (or replays) one candidate on them, and is
+    asked only for the candidates that the walk reaches.
+    """
+    claim, groups = frozen.claim, Clusters(clusters, frozen.claim.seed)
+    tested: list[Tested] = []
+    for candidate in frozen.candidates:
+        level = next_level(claim.error, tested, lone=len(frozen.candidates) == 1)
+        if level == 0:
+            break
+        tested.append(_test(candidate, level, measure(candidate), frozen, groups))
+    passed = [c for c, t in zip(frozen.candidates, tested) if t.passed]
+    best = min(passed, key=criterion, default=None)
+    found = Certificate(
+        claim=claim, scope=frozen.scope, conditions=frozen.conditions,
+        clusters=groups.count, pictures=groups.pictures, tested=tuple(tested),
+        chosen=best.name if best else "", policy=best.policy if best else {},
+        smallest_drop=frozen.smallest_drop, candidates=frozen.fingerprint(),
+    )  # fmt: skip
+    return replace(found, statement=state(found))
+
+
+def _test(candidate: Candidate, level: float, held: Held, frozen: Frozen, groups: Clusters) -> Tested:
+    claim = frozen.claim
+    if claim.loss in losses.TOPS:
+        top = losses.TOPS[claim.loss]
+        p = losses.drop_p_value(held.full, held.exits, claim.max_drop, level, groups, top)
+    else:
+        if not (np.isin(held.exits, (0, 1)).all() and (held.full == 1).all()):
+            raise UsageError("consistency is 1 where the caption is full depth's, and 0 elsewhere")
+        p, _ = losses.share_p_value(held.exits == 0, claim.max_drop, groups)
+    tested = Tested(candidate.name, level, p, losses.observed_drop(held.full, held.exits, groups))
+    if not frozen.tests_latency:
+        return tested
+    if held.seconds is None or not (held.seconds > 0).all() or held.seconds.shape != held.full.shape:
+        raise UsageError(f"a latency claim needs the live seconds of every picture for {candidate.name!r}")
+    late = held.seconds > (claim.budget or 0.0)
+    p, count = losses.share_p_value(late, round(1 - claim.share, 12), groups)
+    return replace(tested, p_latency=p, late=count, timed=groups.count)

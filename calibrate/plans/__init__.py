@@ -1,0 +1,1 @@
+"""Which plan (image size, precision, boundaries) a budget allows."""

@@ -1,0 +1,1 @@
+"""Which policies are tried, how they are judged, and which is chosen."""

@@ -1,0 +1,1 @@
+"""What calibration tells people: pages, drawings, records."""

@@ -1,0 +1,1 @@
+"""What policies do to samples, found with few live runs."""

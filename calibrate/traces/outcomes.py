@@ -1,0 +1,283 @@
+"""Many policies over many samples: what each would do to each, found with few live runs.
+
+A sample at a time, its policies in an order in which neighbours run alike. Runs go through the memo
+tree (`memo.py`). Above it stands a tree of exit tests: policies that pass the same tests do the same, so
+the second of them is found without running the loop. Both are exact. Policies must be pure functions
+of what `Decider.threshold` is given. numpy only for pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mue_edge import replay, targets
+from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.calibrate.traces.memo import MemoRuntime
+from mue_edge.calibrate.traces.trace_store import MemoStore
+from mue_edge.driver import Runtime, drive
+from mue_edge.errors import EnvironmentLacksError
+from mue_edge.exit_tests import asks_head
+from mue_edge.loop import caption_loop
+from mue_edge.policy import Decider, Policy, exits, signal_of, stages_of, words_of
+from mue_edge.protocol import DECODER, Decision, Layout, Outcome
+from mue_edge.search import SearchSettings, begin
+
+AHEAD = 4  # samples that wait for each worker
+NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
+Found = TypeVar("Found")  # what is found of a sample
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture: a path, encoded bytes, or the network's input float32 [1, 3, H, W]; `source`: ids of the
+    text that comes with it, where the model reads one."""
+
+    id: str
+    picture: Any
+    source: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a policy does to a sample: the best caption, layers run by each encoder stack and by each
+    decoder step, and the segments called, in order (what `Profile.predict` takes)."""
+
+    tokens: tuple[int, ...]
+    score: float
+    depths: Mapping[str, int]
+    decoder: tuple[int, ...]
+    segments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SampleRuns:
+    """A sample's runs, in the policies' order. `live`: requests that a runtime had to run for them;
+    `again`: those among them that were run a second time; `nodes`: answers that the sample's trace has."""
+
+    sample: str
+    runs: tuple[Run, ...]
+    live: int
+    again: int
+    nodes: int
+
+
+# Whether a test was passed, and what the head read after it ("": nothing).
+_Way = tuple[bool, str]
+# Segments of each stack that a policy may run.
+_Order = tuple[tuple[int, ...], ...]
+
+
+@dataclass
+class _Test:
+    """An exit test that runs came to: of every signal that was read the lowest score and the widest gap of
+    the rows, and where each way led."""
+
+    stack: str
+    depth: int
+    step: int
+    readings: dict[str, tuple[float, float]]
+    after: dict[_Way, _Test | Run]
+
+
+class TestTree:
+    """One sample's runs by the exit tests that they passed."""
+
+    __test__ = False  # not a test, whatever pytest thinks
+
+    def __init__(self, layout: Layout, max_length: int) -> None:
+        self._ends = layout.depths()  # there nobody asks the policy
+        self._max_length = max_length
+        self._stacks = layout.stacks
+        self._first: dict[_Order, _Test | Run] = {}
+
+    def find(self, policy: Decider) -> Run | None:
+        """The policy's run, if a run that passed the same tests is known."""
+        found = self._first.get(self._order(policy))
+        while isinstance(found, _Test):
+            threshold = policy.threshold(found.stack, found.depth, found.step, self._max_length)
+            signal = signal_of(policy, found.stack) or ""
+            if math.isfinite(threshold) and signal not in found.readings:
+                return None
+            score, gap = found.readings.get(signal, NOT_READ)
+            found = found.after.get(_way(policy, found.stack, threshold, exits(score, gap, threshold)))
+        return found
+
+    def add(self, policy: Decider, outcome: Outcome, run: Run) -> None:
+        """A policy's run, and its outcome with every test traced."""
+        after: dict[Any, _Test | Run] = self._first
+        way: Any = self._order(policy)
+        for d in outcome.decisions:
+            if d.depth == self._ends.get(d.stack):
+                continue
+            test = after.get(way)
+            if not isinstance(test, _Test):
+                test = after[way] = _Test(d.stack, d.depth, d.step, {}, {})
+            test.readings |= {name: (min(scores), max(gaps)) for name, (scores, gaps) in d.readings.items()}
+            after, way = test.after, _way(policy, d.stack, d.threshold, d.exit)
+        after[way] = run
+
+    def _order(self, policy: Decider) -> _Order:
+        return tuple(stages_of(policy, stack.name, stack.ends) for stack in self._stacks if stack.stages)
+
+
+def _way(policy: Decider, stack: str, threshold: float, passed: bool) -> _Way:
+    heard = (passed and stack == DECODER) or asks_head(policy, stack, threshold)
+    return passed, words_of(policy) if heard else ""
+
+
+class Tracer:
+    """The policies over one sample after another. `runtime` is the tracer's alone."""
+
+    def __init__(
+        self, bundle: Bundle, runtime: Runtime, folder: str | Path, policies: Sequence[Policy],
+        settings: SearchSettings | None = None,
+    ) -> None:  # fmt: skip
+        self._store, self._runtime = MemoStore(folder, bundle), runtime
+        self._layout, self._preprocess = bundle.manifest.layout, bundle.manifest.preprocess
+        self._settings = settings or bundle.manifest.search
+        self._policies = policies
+        self._order = sorted(range(len(policies)), key=lambda i: self._kin(policies[i]))
+
+    def runs(self, sample: Sample) -> SampleRuns:
+        """Every policy's run of a sample."""
+        memo = self._memo(sample)
+        known = TestTree(self._layout, self._settings.max_length)
+        found: dict[int, Run] = {}
+        for i in self._order:
+            run = known.find(self._policies[i])
+            if run is None:
+                outcome, run = self._new(self._policies[i], memo, sample.source)
+                known.add(self._policies[i], outcome, run)
+            found[i] = run
+        runs = tuple(found[i] for i in range(len(self._policies)))
+        return SampleRuns(sample.id, runs, memo.live, memo.again, memo.tree.size)
+
+    def decisions(self, sample: Sample) -> tuple[Decision, ...]:
+        """The first policy's decisions on a sample, every signal read at every boundary that it reaches."""
+        memo = self._memo(sample)
+        policy = self._policies[0]
+        return replay.run(
+            self._layout, self._settings, policy, memo, trace=True, heads=True, source=sample.source
+        ).decisions
+
+    def close(self) -> None:
+        """Close the store and the runtime."""
+        self._store.close()
+        self._runtime.close()
+
+    def _memo(self, sample: Sample) -> MemoRuntime:
+        pixels = self._pixels(sample.picture)
+        return self._store.runtime(sample.id, pixels, self._runtime, sample.source)
+
+    def _new(self, policy: Policy, memo: Runtime, source: Sequence[int]) -> tuple[Outcome, Run]:
+        segments: list[str] = []
+        loop = caption_loop(self._layout, policy, begin(self._settings, source), trace=True)
+        outcome = drive(loop, memo, lambda request, _: segments.append(request.run))
+        best = outcome.hypotheses[0]
+        depths = tuple(step.depth for step in outcome.steps)
+        return outcome, Run(best.tokens, best.score, outcome.depths, depths, tuple(segments))
+
+    def _kin(self, policy: Policy) -> list[float]:
+        """Sorted by this, policies that leave the encoder alike are neighbours, shallow ones first: going
+        deeper needs no second stem, going back does."""
+        ask, layout, longest = policy.threshold, self._layout, self._settings.max_length
+        key = [ask(stack.name, depth) for stack in layout.encoders for depth in stack.ends[:-1]]
+        for step in (0, longest // 2, longest):
+            key += [ask(DECODER, depth, step, longest) for depth in layout.decoder.ends[:-1]]
+        return key
+
+    def _pixels(self, picture: Any) -> object:
+        if not isinstance(picture, (str, Path, bytes)):
+            return picture
+        from mue_edge import image
+
+        return image.network_input(self._preprocess, picture)
+
+
+def outcomes(
+    bundle: str | Path, folder: str | Path, policies: Sequence[Policy], samples: Sequence[Sample], *,
+    settings: SearchSettings | None = None, workers: int = 1, threads: int = 1,
+    progress: Callable[[SampleRuns], None] | None = None,
+) -> Iterator[SampleRuns]:  # fmt: skip
+    """What every policy does to every sample, in the samples' order; `progress` is told of each.
+
+    Answers are kept in `folder`, so that a run that was stopped goes on where it was. Each of `workers`
+    processes opens a runtime of its own with `threads` threads; results do not depend on their number.
+    """
+    job = (str(bundle), str(folder), tuple(policies), settings, threads)
+    for found in _each(job, Tracer.runs, samples, workers):
+        if progress is not None:
+            progress(found)
+        yield found
+
+
+def decisions(
+    bundle: str | Path, folder: str | Path, policy: Policy, samples: Sequence[Sample], *,
+    settings: SearchSettings | None = None, workers: int = 1, threads: int = 1,
+) -> Iterator[tuple[Decision, ...]]:  # fmt: skip
+    """One policy's decisions on every sample, as `outcomes` finds its runs: kept, and by processes."""
+    return _each((str(bundle), str(folder), (policy,), settings, threads), Tracer.decisions, samples, workers)
+
+
+_Job = tuple[str, str, tuple[Policy, ...], SearchSettings | None, int]
+_tracer: Tracer | None = None  # a worker process's own
+
+
+def _tracer_of(job: _Job) -> Tracer:
+    place, folder, policies, settings, threads = job
+    bundle = open_bundle(place)
+    return Tracer(bundle, targets.open_runtime(bundle, threads), folder, policies, settings)
+
+
+def _start(job: _Job) -> None:
+    global _tracer
+    _tracer = _tracer_of(job)
+
+
+def _work(find: Callable[[Tracer, Sample], Found], sample: Sample) -> Found:
+    assert _tracer is not None
+    return find(_tracer, sample)
+
+
+def _each(
+    job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample], workers: int
+) -> Iterator[Found]:
+    return _here(job, find, samples) if workers == 1 else _spread(job, find, samples, workers)
+
+
+def _here(job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample]) -> Iterator[Found]:
+    tracer = _tracer_of(job)
+    try:
+        yield from (find(tracer, sample) for sample in samples)
+    finally:
+        tracer.close()
+
+
+def _spread(
+    job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample], workers: int
+) -> Iterator[Found]:
+    """By sample over processes; a few wait for each, so that memory does not grow with their number."""
+    # Spawned: a runtime's threads do not survive a fork.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (job,))
+    waiting: deque[Future[Found]] = deque()
+    try:
+        for sample in samples:
+            waiting.append(pool.submit(_work, find, sample))
+            if len(waiting) >= workers * AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as problem:
+        raise EnvironmentLacksError(
+            "a tracing process was killed (out of memory?); run again with fewer workers: traces are kept"
+        ) from problem
+    finally:
+        pool.shutdown(cancel_futures=True)

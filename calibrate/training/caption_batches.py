@@ -1,0 +1,112 @@
+"""Captions as training targets, and the batch of a step as a function of the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mue_edge.calibrate.data import augment as vary
+from mue_edge.calibrate.data.examples import Example, as_spoken
+from mue_edge.calibrate.data.pictures import Pictures
+from mue_edge.errors import UsageError
+from mue_edge.tokens import Tokenizer
+
+
+@dataclass(frozen=True)
+class Target:
+    """One caption of one picture: the picture's row, and the ids with bos and eos."""
+
+    row: int
+    ids: tuple[int, ...]
+
+
+def targets(
+    examples: Sequence[Example], tokenizer: Tokenizer, longest: int
+) -> tuple[list[Target], list[str]]:
+    """Every caption of every example, and notes for the user: how many were cut, or hold unknown pieces.
+
+    Captions of more than `longest` tokens are cut there.
+    """
+    found, cut, unknown = [], 0, 0
+    for row, example in enumerate(examples):
+        for caption in example.captions:
+            ids = tokenizer.encode(f" {as_spoken(tokenizer, caption)}")
+            cut += len(ids) > longest
+            unknown += tokenizer.unk in ids
+            found.append(Target(row, (tokenizer.bos, *ids[:longest], tokenizer.eos)))
+    notes = []
+    if cut:
+        notes.append(f"{cut} of {len(found)} captions were cut to {longest} tokens (--max-tokens)")
+    if unknown:
+        notes.append(f"{unknown} of {len(found)} captions hold pieces that the vocabulary lacks")
+    return found, notes
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of a step: pixels [B, 3, H, W], tokens [B, L + 1], and the whole step's words."""
+
+    pixels: Tensor
+    tokens: Tensor
+    words: int
+
+
+class CaptionBatches:
+    """Batches over the processes: the same step is the same pictures, however many processes share it."""
+
+    def __init__(
+        self, pictures: Pictures, targets: Sequence[Target], batch: int, seed: int, pad: int,
+        *, augment: bool = False, rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        """`batch` captions a step over all processes; `augment` moves, bends, redraws and recolours pictures.
+
+        Raises UsageError for more processes than captions."""
+        self.pictures, self.targets, self.seed, self.pad = pictures, targets, seed, pad
+        self.augment, self.rank, self.world = augment, rank, world
+        self.batch = min(batch, len(targets))
+        if self.batch < world:
+            raise UsageError(f"{world} processes cannot share a step of {self.batch} captions")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every caption is seen once, but for a rest that does not fill a batch."""
+        return len(self.targets) // self.batch
+
+    def generator(self, step: int, use: int) -> torch.Generator:
+        """Randomness of a step for one use."""
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 8 + use)
+
+    def __call__(self, step: int) -> Share:
+        """This process's share of a step."""
+        epoch, part = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.targets))
+        together = [self.targets[i] for i in order[part * self.batch : (part + 1) * self.batch].tolist()]
+        places = range(self.rank, self.batch, self.world)
+        chosen = [together[place] for place in places]
+        rows = [t.row for t in chosen]
+        if self.augment:
+            pixels = self.pictures.pixels(rows)
+            seen = torch.cat([self._augmented(one[None], step, at) for one, at in zip(pixels, places)])
+        else:
+            seen = self.pictures.inputs(rows)
+        return Share(seen, self.tokens(chosen), sum(len(t.ids) - 1 for t in together))
+
+    def tokens(self, chosen: Sequence[Target]) -> Tensor:
+        """[B, L + 1], padded on the right."""
+        longest = max(len(t.ids) for t in chosen)
+        return torch.tensor([[*t.ids, *[self.pad] * (longest - len(t.ids))] for t in chosen])
+
+    def _augmented(self, picture: Tensor, step: int, at: int) -> Tensor:
+        """One picture [1, H, W, 3]: its draws belong to its place in the step, whoever computes it."""
+        seed = np.random.SeedSequence([self.seed, step, at]).generate_state(1, np.uint64)
+        rng = torch.Generator().manual_seed(int(seed[0]))
+        opaque = torch.full((*picture.shape[:3], 1), 255, dtype=torch.uint8)
+        moved, bent = vary.moves(1, rng), vary.warps(1, picture.shape[1], rng)
+        placed = vary.place(torch.cat([picture, opaque], 3), moved, bent)
+        rgb = vary.recolour(vary.on_ground(placed, vary.grounds(1, rng)), rng)
+        p = self.pictures.preprocess
+        return vary.normalise(vary.hide(vary.redraw(rgb, rng), rng), p.mean, p.std)

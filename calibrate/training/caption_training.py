@@ -1,0 +1,220 @@
+"""Fine-tunes a model on captions with MuE's layer-wise loss, and writes its model folder.
+
+A run has a folder: `model/`, `log.jsonl`, `loss.svg`, `checkpoint.pt` and `run.json`, by which the
+same command goes on after a kill and another command is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mue_edge import models, tokens
+from mue_edge.calibrate.data.examples import Example, as_spoken
+from mue_edge.calibrate.data.pictures import Pictures
+from mue_edge.calibrate.metrics.quality import caption_texts
+from mue_edge.calibrate.report import charts
+from mue_edge.calibrate.training.caption_batches import CaptionBatches, Target
+from mue_edge.calibrate.training.finetune import Settings, Trainer, Watch, train
+from mue_edge.errors import InputFileError, UsageError
+from mue_edge.files import atomic_folder, atomic_write
+from mue_edge.reading import read_json
+from mue_edge.tokens import Tokenizer
+
+_STATISTICS = 1024  # pictures from which BatchNorm's statistics are taken anew
+VALIDATED = 512  # pictures of the validation at most, of which
+WRITTEN = 128  # captions are written for
+LONGEST = 24  # tokens of a caption that is written in torch
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model with its tokenizer and the content of its prompts.json."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    prompts: dict[str, Any]
+
+    @property
+    def prompt(self) -> list[int]:
+        """Ids of the caption prompt."""
+        ids: list[int] = self.prompts["caption"]["ids"]
+        return ids
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is minimised. `shallow`: share of the steps whose encoder depths are drawn at random."""
+
+    over_layers: Literal["sum", "mean"] = "sum"
+    label_smoothing: float = 0.1
+    shallow: float = 0.4
+    train_batchnorm: bool = False
+
+
+def learner(folder: Path, decomposed: bool | None) -> Learner:
+    """The model folder to start from. Raises InputFileError when it lacks vocabulary or caption prompt."""
+    model = models.load(folder, decomposed)
+    models.training(model)  # a family that has none
+    for name in ("tokenizer.json", "prompts.json"):
+        if not (folder / name).is_file():
+            raise InputFileError(
+                f"{folder} holds no {name}, so it cannot learn captions; "
+                "import it again with: mue-edge import CHECKPOINT --tokenizer DIR --out FOLDER"
+            )
+    tokenizer, prompts = tokens.load(folder / "tokenizer.json"), read_json(folder / "prompts.json")
+    try:
+        ids = prompts["caption"]["ids"]
+    except (KeyError, TypeError) as problem:
+        raise InputFileError(f"{folder / 'prompts.json'} has no caption prompt") from problem
+    if not tokenizer.words or not all(type(i) is int for i in ids):
+        raise InputFileError(f"{folder}: captions need a vocabulary and a prompt of ids")
+    return Learner(model, tokenizer, prompts)
+
+
+def split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """Training and validation examples: by a hash of the id, so that a picture keeps its side."""
+    train_part: list[Example] = []
+    held: list[Example] = []
+    for example in examples:
+        number = int.from_bytes(hashlib.sha256(example.id.encode()).digest()[:8], "big")
+        (held if number < share * 2**64 else train_part).append(example)
+    return train_part, held
+
+
+class CaptionRun:
+    """One run: the objective of a step, validation, and what is written."""
+
+    def __init__(
+        self, learner: Learner, recipe: Recipe, settings: Settings, batches: CaptionBatches,
+        validation: tuple[Pictures, Sequence[Target]] | None, out: Path,
+    ) -> None:  # fmt: skip
+        self.learner, self.recipe, self.batches = learner, recipe, batches
+        self.validation, self.out = validation, out
+        self._reported = False
+        self.trainer = Trainer(learner.model, nn.Module(), self.objective, settings)
+        if not recipe.train_batchnorm:
+            for module in learner.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def objective(self, step: int, _progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Loss a word of this process's share; the mean over processes is that of the whole step."""
+        share = self.batches(step)
+        loss, by_layer = models.training(self.learner.model).loss(
+            self.learner.model, self.learner.prompt, share.pixels, share.tokens,
+            shallow=self.recipe.shallow, rng=self.batches.generator(step, 7),
+            label_smoothing=self.recipe.label_smoothing, over_layers=self.recipe.over_layers,
+        )  # fmt: skip
+        words = share.words / self.batches.world
+        return loss / words, {f"layer {i}": v for i, v in enumerate((by_layer / words).tolist(), start=1)}
+
+    def run(self, command: dict[str, Any], watch: Watch) -> None:
+        """Train to the end, or go on. `command` is what a later run must repeat to go on.
+
+        Raises UsageError when `out` holds a run of another command.
+        """
+        if self.trainer.leader:
+            self._claim(command)
+        if self.trainer.parallel:
+            torch.distributed.barrier()
+        train(self.trainer, self.out, self._report, watch)
+        if self.trainer.leader:
+            if not self._reported:  # a kill came between the last checkpoint and the model
+                self._report(self.trainer)
+            self._draw()
+
+    def _claim(self, command: dict[str, Any]) -> None:
+        known = self.out / "run.json"
+        asked = command | {"recipe": asdict(self.recipe), "data": self._fingerprint()}
+        if known.is_file():
+            before = read_json(known)
+            changed = [k for k in sorted(set(before) | set(asked)) if before.get(k) != asked.get(k)]
+            if changed:
+                raise UsageError(
+                    f"{self.out} holds a run with another {', '.join(changed)}; repeat its command to go on, "
+                    "or choose another --out"
+                )
+            for left in self.out.glob(".model.*"):  # half-written by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            return
+        if self.out.is_dir() and any(self.out.iterdir()):
+            raise UsageError(f"{self.out} exists and holds other things; choose another --out or empty it")
+        self.out.mkdir(parents=True, exist_ok=True)
+        atomic_write(known, json.dumps(asked, indent=1) + "\n")
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for target in self.batches.targets:
+            digest.update(f"{self.batches.pictures.examples[target.row].id} {target.ids}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def _report(self, trainer: Trainer[nn.Module]) -> dict[str, float]:
+        """Writes the model with averaged weights, and validates it."""
+        count = min(_STATISTICS, len(self.batches.pictures))
+        rows = torch.randperm(len(self.batches.pictures), generator=self.batches.generator(0, 7)).tolist()
+
+        def look(copy: nn.Module) -> None:
+            for start in range(0, count, 64):
+                part = rows[start : start + 64]
+                models.training(copy).see(copy, self.batches.pictures.inputs(part))
+
+        averaged = trainer.averaged(look if self.recipe.train_batchnorm else lambda _copy: None)
+        with atomic_folder(self.out / "model", "config.json") as work:
+            models.write(averaged, work)
+            self.learner.tokenizer.save(work / "tokenizer.json")
+            # What it knew before is not what it knows after these pictures.
+            asked = {
+                k: {n: v for n, v in of.items() if n != "knows"} for k, of in self.learner.prompts.items()
+            }
+            (work / "prompts.json").write_text(json.dumps(asked, indent=1) + "\n", "utf-8")
+        self._reported = True
+        if self.validation is None:
+            return {}
+        return validate(averaged, self.learner, self.batches, *self.validation, self.recipe.label_smoothing)
+
+    def _draw(self) -> None:
+        lines = [json.loads(line) for line in (self.out / "log.jsonl").read_text("utf-8").splitlines()]
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for line in lines:
+            for name, value in line.items():
+                if name.startswith(("layer ", "val layer ")):
+                    curves.setdefault(name, []).append((line["step"], value))
+        smoothing = self.recipe.label_smoothing
+        unit = f"nats a word, label smoothing {smoothing:g}" if smoothing else "nats a word"
+        atomic_write(self.out / "loss.svg", charts.lines(curves, "step", f"loss by decoder layer ({unit})"))
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, learner: Learner, batches: CaptionBatches, pictures: Pictures,
+    targets: Sequence[Target], label_smoothing: float,
+) -> dict[str, float]:  # fmt: skip
+    """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
+    family, described = models.training(model), models.describe(model)
+    sums, words = torch.zeros(described.decoder_layers), 0
+    for start in range(0, len(targets), 32):
+        part = targets[start : start + 32]
+        pixels = pictures.inputs([t.row for t in part])
+        sums += family.loss(
+            model, learner.prompt, pixels, batches.tokens(part), label_smoothing=label_smoothing
+        )[1]
+        words += sum(len(t.ids) - 1 for t in part)
+    right, longest = 0, min(LONGEST, described.longest_caption)
+    shown = list(range(len(pictures)))[:WRITTEN]
+    for start in range(0, len(shown), 32):
+        some = shown[start : start + 32]
+        ids = family.greedy(model, learner.prompt, pictures.inputs(some), max_length=longest)
+        for row, text in zip(some, caption_texts(learner.tokenizer, ids)):
+            references = pictures.examples[row].captions
+            right += text in {as_spoken(learner.tokenizer, reference) for reference in references}
+    by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
+    return by_layer | {"val exact match": right / len(shown), "val captions written": len(shown)}

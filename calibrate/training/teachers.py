@@ -1,0 +1,147 @@
+"""What heads for exit tests are trained from: a frozen model that is shown batches, and says what every layer
+makes of them. One for captions and one for answers about statements; the trainers know neither."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mue_edge import image, models, tokens
+from mue_edge.bundle import Preprocess
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.training.caption_training import LONGEST, learner
+from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
+from mue_edge.models.steps import Steps
+from mue_edge.search import prompt_of
+
+BATCH = 16
+Batch = TypeVar("Batch", contravariant=True)
+
+
+class Teacher(Protocol[Batch]):
+    """Shapes: B samples of a batch, N words of their answers, d the decoder's width, E encoder layers."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    def steps(self, batch: Batch, rng: torch.Generator) -> Steps:
+        """The words of the answers at full decoder depth and drawn encoder depths."""
+
+    def kept(self, batch: Batch) -> Tensor:
+        """[B, E − 1]: whether leaving the picture's encoder after 1, 2, … layers keeps the answer."""
+
+    def features(self, batch: Batch) -> Tensor:
+        """[B, d]: means over the picture's tokens before the first encoder layer."""
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[..., V] of states [..., d]; −inf of what is no answer."""
+
+
+@dataclass(frozen=True)
+class Captions:
+    """A captioner; batches are pictures [B, 3, H, W]."""
+
+    model: nn.Module
+    prompt: Sequence[int]
+
+    def steps(self, batch: Tensor, rng: torch.Generator) -> Steps:
+        longest = _longest(self.model)
+        return models.training(self.model).steps(self.model, self.prompt, batch, rng, longest)
+
+    def kept(self, batch: Tensor) -> Tensor:
+        encoder, decoder = models.describe(self.model).depths
+        cells = [(depth, decoder) for depth in range(1, encoder + 1)]
+        found = models.training(self.model).greedy_by_depth(
+            self.model, self.prompt, batch, cells, max_length=_longest(self.model)
+        )
+        full = found[cells[-1]]
+        same = [[mine == whole for mine, whole in zip(found[cell], full)] for cell in cells[:-1]]
+        return torch.tensor(same).T
+
+    def features(self, batch: Tensor) -> Tensor:
+        return models.training(self.model).features(self.model, batch)
+
+    def logits(self, states: Tensor) -> Tensor:
+        return models.training(self.model).logits(self.model, states)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures [B, 3, H, W], and the ids of the source text around a statement about each."""
+
+    pixels: Tensor
+    sources: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model that judges statements. `answers`: ids of its answers; `fed`: what the decoder reads before it
+    answers (`SearchSettings.fed`)."""
+
+    model: nn.Module
+    answers: tuple[int, ...]
+    bos: int
+    fed: tuple[int, ...]
+
+    def steps(self, batch: Pairs, rng: torch.Generator) -> Steps:
+        return models.judging(self.model).steps(
+            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng
+        )
+
+    def kept(self, batch: Pairs) -> Tensor:
+        found = models.judging(self.model).by_encoder_depth(
+            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch)
+        )
+        return (found[:-1] == found[-1]).T
+
+    def features(self, batch: Pairs) -> Tensor:
+        return models.training(self.model).features(self.model, batch.pixels)
+
+    def logits(self, states: Tensor) -> Tensor:
+        return models.judging(self.model).logits(self.model, self.answers, states)
+
+    def _fed(self, batch: Pairs) -> list[tuple[int, ...]]:
+        return [prompt_of(self.bos, self.fed, ids) for ids in batch.sources]
+
+
+def _longest(model: nn.Module) -> int:
+    return min(LONGEST, models.describe(model).longest_caption)
+
+
+class Once:
+    """A teacher that answers each batch once, for all kinds of heads: they draw the same encoder depths."""
+
+    def __init__(self, teacher: Teacher[Any]) -> None:
+        self.model, self.kept, self.features, self.logits = (
+            teacher.model, teacher.kept, teacher.features, teacher.logits,
+        )  # fmt: skip
+        self._teacher, self._steps = teacher, dict[int, Steps]()
+
+    def steps(self, batch: Any, rng: torch.Generator) -> Steps:
+        if id(batch) not in self._steps:
+            self._steps[id(batch)] = self._teacher.steps(batch, rng)
+        return self._steps[id(batch)]
+
+
+def of_folder(folder: Path) -> Captions | Answers:
+    """The teacher that a model folder is. Raises InputFileError for one that lacks vocabulary or prompt."""
+    if task_of(folder) == ENTAIL:
+        prompt = read_prompt(folder, ENTAIL)
+        bos = tokens.load(folder / "tokenizer.json").bos
+        return Answers(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
+    taught = learner(folder, None)
+    return Captions(taught.model, taught.prompt)
+
+
+def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[Pairs]:
+    """Samples as their model's teacher takes them, with statements if they have any."""
+    parts = [samples.samples[i : i + batch] for i in range(0, len(samples), batch)]
+    shown = [torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts]
+    if not all(sample.source for sample in samples.samples):
+        return shown
+    return [Pairs(pixels, tuple(s.source for s in part)) for pixels, part in zip(shown, parts)]

@@ -1,0 +1,56 @@
+"""AUC of exit signals: the definition, ties, and which policy and which gap belong to a boundary."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from mue_edge.calibrate.policies.signals import Signal, area, signals
+from tests.calibrate import made_calibration
+
+
+def test_the_area_is_the_share_of_pairs_in_order() -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        a, b = ([rng.randrange(6) / 5 for _ in range(rng.randint(1, 9))] for _ in range(2))
+        pairs = [1.0 if x < y else 0.5 if x == y else 0.0 for x, y in product(a, b)]
+        assert area(a, b) == pytest.approx(sum(pairs) / len(pairs))
+    assert area([0.1], [math.inf]) == 1.0
+    assert area([], [1.0]) is None and area([1.0], []) is None
+
+
+def test_a_boundary_is_judged_by_the_policy_that_ends_there(tmp_path: Path) -> None:
+    layout = made_calibration.setting(tmp_path).captioner.layout
+    found = made_calibration.calibration()
+    judged = found.searched.judged
+    assert signals(layout, found.traces, found.searched.full, judged) == (
+        Signal("image", 1, kept=4, changed=4, auc=1.0),
+        Signal("image", 2, kept=7, changed=1, auc=0.5),
+        # The widest of the steps decides, and it is the greater where the caption is kept.
+        Signal("decoder", 1, kept=5, changed=3, auc=0.0),
+    )
+
+
+def test_a_policy_that_changes_nothing_has_no_auc_and_nan_never_leaves(tmp_path: Path) -> None:
+    layout = made_calibration.setting(tmp_path).captioner.layout
+    found = made_calibration.calibration()
+    full = found.searched.full
+    ended = next(j for j in found.searched.judged if j.policy.name == "fixed-1-3")
+    same = replace(ended, captions=full.captions)
+    assert signals(layout, found.traces, full, [same]) == (Signal("image", 1, 8, 0, None),)
+    broken = [
+        tuple(replace(d, gaps=(math.nan,)) if i == 4 and d.stack == "image" else d for d in decisions)
+        for i, decisions in enumerate(found.traces)
+    ]
+    (one,) = signals(layout, broken, full, [ended])
+    assert one.auc == pytest.approx(3 / 4)
+
+
+def test_what_is_no_number_has_no_area() -> None:
+    with pytest.raises(ValueError, match="not numbers"):
+        area([0.1, float("nan")], [0.2])

@@ -1,0 +1,1 @@
+"""What makes evidence, figures and studies: run from a checkout, never part of the package."""

@@ -1,0 +1,89 @@
+"""What is kept of quality at −30 … −70 % of full depth's time: by exits alone in one plan, and by exits with
+image size and precision.
+
+Exits alone are chosen on val_render and cal_render, plans with their exits on val_render, by predicted mean
+CPU time. They are judged on test_render and test_comp, which had no part in it: CIDEr-D with frozen document
+frequencies, as a change against full depth with a bootstrap interval by cluster, and CPU times of captions
+that take turns with full depth's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mue_edge import models, profile, targets
+from mue_edge.apps.cli.terminal import progress
+from mue_edge.calibrate.plans.plan_search import search_plans
+from mue_edge.calibrate.plans.plan_space import FINE, PATCH, Space
+from mue_edge.calibrate.plans.plan_trial import BUNDLE
+from mue_edge.calibrate.policies import calibration, held, savings, tuning
+from proving.savings_data import data, opened, spoken
+from proving.savings_shown import Choice, chosen, shown
+
+# Plans are compared on so many tuning pictures; so many of them are judged with every candidate.
+SUBSET, MOST_PLANS = 150, 1
+# Of full depth's quality: what a smaller size or a coarser precision may cost to serve as the base.
+AS_GOOD = 0.99
+TIMED = 150  # pictures whose captions are timed, each under every policy
+
+
+def exits_alone(place: Path, kept: Path, limit: int | None = None) -> dict[str, Any]:
+    """One plan: what exits do, against that plan's full depth."""
+    known = data(spoken(place), limit, both=True)
+    setting = opened(place, kept, known)
+    found = held.judged(setting, calibration.traces(setting))
+    full = Choice(0.0, "full", setting, found[0], found[0].mean_seconds)
+    figures = shown(chosen([(setting, found, 1.0)], full.seconds), full, TIMED)
+    duels = savings.duels(found)
+    figures["against_fixed_depths"] = [
+        {
+            "fixed": d.fixed.policy.name, "kept": round(d.fixed.quality / found[0].quality, 4),
+            "exits": d.rival.policy.name if d.rival else None,
+            "time_ratio": None if d.ratio is None else round(d.ratio, 4), "won": d.won,
+        }
+        for d in duels
+    ]  # fmt: skip
+    return figures | {"candidates": len(found)}
+
+
+def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dict[str, Any]:
+    """Exits with image size, precision and cuts, against full depth at the fastest plan of those tried that
+    keeps AS_GOOD of the best full depth's quality."""
+    known = data(spoken(model), limit)
+    size, precisions = models.describe_folder(model).preprocess.height, targets.target("host").precisions
+    space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE,), (size, size))
+    found = search_plans(
+        model, "host", known.tune, known.known, None, trials=len(space.choices), seed=0, workdir=workdir,
+        clock=profile.CPU, progress=progress, subset=SUBSET, space=space, workers=2,
+    )  # fmt: skip
+    made = [trial for trial in found.trials if not trial.measured.problem]
+    top = max(trial.measured.full.quality for trial in made)
+    able = [trial for trial in made if trial.measured.full.quality >= AS_GOOD * top]
+    base_trial = min(able, key=lambda trial: trial.measured.full.seconds)
+    least = (1 - max(savings.SHARES)) * base_trial.measured.full.seconds
+    on_front = Counter(f.trial.number for f in found.front if f.point.seconds >= least)
+    numbers = dict.fromkeys([base_trial.number, *(number for number, _ in on_front.most_common(MOST_PLANS))])
+    fronts, base = [], None
+    for trial in (t for t in made if t.number in numbers):
+        setting = opened(trial.place / BUNDLE, trial.place, known)
+        all_of = held.judged(setting, calibration.traces(setting))
+        fronts.append((setting, all_of, tuning.expected_noise(setting.profile)))
+        if trial is base_trial:
+            seconds = all_of[0].mean_seconds * fronts[-1][2]
+            base = Choice(0.0, "full", setting, all_of[0], seconds)
+    assert base is not None
+    figures = shown(chosen(fronts, base.seconds), base, TIMED)
+    figures["base"] = dict(base_trial.options)
+    figures["plans"] = [
+        {
+            **trial.options, "problem": trial.measured.problem,
+            "full_depth": None if trial.measured.problem else {
+                "time": round(trial.measured.full.seconds / base_trial.measured.full.seconds, 4),
+                "quality": round(trial.measured.full.quality / top, 4),
+            },
+        }
+        for trial in found.trials
+    ]  # fmt: skip
+    return figures | {"candidates": sum(len(all_of) for _, all_of, _ in fronts), "subset": SUBSET}

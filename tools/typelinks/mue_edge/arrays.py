@@ -1,1 +1,0 @@
-../../../mue_edge/arrays.py

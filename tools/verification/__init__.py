@@ -1,0 +1,1 @@
+"""What the long proofs of `tools/proofs/` measure with."""
