@@ -21,7 +21,7 @@ from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, c
 from mue_edge.files import atomic_write, sha256, user_cache
 from mue_edge.policy import Policy
 from mue_edge.policy_files import from_json as policy_from_json
-from mue_edge.protocol import CONSTANT, DECODER, SOURCES, WORDS, Layout
+from mue_edge.protocol import CONSTANT, DECODER, PICTURE, SOURCES, WORDS, Layout
 from mue_edge.reading import is_file, read_json
 from mue_edge.search import SearchSettings
 from mue_edge.signals import SIGNALS
@@ -319,6 +319,8 @@ def _check_stacks(path: Path, layout: Layout) -> None:
         problem = f"the last stack is the decoder, and no other: {names}"
     elif len(set(names)) < len(names):
         problem = f"stacks need names that differ: {names}"
+    elif len(layout.of_source(PICTURE)) != 1:
+        problem = f"one stack looks at the picture, not {len(layout.of_source(PICTURE))} of them: {names}"
     for stack in layout.stacks:
         signals = {signal for stage in stack.stages for signal in stage.signals} - set(SIGNALS)
         if signals:

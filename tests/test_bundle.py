@@ -142,6 +142,13 @@ def test_links_are_refused(folder: Path) -> None:
         lambda d: d["files"]["constants.bin"].update(bytes=63),
         lambda d: d["preprocess"].update(mean=float("nan")),
         lambda d: d["layout"].update(rows="1"),
+        lambda d: d["layout"].update(stacks=[]),
+        lambda d: d["layout"]["stacks"].pop(),
+        lambda d: d["layout"]["stacks"].pop(0),
+        lambda d: d["layout"]["stacks"][0].update(source="a sound"),
+        lambda d: d["layout"]["stacks"][0].update(source="constant"),
+        lambda d: d["layout"]["stacks"][0].update(name="decoder"),
+        lambda d: d["layout"]["stacks"][0].update(stages=[]),
     ],
 )
 def test_a_manifest_that_does_not_fit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
