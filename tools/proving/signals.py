@@ -20,7 +20,7 @@ from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.calibrate.data import augment
 from mue_edge.calibrate.policies.signals import area
-from mue_edge.calibrate.training import head_training
+from mue_edge.calibrate.training import head_training, teachers
 from mue_edge.calibrate.training.caption_training import LONGEST, learner
 from mue_edge.models.steps import Steps
 
@@ -70,7 +70,8 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
     """AUCs at random encoder depths of a model folder."""
     torch.manual_seed(0)
     taught, data = learner(folder, None), read()
-    heads = head_training.train(taught.model, taught.prompt, views(data, fitted)).tensors
+    teacher = teachers.Captions(taught.model, taught.prompt)
+    heads = head_training.train(teacher, views(data, fitted)).tensors
     rng, rows = torch.Generator().manual_seed(1), data.rows("val_render")
     family, size = models.training(taught.model), models.describe(taught.model).preprocess
     parts = [
