@@ -211,6 +211,7 @@ def with_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bun
     folder, manifest = Path(path), open_bundle(path).manifest
     names = [policy.name for policy in policies]
     foreign = [p.name for p in policies if p.plan not in (None, manifest.plan_hash)]
+    lacking = sorted({stack for p in policies for stack in p.exits} - set(manifest.layout.depths()))
     seconds = [p.seconds for p in policies if p.seconds is not None]
     problem = ""
     if "" in names or len(set(names)) < len(names):
@@ -221,6 +222,10 @@ def with_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bun
         problem = f"a front goes from the fastest policy to full depth: {names}, {seconds} seconds"
     elif chosen not in names:
         problem = f"the chosen policy {chosen!r} is not in the front ({', '.join(names)})"
+    elif lacking:
+        problem = (
+            f"policies name the stacks {', '.join(lacking)}; it has {', '.join(manifest.layout.depths())}"
+        )
     elif foreign:
         problem = (
             f"{', '.join(foreign)} were made for another plan than {manifest.plan_hash}; calibrate again"

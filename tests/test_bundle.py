@@ -227,6 +227,7 @@ def test_a_new_front_is_opened_with_the_plans_hash(folder: Path) -> None:
         ([Policy("mue", {"image": StackExit(0.5)}, name="slow", seconds=0.03), FAST, FULL], "fast"),
         ([Policy("mue", {"image": StackExit(0.5)}, name="fast", plan="another"), FULL], "fast"),
         ([Policy("mue", {"image": StackExit(0.5)}), FULL], "full"),
+        ([Policy("mue", {"imgae": StackExit(0.5)}, name="fast"), FULL], "fast"),
     ],
 )
 def test_a_front_that_does_not_fit_changes_nothing(folder: Path, policies: list[Policy], chosen: str) -> None:

@@ -136,6 +136,9 @@ def test_unknown_and_foreign_policies(run: Runner, tiny_bundle: Path, pictures: 
     assert "calibrate again" in run("caption", tiny_bundle, one, "--policy", other).error(2)
     other.write_text(json.dumps({"rule": "mue", "theta": 0.9}))
     assert "unknown keys" in run("caption", tiny_bundle, one, "--policy", other).error(4)
+    other.write_text(json.dumps({"schema": 2, "rule": "mue", "exits": {"imgae": {"theta": 0.9}}}))
+    said = run("caption", tiny_bundle, one, "--policy", other).error(2)
+    assert "names the stacks imgae" in said and "image, text, decoder" in said
 
 
 def test_empty_folder(run: Runner, tiny_bundle: Path, tmp_path: Path) -> None:
