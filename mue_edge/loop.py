@@ -19,6 +19,7 @@ from mue_edge.policy import Decider, exits, stages_of
 from mue_edge.protocol import (
     CONSTANT,
     DECODER,
+    ENCODER_SIGNALS,
     EXIT_STATES,
     HEAD_PORTS,
     LIVE,
@@ -151,7 +152,7 @@ class Run:
     def _encoder_request(self, stack: Stack, stage: Stage, place: int) -> Request:
         """Of the stage that runs as number `place` of its stack, counted from 0."""
         inputs = {"x": f"{stack.name}.{place % 2}"} | dict(stage.constants)
-        outputs = {"y": f"{stack.name}.{(place + 1) % 2}"} | _signal_buffers(stack.kind, stage.signals)
+        outputs = {"y": f"{stack.name}.{(place + 1) % 2}"} | _signal_buffers(ENCODER_SIGNALS, stage.signals)
         return Request(stage.name, inputs, outputs)
 
     def _constant_depth(self, stack: Stack) -> int:

@@ -23,6 +23,8 @@ PICTURE, TEXT, CONSTANT, WORDS = "picture", "text", "constant", "words"
 SOURCES = (PICTURE, TEXT, CONSTANT, WORDS)
 # The stack that decodes has this name in every layout.
 DECODER = "decoder"
+# All encoders' signals go to the same buffers, which begin so.
+ENCODER_SIGNALS = "encoder"
 HEAD_PORTS = ("top_ids", "top_values", "logsumexp", "eos")
 
 
@@ -77,11 +79,6 @@ class Stack:
         if self.joins:
             return "picture and statement"
         return {PICTURE: "the picture", TEXT: "the statement"}.get(self.source, "")
-
-    @property
-    def kind(self) -> str:
-        """What the buffers of its signals are called by: all encoders share theirs."""
-        return DECODER if self.name == DECODER else "encoder"
 
 
 @dataclass(frozen=True)
