@@ -50,6 +50,7 @@ function describe(asked = false) {
   }
   settle(null);
   current += 1;
+  delete document.documentElement.dataset.done;
   compared = null;
   fail("");
   for (const id of ["caption", "asked", "note", "beside"]) byId(id).textContent = "";
