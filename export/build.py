@@ -12,32 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge import image, models, targets, tokens
-from mue_edge.bundle import (
+from mue_edge import models, targets
+from mue_edge.bundle.folder import Bundle, open_bundle, write_manifest
+from mue_edge.bundle.manifest import (  # fmt: skip
     MANIFEST,
     SCHEMA,
-    Bundle,
     Constant,
     Evidence,
     FileEntry,
     Manifest,
     Preprocess,
     Runtime,
-    open_bundle,
     plan_hash,
-    write_manifest,
-)  # fmt: skip
+)
+from mue_edge.bundle.policy_files import from_json as policy_from_json
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.export import formats, golden, plan
 from mue_edge.export.prompts import Prompt, read_prompt, task_of
 from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
+from mue_edge.inputs import image, tokens
+from mue_edge.inputs.statements import ids_of
 from mue_edge.models.cut import Cut
 from mue_edge.models.family import Description
-from mue_edge.policy_files import from_json as policy_from_json
 from mue_edge.reading import read_json
-from mue_edge.statements import ids_of
 from mue_edge.targets.golden import SUMS, pixels, write_sums
 from mue_edge.targets.verify import Verified, verify
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mue_edge.bundle import Port, Segment
+from mue_edge.bundle.manifest import Port, Segment
 from mue_edge.models.cut import Piece
 
 

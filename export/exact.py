@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from mue_edge.bundle import Manifest
-from mue_edge.driver import show
+from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import missing_extra
 from mue_edge.export.ranges import as_on_devices
 from mue_edge.export.reference import TorchRuntime
+from mue_edge.loop.driver import show
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.replay import run
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.policy import Policy
-from mue_edge.replay import run
 from mue_edge.targets.golden import Sums, rms
 
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mue_edge.bundle import Segment
+from mue_edge.bundle.manifest import Segment
 from mue_edge.targets import Target
 
 # Above this share of the memory it is said to be tight: system, CUDA and TensorRT live in the rest.

@@ -1,9 +1,9 @@
-"""What a bundle's segments are written as: a module of this room for each format, named by the target.
+"""What a bundle's segments are written as: a room for each format, named by the target.
 
-A format module has three parts. `write` makes the segment files, `caller` runs them without a bundle
-around them, so that they can be compared with torch, and `PACKAGES` are those whose versions matter. One that
-wants pictures of the user's, to scan ranges on, says how many: `PICTURES`; they come as the cut's `samples`.
-One that knows how large int8's errors are by exact sums has `sums`; see `exact.make`.
+The module `format` of such a room has three parts. `write` makes the segment files, `caller` runs them
+without a bundle around them, so that they can be compared with torch, and `PACKAGES` are those whose versions
+matter. One that wants pictures of the user's, to scan ranges on, says how many: `PICTURES`; they come as the
+cut's `samples`. One that knows how large int8's errors are by exact sums has `sums`; see `exact.make`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Manifest, Segment
+from mue_edge.bundle.manifest import Manifest, Segment
 from mue_edge.export import lacking
 from mue_edge.models.cut import Cut
 from mue_edge.targets import Target
@@ -55,7 +55,7 @@ class Format(Protocol):
 def of(target: Target) -> Format:
     """The module of a target's format. Raises EnvironmentLacksError without the packages that it needs."""
     try:
-        found: Any = importlib.import_module(f"mue_edge.export.{target.format}")
+        found: Any = importlib.import_module(f"mue_edge.export.{target.format}.format")
     except ImportError as problem:
         raise lacking(problem) from problem
     made: Format = found

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge import schema
-from mue_edge.bundle import Preprocess
-from mue_edge.driver import Runtime, show
-from mue_edge.policy import Policy
-from mue_edge.protocol import Layout
-from mue_edge.replay import Log, log_of, quantile_policy, run
-from mue_edge.search import SearchSettings
-from mue_edge.signals import SIMILARITY
+from mue_edge.bundle.manifest import Preprocess
+from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import Layout
+from mue_edge.loop.replay import Log, log_of, quantile_policy, run
+from mue_edge.loop.search import SearchSettings
+from mue_edge.loop.signals import SIMILARITY
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
 
 COUNT = 4

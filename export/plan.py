@@ -9,11 +9,11 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.loop.search import SearchSettings
 from mue_edge.models import family_of
 from mue_edge.models.cut import CutRequest
 from mue_edge.models.family import Description
 from mue_edge.reading import read_json
-from mue_edge.search import SearchSettings
 from mue_edge.targets import Target
 
 # A boundary after every layer; or none at all, which is full depth only: what exits are compared with.

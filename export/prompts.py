@@ -9,8 +9,8 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs.statements import TEXT_LENGTH, Template, misplaced, misplaced_of
 from mue_edge.reading import read_json
-from mue_edge.statements import TEXT_LENGTH, Template, misplaced, misplaced_of
 
 CAPTION, ENTAIL = "caption", "entail"
 

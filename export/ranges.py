@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor, nn
 
-from mue_edge.captioner import InTurns
-from mue_edge.driver import show
 from mue_edge.errors import missing_extra
 from mue_edge.export.reference import TorchRuntime
+from mue_edge.loop.driver import show
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import HIDDEN, Layout
+from mue_edge.loop.replay import run
+from mue_edge.loop.search import SearchSettings
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.policy import Policy
-from mue_edge.protocol import HIDDEN, Layout
-from mue_edge.replay import run
-from mue_edge.search import SearchSettings
+from mue_edge.sessions.captioner import InTurns
 
 _PEAKS = "mue_edge.peaks"
 # Segment → value → largest magnitude; a segment that no caption ran is absent.

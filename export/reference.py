@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mue_edge.loop.protocol import DECODER, HEAD_PORTS, Answer, Request
 from mue_edge.models.cut import Cut, Table
-from mue_edge.protocol import DECODER, HEAD_PORTS, Answer, Request
 
 
 class TorchRuntime:

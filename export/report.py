@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from mue_edge.bundle import Bundle
-from mue_edge.export.onnx import WEIGHTS
+from mue_edge.bundle.folder import Bundle
+from mue_edge.export.onnx.format import WEIGHTS
 
 
 def bytes_by_kind(bundle: Bundle) -> dict[str, int]:

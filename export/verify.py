@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.errors import VerificationError
 from mue_edge.export.formats import Call
 from mue_edge.models.cut import Cut

@@ -6,7 +6,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
-    from mue_edge.captioner import Captioner as _Captioner
+    from mue_edge.sessions.captioner import Captioner as _Captioner
 
 __version__ = "0.1.0"
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mue_edge.bundle import Bundle, open_bundle
-from mue_edge.captioner import Captioner
-from mue_edge.driver import Runtime
-from mue_edge.entailer import Entailer
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import UsageError, command_line, meant
+from mue_edge.loop.driver import Runtime
 from mue_edge.schema import decode
+from mue_edge.sessions.captioner import Captioner
+from mue_edge.sessions.entailer import Entailer
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -3,7 +3,7 @@ same segments, which is how a bundle is verified where it is made."""
 
 from __future__ import annotations
 
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.targets import host
 
 

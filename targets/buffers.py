@@ -10,9 +10,10 @@ import time
 from collections.abc import MutableMapping, Sequence
 
 from mue_edge.arrays import Array, np
-from mue_edge.bundle import Bundle, Port
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Port
 from mue_edge.errors import InputFileError
-from mue_edge.protocol import DECODER, HEAD_PORTS, Answer, Request, Store
+from mue_edge.loop.protocol import DECODER, HEAD_PORTS, Answer, Request, Store
 from mue_edge.targets.tensors import Constants, SourceText, StepBiases
 
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mue_edge import profile
-from mue_edge.bundle import MANIFEST, Bundle, Manifest
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import MANIFEST, Manifest
 from mue_edge.files import sha256
+from mue_edge.measuring import profile
 from mue_edge.targets import target
 
 PER_LAYER, GROUPED = "per-layer", "grouped"

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge import image, schema
-from mue_edge.bundle import Bundle, Manifest, Preprocess
+from mue_edge import schema
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Manifest, Preprocess
 from mue_edge.errors import InputFileError
+from mue_edge.inputs import image
+from mue_edge.loop.replay import Log
 from mue_edge.reading import read_json
-from mue_edge.replay import Log
 
 PICTURES = "golden/pictures.npy"
 LOGS = "golden/logs.json"

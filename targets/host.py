@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from mue_edge.arrays import Array
-from mue_edge.bundle import Bundle, Port
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
+from mue_edge.loop.protocol import DECODER, Answer, Request
 from mue_edge.machine import default_threads
-from mue_edge.protocol import DECODER, Answer, Request
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers
 

@@ -6,14 +6,14 @@ import logging
 import sys
 from typing import Any
 
-from mue_edge import profile
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.policy import Policy
+from mue_edge.loop.policy import Policy
+from mue_edge.measuring import profile
 from mue_edge.targets import choice
-from mue_edge.targets.coreml import CoreMLRuntime, Evaluated
-from mue_edge.targets.coreml_units import ByStack
-from mue_edge.targets.methods import Methods
+from mue_edge.targets.coreml.by_stack import ByStack
+from mue_edge.targets.coreml.runtime import CoreMLRuntime, Evaluated
+from mue_edge.targets.executorch.methods import Methods
 
 UNITS = ("cpu", "gpu", "ane")
 _told = False
@@ -35,11 +35,11 @@ def _there(methods: Methods | None) -> Methods:
 def native(bundle: Bundle, units: str = "all") -> Methods | None:
     """Core ML itself, allowed to use `units` beside the CPU; None where there is no Core ML."""
     if sys.platform == "darwin":
-        from mue_edge.targets.coreml_mac import Compiled
+        from mue_edge.targets.coreml.mac import Compiled
 
         return Compiled(bundle, units)
     if sys.platform == "ios":
-        from mue_edge.targets.coreml_objc import Models, rubicon
+        from mue_edge.targets.coreml.objc import Models, rubicon
 
         return Models(bundle, rubicon(), units)
     return None
@@ -65,7 +65,7 @@ def evaluated(bundle: Bundle, threads: int | None = None) -> Methods:
 def measure(runtime: Any, pictures: list[object], policies: list[Policy]) -> dict[str, Any]:
     """Every function on CPU, GPU and Neural Engine, see `coreml_check`, and each stack's best. Raises
     EnvironmentLacksError where there is no Core ML."""
-    from mue_edge.targets.coreml_check import check
+    from mue_edge.targets.coreml.check import check
 
     bundle: Bundle = runtime.bundle
     made = {units: native(bundle, units) for units in UNITS}

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mue_edge import profile
-from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime
+from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import EnvironmentLacksError, UsageError
-from mue_edge.policy import Policy
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.policy import Policy
+from mue_edge.measuring import profile
 from mue_edge.targets.host import HostRuntime
 
 CHOICE = "MUE_EDGE_JETSON"

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import machine
-from mue_edge.bundle import MANIFEST, Bundle
-from mue_edge.driver import Runtime, show
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import MANIFEST
+from mue_edge.bundle.policy_files import from_json
 from mue_edge.files import atomic_write, sha256
-from mue_edge.policy import Policy
-from mue_edge.policy_files import from_json
-from mue_edge.replay import run
+from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.replay import run
 from mue_edge.targets import golden
 from mue_edge.targets.verify import Verified
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from mue_edge.arrays import Array as AnyArray
 from mue_edge.arrays import Floats as Array
 from mue_edge.arrays import np
-from mue_edge.bundle import Bundle, Constant, Port
-from mue_edge.protocol import HIDDEN, TEXT, Position
-from mue_edge.statements import check_length
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Constant, Port
+from mue_edge.inputs.statements import check_length
+from mue_edge.loop.protocol import HIDDEN, TEXT, Position
 
 
 class Constants:

@@ -9,11 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime, show
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.policy_files import from_json
 from mue_edge.errors import VerificationError
-from mue_edge.policy_files import from_json
-from mue_edge.replay import log_of, replay, run
+from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.replay import log_of, replay, run
 from mue_edge.targets import golden
 
 # A replayed score may differ by this much; other precisions report and do not promise.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from mue_edge.deadline import Deadline
-from mue_edge.driver import drive
-from mue_edge.loop import caption_loop
-from mue_edge.pace import Pace
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
-from mue_edge.search import BeamSearch, SearchSettings
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.deadline import Deadline
+from mue_edge.loop.driver import drive
+from mue_edge.loop.pace import Pace
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
+from mue_edge.loop.search import BeamSearch, SearchSettings
 from tests import layouts
 
 LAYERS = 6

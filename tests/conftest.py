@@ -39,8 +39,8 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder: 3 + 3 layers, decomposed, 48 × 48 pixels, forty one-letter words."""
     torch = pytest.importorskip("torch")
     safetensors = pytest.importorskip("safetensors.torch")
+    from mue_edge.inputs.tokens import Tokenizer
     from mue_edge.models.weights import stored_weights
-    from mue_edge.tokens import Tokenizer
     from tests.models.ofa.tiny import make
 
     torch.set_num_threads(1)

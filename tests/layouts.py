@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mue_edge.protocol import CONSTANT, DECODER, PICTURE, TEXT, WORDS, Layout, Stack, Stage
+from mue_edge.loop.protocol import CONSTANT, DECODER, PICTURE, TEXT, WORDS, Layout, Stack, Stage
 
 
 def layout(

@@ -5,18 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mue_edge.bundle import (
-    SCHEMA,
-    Bundle,
-    Manifest,
-    Port,
-    Preprocess,
-    Runtime,
-    Segment,
-    plan_hash,
-)
-from mue_edge.protocol import HEAD_PORTS, Answer, Request
-from mue_edge.search import SearchSettings
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import SCHEMA, Manifest, Port, Preprocess, Runtime, Segment, plan_hash
+from mue_edge.loop.protocol import HEAD_PORTS, Answer, Request
+from mue_edge.loop.search import SearchSettings
 from tests.layouts import layout, stages
 
 LAYERS, LENGTH = 3, 6

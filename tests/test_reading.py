@@ -31,13 +31,13 @@ def test_what_does_not_fit_names_its_place(text: str, problem: str) -> None:
 
 
 def _policy(path: Path) -> object:
-    from mue_edge import policy_files
+    from mue_edge.bundle import policy_files
 
     return policy_files.read(path)
 
 
 def _profile(path: Path) -> object:
-    from mue_edge import profile
+    from mue_edge.measuring import profile
 
     return profile.read(path)
 
@@ -50,7 +50,7 @@ def _plan(path: Path) -> object:
 
 
 def _log(path: Path) -> object:
-    from mue_edge import conformance
+    from mue_edge.bundle import conformance
 
     return conformance.read(path, "")
 
@@ -62,7 +62,7 @@ def _config(path: Path) -> object:
 
 
 def _manifest(path: Path) -> object:
-    from mue_edge.bundle import look
+    from mue_edge.bundle.folder import look
 
     return look(path.rename(path.with_name("manifest.json")).parent)
 
@@ -111,7 +111,7 @@ def _coco(path: Path) -> object:
 
 
 def _tokenizer(path: Path) -> object:
-    from mue_edge import tokens
+    from mue_edge.inputs import tokens
 
     return tokens.load(path)
 

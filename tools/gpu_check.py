@@ -39,11 +39,12 @@ for name in ("numpy", "click", "onnxruntime"):
 import numpy as np  # noqa: E402
 
 from mue_edge import machine  # noqa: E402
-from mue_edge.bundle import Bundle, Port, open_bundle  # noqa: E402
+from mue_edge.bundle.folder import Bundle, open_bundle  # noqa: E402
+from mue_edge.bundle.manifest import Port  # noqa: E402
+from mue_edge.bundle.policy_files import from_json  # noqa: E402
 from mue_edge.errors import EnvironmentLacksError, MueEdgeError, UsageError  # noqa: E402
-from mue_edge.policy import Policy  # noqa: E402
-from mue_edge.policy_files import from_json  # noqa: E402
-from mue_edge.replay import run  # noqa: E402
+from mue_edge.loop.policy import Policy  # noqa: E402
+from mue_edge.loop.replay import run  # noqa: E402
 from mue_edge.targets import golden  # noqa: E402
 from mue_edge.targets.host import HostRuntime  # noqa: E402
 from mue_edge.targets.trt import cuda, memory, report  # noqa: E402

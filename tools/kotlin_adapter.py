@@ -2,8 +2,8 @@
 
 SOURCES: a checkout of ExecuTorch at the version that docs/android.md pins, or any folder that holds
 `org/pytorch/executorch/Module.kt`. Needs a JDK, npm (it fetches `kotlin-compiler`, unless --compiler names
-that package's folder) and JPype. Native functions are answered by `tests/targets/java_native`, to which
-copies of the sources are led; nothing of them stays. Writes evidence/executorch-kotlin.json.
+that package's folder) and JPype. Native functions are answered by `tests/targets/executorch/java_native`, to
+which copies of the sources are led; nothing of them stays. Writes evidence/executorch-kotlin.json.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ SOURCES = (
     "Module", "Tensor", "EValue", "DType", "MethodMetadata", "ExecuTorchRuntime",
     "ExecutorchRuntimeException", "annotations/Experimental",
 )  # fmt: skip
-TESTS = "tests/targets/test_executorch_java.py"
+ADAPTER = ("targets/executorch/java.py", "targets/executorch/methods.py")
+TESTS = "tests/targets/executorch/test_java.py"
 NATIVE = re.compile(r"external fun (\w+)\(([^)]*)\)(: [\w<>?]+)")
 
 
@@ -61,9 +62,12 @@ def main(sources: Path, compiler: Path | None) -> None:
         name: hashlib.sha256((found[0].parent / f"{name}.kt").read_bytes()).hexdigest()[:16]
         for name in SOURCES
     }
-    write("executorch-kotlin", "python tools/kotlin_adapter.py SOURCES",
-          digests(("targets/executorch_java.py", "targets/methods.py", TESTS, "tools/kotlin_adapter.py")),
-          counted | {"compiler": COMPILER, "sources": hashes})  # fmt: skip
+    write(
+        "executorch-kotlin",
+        "python tools/kotlin_adapter.py SOURCES",
+        digests((*ADAPTER, TESTS, "tools/kotlin_adapter.py")),
+        counted | {"compiler": COMPILER, "sources": hashes},
+    )
     sys.exit(done.returncode)
 
 
@@ -112,7 +116,7 @@ def compiled(library: Path, compiler: Path, work: Path) -> list[Path]:
 
 def led(source: str) -> str:
     """Kotlin whose native functions call `Native` by the same name; those that it lacks throw."""
-    native = (ROOT / "tests/targets/java_native/org/pytorch/executorch/Native.java").read_text(
+    native = (ROOT / "tests/targets/executorch/java_native/org/pytorch/executorch/Native.java").read_text(
         encoding="utf-8"
     )
 

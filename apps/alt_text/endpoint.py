@@ -31,14 +31,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mue_edge import image
 from mue_edge.apps.alt_text import forms
 from mue_edge.apps.alt_text.table import clean
 from mue_edge.apps.serving import application, error
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs import image
 
 if TYPE_CHECKING:
-    from mue_edge.captioner import Captioner
+    from mue_edge.sessions.captioner import Captioner
 
 
 WANTED = (

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mue_edge.errors import InputFileError
-from mue_edge.gathering import MAX_PATHS
-from mue_edge.image import SUFFIXES
+from mue_edge.inputs.gathering import MAX_PATHS
+from mue_edge.inputs.image import SUFFIXES
 
 
 def pictures(folder: Path, *, recursive: bool = False) -> dict[str, Path]:

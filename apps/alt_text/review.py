@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mue_edge import image, schema
+from mue_edge import schema
 from mue_edge.apps.alt_text.table import MAX_ALT, Entry, Table, clean
 from mue_edge.calibrate.report.report_page import Html, document, picture, tag
 from mue_edge.errors import InputFileError
+from mue_edge.inputs import image
 from mue_edge.reading import read_json
 
 SIDE = 160

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mue_edge import image
 from mue_edge.apps.alt_text.table import Entry, Table, clean
 from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
+from mue_edge.inputs import image
 
 if TYPE_CHECKING:
-    from mue_edge.captioner import Captioner
-    from mue_edge.image import Upright
-    from mue_edge.policy import Policy
+    from mue_edge.inputs.image import Upright
+    from mue_edge.loop.policy import Policy
+    from mue_edge.sessions.captioner import Captioner
 
 # The table is saved this often while captions are made, and never for more than a share of the time.
 SAVE_SECONDS = 5.0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mue_edge.image import Given
+    from mue_edge.inputs.image import Given
 
 
 @dataclass(frozen=True)

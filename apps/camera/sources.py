@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from mue_edge import gathering, image
 from mue_edge.apps.camera.slot import Frame, Newest, Source
 from mue_edge.apps.camera.video import Video
 from mue_edge.errors import InputFileError, UsageError, command_line
+from mue_edge.inputs import gathering, image
 
 POLL_SECONDS = 0.1
 MAX_LINE = 4096

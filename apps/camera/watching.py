@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge import draw
 from mue_edge.apps.camera.margin import Margin
 from mue_edge.apps.camera.slot import Newest
 from mue_edge.errors import InputFileError
+from mue_edge.sessions import draw
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mue_edge.captioner import Caption, Captioner
-    from mue_edge.image import Upright
-    from mue_edge.policy import Policy
+    from mue_edge.inputs.image import Upright
+    from mue_edge.loop.policy import Policy
+    from mue_edge.sessions.captioner import Caption, Captioner
 
 CELLS = 16
 KEPT = 500

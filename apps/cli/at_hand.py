@@ -16,7 +16,8 @@ from typing import Any
 from mue_edge import models
 from mue_edge.apps.cli import catalogue, default_bundle
 from mue_edge.apps.cli.default_bundle import has
-from mue_edge.bundle import MANIFEST, MAX_MANIFEST_BYTES, look
+from mue_edge.bundle.folder import look
+from mue_edge.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.export import prompts
 

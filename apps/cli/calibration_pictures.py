@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mue_edge import gathering, tokens
 from mue_edge.apps.cli.catalogue import BUNDLED, bundled_model, calibration_pairs, calibration_pictures
 from mue_edge.apps.cli.terminal import say
-from mue_edge.bundle import MANIFEST, open_bundle
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.calibrate.data import examples, samples, statement_tables
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.data.statement_tables import Asked
@@ -15,7 +15,8 @@ from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.cider import Frequencies
 from mue_edge.errors import UsageError
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
-from mue_edge.tokens import Tokenizer
+from mue_edge.inputs import gathering, tokens
+from mue_edge.inputs.tokens import Tokenizer
 
 
 def to_calibrate_on(

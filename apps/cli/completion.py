@@ -86,7 +86,7 @@ def _here() -> Iterable[Path]:
 
 def _policies(bundle: str) -> list[str]:
     """Names of a front, from the fastest; nothing where a bundle cannot be read."""
-    from mue_edge.bundle import MANIFEST, read_manifest
+    from mue_edge.bundle.manifest import MANIFEST, read_manifest
 
     with suppress(MueEdgeError, OSError, KeyError, TypeError):
         if is_file(Path(bundle) / MANIFEST):

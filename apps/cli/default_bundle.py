@@ -11,7 +11,8 @@ from pathlib import Path
 import mue_edge
 from mue_edge.apps.cli.catalogue import BUNDLED, DEFAULT, bundled_model
 from mue_edge.apps.cli.terminal import export_progress, say
-from mue_edge.bundle import MANIFEST, open_bundle
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, meant
 from mue_edge.export import room
 from mue_edge.export.prompts import CAPTION, task_of

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mue_edge.apps.cli.terminal import export_progress, say
-from mue_edge.bundle import MANIFEST, Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
+from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.errors import UsageError
 from mue_edge.export import room
 from mue_edge.files import sha256
 
 if TYPE_CHECKING:
     from mue_edge.export.build import Exported
-    from mue_edge.image import Given
+    from mue_edge.inputs.image import Given
 
 
 def parse_size(text: str | None) -> dict[str, int]:

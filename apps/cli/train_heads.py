@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from mue_edge import models, tokens
+from mue_edge import models
 from mue_edge.apps.cli.calibration_pictures import asked_of
 from mue_edge.apps.cli.catalogue import resolve_model
+from mue_edge.apps.cli.options.training import TrainingOptions
 from mue_edge.apps.cli.terminal import say
-from mue_edge.apps.cli.training_options import TrainingOptions
 from mue_edge.apps.cli.training_pictures import pictures
 from mue_edge.calibrate.data import statement_tables
 from mue_edge.calibrate.training import missing_heads, teachers
@@ -21,6 +21,7 @@ from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.training.teachers import Answers, Captions
 from mue_edge.calibrate.training.trainers import TRAINERS
 from mue_edge.errors import UsageError, command_line
+from mue_edge.inputs import tokens
 from mue_edge.rules import RULES
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import click
 
+from mue_edge.apps.cli.options.training import TrainingOptions
 from mue_edge.apps.cli.terminal import say
-from mue_edge.apps.cli.training_options import TrainingOptions
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.examples import Example, read, without_missing
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.calibrate.training.caption_training import VALIDATED, split

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.image import MAX_BYTES
+from mue_edge.inputs.image import MAX_BYTES
 
 if TYPE_CHECKING:
     import toga

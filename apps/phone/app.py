@@ -21,8 +21,8 @@ from mue_edge.apps.phone.reader import Reader
 from mue_edge.apps.phone.screen import Screen
 
 if TYPE_CHECKING:
-    from mue_edge.captioner import Captioner
-    from mue_edge.entailer import Entailer
+    from mue_edge.sessions.captioner import Captioner
+    from mue_edge.sessions.entailer import Entailer
 
 NAME, APP_ID = wording.CAPTIONS.name, "org.example.captions"
 SIZE = (400, 780)

@@ -12,7 +12,7 @@ from typing import Any
 import toga
 
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.image import SUFFIXES
+from mue_edge.inputs.image import SUFFIXES
 
 SAPI = (
     "Add-Type -AssemblyName System.Speech; "

@@ -17,7 +17,7 @@ from pathlib import Path
 import mue_edge
 from mue_edge.apps.phone import wording
 from mue_edge.apps.web.icons import icon
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import UsageError
 from mue_edge.files import atomic_folder
 

@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mue_edge import statements
 from mue_edge.apps.phone.devices import Picture
 from mue_edge.apps.phone.reading import Reading, captioned, judged
-from mue_edge.captioner import Captioner
-from mue_edge.entailer import Entailer
 from mue_edge.errors import UsageError
+from mue_edge.inputs import statements
+from mue_edge.sessions.captioner import Captioner
+from mue_edge.sessions.entailer import Entailer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mue_edge.image import Upright
+    from mue_edge.inputs.image import Upright
 
 T = TypeVar("T")
 Watch = Callable[["Image"], None]

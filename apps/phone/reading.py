@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mue_edge import draw
-from mue_edge.captioner import Caption
-from mue_edge.entailer import Entailment
-from mue_edge.protocol import PICTURE, Layout
-from mue_edge.tokens import Tokenizer
+from mue_edge.inputs.tokens import Tokenizer
+from mue_edge.loop.protocol import PICTURE, Layout
+from mue_edge.sessions import draw
+from mue_edge.sessions.captioner import Caption
+from mue_edge.sessions.entailer import Entailment
 
 
 @dataclass(frozen=True)

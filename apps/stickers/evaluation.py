@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mue_edge import models
 from mue_edge.apps.stickers.dataset import Record, Stickers, read
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.augment import normalise, on_ground, place
 from mue_edge.calibrate.metrics.quality import SCORES
 from mue_edge.calibrate.training.caption_training import Learner

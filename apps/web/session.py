@@ -12,14 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mue_edge.bundle import MANIFEST, Bundle, Manifest, read_manifest
-from mue_edge.captioner import Captioner
-from mue_edge.entailer import Entailer, judged
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import MANIFEST, Manifest, read_manifest
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
-from mue_edge.loop import caption_loop
-from mue_edge.protocol import DECODER, Answer, Loop, Outcome, Request
-from mue_edge.search import BeamSearch, begin
-from mue_edge.statements import check_length, note
+from mue_edge.inputs.statements import check_length, note
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.protocol import DECODER, Answer, Loop, Outcome, Request
+from mue_edge.loop.search import BeamSearch, begin
+from mue_edge.sessions.captioner import Captioner
+from mue_edge.sessions.entailer import Entailer, judged
 
 # What a page needs of a bundle beside its segments and constants: written to Pyodide's file system.
 FILES = (MANIFEST, "tokenizer.json")

@@ -25,8 +25,8 @@ from typing import Any, Literal
 
 from mue_edge.calibrate.data.embedded import Embedded, rows_of
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.reading import is_file, parse_json
-from mue_edge.tokens import Tokenizer
 
 MAX_TABLE_BYTES = 4 << 30
 TABLES = (".csv", ".tsv", ".jsonl", ".json")

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mue_edge import image
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.augment import normalise
 from mue_edge.calibrate.data.embedded import Embedded
 from mue_edge.calibrate.data.examples import Example, listed
 from mue_edge.errors import InputFileError
 from mue_edge.files import open_regular
+from mue_edge.inputs import image
 
 # Passes a sequence on, showing how far it is.
 Progress = Callable[[Sequence[Example]], Iterable[Example]]
@@ -125,7 +125,7 @@ def _looks_whole(example: Example) -> bool:
 
 
 def resized(example: Example, p: Preprocess) -> NDArray[np.uint8]:
-    """The picture as uint8 [H, W, 3], resized as `mue_edge.image.preprocess` does.
+    """The picture as uint8 [H, W, 3], resized as `mue_edge.inputs.image.preprocess` does.
 
     Raises InputFileError, which names the table's line and what is wrong.
     """

@@ -23,9 +23,9 @@ from mue_edge.calibrate.data.examples import json_objects
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs.statements import WANTS_CAPTION, Template, ids_of, note, unknown
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.reading import read_text
-from mue_edge.statements import WANTS_CAPTION, Template, ids_of, note, unknown
-from mue_edge.tokens import Tokenizer
 
 # How SNLI-VE and its like name the answers.
 SHOWN = 8  # words that the model lacks

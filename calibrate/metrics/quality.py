@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mue_edge.calibrate.metrics.bootstrap import LEVEL, Estimate, Tally, estimate, mean_of
-from mue_edge.tokens import Tokenizer
+from mue_edge.inputs.tokens import Tokenizer
 
 # Of a caption and a reference, in lower case.
 Score = Callable[[str, str], float]

@@ -12,11 +12,12 @@ import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
-from mue_edge import profile, targets
-from mue_edge.bundle import Manifest, Port, Segment
+from mue_edge import targets
+from mue_edge.bundle.manifest import Manifest, Port, Segment
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.export.quantise import KEPT_IN_FLOAT
-from mue_edge.profile import Profile, SegmentTime
+from mue_edge.export.onnx.quantise import KEPT_IN_FLOAT
+from mue_edge.measuring import profile
+from mue_edge.measuring.profile import Profile, SegmentTime
 from mue_edge.targets import Device, Figure
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}

@@ -13,8 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from mue_edge import profile, profiling, schema, targets
-from mue_edge.bundle import MANIFEST, Bundle, open_bundle
+from mue_edge import schema, targets
+from mue_edge.bundle.folder import Bundle, open_bundle
+from mue_edge.bundle.manifest import MANIFEST
+from mue_edge.bundle.policy_files import from_json as policy_from_json
 from mue_edge.calibrate.certificate.claim import SIMULATION, Conditions
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies
@@ -22,13 +24,13 @@ from mue_edge.calibrate.plans import planning, yardstick
 from mue_edge.calibrate.policies import calibration, setting, tuning
 from mue_edge.calibrate.policies.setting import FULL, Setting
 from mue_edge.calibrate.traces.outcomes import outcomes
-from mue_edge.captioner import Captioner
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write, sha256
-from mue_edge.policy import Policy
-from mue_edge.policy_files import from_json as policy_from_json
-from mue_edge.profile import Profile
-from mue_edge.protocol import DECODER
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import DECODER
+from mue_edge.measuring import profile, profiling
+from mue_edge.measuring.profile import Profile
+from mue_edge.sessions.captioner import Captioner
 
 BUNDLE, PROFILE, TRACES, RESULT = "bundle", "profile.json", "traces", "result.json"
 # Of the captions, that keep a budget.

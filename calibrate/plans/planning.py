@@ -17,11 +17,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mue_edge.bundle import Manifest
+from mue_edge.bundle.manifest import Manifest
 from mue_edge.calibrate.plans.planner import Work, boundaries, expected_seconds
 from mue_edge.errors import UsageError
-from mue_edge.profile import Profile
-from mue_edge.protocol import DECODER, Layout, Stage
+from mue_edge.loop.protocol import DECODER, Layout, Stage
+from mue_edge.measuring.profile import Profile
 
 KINDS = (DECODER, "cross_kv", "fill")  # of a decoder layer
 

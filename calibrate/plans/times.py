@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mue_edge import machine, profile, profiling
+from mue_edge import machine
 from mue_edge.calibrate.certificate.claim import ESTIMATE, LIVE, SIMULATION, Conditions
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.plans.estimate import estimate
 from mue_edge.calibrate.policies.setting import Progress
 from mue_edge.errors import UsageError
-from mue_edge.profile import Profile
-from mue_edge.session import Session
+from mue_edge.measuring import profile, profiling
+from mue_edge.measuring.profile import Profile
+from mue_edge.sessions.session import Session
 from mue_edge.targets import choice
 
 

@@ -24,8 +24,8 @@ from mue_edge.calibrate.traces import live
 from mue_edge.calibrate.traces.outcomes import decisions
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
-from mue_edge.policy import Policy
-from mue_edge.protocol import TEXT, Decision
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import TEXT, Decision
 from mue_edge.rules import RULES
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import DECODER, Decision, Layout, Stack
-from mue_edge.replay import between
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import DECODER, Decision, Layout, Stack
+from mue_edge.loop.replay import between
+from mue_edge.loop.signals import SIGNALS, SIMILARITY
 from mue_edge.rules import RULES
-from mue_edge.signals import SIGNALS, SIMILARITY
 
 # Shares of the tests that pass.
 ENCODER_QUANTILES = (0.25, 0.5, 0.75)

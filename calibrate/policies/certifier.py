@@ -10,7 +10,7 @@ from mue_edge.calibrate.certificate.claim import LIVE, Candidate, Claim
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies.setting import FULL, Held, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.traces import live
-from mue_edge.policy import Policy
+from mue_edge.loop.policy import Policy
 
 
 class Certifier:

@@ -26,9 +26,9 @@ from mue_edge.calibrate.policies.held import Seen
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.policies.tuning import Judged, mean_layers
 from mue_edge.calibrate.traces import live
-from mue_edge.policy import Policy
+from mue_edge.loop.policy import Policy
 from mue_edge.rules import RULES
-from mue_edge.session import Session
+from mue_edge.sessions.session import Session
 
 DROPS, SAVED = (0.01, 0.03, 0.05), (0.5, 0.6)
 TIMED = 124  # pictures whose captions are timed, one of a cluster

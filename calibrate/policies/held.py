@@ -15,8 +15,8 @@ from mue_edge.calibrate.policies import calibration, tuning
 from mue_edge.calibrate.policies.setting import Setting, runs_of, score_of, speak
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.traces.outcomes import Run
-from mue_edge.policy import Policy
-from mue_edge.protocol import Decision
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import Decision
 from mue_edge.rules import RULES
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from mue_edge.calibrate.policies import tuning
 from mue_edge.calibrate.policies.setting import FULL, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import DECODER, Decision
-from mue_edge.replay import between
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import DECODER, Decision
+from mue_edge.loop.replay import between
 
 SHARE = 0.5  # of a stack's tests, that pass
 

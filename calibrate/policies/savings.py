@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from mue_edge.calibrate.policies.signals import Signal
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.policy import Policy
-from mue_edge.protocol import DECODER
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import DECODER
+from mue_edge.loop.signals import SIMILARITY
 from mue_edge.rules import RULES
-from mue_edge.signals import SIMILARITY
 
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)  # of full depth's mean time
 MARGIN = 0.1  # of a fixed pair's time, that exits shall save at equal quality

@@ -16,9 +16,9 @@ from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
 from mue_edge.calibrate.policies.tuning import Score
 from mue_edge.calibrate.traces.outcomes import SampleRuns, outcomes
-from mue_edge.policy import Policy
-from mue_edge.profile import Profile
-from mue_edge.session import Session
+from mue_edge.loop.policy import Policy
+from mue_edge.measuring.profile import Profile
+from mue_edge.sessions.session import Session
 
 FULL = Policy("never", name="full")
 # Label and number of steps → a context that gives what to call after each step.

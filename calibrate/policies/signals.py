@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from mue_edge.calibrate.policies.candidates import widest
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.policy import Policy
-from mue_edge.protocol import Decision, Layout
-from mue_edge.signals import SIGNALS, SIMILARITY
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import Decision, Layout
+from mue_edge.loop.signals import SIGNALS, SIMILARITY
 
 
 @dataclass(frozen=True)

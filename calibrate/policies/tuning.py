@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.traces.outcomes import Run, SampleRuns
-from mue_edge.policy import Policy
-from mue_edge.profile import Profile
-from mue_edge.protocol import DECODER
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import DECODER
+from mue_edge.measuring.profile import Profile
 
 # Texts of all pictures' captions → a score each, 0 … 10 (CIDEr-D) or 0 … 1 (consistency).
 Score = Callable[[Sequence[str]], Sequence[float]]

@@ -14,8 +14,8 @@ from mue_edge.calibrate.report import report_page as page
 from mue_edge.calibrate.report import report_savings
 from mue_edge.calibrate.report.findings import Findings, Point, unit
 from mue_edge.calibrate.report.report_page import Html
-from mue_edge.profile import CPU, WALL
-from mue_edge.protocol import DECODER
+from mue_edge.loop.protocol import DECODER
+from mue_edge.measuring.profile import CPU, WALL
 
 MOST_PICTURES = 24
 _SIDE = 144  # pixels of a shown picture: twice what it takes on the page, for dense screens
@@ -206,7 +206,7 @@ def spread(rows: Sequence[int], most: int) -> list[int]:
 
 def thumbnail(source: Any) -> Html:
     """Small, on white; nothing where the picture is a network's input."""
-    from mue_edge import image
+    from mue_edge.inputs import image
 
     if not isinstance(source, (str, bytes)) and not hasattr(source, "__fspath__"):
         return Html()

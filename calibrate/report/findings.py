@@ -21,9 +21,9 @@ from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.policies.signals import Signal
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.traces.outcomes import Run
-from mue_edge.policy import Policy
-from mue_edge.profile import Profile
-from mue_edge.protocol import DECODER
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import DECODER
+from mue_edge.measuring.profile import Profile
 
 MOST_POLICIES = 12
 Live = Mapping[str, NDArray[np.float64]]

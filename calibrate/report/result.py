@@ -10,7 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mue_edge import bundle, machine, profile, schema
+from mue_edge import machine, schema
+from mue_edge.bundle.folder import with_front
 from mue_edge.calibrate.certificate.claim import to_json
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.policies import savings, tuning
@@ -20,6 +21,7 @@ from mue_edge.calibrate.report import document, report_figures
 from mue_edge.calibrate.report.findings import Findings, Live, Point, find, unit
 from mue_edge.errors import command_line
 from mue_edge.files import atomic_write
+from mue_edge.measuring import profile
 
 SCHEMA = 1
 PLAN, FRONT, RECORD, PICTURE, REPORT = (
@@ -60,7 +62,7 @@ def write(
     lines = summary(place, setting, calibration, found)
     for name, data in made.items():
         atomic_write(place / name, data)
-    bundle.with_front(setting.captioner.bundle.path, policies, calibration.chosen.policy.name)
+    with_front(setting.captioner.bundle.path, policies, calibration.chosen.policy.name)
     return lines
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.calibrate.traces.outcomes import Sample
-from mue_edge.policy import Policy
-from mue_edge.session import Session
+from mue_edge.loop.policy import Policy
+from mue_edge.sessions.session import Session
 
 WARM_UP = 3
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
-from mue_edge.driver import Runtime, show
 from mue_edge.errors import UsageError
-from mue_edge.protocol import EXIT_STATES, HEAD_PORTS, Answer, Request
-from mue_edge.signals import PORTS
+from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.protocol import EXIT_STATES, HEAD_PORTS, Answer, Request
+from mue_edge.loop.signals import PORTS
 
 KEY_BYTES = 8
 # A buffer's name and a row of it, or WHOLE.

@@ -18,17 +18,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mue_edge import replay, targets
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge import targets
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.traces.memo import MemoRuntime
 from mue_edge.calibrate.traces.trace_store import MemoStore
-from mue_edge.driver import Runtime, drive
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.exit_tests import asks_head
-from mue_edge.loop import caption_loop
-from mue_edge.policy import Decider, Policy, exits, signal_of, stages_of, words_of
-from mue_edge.protocol import DECODER, Decision, Layout, Outcome
-from mue_edge.search import SearchSettings, begin
+from mue_edge.loop import replay
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.driver import Runtime, drive
+from mue_edge.loop.exit_tests import asks_head
+from mue_edge.loop.policy import Decider, Policy, exits, signal_of, stages_of, words_of
+from mue_edge.loop.protocol import DECODER, Decision, Layout, Outcome
+from mue_edge.loop.search import SearchSettings, begin
 
 AHEAD = 4  # samples that wait for each worker
 NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
@@ -197,7 +198,7 @@ class Tracer:
     def _pixels(self, picture: Any) -> object:
         if not isinstance(picture, (str, Path, bytes)):
             return picture
-        from mue_edge import image
+        from mue_edge.inputs import image
 
         return image.network_input(self._preprocess, picture)
 

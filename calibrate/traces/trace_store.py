@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.calibrate.traces.memo import KEY_BYTES, Engine, MemoRuntime, Node, Tree
-from mue_edge.driver import Runtime
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.protocol import Answer
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.protocol import Answer
 
 SCHEMA = 1
 SUFFIX = ".memo"

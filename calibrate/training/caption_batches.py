@@ -13,7 +13,7 @@ from mue_edge.calibrate.data import augment as vary
 from mue_edge.calibrate.data.examples import Example, as_spoken
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.errors import UsageError
-from mue_edge.tokens import Tokenizer
+from mue_edge.inputs.tokens import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mue_edge import models, tokens
+from mue_edge import models
 from mue_edge.calibrate.data.examples import Example, as_spoken
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.calibrate.metrics.quality import caption_texts
@@ -26,8 +26,9 @@ from mue_edge.calibrate.training.caption_batches import CaptionBatches, Target
 from mue_edge.calibrate.training.finetune import Settings, Trainer, Watch, train
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_folder, atomic_write
+from mue_edge.inputs import tokens
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.reading import read_json
-from mue_edge.tokens import Tokenizer
 
 _STATISTICS = 1024  # pictures from which BatchNorm's statistics are taken anew
 VALIDATED = 512  # pictures of the validation at most, of which

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import models
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.training import teachers
 from mue_edge.calibrate.training.trainers import TRAINERS
 from mue_edge.files import atomic_folder

@@ -11,13 +11,14 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mue_edge import image, models, tokens
-from mue_edge.bundle import Preprocess
+from mue_edge import models
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.training.caption_training import LONGEST, learner
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
+from mue_edge.inputs import image, tokens
+from mue_edge.loop.search import prompt_of
 from mue_edge.models.steps import Steps
-from mue_edge.search import prompt_of
 
 BATCH = 16
 Batch = TypeVar("Batch", contravariant=True)

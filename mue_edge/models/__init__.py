@@ -19,7 +19,7 @@ from mue_edge.reading import read_json
 if TYPE_CHECKING:
     from torch import nn
 
-    from mue_edge.tokens import Tokenizer
+    from mue_edge.inputs.tokens import Tokenizer
 
 # Name → the module that holds its FAMILY (`mue_edge.models.family`).
 FAMILIES = {"ofa": "mue_edge.models.ofa.family"}

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mue_edge.protocol import Layout
-from mue_edge.search import SearchSettings
+from mue_edge.loop.protocol import Layout
+from mue_edge.loop.search import SearchSettings
 
 
 @dataclass(frozen=True)

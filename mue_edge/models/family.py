@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from mue_edge.inputs.tokens import Tokenizer
     from mue_edge.models.cut import Cut, CutRequest, StackShape
     from mue_edge.models.heads import Heads
     from mue_edge.models.importing import ModelContent, Request
     from mue_edge.models.steps import Steps
-    from mue_edge.tokens import Tokenizer
 
 # The class of a family's networks. It has a class attribute `family`: the family's name.
 Network = TypeVar("Network", bound="nn.Module")

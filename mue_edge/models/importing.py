@@ -13,9 +13,9 @@ from torch import Tensor
 from mue_edge import models
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_folder
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.family import Description, Family
 from mue_edge.models.weights import WEIGHTS, save
-from mue_edge.tokens import Tokenizer
 
 
 @dataclass(frozen=True)

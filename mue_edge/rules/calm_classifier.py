@@ -2,7 +2,7 @@
 layer is that of the last one; leave when that exceeds λ, which decays like MuE's θ. Here each boundary has a
 vector of its own. In the encoder there is no arg-max: its tests stay MuE's."""
 
+from mue_edge.loop.signals import CONFIDENCE
 from mue_edge.rules.rule import Rule, scheduled
-from mue_edge.signals import CONFIDENCE
 
 RULE = Rule(scheduled, decoder=CONFIDENCE, heads="confidence")

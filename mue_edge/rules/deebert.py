@@ -2,7 +2,7 @@
 the shared head here, which the layer-wise loss has trained at every layer; a test runs it, as CALM's softmax
 rule does."""
 
+from mue_edge.loop.signals import ENTROPY
 from mue_edge.rules.rule import Rule, scheduled
-from mue_edge.signals import ENTROPY
 
 RULE = Rule(scheduled, decoder=ENTROPY)

@@ -2,7 +2,7 @@
 of the states, which the shared head reads: leave when the words' entropy is low; the word is the off-ramp's.
 """
 
+from mue_edge.loop.signals import RAMP
 from mue_edge.rules.rule import Rule, in_decoder, scheduled
-from mue_edge.signals import RAMP
 
 RULE = Rule(in_decoder(scheduled), encoder=None, decoder=RAMP, heads="ramps")

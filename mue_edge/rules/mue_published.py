@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mue_edge.protocol import DECODER
+from mue_edge.loop.protocol import DECODER
 from mue_edge.rules.rule import NEVER, Parameters, Rule, decayed
 
 

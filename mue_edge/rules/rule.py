@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mue_edge.protocol import DECODER
-from mue_edge.signals import SIMILARITY
+from mue_edge.loop.protocol import DECODER
+from mue_edge.loop.signals import SIMILARITY
 
 NEVER, ALWAYS = math.inf, -math.inf
 
@@ -36,8 +36,8 @@ Threshold = Callable[[Parameters, str, int, int, int], float]
 
 @dataclass(frozen=True)
 class Rule:
-    """`encoder`, `decoder`: what the tests of such stacks read (`mue_edge.signals`), None where no score is
-    ever tested. `calibrated`: whether calibration tries it. `beta`: θ's weight in the decay,
+    """`encoder`, `decoder`: what the tests of such stacks read (`mue_edge.loop.signals`), None where no
+    score is ever tested. `calibrated`: whether calibration tries it. `beta`: θ's weight in the decay,
     where the rule and not the policy fixes it. `heads`: what `mue-edge train --heads RULE` trains for it
     (`mue_edge.models.heads`). `keep`: a policy's depths are numbers of layers that stay; these segments run.
     """

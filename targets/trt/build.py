@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.trt.engines import EngineCache

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.files import atomic_write, user_cache
 from mue_edge.targets.trt.library import Identity

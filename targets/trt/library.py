@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.targets.trt.cuda import Cuda
 from mue_edge.versions import fits

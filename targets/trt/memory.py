@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Port
+from mue_edge.bundle.manifest import Port
 from mue_edge.targets.trt.cuda import Cuda
 
 Array = NDArray[Any]

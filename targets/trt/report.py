@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mue_edge.bundle import Port
-from mue_edge.policy import Policy
-from mue_edge.replay import run
+from mue_edge.bundle.manifest import Port
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.replay import run
 from mue_edge.targets.trt import power
 from mue_edge.targets.trt.cuda import WAITS
 from mue_edge.targets.trt.memory import Buffer, Readback, size

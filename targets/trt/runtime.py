@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge.bundle import Bundle, Port
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Port
 from mue_edge.errors import InputFileError
-from mue_edge.protocol import DECODER, HEAD_PORTS, Answer, Request, Store
-from mue_edge.signals import PORTS
+from mue_edge.loop.protocol import DECODER, HEAD_PORTS, Answer, Request, Store
+from mue_edge.loop.signals import PORTS
 from mue_edge.targets.tensors import Constants, SourceText, StepBiases
 from mue_edge.targets.trt.library import Library
 from mue_edge.targets.trt.memory import Array, Buffer, Readback, Staging, size

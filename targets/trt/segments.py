@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mue_edge.bundle import Bundle, Segment
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.targets.trt.engines import EngineCache
 from mue_edge.targets.trt.library import Library

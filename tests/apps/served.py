@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from mue_edge.captioner import Captioner
+from mue_edge.sessions.captioner import Captioner
 from tests.made_bundle import LENGTH, Clock, Paced, bundle
 
 

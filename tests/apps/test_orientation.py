@@ -103,7 +103,7 @@ def python_image(run: Runner, bundle: Path, files: list[Path], patch: pytest.Mon
 
 def python_twice(run: Runner, bundle: Path, files: list[Path], patch: pytest.MonkeyPatch) -> list[str]:
     """What was loaded is not loaded again, and carries nothing that would turn it."""
-    from mue_edge import image
+    from mue_edge.inputs import image
 
     once = [image.load(file) for file in files]
     assert all(image.load(picture) is picture for picture in once)

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mue_edge import gathering, image
 from mue_edge.errors import InputFileError
+from mue_edge.inputs import gathering, image
 
 RED = (255, 0, 0)
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import mue_edge
-from mue_edge import image
 from mue_edge.errors import InputFileError
+from mue_edge.inputs import image
 from tests.apps.cli.run import Runner
 from tests.attacks.test_images import png, png16
 from tests.conftest import host_bundle
@@ -113,9 +113,9 @@ def test_a_picture_that_would_take_more_is_refused(
 ) -> None:
     data = saved(large(mode, 100), kind)
     size = len(data) if kind == "WEBP" else 0
-    monkeypatch.setattr("mue_edge.decoding._DECODER_BYTES", each * 100 * 100 + size)
+    monkeypatch.setattr("mue_edge.inputs.decoding._DECODER_BYTES", each * 100 * 100 + size)
     assert image.load(data).rgb.size == (100, 100)
-    monkeypatch.setattr("mue_edge.decoding._DECODER_BYTES", each * 100 * 100 + size - 1)
+    monkeypatch.setattr("mue_edge.inputs.decoding._DECODER_BYTES", each * 100 * 100 + size - 1)
     with pytest.raises(InputFileError, match="takes too much memory; make it a PNG"):
         image.load(data)
     if kind == "JPEG":  # where the network needs less, a smaller one is decoded

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from mue_edge import models
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
-from mue_edge.tokens import Tokenizer
 
 NAMES = {"red": (220, 20, 20), "blue": (20, 20, 220), "green": (20, 200, 20), "white": (250, 250, 250)}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mue_edge import profile
-from mue_edge.bundle import FileEntry, open_bundle, write_manifest
+from mue_edge.bundle.folder import open_bundle, write_manifest
+from mue_edge.bundle.manifest import FileEntry
 from mue_edge.calibrate.certificate.claim import (
     Certificate,
     Claim,
@@ -30,11 +30,12 @@ from mue_edge.calibrate.policies.calibration import Calibration, Searched
 from mue_edge.calibrate.policies.setting import FULL, Held, Setting
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.traces.outcomes import Run, Sample
-from mue_edge.captioner import Captioner
 from mue_edge.files import sha256
-from mue_edge.policy import Policy, StackExit
-from mue_edge.profile import Noise, Profile, SegmentTime
-from mue_edge.protocol import Decision
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import Decision
+from mue_edge.measuring import profile
+from mue_edge.measuring.profile import Noise, Profile, SegmentTime
+from mue_edge.sessions.captioner import Captioner
 from tests import made_bundle
 from tests.made_bundle import LAYERS
 

@@ -9,20 +9,12 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from mue_edge.bundle import (
-    SCHEMA,
-    Bundle,
-    Constant,
-    FileEntry,
-    Manifest,
-    Preprocess,
-    Runtime,
-    Segment,
-)
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
-from mue_edge.search import SearchSettings
-from mue_edge.signals import ENOUGH, FORESIGHT, SIMILARITY, patience
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import SCHEMA, Constant, FileEntry, Manifest, Preprocess, Runtime, Segment
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
+from mue_edge.loop.search import SearchSettings
+from mue_edge.loop.signals import ENOUGH, FORESIGHT, SIMILARITY, patience
 from tests import layouts
 
 LAYERS = 4

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.policies import candidates
 from mue_edge.calibrate.traces.outcomes import Sample, outcomes
-from mue_edge.policy import Policy
-from mue_edge.replay import run
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.replay import run
+from mue_edge.loop.signals import MARGIN
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import Rule, scheduled
-from mue_edge.signals import MARGIN
 from tests.calibrate.traces.test_memo import pictures
 from tests.calibrate.traces.test_outcomes import live, opened
 
@@ -81,9 +81,9 @@ def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bund
     from PIL import Image
 
     from mue_edge import targets
-    from mue_edge.bundle import with_front
-    from mue_edge.captioner import Captioner
+    from mue_edge.bundle.folder import with_front
     from mue_edge.export import golden
+    from mue_edge.sessions.captioner import Captioner
 
     side = bundle.manifest.preprocess
     shown = [Image.fromarray(x) for x in golden.pictures(side.height, side.width, 2)]

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mue_edge.driver import Runtime
 from mue_edge.export.verify import random_pixels
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.replay import log_of, replay, run
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.policy import Decider, Policy
-from mue_edge.replay import log_of, replay, run
 from tests.contract.cuts import PREPROCESS, Case, exit_scores, pictures, policies, started
 
 # Runs the segment of that name: inputs and outputs in the piece's order.

@@ -30,8 +30,8 @@ def onnx_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pytest.importorskip("onnx", reason="ONNX export needs onnx and onnxscript")
     pytest.importorskip("onnxscript", reason="ONNX export needs onnx and onnxscript")
     pytest.importorskip("onnxruntime", reason="bundles are verified with onnxruntime")
-    from mue_edge.export import onnx
     from mue_edge.export.build import export
+    from mue_edge.export.onnx import format as onnx
 
     root = tmp_path_factory.mktemp("contract")
     folders, exporter = {}, onnx.Exporter()

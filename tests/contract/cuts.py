@@ -18,21 +18,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.export import golden
 from mue_edge.export.reference import TorchRuntime
+from mue_edge.loop.policy import ALWAYS, NEVER, Decider, Policy, StackExit
+from mue_edge.loop.protocol import Layout, Outcome
+from mue_edge.loop.replay import run
+from mue_edge.loop.search import SearchSettings
+from mue_edge.loop.signals import SIGNALS, SIMILARITY
 from mue_edge.models.cut import Cut, CutRequest
 from mue_edge.models.heads import KINDS, Heads
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.cut import cut
 from mue_edge.models.ofa.generate import Hypothesis
 from mue_edge.models.ofa.model import Model, head_sizes
-from mue_edge.policy import ALWAYS, NEVER, Decider, Policy, StackExit
-from mue_edge.protocol import Layout, Outcome
-from mue_edge.replay import run
 from mue_edge.rules import RULES
-from mue_edge.search import SearchSettings
-from mue_edge.signals import SIGNALS, SIMILARITY
 from tests.models.ofa.tiny import make
 from tools.verification.loop import AtBoundaries
 

@@ -15,10 +15,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from mue_edge import models, targets  # noqa: E402
-from mue_edge.bundle import MANIFEST, open_bundle  # noqa: E402
+from mue_edge.bundle.folder import open_bundle  # noqa: E402
+from mue_edge.bundle.manifest import MANIFEST  # noqa: E402
 from mue_edge.export import formats  # noqa: E402
 from mue_edge.export.build import export  # noqa: E402
-from mue_edge.image import as_input  # noqa: E402
+from mue_edge.inputs.image import as_input  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROMPT = (0, 5, 6, 7, 2)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 ct = pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge.bundle import Segment  # noqa: E402
-from mue_edge.export import coreml  # noqa: E402
+from mue_edge.bundle.manifest import Segment  # noqa: E402
+from mue_edge.export.coreml import format as coreml  # noqa: E402
 from mue_edge.models.cut import Cut, Piece  # noqa: E402
-from mue_edge.targets.coreml import LEVELS, Evaluated, levels  # noqa: E402
+from mue_edge.targets.coreml.runtime import LEVELS, Evaluated, levels  # noqa: E402
 from tests.contract.adapters import (  # noqa: E402
     assert_loop_equals_reference,
     assert_piece_equals_torch,

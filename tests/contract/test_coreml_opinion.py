@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 ct = pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge.export import coreml  # noqa: E402
+from mue_edge.export.coreml import format as coreml  # noqa: E402
 from mue_edge.targets.mil import blob  # noqa: E402
 from mue_edge.targets.mil.evaluator import Evaluator  # noqa: E402
 from mue_edge.targets.mil.program import Program, Value, read  # noqa: E402

@@ -24,15 +24,17 @@ from numpy.typing import NDArray
 pytest.importorskip("executorch.runtime", reason="pip install 'mue-edge[executorch]'")
 
 from mue_edge import schema, targets
-from mue_edge.bundle import MANIFEST, Bundle, Port, open_bundle
-from mue_edge.driver import Runtime
+from mue_edge.bundle.folder import Bundle, open_bundle
+from mue_edge.bundle.manifest import MANIFEST, Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, VerificationError
-from mue_edge.export import build, executorch
-from mue_edge.export.macs import count
-from mue_edge.export.onnx import Exporter
+from mue_edge.export import build
+from mue_edge.export.executorch import format as executorch
+from mue_edge.export.onnx.format import Exporter
+from mue_edge.export.onnx.macs import count
 from mue_edge.files import sha256
-from mue_edge.targets.executorch import Program
-from mue_edge.targets.methods import method_name
+from mue_edge.loop.driver import Runtime
+from mue_edge.targets.executorch.methods import method_name
+from mue_edge.targets.executorch.python import Program
 from tests.contract.adapters import assert_loop_equals_reference
 from tests.contract.conftest import model_folder, plan_of
 from tests.contract.cuts import make_case, pictures

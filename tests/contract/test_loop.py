@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from mue_edge.driver import Runtime, drive
-from mue_edge.loop import caption_loop
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.driver import Runtime, drive
+from mue_edge.loop.policy import Decider
+from mue_edge.loop.protocol import Answer, Outcome, Request
+from mue_edge.loop.replay import run
+from mue_edge.loop.search import BeamSearch
 from mue_edge.models.ofa.generate import Hypothesis
-from mue_edge.policy import Decider
-from mue_edge.protocol import Answer, Outcome, Request
-from mue_edge.replay import run
-from mue_edge.search import BeamSearch
 from tests.contract.cuts import (
     FULL,
     LATE,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 ort = pytest.importorskip("onnxruntime", reason="pip install 'mue-edge[export]'")
 
-from mue_edge.bundle import open_bundle  # noqa: E402
-from mue_edge.driver import Runtime  # noqa: E402
+from mue_edge.bundle.folder import open_bundle  # noqa: E402
+from mue_edge.loop.driver import Runtime  # noqa: E402
 from mue_edge.rules import RULES  # noqa: E402
 from mue_edge.targets.host import HostRuntime  # noqa: E402
 from tests.contract.adapters import (  # noqa: E402

@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 
 from mue_edge import models, targets
-from mue_edge.bundle import open_bundle
-from mue_edge.driver import drive
+from mue_edge.bundle.folder import open_bundle
 from mue_edge.export.build import export
-from mue_edge.image import preprocess
-from mue_edge.loop import caption_loop
+from mue_edge.inputs.image import preprocess
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.driver import drive
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.search import BeamSearch, Row, SearchSettings
 from mue_edge.models import importing
 from mue_edge.models.importing import Request
-from mue_edge.policy import Policy
-from mue_edge.search import BeamSearch, Row, SearchSettings
 from tests.golden_hf import folders
 
 FULL = Policy("never", name="full")

@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime")
 
 from mue_edge import targets
 from mue_edge.export.build import export
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.policy import Policy, StackExit
 from tests.apps.cli.run import picture
 
 PLAN: dict[str, Any] = {"ends": {"text": [1, 3], "image": [1, 3], "decoder": [1, 3]}, "precision": "fp32"}

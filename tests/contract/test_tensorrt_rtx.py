@@ -17,11 +17,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mue_edge.errors import VerificationError
-from mue_edge.export import jetpack, rtx, rtx_build
-from mue_edge.export.half import HOST_PORTS
-from mue_edge.export.onnx import write_segments
+from mue_edge.export.onnx.format import write_segments
+from mue_edge.export.onnx.half import HOST_PORTS
 from mue_edge.export.ranges import Graph
-from mue_edge.export.tensorrt import typed
+from mue_edge.export.tensorrt import jetpack, rtx, rtx_build
+from mue_edge.export.tensorrt.format import typed
 from tests.contract.adapters import Ports, signature, structures
 from tests.contract.cuts import CASES, make_case
 from tests.contract.typed import graphs_of, ranges_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from mue_edge.export.onnx import Exporter
+from mue_edge.export.onnx.format import Exporter
 from mue_edge.export.ranges import Graph, Ranges, scan
 from tests.contract.cuts import make_case, pictures
 

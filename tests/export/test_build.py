@@ -12,15 +12,15 @@ import pytest
 
 import mue_edge
 from mue_edge import targets
-from mue_edge.bundle import open_bundle
+from mue_edge.bundle.folder import open_bundle
 from mue_edge.errors import InputFileError, UsageError, VerificationError
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
 
-from mue_edge.export import onnx as exporter  # noqa: E402
 from mue_edge.export.build import export, read_front  # noqa: E402
+from mue_edge.export.onnx import format as exporter  # noqa: E402
 from mue_edge.export.plan import make  # noqa: E402
 from mue_edge.export.prompts import read_prompt  # noqa: E402
 from mue_edge.targets.verify import verify  # noqa: E402

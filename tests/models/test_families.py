@@ -16,16 +16,17 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 import mue_edge  # noqa: E402
-import mue_edge.bundle  # noqa: E402
-from mue_edge import models, targets, tokens  # noqa: E402
+import mue_edge.bundle.folder  # noqa: E402
+from mue_edge import models, targets  # noqa: E402
 from mue_edge.errors import EnvironmentLacksError  # noqa: E402
-from mue_edge.image import network_input  # noqa: E402
-from mue_edge.policy import Policy, StackExit  # noqa: E402
+from mue_edge.inputs import tokens  # noqa: E402
+from mue_edge.inputs.image import network_input  # noqa: E402
+from mue_edge.loop.policy import Policy, StackExit  # noqa: E402
 from tests.apps.cli import calibrated  # noqa: E402
 from tests.apps.cli.run import Runner, picture  # noqa: E402
 from tests.calibrate import captioned  # noqa: E402
 from tests.models.ofa import checkpoints  # noqa: E402
-from tests.models.ofa.test_tokenizer import fairseq_folder  # noqa: E402
+from tests.models.ofa.importing.test_tokenizer import fairseq_folder  # noqa: E402
 from tests.models.ofa.tiny import make  # noqa: E402
 from tests.models.toy import family as toy  # noqa: E402
 
@@ -181,7 +182,7 @@ def test_it_is_calibrated(run: Runner, folder: Path, tmp_path: Path) -> None:
     words = ("--data", data, "--profile", times, "--out", tmp_path / "out", "--workers", "1")
     done = run("calibrate", bundle, "--budget", "90%", *words)
     assert done.code == 0, done.err
-    front = mue_edge.bundle.open_bundle(bundle).manifest.policies().values()
+    front = mue_edge.bundle.folder.open_bundle(bundle).manifest.policies().values()
     assert len(front) > 1 and {stack for policy in front for stack in policy.exits} <= {"eye", "decoder"}
     assert any(policy.may_exit for policy in front)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mue_edge.targets.coreml_objc import DTYPES, Bridge
+from mue_edge.targets.coreml.objc import DTYPES, Bridge
 
 # Core ML pads rows of what it returns to this many bytes.
 ROW = 64

@@ -63,7 +63,8 @@ def serve() -> None:
     import importlib
 
     from mue_edge import targets
-    from mue_edge.targets import coreml_objc, iphone
+    from mue_edge.targets import iphone
+    from mue_edge.targets.coreml import objc as coreml_objc
     from tests.targets.objective_c import Compiler, ObjectiveC, Tensor
 
     given, out = sys.stdin.buffer, sys.stdout.buffer

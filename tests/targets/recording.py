@@ -17,8 +17,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Bundle, Port
-from mue_edge.targets.methods import method_name
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Port
+from mue_edge.targets.executorch.methods import method_name
 
 MAGIC = 0x4D554552
 CODES = {"float32": 6, "int64": 4}

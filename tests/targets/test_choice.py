@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from mue_edge import machine, profile
-from mue_edge.bundle import MANIFEST, Bundle, open_bundle
+from mue_edge import machine
+from mue_edge.bundle.folder import Bundle, open_bundle
+from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.files import sha256
+from mue_edge.measuring import profile
 from mue_edge.targets import choice
 from tests.layouts import changed
 

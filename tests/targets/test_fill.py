@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.bundle import open_bundle
-from mue_edge.policy import ForcedExits, Policy
-from mue_edge.replay import log_of, run
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.loop.policy import ForcedExits, Policy
+from mue_edge.loop.replay import log_of, run
 from mue_edge.targets import golden, open_runtime
 
 pytest.importorskip("onnxruntime")

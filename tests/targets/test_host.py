@@ -10,10 +10,10 @@ import pytest
 
 import mue_edge
 from mue_edge import targets
-from mue_edge.bundle import open_bundle
+from mue_edge.bundle.folder import open_bundle
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy, StackExit
-from mue_edge.replay import log_of, run
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.replay import log_of, run
 
 ort = pytest.importorskip("onnxruntime")
 

@@ -11,15 +11,18 @@ import pytest
 
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge import measure, profile
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.export.build import export
-from mue_edge.targets import coreml_check, coreml_native, coreml_objc, iphone, open_runtime
-from mue_edge.targets.coreml import MODEL, CoreMLRuntime
-from mue_edge.targets.coreml_check import BEST_PSNR, check
-from mue_edge.targets.coreml_mac import Compiled
-from mue_edge.targets.coreml_objc import Models
+from mue_edge.measuring import measure, profile
+from mue_edge.targets import iphone, open_runtime
+from mue_edge.targets.coreml import check as coreml_check
+from mue_edge.targets.coreml import objc as coreml_objc
+from mue_edge.targets.coreml import packages as coreml_native
+from mue_edge.targets.coreml.check import BEST_PSNR, check
+from mue_edge.targets.coreml.mac import Compiled
+from mue_edge.targets.coreml.objc import Models
+from mue_edge.targets.coreml.runtime import MODEL, CoreMLRuntime
 from mue_edge.targets.verify import verify
 from tests.apps.cli.run import Runner, picture
 from tests.apps.cli.test_profile import steady

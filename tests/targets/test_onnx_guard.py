@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mue_edge.bundle import FileEntry
+from mue_edge.bundle.manifest import FileEntry
 from mue_edge.errors import InputFileError
 from mue_edge.targets.onnx_guard import check
 

@@ -12,10 +12,10 @@ from PIL import Image
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
 from mue_edge import plain, targets
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.export.build import export
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import Position
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import Position
 from mue_edge.targets import tensors
 from mue_edge.targets.tensors import Constants, StepBiases
 from tests.targets.phone_process import Task, asked, outcome

@@ -12,8 +12,8 @@ from mue_edge import targets
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.traces.outcomes import Sample
-from mue_edge.captioner import Captioner
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.sessions.captioner import Captioner
 from proofs import deadline as proof
 from tests.apps.cli.run import picture
 

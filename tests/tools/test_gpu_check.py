@@ -11,7 +11,7 @@ from typing import Any
 import gpu_check
 import pytest
 
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.targets.trt import memory
 from mue_edge.targets.trt.cuda import Cuda
 from tests.targets.trt.conftest import board, jetson_bundle, jetson_folder

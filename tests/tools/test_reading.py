@@ -30,12 +30,13 @@ def test_imports_and_data_of_a_process_and_its_children(tmp_path: Path) -> None:
     child = "import os; from mue_edge.targets import buffers; os._exit(0)"
     found = measured(
         tmp_path,
-        "import subprocess, sys; from mue_edge.export import half; open('export/jetpack.toml').close(); "
+        "import subprocess, sys; from mue_edge.export.onnx import half; "
+        "open('export/tensorrt/jetpack.toml').close(); "
         "open('CONTRIBUTING.md').close(); open('evidence/bench.json').close(); "
         f"subprocess.run([sys.executable, '-c', {child!r}], check=True)",
     )
     # Rooms are read through links; what only renders, pages and records are no part of it.
-    assert {"export/half.py", "export/jetpack.toml", "targets/buffers.py"} <= set(found)
+    assert {"export/onnx/half.py", "export/tensorrt/jetpack.toml", "targets/buffers.py"} <= set(found)
     for word in ("rendering", "pages", ".md", "evidence", "mue_edge/export"):
         assert not [entry for entry in found if word in entry]
 

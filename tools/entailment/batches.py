@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mue_edge.apps.stickers.dataset import Stickers
+from mue_edge.inputs.tokens import Tokenizer
+from mue_edge.loop.search import prompt_of
 from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.entail import Encoded
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Depths
-from mue_edge.search import prompt_of
-from mue_edge.tokens import Tokenizer
 from tools.entailment.network import fed_of, ids_of
 from tools.entailment.pairs import drawn
 from tools.entailment.rules import LABELS, Names

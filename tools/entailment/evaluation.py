@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mue_edge import models, tokens
+from mue_edge import models
 from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.dataset import Stickers, default_cache, read
 from mue_edge.calibrate.metrics.bootstrap import estimate, mean_of
+from mue_edge.inputs import tokens
 from mue_edge.models.ofa.model import load
 from mue_edge.models.ofa.objective import Depths
 from tools.entailment.baseline import Guesser

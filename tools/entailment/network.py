@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mue_edge import models, statements, tokens
+from mue_edge import models
 from mue_edge.apps.stickers import model_folder as captioner_folder
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.errors import UsageError
+from mue_edge.inputs import statements, tokens
+from mue_edge.inputs.statements import cleaned
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model, load
-from mue_edge.statements import cleaned
-from mue_edge.tokens import Tokenizer
 from tools.entailment.rules import LABELS
 from tools.stickers import train
 from tools.stickers.vocabulary import sticker_tokenizer

@@ -14,15 +14,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mue_edge import image, machine, targets
+from mue_edge import machine, targets
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
 from mue_edge.calibrate.plans.plan_search import drawn
 from mue_edge.calibrate.report.pages import table
-from mue_edge.captioner import Captioner
-from mue_edge.driver import Runtime
-from mue_edge.policy import Policy
-from mue_edge.protocol import Answer, Request
+from mue_edge.inputs import image
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import Answer, Request
+from mue_edge.sessions.captioner import Captioner
 from proving.bundles import bundle
 from proving.pictures import bundled_samples
 from proving.rendering import Record

@@ -18,7 +18,7 @@ QUIET = True
 
 
 def measure() -> dict[str, Any]:
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from proving.executorch_loading import loading, peak_mb
 
     model, out = random_model("ofa-base"), BUNDLES / "ofa-base-embedded"

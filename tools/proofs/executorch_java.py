@@ -9,12 +9,12 @@ from proving.bundles import bundle
 from proving.pictures import bundled
 from proving.rendering import Record
 
-DATA = ("tests/targets/java/**/*.java",)
+DATA = ("tests/targets/executorch/java/**/*.java",)
 
 
 def measure() -> dict[str, Any]:
-    from mue_edge.bundle import open_bundle
-    from mue_edge.image import preprocess
+    from mue_edge.bundle.folder import open_bundle
+    from mue_edge.inputs.image import preprocess
     from proving.java_adapter import compared
 
     opened = open_bundle(bundle(1))

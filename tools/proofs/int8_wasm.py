@@ -24,7 +24,7 @@ def measure() -> dict[str, Any]:
 
     from mue_edge.apps.stickers import model_folder
     from mue_edge.apps.web import npm
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.targets import golden
     from mue_edge.targets.tensors import Constants
 

@@ -26,7 +26,7 @@ def measure() -> dict[str, Any]:
 
     from mue_edge import targets
     from mue_edge.apps.stickers import model_folder
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.export.build import export
     from tests.targets.phone_process import Task, asked, outcome
     from tests.targets.test_phone_process import PHONE

@@ -12,15 +12,16 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge import profiling, targets
+from mue_edge import targets
 from mue_edge.apps.stickers import model_folder
 from mue_edge.calibrate.policies import held
 from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.report.pages import table
 from mue_edge.calibrate.traces.outcomes import Sample
-from mue_edge.captioner import Caption, Captioner
-from mue_edge.payoff import Payoff
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.payoff import Payoff
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.measuring import profiling
+from mue_edge.sessions.captioner import Caption, Captioner
 from proving.bundles import BUNDLES, cli
 from proving.rendering import Record
 from proving.savings_data import data, spoken

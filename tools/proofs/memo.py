@@ -14,8 +14,8 @@ from proving.pictures import held_out
 
 
 def measure() -> dict[str, Any]:
-    from mue_edge.bundle import open_bundle
-    from mue_edge.image import preprocess
+    from mue_edge.bundle.folder import open_bundle
+    from mue_edge.inputs.image import preprocess
     from tools.verification.memo import prove
 
     figures = {}

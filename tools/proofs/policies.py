@@ -9,9 +9,10 @@ from proving.rendering import Record
 
 
 def measure() -> dict[str, Any]:
-    from mue_edge import replay, targets
+    from mue_edge import targets
     from mue_edge.apps.stickers.dataset import read
     from mue_edge.apps.stickers.evaluation import still
+    from mue_edge.loop import replay
 
     data = read()
     rows = data.rows("test_render")

@@ -9,7 +9,7 @@ from typing import Any
 from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.dataset import default_cache
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.training import missing_heads
 from mue_edge.calibrate.training.teachers import Pairs
 from proving import trainings

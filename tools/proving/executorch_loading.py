@@ -39,14 +39,16 @@ def measure(place: Path, how: str) -> dict[str, float]:
     import torch  # noqa: F401  importing it is no part of loading
     from executorch.runtime import Runtime
 
-    from mue_edge import bundle
-    from mue_edge.policy import Policy, StackExit
-    from mue_edge.replay import run
-    from mue_edge.targets import executorch, golden, methods
+    from mue_edge.bundle.folder import open_bundle
+    from mue_edge.loop.policy import Policy, StackExit
+    from mue_edge.loop.replay import run
+    from mue_edge.targets import golden
+    from mue_edge.targets.executorch import methods
+    from mue_edge.targets.executorch import python as executorch
 
     Runtime.get()
     before = peak_mb()
-    opened = bundle.open_bundle(place)
+    opened = open_bundle(place)
     manifest = opened.manifest
     started = time.perf_counter()
     program = executorch.Program(methods.program_file(opened), manifest.segments, 1)

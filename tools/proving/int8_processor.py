@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from mue_edge import bench
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.export import exact
-from mue_edge.policy import Policy
-from mue_edge.protocol import Answer, Request
-from mue_edge.replay import log_of, run
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import Answer, Request
+from mue_edge.loop.replay import log_of, run
+from mue_edge.measuring import bench
 from mue_edge.targets import golden, host
 
 FULL, TWIN = "exact", "exact again (A/A control)"
@@ -160,7 +160,7 @@ def products() -> dict[str, dict[str, Any]]:
 
 
 def main(bundles: dict[str, dict[str, str]], out: Path) -> None:
-    from mue_edge.image import preprocess
+    from mue_edge.inputs.image import preprocess
     from proving.pictures import bundled
 
     found: dict[str, Any] = {"segments": {}, "time": {}, "products": products()}

@@ -15,15 +15,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mue_edge import image, models, targets
+from mue_edge import models, targets
 from mue_edge.apps.stickers import model_folder
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.export.build import export
-from mue_edge.export.coreml import by_package
+from mue_edge.export.coreml.format import by_package
 from mue_edge.export.golden import median_policy
 from mue_edge.export.prompts import read_prompt
-from mue_edge.policy import Policy
-from mue_edge.targets.coreml import MODEL
+from mue_edge.inputs import image
+from mue_edge.loop.policy import Policy
+from mue_edge.targets.coreml.runtime import MODEL
 from mue_edge.targets.mil import blob
 from mue_edge.targets.mil.program import read, stored
 from proving.bundles import BUNDLES, cli

@@ -15,11 +15,11 @@ from typing import Any
 import jpype
 
 from mue_edge import targets
-from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime
-from mue_edge.replay import Log, log_of, run
-from mue_edge.targets.executorch_java import Bridge, Module
-from mue_edge.targets.methods import MethodsRuntime
+from mue_edge.bundle.folder import Bundle
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.replay import Log, log_of, run
+from mue_edge.targets.executorch.java import Bridge, Module
+from mue_edge.targets.executorch.methods import MethodsRuntime
 from proving import ROOT
 
 

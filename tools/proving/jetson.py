@@ -52,10 +52,12 @@ def gated(folder: Path) -> dict[str, Any]:
     import tempfile
 
     from mue_edge import models, targets
-    from mue_edge.export import gates, golden, jetpack, onnx, plan, rtx
+    from mue_edge.export import golden, plan
+    from mue_edge.export.onnx import format as onnx
     from mue_edge.export.prompts import read_prompt
     from mue_edge.export.ranges import Graph, scan
-    from mue_edge.export.tensorrt import typed
+    from mue_edge.export.tensorrt import gates, jetpack, rtx
+    from mue_edge.export.tensorrt.format import typed
     from mue_edge.targets.golden import pixels
 
     model = models.load(folder)
@@ -110,7 +112,7 @@ def shown(count: int, bundle: Any) -> tuple[list[Any], list[Any]]:
     import numpy as np
     from PIL import Image
 
-    from mue_edge.image import preprocess
+    from mue_edge.inputs.image import preprocess
     from tools.stickers import shipped
 
     split = shipped.load("cal_render")
@@ -127,9 +129,9 @@ def adapted(folder: Path, count: int) -> dict[str, Any]:
     """Captions of the adapter over stand-ins, look-ahead on and off, that equal the host target's."""
     import tempfile
 
-    from mue_edge.bundle import open_bundle
-    from mue_edge.policy import Policy
-    from mue_edge.replay import run
+    from mue_edge.bundle.folder import open_bundle
+    from mue_edge.loop.policy import Policy
+    from mue_edge.loop.replay import run
     from mue_edge.targets.host import HostRuntime
     from mue_edge.targets.trt.build import build
     from mue_edge.targets.trt.runtime import TensorRTRuntime
@@ -174,10 +176,10 @@ def looped(folder: Path, precision: str, count: int) -> dict[str, Any]:
 
     from mue_edge import models, targets
     from mue_edge.apps.stickers import model_folder
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.export.golden import median_policy
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.policy import Policy
+    from mue_edge.loop.policy import Policy
     from tools.verification.loop import prove, reference_log
 
     bundle = open_bundle(folder)

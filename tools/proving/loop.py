@@ -15,11 +15,11 @@ def looped(place: Path, pictures: list[Any]) -> dict[str, Any]:
 
     from mue_edge import models, targets
     from mue_edge.apps.stickers import model_folder
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.export.golden import median_policy
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.image import preprocess
-    from mue_edge.policy import Policy
+    from mue_edge.inputs.image import preprocess
+    from mue_edge.loop.policy import Policy
     from tools.verification.loop import prove, reference_log
 
     opened = open_bundle(place)

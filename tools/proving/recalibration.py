@@ -16,8 +16,8 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
     from mue_edge.apps.stickers import shipped
     from mue_edge.calibrate.metrics.cider import frequencies, score_all
     from mue_edge.export.golden import median_policy
-    from mue_edge.policy import Policy
-    from mue_edge.replay import log_of, run
+    from mue_edge.loop.policy import Policy
+    from mue_edge.loop.replay import log_of, run
 
     image, decoder, captions, wanted = [], [], [], []
     with targets.open(bundle, threads=1) as captioner:

@@ -13,12 +13,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mue_edge import models, profile, targets
+from mue_edge import models, targets
 from mue_edge.apps.cli.terminal import progress
 from mue_edge.calibrate.plans.plan_search import search_plans
 from mue_edge.calibrate.plans.plan_space import FINE, PATCH, Space
 from mue_edge.calibrate.plans.plan_trial import BUNDLE
 from mue_edge.calibrate.policies import calibration, held, savings, tuning
+from mue_edge.measuring import profile
 from proving.savings_data import data, opened, spoken
 from proving.savings_shown import Choice, chosen, shown
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from mue_edge import profile, profiling, targets, tokens
+from mue_edge import targets
 from mue_edge.apps.cli.catalogue import calibration_pictures
 from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers.dataset import read
@@ -20,6 +20,8 @@ from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.inputs import tokens
+from mue_edge.measuring import profile, profiling
 from tools.stickers.render import on_white
 
 SPLITS = ("test_render", "test_comp")

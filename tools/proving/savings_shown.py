@@ -16,7 +16,7 @@ from mue_edge.calibrate.policies import held, savings
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.traces import live
-from mue_edge.policy import Policy
+from mue_edge.loop.policy import Policy
 from mue_edge.rules import RULES
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.evaluation import still
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.augment import (
     grounds,
     halves,
@@ -26,8 +26,8 @@ from mue_edge.calibrate.data.augment import (
     redraw,
     warps,
 )
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa.objective import Batch
-from mue_edge.tokens import Tokenizer
 
 VIEWED_SHARE = 0.6  # of a batch: views that the teacher has seen; the rest moves and warps freely
 HALVES_SHARE = 0.3  # of that rest: half of it another drawing of the same emoji

@@ -22,10 +22,10 @@ from torch import Tensor
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.calibrate.data.augment import moves
 from mue_edge.files import atomic_write, sha256
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Depths, encode
 from mue_edge.models.ofa.outputs import EncoderOutput
-from mue_edge.tokens import Tokenizer
 from tools.stickers.batches import Rows, Views
 
 _CHUNK = 64  # pictures that are encoded together

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from mue_edge import profiling, targets
+from mue_edge import targets
 from mue_edge.apps.cli.calibration_pictures import to_calibrate_on
 from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers import model_folder
@@ -26,7 +26,8 @@ from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.errors import VerificationError
 from mue_edge.export.build import export
 from mue_edge.files import atomic_write
-from mue_edge.policy import Policy
+from mue_edge.loop.policy import Policy
+from mue_edge.measuring import profiling
 
 LOSSES = {"fast": 0.06, "balanced": 0.02}
 

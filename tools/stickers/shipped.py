@@ -20,7 +20,7 @@ from mue_edge.apps.stickers.dataset import Stickers, read
 from mue_edge.apps.stickers.shipped import FOLDER, SPLITS, TRAIN
 from mue_edge.errors import InputFileError
 from mue_edge.files import atomic_folder, atomic_write
-from mue_edge.image import load as load_image
+from mue_edge.inputs.image import load as load_image
 from tools.stickers.render import on_white
 from tools.stickers.sources import VENDOR_SET
 

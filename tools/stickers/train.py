@@ -22,13 +22,13 @@ from mue_edge.apps.stickers.evaluation import STICKER_SCORES, names, still
 from mue_edge.calibrate.metrics.quality import caption_texts, summary, tallies
 from mue_edge.calibrate.training.finetune import Settings, Trainer, train
 from mue_edge.files import atomic_folder
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Students, losses, sample_depths
 from mue_edge.models.weights import save, stored_weights
-from mue_edge.tokens import Tokenizer
 from tools.stickers.batches import StickerBatches
 from tools.stickers.vocabulary import sticker_tokenizer
 

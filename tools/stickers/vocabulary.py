@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from mue_edge.bpe import ALPHABET, split
+from mue_edge.inputs.bpe import ALPHABET, split
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa.prompts import CAPTION
-from mue_edge.tokens import Tokenizer
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 

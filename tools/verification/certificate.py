@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mue_edge import replay
 from mue_edge.calibrate.certificate.losses import observed_drop
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
@@ -20,10 +19,11 @@ from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import candidates
 from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.traces.outcomes import SampleRuns, outcomes
-from mue_edge.captioner import Captioner
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import DECODER
-from mue_edge.replay import between
+from mue_edge.loop import replay
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import DECODER
+from mue_edge.loop.replay import between
+from mue_edge.sessions.captioner import Captioner
 from tools.verification.simulate import Case, Pool
 
 # Shares of the decoder's traced tests that pass; None: it stops after its first layer.

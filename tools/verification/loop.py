@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mue_edge.bundle import Bundle
-from mue_edge.driver import Runtime
-from mue_edge.policy import NEVER, Decider, Policy
-from mue_edge.protocol import DECODER, Layout, Outcome
-from mue_edge.replay import Log, ScoreEntry, replay, run
-from mue_edge.search import SearchSettings
+from mue_edge.bundle.folder import Bundle
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.policy import NEVER, Decider, Policy
+from mue_edge.loop.protocol import DECODER, Layout, Outcome
+from mue_edge.loop.replay import Log, ScoreEntry, replay, run
+from mue_edge.loop.search import SearchSettings
 
 Pixels = NDArray[np.float32]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from statistics import mean
 
 from mue_edge import targets
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.calibrate.traces.outcomes import Run, Sample, outcomes
 from mue_edge.calibrate.traces.trace_store import MemoStore
-from mue_edge.driver import Runtime
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import Layout, Outcome
-from mue_edge.replay import exit_tests, run
-from mue_edge.search import SearchSettings
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import Layout, Outcome
+from mue_edge.loop.replay import exit_tests, run
+from mue_edge.loop.search import SearchSettings
 from tools.verification.plain_replay import FULL_DEPTH, full_trace, guess
 
 TRACED = 40  # pictures whose gaps the thresholds are drawn from

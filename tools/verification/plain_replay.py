@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mue_edge.cache import Cache
-from mue_edge.policy import Decider, Policy, exits
-from mue_edge.protocol import DECODER, Layout, Outcome, Stack
+from mue_edge.loop.cache import Cache
+from mue_edge.loop.policy import Decider, Policy, exits
+from mue_edge.loop.protocol import DECODER, Layout, Outcome, Stack
 
 FULL_DEPTH = Policy("never", name="full")
 

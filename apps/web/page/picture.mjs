@@ -1,5 +1,5 @@
 // A picture's pixels as the network takes them, resized exactly as Pillow's bicubic filter does (the same
-// weights as mue_edge/image.py: resample_matrix), columns first, then rows, with rounding between.
+// weights as mue_edge/inputs/image.py: resample_matrix), columns first, then rows, with rounding between.
 
 import { turning, withoutOrientation } from "./webp.mjs";
 

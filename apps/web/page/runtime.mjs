@@ -73,7 +73,7 @@ export class Runtime {
     this.placed.delete("cross");
   }
 
-  /** Run one segment; `request` and the answer are those of mue_edge/protocol.py. */
+  /** Run one segment; `request` and the answer are those of mue_edge/loop/protocol.py. */
   async execute(request) {
     const segment = this.manifest.segments[request.run];
     this.#before(request, segment);

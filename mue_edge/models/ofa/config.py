@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mue_edge import schema
-from mue_edge.bundle import Channels, Preprocess
+from mue_edge.bundle.manifest import Channels, Preprocess
 from mue_edge.errors import InputFileError
 
 NAME = "ofa"  # of the family

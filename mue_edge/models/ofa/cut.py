@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
+from mue_edge.loop.protocol import CONSTANT, DECODER, LIVE, PICTURE, TEXT, WORDS, Layout, Stack, Stage
+from mue_edge.loop.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
 from mue_edge.models.cut import Cut, CutRequest, Piece, StackShape, Table
 from mue_edge.models.heads import of_depth
 from mue_edge.models.ofa import positions as pos
@@ -25,8 +27,6 @@ from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.outputs import flat_similarity
-from mue_edge.protocol import CONSTANT, DECODER, LIVE, PICTURE, TEXT, WORDS, Layout, Stack, Stage
-from mue_edge.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
 
 Array = NDArray[np.float32]
 SCORED = ("y", "score", "gap")

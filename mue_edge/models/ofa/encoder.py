@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
+from mue_edge.loop.policy import Decider
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.layers import EncoderLayer, embedding, linear, tables
@@ -20,7 +21,6 @@ from mue_edge.models.ofa.options import MUE, MueOptions
 from mue_edge.models.ofa.outputs import Embedded, EncoderOutput
 from mue_edge.models.ofa.stack import BiasOfLayer, StackRun, first_layers, run_layers, run_with_exits
 from mue_edge.models.ofa.trunk import Trunk
-from mue_edge.policy import Decider
 
 
 class Encoder(nn.Module):

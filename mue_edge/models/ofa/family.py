@@ -38,7 +38,7 @@ class _OFA:
         return kind in (None, "ofa")
 
     def content(self, request: Request) -> ModelContent:
-        from mue_edge.models.ofa.importing import content
+        from mue_edge.models.ofa.importing.content import content
 
         return content(request)
 

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mue_edge import search
 from mue_edge.errors import UsageError
+from mue_edge.loop import search
+from mue_edge.loop.policy import NEVER, Decider, exits
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.incremental import KV_MODES, DecoderCache, KvMode
 from mue_edge.models.ofa.options import MueOptions
 from mue_edge.models.ofa.outputs import EncoderOutput
 from mue_edge.models.ofa.similarity import exit_scores
-from mue_edge.policy import NEVER, Decider, exits
 
 
 @dataclass(frozen=True)

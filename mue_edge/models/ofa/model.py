@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError
+from mue_edge.loop.policy import Decider
+from mue_edge.loop.search import SearchSettings
 from mue_edge.models import heads, weights
 from mue_edge.models.ofa.config import NAME, OFAConfig, from_json
 from mue_edge.models.ofa.decoder import Decoder
@@ -19,8 +21,6 @@ from mue_edge.models.ofa.incremental import KvMode
 from mue_edge.models.ofa.options import MueOptions, options_for
 from mue_edge.models.ofa.outputs import EncoderOutput
 from mue_edge.models.ofa.score import Form, Scores, score
-from mue_edge.policy import Decider
-from mue_edge.search import SearchSettings
 
 __all__ = ["EncoderOutput", "Hypothesis", "Model", "Scores", "load"]
 

@@ -1,6 +1,6 @@
 """What only the torch model knows of MuE: how similarity is measured, and over what one decision is taken.
 
-Thresholds are the policy's (`mue_edge.policy`).
+Thresholds are the policy's (`mue_edge.loop.policy`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mue_edge.errors import UsageError
-from mue_edge.policy import Decider, Policy
+from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.signals import SIMILARITY
 from mue_edge.rules import RULES
-from mue_edge.signals import SIMILARITY
 
 
 @dataclass(frozen=True)

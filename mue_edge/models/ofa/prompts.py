@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs.statements import CAPTION as CAPTION_PLACE
+from mue_edge.inputs.statements import TEXT_LENGTH, misplaced, misplaced_of
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.statements import CAPTION as CAPTION_PLACE
-from mue_edge.statements import TEXT_LENGTH, misplaced, misplaced_of
-from mue_edge.tokens import Tokenizer
 
 TASKS = ("caption", "entail")
 CAPTION = " what does the image describe?"

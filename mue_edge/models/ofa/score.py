@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
+from mue_edge.loop.policy import Decider, Policy
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.generate import DecoderExit
 from mue_edge.models.ofa.options import MueOptions
 from mue_edge.models.ofa.outputs import EncoderOutput
-from mue_edge.policy import Decider, Policy
 
 Form = Literal["joint", "prompt"]
 

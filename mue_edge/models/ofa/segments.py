@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mue_edge.loop.protocol import HIDDEN
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.encoder import Encoder
 from mue_edge.models.ofa.layers import Attention, DecoderLayer, EncoderLayer
 from mue_edge.models.outputs import candidates, flat_similarity, similarity
-from mue_edge.protocol import HIDDEN
 
 
 class Attend(nn.Module):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
+from mue_edge.loop.policy import exits
 from mue_edge.models.ofa.options import MueOptions
 from mue_edge.models.ofa.similarity import exit_scores
-from mue_edge.policy import exits
 
 BiasOfLayer = Callable[[int], Tensor]
 # Layers run so far → the score that must be exceeded to leave; infinite: never.

@@ -9,17 +9,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mue_edge import tokens as words
 from mue_edge.errors import InputFileError
+from mue_edge.inputs import tokens as words
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.heads import Heads
-from mue_edge.models.ofa import prompts, tokenizer
+from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import from_json
 from mue_edge.models.ofa.greedy import greedy, greedy_by_depth
+from mue_edge.models.ofa.importing import tokenizer
 from mue_edge.models.ofa.loss import layerwise_loss
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Depths, encode, sample_depths
 from mue_edge.models.ofa.steps import steps
-from mue_edge.tokens import Tokenizer
 
 __all__ = [
     "features",

@@ -24,8 +24,8 @@ pytest.importorskip("uvicorn")
 
 from mue_edge.apps import serving
 from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
-from mue_edge.captioner import Captioner
 from mue_edge.errors import UsageError
+from mue_edge.sessions.captioner import Captioner
 from tests.apps.served import ask, connect, everything, made_captioner
 
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mue_edge.apps.camera.slot import Frame, Newest, Source
-from mue_edge.captioner import Captioner
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import Answer, Request
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import Answer, Request
+from mue_edge.sessions.captioner import Captioner
 from tests.apps.served import made_captioner
 from tests.made_bundle import Clock, Paced
 

@@ -22,7 +22,7 @@ from mue_edge.apps import serving
 from mue_edge.apps.camera.server import Live
 from mue_edge.apps.camera.slot import Frame, Newest
 from mue_edge.apps.camera.watching import Watcher
-from mue_edge.captioner import Captioner
+from mue_edge.sessions.captioner import Captioner
 from tests.apps.camera.made import COLOURS, FAST, FULL, Slow, captioner, plain
 from tests.apps.served import ask, connect
 

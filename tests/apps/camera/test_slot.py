@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from mue_edge import image
 from mue_edge.apps.camera.slot import Frame, Newest
+from mue_edge.inputs import image
 from tests.apps.camera.made import plain
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge import image
 from mue_edge.apps.camera import sources
 from mue_edge.apps.camera.slot import Newest
 from mue_edge.apps.camera.sources import Folder, Piped
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs import image
 from tests.apps.camera.made import Every, run_whole, until
 from tests.apps.cli.run import picture
 

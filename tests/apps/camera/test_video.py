@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mue_edge import image
 from mue_edge.apps.camera import sources
 from mue_edge.apps.camera import video as videos
 from mue_edge.apps.camera.slot import Newest
 from mue_edge.apps.camera.video import Video
 from mue_edge.errors import EnvironmentLacksError, InputFileError
+from mue_edge.inputs import image
 from tests.apps.camera.made import Camera, Every, run_whole, until, video
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from mue_edge.apps.camera.slot import Frame, Newest
 from mue_edge.apps.camera.watching import KEPT, Seen, Watcher, change, describe, signature
-from mue_edge.captioner import Caption
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.policy import Policy
+from mue_edge.loop.policy import Policy
+from mue_edge.sessions.captioner import Caption
 from tests.apps.camera.made import FAST, FULL, captioner, plain
 from tests.made_bundle import Clock
 

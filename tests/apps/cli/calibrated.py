@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mue_edge import profile, targets
-from mue_edge.bundle import open_bundle
+from mue_edge import targets
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.measuring import profile
 
 
 def captioned(folder: Path, bundle: Path, count: int) -> Path:

@@ -32,7 +32,7 @@ def pictures(tmp_path: Path) -> Path:
 def early(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy file under which the tiny bundle leaves about half of its exit tests."""
     import mue_edge
-    from mue_edge.bench import exiting_policy
+    from mue_edge.measuring.bench import exiting_policy
     from mue_edge.targets import golden
 
     with mue_edge.open(tiny_bundle, threads=1) as captioner:

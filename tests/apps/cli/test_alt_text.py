@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mue_edge.captioner import Captioner
+from mue_edge.sessions.captioner import Captioner
 from tests.apps.cli.run import Runner, picture
 
 TABLE = "alt-text.ndjson"
@@ -215,7 +215,7 @@ def test_mistakes(run: Runner, pictures: Path, tmp_path: Path) -> None:
 
 SLOW = """
 import signal, sys, time
-from mue_edge import captioner
+from mue_edge.sessions import captioner
 from mue_edge.apps.cli import main as cli
 from mue_edge.apps.alt_text import writing
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored

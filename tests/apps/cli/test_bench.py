@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge import bench
-from mue_edge.bench import Sample
+from mue_edge.measuring import bench
+from mue_edge.measuring.bench import Sample
 from tests.apps.cli.run import Runner
 
 Measured = dict[str, list[Sample]]
@@ -88,7 +88,7 @@ def test_a_target_instead_of_a_bundle(
     pytest.importorskip("onnx")
     import shutil
 
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.export import build
 
     made: list[tuple[str, object]] = []

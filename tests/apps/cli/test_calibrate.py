@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.bundle import open_bundle
+from mue_edge.bundle.folder import open_bundle
 from mue_edge.calibrate.certificate.claim import certificate_from_json
 from tests.apps.cli import calibrated
 from tests.apps.cli.run import Runner

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mue_edge.protocol import Answer, Request
+from mue_edge.loop.protocol import Answer, Request
 from mue_edge.targets.host import HostRuntime
 from tests.apps.cli import calibrated
 from tests.apps.cli.run import Runner

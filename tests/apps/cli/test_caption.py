@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from mue_edge.protocol import Answer, Request
+from mue_edge.loop.protocol import Answer, Request
 from mue_edge.targets.host import HostRuntime
 from tests.apps.cli.conftest import Bundled
 from tests.apps.cli.run import Runner, picture, stdin

@@ -245,6 +245,6 @@ def test_half_of_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> Non
     from mue_edge.export import formats
 
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "mue_edge.export.onnx", raising=False)
+    monkeypatch.delitem(sys.modules, "mue_edge.export.onnx.format", raising=False)
     with pytest.raises(EnvironmentLacksError, match=rf"^{package} is.*mue-edge\[export\]"):
         formats.of(targets.target("host"))

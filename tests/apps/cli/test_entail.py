@@ -149,7 +149,7 @@ def test_from_a_published_checkpoint_to_an_answer(run: Runner, tmp_path: Path) -
     torch = pytest.importorskip("torch")
     from mue_edge import models
     from tests.models.ofa import checkpoints
-    from tests.models.ofa.test_tokenizer import fairseq_folder
+    from tests.models.ofa.importing.test_tokenizer import fairseq_folder
     from tests.models.ofa.tiny import make
 
     folder, bundle = tmp_path / "m", tmp_path / "b"

@@ -18,10 +18,10 @@ from mue_edge.apps.cli.main import main
 from mue_edge.apps.stickers.dataset import Record
 from mue_edge.calibrate.metrics import coco_metrics
 from mue_edge.errors import UsageError
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models import load
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
-from mue_edge.tokens import Tokenizer
 from tests.apps.cli.run import picture
 from tests.calibrate import captioned
 from tools.stickers.train import caption_prompt, write_model
@@ -184,7 +184,7 @@ def test_written_model_loads_in_half_precision(places: tuple[Path, Path]) -> Non
     assert model.config.decomposed
     assert {t.dtype for t in load_file(places[0] / "model.safetensors").values()} == {torch.float16}
     prompt = json.loads((places[0] / "prompts.json").read_text(encoding="utf-8"))
-    from mue_edge import tokens
+    from mue_edge.inputs import tokens
 
     tokenizer = tokens.load(places[0] / "tokenizer.json")
     assert prompt == caption_prompt(model.config, tokenizer)

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mue_edge import targets
-from mue_edge.bundle import MANIFEST, open_bundle
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.files import sha256
 from mue_edge.targets import golden, host
 from mue_edge.targets.verify import check_sums, verify

@@ -21,7 +21,7 @@ Calls = list[tuple[Any, ...]]
 @pytest.fixture
 def exported(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Instead of tracing for seconds, the export room hands out the tiny bundle; its calls are kept."""
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.export import build
     from mue_edge.targets.verify import Verified
 
@@ -83,7 +83,7 @@ def test_options_become_a_plan(
 def test_what_cannot_run_here_is_not_timed(
     run: Runner, tiny_model_folder: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.export import build
 
     notes = {

@@ -12,7 +12,7 @@ from tests.apps.cli.run import Runner
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from mue_edge.models.ofa import importing
+from mue_edge.models.ofa.importing import content as importing
 from tests.calibrate import captioned
 from tests.models.ofa.tiny import TINY
 

@@ -15,11 +15,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-from mue_edge import image, models, tokens  # noqa: E402
+from mue_edge import models  # noqa: E402
+from mue_edge.inputs import image, tokens  # noqa: E402
 from mue_edge.models.ofa.model import Model  # noqa: E402
 from tests.apps.cli.run import Runner, picture  # noqa: E402
 from tests.models.ofa import checkpoints  # noqa: E402
-from tests.models.ofa.test_tokenizer import fairseq_folder, hugging_face_folder  # noqa: E402
+from tests.models.ofa.importing.test_tokenizer import fairseq_folder, hugging_face_folder  # noqa: E402
 from tests.models.ofa.tiny import make  # noqa: E402
 
 ENTAIL = ' does the image describe " {hypothesis} "?'

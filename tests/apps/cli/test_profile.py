@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge import measure, profile
-from mue_edge.bundle import open_bundle
-from mue_edge.measure import Costs
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.measuring import measure, profile
+from mue_edge.measuring.measure import Costs
 from tests.apps.cli.run import Runner
 
 

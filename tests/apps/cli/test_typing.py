@@ -14,7 +14,7 @@ from click.shell_completion import BashComplete
 from mue_edge import targets
 from mue_edge.apps.cli import main as cli
 from mue_edge.errors import UsageError
-from mue_edge.policy import Policy
+from mue_edge.loop.policy import Policy
 from tests.apps.cli.run import Runner, picture
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -20,7 +20,7 @@ from toga.platform import get_backend
 from mue_edge.apps.phone import app as phone
 from mue_edge.apps.phone.desktop import Desktop
 from mue_edge.apps.phone.screen import Screen
-from mue_edge.captioner import Captioner
+from mue_edge.sessions.captioner import Captioner
 from tests.apps.camera.made import FAST, FULL, Slow, captioner
 
 DUMMY = get_backend() == "toga_dummy"

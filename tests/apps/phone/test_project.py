@@ -14,7 +14,7 @@ import pytest
 import mue_edge
 from mue_edge import targets
 from mue_edge.apps.phone import project
-from mue_edge.bundle import open_bundle
+from mue_edge.bundle.folder import open_bundle
 from mue_edge.errors import UsageError
 from tests.apps.cli.run import Runner, picture
 from tests.test_imports import BLOCKER, HEAVY
@@ -33,8 +33,8 @@ sys.path.insert(0, "src")
 import mue_edge
 assert mue_edge.__file__.startswith({place!r}), mue_edge.__file__
 import mue_edge.apps.phone.reader, mue_edge.apps.phone.devices
-import mue_edge.targets.iphone, mue_edge.targets.android, mue_edge.targets.coreml_objc
-import mue_edge.targets.executorch_java, mue_edge.apps.phone.ios, mue_edge.apps.phone.android
+import mue_edge.targets.iphone, mue_edge.targets.android, mue_edge.targets.coreml.objc
+import mue_edge.targets.executorch.java, mue_edge.apps.phone.ios, mue_edge.apps.phone.android
 from mue_edge import targets
 from mue_edge.apps.phone.reader import Reader
 reader = Reader(lambda: targets.open_session("src/captions/bundle", threads=1))

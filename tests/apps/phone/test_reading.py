@@ -10,8 +10,8 @@ import pytest
 
 from mue_edge.apps.phone.reader import Front, Reader
 from mue_edge.apps.phone.reading import captioned, wrapped
-from mue_edge.captioner import Captioner
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.sessions.captioner import Captioner
 from tests.apps.camera.made import FAST, FULL, captioner, plain
 from tests.apps.cli.run import picture
 from tests.apps.phone.finished import finished

@@ -14,9 +14,9 @@ import pytest
 from mue_edge import targets
 from mue_edge.apps.phone.reader import Front, Reader
 from mue_edge.apps.phone.reading import Row, judged
-from mue_edge.entailer import Entailer, Entailment
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.sessions.entailer import Entailer, Entailment
 from tests.apps.cli.run import Runner, picture
 from tests.apps.phone.driven import driven
 from tests.apps.phone.finished import finished

@@ -16,9 +16,9 @@ from PIL import Image
 
 import mue_edge
 from mue_edge.apps.web.npm import Package
-from mue_edge.bundle import open_bundle, with_front
+from mue_edge.bundle.folder import open_bundle, with_front
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.policy import Policy, StackExit
 
 TIMEOUT = 90  # seconds for 40 MB, once: they are kept in the user's cache
 

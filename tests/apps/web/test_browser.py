@@ -18,8 +18,8 @@ from PIL import Image
 
 import mue_edge
 from mue_edge.apps.web.npm import Package
-from mue_edge.bundle import with_front, write_manifest
-from mue_edge.policy import Policy
+from mue_edge.bundle.folder import with_front, write_manifest
+from mue_edge.loop.policy import Policy
 from mue_edge.targets import open_entailer
 from tests.apps.web.conftest import STATEMENTS, Server
 from tests.turned import STORED, smooth, stored

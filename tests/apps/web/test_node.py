@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mue_edge
-from mue_edge.image import preprocess
+from mue_edge.inputs.image import preprocess
 from mue_edge.targets import open_entailer
 from tests.apps.web.conftest import STATEMENTS, noise
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 import mue_edge
 from mue_edge.apps.web.session import FILES, Session
-from mue_edge.bundle import with_front
-from mue_edge.driver import show
+from mue_edge.bundle.folder import with_front
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy
-from mue_edge.protocol import Answer, Position, Request, Store
+from mue_edge.loop.driver import show
+from mue_edge.loop.policy import Policy
+from mue_edge.loop.protocol import Answer, Position, Request, Store
 from mue_edge.targets import open_entailer
 from tests.apps.web.conftest import STATEMENTS, noise
 

@@ -12,8 +12,8 @@ import pytest
 
 from mue_edge.calibrate.data.statement_tables import Asked, read
 from mue_edge.errors import InputFileError
-from mue_edge.statements import Template
-from mue_edge.tokens import Tokenizer
+from mue_edge.inputs.statements import Template
+from mue_edge.inputs.tokens import Tokenizer
 
 LETTERS = tuple(f"Ġ{chr(code)}" for code in range(ord("a"), ord("z") + 1))
 TOKENIZER = Tokenizer(

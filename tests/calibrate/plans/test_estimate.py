@@ -10,7 +10,7 @@ import pytest
 from mue_edge import targets
 from mue_edge.calibrate.plans.estimate import estimate
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.profile import ESTIMATE
+from mue_edge.measuring.profile import ESTIMATE
 from mue_edge.targets import Device, Figure
 from tests.made_bundle import bundle
 

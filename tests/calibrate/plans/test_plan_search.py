@@ -20,7 +20,7 @@ from mue_edge.calibrate.policies import tuning
 from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.policy import Policy, StackExit
 from tests.apps.cli.run import picture
 
 SIZES = tuple((16 * n, 16 * n) for n in range(2, 8))

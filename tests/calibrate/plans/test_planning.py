@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge import profile
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.plans.planning import boundary_costs, plan
 from mue_edge.calibrate.traces.outcomes import Run, Sample, outcomes
 from mue_edge.errors import UsageError
-from mue_edge.policy import Policy, StackExit
-from mue_edge.profile import Profile, SegmentTime
-from mue_edge.replay import between, exit_tests, run
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.replay import between, exit_tests, run
+from mue_edge.measuring import profile
+from mue_edge.measuring.profile import Profile, SegmentTime
 from tests.calibrate.traces.test_memo import pictures
 
 COUNTED = ("image", "decoder", "cross_kv", "fill")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from mue_edge import profile
 from mue_edge.calibrate.plans.yardstick import level, scaled
-from mue_edge.captioner import Captioner
-from mue_edge.profile import MEASURED, Noise, Profile, SegmentTime
+from mue_edge.measuring import profile
+from mue_edge.measuring.profile import MEASURED, Noise, Profile, SegmentTime
+from mue_edge.sessions.captioner import Captioner
 from tests.made_bundle import Clock, Paced, bundle
 
 PICTURES = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]

@@ -12,8 +12,8 @@ from mue_edge.calibrate.policies import calibration, tuning
 from mue_edge.calibrate.policies.calibration import Searched
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
-from mue_edge.policy import Policy, StackExit
-from mue_edge.profile import Noise
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.measuring.profile import Noise
 from tests.calibrate import made_calibration
 
 SHARE = 0.95

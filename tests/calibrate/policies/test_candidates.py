@@ -16,8 +16,8 @@ from mue_edge.calibrate.policies.candidates import (
     similarity,
     with_text,
 )
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import Decision, Layout, Stack, Stage
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import Decision, Layout, Stack, Stage
 from tests.layouts import layout, stages
 
 

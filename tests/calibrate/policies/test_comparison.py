@@ -14,8 +14,8 @@ from mue_edge.calibrate.policies.comparison import Aim, Entrant, Pick
 from mue_edge.calibrate.policies.held import Seen
 from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.policy import Policy, StackExit
-from mue_edge.protocol import Decision
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.loop.protocol import Decision
 from tests.calibrate import made_calibration
 
 MARGIN = Policy("calm-softmax", {"decoder": StackExit(0.9)}, name="margin")

@@ -8,7 +8,7 @@ from mue_edge.calibrate.policies import savings
 from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.policies.signals import Signal
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.policy import Policy, StackExit
 
 OWN = Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.95)}, name="own")
 ENDED = Policy("mue", {"decoder": StackExit(0.95), "image": StackExit(depth=1)}, name="ended")

@@ -11,8 +11,8 @@ import pytest
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import tuning
 from mue_edge.calibrate.traces.outcomes import SampleRuns
-from mue_edge.policy import Policy, StackExit
-from mue_edge.profile import Noise, Profile
+from mue_edge.loop.policy import Policy, StackExit
+from mue_edge.measuring.profile import Noise, Profile
 from tests.calibrate.made_calibration import FULL, run, setting
 
 SECONDS = np.random.default_rng(0).uniform(0.01, 0.03, 200)

@@ -13,7 +13,7 @@ from mue_edge.calibrate.policies.calibration import Calibration
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.report import findings
 from mue_edge.calibrate.report.findings import MOST_POLICIES, Position
-from mue_edge.policy import Policy, StackExit
+from mue_edge.loop.policy import Policy, StackExit
 from tests.calibrate import made_calibration
 from tests.calibrate.made_calibration import calibration, run, setting
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mue_edge.bundle import MANIFEST, open_bundle
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.bundle.manifest import MANIFEST
+from mue_edge.bundle.policy_files import from_json
 from mue_edge.calibrate.certificate import claim
 from mue_edge.calibrate.policies.calibration import Calibration
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.report import result
 from mue_edge.errors import EnvironmentLacksError
-from mue_edge.policy_files import from_json
 from tests.calibrate.made_calibration import calibration, setting
 
 ASKED = {"model": "my model", "budget": "30ms", "kind": "csv", "max_drop": "10%", "device": None}

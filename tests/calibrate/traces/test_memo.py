@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.traces.memo import MemoRuntime, signature
-from mue_edge.driver import Runtime
 from mue_edge.errors import UsageError
-from mue_edge.policy import Decider, ForcedExits, Policy, StackExit
-from mue_edge.protocol import Answer, Layout, Outcome, Position, Request
-from mue_edge.replay import exit_tests, run
-from mue_edge.search import SearchSettings
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.policy import Decider, ForcedExits, Policy, StackExit
+from mue_edge.loop.protocol import Answer, Layout, Outcome, Position, Request
+from mue_edge.loop.replay import exit_tests, run
+from mue_edge.loop.search import SearchSettings
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
 
 FULL = Policy("never")

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from mue_edge import targets
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.traces.outcomes import Sample, SampleRuns, outcomes
-from mue_edge.captioner import FULL
-from mue_edge.driver import Runtime, drive
-from mue_edge.loop import caption_loop
-from mue_edge.policy import Decider, Policy
-from mue_edge.protocol import Outcome
-from mue_edge.replay import exit_tests
-from mue_edge.search import BeamSearch
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.driver import Runtime, drive
+from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.protocol import Outcome
+from mue_edge.loop.replay import exit_tests
+from mue_edge.loop.search import BeamSearch
+from mue_edge.sessions.captioner import FULL
 from tests.calibrate.symbolic import policies
 from tests.calibrate.traces.test_memo import pictures
 
@@ -91,7 +91,7 @@ def test_a_picture_file_is_prepared_as_for_a_caption(tmp_path: Path, bundle: Bun
     from tests.apps.cli.run import picture
 
     picture(tmp_path / "p.png", 1)
-    from mue_edge.captioner import Captioner
+    from mue_edge.sessions.captioner import Captioner
 
     captioner = Captioner(bundle, targets.open_runtime(bundle, 1))
     ready: Any = captioner.pixels(tmp_path / "p.png")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.bundle import Bundle
+from mue_edge.bundle.folder import Bundle
 from mue_edge.calibrate.traces import trace_store
 from mue_edge.calibrate.traces.trace_store import MemoStore, fingerprint, pack, unpack
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.protocol import Answer, Outcome
-from mue_edge.replay import run
-from mue_edge.search import SearchSettings
+from mue_edge.loop.protocol import Answer, Outcome
+from mue_edge.loop.replay import run
+from mue_edge.loop.search import SearchSettings
 from tests.calibrate import symbolic
 from tests.calibrate.symbolic import Symbolic, layout, policies
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mue_edge import image, models
-from mue_edge.bundle import Preprocess
+from mue_edge import models
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data import pictures
 from mue_edge.calibrate.data.examples import Example, as_spoken, read
 from mue_edge.calibrate.data.pictures import Pictures
@@ -26,6 +26,7 @@ from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.training.caption_training import CaptionRun, Learner, Recipe, learner, split
 from mue_edge.calibrate.training.finetune import Settings
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs import image
 from mue_edge.models.ofa import training
 from tests.calibrate import captioned
 

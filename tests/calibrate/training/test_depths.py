@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mue_edge import models
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.examples import read
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.calibrate.metrics import coco_metrics

@@ -17,13 +17,13 @@ from mue_edge.calibrate.training import foresight_training, gate_training, ramp_
 from mue_edge.calibrate.training.head_training import train
 from mue_edge.calibrate.training.teachers import Answers, Captions, Pairs
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models import heads
 from mue_edge.models.ofa import training
 from mue_edge.models.ofa.greedy import greedy
 from mue_edge.models.ofa.model import head_sizes
 from mue_edge.models.ofa.options import options_for
 from mue_edge.models.ofa.segments import Foresight, Gate, Ramp, Stem
-from mue_edge.policy import Policy, StackExit
 from tests.models.ofa.tiny import TINY, make
 
 PROMPT = [0, 5, 6, 7, 2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.errors import InputFileError
 from mue_edge.models.ofa.config import OFAConfig, from_json
 from tests.models.ofa.tiny import TINY

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models.ofa.incremental import KV_MODES, DecoderCache
 from mue_edge.models.ofa.model import Hypothesis
-from mue_edge.policy import Policy, StackExit
 from tests.golden import weights
 from tests.golden.reference import model
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.model import EncoderOutput, Model
 from mue_edge.models.ofa.options import MUE, MUE_PUBLISHED
-from mue_edge.policy import Policy, StackExit
 from tests.golden import weights
 from tests.golden.reference import config, model
 

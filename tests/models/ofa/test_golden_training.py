@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models.ofa.loss import layerwise_loss
-from mue_edge.policy import Policy, StackExit
 from tests.golden import weights
 from tests.golden.reference import model
 

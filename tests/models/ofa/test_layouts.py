@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mue_edge.errors import InputFileError
-from mue_edge.models.ofa.checkpoint_files import read
+from mue_edge.models.ofa.importing.files import read
 from tests.models.ofa import checkpoints
-from tests.models.ofa.test_checkpoint import check_same, run
+from tests.models.ofa.importing.test_checkpoint import check_same, run
 from tests.models.ofa.tiny import make
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
+from mue_edge.loop.protocol import DECODER, PICTURE, WORDS, Layout, Stack, Stage
 from mue_edge.models.cut import Cut, CutRequest, Piece
 from mue_edge.models.outputs import candidates, flat_similarity, similarity
-from mue_edge.protocol import DECODER, PICTURE, WORDS, Layout, Stack, Stage
 from tests.models.toy.network import Toy, distances
 
 EOS = 2

@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.errors import InputFileError, UsageError
+from mue_edge.inputs.tokens import Tokenizer
+from mue_edge.loop.protocol import DECODER
 from mue_edge.models import weights
 from mue_edge.models.cut import Cut, CutRequest, StackShape
 from mue_edge.models.family import Description, Family
 from mue_edge.models.importing import ModelContent, Request
-from mue_edge.protocol import DECODER
 from mue_edge.reading import read_json, read_text
-from mue_edge.tokens import Tokenizer
 from tests.models.toy import training
 from tests.models.toy.cut import EYE, cut
 from tests.models.toy.network import Config, Toy, config_of

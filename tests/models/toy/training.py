@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mue_edge import tokens as vocabulary_of
 from mue_edge.errors import UsageError
+from mue_edge.inputs import tokens as vocabulary_of
+from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.family import Depths
 from mue_edge.models.steps import Steps
-from mue_edge.tokens import Tokenizer
 from tests.models.toy.network import Toy, config_of
 
 PROMPTS = {"caption": {"text": "", "ids": [0, 2]}}  # it reads no text

@@ -15,7 +15,7 @@ from mue_edge.targets.mil.evaluator import Mode, load
 
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge.export.coreml import ct, save, silent
+from mue_edge.export.coreml.format import ct, save, silent
 
 Array = NDArray[Any]
 Build = Callable[..., Any]

@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
-from mue_edge.export import coreml
+from mue_edge.export.coreml import format as coreml
 from mue_edge.targets.mil.evaluator import load
 from mue_edge.targets.mil.program import read
 from tests.targets.mil.made import mb

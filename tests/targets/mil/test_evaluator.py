@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
 from mue_edge.errors import InputFileError, UsageError, VerificationError
-from mue_edge.export import coreml
+from mue_edge.export.coreml import format as coreml
 from mue_edge.targets.mil import blob
 from mue_edge.targets.mil.evaluator import Evaluator, load
 from mue_edge.targets.mil.program import Kind, Named, Program, package_model, read

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.targets.trt import cudart
 from mue_edge.targets.trt.build import build
 from mue_edge.targets.trt.library import Library
@@ -65,7 +65,7 @@ def exported(model: Path, out: Path) -> Path:
 
     patch = pytest.MonkeyPatch()
     patch.setenv("MUE_EDGE_JETSON", "onnxruntime")
-    patch.setattr("mue_edge.export.rtx.is_here", lambda: False)  # it has a test of its own
+    patch.setattr("mue_edge.export.tensorrt.rtx.is_here", lambda: False)  # it has a test of its own
     export(model, out, "jetson", {"ends": "per-layer"})
     patch.undo()
     return out

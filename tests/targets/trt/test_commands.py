@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge import measure, profile, profiling, targets
-from mue_edge.bundle import Bundle, open_bundle
-from mue_edge.captioner import Captioner
+from mue_edge import targets
+from mue_edge.bundle.folder import Bundle, open_bundle
+from mue_edge.measuring import measure, profile, profiling
+from mue_edge.sessions.captioner import Captioner
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import power, report
 from tests.apps.cli.run import Runner, picture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.bundle import Bundle, open_bundle
+from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.targets import jetson
 from mue_edge.targets.trt import engines as engines_module

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mue_edge.bundle import Bundle, Port
-from mue_edge.driver import Runtime
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Port
 from mue_edge.errors import InputFileError, MueEdgeError
-from mue_edge.policy import ALWAYS, NEVER, Decider, Policy
-from mue_edge.protocol import Outcome, Request
-from mue_edge.replay import exit_tests, quantile_policy, run
+from mue_edge.loop.driver import Runtime
+from mue_edge.loop.policy import ALWAYS, NEVER, Decider, Policy
+from mue_edge.loop.protocol import Outcome, Request
+from mue_edge.loop.replay import exit_tests, quantile_policy, run
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import memory
 from mue_edge.targets.trt.cuda import Cuda

@@ -86,9 +86,9 @@ def test_shipped_pairs_are_balanced_and_have_their_pictures(split: str) -> None:
 
 
 def test_the_bundled_model_reads_the_longest_shipped_statement() -> None:
-    from mue_edge import tokens
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.statements import ids_of
+    from mue_edge.inputs import tokens
+    from mue_edge.inputs.statements import ids_of
 
     tokenizer = tokens.load(model_folder() / "tokenizer.json")
     prompt = read_prompt(model_folder(), "entail")
@@ -102,10 +102,10 @@ def test_the_bundled_model_reads_the_longest_shipped_statement() -> None:
 def test_the_bundled_model_reads_what_it_was_trained_on_as_it_is_and_nothing_in_articles() -> None:
     """Its own names keep theirs; no other statement has any, and every word of them is known."""
     pytest.importorskip("torch")
-    from mue_edge import tokens
     from mue_edge.apps.stickers.shipped import train_captions
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.statements import cleaned, unknown
+    from mue_edge.inputs import tokens
+    from mue_edge.inputs.statements import cleaned, unknown
     from tools.entailment.network import said_of
 
     tokenizer = tokens.load(model_folder() / "tokenizer.json")

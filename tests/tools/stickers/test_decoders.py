@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mue_edge.apps.stickers import evaluation
-from mue_edge.bundle import Preprocess
+from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data import augment
 from mue_edge.calibrate.metrics import coco_metrics
 from mue_edge.calibrate.training.finetune import Settings

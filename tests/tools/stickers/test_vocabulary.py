@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mue_edge.bpe import ALPHABET, apply_merges
+from mue_edge.inputs.bpe import ALPHABET, apply_merges
 from tools.stickers.vocabulary import SPECIALS, derivation, prune
 
 MERGES = [("c", "a"), ("ca", "t"), ("Ġ", "cat"), ("a", "t"), ("Ġ", "a"), ("e", "e"), ("s", "s"), ("Ġa", "t")]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mue_edge.driver import drive
-from mue_edge.loop import caption_loop
-from mue_edge.policy import ForcedExits
-from mue_edge.replay import run
-from mue_edge.search import BeamSearch, SearchSettings
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.driver import drive
+from mue_edge.loop.policy import ForcedExits
+from mue_edge.loop.replay import run
+from mue_edge.loop.search import BeamSearch, SearchSettings
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
 from tests.calibrate.traces.test_memo import EVEN
 from tools.verification.plain_replay import FULL_DEPTH, full_trace, guess, segments

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 import mue_edge
-from mue_edge.apps.cli.option_set import option, shared, takes
-from mue_edge.apps.cli.option_types import NewFile
-from mue_edge.apps.cli.options import bundle_option, json_option, policy_option, threads_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.common import bundle_option, json_option, policy_option, threads_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options.types import NewFile
 from mue_edge.errors import InputFileError, UsageError, command_line
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mue_edge
-from mue_edge.apps.cli.options import (
+from mue_edge.apps.cli.options.common import (
     bundle_option,
     deadline_option,
     host_option,
@@ -22,8 +22,8 @@ from mue_edge.apps.cli.options import (
     port_option,
     threads_option,
 )
-from mue_edge.apps.cli.pixels_option import max_pixels_option
-from mue_edge.protocol import DECODER
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.loop.protocol import DECODER
 
 if TYPE_CHECKING:
     from mue_edge.apps.camera.slot import Newest

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.protocol import DECODER
+from mue_edge.loop.protocol import DECODER
 
 if TYPE_CHECKING:
-    from mue_edge.bench import Sample
-    from mue_edge.captioner import Captioner
-    from mue_edge.policy import Policy
-    from mue_edge.protocol import Outcome
+    from mue_edge.loop.policy import Policy
+    from mue_edge.loop.protocol import Outcome
+    from mue_edge.measuring.bench import Sample
+    from mue_edge.sessions.captioner import Captioner
 
 ROUNDS = 3
 
@@ -45,11 +45,12 @@ def command(out: str | None, keep: bool, limit: int) -> None:
 
     Each picture is captioned at full depth and with early exits; times are CPU time at one thread.
     """
-    from mue_edge import bench, targets
+    from mue_edge import targets
     from mue_edge.apps import stickers
     from mue_edge.apps.cli import default_bundle
     from mue_edge.apps.cli.catalogue import DEFAULT
     from mue_edge.errors import UsageError
+    from mue_edge.measuring import bench
 
     if keep and out is None:
         raise UsageError("--keep is for the bundle in --out DIR")
@@ -70,16 +71,17 @@ def command(out: str | None, keep: bool, limit: int) -> None:
 
 def _made(place: Path, keep: bool) -> Path:
     """Make the bundle of the bundled model there, unless it is. Raises UsageError if another bundle is."""
-    from mue_edge import bundle
     from mue_edge.apps.cli import default_bundle
     from mue_edge.apps.cli.catalogue import DEFAULT, bundled_model
+    from mue_edge.bundle.folder import open_bundle
+    from mue_edge.bundle.manifest import MANIFEST
     from mue_edge.errors import InputFileError, UsageError
     from mue_edge.files import sha256
 
-    if keep and default_bundle.has(place, bundle.MANIFEST):
+    if keep and default_bundle.has(place, MANIFEST):
         return place
     try:
-        there = bundle.open_bundle(place).manifest
+        there = open_bundle(place).manifest
     except InputFileError:
         there = None
     weights = bundled_model(DEFAULT) / "model.safetensors"
@@ -95,9 +97,9 @@ def _made(place: Path, keep: bool) -> Path:
 
 
 def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> Shown:
-    from mue_edge import bench
-    from mue_edge.policy import Policy as AnyPolicy
-    from mue_edge.replay import run
+    from mue_edge.loop.policy import Policy as AnyPolicy
+    from mue_edge.loop.replay import run
+    from mue_edge.measuring import bench
 
     def system(policy: Policy) -> Any:
         def once(i: int) -> Outcome:
@@ -114,7 +116,7 @@ def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, re
 
 
 def _table(shown: list[Shown]) -> list[str]:
-    from mue_edge import bench
+    from mue_edge.measuring import bench
 
     stack = next(iter(shown[0].outcome.depths))  # the picture's: a caption's text is constant
     head = ("picture", "people call it", "full depth", "early exit", f"{stack} layers", DECODER, "time")
@@ -137,7 +139,7 @@ def _cut(text: str, length: int = 32) -> str:
 
 
 def _summary(shown: list[Shown], layers: dict[str, int], origin: str) -> list[str]:
-    from mue_edge import bench
+    from mue_edge.measuring import bench
 
     n = len(shown)
     early = [sample for s in shown for sample in s.times[0]]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from mue_edge.apps.cli.options import bundle_option, policy_option, threads_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.common import bundle_option, policy_option, threads_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
 
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
@@ -54,7 +54,7 @@ def _run(picture: Path | None, bundle: str | None, policy: str | None, threads: 
     from mue_edge import targets
     from mue_edge.apps.cli.default_bundle import bundle_folder
     from mue_edge.apps.phone import app
-    from mue_edge.image import load
+    from mue_edge.inputs.image import load
 
     # A mistake is told here, not in a window.
     if picture is not None:
@@ -81,7 +81,7 @@ def _write(place: Path, bundle: str | None, target: str) -> None:
     from mue_edge.apps.cli import default_bundle
     from mue_edge.apps.cli.catalogue import DEFAULT
     from mue_edge.apps.phone import project
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
 
     folder = (
         default_bundle.cached(DEFAULT, target) if bundle is None else default_bundle.bundle_folder(bundle)

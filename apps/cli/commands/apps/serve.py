@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import mue_edge
-from mue_edge.apps.cli.options import (
+from mue_edge.apps.cli.options.common import (
     bundle_option,
     deadline_option,
     host_option,
@@ -13,7 +13,7 @@ from mue_edge.apps.cli.options import (
     port_option,
     threads_option,
 )
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
 
 
 @click.command("serve")
@@ -38,9 +38,9 @@ def command(
     It listens on this machine alone unless --host says otherwise; it knows no passwords, so put nothing but
     a trusted network before it.
     """
-    from mue_edge import image
     from mue_edge.apps import serving
     from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
+    from mue_edge.inputs import image
 
     with serving.listen(host, port) as listener:
         limits = Limits(pixels=image.pixel_limit(), waiting=waiting, body=max_bytes, deadline=deadline)

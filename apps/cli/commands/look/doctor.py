@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from mue_edge import machine
-from mue_edge.apps.cli.options import json_option
+from mue_edge.apps.cli.options.common import json_option
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.files import user_cache
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mue_edge.apps.cli.options import bundle_argument, json_option
+from mue_edge.apps.cli.options.common import bundle_argument, json_option
 
 if TYPE_CHECKING:
-    from mue_edge.bundle import Manifest, Port
+    from mue_edge.bundle.manifest import Manifest, Port
 
 
 @click.command("inspect")
@@ -21,7 +21,7 @@ def command(bundle: str, as_json: bool) -> None:
     """Show a BUNDLE's model, plan, segments, policies, search settings and evidence."""
     from mue_edge import schema
     from mue_edge.apps.cli.default_bundle import bundle_folder
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
 
     manifest = open_bundle(bundle_folder(bundle)).manifest
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mue_edge.apps.cli.options import json_option
+from mue_edge.apps.cli.options.common import json_option
 from mue_edge.errors import InputFileError
 
 if TYPE_CHECKING:

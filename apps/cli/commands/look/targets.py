@@ -6,7 +6,7 @@ import json
 
 import click
 
-from mue_edge.apps.cli.options import json_option
+from mue_edge.apps.cli.options.common import json_option
 
 
 @click.command("targets")

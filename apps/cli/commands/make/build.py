@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import click
 
-from mue_edge.apps.cli.options import bundle_argument, json_option
+from mue_edge.apps.cli.options.common import bundle_argument, json_option
 from mue_edge.errors import command_line
 
 
@@ -26,7 +26,7 @@ def command(bundle: str, force: bool, workspace: int | None, as_json: bool) -> N
     was stopped goes on where it was.
     """
     from mue_edge import targets
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.errors import UsageError
 
     opened = open_bundle(bundle)

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mue_edge import machine
-from mue_edge.apps.cli.option_set import option, shared, takes
-from mue_edge.apps.cli.option_types import Existing, parse_share
-from mue_edge.apps.cli.options import (
+from mue_edge.apps.cli.options.common import (
     PictureOptions,
     clock_option,
     image_size_option,
@@ -22,7 +20,9 @@ from mue_edge.apps.cli.options import (
     target_option,
     threads_option,
 )
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options.types import Existing, parse_share
 from mue_edge.apps.cli.terminal import progress, say
 from mue_edge.errors import UsageError
 
@@ -139,7 +139,7 @@ def _claim(o: CalibrationOptions) -> tuple[Span, Callable[[float, str], Claim]]:
 def _place(o: CalibrationOptions) -> tuple[Path, Path]:
     """The output folder and MODEL's folder. Raises UsageError for a folder of something else."""
     from mue_edge.apps.cli.catalogue import resolve_model
-    from mue_edge.bundle import MANIFEST
+    from mue_edge.bundle.manifest import MANIFEST
 
     name = Path(o.model).resolve().name
     given = (Path(o.model) / MANIFEST).is_file()

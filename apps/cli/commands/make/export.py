@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.apps.cli.options import (
+from mue_edge.apps.cli.options.common import (
     image_size_option,
     json_option,
     model_argument,
     precision_option,
     target_option,
 )
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
 from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
-    from mue_edge.bench import SegmentCost
     from mue_edge.export.build import Exported
-    from mue_edge.image import Given
+    from mue_edge.inputs.image import Given
+    from mue_edge.measuring.bench import SegmentCost
 
 VERIFY_ROWS = 4  # drafts that one pass checks
 
@@ -60,12 +60,13 @@ def command(
 
     MODEL is a folder made by `mue-edge import` or `train`, or a bundled model's name.
     """
-    from mue_edge import gathering, targets
+    from mue_edge import targets
     from mue_edge.apps.cli import exporting
     from mue_edge.apps.cli.catalogue import range_pictures, resolve_model
-    from mue_edge.apps.cli.option_types import check_there
+    from mue_edge.apps.cli.options.types import check_there
     from mue_edge.errors import UsageError
     from mue_edge.export import room
+    from mue_edge.inputs import gathering
 
     size = exporting.parse_size(image_size)  # mistakes first: loading torch takes seconds
     chosen = targets.target(target)
@@ -99,7 +100,7 @@ def _export_site(
     """The folder that an application is served from, with the bundle inside of it."""
     from mue_edge.apps.cli import exporting
     from mue_edge.apps.cli.catalogue import demo_pictures
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.files import atomic_folder
 
     writer = importlib.import_module(f"mue_edge.apps.{application}.site")
@@ -128,7 +129,8 @@ def describe(made: Exported) -> dict[str, Any]:
 
 
 def _full_depth(made: Exported) -> dict[str, Any]:
-    from mue_edge import bench, targets
+    from mue_edge import targets
+    from mue_edge.measuring import bench
     from mue_edge.targets import golden
 
     manifest = made.bundle.manifest

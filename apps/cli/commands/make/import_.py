@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mue_edge.apps.cli.option_types import Existing
+from mue_edge.apps.cli.options.types import Existing
 from mue_edge.errors import UsageError, command_line, missing_extra
 
 if TYPE_CHECKING:

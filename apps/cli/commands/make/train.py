@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.apps.cli.option_set import takes
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.sets import takes
+from mue_edge.apps.cli.options.training import TrainingOptions
 from mue_edge.apps.cli.terminal import say
-from mue_edge.apps.cli.training_options import TrainingOptions
 from mue_edge.errors import UsageError, command_line, missing_extra
 
 if TYPE_CHECKING:

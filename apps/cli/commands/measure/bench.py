@@ -16,17 +16,17 @@ import click
 import mue_edge
 from mue_edge.apps.cli.catalogue import DEFAULT
 from mue_edge.apps.cli.completion import models
-from mue_edge.apps.cli.option_types import NewFile
-from mue_edge.apps.cli.options import json_option, policy_option, target_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
-from mue_edge.protocol import DECODER
+from mue_edge.apps.cli.options.common import json_option, policy_option, target_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.types import NewFile
+from mue_edge.loop.protocol import DECODER
 
 if TYPE_CHECKING:
-    from mue_edge.bench import Sample
-    from mue_edge.bundle import Bundle
-    from mue_edge.captioner import Captioner
-    from mue_edge.policy import Policy
-    from mue_edge.protocol import Outcome
+    from mue_edge.bundle.folder import Bundle
+    from mue_edge.loop.policy import Policy
+    from mue_edge.loop.protocol import Outcome
+    from mue_edge.measuring.bench import Sample
+    from mue_edge.sessions.captioner import Captioner
 
 FULL, TWIN, EXITS, WHOLE, LOSSLESS = "full depth", "twin", "exits", "monolithic", "lossless"
 # Allocation luck alone moves a session's time by some percent, so sessions are made anew this often.
@@ -99,9 +99,10 @@ def _record(
     bundle: str, images: tuple[str, ...], policy: str | None, rounds: int, model: str | None,
     against: str | None, lossless: bool, force: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    from mue_edge import bench, machine
+    from mue_edge import machine
     from mue_edge.errors import VerificationError
-    from mue_edge.policy import Policy
+    from mue_edge.loop.policy import Policy
+    from mue_edge.measuring import bench
 
     with mue_edge.open(bundle, threads=1) as captioner:
         opened = captioner.bundle
@@ -144,7 +145,7 @@ def _record(
 
 def _rival(opened: Bundle, against: str, full: Policy, chosen: Policy) -> dict[str, Contender]:
     """Another bundle at full depth and with the same exits. Raises UsageError if it is another model's."""
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
     from mue_edge.errors import UsageError
 
     rival = open_bundle(against)
@@ -159,7 +160,8 @@ def measure(
     contenders: Mapping[str, Contender], pictures: Sequence[object], rounds: int
 ) -> tuple[dict[str, list[Outcome]], dict[str, list[Sample]]]:
     """What every system decides on every picture, and its samples over all sessions."""
-    from mue_edge import bench, targets
+    from mue_edge import targets
+    from mue_edge.measuring import bench
 
     outcomes: dict[str, list[Outcome]] = {}
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
@@ -177,10 +179,10 @@ def measure(
 
 
 def _system(contender: Contender, runtime: Any, pictures: Sequence[object]) -> Any:
-    from mue_edge.driver import drive
-    from mue_edge.lossless import lossless_loop
-    from mue_edge.replay import run
-    from mue_edge.search import BeamSearch
+    from mue_edge.loop.driver import drive
+    from mue_edge.loop.lossless import lossless_loop
+    from mue_edge.loop.replay import run
+    from mue_edge.loop.search import BeamSearch
 
     manifest = contender.bundle.manifest
     layout, settings = manifest.layout, manifest.search
@@ -212,7 +214,7 @@ def _same(a: Sequence[Outcome], b: Sequence[Outcome]) -> int:
 
 
 def _pictures(captioner: Captioner, images: tuple[str, ...]) -> list[object]:
-    from mue_edge import gathering
+    from mue_edge.inputs import gathering
     from mue_edge.targets import golden
 
     if images:
@@ -245,7 +247,7 @@ def _monolithic(bundle: Bundle, model: str | None) -> Iterator[Bundle | None]:
 def _systems(
     outcomes: Mapping[str, Sequence[Outcome]], samples: Mapping[str, Sequence[Sample]]
 ) -> dict[str, dict[str, Any]]:
-    from mue_edge import bench
+    from mue_edge.measuring import bench
 
     found = {}
     for name, runs in outcomes.items():
@@ -265,7 +267,7 @@ def _systems(
 
 
 def _table(record: dict[str, Any]) -> str:
-    from mue_edge.bench import Quartiles
+    from mue_edge.measuring.bench import Quartiles
 
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     before, after = record["load_average"]

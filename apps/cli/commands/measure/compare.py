@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mue_edge import machine
-from mue_edge.apps.cli.option_set import option, shared, takes
-from mue_edge.apps.cli.option_types import parse_share
-from mue_edge.apps.cli.options import PictureOptions, clock_option, json_option, model_argument, target_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.common import (
+    PictureOptions,
+    clock_option,
+    json_option,
+    model_argument,
+    target_option,
+)
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options.types import parse_share
 from mue_edge.apps.cli.terminal import progress, say
 from mue_edge.errors import UsageError
 
@@ -156,7 +162,7 @@ def _entrant(kind: _Kind, setting: Setting) -> Entrant:
 def _source(name: str) -> Path:
     """The folder of a bundle or of a model."""
     from mue_edge.apps.cli.catalogue import resolve_model
-    from mue_edge.bundle import MANIFEST
+    from mue_edge.bundle.manifest import MANIFEST
 
     return Path(name) if (Path(name) / MANIFEST).is_file() else resolve_model(name)
 
@@ -185,7 +191,7 @@ def _own(text: str) -> tuple[Path, tuple[str, ...]]:
 
 def _with_heads(model: Path, out: Path, tune: Samples, seed: int) -> Path:
     """The model, or a copy with the heads that it lacks; a bundle as it is."""
-    from mue_edge.bundle import MANIFEST
+    from mue_edge.bundle.manifest import MANIFEST
     from mue_edge.calibrate.training import missing_heads, teachers
 
     if (model / MANIFEST).is_file():

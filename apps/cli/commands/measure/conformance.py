@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.apps.cli.options import bundle_argument, threads_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.common import bundle_argument, threads_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
 from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
-    from mue_edge.captioner import Captioner
+    from mue_edge.sessions.captioner import Captioner
 
 LOGS, GUIDE, PICTURES = "logs.json", "README.md", "pictures"
 
@@ -52,7 +52,7 @@ def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:
     import numpy as np
     from PIL import Image
 
-    from mue_edge import gathering
+    from mue_edge.inputs import gathering
     from mue_edge.targets import golden
 
     if not images:
@@ -64,7 +64,7 @@ def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:
 
 def _policies(captioner: Captioner, shown: Sequence[Any]) -> list[dict[str, Any]]:
     """The front's, and one that exits in any case."""
-    from mue_edge import bench
+    from mue_edge.measuring import bench
     from mue_edge.targets import golden
 
     manifest = captioner.bundle.manifest
@@ -79,7 +79,7 @@ def _write(captioner: Captioner, shown: Sequence[Any], place: Path) -> None:
 
     from PIL import Image
 
-    from mue_edge import conformance
+    from mue_edge.bundle import conformance
     from mue_edge.files import atomic_folder
     from mue_edge.targets import golden
 
@@ -101,10 +101,10 @@ def _write(captioner: Captioner, shown: Sequence[Any], place: Path) -> None:
 
 
 def _check(captioner: Captioner, shown: Sequence[Any], path: Path) -> None:
-    from mue_edge import conformance
+    from mue_edge.bundle import conformance
+    from mue_edge.bundle.policy_files import from_json as policy_from_json
     from mue_edge.errors import InputFileError, VerificationError
-    from mue_edge.policy_files import from_json as policy_from_json
-    from mue_edge.replay import replay
+    from mue_edge.loop.replay import replay
     from mue_edge.targets import golden
     from mue_edge.targets.verify import SCORE_TOLERANCE
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mue_edge.apps.cli.option_set import option, shared, takes
-from mue_edge.apps.cli.option_types import NewFile, check_there
-from mue_edge.apps.cli.options import (
+from mue_edge.apps.cli.options.common import (
     format_option,
     images_option,
     json_option,
     model_argument,
     skip_bad_option,
 )
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options.types import NewFile, check_there
 from mue_edge.errors import UsageError, missing_extra
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import click
 
 import mue_edge
-from mue_edge.apps.cli.option_types import NewFile
-from mue_edge.apps.cli.options import bundle_argument, clock_option, json_option, threads_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.common import bundle_argument, clock_option, json_option, threads_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.types import NewFile
 
 if TYPE_CHECKING:
-    from mue_edge.captioner import Captioner
-    from mue_edge.profile import Profile
-    from mue_edge.profiling import Shown
+    from mue_edge.measuring.profile import Profile
+    from mue_edge.measuring.profiling import Shown
+    from mue_edge.sessions.captioner import Captioner
 
 
 @click.command("profile")
@@ -41,8 +41,9 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge import gathering, profile, profiling
     from mue_edge.errors import UsageError
+    from mue_edge.inputs import gathering
+    from mue_edge.measuring import profile, profiling
     from mue_edge.targets import choice, signoff
 
     if clock == "cpu" and threads not in (None, 1):
@@ -61,7 +62,7 @@ def command(
 
 
 def _golden(captioner: Captioner) -> Shown:
-    from mue_edge.profiling import Shown
+    from mue_edge.measuring.profiling import Shown
     from mue_edge.targets import golden
 
     shown, _ = golden.read(captioner.bundle)
@@ -79,7 +80,7 @@ def _progress(length: int) -> Iterator[Callable[[], object]]:
 
 
 def _text(p: Profile, full_depth: Sequence[str]) -> str:
-    from mue_edge import profile
+    from mue_edge.measuring import profile
 
     assert p.noise is not None and p.error is not None
     load = ", ".join(f"{value:.1f}" for value in p.load) or "unknown"

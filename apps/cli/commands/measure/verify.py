@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from mue_edge.apps.cli.option_types import NewFile
-from mue_edge.apps.cli.options import bundle_argument, json_option, threads_option
+from mue_edge.apps.cli.options.common import bundle_argument, json_option, threads_option
+from mue_edge.apps.cli.options.types import NewFile
 
 
 @click.command("verify")
@@ -29,9 +29,10 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
     Exit code 4: a file is missing or was changed. Exit code 6: the answers differ, or this processor does not
     sum int8 products exactly.
     """
-    from mue_edge import profile, targets
+    from mue_edge import targets
     from mue_edge.apps.cli.default_bundle import bundle_folder
-    from mue_edge.bundle import open_bundle
+    from mue_edge.bundle.folder import open_bundle
+    from mue_edge.measuring import profile
     from mue_edge.targets import choice, signoff
     from mue_edge.targets.verify import SCORE_TOLERANCE, verify
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mue_edge.apps.cli.completion import pictures
-from mue_edge.apps.cli.option_types import NewFile
-from mue_edge.apps.cli.options import deadline_option, json_option, policy_option, threads_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
+from mue_edge.apps.cli.options.common import deadline_option, json_option, policy_option, threads_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options.types import NewFile
 from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
-    from mue_edge.captioner import Caption, Captioner
-    from mue_edge.image import Named
-    from mue_edge.payoff import Payoff
-    from mue_edge.policy import Policy
+    from mue_edge.inputs.image import Named
+    from mue_edge.loop.payoff import Payoff
+    from mue_edge.loop.policy import Policy
+    from mue_edge.sessions.captioner import Caption, Captioner
 
 
 @click.command("caption")
@@ -50,8 +50,9 @@ def command(
     A picture that cannot be used is named on standard error and the others are still captioned; the exit
     code is then 4.
     """
-    from mue_edge import gathering, targets
+    from mue_edge import targets
     from mue_edge.errors import InputFileError, UsageError
+    from mue_edge.inputs import gathering
 
     bundle, images = _chosen(given)
     with targets.open(bundle, threads=threads) as captioner:
@@ -103,9 +104,9 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
     Raises UsageError without pictures, InputFileError for a first one that is nothing.
     """
-    from mue_edge import gathering
     from mue_edge.apps.cli import default_bundle as bundles
     from mue_edge.errors import UsageError
+    from mue_edge.inputs import gathering
 
     first, *others = given
     if bundles.is_bundle(first) and not others:
@@ -146,7 +147,8 @@ def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Capt
 
 
 def _payoff(captioner: Captioner, file: str) -> Payoff:
-    from mue_edge import payoff, profile
+    from mue_edge.loop import payoff
+    from mue_edge.measuring import profile
 
     known = profile.read(file)
     known.check_fits(captioner.bundle)
@@ -175,7 +177,7 @@ def _ready(captioner: Captioner, policy: Policy) -> None:
 def _tell(file: Path | Named, result: Caption) -> None:
     """On standard error, if the clock changed the caption."""
     if result.pacing and (result.pacing.cut_short or result.pacing.hurried):
-        from mue_edge import draw
+        from mue_edge.sessions import draw
 
         click.echo(f"note: {file}: {draw.pacing(result.pacing)}", err=True)
 
@@ -198,7 +200,7 @@ def _record(file: Path | Named, result: Caption, trace: bool) -> dict[str, Any]:
 
 
 def _draw(captioner: Captioner, result: Caption) -> None:
-    from mue_edge import draw
+    from mue_edge.sessions import draw
 
     drawing = draw.of(result, captioner.layout, captioner.tokenizer)
     click.echo(draw.as_text(drawing, shutil.get_terminal_size((100, 24)).columns))
@@ -207,8 +209,8 @@ def _draw(captioner: Captioner, result: Caption) -> None:
 
 
 def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: Path) -> None:
-    from mue_edge import draw
     from mue_edge.files import atomic_write
+    from mue_edge.sessions import draw
 
     drawing = draw.of(result, captioner.layout, captioner.tokenizer)
     atomic_write(path, draw.as_svg(drawing, picture))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge.apps.cli.options import bundle_argument, json_option, policy_option, threads_option
-from mue_edge.apps.cli.pixels_option import max_pixels_option
-from mue_edge.protocol import DECODER
+from mue_edge.apps.cli.options.common import bundle_argument, json_option, policy_option, threads_option
+from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.loop.protocol import DECODER
 
 if TYPE_CHECKING:
-    from mue_edge.entailer import Entailment
+    from mue_edge.sessions.entailer import Entailment
 
 
 @click.command("entail")
@@ -40,8 +40,8 @@ def command(
     """
     from mue_edge import targets
     from mue_edge.apps.cli.default_bundle import bundle_folder
-    from mue_edge.gathering import one
-    from mue_edge.statements import WANTS_CAPTION, note
+    from mue_edge.inputs.gathering import one
+    from mue_edge.inputs.statements import WANTS_CAPTION, note
 
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
         chosen, picture = entailer.policy(policy), entailer.load(one(image))

@@ -1,0 +1,123 @@
+"""Options and arguments that several commands have, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mue_edge.apps.cli.catalogue import DEFAULT
+from mue_edge.apps.cli.completion import models, policies, targets
+from mue_edge.apps.cli.options.sets import option, shared
+from mue_edge.apps.cli.options.types import Existing
+from mue_edge.durations import seconds
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+model_argument = click.argument("model", shell_complete=models, default=DEFAULT)
+bundle_argument = click.argument("bundle", shell_complete=models)
+bundle_option = click.option(
+    "--bundle", shell_complete=models, metavar="DIR|NAME", help=f"The bundle that runs.  [default: {DEFAULT}]"
+)
+deadline_option = click.option(
+    "--deadline",
+    type=seconds,
+    metavar="TIME",
+    help="Hard limit a caption, like 50ms: short of time, exit sooner, and at last end the caption early.",
+)
+precision_option = click.option("--precision", help="fp32, int8: what the target has.")
+image_size_option = click.option(
+    "--image-size", metavar="N|HxW", help="Size of the network's input in pixels."
+)
+host_option = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is everywhere."
+)
+format_option = click.option(
+    "--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"
+)
+images_option = click.option("--images", type=Existing(), help="Where pictures are.  [default: the table's]")
+skip_bad_option = click.option(
+    "--skip-bad", is_flag=True, help="Leave out pictures that are missing or damaged."
+)
+
+
+def json_option(what: str) -> Option:
+    """`--json`, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=what)
+
+
+def policy_option(default: str = "the bundle's chosen one", files: bool = True) -> Option:
+    """`--policy`; default: what runs without it; files: whether it may name one."""
+    return click.option(
+        "--policy",
+        shell_complete=policies,
+        metavar="FILE|NAME" if files else "NAME",
+        help=f"A policy of the bundle's front{', or a file' if files else ''}.  [default: {default}]",
+    )
+
+
+def threads_option(default: int | None = None) -> Option:
+    """`--threads`; default: None leaves it to the runtime."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(1, 256),
+        default=default,
+        show_default=default is not None,
+        help="Threads of the runtime.",
+    )
+
+
+def target_option(default: str | None = "host", what: str = "What to export for; see: targets.") -> Option:
+    """`--target`."""
+    return click.option(
+        "--target",
+        shell_complete=targets,
+        metavar="NAME",
+        default=default,
+        show_default=default is not None,
+        help=what,
+    )
+
+
+def port_option(default: int) -> Option:
+    """`--port`."""
+    return click.option(
+        "--port", type=click.IntRange(0, 65535), default=default, show_default=True, help="0: any free one."
+    )
+
+
+def clock_option(default: str) -> Option:
+    """`--clock`."""
+    return click.option(
+        "--clock",
+        type=click.Choice(["wall", "cpu"]),
+        default=default,
+        show_default=True,
+        help="cpu: one thread's CPU time, for a machine that others use too.",
+    )
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """Which pictures policies are chosen on, and by how many processes."""
+
+    data: str | None = option(
+        "--data",
+        metavar="PATH|NAME",
+        help="Pictures, with or without captions; a bundled model's.  [default: the model's own]",
+    )
+    kind: str | None = shared(format_option)
+    images: Path | None = shared(images_option)
+    tune: int = option(
+        "--tune",
+        type=click.IntRange(20),
+        default=240,
+        show_default=True,
+        help="At most so many pictures to tune on.",
+    )
+    workers: int | None = option(
+        "--workers", type=click.IntRange(1, 256), help="Processes that trace.  [default: the cores]"
+    )

@@ -1,0 +1,1 @@
+"""Segments for TensorRT, and what its versions take."""

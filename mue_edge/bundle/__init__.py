@@ -1,0 +1,1 @@
+"""The bundle: the folder that a device gets, read strictly."""

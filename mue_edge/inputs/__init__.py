@@ -1,0 +1,1 @@
+"""Pictures and texts, from what people have to what a network takes."""

@@ -1,0 +1,314 @@
+"""The host loop, sans-IO: it decides, a driver computes.
+
+`caption_loop` is a generator of what `protocol.py` describes: it yields requests and is sent answers. Every
+device and every port in another language follows the requests that this file makes, so its log is the
+conformance test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from functools import cache
+
+from mue_edge.errors import VerificationError
+from mue_edge.loop.cache import Cache
+from mue_edge.loop.deadline import Deadline, OutOfTime, Pacer
+from mue_edge.loop.exit_tests import ExitTests
+from mue_edge.loop.policy import Decider, exits, stages_of
+from mue_edge.loop.protocol import (
+    CONSTANT,
+    DECODER,
+    ENCODER_SIGNALS,
+    EXIT_STATES,
+    HEAD_PORTS,
+    LIVE,
+    PICTURE,
+    TEXT,
+    Answer,
+    Asked,
+    Decision,
+    Layout,
+    Loop,
+    Outcome,
+    Position,
+    Request,
+    Stack,
+    Stage,
+    StepLog,
+    Store,
+)
+from mue_edge.loop.search import BeamSearch
+from mue_edge.loop.signals import SIGNALS, Candidates
+
+# What a stem reads, by its ports: the picture, or the text that comes with it.
+INPUTS = {PICTURE: {"pixels": "pixels"}, TEXT: {"ids": "source_ids", "live": "source_live"}}
+PATCHES = "patches"
+
+
+def caption_loop(
+    layout: Layout, policy: Decider, search: BeamSearch, *, trace: bool = False, heads: bool = False,
+    deadline: Deadline | None = None,
+) -> Loop:  # fmt: skip
+    """Encode one picture and decode it. `trace` reads every score, also where none can exit, and `heads` runs
+    the head after every decoder segment; with a `deadline`, faster policies stand in for `policy` when the
+    clock of the answers asks for it."""
+    return (yield from Run(layout, policy, search, trace, heads, deadline).run())
+
+
+class Run:
+    """One caption of `caption_loop`."""
+
+    def __init__(
+        self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool = False, heads: bool = False,
+        deadline: Deadline | None = None,
+    ) -> None:  # fmt: skip
+        self.layout, self.search = layout, search
+        # What the head said after the present decoder segment, by the states that it read, if a test ran it.
+        self.said: dict[str, Answer] = {}
+        self.cache = Cache(len(layout.decoder.stages), layout.rows)
+        self.steps: list[StepLog] = []
+        self.depths = {stack.name: 0 for stack in layout.encoders}
+        self.calls = 0
+        self.cross: set[int] = set()
+        self.pacer: Pacer | None = None
+        if deadline is not None:
+            self.pacer = Pacer(layout, policy, search.settings, deadline, self.cache, self.cross)
+        self.tests = ExitTests(layout, policy, self.pacer, trace=trace, heads=heads)
+        # Decoder segments that this or a later step may run.
+        self.wanted = {j for policy in self.tests.walk for j in self._order(policy, layout.decoder)}
+
+    def run(self) -> Loop:
+        cut = False
+        try:
+            yield from self._caption()
+        except OutOfTime:
+            cut = True
+            self.search.cut()
+        pacing = self.pacer.end(len(self.steps), cut=cut) if self.pacer else None
+        return Outcome(
+            tuple(self.search.hypotheses()), self.depths, tuple(self.steps), tuple(self.tests.decisions),
+            self.calls, pacing,
+        )  # fmt: skip
+
+    def _caption(self) -> Generator[Request, Answer, None]:
+        self.memory: dict[str, str] = {}
+        for stack in self.layout.encoders:
+            if stack.source == CONSTANT:
+                depth = self.depths[stack.name] = self._constant_depth(stack)
+                self.memory[f"{stack.name}_x"] = f"constant:{stack.name}_x.{depth}"
+            else:
+                self.memory[f"{stack.name}_x"] = yield from self._encode(stack)
+        yield from self._decode()
+
+    def _decode(self) -> Generator[Request, Answer, None]:
+        while True:
+            step = yield from self._step()
+            self.steps.append(step)
+            if not step.parents:
+                break
+
+    def _ask(self, request: Request) -> Asked:
+        if self.pacer is not None:
+            self.pacer.check()
+        self.calls += 1
+        answer = yield request
+        if self.pacer is not None:
+            self.pacer.saw(request.run, answer.now)
+        return answer
+
+    def _order(self, policy: Decider, stack: Stack) -> tuple[int, ...]:
+        """The segments of a stack that a policy may run."""
+        return stages_of(policy, stack.name, stack.ends)
+
+    def _next(self, stack: Stack, i: int) -> int | None:
+        """The segment after segment i (−1: the first) under the policy that decides now."""
+        return next((j for j in self._order(self.tests.policy, stack) if j > i), None)
+
+    def _encode(self, stack: Stack) -> Generator[Request, Answer, str]:
+        if self.pacer is not None:
+            self.pacer.enter(stack.name)
+        first, stages = f"{stack.name}.0", stack.stages
+        ports = self.tests.stem_ports(stack.name)
+        outputs = {"x": PATCHES if stack.joins else first} | {p: f"{stack.name}_{p}" for p in ports}
+        read = tuple(port for port, asked in ports.items() if asked)
+        answer = yield from self._ask(Request(stack.stem, INPUTS[stack.source], outputs, read=read))
+        if stack.joins:
+            inputs = {"patches": PATCHES, **INPUTS[TEXT]}
+            yield from self._ask(Request(stack.joins, inputs, {"x": first, "all_live": LIVE}))
+        self.tests.begin(answer.scalars)
+        i, place = self._next(stack, -1), 0
+        while i is not None:
+            threshold = self.tests.threshold(stack.name, i, 0, self._max_length())
+            reads = self.tests.reads(stack.name, 0, i, threshold)
+            after = None if self.tests.foretells(stack.name, i, threshold) else self._next(stack, i)
+            then = None if after is None else self._encoder_request(stack, stages[after], place + 1)
+            answer = yield from self._ask(_with(self._encoder_request(stack, stages[i], place), reads, then))
+            place, self.depths[stack.name] = place + 1, self.depths[stack.name] + _layers(stages, i)
+            test = self.tests.seen(stack.name, i, 0, 1, threshold, answer.scalars)
+            i = None if self.tests.leave(test) else self._next(stack, i)
+        return f"{stack.name}.{place % 2}"
+
+    def _encoder_request(self, stack: Stack, stage: Stage, place: int) -> Request:
+        """Of the stage that runs as number `place` of its stack, counted from 0."""
+        inputs = {"x": f"{stack.name}.{place % 2}"} | dict(stage.constants)
+        outputs = {"y": f"{stack.name}.{(place + 1) % 2}"} | _signal_buffers(ENCODER_SIGNALS, stage.signals)
+        return Request(stage.name, inputs, outputs)
+
+    def _constant_depth(self, stack: Stack) -> int:
+        """Where a constant text is left: its distances are known, so no segment runs."""
+        for depth, distance in enumerate(stack.distances[:-1], 1):
+            threshold = self.tests.policy.threshold(stack.name, depth)
+            leave = exits(1 - distance, distance, threshold)
+            self.tests.decisions.append(
+                Decision(stack.name, depth, 0, (1 - distance,), (distance,), threshold, leave)
+            )
+            if leave:
+                return depth
+        return stack.depth
+
+    def _step(self) -> Generator[Request, Answer, StepLog]:
+        layout, cache, t = self.layout, self.cache, self.cache.step
+        if self.pacer is not None:
+            self.pacer.enter(DECODER, t)
+        self.tests.begin()
+        live = len(self.search.tokens)
+        last_ids = [row[-1] for row in self.search.tokens]
+        ids = self.embedded(last_ids, [t] * live, layout.rows)
+        yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": f"{DECODER}.0"}, ids=ids))
+        then: Request | None = None
+        ran: list[int] = []
+        j = self._next(layout.decoder, -1)
+        while j is not None:
+            yield from self._prepare(j)
+            plain = then or self._decoder_request(j, len(ran))
+            threshold = self.tests.threshold(DECODER, j, t, self._max_length())
+            after = self._next(layout.decoder, j)
+            # A head in between would come between a request and the one that was run ahead.
+            ahead = after in self.cross and not cache.pending(after) and not self.tests.may_ask_head
+            then = self._decoder_request(after, len(ran) + 1) if ahead and after is not None else None
+            reads = self.tests.reads(DECODER, t, j, threshold)
+            answer = yield from self._ask(_with(plain, reads, then))
+            ran_ahead = answer.ran_ahead
+            cache.mark(j)
+            ran.append(j)
+            test = self.tests.seen(DECODER, j, t, live, threshold, answer.scalars)
+            self.said.clear()
+            for states in self.tests.asks(test):
+                answer = self.said[states] = yield from self._head(ran, states, live)
+                self.tests.hear(test, states, answer.candidates[:live])
+            left, j = self.tests.leave(test), self._next(layout.decoder, j)
+            if left:
+                if ran_ahead and after is not None and _layers(layout.decoder.stages, after) == 1:
+                    # It wrote exactly the rows that propagation would. A segment of several layers
+                    # did so for its first layer only: its rows stay pending and are overwritten.
+                    cache.mark(after)
+                break
+        states = self.tests.words(ran[-1])
+        answer = self.said.get(states) or (yield from self._head(ran, states, live))
+        parents = self.search.advance(answer.candidates[:live])
+        tokens = tuple(row[-1] for row in self.search.tokens) if parents is not None else ()
+        if parents is not None:
+            cache.advance(parents)
+        depth = sum(_layers(layout.decoder.stages, j) for j in ran)
+        return StepLog(depth, tokens, tuple(parents or ()))
+
+    def embedded(self, ids: Sequence[int], steps: Sequence[int], rows: int) -> tuple[int, ...]:
+        """What `embed` is fed for words of these steps; rows without a word repeat the first."""
+        ports = [[*ids], [*steps]] if self.layout.embeds_steps else [[*ids]]
+        return tuple(value for port in ports for value in port + port[:1] * (rows - len(port)))
+
+    def _head(self, ran: Sequence[int], states: str, live: int) -> Asked:
+        """What the head says of the states after the decoder segments `ran`, or of what a segment makes of
+        them; they are kept, if segments that they skip may run later."""
+        y = source = f"{DECODER}.{len(ran) % 2}"
+        if states != "y":
+            source = f"{DECODER}_{states}"
+            yield from self._ask(Request(f"{states}.{ran[-1]}", {"y": y}, {states: source}))
+        keep = (Store(y, EXIT_STATES, self.cache.slots()),) if self.wanted.difference(ran) else ()
+        answer = yield from self._ask(
+            Request("head", {"y": source}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
+        )
+        check_candidates(answer.candidates, live, self.cache.step)
+        return answer
+
+    def _max_length(self) -> int:
+        return self.search.settings.max_length
+
+    def _prepare(self, j: int) -> Generator[Request, Answer, None]:
+        """What segment j lacks: its cross-attention K/V, and the rows of steps that left before it."""
+        yield from self._cross(j)
+        pending = self.cache.pending(j)
+        for start in range(0, len(pending), self.layout.fill_rows):
+            rows = tuple(pending[start : start + self.layout.fill_rows])
+            store = (Store("kv_rows", f"slots.{j}", rows),)
+            yield from self._ask(
+                Request(
+                    f"fill.{j}", {"x": EXIT_STATES}, {"kv_rows": f"fill_rows.{j}"}, gather=rows, store=store
+                )
+            )
+        if pending:
+            self.cache.mark_filled(j)
+
+    def _cross(self, j: int) -> Generator[Request, Answer, None]:
+        if j not in self.cross:
+            self.cross.add(j)
+            outputs = {"k": f"cross_k.{j}", "v": f"cross_v.{j}"}
+            yield from self._ask(Request(f"cross_kv.{j}", self.memory, outputs))
+
+    def _decoder_request(self, j: int, place: int) -> Request:
+        stage, cache = self.layout.decoder.stages[j], self.cache
+        inputs, outputs = _decoder_buffers(j, place, stage.signals)
+        store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
+        position = Position(cache.step, tuple(cache.ancestry))
+        return Request(stage.name, inputs, outputs, store=store, position=position)
+
+
+def check_candidates(rows: Sequence[Candidates], live: int, step: int) -> None:
+    """NaN sorts anywhere and would become a caption; −inf is how a token is ruled out."""
+    if len(rows) < live or not all(v < math.inf for _, values, eos in rows[:live] for v in (*values, eos)):
+        raise VerificationError(
+            f"the head's log-probabilities of step {step} are no numbers, or lack rows "
+            f"({len(rows)} of {live}); check the bundle with: mue-edge verify BUNDLE"
+        )
+
+
+@cache
+def _signal_buffers(kind: str, signals: tuple[str, ...]) -> dict[str, str]:
+    ports = (port for name in signals if not SIGNALS[name].of_stem for port in SIGNALS[name].ports)
+    return {port: f"{kind}_{port}" for port in ports}
+
+
+@cache
+def _decoder_buffers(
+    j: int, place: int, signals: tuple[str, ...]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Buffers of decoder segment j's inputs and outputs, if it runs as number `place`; kept, since every step
+    asks for them."""
+    inputs = {
+        "x": f"{DECODER}.{place % 2}",
+        "slots": f"slots.{j}",
+        "slot_bias": f"slot_bias.{j}",
+        "own_bias": f"own_bias.{j}",
+        "cross_k": f"cross_k.{j}",
+        "cross_v": f"cross_v.{j}",
+        "cross_bias": "cross_bias",
+    }
+    outputs = {
+        "y": f"{DECODER}.{(place + 1) % 2}",
+        **_signal_buffers(DECODER, signals),
+        "kv_rows": f"kv_rows.{j}",
+    }
+    return inputs, outputs
+
+
+def _with(request: Request, read: tuple[str, ...], then: Request | None) -> Request:
+    return Request(
+        request.run, request.inputs, request.outputs, read, request.ids, request.gather,
+        request.store, request.position, then,
+    )  # fmt: skip
+
+
+def _layers(stages: Sequence[Stage], i: int) -> int:
+    """Of segment i."""
+    return stages[i].depth - (stages[i - 1].depth if i else 0)

@@ -1,0 +1,221 @@
+"""When to leave a stack early: policies, their thresholds and the exit test.
+
+A policy answers one question, `threshold(stack, depth, step, max_length)`: which exit score
+must be exceeded to leave `stack` after `depth` layers. `inf` means never, `-inf` always, so
+that neither needs a score. Stacks are those of a bundle's layout (`protocol.Stack`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+from mue_edge.errors import UsageError, meant
+from mue_edge.loop.protocol import DECODER
+from mue_edge.loop.signals import SIGNALS, SIMILARITY
+from mue_edge.reading import finite
+from mue_edge.rules import RULES
+from mue_edge.rules.rule import ALWAYS, NEVER
+
+__all__ = [
+    "ALWAYS", "NEVER", "Decider", "ForcedExits", "Policy", "StackExit", "exits", "signal_of", "stages_of",
+    "words_of",
+]  # fmt: skip
+
+SCHEMA = 2
+
+
+class Decider(Protocol):
+    """What the loop needs of a policy."""
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float: ...
+
+
+@dataclass(frozen=True)
+class StackExit:
+    """When one stack is left.
+
+    theta: the score to exceed; None, or 1 and more, never exits. thetas: one for every boundary (the first
+    after one layer), in the place of `theta`. depth: the stack ends there, whatever its scores are: all that
+    the rule "fixed" knows; a rule that leaves layers out reads in it how many stay.
+    """
+
+    theta: float | None = None
+    thetas: tuple[float | None, ...] | None = None
+    depth: int | None = None
+
+    def at(self, depth: int) -> float | None:
+        """θ after `depth` layers; None: never."""
+        value = self.theta
+        if self.thetas is not None:
+            value = self.thetas[depth - 1] if depth <= len(self.thetas) else None
+        return None if value is None or value >= 1 else value
+
+    @property
+    def tests(self) -> bool:
+        """Whether a score can end the stack."""
+        return any(value is not None and value < 1 for value in (self.theta, *(self.thetas or ())))
+
+
+WHOLE = StackExit()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One operating point. A stack that `exits` does not name runs whole.
+
+    `beta` in 0 … 1, `tau` ≥ 0 and `horizon` (N; default max_length + 1) shape the decoder's schedule,
+    `warmup` is the fraction of N in which the decoder never exits, `min_depth` the layers that always run.
+    `plan` is the hash of the plan that the policy was made for.
+    What calibration predicts decides nothing and is not compared: `seconds`, the mean of a caption;
+    `quality`, the share of full depth's on the pictures that it was tuned on (above 1 where exits help).
+    """
+
+    rule: str = "mue"
+    exits: Mapping[str, StackExit] = field(default_factory=dict, hash=False)
+    beta: float = 0.9
+    tau: float = 1.0
+    horizon: int | None = None
+    warmup: float = 0.0
+    min_depth: int = 1
+    name: str = ""
+    plan: str | None = None
+    seconds: float | None = field(default=None, compare=False)
+    quality: float | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UsageError(
+                f"unknown policy rule {self.rule!r}{meant(self.rule, RULES)}; known rules: {', '.join(RULES)}"
+            )
+        # Policies that do the same are equal, also as text.
+        named = {stack: self.exits[stack] for stack in sorted(self.exits) if self.exits[stack] != WHOLE}
+        object.__setattr__(self, "exits", named)
+        values: dict[str, Sequence[float | None]] = {
+            name: (getattr(self, name),) for name in ("beta", "tau", "warmup", "seconds", "quality")
+        }
+        for stack, own in named.items():
+            values |= {f"{stack}'s theta": (own.theta,), f"{stack}'s thetas": own.thetas or ()}
+        for name, numbers in values.items():
+            for value in numbers:
+                if value is not None and not finite(value):
+                    raise UsageError(
+                        f"policy: {name} = {str(value)[:60]} is not a finite number (leave it out for never)"
+                    )
+        for name, high in (("beta", 1.0), ("tau", math.inf), ("warmup", 1.0)):
+            if not 0 <= getattr(self, name) <= high:
+                raise UsageError(f"policy: {name} = {getattr(self, name)} is not in 0 … {high:g}")
+        whole = (self.min_depth, self.horizon, *(own.depth for own in named.values()))
+        if any(value is not None and value < 1 for value in whole):
+            raise UsageError("policy: min_depth, horizon and depths start at 1")
+        if self.seconds is not None and self.seconds <= 0:
+            raise UsageError(f"policy: seconds = {self.seconds} is not above 0")
+        if self.quality is not None and self.quality < 0:
+            raise UsageError(f"policy: quality = {self.quality} is below 0")
+
+    def of(self, stack: str) -> StackExit:
+        """When a stack is left."""
+        return self.exits.get(stack, WHOLE)
+
+    def leaving(self, stack: str, **changes: Any) -> Policy:
+        """The same with other fields of one stack's `StackExit`."""
+        return replace(self, exits={**self.exits, stack: replace(self.of(stack), **changes)})
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        """The score that the exit test after `depth` layers must exceed (strictly)."""
+        if depth < self.min_depth or self.rule == "never":
+            return NEVER
+        rule, end = RULES[self.rule], self.of(stack).depth
+        if end is not None and depth >= end and rule.keep is None:
+            return ALWAYS
+        if rule.signal(stack) is None:
+            return NEVER  # the rule has nothing to test there
+        return rule.threshold(self, stack, depth, step, max_length)
+
+    def signal(self, stack: str) -> str | None:
+        """Name of what the stack's exit tests read (`mue_edge.loop.signals`); None: no score."""
+        return RULES[self.rule].signal(stack)
+
+    def stages(self, stack: str, ends: Sequence[int]) -> tuple[int, ...]:
+        """Which of the segments that end at these depths may run, the last one among them."""
+        keep, layers = RULES[self.rule].keep, self.of(stack).depth
+        if keep is None or layers is None or layers >= ends[-1]:
+            return tuple(range(len(ends)))
+        return keep(layers, ends)
+
+    def theta(self, stack: str, depth: int) -> float | None:
+        """θ after `depth` layers of a stack."""
+        return self.of(stack).at(depth)
+
+    @property
+    def may_exit(self) -> bool:
+        """Whether any stack can be left early."""
+        if self.rule == "never":
+            return False
+        own = self.exits.values()
+        return any(e.depth is not None for e in own) or (self.rule != "fixed" and any(e.tests for e in own))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that differ from the defaults, the rule and the schema's version; see `policy_files`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rule", "exits")}
+        default = {f.name: f.default for f in fields(self)}
+        changed = {name: value for name, value in values.items() if value != default[name]}
+        return {"schema": SCHEMA, "rule": self.rule} | (_json_of(self.exits) if self.exits else {}) | changed
+
+
+def _json_of(exits: Mapping[str, StackExit]) -> dict[str, Any]:
+    return {
+        "exits": {
+            stack: {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in vars(own).items()
+                if value is not None
+            }
+            for stack, own in exits.items()
+        }
+    }
+
+
+@dataclass(frozen=True)
+class ForcedExits:
+    """Leaves at given depths, whatever the scores are, and at the last step's in all that follow. So the log
+    of a run is replayed: of a policy, if that did not run every segment."""
+
+    depths: Mapping[str, int]
+    decoder: tuple[int, ...]
+    of: Policy | None = None
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        if self.of is not None and RULES[self.of.rule].keep is not None:
+            return NEVER  # what does not run is not left
+        last = len(self.decoder) - 1
+        wanted = self.decoder[min(step, last)] if stack == DECODER else self.depths[stack]
+        return ALWAYS if depth >= wanted else NEVER
+
+
+def signal_of(policy: Decider, stack: str) -> str | None:
+    """What a policy's tests read. Deciders that force depths read nothing; similarity stands for that."""
+    return policy.signal(stack) if isinstance(policy, Policy) else SIMILARITY
+
+
+def words_of(policy: Decider) -> str:
+    """What the head reads for a policy at a decoder boundary; see `signals.Signal.states`."""
+    own = policy.of if isinstance(policy, ForcedExits) else policy
+    name = own.signal(DECODER) if isinstance(own, Policy) else None
+    return "y" if name is None else SIGNALS[name].states
+
+
+def stages_of(policy: Decider, stack: str, ends: Sequence[int]) -> tuple[int, ...]:
+    """Segments of a stack that a policy may run; see `Policy.stages`."""
+    own = policy.of if isinstance(policy, ForcedExits) else policy
+    return own.stages(stack, ends) if isinstance(own, Policy) else tuple(range(len(ends)))
+
+
+def exits(score: float, gap: float | None, threshold: float) -> bool:
+    """Strictly more alike than the threshold; the gap 1 − cosine decides where there is one,
+    because scores of good models crowd just below 1, where float32 is coarse."""
+    if math.isinf(threshold):
+        return threshold < 0
+    return score > threshold if gap is None else gap < 1 - threshold

@@ -1,0 +1,123 @@
+"""Decision logs: what a run decided, as JSON, and how a replay of it differs.
+
+A log separates numerical error from diverging decisions: replayed with its exits forced, another
+runtime must give the same scores up to rounding and the same tokens. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mue_edge.loop.caption_loop import caption_loop
+from mue_edge.loop.driver import Runtime, drive
+from mue_edge.loop.policy import Decider, ForcedExits, Policy, StackExit
+from mue_edge.loop.protocol import Decision, Layout, Outcome
+from mue_edge.loop.search import SearchSettings, begin
+from mue_edge.loop.signals import SIGNALS, SIMILARITY
+
+
+@dataclass(frozen=True)
+class ScoreEntry:
+    """The scores of one exit test, a value a live row, or only the lowest, which decides."""
+
+    stack: str
+    depth: int
+    step: int
+    scores: tuple[float, ...]
+    signal: str = SIMILARITY
+
+
+@dataclass(frozen=True)
+class Log:
+    """One caption's decisions: layers run by each stack, by each decoder step, tokens, scores."""
+
+    depths: Mapping[str, int]
+    decoder: tuple[int, ...]
+    tokens: tuple[int, ...]
+    score: float
+    scores: tuple[ScoreEntry, ...]
+
+    def exits(self, of: Policy | None = None) -> ForcedExits:
+        """To leave where the run of that policy did."""
+        return ForcedExits(self.depths, self.decoder, of)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of a replay: whether its tokens equal the log's, and the error of each test's lowest score."""
+
+    same_tokens: bool
+    score_errors: tuple[float, ...]
+
+
+def run(
+    layout: Layout, settings: SearchSettings, policy: Decider, runtime: Runtime, *,
+    trace: bool = False, heads: bool = False, source: Sequence[int] = (),
+) -> Outcome:  # fmt: skip
+    """One caption of the picture that the runtime holds, or one answer to the text `source` that it holds."""
+    return drive(caption_loop(layout, policy, begin(settings, source), trace=trace, heads=heads), runtime)
+
+
+def log_of(outcome: Outcome) -> Log:
+    """The log of a run; a traced run has the scores of every signal at every boundary that it reached."""
+    best = outcome.hypotheses[0]
+    entries = tuple(
+        ScoreEntry(d.stack, d.depth, d.step, scores, signal)
+        for d in outcome.decisions
+        for signal, scores in _scores(d).items()
+    )
+    return Log(dict(outcome.depths), tuple(s.depth for s in outcome.steps), best.tokens, best.score, entries)
+
+
+def _scores(decision: Decision) -> dict[str, tuple[float, ...]]:
+    if decision.readings:
+        return {signal: scores for signal, (scores, _) in decision.readings.items()}
+    return {SIMILARITY: decision.scores} if decision.scores else {}
+
+
+def replay(
+    log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime, of: Policy | None = None,
+    source: Sequence[int] = (),
+) -> Difference:  # fmt: skip
+    """Run the exits of a log (of that policy, if it did not run every segment), whatever the scores are, and
+    compare. A differing token ends the search elsewhere, so that scores after it are not compared."""
+    forced = log.exits(of)
+    heads = any(SIGNALS[entry.signal].of_head for entry in log.scores)
+    outcome = run(layout, settings, forced, runtime, trace=True, heads=heads, source=source)
+    mine = {
+        (d.stack, d.depth, d.step, signal): s for d in outcome.decisions for signal, s in _scores(d).items()
+    }
+    errors = []
+    for entry in log.scores:
+        found = mine.get((entry.stack, entry.depth, entry.step, entry.signal))
+        if found:
+            errors.append(abs(min(entry.scores) - min(found)))
+    return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
+
+
+def quantile_policy(
+    tests: Iterable[tuple[str, float]], quantile: float, name: str, plan: str | None = None
+) -> Policy:
+    """A constant threshold a stack, which `quantile` of the given exit tests (stack, gap) would pass.
+
+    Nothing is known of the captions' quality under it: it serves tests and first measurements.
+    """
+    gaps: dict[str, list[float]] = {}
+    for stack, gap in tests:
+        gaps.setdefault(stack, []).append(gap)
+    theta = {stack: 1 - between(values, quantile) for stack, values in gaps.items()}
+    exits = {stack: StackExit(value) for stack, value in theta.items() if value < 1}
+    return Policy("mue", exits, beta=1.0, name=name, plan=plan)
+
+
+def exit_tests(decisions: Iterable[Decision]) -> list[tuple[str, float]]:
+    """(stack, gap of the row that is furthest from leaving) of every test of a traced run."""
+    return [(d.stack, max(d.gaps)) for d in decisions if d.gaps]
+
+
+def between(values: Iterable[float], quantile: float) -> float:
+    """The quantile, half way between two neighbours, so that rounding decides no test."""
+    values = sorted(values)
+    upper = min(len(values) - 1, max(1, round(quantile * len(values))))
+    return (values[upper - 1] + values[upper]) / 2 if len(values) > 1 else values[0]

@@ -1,0 +1,1 @@
+"""Times: of segments, of captions, of systems beside each other."""

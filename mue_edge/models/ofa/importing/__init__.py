@@ -1,0 +1,1 @@
+"""OFA checkpoints, as people have them, to a model folder's content."""

@@ -1,0 +1,139 @@
+"""From a checkpoint to the weights of a model folder: renamed, checked key by key, float32.
+
+Nothing is filled in: what is missing, surplus or of another shape is named, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mue_edge.errors import InputFileError
+from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.models.ofa.importing.config import derive
+from mue_edge.models.ofa.importing.contents import ALIASES
+from mue_edge.models.ofa.importing.files import Stored
+from mue_edge.models.ofa.importing.picture_size import choose
+from mue_edge.models.ofa.model import Model
+from mue_edge.models.ofa.trunk import Bottleneck
+from mue_edge.models.weights import differences, stored_weights
+
+# Hugging Face's port renamed the parts of a layer, each to one name of fairseq's.
+_RENAMED = (
+    (re.compile(r"^encoder(\.layers\.\d+\.)self_attn_mid_layer_norm\."), r"encoder\1attn_ln."),
+    (re.compile(r"^decoder(\.layers\.\d+\.)self_attn_mid_layer_norm\."), r"decoder\1self_attn_ln."),
+    (re.compile(r"^decoder(\.layers\.\d+\.)cross_attn_mid_layer_norm\."), r"decoder\1cross_attn_ln."),
+    (re.compile(r"^decoder(\.layers\.\d+\.)cross_attn_layer_norm\."), r"decoder\1encoder_attn_layer_norm."),
+    (re.compile(r"^decoder(\.layers\.\d+\.)cross_attn\."), r"decoder\1encoder_attn."),
+    (re.compile(r"^((?:en|de)coder\.layers\.\d+\.)ffn_layer_norm\."), r"\1ffn_layernorm."),
+)
+# Not needed for words out of pictures: counters, tables that follow from the configuration, and the
+# decoder's means of writing pictures as codes.
+_NOT_NEEDED = re.compile(
+    r"(en|de)coder\.version|(en|de)coder\.(token|image)_rp_bucket|.*\.num_batches_tracked"
+    r"|decoder\.(code_layernorm_embedding|image_pos_ln)\.(weight|bias)|decoder\.embed_image_positions\.weight"
+    r"|decoder\.image_rel_pos_table_list\.\d+\.weight|decoder\.image_position_idx"
+)
+_HEADS = "classification_heads."
+_NAMED_AT_MOST = 40
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model folder's content; `codes` and `bins`: ids after the words, if the checkpoint says so."""
+
+    config: OFAConfig
+    weights: dict[str, Tensor]
+    codes: int | None = None
+    bins: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def convert(stored: Stored, *, decomposed: bool | None = None, image_size: int | None = None) -> Converted:
+    """Configuration and weights of a checkpoint; `decomposed` and `image_size` win over what it says.
+
+    Raises InputFileError that names every key which is missing, surplus or misshaped, and every
+    setting that its tensors contradict.
+    """
+    named = rename(stored.weights)
+    weights = {key: value for key, value in named.items() if not _NOT_NEEDED.fullmatch(key)}
+    heads = [key for key in weights if key.startswith(_HEADS)]
+    for key in heads:
+        del weights[key]
+    derived = derive(weights, stored.settings)
+    problems, notes = derived.contradictions, derived.notes
+    size = choose(image_size, derived.stated_size, _names(stored), derived.config.image_bucket_size)
+    config = replace(derived.config, image_size=size.side)
+    if not size.sure:
+        notes.append(
+            f"the checkpoint does not say how large its pictures were; taken: {size.side} pixels "
+            f"({size.why}); another size: --image-size N"
+        )
+    if heads:
+        notes.append(f"{len(heads)} tensors of classification heads are not imported")
+    if decomposed is not None:
+        config = replace(config, decomposed=decomposed)
+    with torch.device("meta"):
+        expected = stored_weights(Model(config))
+    found = {key: value for key, value in weights.items() if key in expected or key not in ALIASES}
+    wrong = differences(found, expected)
+    if problems and len(wrong) > _NAMED_AT_MOST:
+        # A wrong configuration explains them all.
+        rest = len(wrong) - _NAMED_AT_MOST
+        wrong = [*wrong[:_NAMED_AT_MOST], f"and {rest} more tensors that do not fit"]
+    if problems or wrong:
+        said = "; ".join([*problems, *wrong])
+        raise InputFileError(f"{stored.source} does not fit its configuration: {said}")
+    float32 = {key: weights[key].detach().to(torch.float32, copy=True).contiguous() for key in expected}
+    if broken := [key for key, value in float32.items() if not bool(torch.isfinite(value).all())]:
+        raise InputFileError(f"{stored.source} holds infinite or undefined numbers in {', '.join(broken)}")
+    return Converted(
+        config, float32,
+        _count(stored.settings, "code_dict_size", "n_codes"), _count(stored.settings, "num_bins", "n_bins"),
+        (*stored.notes, *notes),
+    )  # fmt: skip
+
+
+def rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under fairseq's names. Raises InputFileError where two keys get one name."""
+    renamed: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        new = key
+        for pattern, name in _RENAMED:
+            new = pattern.sub(name, new)
+        if new in renamed:
+            raise InputFileError(f"the checkpoint holds {new} twice, under fairseq's name and Hugging Face's")
+        renamed[new] = value
+    return renamed
+
+
+def random_weights(config: OFAConfig, seed: int) -> dict[str, Tensor]:
+    """Untrained weights as a fairseq model starts with, the same for the same seed.
+
+    The trunk's shortcuts dominate, as they do in trained trunks: without training, full-strength
+    branches would double the variance at every block and leave float16's range.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Model(config)
+        for module in model.modules():
+            if isinstance(module, Bottleneck):
+                nn.init.constant_(module.bn3.weight, 0.2)
+    return stored_weights(model)
+
+
+def _names(stored: Stored) -> list[str]:
+    """What the checkpoint is called, the most telling first: a file may lie in a folder of revisions."""
+    said = str(stored.settings.get("_name_or_path") or "")
+    path = stored.source.absolute()
+    return [path.name, *(parent.name for parent in path.parents[:3]), said]
+
+
+def _count(settings: Mapping[str, Any], *names: str) -> int | None:
+    found = next((settings[name] for name in names if type(settings.get(name)) is int), None)
+    return found if found is not None and 0 <= found < 1 << 20 else None

@@ -1,0 +1,1 @@
+"""The Python API: what is done with an opened bundle."""

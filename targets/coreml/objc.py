@@ -1,0 +1,140 @@
+"""Core ML on an iPhone, called from Python through rubicon-objc: a model a segment, as MLModel loads them.
+
+Runs inside an app (CPython's iOS support, packaged by BeeWare). Unverified on hardware: tested against a
+stand-in of exactly the Objective-C calls made here. What rubicon-objc 0.5 returns (read in its `api.py` and
+`collections.py`): a method's C number is an int, an NSNumber stays an object that is no int, in arrays too;
+its `longLongValue` is one (`py_from_ns` reads that).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mue_edge.arrays import Array, np
+from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Port
+from mue_edge.errors import EnvironmentLacksError, InputFileError
+from mue_edge.targets.coreml.packages import Packages, halves
+from mue_edge.targets.coreml.pixels import pixel_buffer
+from mue_edge.targets.coreml.runtime import LEVELS
+
+# MLComputeUnits of Core ML.
+UNITS = {"cpu": 0, "gpu": 1, "all": 2, "ane": 3}
+# MLMultiArrayDataType of Core ML, by numpy's names.
+DTYPES = {"float16": 65552, "float32": 65568, "int32": 131104}
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Objective-C: a class by name, Core Video's functions, an empty object pointer (a ctypes type, for
+    errors that a method returns by address), and a pointer's object."""
+
+    objc_class: Callable[[str], Any]
+    core_video: Any
+    pointer: Callable[[], Any]
+    instance: Callable[[Any], Any]
+
+
+class Models:
+    """Packages as `methods.Methods`: tensors are MLMultiArrays, or an MLFeatureValue with a picture."""
+
+    def __init__(self, bundle: Bundle, bridge: Bridge, units: str = "all") -> None:
+        self._bundle, self._units, self._halves = bundle, UNITS[units], halves(bundle)
+        self._bridge, self._packages = bridge, Packages(bundle, self._compile)
+        self._class = {
+            name: bridge.objc_class(name)
+            for name in (
+                "MLModel", "MLModelConfiguration", "MLMultiArray", "MLDictionaryFeatureProvider",
+                "MLFeatureValue", "NSURL",
+            )
+        }  # fmt: skip
+        self._models: dict[str, Any] = {}
+
+    def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Any]:
+        """MLMultiArrays in and out, in the order of the segment's ports."""
+        entry = self._bundle.manifest.segments[segment]
+        if segment not in self._models:
+            self._models[segment] = self._load(segment)
+        named = dict(zip(entry.inputs, inputs, strict=True))
+        what = f"run the segment {segment} of {self._bundle.path}"
+        provider = self._class["MLDictionaryFeatureProvider"].alloc()
+        features = self._made(what, provider.initWithDictionary, named)
+        made = self._made(what, self._models[segment].predictionFromFeatures, features)
+        return [made.featureValueForName(port).multiArrayValue for port in entry.outputs]
+
+    def tensor(self, array: Array) -> Any:
+        """A new MLMultiArray with the numbers, floats as halves where the bundle takes them; of grey levels
+        [1, 3, H, W] a picture."""
+        if array.dtype == LEVELS:
+            with pixel_buffer(self._bridge.core_video, array) as buffer:
+                return self._class["MLFeatureValue"].featureValueWithPixelBuffer(buffer)
+        half = self._halves and array.dtype == np.float32
+        own = array.astype(np.float16) if half else array
+        kind, raw, empty = DTYPES[str(own.dtype)], own.tobytes(), self._class["MLMultiArray"].alloc()
+        made = self._made("make an array", empty.initWithShape, list(own.shape), dataType=kind)
+        ctypes.memmove(made.dataPointer, raw, len(raw))
+        return made
+
+    def array(self, tensor: Any, port: Port) -> Array:
+        """A copy; Core ML pads the rows of what it returns as it likes."""
+        shape, strides = ([n.longLongValue for n in ns] for ns in (tensor.shape, tensor.strides))
+        (dtype,) = (np.dtype(name) for name, kind in DTYPES.items() if kind == tensor.dataType)
+        starts, run = [0], 1  # of what lies together: the last axis, or single numbers
+        if shape and strides[-1] == 1:
+            run, shape_of_runs = shape[-1], shape[:-1]
+        else:
+            shape_of_runs = shape
+        for size, stride in zip(shape_of_runs, strides):
+            starts = [start + i * stride for start in starts for i in range(size)]
+        first, item = tensor.dataPointer, dtype.itemsize
+        raw = b"".join(ctypes.string_at(first + start * item, run * item) for start in starts)
+        return np.frombuffer(raw, dtype).reshape(shape).astype(port.dtype)
+
+    def close(self) -> None:
+        """Drop the models."""
+        self._models.clear()
+
+    def _load(self, segment: str) -> Any:
+        place, function = self._packages.ready(segment)
+        configuration = self._class["MLModelConfiguration"].alloc().init()
+        configuration.computeUnits = self._units
+        if function is not None:
+            configuration.functionName = function
+        url = self._class["NSURL"].fileURLWithPath(str(place))
+        what = f"load the segment {segment} of {self._bundle.path}"
+        load = self._class["MLModel"].modelWithContentsOfURL
+        return self._made(what, load, url, configuration=configuration)
+
+    def _compile(self, package: str, out: str) -> None:
+        url = self._class["NSURL"].fileURLWithPath(package)
+        made = self._made(f"compile {package}", self._class["MLModel"].compileModelAtURL, url)
+        shutil.move(str(made.path), out)
+
+    def _made(self, what: str, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """What a method returns that gives nothing, and an NSError by address, when it fails. Raises
+        InputFileError with the error's own words."""
+        error = self._bridge.pointer()
+        made = method(*given, **named, error=ctypes.byref(error))
+        if made is None:
+            why = self._bridge.instance(error).localizedDescription if error else "no reason given"
+            raise InputFileError(f"Core ML could not {what}: {why}")
+        return made
+
+
+def rubicon() -> Bridge:
+    """The bridge inside of an app. Raises EnvironmentLacksError elsewhere."""
+    try:
+        from rubicon.objc import ObjCClass, ObjCInstance
+        from rubicon.objc.runtime import load_library, objc_id
+        from rubicon.objc.types import register_encoding
+    except ImportError as problem:
+        raise EnvironmentLacksError(
+            "rubicon-objc is not here: on iOS mue-edge runs inside an app made with Briefcase, which lists "
+            "rubicon-objc among its requirements"
+        ) from problem
+    register_encoding(b"^{__CVBuffer=}", ctypes.c_void_p)  # a pixel buffer, as methods declare it
+    return Bridge(ObjCClass, load_library("CoreVideo"), objc_id, ObjCInstance)

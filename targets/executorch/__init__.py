@@ -1,0 +1,1 @@
+"""ExecuTorch: its Python runtime, and Android's Java library."""

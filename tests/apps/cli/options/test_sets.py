@@ -1,0 +1,65 @@
+"""Options that a command takes as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options.types import parse_share
+from mue_edge.errors import UsageError
+
+SIZE = click.option("--size", type=int, default=3)
+
+
+@dataclass(frozen=True)
+class Base:
+    size: int = shared(SIZE)
+
+
+@dataclass(frozen=True)
+class Options(Base):
+    name: str = shared(click.argument("name"))
+    kind: str | None = option("--format", "kind", help="Of it.")
+
+
+@click.command()
+@takes(Options)
+@click.option("--hidden", is_flag=True, expose_value=False)
+def command(o: Options) -> None:
+    """Prints them."""
+    click.echo(repr(o))
+
+
+def test_the_command_gets_them_as_one() -> None:
+    done = CliRunner().invoke(command, ["x", "--format", "csv", "--hidden"])
+    assert done.output == "Options(size=3, name='x', kind='csv')\n"
+    assert CliRunner().invoke(command, ["x", "--size", "y"]).exit_code == 2
+
+
+def test_help_has_them_in_order() -> None:
+    text = CliRunner().invoke(command, ["--help"]).output
+    assert text.index("Prints them.") < text.index("--size") < text.index("--format") < text.index("--hidden")
+
+
+def test_a_name_that_is_no_field_is_a_mistake() -> None:
+    @dataclass(frozen=True)
+    class Wrong:
+        size: int = option("--length")
+
+    with pytest.raises(TypeError, match="length"):
+        CliRunner().invoke(click.command()(takes(Wrong)(print)), [], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(("text", "value"), [("3%", 0.03), ("0.03", 0.03), (" 50 %", 0.5)])
+def test_shares(text: str, value: float) -> None:
+    assert parse_share("--drop", text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["3", "0%", "100%", "three", "", "nan"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--drop '.*' is no share between 0 and 1"):
+        parse_share("--drop", text)
