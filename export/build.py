@@ -22,7 +22,7 @@ from mue_edge.bundle.manifest import (  # fmt: skip
     FileEntry,
     Manifest,
     Preprocess,
-    Runtime,
+    RuntimeVersion,
     plan_hash,
 )
 from mue_edge.bundle.policy_files import from_json as policy_from_json
@@ -115,7 +115,8 @@ def export(
         manifest = Manifest(
             schema=SCHEMA, name=name or folder.resolve().name,
             family=family.name, task=made.task,
-            target=target.name, precision=made.precision, runtime=Runtime(target.runtime, target.versions),
+            target=target.name, precision=made.precision,
+            runtime=RuntimeVersion(target.runtime, target.versions),
             model=_model_entry(model, folder), plan=made.to_json(), plan_hash=plan_hash(made.to_json()),
             segments={}, constants=constants, files={}, layout=pieces.layout,
             search=request.search, preprocess=preprocess,
@@ -124,7 +125,7 @@ def export(
             articles_in=prompt.articles_in, words=prompt.words, knows=prompt.knows,
         )  # fmt: skip
         written = fmt.write(pieces, manifest, work, report)
-        runtime = Runtime(target.runtime, written.versions or target.versions)
+        runtime = RuntimeVersion(target.runtime, written.versions or target.versions)
         manifest = replace(manifest, segments=written.segments, runtime=runtime)
         report("golden answers", 0, 1)
         reference = TorchRuntime(pieces)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mue_edge.bundle.folder import Bundle
-from mue_edge.bundle.manifest import SCHEMA, Manifest, Port, Preprocess, Runtime, Segment, plan_hash
+from mue_edge.bundle.manifest import SCHEMA, Manifest, Port, Preprocess, RuntimeVersion, Segment, plan_hash
 from mue_edge.loop.protocol import HEAD_PORTS, Answer, Request
 from mue_edge.loop.search import SearchSettings
 from tests.layouts import layout, stages
@@ -32,8 +32,8 @@ def segments() -> dict[str, Segment]:
 def bundle(precision: str = "fp32") -> Bundle:
     """Its folder holds nothing."""
     manifest = Manifest(
-        SCHEMA, "made", "ofa", "caption", "host", precision, Runtime("onnxruntime", ">=1"), {"vocab_size": 9},
-        PLAN, plan_hash(PLAN), segments(), {}, {},
+        SCHEMA, "made", "ofa", "caption", "host", precision, RuntimeVersion("onnxruntime", ">=1"),
+        {"vocab_size": 9}, PLAN, plan_hash(PLAN), segments(), {}, {},
         layout(stages("image", LAYERS), stages("decoder", LAYERS), distances=(0.1, 0.1, 0.1)),
         SearchSettings(), Preprocess(32, 32), ({"rule": "never", "name": "full"},), "full",
     )  # fmt: skip

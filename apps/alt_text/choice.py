@@ -11,7 +11,7 @@ from mue_edge.apps.alt_text.table import Table
 
 
 @dataclass(frozen=True)
-class Choice:
+class ImageChoice:
     """files: a picture's name in the table → its file. images: an image's number in the page → that name.
     left_alone: an image's place in the page → why."""
 
@@ -32,10 +32,10 @@ class Choice:
 
 def choose(
     page: Page, table: Table, root: Path | None = None, *, replace: bool = False, missing_only: bool = False
-) -> Choice:
+) -> ImageChoice:
     """Images of local files without alt text, or with what this command wrote, which may follow the table;
     what somebody else wrote may not, but for `replace`. missing_only: alt="" is alt text too."""
-    found = Choice({}, {}, {})
+    found = ImageChoice({}, {}, {})
     start = page.path.resolve().parent
     for number, image in enumerate(page.images):
         where = f"line {image.line}: {image.src}"

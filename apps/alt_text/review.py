@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mue_edge import schema
-from mue_edge.apps.alt_text.table import MAX_ALT, Entry, Table, clean
+from mue_edge.apps.alt_text.table import MAX_ALT, Table, TableEntry, clean
 from mue_edge.calibrate.report.report_page import Html, document, picture, tag
 from mue_edge.errors import InputFileError
 from mue_edge.inputs import image
@@ -58,7 +58,7 @@ class Edits:
 def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: str) -> str:
     """The review page of a table's entries whose picture is there; those that the model was least sure of
     come first, each kind of bytes once."""
-    shown: dict[str, Entry] = {}
+    shown: dict[str, TableEntry] = {}
     for entry in table.values():
         if entry.file in pictures:
             shown.setdefault(entry.sha256, entry)
@@ -98,7 +98,7 @@ def apply(edits: tuple[Edit, ...], table: Table) -> tuple[Table, int]:
     return changed, len(set(words) - {entry.sha256 for entry in table.values()})
 
 
-def _card(number: int, entry: Entry, path: Path) -> Html:
+def _card(number: int, entry: TableEntry, path: Path) -> Html:
     name, field = entry.file.encode("utf-8", "replace").decode(), f"alt-{number}"
     note = (
         "written by a person" if entry.edited else f"score {entry.score}" if entry.score is not None else ""

@@ -21,7 +21,7 @@ MAX_ALT = 1000
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """One picture. file: relative to the table's folder, with slashes. alt: "" is a caption without words.
 
     score: mean log-probability a token, of the model's own caption. exits: layers run, as in `Caption.exits`.
@@ -38,7 +38,7 @@ class Entry:
     edited: bool = False
 
 
-Table = dict[str, Entry]
+Table = dict[str, TableEntry]
 
 
 def read(path: Path) -> Table:
@@ -74,9 +74,9 @@ def clean(text: str) -> str:
     return " ".join(printable.split())[:MAX_ALT]
 
 
-def _entry(line: str, where: str) -> Entry:
+def _entry(line: str, where: str) -> TableEntry:
     try:
         data = parse_json(line, where)
     except InputFileError as problem:
         raise InputFileError(f"{problem}; mend the line, or remove the table to start anew") from problem
-    return schema.decode(Entry, data, where)
+    return schema.decode(TableEntry, data, where)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mue_edge.apps.alt_text.table import Entry, Table, clean
+from mue_edge.apps.alt_text.table import Table, TableEntry, clean
 from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
 from mue_edge.inputs import image
@@ -24,7 +24,7 @@ SAVE_SHARE = 20
 
 
 @dataclass
-class Work:
+class AltTextWork:
     """What is known (`table`, by file), what is to be done (`todo`: hash → its files), what cannot be read
     (`problems`: file → why). Captioning moves work from one to the other."""
 
@@ -33,13 +33,13 @@ class Work:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def survey(pictures: Mapping[str, Path], known: Table, *, again: bool = False) -> Work:
+def survey(pictures: Mapping[str, Path], known: Table, *, again: bool = False) -> AltTextWork:
     """Compare the pictures with the table. A copy or a renamed file has its alt text already.
 
     again: what no person wrote is to be done anew, and stays until it is. Entries of files that are gone are
     left out.
     """
-    work = Work({})
+    work = AltTextWork({})
     by_hash = {entry.sha256: entry for entry in known.values()}
     by_hash |= {entry.sha256: entry for entry in known.values() if entry.edited}
     for file, path in pictures.items():
@@ -59,7 +59,7 @@ def survey(pictures: Mapping[str, Path], known: Table, *, again: bool = False) -
 
 
 def caption(
-    work: Work, pictures: Mapping[str, Path], open_captioner: Callable[[], Captioner],
+    work: AltTextWork, pictures: Mapping[str, Path], open_captioner: Callable[[], Captioner],
     policy: str | Path | None, save: Callable[[Table], None],
 ) -> Iterator[str]:  # fmt: skip
     """Caption what is to be done; yields a file a caption or problem. `save` gets the table now and then,
@@ -92,12 +92,12 @@ def caption(
             captioner.close()
 
 
-def describe(captioner: Captioner, policy: Policy, picture: Upright, file: str, digest: str) -> Entry:
+def describe(captioner: Captioner, policy: Policy, picture: Upright, file: str, digest: str) -> TableEntry:
     """The entry of one picture."""
     result = captioner.caption(picture, policy=policy)
     manifest = captioner.bundle.manifest
     made_by = f"{manifest.name} {str(manifest.model.get('sha256', ''))[:12]} {manifest.plan_hash}"
-    return Entry(
+    return TableEntry(
         file, digest, clean(result.text), round(result.score, 4), dict(result.exits),
         policy.name or policy.rule, made_by,
     )  # fmt: skip

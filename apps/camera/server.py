@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from mue_edge.apps.camera.watching import Seen, Watcher, describe
+from mue_edge.apps.camera.watching import SeenFrame, Watcher, describe
 from mue_edge.apps.serving import PAGE_POLICY, application, error
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class Live:
     def __init__(self, watcher: Watcher, title: str) -> None:
         self._watcher, self._title = watcher, title
         self._policies = watcher.captioner.bundle.manifest.policies()
-        self._last: Seen | None = None
+        self._last: SeenFrame | None = None
         self._over = False
 
-    def show(self, seen: Seen) -> None:
+    def show(self, seen: SeenFrame) -> None:
         """The newest."""
         self._last = seen
 

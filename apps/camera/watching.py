@@ -39,7 +39,7 @@ HURRIED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenFrame:
     """A frame that was captioned, or was like the last one (`reused`). latency: seconds from when it was
     taken up to its caption's last word."""
 
@@ -53,7 +53,7 @@ class Seen:
 
 
 @dataclass
-class Tally:
+class FrameCounts:
     """Counts of a run; `latencies` of the last captioned frames, in seconds."""
 
     captioned: int = 0
@@ -100,13 +100,13 @@ class Watcher:
     ) -> None:  # fmt: skip
         self.captioner, self.slot, self.policy = captioner, slot, policy
         self.budget, self._alike, self._live = budget, alike, live
-        self.tally = Tally()
+        self.tally = FrameCounts()
         self.margin = None if budget is None else Margin(budget)
         self._last: tuple[NDArray[np.int16], Caption, Policy] | None = None
         self._until = math.inf
         self._number = 0
 
-    def frames(self) -> Iterator[Seen]:
+    def frames(self) -> Iterator[SeenFrame]:
         """Until the source is over; raises what ended it. Pictures that cannot be read are counted only."""
         while not self.slot.over:
             frame = self.slot.take(WAIT_SECONDS)
@@ -128,7 +128,7 @@ class Watcher:
         if self.slot.problem is not None:
             raise self.slot.problem
 
-    def _see(self, picture: Upright, name: str, began: float) -> Seen:
+    def _see(self, picture: Upright, name: str, began: float) -> SeenFrame:
         policy, started = self.policy, time.perf_counter()
         cells = None if self._alike is None else signature(picture.rgb)
         last = self._last
@@ -149,7 +149,9 @@ class Watcher:
         latency = time.perf_counter() - began
         self.tally.latencies.append(latency)
         self.tally.late += self.budget is not None and latency > self.budget
-        return Seen(self._number, name, picture.rgb, caption, policy.name or policy.rule, latency, reused)
+        return SeenFrame(
+            self._number, name, picture.rgb, caption, policy.name or policy.rule, latency, reused
+        )
 
     def _captioned(self, picture: Upright, policy: Policy, began: float) -> Caption:
         """Within what is left of the budget, less the margin, which learns from it."""
@@ -172,7 +174,7 @@ def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
     return float(np.abs(one - other).max()) / 255
 
 
-def describe(seen: Seen, watcher: Watcher) -> dict[str, Any]:
+def describe(seen: SeenFrame, watcher: Watcher) -> dict[str, Any]:
     """What is shown of a frame: its caption, exits by stack and token, latency, and the counts so far."""
     captioner = watcher.captioner
     drawing = draw.of(seen.caption, captioner.layout, captioner.tokenizer)

@@ -10,7 +10,7 @@ from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.calibrate.data import examples, samples, statement_tables
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.data.statement_tables import Asked
+from mue_edge.calibrate.data.statement_tables import StatementVocabulary
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.cider import Frequencies
 from mue_edge.errors import UsageError
@@ -50,18 +50,20 @@ def to_calibrate_on(
     return tune, certify, cider.frequencies(tune.references or ())
 
 
-def asked_of(source: Path, tokenizer: Tokenizer) -> Asked | None:
+def asked_of(source: Path, tokenizer: Tokenizer) -> StatementVocabulary | None:
     """How a model or bundle is asked about statements; None: it captions."""
     if (source / MANIFEST).is_file():
         m = open_bundle(source).manifest
-        return Asked(m.template, m.answers, tokenizer) if m.answers else None
+        return StatementVocabulary(m.template, m.answers, tokenizer) if m.answers else None
     if task_of(source) != ENTAIL:
         return None
     prompt = read_prompt(source, ENTAIL)
-    return Asked(prompt.template, tuple(prompt.answers), tokenizer)
+    return StatementVocabulary(prompt.template, tuple(prompt.answers), tokenizer)
 
 
-def _statements(source: Path, asked: Asked, data: str | None, images: Path | None) -> tuple[Samples, Samples]:
+def _statements(
+    source: Path, asked: StatementVocabulary, data: str | None, images: Path | None
+) -> tuple[Samples, Samples]:
     """Statements to tune and to certify on: the bundled model's own, or a table that is split."""
     if data is None or (data in BUNDLED and not Path(data).exists()):
         parts = calibration_pairs(data or _bundled(source))

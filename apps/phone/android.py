@@ -27,14 +27,14 @@ SPEECH = "android.speech.tts.TextToSpeech"
 
 
 @dataclass(frozen=True)
-class Bridge:
+class AndroidBridge:
     """Java: a class by name, and an object that calls back when text to speech has started, with a status."""
 
     jclass: Callable[[str], Any]
     on_init: Callable[[Callable[[int], None]], Any]
 
 
-def chaquopy() -> Bridge:
+def chaquopy() -> AndroidBridge:
     """The bridge of an Android app."""
     from java import dynamic_proxy, jclass
 
@@ -46,13 +46,13 @@ def chaquopy() -> Bridge:
         def onInit(self, status: int) -> None:  # the interface's name
             self._started(status)
 
-    return Bridge(jclass, Listener)
+    return AndroidBridge(jclass, Listener)
 
 
 class Android:
     """See `devices.Device`."""
 
-    def __init__(self, app: toga.App, bridge: Bridge | None = None) -> None:
+    def __init__(self, app: toga.App, bridge: AndroidBridge | None = None) -> None:
         self._app, self._bridge = app, bridge or chaquopy()
         self.voice: str | None = "TextToSpeech"
         self.can_take = True

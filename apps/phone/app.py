@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mue_edge.apps.phone.devices import Device, Picture
+from mue_edge.apps.phone.devices import PhoneDevice, Picture
 from mue_edge.errors import EnvironmentLacksError, missing_extra
 
 try:
@@ -17,7 +17,7 @@ except ImportError as problem:
     raise missing_extra((problem.name or "toga").partition(".")[0], "phone") from problem
 
 from mue_edge.apps.phone import devices, wording
-from mue_edge.apps.phone.reader import Reader
+from mue_edge.apps.phone.reader import BackgroundReader
 from mue_edge.apps.phone.screen import Screen
 
 if TYPE_CHECKING:
@@ -36,20 +36,20 @@ DEBIAN = (
 
 def make(
     open_session: Callable[[], Captioner | Entailer] | Path, *, policy: str | None = None,
-    picture: Picture | None = None, device: Callable[[toga.App], Device] = devices.here,
+    picture: Picture | None = None, device: Callable[[toga.App], PhoneDevice] = devices.here,
     then: Callable[[toga.App, Screen], Awaitable[None]] | None = None,
 ) -> toga.App:  # fmt: skip
     """The app of a bundle, or of what opens one; `main_loop()` runs it. then: what a script does with it once
     it is ready."""
 
     screen: Screen | None = None
-    reader: Reader | None = None
+    reader: BackgroundReader | None = None
 
     def build(app: toga.App) -> Any:
         nonlocal screen, reader
         _keep_caches_inside(app)
         here = device(app)
-        reader = Reader(lambda: _open(open_session), here.scope)
+        reader = BackgroundReader(lambda: _open(open_session), here.scope)
         screen = Screen(reader, here)
         app.main_window = toga.MainWindow(title=NAME, size=SIZE)
         return screen.content

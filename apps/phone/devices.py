@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Picture = Path | bytes
 
 
-class Device(Protocol):
+class PhoneDevice(Protocol):
     """One of `desktop.py`, `ios.py`, `android.py`."""
 
     voice: str | None  # what reads aloud; None: nothing does
@@ -43,7 +43,7 @@ class Device(Protocol):
         """Around work in another thread."""
 
 
-def here(app: toga.App) -> Device:
+def here(app: toga.App) -> PhoneDevice:
     """The device of this process."""
     if hasattr(sys, "getandroidapilevel"):
         from mue_edge.apps.phone.android import Android

@@ -19,7 +19,7 @@ AT_ONCE = 0  # AVSpeechBoundaryImmediate
 
 
 @dataclass(frozen=True)
-class Bridge:
+class IPhoneBridge:
     """Objective-C: a class by name, libraries, a pointer's object, autorelease pools, Toga's delegate."""
 
     objc_class: Any
@@ -29,19 +29,19 @@ class Bridge:
     delegate: Any
 
 
-def rubicon() -> Bridge:
+def rubicon() -> IPhoneBridge:
     """The bridge inside of an app."""
     from rubicon.objc import ObjCClass, ObjCInstance
     from rubicon.objc.runtime import autoreleasepool, load_library
     from toga_iOS.hardware.camera import TogaImagePickerDelegate
 
-    return Bridge(ObjCClass, load_library, ObjCInstance, autoreleasepool, TogaImagePickerDelegate)
+    return IPhoneBridge(ObjCClass, load_library, ObjCInstance, autoreleasepool, TogaImagePickerDelegate)
 
 
 class IPhone:
     """See `devices.Device`."""
 
-    def __init__(self, app: toga.App, bridge: Bridge | None = None) -> None:
+    def __init__(self, app: toga.App, bridge: IPhoneBridge | None = None) -> None:
         self._app, self._bridge = app, bridge or rubicon()
         self._bridge.load_library("AVFoundation")
         self._uikit = self._bridge.load_library("UIKit")

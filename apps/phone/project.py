@@ -31,8 +31,19 @@ ICONS = {
     "-square": (48, 72, 96, 144, 192, 320, 480, 640, 960, 1280),
     "-adaptive": (108, 162, 216, 324, 432),
 }
-# Rooms and folders that a device needs, and what it does not need of them.
-MODULES = ("mue_edge", "mue_edge/rules", "targets", "targets/mil", "apps/phone")
+# Packages that a device needs, and what it does not need of them.
+PACKAGES = (
+    *(
+        "mue_edge",
+        "mue_edge.bundle",
+        "mue_edge.inputs",
+        "mue_edge.loop",
+        "mue_edge.measuring",
+        "mue_edge.rules",
+    ),
+    *("mue_edge.sessions", "mue_edge.targets", "mue_edge.targets.coreml", "mue_edge.targets.executorch"),
+    *("mue_edge.targets.mil", "mue_edge.apps.phone"),
+)
 LEFT = ("__main__.py", "project.py", "conformance.md")
 LICENCE = "LICENSE"
 
@@ -62,8 +73,8 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
         (package / "__main__.py").write_text(STARTER, encoding="utf-8")
         shutil.copytree(bundle.path, package / "bundle")
         open_bundle(package / "bundle", paranoid=True)  # what was copied is what was meant
-        for folder in MODULES:
-            _copy(folder, work / "src" / "mue_edge")
+        for name in PACKAGES:
+            _copy(name, work / "src")
         (work / "src" / "mue_edge" / "apps" / "__init__.py").touch()
         (work / "pyproject.toml").write_text(configuration(bundle), encoding="utf-8")
         shutil.copy(licence(), work / LICENCE)
@@ -100,16 +111,11 @@ def licence() -> Path:
     return Path(str(found[0].locate()))
 
 
-def _copy(folder: str, package: Path) -> None:
-    """The files of one folder, without the folders in it; rooms stand inside of the package there."""
-    room = folder.removeprefix("mue_edge").strip("/")
-    origin = Path(mue_edge.__file__).parent if folder == "mue_edge" else _room(room)
-    (package / room).mkdir(parents=True, exist_ok=True)
+def _copy(package: str, place: Path) -> None:
+    """The files of one package, without the packages in it."""
+    origin = Path(str(importlib.import_module(package).__file__)).parent
+    copy = place.joinpath(*package.split("."))
+    copy.mkdir(parents=True, exist_ok=True)
     for file in sorted(origin.iterdir()):
         if file.is_file() and file.name not in LEFT and file.suffix in (".py", ".toml", ".typed"):
-            shutil.copy(file, package / room)
-
-
-def _room(room: str) -> Path:
-    module = importlib.import_module(f"mue_edge.{room.replace('/', '.')}")
-    return Path(str(module.__file__)).parent
+            shutil.copy(file, copy)

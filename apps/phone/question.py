@@ -7,7 +7,7 @@ from typing import Any
 
 import toga
 
-from mue_edge.apps.phone.devices import Device
+from mue_edge.apps.phone.devices import PhoneDevice
 
 LABEL = "Does the picture show this?"
 HINT = "A statement, such as: a red flower"
@@ -18,7 +18,7 @@ class Question:
     """`content` goes into the screen. ask: called when the user is done with the keyboard, or presses the
     button; not while they write. captions: whether there is a field for a caption of the picture."""
 
-    def __init__(self, device: Device, ask: Callable[..., Any], *, captions: bool = False) -> None:
+    def __init__(self, device: PhoneDevice, ask: Callable[..., Any], *, captions: bool = False) -> None:
         self.field = toga.TextInput(placeholder=HINT, on_confirm=ask, flex=1, margin_right=8)
         self.button = toga.Button("Ask", on_press=ask)
         line = toga.Box(children=[self.field, self.button], align_items="center", margin=(4, 0, 8))

@@ -38,7 +38,7 @@ class Front:
     knows: str = ""
 
 
-class Reader:
+class BackgroundReader:
     """open_session: called in the thread, once. scope: entered around all work there (Objective-C's
     autorelease pools).
 

@@ -14,7 +14,7 @@ from mue_edge.sessions.entailer import Entailment
 
 
 @dataclass(frozen=True)
-class Row:
+class DepthRow:
     """Layers that the picture, a statement or one word ran; of several words their mean."""
 
     label: str
@@ -36,7 +36,7 @@ class Reading:
 
     text: str
     spoken: str
-    rows: tuple[Row, ...]
+    rows: tuple[DepthRow, ...]
     times: str
     shares: str = ""
     note: str = ""
@@ -46,8 +46,8 @@ def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading
     """Of a caption; the prompt's own text stack is left out, since it never depends on the picture."""
     drawing = draw.of(caption, layout, tokenizer)
     reads = {stack.name: stack.reads for stack in layout.encoders if stack.reads}
-    pictures = [Row(reads[b.label], b.depth, b.layers) for b in drawing.encoder if b.label in reads]
-    words = [Row("the end" if s.label == "end" else s.label, s.depth, s.layers) for s in drawing.steps]
+    pictures = [DepthRow(reads[b.label], b.depth, b.layers) for b in drawing.encoder if b.label in reads]
+    words = [DepthRow("the end" if s.label == "end" else s.label, s.depth, s.layers) for s in drawing.steps]
     mean = f"{drawing.mean:.1f} of {drawing.layers} decoder layers a token"
     times = f"{_times(caption.seconds, caption.calls)}; {mean}"
     text = caption.text or "(no words)"
@@ -58,8 +58,8 @@ def judged(found: Entailment, statement: str, layout: Layout, note: str = "") ->
     """Of an answer. It names the statement: what stands in the field may be another one by now."""
     stacks = sorted(layout.encoders, key=lambda stack: stack.source != PICTURE)  # what is seen comes first
     rows = (
-        *(Row(s.reads, found.exits[s.name], s.depth) for s in stacks if s.reads),
-        Row("the answer", found.decoder_layers, layout.decoder.depth),
+        *(DepthRow(s.reads, found.exits[s.name], s.depth) for s in stacks if s.reads),
+        DepthRow("the answer", found.decoder_layers, layout.decoder.depth),
     )  # fmt: skip
     shares = ", ".join(f"{answer} {share:.0%}" for answer, share in found.probabilities.items())
     return Reading(

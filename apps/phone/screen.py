@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import toga
 
-from mue_edge.apps.phone.devices import Device, Picture
+from mue_edge.apps.phone.devices import PhoneDevice, Picture
 from mue_edge.apps.phone.question import Question
-from mue_edge.apps.phone.reader import Front, Reader
-from mue_edge.apps.phone.reading import Reading, Row, wrapped
+from mue_edge.apps.phone.reader import BackgroundReader, Front
+from mue_edge.apps.phone.reading import DepthRow, Reading, wrapped
 from mue_edge.errors import MueEdgeError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SHOWN = 640  # pixels: what is shown of a large photograph
 class Screen:
     """Widgets and what they do. `content` goes into a window."""
 
-    def __init__(self, reader: Reader, device: Device) -> None:
+    def __init__(self, reader: BackgroundReader, device: PhoneDevice) -> None:
         self._reader, self._device = reader, device
         self._front: Front | None = None
         self._picture: Picture | None = None
@@ -126,7 +126,7 @@ class Screen:
         self.state.text = what
         self._device.announce(self.state, what)
 
-    def _row(self, row: Row) -> toga.Box:
+    def _row(self, row: DepthRow) -> toga.Box:
         bar = toga.ProgressBar(max=row.layers, value=row.depth, flex=1, margin=(4, 8))
         self._device.describe(bar, f"{row.label}: {row.count} layers")
         children = [toga.Label(row.label, width=110), bar, toga.Label(row.count, width=60)]
@@ -191,11 +191,11 @@ class Screen:
     def _say_of_picture(self, text: str) -> None:
         self._device.describe(self.image, text)
 
-    def _told(self) -> _Told:
-        return _Told(self)
+    def _told(self) -> _ShownErrors:
+        return _ShownErrors(self)
 
 
-class _Told:
+class _ShownErrors:
     """Shows an error of the block, and ends it: an app has no other place for one."""
 
     def __init__(self, screen: Screen) -> None:

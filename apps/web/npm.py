@@ -17,7 +17,7 @@ MAX_FILE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Package:
+class NpmPackage:
     """One version of a package. sha256: of its tarball. files: in the tarball → where the site has them."""
 
     name: str
@@ -28,14 +28,14 @@ class Package:
     files: Mapping[str, str]
 
 
-PYODIDE = Package(
+PYODIDE = NpmPackage(
     "pyodide", "314.0.7", "66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0",
     "MPL-2.0", "https://github.com/pyodide/pyodide",
     {f"package/{name}": f"pyodide/{name}" for name in (
         "pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json",
     )},
 )  # fmt: skip
-ONNXRUNTIME = Package(
+ONNXRUNTIME = NpmPackage(
     "onnxruntime-web", "1.30.0", "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
     "MIT", "https://github.com/microsoft/onnxruntime",
     {f"package/dist/{name}": f"ort/{name}" for name in (
@@ -50,7 +50,7 @@ def cache() -> Path:
     return user_cache() / "npm"
 
 
-def tarball(package: Package, folder: Path | None = None, timeout: float = 600) -> Path:
+def tarball(package: NpmPackage, folder: Path | None = None, timeout: float = 600) -> Path:
     """The package's tarball, from the cache `folder` or through `npm pack`.
 
     Raises EnvironmentLacksError where npm or its registry cannot be reached, InputFileError for a tarball
@@ -74,7 +74,7 @@ def tarball(package: Package, folder: Path | None = None, timeout: float = 600) 
     return kept
 
 
-def _pack(package: Package, kept: Path, work: Path, timeout: float) -> None:
+def _pack(package: NpmPackage, kept: Path, work: Path, timeout: float) -> None:
     wanted = f"{package.name}@{package.version}"
     command = ["npm", "pack", wanted, "--silent", "--ignore-scripts", "--pack-destination", str(work)]
     try:
@@ -98,7 +98,7 @@ def _by_hand(kept: Path) -> str:
     )
 
 
-def unpack(package: Package, archive: Path, site: Path) -> dict[str, str]:
+def unpack(package: NpmPackage, archive: Path, site: Path) -> dict[str, str]:
     """The page's files of a checked tarball into the site; path in the site → SHA-256."""
     hashes = {}
     with tarfile.open(archive, "r:gz") as tar:

@@ -43,7 +43,7 @@ class Elsewhere:
     def close(self) -> None: ...
 
 
-class Session:
+class PageSession:
     """A bundle in a page. `folder` holds its manifest and its tokenizer, if it has one.
 
     Raises InputFileError for a manifest or a tokenizer that cannot be used.
@@ -74,27 +74,27 @@ class Session:
         """The stacks, the decoder last: name, what it looks at (empty: nothing that a user gives), layers."""
         return [{"name": s.name, "reads": s.reads, "layers": s.depth} for s in self.opened.layout.stacks]
 
-    def check(self, name: str) -> Check:
+    def check(self, name: str) -> FileCheck:
         """Takes a file's bytes piece by piece and says whether they are the manifest's."""
-        return Check(self.bundle, name)
+        return FileCheck(self.bundle, name)
 
-    def caption(self, policy: str | None = None) -> Captioning:
+    def caption(self, policy: str | None = None) -> CaptioningRun:
         """One caption. Raises UsageError for a policy that the front does not hold, and for a bundle that
         judges statements."""
         if not isinstance(self.opened, Captioner):
             raise UsageError("this model judges statements; give it one beside the picture")
-        return Captioning(self.opened, policy)
+        return CaptioningRun(self.opened, policy)
 
-    def entail(self, statement: str, policy: str | None = None, caption: str | None = None) -> Judging:
+    def entail(self, statement: str, policy: str | None = None, caption: str | None = None) -> JudgingRun:
         """One answer. caption: of the picture, where the model was trained with captions. Raises UsageError
         for a statement or caption that is empty or too long, for a policy that the front does not hold, and
         for a bundle that captions."""
         if not isinstance(self.opened, Entailer):
             raise UsageError("this model captions pictures; it judges no statements")
-        return Judging(self.opened, statement, policy, caption)
+        return JudgingRun(self.opened, statement, policy, caption)
 
 
-class Check:
+class FileCheck:
     """Size and hash of a file that JavaScript loaded, against the manifest's."""
 
     def __init__(self, bundle: Bundle, name: str) -> None:
@@ -116,7 +116,7 @@ class Check:
             )
 
 
-class Run:
+class PageRun:
     """One use of a bundle: `start`, then `send` an answer until no request comes back.
 
     Both return {"request": what to run next} with what a subclass says in between, at the end what it makes
@@ -151,7 +151,7 @@ class Run:
         raise NotImplementedError
 
 
-class Captioning(Run):
+class CaptioningRun(PageRun):
     """One caption. After a token: {"text": the caption so far, "depth": layers that the step ran}; at the end
     {"caption": …}."""
 
@@ -180,7 +180,7 @@ class Captioning(Run):
         return {"caption": caption | _cost(outcome)}
 
 
-class Judging(Run):
+class JudgingRun(PageRun):
     """One statement, whose `source` JavaScript shows to its runtime first. At the end {"entailment": …},
     whose note is empty or says which words the model lacks."""
 

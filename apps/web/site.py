@@ -66,13 +66,13 @@ WORDS = {
 }
 
 
-def packages() -> list[tuple[npm.Package, Path]]:
+def packages() -> list[tuple[npm.NpmPackage, Path]]:
     """The npm packages' tarballs. Raises EnvironmentLacksError where they cannot be had."""
     return [(package, npm.tarball(package)) for package in npm.PACKAGES]
 
 
 def write(
-    site: Path, bundle: Bundle, tarballs: Sequence[tuple[npm.Package, Path]], demo: Mapping[Path, str]
+    site: Path, bundle: Bundle, tarballs: Sequence[tuple[npm.NpmPackage, Path]], demo: Mapping[Path, str]
 ) -> None:
     """Everything but the bundle, which is in `site` already. demo: picture → its caption; DEMO are taken."""
     demo = dict(list(demo.items())[:: math.ceil(len(demo) / DEMO) or 1])

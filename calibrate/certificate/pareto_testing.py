@@ -41,7 +41,7 @@ from mue_edge.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutScores:
     """What a policy did on *certify*, by picture [n].
 
     cider_d, accuracy: the score at full depth and with exits. consistency: `full` is 1 everywhere, `exits` 1
@@ -53,7 +53,7 @@ class Held:
     seconds: NDArray[np.float64] | None = None
 
 
-def foretold_quality_p(held: Held, groups: Clusters, claim: Claim, count: int) -> float:
+def foretold_quality_p(held: HeldOutScores, groups: Clusters, claim: Claim, count: int) -> float:
     """What p_quality *tune* foretells for `count` clusters: normal approximation, good for ordering only."""
     loss = groups.means((1 - claim.max_drop) * held.full - held.exits)
     spread = float(loss.std(ddof=1)) if groups.count > 1 else math.inf
@@ -127,7 +127,7 @@ def freeze(
 def certify(
     frozen: Frozen,
     clusters: Sequence[str],
-    measure: Callable[[Candidate], Held],
+    measure: Callable[[Candidate], HeldOutScores],
     criterion: Callable[[Candidate], float],
 ) -> Certificate:
     """Open *certify*: walk, and choose the certified one of smallest `criterion`.
@@ -153,7 +153,9 @@ def certify(
     return replace(found, statement=state(found))
 
 
-def _test(candidate: Candidate, level: float, held: Held, frozen: Frozen, groups: Clusters) -> Tested:
+def _test(
+    candidate: Candidate, level: float, held: HeldOutScores, frozen: Frozen, groups: Clusters
+) -> Tested:
     claim = frozen.claim
     if claim.loss in losses.TOPS:
         top = losses.TOPS[claim.loss]

@@ -31,7 +31,7 @@ _PRECISION = 0.02  # relative, of what is searched for
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedScores:
     """Cluster means of the score at full depth [C], and of what a policy loses [C], its mean moved to 0; the
     highest score."""
 
@@ -42,18 +42,23 @@ class Pairs:
 
 def pairs(
     full: NDArray[np.float64], exits: NDArray[np.float64], clusters: Sequence[str], top: float = TOP
-) -> Pairs:
+) -> PairedScores:
     """From scores by picture, at most `top`. Raises UsageError where full depth scores nothing."""
     groups = Clusters(clusters)
     means = groups.means(full)
     if not means.mean() > 0:
         raise UsageError("full depth scores 0 everywhere: there is no quality to keep; check the references")
     loss = means - groups.means(exits)
-    return Pairs(means, loss - loss.mean(), top)
+    return PairedScores(means, loss - loss.mean(), top)
 
 
 def power(
-    known: Pairs, max_drop: float, error: float, count: int, seed: int = 0, repetitions: int = REPETITIONS
+    known: PairedScores,
+    max_drop: float,
+    error: float,
+    count: int,
+    seed: int = 0,
+    repetitions: int = REPETITIONS,
 ) -> float:
     """How often a policy of true drop 0 is certified for `max_drop` on `count` clusters."""
     rows = np.random.default_rng(seed).integers(0, len(known.full), (count, repetitions))
@@ -61,7 +66,7 @@ def power(
     return float((p_values(np.clip(terms, 0, 1)[rows], HALF, error) <= error).mean())
 
 
-def smallest_drop(known: Pairs, error: float, count: int, seed: int = 0) -> float:
+def smallest_drop(known: PairedScores, error: float, count: int, seed: int = 0) -> float:
     """The smallest drop that `count` clusters certify with power .8 when nothing is lost; ≤ 1."""
     simulated = min(count, SIMULATED)
     guess = _DISTANCE * _noise(known) / math.sqrt(simulated)
@@ -69,7 +74,7 @@ def smallest_drop(known: Pairs, error: float, count: int, seed: int = 0) -> floa
     return limit * math.sqrt(simulated / count)
 
 
-def clusters_needed(known: Pairs, max_drop: float, error: float, seed: int = 0) -> int:
+def clusters_needed(known: PairedScores, max_drop: float, error: float, seed: int = 0) -> int:
     """How many clusters certify `max_drop` with power .8 when nothing is lost, to some 5 %."""
     guess = (_DISTANCE * _noise(known) / max_drop) ** 2
     if guess < SIMULATED:
@@ -80,7 +85,7 @@ def clusters_needed(known: Pairs, max_drop: float, error: float, seed: int = 0) 
     return math.ceil(SIMULATED * (smallest_drop(known, error, SIMULATED, seed) / max_drop) ** 2)
 
 
-def _noise(known: Pairs) -> float:
+def _noise(known: PairedScores) -> float:
     """Standard deviation of a cluster's relative loss."""
     return max(float(known.loss.std() / known.full.mean()), 1e-6)
 

@@ -17,7 +17,7 @@ MAX_LINE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedPicture:
     """`length` bytes of base64 from byte `start` of a file; `where` names the line."""
 
     path: Path
@@ -40,15 +40,15 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line: captions still joined by &&."""
 
     image_id: str
     captions: str
-    picture: Embedded
+    picture: EmbeddedPicture
 
 
-def rows_of(path: Path) -> Iterator[Row]:
+def rows_of(path: Path) -> Iterator[TableRow]:
     """The lines of a table: unique id, image id, captions, object labels, base64 picture.
 
     Raises InputFileError, which names the line, where there are not five columns.
@@ -73,4 +73,4 @@ def rows_of(path: Path) -> Iterator[Row]:
                 image_id, captions = cells[1].decode("utf-8"), cells[2].decode("utf-8")
             except UnicodeDecodeError as problem:
                 raise InputFileError(f"{where}: not UTF-8 text") from problem
-            yield Row(image_id, captions, Embedded(path, start, len(cells[4]), where))
+            yield TableRow(image_id, captions, EmbeddedPicture(path, start, len(cells[4]), where))

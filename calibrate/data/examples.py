@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mue_edge.calibrate.data.embedded import Embedded, rows_of
+from mue_edge.calibrate.data.embedded import EmbeddedPicture, rows_of
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.reading import is_file, parse_json
@@ -41,7 +41,7 @@ class Example:
     with (its own id if the data does not say)."""
 
     id: str
-    picture: Path | Embedded
+    picture: Path | EmbeddedPicture
     captions: tuple[str, ...]
     where: str
     cluster: str = ""
@@ -52,7 +52,7 @@ class _Row:
     """One caption of one picture."""
 
     id: str
-    picture: Path | Embedded
+    picture: Path | EmbeddedPicture
     caption: str
     where: str
     cluster: str = ""
@@ -161,9 +161,9 @@ def _merge(rows: Iterator[_Row]) -> list[Example]:
     ]
 
 
-def _same(one: Path | Embedded, other: Path | Embedded) -> bool:
+def _same(one: Path | EmbeddedPicture, other: Path | EmbeddedPicture) -> bool:
     """Whether two mentions can be one picture; of embedded ones only lengths are compared."""
-    if isinstance(one, Embedded) and isinstance(other, Embedded):
+    if isinstance(one, EmbeddedPicture) and isinstance(other, EmbeddedPicture):
         return one.length == other.length
     return one == other
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.augment import normalise
-from mue_edge.calibrate.data.embedded import Embedded
+from mue_edge.calibrate.data.embedded import EmbeddedPicture
 from mue_edge.calibrate.data.examples import Example, listed
 from mue_edge.errors import InputFileError
 from mue_edge.files import open_regular
@@ -99,7 +99,7 @@ def _looks_whole(example: Example) -> bool:
     """
     source = example.picture
     try:
-        with BytesIO(source.read()) if isinstance(source, Embedded) else open_regular(source) as file:
+        with BytesIO(source.read()) if isinstance(source, EmbeddedPicture) else open_regular(source) as file:
             size = image.size_of(file)
             if not size:  # what could block, as /proc/kmsg does, is not read
                 return False
@@ -117,7 +117,7 @@ def _looks_whole(example: Example) -> bool:
                 size >= 8 + told if picture.format == "WEBP" else _ENDS[str(picture.format)] in end
             )
     except InputFileError:
-        if isinstance(source, Embedded):
+        if isinstance(source, EmbeddedPicture):
             raise
         return False  # decoding tells, with the table's line
     except Exception:  # a decoder fed with foreign bytes can raise anything
@@ -129,7 +129,7 @@ def resized(example: Example, p: Preprocess) -> NDArray[np.uint8]:
 
     Raises InputFileError, which names the table's line and what is wrong.
     """
-    source = example.picture.read() if isinstance(example.picture, Embedded) else example.picture
+    source = example.picture.read() if isinstance(example.picture, EmbeddedPicture) else example.picture
     try:
         picture = image.load_for(p, source).rgb
     except InputFileError as problem:

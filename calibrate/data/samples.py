@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mue_edge.calibrate.data.embedded import Embedded
+from mue_edge.calibrate.data.embedded import EmbeddedPicture
 from mue_edge.calibrate.data.examples import Example, read
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.cider import Frequencies
@@ -74,7 +74,7 @@ def of_examples(examples: Iterable[Example], source: str, spoken: Callable[[str]
     unless its example says otherwise."""
     found = list(examples)
     samples = tuple(
-        Sample(e.id, e.picture.read() if isinstance(e.picture, Embedded) else e.picture) for e in found
+        Sample(e.id, e.picture.read() if isinstance(e.picture, EmbeddedPicture) else e.picture) for e in found
     )
     references = tuple(tuple(spoken(text) for text in e.captions) for e in found)
     return Samples(source, samples, tuple(e.cluster for e in found), references)

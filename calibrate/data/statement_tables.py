@@ -33,7 +33,7 @@ MEANINGS = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class StatementVocabulary:
     """The text around a statement, the answers, and the tokenizer of a model that judges statements."""
 
     template: Template
@@ -42,7 +42,10 @@ class Asked:
 
 
 def read(
-    path: Path, asked: Asked, images: Path | None = None, say: Callable[[str], None] = lambda line: None
+    path: Path,
+    asked: StatementVocabulary,
+    images: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Samples:
     """The statements of a table; labels become references, if every line has one.
 

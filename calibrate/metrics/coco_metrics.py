@@ -28,7 +28,7 @@ _PTB = "edu.stanford.nlp.process.PTBTokenizer"
 
 
 @dataclass(frozen=True)
-class Measured(Generic[Key]):
+class CocoScores(Generic[Key]):
     """Each set's metrics; `words`: ptb or spaces; notes say what was left out, and why."""
 
     scores: Mapping[Key, Mapping[str, Tally]]
@@ -48,14 +48,14 @@ def available() -> bool:
 def measure(
     sets: Mapping[Key, Sequence[str]], references: Sequence[Sequence[str]],
     metrics: Collection[str] = METRICS,
-) -> Measured[Key]:  # fmt: skip
+) -> CocoScores[Key]:  # fmt: skip
     """Several sets of captions of the same pictures against each picture's references.
 
     Raises EnvironmentLacksError when Java or a scorer fails.
     """
     if not available():
         note = "BLEU-4, METEOR, CIDEr-D and COCO's ROUGE-L are left out: pip install 'mue-edge[evaluate]'"
-        return Measured({key: {} for key in sets}, "spaces", (note,))
+        return CocoScores({key: {} for key in sets}, "spaces", (note,))
     java, notes = shutil.which("java") is not None, []
     if not java:
         notes.append("METEOR is left out and words are cut at spaces: both METEOR and COCO's words need Java")
@@ -75,7 +75,7 @@ def measure(
         key: {name: _tally(name, scorers.get(name), known, found, seen) for name in chosen}
         for key, found in cut.items()
     }
-    return Measured(scores, "ptb" if java else "spaces", tuple(notes))
+    return CocoScores(scores, "ptb" if java else "spaces", tuple(notes))
 
 
 _SCORERS = {

@@ -23,13 +23,20 @@ from mue_edge.calibrate.plans.plan_space import (
     FINE,
     PAIRS,
     PLANNED,
-    Choice,
+    PlanChoice,
     Space,
     around,
     ends,
     proposed,
 )
-from mue_edge.calibrate.plans.plan_trial import Bench, Judge, Measured, Point, Reference, policy_within
+from mue_edge.calibrate.plans.plan_trial import (
+    Bench,
+    Judge,
+    MeasuredPlan,
+    PlanPoint,
+    Reference,
+    policy_within,
+)
 from mue_edge.calibrate.policies.setting import Progress
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
@@ -45,10 +52,10 @@ class Trial:
     """A plan that was tried, in its order: options for `export`, its folder, what was found."""
 
     number: int
-    choice: Choice
+    choice: PlanChoice
     options: Mapping[str, Any]
     place: Path
-    measured: Measured
+    measured: MeasuredPlan
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Found:
     """A policy on the front of all plans."""
 
     trial: Trial
-    point: Point
+    point: PlanPoint
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class PlanSearch:
 
     trials: tuple[Trial, ...]
     front: tuple[Found, ...]
-    reference: Measured
+    reference: MeasuredPlan
     budget: float | None
 
     @property
@@ -97,7 +104,7 @@ def search_plans(
         space = around((size.height, size.width), targets.target(target).precisions)
     plans = _Plans(judge, place, budget, space.choices[0])
     made: list[Trial] = []
-    tried: list[tuple[Choice, float]] = []
+    tried: list[tuple[PlanChoice, float]] = []
     with progress("plans", min(trials, len(space.choices))) as step:
         while (choice := proposed(space, tried, trials, seed)) is not None:
             options = plans.options(choice)
@@ -115,7 +122,7 @@ def drawn(tune: Samples, subset: int, seed: int) -> Samples:
     return tune.rows(rows, f"{tune.source} ({subset} of {len(tune)})")
 
 
-def worth(measured: Measured, budget: float | None, top: float) -> float:
+def worth(measured: MeasuredPlan, budget: float | None, top: float) -> float:
     """What a plan is worth: the best quality within the budget, or, below 0, how far it misses it.
 
     Without a budget the mean quality over all budgets from 0 to `top` seconds (0 where nothing is fast
@@ -148,17 +155,17 @@ def front(trials: Sequence[Trial]) -> tuple[Found, ...]:
 class _Plans:
     """Choices as plans, measured at most once each."""
 
-    def __init__(self, judge: Judge, workdir: Path, budget: Span | None, first: Choice) -> None:
+    def __init__(self, judge: Judge, workdir: Path, budget: Span | None, first: PlanChoice) -> None:
         self._judge, self._workdir, self._depths = judge, workdir, judge.depths()
-        self._known: dict[Path, Measured] = {}
-        options = self.options(Choice(first.size, first.precision, FINE))
+        self._known: dict[Path, MeasuredPlan] = {}
+        options = self.options(PlanChoice(first.size, first.precision, FINE))
         self.reference = self._measure(options, None)
         if self.reference.problem:
             raise UsageError(f"the plan to compare others with cannot be had: {self.reference.problem}")
         self._compared = Reference(self.place(options), self.reference.captions)
         self.budget = None if budget is None else budget.of(self.reference.full.tail)
 
-    def options(self, choice: Choice) -> dict[str, Any]:
+    def options(self, choice: PlanChoice) -> dict[str, Any]:
         """For `export`. Planned boundaries need the measured plans with a segment a layer and two layers."""
         common = {"height": choice.size[0], "width": choice.size[1], "precision": choice.precision}
         if choice.cut != PLANNED:
@@ -171,7 +178,7 @@ class _Plans:
         planned = self._judge.propose(self.place(fine), self.place(coarse), policy)
         return common | {"ends": ends(FINE, self._depths) | {k: list(v) for k, v in planned.items()}}
 
-    def measured(self, options: Mapping[str, Any]) -> Measured:
+    def measured(self, options: Mapping[str, Any]) -> MeasuredPlan:
         return self._measure(options, self._compared)
 
     def place(self, options: Mapping[str, Any]) -> Path:
@@ -179,7 +186,7 @@ class _Plans:
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
         return self._workdir / f"{options['height']}x{options['width']}-{options['precision']}-{digest}"
 
-    def _measure(self, options: Mapping[str, Any], reference: Reference | None) -> Measured:
+    def _measure(self, options: Mapping[str, Any], reference: Reference | None) -> MeasuredPlan:
         place = self.place(options)
         if place not in self._known:
             self._known[place] = self._judge.measure(options, place, reference)

@@ -25,7 +25,7 @@ AT_RANDOM, ASKED = 6, 32
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlanChoice:
     """A plan to try: image (height, width), precision, and how layers are grouped into segments."""
 
     size: tuple[int, int]
@@ -53,11 +53,11 @@ class Space:
             raise UsageError(f"unknown cut {unknown[0]!r}; known: {', '.join(CUTS)}")
 
     @property
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[PlanChoice]:
         """All, the reference first: the model's own size, else the first one."""
-        found = [Choice(*each) for each in product(self.sizes, self.precisions, self.cuts)]
+        found = [PlanChoice(*each) for each in product(self.sizes, self.precisions, self.cuts)]
         size = self.own_size if self.own_size in self.sizes else self.sizes[0]
-        first = Choice(size, self.precisions[0], self.cuts[0])
+        first = PlanChoice(size, self.precisions[0], self.cuts[0])
         return [first, *(choice for choice in found if choice != first)]
 
 
@@ -75,7 +75,9 @@ def ends(cut: str, layers: Mapping[str, int]) -> dict[str, list[int]]:
     return {stack: [*range(GROUP[cut], depth, GROUP[cut]), depth] for stack, depth in layers.items()}
 
 
-def proposed(space: Space, tried: Sequence[tuple[Choice, float]], trials: int, seed: int) -> Choice | None:
+def proposed(
+    space: Space, tried: Sequence[tuple[PlanChoice, float]], trials: int, seed: int
+) -> PlanChoice | None:
     """What to try after `tried` (with what each was worth), None when nothing is left.
 
     Raises EnvironmentLacksError when Optuna is needed and is not installed.
@@ -90,7 +92,7 @@ def proposed(space: Space, tried: Sequence[tuple[Choice, float]], trials: int, s
     return asked if asked is not None else random.Random(f"{seed} {len(tried)}").choice(unseen)
 
 
-def _sampled(space: Space, tried: Sequence[tuple[Choice, float]], seed: int) -> Choice | None:
+def _sampled(space: Space, tried: Sequence[tuple[PlanChoice, float]], seed: int) -> PlanChoice | None:
     """Optuna's next choice that was not tried; None if it keeps asking for the same."""
     try:
         import optuna
@@ -119,7 +121,7 @@ def _sampled(space: Space, tried: Sequence[tuple[Choice, float]], seed: int) -> 
         seen = {choice for choice, _ in tried}
         for _ in range(ASKED):
             trial = study.ask(kinds)
-            choice = Choice(sizes[trial.params["size"]], trial.params["precision"], trial.params["cut"])
+            choice = PlanChoice(sizes[trial.params["size"]], trial.params["precision"], trial.params["cut"])
             if choice not in seen:
                 return choice
             study.tell(trial, state=optuna.trial.TrialState.FAIL)

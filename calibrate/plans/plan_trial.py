@@ -39,7 +39,7 @@ PROFILES = 3  # at most, while the machine is restless
 
 
 @dataclass(frozen=True)
-class Point:
+class PlanPoint:
     """A policy under a plan: mean seconds of a caption, seconds that SHARE of them keep, mean quality."""
 
     policy: Mapping[str, Any]
@@ -49,17 +49,17 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredPlan:
     """A plan's front from its fastest policy to full depth, whose captions are kept; `error` of its profile.
     `problem`: why the model or the target cannot have this plan; the rest is empty then."""
 
-    points: tuple[Point, ...] = ()
+    points: tuple[PlanPoint, ...] = ()
     captions: tuple[str, ...] = ()
     error: float = 0.0
     problem: str = ""
 
     @property
-    def full(self) -> Point:
+    def full(self) -> PlanPoint:
         return self.points[-1]
 
 
@@ -78,7 +78,7 @@ class Judge(Protocol):
         """Stack → layers."""
         ...
 
-    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> Measured:
+    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> MeasuredPlan:
         """A plan in its folder. `reference`: the plan by whose profile times are levelled, and by whose
         captions consistency is counted where people wrote none; None: this plan itself."""
         ...
@@ -118,7 +118,7 @@ class Bench:
     def depths(self) -> Mapping[str, int]:
         return self._depths
 
-    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> Measured:
+    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> MeasuredPlan:
         kept = place / RESULT
         if not kept.is_file():
             place.mkdir(parents=True, exist_ok=True)
@@ -126,13 +126,13 @@ class Bench:
             try:
                 bundle = self._bundle(options, place)
             except UsageError as problem:
-                found = Measured(problem=str(problem))
+                found = MeasuredPlan(problem=str(problem))
             else:
                 if bundle.manifest.model.get("sha256") != weights:
                     raise InputFileError(f"{self.model} changed during the search; remove {place.parent}")
                 found = self._judged(bundle, place, reference)
             atomic_write(kept, json.dumps(schema.encode(found), indent=1) + "\n")
-        return schema.decode(Measured, json.loads(kept.read_text(encoding="utf-8")), str(kept))
+        return schema.decode(MeasuredPlan, json.loads(kept.read_text(encoding="utf-8")), str(kept))
 
     def propose(self, fine: Path, coarse: Path, policy: Policy) -> Mapping[str, Sequence[int]]:
         one, other = (open_bundle(place / BUNDLE) for place in (fine, coarse))
@@ -153,7 +153,7 @@ class Bench:
             step()
         return made.bundle
 
-    def _judged(self, bundle: Bundle, place: Path, reference: Reference | None) -> Measured:
+    def _judged(self, bundle: Bundle, place: Path, reference: Reference | None) -> MeasuredPlan:
         with targets.open(bundle.path, threads=self.threads) as captioner:
             times = self._profile(captioner, place / PROFILE, reference)
             here = Setting(
@@ -173,13 +173,13 @@ class Bench:
         front = [*(j for j in faster if j is not full), full]
         noise = tuning.expected_noise(times)
         points = tuple(
-            Point(
+            PlanPoint(
                 j.policy.to_json(), j.mean_seconds * noise,
                 tuning.quantile_seconds(j.seconds, times, SHARE), j.quality,
             )
             for j in front
         )  # fmt: skip
-        return Measured(points, captions, times.error or 0.0)
+        return MeasuredPlan(points, captions, times.error or 0.0)
 
     def _profile(self, captioner: Captioner, kept: Path, reference: Reference | None) -> Profile:
         if not kept.is_file():
@@ -195,7 +195,7 @@ class Bench:
         found.check_fits(captioner.bundle, self.threads)
         return found
 
-    def _quietest(self, captioner: Captioner, shown: profiling.Shown) -> Profile:
+    def _quietest(self, captioner: Captioner, shown: profiling.NetworkInputs) -> Profile:
         """Of the profiles up to the first one that predicts well, the one that does so best."""
         made: list[Profile] = []
         while len(made) < PROFILES and all((p.error or 0.0) > profile.RESTLESS for p in made):
@@ -214,7 +214,7 @@ def _ranks(policy: Policy) -> bool:
     return policy.rule in ("never", "fixed") or not (scored or policy.beta < 1)
 
 
-def policy_within(measured: Measured, budget: float | None, kept: float) -> Policy:
+def policy_within(measured: MeasuredPlan, budget: float | None, kept: float) -> Policy:
     """The policy that boundaries are planned for: of those within the budget (seconds that SHARE of the
     captions keep) the best, without a budget the fastest that keeps this share of full depth's quality;
     the fastest of all where there is none."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Work:
+class SegmentWork:
     """One kind of segment along a stack, in seconds. layers[i]: of layer i + 1 within a segment; call:
     what each segment adds (dispatch, score, loop); times[d]: mean calls a run of the segment that starts
     after d layers."""
@@ -33,7 +33,7 @@ class Boundaries:
     seconds: float
 
 
-def boundaries(works: Sequence[Work]) -> Boundaries:
+def boundaries(works: Sequence[SegmentWork]) -> Boundaries:
     """The cheapest boundaries for a stack that has these kinds of work, cut at the same layers.
 
     Takes it that a run which may leave after d layers may leave after more, too: how often the segment
@@ -52,6 +52,6 @@ def boundaries(works: Sequence[Work]) -> Boundaries:
     return best[0]
 
 
-def expected_seconds(works: Sequence[Work], ends: Sequence[int]) -> float:
+def expected_seconds(works: Sequence[SegmentWork], ends: Sequence[int]) -> float:
     """Expected seconds a run of a stack that is cut at `ends` (the last being its depth)."""
     return sum(w.cost(start, end) for w in works for start, end in zip((0, *ends[:-1]), ends))

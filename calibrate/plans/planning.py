@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mue_edge.bundle.manifest import Manifest
-from mue_edge.calibrate.plans.planner import Work, boundaries, expected_seconds
+from mue_edge.calibrate.plans.planner import SegmentWork, boundaries, expected_seconds
 from mue_edge.errors import UsageError
 from mue_edge.loop.protocol import DECODER, Layout, Stage
 from mue_edge.measuring.profile import Profile
@@ -91,7 +91,7 @@ def plan(
 def _works(
     stages: Sequence[Stage], kinds: Sequence[str], times: Profile, mean: Mapping[str, float],
     costs: Mapping[str, float],
-) -> list[Work]:  # fmt: skip
+) -> list[SegmentWork]:  # fmt: skip
     """A stack's work by kind; the stages of the bundle stand for layers. The first has no `fill`."""
     works = []
     for kind in kinds:
@@ -101,7 +101,7 @@ def _works(
         extra = min([extra, *filter(None, own)])  # no layer may become negative
         layers = tuple(seconds - extra if seconds else 0.0 for seconds in own)
         calls = tuple(mean.get(name, 0.0) for name in names)
-        works.append(Work(layers, extra + times.loop_seconds_per_call, calls))
+        works.append(SegmentWork(layers, extra + times.loop_seconds_per_call, calls))
     return works
 
 

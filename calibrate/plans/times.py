@@ -19,7 +19,7 @@ from mue_edge.targets import choice
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProfileRequest:
     """Where times shall come from. `kept`: the profile of an interrupted run, if it is there; `given`: one
     that the user names; `device`: one to estimate; `clock`: "wall" or "cpu"."""
 
@@ -31,7 +31,7 @@ class Asked:
 
 
 def known(
-    captioner: Session, tune: Samples, asked: Asked, progress: Progress, say: Callable[[str], None]
+    captioner: Session, tune: Samples, asked: ProfileRequest, progress: Progress, say: Callable[[str], None]
 ) -> tuple[Profile, Conditions]:
     """A given profile, the one of an interrupted run, an estimate, or a new one on pictures of `tune`.
 
@@ -56,7 +56,7 @@ def known(
     return found, conditions(found, asked.clock)
 
 
-def _found(captioner: Session, tune: Samples, asked: Asked, progress: Progress) -> Profile:
+def _found(captioner: Session, tune: Samples, asked: ProfileRequest, progress: Progress) -> Profile:
     if asked.device is not None:
         if asked.given is not None:
             raise UsageError("--device estimates a profile, --profile names one: give one of them")

@@ -196,7 +196,7 @@ def foretold(setting: Setting, found: Searched, claim: Claim) -> list[Candidate]
     groups, count = Clusters(setting.tune.clusters), Clusters(setting.certify.clusters).count
     made = []
     for j in found.front:
-        held = pareto_testing.Held(found.full.scores, j.scores)
+        held = pareto_testing.HeldOutScores(found.full.scores, j.scores)
         late = tuning.late_share(j.seconds, setting.profile, claim.budget or 0.0)
         made.append(
             Candidate(

@@ -35,11 +35,11 @@ class Certifier:
                 self.held[known] = Held(scores, texts)
         return self.held[name]
 
-    def measure(self, candidate: Candidate) -> pareto_testing.Held:
+    def measure(self, candidate: Candidate) -> pareto_testing.HeldOutScores:
         """What the walk asks for; times are live ones of one picture a cluster (of the others: none)."""
         exits, full = self.see(candidate.name), self.see(FULL.name)
         if self._setting.conditions.kind != LIVE or self._claim.budget is None:
-            return pareto_testing.Held(full.scores, exits.scores)
+            return pareto_testing.HeldOutScores(full.scores, exits.scores)
         samples = [self._setting.certify.samples[i] for i in self._drawn.tolist()]
         with self._setting.progress(f"live: {candidate.name}", len(samples)) as step:
             times = live.seconds(
@@ -48,7 +48,7 @@ class Certifier:
             )  # fmt: skip
         seconds = np.full(len(full.scores), float(times.max()))
         seconds[self._drawn] = times[0]
-        return pareto_testing.Held(full.scores, exits.scores, seconds)
+        return pareto_testing.HeldOutScores(full.scores, exits.scores, seconds)
 
 
 def bound(setting: Setting, claim: Claim, full: Held, exits: Held) -> float | None:

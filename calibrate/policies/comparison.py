@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mue_edge.calibrate.metrics.bootstrap import Estimate
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import held, savings
-from mue_edge.calibrate.policies.held import Seen
+from mue_edge.calibrate.policies.held import HeldOutOutcome
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.policies.tuning import Judged, mean_layers
 from mue_edge.calibrate.traces import live
@@ -78,7 +78,7 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """A method at an aim on the held-out pictures; means over seeds, ratios and changes against full depth.
 
     `own`: the rule whose own training this is; `layers` by stack (a token in the decoder); `kept_tune`:
@@ -108,9 +108,9 @@ class Comparison:
     encoder stack, in the other, in both; `twin`: full depth's time against itself; `timed` pictures.
     `fronts`: what is foretold on *tune*, by method, (time, quality) as shares of full depth's."""
 
-    full: Row
-    rows: tuple[Row, ...]
-    modalities: tuple[Row, ...]
+    full: ComparisonRow
+    rows: tuple[ComparisonRow, ...]
+    modalities: tuple[ComparisonRow, ...]
     none: tuple[tuple[str, Aim], ...]
     twin: Estimate
     timed: int
@@ -198,7 +198,9 @@ def compare(
         twin = (first.setting.captioner, bases[0].judged.policy)
         seconds = live.seconds([*runs, twin], samples, clock=first.setting.clock, progress=step)
     times = dict(zip(everything, seconds, strict=False))
-    table = Table(held_out, times, bases, others.clusters, [others.clusters[i] for i in drawn.tolist()])
+    table = ComparisonTable(
+        held_out, times, bases, others.clusters, [others.clusters[i] for i in drawn.tolist()]
+    )
     published = {aim: chosen for (method, aim), chosen in picks.items() if method.name == MUE}
     rows = [
         table.row(method, aim, chosen, published.get(aim) if method.name != MUE else None)
@@ -222,9 +224,9 @@ def _by_identity(picks: Sequence[Pick]) -> dict[_Key, Pick]:
     return {_key(pick): pick for pick in picks}
 
 
-def _held(picks: Mapping[_Key, Pick]) -> dict[_Key, Seen]:
+def _held(picks: Mapping[_Key, Pick]) -> dict[_Key, HeldOutOutcome]:
     """Every pick on the held-out pictures, a model at a time."""
-    found: dict[_Key, Seen] = {}
+    found: dict[_Key, HeldOutOutcome] = {}
     for model in {key[0]: pick.entrant for key, pick in picks.items()}.values():
         own = {key: pick for key, pick in picks.items() if pick.entrant is model}
         seen = held.seen(model.setting, [pick.judged.policy for pick in own.values()])
@@ -233,22 +235,24 @@ def _held(picks: Mapping[_Key, Pick]) -> dict[_Key, Seen]:
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """Rows of what was seen of picks and how long they took."""
 
-    seen: Mapping[_Key, Seen]
+    seen: Mapping[_Key, HeldOutOutcome]
     seconds: Mapping[_Key, NDArray[np.float64]]
     bases: Sequence[Pick]  # full depth, a seed each
     clusters: Sequence[str]
     timed: Sequence[str]
 
-    def row(self, method: Method, aim: Aim, chosen: Sequence[Pick], mue: Sequence[Pick] | None) -> Row:
+    def row(
+        self, method: Method, aim: Aim, chosen: Sequence[Pick], mue: Sequence[Pick] | None
+    ) -> ComparisonRow:
         """Of a pick a seed, or of the first seed's only."""
         groups, keys = Clusters(self.clusters), [_key(pick) for pick in chosen]
         scores, bases = self._scores(chosen), self.bases[: len(chosen)]
         layers = [mean_layers(self.seen[key].runs) for key in keys]
         pairs = list(zip(chosen, bases, strict=True))
-        return Row(
+        return ComparisonRow(
             method.name, method.own, aim, tuple(pick.judged.policy for pick in chosen),
             {stack: float(np.mean([each[stack] for each in layers])) for stack in layers[0]},
             float(np.mean([self._macs(p) / self._macs(b) for p, b in pairs])),

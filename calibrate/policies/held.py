@@ -14,19 +14,19 @@ from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import calibration, tuning
 from mue_edge.calibrate.policies.setting import Setting, runs_of, score_of, speak
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.traces.outcomes import Run
+from mue_edge.calibrate.traces.outcomes import TracedRun
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Decision
 from mue_edge.rules import RULES
 
 
 @dataclass(frozen=True)
-class Seen:
+class HeldOutOutcome:
     """A policy on the setting's *certify*: a score, a caption and a run a picture."""
 
     scores: NDArray[np.float64]
     captions: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[TracedRun, ...]
 
 
 def judged(
@@ -43,7 +43,7 @@ def judged(
     return tuning.judge(policies, found, setting.tune.clusters, setting.profile, score, spoken)
 
 
-def seen(setting: Setting, policies: Sequence[Policy]) -> list[Seen]:
+def seen(setting: Setting, policies: Sequence[Policy]) -> list[HeldOutOutcome]:
     """Every policy on the pictures that are held out; without references the first one's captions are what
     the others are held against."""
     found = runs_of(setting, policies, setting.certify, f"{len(policies)} policies, held out")
@@ -51,7 +51,7 @@ def seen(setting: Setting, policies: Sequence[Policy]) -> list[Seen]:
     texts = [tuple(spoken(runs.runs[i].tokens) for runs in found) for i in range(len(policies))]
     score = score_of(setting, setting.certify, texts[0])
     return [
-        Seen(np.asarray(score(own), dtype=np.float64), own, tuple(runs.runs[i] for runs in found))
+        HeldOutOutcome(np.asarray(score(own), dtype=np.float64), own, tuple(runs.runs[i] for runs in found))
         for i, own in enumerate(texts)
     ]
 

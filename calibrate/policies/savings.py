@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mue_edge.calibrate.policies.signals import Signal
+from mue_edge.calibrate.policies.signals import SignalQuality
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER
@@ -65,7 +65,7 @@ def duels(judged: Sequence[Judged]) -> tuple[Duel, ...]:
     return tuple(found)
 
 
-def verdict(found: Sequence[Duel], signals: Sequence[Signal]) -> str:
+def verdict(found: Sequence[Duel], signals: Sequence[SignalQuality]) -> str:
     """In words: how many fixed pairs exits beat, and if not all, why."""
     if not found:
         return "No pair of fixed depths was tried."

@@ -20,7 +20,7 @@ from mue_edge.loop.signals import SIGNALS, SIMILARITY
 
 
 @dataclass(frozen=True)
-class Signal:
+class SignalQuality:
     """A boundary: pictures that keep their caption and that change it, AUC of a signal (None: one of them is
     none)."""
 
@@ -34,7 +34,7 @@ class Signal:
 
 def signals(
     layout: Layout, traces: Sequence[Sequence[Decision]], full: Judged, judged: Sequence[Judged]
-) -> tuple[Signal, ...]:
+) -> tuple[SignalQuality, ...]:
     """Of every boundary that ends a stack in one of the policies `judged`, whatever its name.
 
     traces: full depth's decisions, a picture each, in the order of the policies' captions.
@@ -50,7 +50,7 @@ def signals(
             kept = [a == b for a, b in zip(ended.captions, full.captions, strict=True)]
             signs = [gap for gap in gaps if gap is not None]
             auc = area([s for s, k in zip(signs, kept) if k], [s for s, k in zip(signs, kept) if not k])
-            found.append(Signal(stack, depth, sum(kept), len(kept) - sum(kept), auc, name))
+            found.append(SignalQuality(stack, depth, sum(kept), len(kept) - sum(kept), auc, name))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.traces.outcomes import Run, SampleRuns
+from mue_edge.calibrate.traces.outcomes import SampleRuns, TracedRun
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER
 from mue_edge.measuring.profile import Profile
@@ -36,7 +36,7 @@ class Judged:
     layers: dict[str, float]
     quality: float
     safe: float
-    runs: tuple[Run, ...]
+    runs: tuple[TracedRun, ...]
 
     @property
     def mean_seconds(self) -> float:
@@ -71,7 +71,7 @@ def safe_quality(scores: NDArray[np.float64], full: NDArray[np.float64], groups:
     return float(groups.means(full).mean()) - max(0.0, float(lost.mean())) - error
 
 
-def mean_layers(runs: Sequence[Run]) -> dict[str, float]:
+def mean_layers(runs: Sequence[TracedRun]) -> dict[str, float]:
     """Layers run a picture by encoder stack, and a token by the decoder."""
     layers = {stack: sum(run.depths[stack] for run in runs) / len(runs) for stack in runs[0].depths}
     steps = [depth for run in runs for depth in run.decoder]
@@ -134,7 +134,7 @@ class _Times:
         self._extra = profile.preprocess_seconds or 0.0
         self._known: dict[tuple[str, ...], float] = {}
 
-    def __call__(self, run: Run) -> float:
+    def __call__(self, run: TracedRun) -> float:
         if run.segments not in self._known:
             self._known[run.segments] = self._profile.predict(run.segments) + self._extra
         return self._known[run.segments]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mue_edge.calibrate.metrics.bootstrap import Estimate
-from mue_edge.calibrate.policies.comparison import OWN, Comparison, Row
-from mue_edge.calibrate.policies.signals import Signal
+from mue_edge.calibrate.policies.comparison import OWN, Comparison, ComparisonRow
+from mue_edge.calibrate.policies.signals import SignalQuality
 from mue_edge.calibrate.report import charts
 from mue_edge.calibrate.report.pages import table
 
@@ -18,7 +18,9 @@ LEAST_QUALITY = 0.85
 
 
 def record(
-    found: Comparison, metrics: Mapping[tuple[str, ...], Mapping[str, float]], signals: Sequence[Signal]
+    found: Comparison,
+    metrics: Mapping[tuple[str, ...], Mapping[str, float]],
+    signals: Sequence[SignalQuality],
 ) -> dict[str, Any]:
     """As JSON. `metrics`: COCO's, by the captions that they are of."""
     return {
@@ -36,7 +38,7 @@ def record(
     }  # fmt: skip
 
 
-def _row(row: Row, metrics: Mapping[tuple[str, ...], Mapping[str, float]]) -> dict[str, Any]:
+def _row(row: ComparisonRow, metrics: Mapping[tuple[str, ...], Mapping[str, float]]) -> dict[str, Any]:
     return {
         "method": row.method, "own": row.own, "aim": str(row.aim),
         "policies": [policy.to_json() for policy in row.policies],

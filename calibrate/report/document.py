@@ -12,7 +12,7 @@ from mue_edge.calibrate.policies.calibration import Calibration
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.report import report_page as page
 from mue_edge.calibrate.report import report_savings
-from mue_edge.calibrate.report.findings import Findings, Point, unit
+from mue_edge.calibrate.report.findings import Findings, FrontPoint, unit
 from mue_edge.calibrate.report.report_page import Html
 from mue_edge.loop.protocol import DECODER
 from mue_edge.measuring.profile import CPU, WALL
@@ -236,7 +236,7 @@ def _data(part: Samples) -> str:
     return f"{len(part)} pictures of {part.source}, fingerprint {part.fingerprint()}"
 
 
-def _less(point: Point, full: Point) -> str:
+def _less(point: FrontPoint, full: FrontPoint) -> str:
     return "–" if point.policy == full.policy else f"{point.mean / full.mean - 1:+.0%}".replace("-", "−")
 
 

@@ -18,9 +18,9 @@ from mue_edge.calibrate.policies import savings, signals, tuning
 from mue_edge.calibrate.policies.calibration import Calibration, Searched
 from mue_edge.calibrate.policies.savings import Duel
 from mue_edge.calibrate.policies.setting import Setting
-from mue_edge.calibrate.policies.signals import Signal
+from mue_edge.calibrate.policies.signals import SignalQuality
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.traces.outcomes import Run
+from mue_edge.calibrate.traces.outcomes import TracedRun
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER
 from mue_edge.measuring.profile import Profile
@@ -30,7 +30,7 @@ Live = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontPoint:
     """A policy on *tune*, ready for a front: predicted seconds, quality as scored, and as a share of full
     depth's; mean layers by stack. `held`: the same two on *certify*, where it was run there."""
 
@@ -56,7 +56,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Position:
+class WordPosition:
     """Mean decoder layers at a token's place in the caption, over the captions that have one there."""
 
     layers: float
@@ -69,8 +69,8 @@ class Saving:
     candidates (None: none is so fast)."""
 
     share: float
-    published: Point | None
-    best: Point | None
+    published: FrontPoint | None
+    best: FrontPoint | None
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ class Findings:
     `live` has the policies that were timed side by side, by name."""
 
     loss: str
-    full: Point
-    chosen: Point
-    fastest: Point | None
-    front: tuple[Point, ...]
+    full: FrontPoint
+    chosen: FrontPoint
+    fastest: FrontPoint | None
+    front: tuple[FrontPoint, ...]
     fits: bool
-    signals: tuple[Signal, ...]
+    signals: tuple[SignalQuality, ...]
     exits: Mapping[str, Mapping[int, float]]
-    positions: tuple[Position, ...]
+    positions: tuple[WordPosition, ...]
     parts: Mapping[str, tuple[float, float]]
     live: Mapping[str, Timed]
     savings: tuple[Saving, ...]
@@ -100,7 +100,7 @@ def find(setting: Setting, found: Calibration, live: Live | None) -> Findings:
     """`live`: policy → seconds of the same captions in the same order, full depth's among them."""
     searched, profile, claim = found.searched, setting.profile, found.certificate.claim
 
-    def point(judged: Judged) -> Point:
+    def point(judged: Judged) -> FrontPoint:
         return _point(setting, found, judged)
 
     layout = setting.captioner.layout
@@ -123,7 +123,7 @@ def find(setting: Setting, found: Calibration, live: Live | None) -> Findings:
     )
 
 
-def saved(searched: Searched, share: float, point: Callable[[Judged], Point]) -> Saving:
+def saved(searched: Searched, share: float, point: Callable[[Judged], FrontPoint]) -> Saving:
     """What is left of quality when this share of full depth's mean time is saved."""
     limit = (1 - share) * searched.full.mean_seconds
     both = (
@@ -151,7 +151,7 @@ def shortened(found: Calibration) -> tuple[Judged, ...]:
     return (*sorted(before, key=lambda j: (j.mean_seconds, j.quality)), full)
 
 
-def exits(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
+def exits(runs: Sequence[TracedRun]) -> dict[str, dict[int, float]]:
     """Stack → layer → share of the runs (decoder: of all their tokens) that left there; one that stayed to
     the end left at the last layer."""
     counts: dict[str, Counter[int]] = defaultdict(Counter)
@@ -165,14 +165,16 @@ def exits(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
     }
 
 
-def positions(runs: Sequence[Run]) -> tuple[Position, ...]:
+def positions(runs: Sequence[TracedRun]) -> tuple[WordPosition, ...]:
     """By decoder step, the end of the caption included."""
     longest = max(len(run.decoder) for run in runs)
     columns = [[run.decoder[i] for run in runs if len(run.decoder) > i] for i in range(longest)]
-    return tuple(Position(sum(column) / len(column), len(column)) for column in columns)
+    return tuple(WordPosition(sum(column) / len(column), len(column)) for column in columns)
 
 
-def parts(full: Sequence[Run], chosen: Sequence[Run], profile: Profile) -> dict[str, tuple[float, float]]:
+def parts(
+    full: Sequence[TracedRun], chosen: Sequence[TracedRun], profile: Profile
+) -> dict[str, tuple[float, float]]:
     """Kind of segment → predicted mean seconds (full depth, chosen policy), in the order of their calls."""
     both = (_parts(full, profile), _parts(chosen, profile))
     return {kind: (both[0].get(kind, 0.0), both[1].get(kind, 0.0)) for kind in {**both[0], **both[1]}}
@@ -192,7 +194,7 @@ def timed(live: Live, full: str, budget: float) -> dict[str, Timed]:
     }
 
 
-def _parts(runs: Sequence[Run], profile: Profile) -> dict[str, float]:
+def _parts(runs: Sequence[TracedRun], profile: Profile) -> dict[str, float]:
     noise = tuning.expected_noise(profile) / len(runs)
     seconds = {"picture": (profile.preprocess_seconds or 0.0) * len(runs)}
     seconds["once a caption"] = profile.caption_seconds * len(runs)
@@ -203,7 +205,7 @@ def _parts(runs: Sequence[Run], profile: Profile) -> dict[str, float]:
     return {kind: value * noise for kind, value in seconds.items() if value}
 
 
-def _point(setting: Setting, found: Calibration, judged: Judged) -> Point:
+def _point(setting: Setting, found: Calibration, judged: Judged) -> FrontPoint:
     profile, full = setting.profile, found.searched.full
     mean = judged.mean_seconds * tuning.expected_noise(profile)
     kept = _share(judged.quality, full.quality)
@@ -218,7 +220,7 @@ def _point(setting: Setting, found: Calibration, judged: Judged) -> Point:
     plan = setting.captioner.bundle.manifest.plan_hash
     policy = replace(judged.policy, plan=plan, seconds=mean, quality=kept)
     p95 = tuning.quantile_seconds(judged.seconds, profile, 0.95)
-    return Point(policy, mean, p95, judged.quality, kept, judged.layers, held)
+    return FrontPoint(policy, mean, p95, judged.quality, kept, judged.layers, held)
 
 
 def _share(quality: float, full: float) -> float:

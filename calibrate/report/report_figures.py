@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.report.findings import Findings, Point, unit
+from mue_edge.calibrate.report.findings import Findings, FrontPoint, unit
 from mue_edge.errors import missing_extra
 from mue_edge.rules import RULES
 
@@ -66,7 +66,7 @@ def pareto(found: Findings, judged: Sequence[Judged], noise: float, budget: floa
     return data.getvalue()
 
 
-def _mark(axes: Axes, point: Point, marker: str, colour: str, label: str) -> None:
+def _mark(axes: Axes, point: FrontPoint, marker: str, colour: str, label: str) -> None:
     size = 16 if marker == "*" else 9
     axes.plot([1e3 * point.mean, 1e3 * point.p95], [point.quality] * 2, "-", color=colour, linewidth=1)
     axes.plot([1e3 * point.p95], [point.quality], "|", color=colour, markersize=10)

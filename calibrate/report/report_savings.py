@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from mue_edge.calibrate.policies import savings
 from mue_edge.calibrate.report import report_page as page
-from mue_edge.calibrate.report.findings import Findings, Point
+from mue_edge.calibrate.report.findings import Findings, FrontPoint
 from mue_edge.calibrate.report.report_page import Html
 
 
 def content(found: Findings) -> list[Html]:
     """Two tables and a verdict between them."""
 
-    def cells(point: Point | None) -> tuple[str, str]:
+    def cells(point: FrontPoint | None) -> tuple[str, str]:
         return ("–", "–") if point is None else (point.policy.name, f"{point.kept:.1%}")
 
     rows = [(f"−{s.share:.0%}", *cells(s.published), *cells(s.best)) for s in found.savings]

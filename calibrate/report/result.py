@@ -18,7 +18,7 @@ from mue_edge.calibrate.policies import savings, tuning
 from mue_edge.calibrate.policies.calibration import Calibration
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.report import document, report_figures
-from mue_edge.calibrate.report.findings import Findings, Live, Point, find, unit
+from mue_edge.calibrate.report.findings import Findings, FrontPoint, Live, find, unit
 from mue_edge.errors import command_line
 from mue_edge.files import atomic_write
 from mue_edge.measuring import profile
@@ -198,7 +198,7 @@ def _quality(found: Findings) -> str:
     return words + (f", {chosen.held[1]:.1%} on the others" if chosen.held else "")
 
 
-def _point(point: Point) -> dict[str, Any]:
+def _point(point: FrontPoint) -> dict[str, Any]:
     held = {"quality": point.held[0], "kept": point.held[1]} if point.held else None
     return {
         "policy": point.policy.to_json(), "mean_ms": 1e3 * point.mean, "p95_ms": 1e3 * point.p95,

@@ -65,7 +65,7 @@ class _Step:
     reads: list[tuple[Cell, int]] = field(default_factory=list)
 
 
-class Engine:
+class MemoEngine:
     """A real runtime, and which node each of its cells holds. Nobody else may use the runtime."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -122,10 +122,10 @@ class MemoRuntime:
     """
 
     def __init__(
-        self, runtime: Runtime | Engine, pixels: object = None, tree: Tree | None = None,
+        self, runtime: Runtime | MemoEngine, pixels: object = None, tree: Tree | None = None,
         source: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        self._engine = runtime if isinstance(runtime, Engine) else Engine(runtime)
+        self._engine = runtime if isinstance(runtime, MemoEngine) else MemoEngine(runtime)
         self._pixels, self.tree, self._source = pixels, tree or Tree(), tuple(source)
         self.live = self.again = self.served = 0
         self._closed = False

@@ -47,7 +47,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Run:
+class TracedRun:
     """What a policy does to a sample: the best caption, layers run by each encoder stack and by each
     decoder step, and the segments called, in order (what `Profile.predict` takes)."""
 
@@ -64,7 +64,7 @@ class SampleRuns:
     `again`: those among them that were run a second time; `nodes`: answers that the sample's trace has."""
 
     sample: str
-    runs: tuple[Run, ...]
+    runs: tuple[TracedRun, ...]
     live: int
     again: int
     nodes: int
@@ -85,7 +85,7 @@ class _Test:
     depth: int
     step: int
     readings: dict[str, tuple[float, float]]
-    after: dict[_Way, _Test | Run]
+    after: dict[_Way, _Test | TracedRun]
 
 
 class TestTree:
@@ -97,9 +97,9 @@ class TestTree:
         self._ends = layout.depths()  # there nobody asks the policy
         self._max_length = max_length
         self._stacks = layout.stacks
-        self._first: dict[_Order, _Test | Run] = {}
+        self._first: dict[_Order, _Test | TracedRun] = {}
 
-    def find(self, policy: Decider) -> Run | None:
+    def find(self, policy: Decider) -> TracedRun | None:
         """The policy's run, if a run that passed the same tests is known."""
         found = self._first.get(self._order(policy))
         while isinstance(found, _Test):
@@ -111,9 +111,9 @@ class TestTree:
             found = found.after.get(_way(policy, found.stack, threshold, exits(score, gap, threshold)))
         return found
 
-    def add(self, policy: Decider, outcome: Outcome, run: Run) -> None:
+    def add(self, policy: Decider, outcome: Outcome, run: TracedRun) -> None:
         """A policy's run, and its outcome with every test traced."""
-        after: dict[Any, _Test | Run] = self._first
+        after: dict[Any, _Test | TracedRun] = self._first
         way: Any = self._order(policy)
         for d in outcome.decisions:
             if d.depth == self._ends.get(d.stack):
@@ -151,7 +151,7 @@ class Tracer:
         """Every policy's run of a sample."""
         memo = self._memo(sample)
         known = TestTree(self._layout, self._settings.max_length)
-        found: dict[int, Run] = {}
+        found: dict[int, TracedRun] = {}
         for i in self._order:
             run = known.find(self._policies[i])
             if run is None:
@@ -178,13 +178,13 @@ class Tracer:
         pixels = self._pixels(sample.picture)
         return self._store.runtime(sample.id, pixels, self._runtime, sample.source)
 
-    def _new(self, policy: Policy, memo: Runtime, source: Sequence[int]) -> tuple[Outcome, Run]:
+    def _new(self, policy: Policy, memo: Runtime, source: Sequence[int]) -> tuple[Outcome, TracedRun]:
         segments: list[str] = []
         loop = caption_loop(self._layout, policy, begin(self._settings, source), trace=True)
         outcome = drive(loop, memo, lambda request, _: segments.append(request.run))
         best = outcome.hypotheses[0]
         depths = tuple(step.depth for step in outcome.steps)
-        return outcome, Run(best.tokens, best.score, outcome.depths, depths, tuple(segments))
+        return outcome, TracedRun(best.tokens, best.score, outcome.depths, depths, tuple(segments))
 
     def _kin(self, policy: Policy) -> list[float]:
         """Sorted by this, policies that leave the encoder alike are neighbours, shallow ones first: going

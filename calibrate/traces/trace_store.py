@@ -23,7 +23,7 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.bundle.folder import Bundle
-from mue_edge.calibrate.traces.memo import KEY_BYTES, Engine, MemoRuntime, Node, Tree
+from mue_edge.calibrate.traces.memo import KEY_BYTES, MemoEngine, MemoRuntime, Node, Tree
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 from mue_edge.loop.driver import Runtime
 from mue_edge.loop.protocol import Answer
@@ -44,7 +44,7 @@ class MemoStore:
     def __init__(self, folder: str | Path, bundle: Bundle) -> None:
         self.folder, self._bundle = Path(folder), fingerprint(bundle)
         self._runtime_name = bundle.manifest.runtime.name
-        self._engine: Engine | None = None
+        self._engine: MemoEngine | None = None
         self._memo: MemoRuntime | None = None
         self._file: FileIO | None = None
         try:
@@ -78,7 +78,7 @@ class MemoStore:
             raise
         tree.keep = lambda parent, key, answer: _append(file, path, pack(parent, key, answer))
         if self._engine is None or self._engine.runtime is not runtime:
-            self._engine = Engine(runtime)
+            self._engine = MemoEngine(runtime)
         self._memo = MemoRuntime(self._engine, pixels, tree, source)
         return self._memo
 

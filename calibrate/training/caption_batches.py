@@ -17,7 +17,7 @@ from mue_edge.inputs.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
-class Target:
+class CaptionTarget:
     """One caption of one picture: the picture's row, and the ids with bos and eos."""
 
     row: int
@@ -26,7 +26,7 @@ class Target:
 
 def targets(
     examples: Sequence[Example], tokenizer: Tokenizer, longest: int
-) -> tuple[list[Target], list[str]]:
+) -> tuple[list[CaptionTarget], list[str]]:
     """Every caption of every example, and notes for the user: how many were cut, or hold unknown pieces.
 
     Captions of more than `longest` tokens are cut there.
@@ -37,7 +37,7 @@ def targets(
             ids = tokenizer.encode(f" {as_spoken(tokenizer, caption)}")
             cut += len(ids) > longest
             unknown += tokenizer.unk in ids
-            found.append(Target(row, (tokenizer.bos, *ids[:longest], tokenizer.eos)))
+            found.append(CaptionTarget(row, (tokenizer.bos, *ids[:longest], tokenizer.eos)))
     notes = []
     if cut:
         notes.append(f"{cut} of {len(found)} captions were cut to {longest} tokens (--max-tokens)")
@@ -59,7 +59,7 @@ class CaptionBatches:
     """Batches over the processes: the same step is the same pictures, however many processes share it."""
 
     def __init__(
-        self, pictures: Pictures, targets: Sequence[Target], batch: int, seed: int, pad: int,
+        self, pictures: Pictures, targets: Sequence[CaptionTarget], batch: int, seed: int, pad: int,
         *, augment: bool = False, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         """`batch` captions a step over all processes; `augment` moves, bends, redraws and recolours pictures.
@@ -95,7 +95,7 @@ class CaptionBatches:
             seen = self.pictures.inputs(rows)
         return Share(seen, self.tokens(chosen), sum(len(t.ids) - 1 for t in together))
 
-    def tokens(self, chosen: Sequence[Target]) -> Tensor:
+    def tokens(self, chosen: Sequence[CaptionTarget]) -> Tensor:
         """[B, L + 1], padded on the right."""
         longest = max(len(t.ids) for t in chosen)
         return torch.tensor([[*t.ids, *[self.pad] * (longest - len(t.ids))] for t in chosen])

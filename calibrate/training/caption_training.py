@@ -22,8 +22,8 @@ from mue_edge.calibrate.data.examples import Example, as_spoken
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.calibrate.metrics.quality import caption_texts
 from mue_edge.calibrate.report import charts
-from mue_edge.calibrate.training.caption_batches import CaptionBatches, Target
-from mue_edge.calibrate.training.finetune import Settings, Trainer, Watch, train
+from mue_edge.calibrate.training.caption_batches import CaptionBatches, CaptionTarget
+from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, Watch, train
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_folder, atomic_write
 from mue_edge.inputs import tokens
@@ -95,8 +95,8 @@ class CaptionRun:
     """One run: the objective of a step, validation, and what is written."""
 
     def __init__(
-        self, learner: Learner, recipe: Recipe, settings: Settings, batches: CaptionBatches,
-        validation: tuple[Pictures, Sequence[Target]] | None, out: Path,
+        self, learner: Learner, recipe: Recipe, settings: TrainingSettings, batches: CaptionBatches,
+        validation: tuple[Pictures, Sequence[CaptionTarget]] | None, out: Path,
     ) -> None:  # fmt: skip
         self.learner, self.recipe, self.batches = learner, recipe, batches
         self.validation, self.out = validation, out
@@ -197,7 +197,7 @@ class CaptionRun:
 @torch.no_grad()
 def validate(
     model: nn.Module, learner: Learner, batches: CaptionBatches, pictures: Pictures,
-    targets: Sequence[Target], label_smoothing: float,
+    targets: Sequence[CaptionTarget], label_smoothing: float,
 ) -> dict[str, float]:  # fmt: skip
     """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
     family, described = models.training(model), models.describe(model)

@@ -27,7 +27,7 @@ Objective = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """How to train. Give `steps`, or `minutes` of wall clock over which the schedule is stretched."""
 
     steps: int | None = None
@@ -62,7 +62,7 @@ class State:
     progress: float = 0.0
 
 
-def learning_rate(settings: Settings, progress: float) -> float:
+def learning_rate(settings: TrainingSettings, progress: float) -> float:
     """Linear warm-up, then a cosine to zero."""
     if progress < settings.warm_up:
         return settings.learning_rate * max(progress, 1e-3) / settings.warm_up
@@ -73,7 +73,9 @@ def learning_rate(settings: Settings, progress: float) -> float:
 class Trainer(Generic[Network]):
     """A network, throw-away modules that train along, the optimiser, and the running average of weights."""
 
-    def __init__(self, network: Network, along: nn.Module, objective: Objective, settings: Settings) -> None:
+    def __init__(
+        self, network: Network, along: nn.Module, objective: Objective, settings: TrainingSettings
+    ) -> None:
         self.network, self.along, self.objective, self.settings = network.train(), along, objective, settings
         self.state = State()
         self.parameters = [p for p in (*network.parameters(), *along.parameters()) if p.requires_grad]

@@ -44,7 +44,7 @@ class Teacher(Protocol[Batch]):
 
 
 @dataclass(frozen=True)
-class Captions:
+class CaptionBatch:
     """A captioner; batches are pictures [B, 3, H, W]."""
 
     model: nn.Module
@@ -72,7 +72,7 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class StatementBatch:
     """Pictures [B, 3, H, W], and the ids of the source text around a statement about each."""
 
     pixels: Tensor
@@ -89,24 +89,24 @@ class Answers:
     bos: int
     fed: tuple[int, ...]
 
-    def steps(self, batch: Pairs, rng: torch.Generator) -> Steps:
+    def steps(self, batch: StatementBatch, rng: torch.Generator) -> Steps:
         return models.judging(self.model).steps(
             self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng
         )
 
-    def kept(self, batch: Pairs) -> Tensor:
+    def kept(self, batch: StatementBatch) -> Tensor:
         found = models.judging(self.model).by_encoder_depth(
             self.model, self.answers, batch.pixels, batch.sources, self._fed(batch)
         )
         return (found[:-1] == found[-1]).T
 
-    def features(self, batch: Pairs) -> Tensor:
+    def features(self, batch: StatementBatch) -> Tensor:
         return models.training(self.model).features(self.model, batch.pixels)
 
     def logits(self, states: Tensor) -> Tensor:
         return models.judging(self.model).logits(self.model, self.answers, states)
 
-    def _fed(self, batch: Pairs) -> list[tuple[int, ...]]:
+    def _fed(self, batch: StatementBatch) -> list[tuple[int, ...]]:
         return [prompt_of(self.bos, self.fed, ids) for ids in batch.sources]
 
 
@@ -129,20 +129,20 @@ class Once:
         return self._steps[id(batch)]
 
 
-def of_folder(folder: Path) -> Captions | Answers:
+def of_folder(folder: Path) -> CaptionBatch | Answers:
     """The teacher that a model folder is. Raises InputFileError for one that lacks vocabulary or prompt."""
     if task_of(folder) == ENTAIL:
         prompt = read_prompt(folder, ENTAIL)
         bos = tokens.load(folder / "tokenizer.json").bos
         return Answers(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
     taught = learner(folder, None)
-    return Captions(taught.model, taught.prompt)
+    return CaptionBatch(taught.model, taught.prompt)
 
 
-def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[Pairs]:
+def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[StatementBatch]:
     """Samples as their model's teacher takes them, with statements if they have any."""
     parts = [samples.samples[i : i + batch] for i in range(0, len(samples), batch)]
     shown = [torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts]
     if not all(sample.source for sample in samples.samples):
         return shown
-    return [Pairs(pixels, tuple(s.source for s in part)) for pixels, part in zip(shown, parts)]
+    return [StatementBatch(pixels, tuple(s.source for s in part)) for pixels, part in zip(shown, parts)]

@@ -74,7 +74,7 @@ def caller(manifest: Manifest, folder: Path) -> Call | None:
 
     if not executorch.available(str(manifest.plan["backend"])):
         return None
-    program = executorch.Program(folder / PROGRAM, manifest.segments)
+    program = executorch.ExecuTorchProgram(folder / PROGRAM, manifest.segments)
 
     def call(name: str, inputs: Any) -> Any:
         outputs = program.run(name, [program.tensor(x) for x in inputs])

@@ -18,7 +18,7 @@ from mue_edge.export.onnx import lower, qdq
 from mue_edge.export.onnx.half import half, wide_kinds
 from mue_edge.export.ranges import Graph, Ranges, scan
 from mue_edge.export.tensorrt import gates, jetpack, rtx, trtexec
-from mue_edge.export.tensorrt.jetpack import Profile
+from mue_edge.export.tensorrt.jetpack import JetPackProfile
 from mue_edge.models.cut import Cut
 from mue_edge.targets.golden import pixels
 
@@ -72,7 +72,7 @@ def caller(manifest: Manifest, folder: Path) -> Call:
 
 
 def typed(
-    graphs: Sequence[Graph], precision: str, profile: Profile, ranges: Ranges
+    graphs: Sequence[Graph], precision: str, profile: JetPackProfile, ranges: Ranges
 ) -> tuple[list[Graph], dict[str, tuple[str, ...]]]:
     """The graphs in that precision, opset and IR; and segment → what its scan kept in float32.
 
@@ -107,7 +107,7 @@ def _ranges(cut: Cut, graphs: Sequence[Graph], manifest: Manifest, progress: Pro
     )  # fmt: skip
 
 
-def _proxy(segments: Mapping[str, Segment], folder: Path, profile: Profile, progress: Progress) -> str:
+def _proxy(segments: Mapping[str, Segment], folder: Path, profile: JetPackProfile, progress: Progress) -> str:
     """What the manifest says of the proxy build; see rtx.py."""
     if not profile.typed:
         return "not run (no proxy builds for this TensorRT)"
@@ -123,7 +123,7 @@ def _proxy(segments: Mapping[str, Segment], folder: Path, profile: Profile, prog
 
 
 def _on_precision(
-    precision: str, profile: Profile, kept: Mapping[str, tuple[str, ...]], pictures: int
+    precision: str, profile: JetPackProfile, kept: Mapping[str, tuple[str, ...]], pictures: int
 ) -> list[str]:
     if precision == "fp32":
         return []
@@ -136,7 +136,7 @@ def _on_precision(
     return lines + [f"  {name}: {', '.join(dict.fromkeys(nodes))}" for name, nodes in kept.items()]
 
 
-def _next(profile: Profile) -> str:
+def _next(profile: JetPackProfile) -> str:
     if not profile.runs:
         return f"on the device: sh {trtexec.FILE} builds the engines; mue-edge itself does not run there"
     return (

@@ -13,13 +13,13 @@ from onnx import numpy_helper
 
 from mue_edge.errors import VerificationError
 from mue_edge.export.tensorrt import jetpack
-from mue_edge.export.tensorrt.jetpack import Profile
+from mue_edge.export.tensorrt.jetpack import JetPackProfile
 
 # What counts as ONNX's own operators; anything else would need a plugin.
 _STANDARD = ("", "ai.onnx")
 
 
-def check(model: onnx.ModelProto, name: str, profile: Profile) -> None:
+def check(model: onnx.ModelProto, name: str, profile: JetPackProfile) -> None:
     """Raises VerificationError, with every finding, for a graph that the profile's TensorRT cannot take.
 
     Weights may still be inside the model. Checked: opset and IR version, ONNX's own checker with shape
@@ -35,7 +35,7 @@ def check(model: onnx.ModelProto, name: str, profile: Profile) -> None:
         )
 
 
-def _findings(model: onnx.ModelProto, profile: Profile) -> Iterator[str]:
+def _findings(model: onnx.ModelProto, profile: JetPackProfile) -> Iterator[str]:
     table = jetpack.operators(profile.operators)
     for entry in model.opset_import:
         if entry.domain in _STANDARD and entry.version > profile.max_opset:

@@ -17,7 +17,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Profile:
+class JetPackProfile:
     """A line of JetPack; see jetpack.toml."""
 
     name: str
@@ -42,12 +42,12 @@ class Operators:
     extends: str = ""
 
 
-def profile(name: str) -> Profile:
+def profile(name: str) -> JetPackProfile:
     """A profile; an unknown name is a UsageError that lists the known ones."""
     known = _read("jetpack")
     if name not in known:
         raise UsageError(f"unknown JetPack profile {name!r}; known profiles: {', '.join(known)}")
-    return decode(Profile, {"name": name} | known[name], f"jetpack.toml: {name}")
+    return decode(JetPackProfile, {"name": name} | known[name], f"jetpack.toml: {name}")
 
 
 def names() -> tuple[str, ...]:

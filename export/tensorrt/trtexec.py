@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from mue_edge.export.tensorrt.jetpack import Profile
+from mue_edge.export.tensorrt.jetpack import JetPackProfile
 from mue_edge.loop.signals import PORTS
 
 FILE = "trtexec.sh"
@@ -19,7 +19,7 @@ _MISSING = f"no trtexec on PATH or in {_PLACE}: sudo apt install tensorrt"
 _NORM = (".mean", ".centred", ".square", ".variance", ".positive", ".deviation", ".unit")
 
 
-def script(profile: Profile, precision: str, segments: Sequence[tuple[str, onnx.ModelProto]]) -> str:
+def script(profile: JetPackProfile, precision: str, segments: Sequence[tuple[str, onnx.ModelProto]]) -> str:
     """The script's text. Exit scores and norms are asked for in float32, the rest in the precision."""
     flags = {"fp32": "", "fp16": " --fp16", "int8": " --int8 --fp16"}[precision]
     lines = [

@@ -64,7 +64,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One caption: the picture's number, the policy, and all that happened."""
 
     picture: int
@@ -77,7 +77,7 @@ class Entry:
 
 def record(
     picture: int, policy: dict[str, Any], layout: Layout, settings: SearchSettings, runtime: Runtime
-) -> Entry:
+) -> LogEntry:
     """The log of a caption of the picture that the runtime holds."""
     calls: list[Call] = []
     outcome = drive(
@@ -85,7 +85,7 @@ def record(
         lambda request, answer: calls.append(_call(request, answer)),
     )  # fmt: skip
     best = outcome.hypotheses[0]
-    return Entry(picture, policy, tuple(calls), _verdicts(outcome), best.tokens, best.score)
+    return LogEntry(picture, policy, tuple(calls), _verdicts(outcome), best.tokens, best.score)
 
 
 def _call(request: Request, answer: Answer) -> Call:
@@ -104,13 +104,13 @@ def _verdict(d: Decision) -> Verdict:
     return Verdict(d.stack, d.depth, d.step, d.threshold if math.isfinite(d.threshold) else None, d.exit)
 
 
-def check(entry: Entry, layout: Layout, settings: SearchSettings, where: str = "log") -> Log:
+def check(entry: LogEntry, layout: Layout, settings: SearchSettings, where: str = "log") -> Log:
     """Give the loop the log's scores and candidates, and compare all that it decides.
 
     Returns the decisions as a log that `replay.replay` can force on a runtime, to compare the scores
     themselves. Raises VerificationError that names the first call or decision that differs.
     """
-    told = _Told(entry, where)
+    told = _LoggedRuntime(entry, where)
     outcome = drive(caption_loop(layout, from_json(entry.policy), BeamSearch(settings)), told)
     if told.at < len(entry.calls):
         raise VerificationError(
@@ -133,10 +133,10 @@ def check(entry: Entry, layout: Layout, settings: SearchSettings, where: str = "
     return log_of(outcome)
 
 
-class _Told:
+class _LoggedRuntime:
     """Answers requests with what a log says was answered."""
 
-    def __init__(self, entry: Entry, where: str) -> None:
+    def __init__(self, entry: LogEntry, where: str) -> None:
         self.entry, self.where, self.at = entry, where, 0
 
     def set_pixels(self, pixels: object) -> None: ...
@@ -183,7 +183,7 @@ def _words(v: Verdict) -> str:
     return f"{v.stack} after layer {v.depth}, step {v.step}, threshold {v.threshold}: {what}"
 
 
-def write(path: Path, entries: Sequence[Entry], plan_hash: str) -> None:
+def write(path: Path, entries: Sequence[LogEntry], plan_hash: str) -> None:
     """Logs of a bundle with that plan, as JSON."""
     data: Mapping[str, Any] = {"plan": plan_hash, "logs": [schema.encode(entry) for entry in entries]}
     atomic_write(path, json.dumps(data) + "\n")
@@ -192,10 +192,10 @@ def write(path: Path, entries: Sequence[Entry], plan_hash: str) -> None:
 @dataclass(frozen=True)
 class _File:
     plan: str
-    logs: tuple[Entry, ...]
+    logs: tuple[LogEntry, ...]
 
 
-def read(path: Path, plan_hash: str) -> tuple[Entry, ...]:
+def read(path: Path, plan_hash: str) -> tuple[LogEntry, ...]:
     """The logs of a file. Raises InputFileError for one that is none, or of another plan."""
     found = schema.decode(_File, read_json(path, MAX_LOG_BYTES), path.name)
     if found.plan != plan_hash:

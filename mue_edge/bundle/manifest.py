@@ -77,7 +77,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class Runtime:
+class RuntimeVersion:
     """The runtime that the segments are made for, with its version range (PEP 440)."""
 
     name: str
@@ -128,7 +128,7 @@ class Manifest:
     task: str
     target: str
     precision: str
-    runtime: Runtime
+    runtime: RuntimeVersion
     model: Mapping[str, Any]
     plan: Mapping[str, Any]
     plan_hash: str

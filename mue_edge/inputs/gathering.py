@@ -12,12 +12,12 @@ from typing import TextIO
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import open_regular
 from mue_edge.inputs import fetching
-from mue_edge.inputs.image import MAX_BYTES, SUFFIXES, Named, is_folder, kind_of, size_of
+from mue_edge.inputs.image import MAX_BYTES, SUFFIXES, NamedPicture, is_folder, kind_of, size_of
 
 MAX_PATHS = 1_000_000
 
 
-def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list[Path | Named]:
+def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list[Path | NamedPicture]:
     """Files as they are, folders' pictures by name, http(s) addresses; `-`: the picture, or the list of files
     and folders, on standard input.
 
@@ -25,7 +25,7 @@ def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list
     pictures, under its name, so that the others are still processed. Raises InputFileError when there is
     nothing but empty folders, or nothing at all.
     """
-    found: list[Path | Named] = []
+    found: list[Path | NamedPicture] = []
     for argument in arguments:
         found += _named(str(argument), stdin)
         if len(found) > MAX_PATHS:
@@ -41,7 +41,7 @@ def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list
     return found
 
 
-def one(argument: str) -> Path | Named:
+def one(argument: str) -> Path | NamedPicture:
     """The picture of an argument that takes one. Raises InputFileError for a list of several."""
     found = _named(argument, None) if argument == "-" or fetching.is_address(argument) else [Path(argument)]
     if len(found) != 1:
@@ -80,9 +80,9 @@ def nothing_known(what: str) -> InputFileError:
     )
 
 
-def _named(argument: str, stdin: TextIO | None) -> list[Path | Named]:
+def _named(argument: str, stdin: TextIO | None) -> list[Path | NamedPicture]:
     if fetching.is_address(argument):
-        return [Named(argument, partial(fetching.fetch, argument))]
+        return [NamedPicture(argument, partial(fetching.fetch, argument))]
     if argument != "-":
         return [*_pictures_in(Path(argument))]
     stream = sys.stdin if stdin is None else stdin
@@ -91,7 +91,7 @@ def _named(argument: str, stdin: TextIO | None) -> list[Path | Named]:
     data = stream.buffer.read(MAX_BYTES + 1)  # more is refused by `load`, with its reason
     picture = is_picture(data)
     if picture:
-        return [Named("standard input", lambda: data)]
+        return [NamedPicture("standard input", lambda: data)]
     if picture is None:
         raise nothing_known("standard input")
     lines = (line.rstrip(b"\r") for line in data.split(b"\n") if line.strip())

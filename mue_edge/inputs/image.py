@@ -44,7 +44,7 @@ class Upright:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedPicture:
     """A picture that is no file: its name in messages, and what reads its bytes. Raises InputFileError."""
 
     name: str
@@ -54,7 +54,7 @@ class Named:
         return self.name
 
 
-Given: TypeAlias = "str | Path | bytes | Named | Image.Image | Upright"
+Given: TypeAlias = "str | Path | bytes | NamedPicture | Image.Image | Upright"
 
 
 class Input(Protocol):
@@ -112,10 +112,10 @@ def pixel_limit() -> int:
     return int(text)
 
 
-def _bytes(source: str | Path | bytes | Named) -> BinaryIO:
+def _bytes(source: str | Path | bytes | NamedPicture) -> BinaryIO:
     if isinstance(source, bytes):
         return BytesIO(source)
-    if isinstance(source, Named):
+    if isinstance(source, NamedPicture):
         return BytesIO(source.read())
     path = Path(source)
     if is_folder(path):

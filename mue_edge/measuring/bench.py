@@ -36,7 +36,7 @@ System = Callable[[int], object]
 
 
 @dataclass(frozen=True)
-class Sample:
+class TimeSample:
     """Seconds of one system's work in one round: the process's CPU time, and wall-clock time."""
 
     cpu: float
@@ -55,16 +55,16 @@ class Quartiles:
         return f"{self.median:.3f} [{self.low:.3f}-{self.high:.3f}]"
 
 
-def sample(work: Callable[[], object]) -> Sample:
+def sample(work: Callable[[], object]) -> TimeSample:
     """The time of one run."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return Sample(time.process_time() - cpu, time.perf_counter() - wall)
+    return TimeSample(time.process_time() - cpu, time.perf_counter() - wall)
 
 
 def interleave(
     systems: Mapping[str, System], reference: str, rounds: range, *, warm_up: int = 2, seed: int = 0
-) -> dict[str, list[Sample]]:
+) -> dict[str, list[TimeSample]]:
     """One sample of every system in each round, in random order; systems are called with the round.
 
     Short work is repeated within a round, the systems taking turns: a sample is the mean. How often
@@ -76,15 +76,15 @@ def interleave(
             system(rounds[i % len(rounds)])
     once = sample(partial(systems[reference], rounds[0]))
     repeats = min(MAX_REPEATS, max(1, math.ceil(SAMPLE_SECONDS / max(once.cpu, 1e-6))))
-    samples: dict[str, list[Sample]] = {name: [] for name in systems}
+    samples: dict[str, list[TimeSample]] = {name: [] for name in systems}
     for i in rounds:
-        turns: dict[str, list[Sample]] = {name: [] for name in systems}
+        turns: dict[str, list[TimeSample]] = {name: [] for name in systems}
         for _ in range(repeats):
             for name in order.sample(list(systems), len(systems)):
                 turns[name].append(sample(partial(systems[name], i)))
         for name, found in turns.items():
             cpu, wall = (statistics.fmean(getattr(s, clock) for s in found) for clock in ("cpu", "wall"))
-            samples[name].append(Sample(cpu, wall))
+            samples[name].append(TimeSample(cpu, wall))
     return samples
 
 
@@ -96,7 +96,7 @@ def quartiles(values: Sequence[float]) -> Quartiles:
     return Quartiles(median, low, high)
 
 
-def ratios(system: Sequence[Sample], reference: Sequence[Sample], clock: str = "cpu") -> Quartiles:
+def ratios(system: Sequence[TimeSample], reference: Sequence[TimeSample], clock: str = "cpu") -> Quartiles:
     """Of the paired ratios system / reference; `clock` is "cpu" or "wall"."""
     return quartiles([getattr(a, clock) / getattr(b, clock) for a, b in zip(system, reference)])
 

@@ -24,7 +24,7 @@ from mue_edge.loop.lossless import lossless_loop
 from mue_edge.loop.policy import ForcedExits
 from mue_edge.loop.protocol import Answer, Layout, Request
 from mue_edge.loop.search import SearchSettings
-from mue_edge.measuring.profile import Check, Noise, SegmentTime
+from mue_edge.measuring.profile import Noise, ProfileCheck, SegmentTime
 
 FULL, SHALLOW, MIXED = "full depth", "shallowest", "mixed"
 # Mixed twice: they are what policies do.
@@ -42,7 +42,7 @@ class Costs:
     caption_seconds: float
     noise: Noise
     error: float
-    checks: Mapping[str, Check]
+    checks: Mapping[str, ProfileCheck]
     full_depth: tuple[str, ...]
 
     def predict(self, runs: Sequence[str]) -> float:
@@ -142,12 +142,12 @@ def _fit(fitted: Sequence[_Live], held: Sequence[_Live], wanted: Iterable[str]) 
     return Costs(segments, loop, fixed, noise, error, _checks(held, expected), full[len(full) // 2].runs)
 
 
-def _checks(held: Sequence[_Live], expected: Sequence[float]) -> dict[str, Check]:
+def _checks(held: Sequence[_Live], expected: Sequence[float]) -> dict[str, ProfileCheck]:
     found = {}
     for kind in (FULL, MIXED, SHALLOW):
         pairs = [(e, live.seconds) for e, live in zip(expected, held) if live.kind == kind]
         if pairs:
-            found[kind] = Check(len(pairs), *(statistics.median(column) for column in zip(*pairs)))
+            found[kind] = ProfileCheck(len(pairs), *(statistics.median(column) for column in zip(*pairs)))
     return found
 
 

@@ -49,7 +49,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Check:
+class ProfileCheck:
     """Medians over so many captions of one kind: seconds predicted (noise included) and live."""
 
     captions: int
@@ -90,7 +90,7 @@ class Profile:
     noise: Noise | None = None
     error: float | None = None
     clock: str = WALL
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    checks: Mapping[str, ProfileCheck] = field(default_factory=dict)
     clocks: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     load: tuple[float, ...] = ()
@@ -156,7 +156,7 @@ def total_macs(manifest: Manifest) -> int:
     return sum(segment.macs for segment in manifest.segments.values())
 
 
-class Meter:
+class SegmentMeter:
     """A watcher that adds up predicted seconds, request by request, whoever answers them. One a caption."""
 
     def __init__(self, profile: Profile) -> None:

@@ -22,7 +22,7 @@ CAPTIONS = 300
 
 
 @dataclass(frozen=True)
-class Shown:
+class NetworkInputs:
     """The network's inputs, and the median seconds of making one from a picture (None: none was made);
     `sources`: ids of texts, where the network reads one."""
 
@@ -31,14 +31,16 @@ class Shown:
     sources: Sequence[Sequence[int]] = ()
 
 
-def pictures(captioner: Session, files: Sequence[Given], sources: Sequence[Sequence[int]] = ()) -> Shown:
+def pictures(
+    captioner: Session, files: Sequence[Given], sources: Sequence[Sequence[int]] = ()
+) -> NetworkInputs:
     """Up to MAX_PICTURES of the files, evenly chosen, and the texts."""
     made, seconds = [], []
     for file in files[:: math.ceil(len(files) / MAX_PICTURES)]:
         begin = time.perf_counter()
         made.append(captioner.pixels(file))
         seconds.append(time.perf_counter() - begin)
-    return Shown(made, statistics.median(seconds), sources)
+    return NetworkInputs(made, statistics.median(seconds), sources)
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def _stepwise(runtime: Any) -> Iterator[None]:
 
 
 def profiled(
-    captioner: Session, shown: Shown, captions: int = CAPTIONS, *,
+    captioner: Session, shown: NetworkInputs, captions: int = CAPTIONS, *,
     clock: str = "wall", step: Callable[[], object] = lambda: None,
 ) -> tuple[profile.Profile, tuple[str, ...]]:  # fmt: skip
     """The profile, and the segments of a caption at full depth; `step` is called after each caption.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mue_edge.inputs.tokens import Tokenizer
     from mue_edge.models.cut import Cut, CutRequest, StackShape
     from mue_edge.models.heads import Heads
-    from mue_edge.models.importing import ModelContent, Request
+    from mue_edge.models.importing import ImportRequest, ModelContent
     from mue_edge.models.steps import Steps
 
 # The class of a family's networks. It has a class attribute `family`: the family's name.
@@ -176,7 +176,7 @@ class Family(Protocol[Network]):
         No large file is read, and nothing is raised for a damaged one.
         """
 
-    def content(self, request: Request) -> ModelContent:
+    def content(self, request: ImportRequest) -> ModelContent:
         """The model folder that a checkpoint, or a size's name and a seed, become.
 
         Raises InputFileError for a checkpoint or vocabulary that does not fit, UsageError for what of the

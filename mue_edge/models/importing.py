@@ -19,7 +19,7 @@ from mue_edge.models.weights import WEIGHTS, save
 
 
 @dataclass(frozen=True)
-class Request:
+class ImportRequest:
     """What to import; the fields are the command's options. Either `checkpoint` or `size` is given.
 
     `decomposed`: an encoder that reads picture and text apart, or not. `ema`: averaged weights.
@@ -64,7 +64,7 @@ class Imported:
     captions: bool
 
 
-def write(request: Request, out: str | Path) -> Imported:
+def write(request: ImportRequest, out: str | Path) -> Imported:
     """Make the model folder `out`. On any error nothing is written, and an older folder stays.
 
     Raises InputFileError for a checkpoint or vocabulary that does not fit, UsageError for options
@@ -86,7 +86,7 @@ def write(request: Request, out: str | Path) -> Imported:
     return Imported(made.what, description, parameters, made.notes, task, "with_caption" in asked)
 
 
-def _family(request: Request) -> Family[Any]:
+def _family(request: ImportRequest) -> Family[Any]:
     """The one that is asked for, that has the size, or that alone recognises the checkpoint."""
     if request.family is not None and request.family not in models.FAMILIES:
         raise UsageError(f"--family {request.family}: known families are {', '.join(models.FAMILIES)}")

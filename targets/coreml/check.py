@@ -29,7 +29,7 @@ BEST_PSNR = 200.0
 
 
 @dataclass(frozen=True)
-class Function:
+class CheckedFunction:
     """A segment on a unit: the lowest peak signal-to-noise ratio of its outputs, in dB; the seconds of the
     first call, with loading, and the median of later ones."""
 
@@ -91,7 +91,7 @@ def check(bundle: Bundle, on: Mapping[str, Methods]) -> dict[str, Any]:
 
 def _function(
     bundle: Bundle, methods: Methods, name: str, inputs: Sequence[Array], wanted: Sequence[Array]
-) -> Function:
+) -> CheckedFunction:
     tensors = [methods.tensor(x) for x in inputs]
     times = []
     for _ in range(1 + RUNS):
@@ -102,7 +102,7 @@ def _function(
     ratios = [
         psnr(w, methods.array(y, p)) for w, y, (port, p) in zip(wanted, made, ports) if port != "top_ids"
     ]
-    return Function(min(ratios), times[0], statistics.median(times[1:]))
+    return CheckedFunction(min(ratios), times[0], statistics.median(times[1:]))
 
 
 def psnr(wanted: Array, found: Array) -> float:

@@ -29,7 +29,7 @@ DTYPES = {"float16": 65552, "float32": 65568, "int32": 131104}
 
 
 @dataclass(frozen=True)
-class Bridge:
+class CoreMLBridge:
     """Objective-C: a class by name, Core Video's functions, an empty object pointer (a ctypes type, for
     errors that a method returns by address), and a pointer's object."""
 
@@ -42,7 +42,7 @@ class Bridge:
 class Models:
     """Packages as `methods.Methods`: tensors are MLMultiArrays, or an MLFeatureValue with a picture."""
 
-    def __init__(self, bundle: Bundle, bridge: Bridge, units: str = "all") -> None:
+    def __init__(self, bundle: Bundle, bridge: CoreMLBridge, units: str = "all") -> None:
         self._bundle, self._units, self._halves = bundle, UNITS[units], halves(bundle)
         self._bridge, self._packages = bridge, Packages(bundle, self._compile)
         self._class = {
@@ -125,7 +125,7 @@ class Models:
         return made
 
 
-def rubicon() -> Bridge:
+def rubicon() -> CoreMLBridge:
     """The bridge inside of an app. Raises EnvironmentLacksError elsewhere."""
     try:
         from rubicon.objc import ObjCClass, ObjCInstance
@@ -137,4 +137,4 @@ def rubicon() -> Bridge:
             "rubicon-objc among its requirements"
         ) from problem
     register_encoding(b"^{__CVBuffer=}", ctypes.c_void_p)  # a pixel buffer, as methods declare it
-    return Bridge(ObjCClass, load_library("CoreVideo"), objc_id, ObjCInstance)
+    return CoreMLBridge(ObjCClass, load_library("CoreVideo"), objc_id, ObjCInstance)

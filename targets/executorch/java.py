@@ -28,7 +28,7 @@ DTYPES = {"float32": ("FLOAT", "asFloatBuffer"), "int64": ("INT64", "asLongBuffe
 
 
 @dataclass(frozen=True)
-class Bridge:
+class JavaBridge:
     """What is needed of a bridge to Java: a class by its name, arrays of primitives, and bytes of one."""
 
     jclass: Callable[[str], Any]
@@ -37,7 +37,7 @@ class Bridge:
     to_bytes: Callable[[Any], bytes] = bytes
 
 
-def chaquopy() -> Bridge:
+def chaquopy() -> JavaBridge:
     """The bridge of an Android app. Raises EnvironmentLacksError outside of one."""
     try:
         from java import jarray, jbyte, jclass, jlong
@@ -45,7 +45,7 @@ def chaquopy() -> Bridge:
         raise EnvironmentLacksError(
             "the module java is not here: on Android mue-edge runs in an app made with Chaquopy or Briefcase"
         ) from problem
-    return Bridge(jclass, jarray(jbyte), jarray(jlong))
+    return JavaBridge(jclass, jarray(jbyte), jarray(jlong))
 
 
 class Module:
@@ -56,7 +56,7 @@ class Module:
 
     def __init__(
         self, path: Path, segments: Mapping[str, Segment], threads: int | None = None,
-        bridge: Bridge | None = None,
+        bridge: JavaBridge | None = None,
     ) -> None:  # fmt: skip
         self.path, self._segments, self._bridge = path, segments, bridge or chaquopy()
         module, self._tensor, self._value = (self._class(name) for name in ("Module", "Tensor", "EValue"))

@@ -37,7 +37,7 @@ class Loaded:
     shared: bool
 
 
-class Program:
+class ExecuTorchProgram:
     """An open .pte as `methods.Methods`, with segments as a manifest describes them.
 
     Raises InputFileError for a file that is no program, or one whose methods are not those segments.
@@ -171,5 +171,5 @@ def open_runtime(bundle: Bundle, threads: int | None = None) -> MethodsRuntime:
             f"{bundle.path} was lowered for {backend}, which this machine's ExecuTorch does not have; for "
             "here, export with: mue-edge export --backend xnnpack"
         )
-    program = Program(program_file(bundle), bundle.manifest.segments, threads)
+    program = ExecuTorchProgram(program_file(bundle), bundle.manifest.segments, threads)
     return MethodsRuntime(bundle, program)

@@ -46,7 +46,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedType:
     """An input or output."""
 
     name: str
@@ -59,7 +59,7 @@ class Operation:
 
     type: str
     inputs: Mapping[str, tuple[str | Value, ...]]
-    outputs: tuple[Named, ...]
+    outputs: tuple[NamedType, ...]
     blocks: tuple[Block, ...]
     attributes: Mapping[str, Value]
 
@@ -73,7 +73,7 @@ class Operation:
 class Block:
     """Operations in the order in which they run."""
 
-    inputs: tuple[Named, ...]
+    inputs: tuple[NamedType, ...]
     outputs: tuple[str, ...]
     operations: tuple[Operation, ...]
 
@@ -85,12 +85,12 @@ class Function:
     pictures: those of its inputs that are given as pictures (8-bit RGB); inside they are grey levels.
     """
 
-    inputs: tuple[Named, ...]
+    inputs: tuple[NamedType, ...]
     opset: str
     block: Block
     pictures: frozenset[str] = frozenset()
 
-    def outputs(self) -> tuple[Named, ...]:
+    def outputs(self) -> tuple[NamedType, ...]:
         """The declared outputs, as the operations that make them say."""
         made = {out.name: out for op in self.block.operations for out in op.outputs}
         made |= {given.name: given for given in self.inputs}
@@ -225,9 +225,9 @@ def _binding(data: Field) -> str | Value:
     return _text(message[1][-1]) if 1 in message else _value(_message(message[2][-1]))
 
 
-def _named(data: Field) -> Named:
+def _named(data: Field) -> NamedType:
     message = _grouped(_message(data))
-    return Named(_text(message[1][-1]), _kind(message[2][-1]))
+    return NamedType(_text(message[1][-1]), _kind(message[2][-1]))
 
 
 def _kind(data: Field) -> Kind:

@@ -59,7 +59,7 @@ def _rails(folder: Path) -> dict[str, float]:
     return {rail: found[rail] for rail in next(complete, ())}
 
 
-class Meter:
+class PowerMeter:
     """Samples the module's power on a thread of its own; `joules` integrates it over the block."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Meter:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> PowerMeter:
         self._thread.start()
         return self
 

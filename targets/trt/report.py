@@ -102,7 +102,7 @@ def _waits(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Policy)
 def _timed(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Policy) -> dict[str, Any]:
     _caption(runtime, pictures[0], policy)  # the first may still capture graphs
     busy = time.process_time()
-    with power.Meter() as meter:
+    with power.PowerMeter() as meter:
         seconds = [_caption(runtime, pictures[i % len(pictures)], policy) for i in range(CAPTIONS)]
     busy, joules = time.process_time() - busy, meter.joules
     return {

@@ -21,7 +21,7 @@ pytest.importorskip("uvicorn")
 import mue_edge
 from mue_edge.apps import serving
 from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
-from mue_edge.apps.phone.reader import Reader
+from mue_edge.apps.phone.reader import BackgroundReader
 from mue_edge.targets.host import HostRuntime
 from tests.apps.cli.run import Runner, stdin
 from tests.apps.phone.driven import driven
@@ -167,7 +167,7 @@ def camera_folder(run: Runner, bundle: Path, files: list[Path], patch: pytest.Mo
 
 def phone(run: Runner, bundle: Path, files: list[Path], patch: pytest.MonkeyPatch) -> list[str]:
     async def read() -> list[str]:
-        reader = Reader(lambda: mue_edge.open(bundle, threads=1))
+        reader = BackgroundReader(lambda: mue_edge.open(bundle, threads=1))
         await reader.start()
         found = [await reader.caption(file, "full", lambda _: None, lambda _: None) for file in files]
         reader.close()

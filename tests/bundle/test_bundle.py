@@ -21,7 +21,7 @@ from mue_edge.bundle.manifest import (
     Manifest,
     Port,
     Preprocess,
-    Runtime,
+    RuntimeVersion,
     Segment,
     plan_hash,
 )
@@ -41,8 +41,8 @@ def manifest(folder: Path) -> Manifest:
     files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     plan = {"height": 32, "width": 32}
     return Manifest(
-        SCHEMA, "m", "ofa", "caption", "host", "fp32", Runtime("onnxruntime", ">=1"), {"vocab_size": 9},
-        plan, plan_hash(plan),
+        SCHEMA, "m", "ofa", "caption", "host", "fp32", RuntimeVersion("onnxruntime", ">=1"),
+        {"vocab_size": 9}, plan, plan_hash(plan),
         {"stem": Segment("segments/stem.onnx", {"pixels": Port((1, 3, 32, 32))}, {"x": Port((1, 4, 8))})},
         {"pos_q": Constant("constants.bin", 0, (2, 2))},
         {name: FileEntry(p.stat().st_size, sha256(p)) for name, p in files.items() if name != MANIFEST},

@@ -29,7 +29,7 @@ from mue_edge.calibrate.policies import tuning
 from mue_edge.calibrate.policies.calibration import Calibration, Searched
 from mue_edge.calibrate.policies.setting import FULL, Held, Setting
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.traces.outcomes import Run, Sample
+from mue_edge.calibrate.traces.outcomes import Sample, TracedRun
 from mue_edge.files import sha256
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import Decision
@@ -117,12 +117,12 @@ def calibration(chosen: str = "safe", certified: Sequence[str] = ("safe", "quick
     )  # fmt: skip
 
 
-def run(image: int, decoder: Sequence[int]) -> Run:
+def run(image: int, decoder: Sequence[int]) -> TracedRun:
     """What the loop calls at these depths, catching up on skipped rows left out."""
     calls = ["stem", *(f"image.{i}" for i in range(image))]
     for depth in decoder:
         calls += ["embed", *(f"decoder.{i}" for i in range(depth)), "head"]
-    return Run((5, 6), -1.0, {"image": image, "text": LAYERS}, tuple(decoder), tuple(calls))
+    return TracedRun((5, 6), -1.0, {"image": image, "text": LAYERS}, tuple(decoder), tuple(calls))
 
 
 def _judged(policy: Policy) -> Judged:

@@ -10,7 +10,15 @@ from hashlib import sha256
 from pathlib import Path
 
 from mue_edge.bundle.folder import Bundle
-from mue_edge.bundle.manifest import SCHEMA, Constant, FileEntry, Manifest, Preprocess, Runtime, Segment
+from mue_edge.bundle.manifest import (
+    SCHEMA,
+    Constant,
+    FileEntry,
+    Manifest,
+    Preprocess,
+    RuntimeVersion,
+    Segment,
+)
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
 from mue_edge.loop.search import SearchSettings
@@ -44,7 +52,8 @@ def prompt_layout(rows: int = 1) -> Layout:
 def bundle() -> Bundle:
     """What a store wants of a bundle: hashes. There are no files."""
     manifest = Manifest(
-        SCHEMA, "made up", "none", "caption", "host", "fp32", Runtime("no-such-package", ""), {}, {}, "plan",
+        SCHEMA, "made up", "none", "caption", "host", "fp32", RuntimeVersion("no-such-package", ""),
+        {}, {}, "plan",
         {"stem": Segment("segments/stem", {}, {})}, {"pos_q": Constant("constants.bin", 0, (1,))},
         {name: FileEntry(1, "aa") for name in ("segments/stem", "constants.bin", "golden/logs.json")},
         layout(), SearchSettings(), Preprocess(8, 8),

@@ -30,7 +30,7 @@ from mue_edge.models.cut import Cut, CutRequest
 from mue_edge.models.heads import KINDS, Heads
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.cut import cut
-from mue_edge.models.ofa.generate import Hypothesis
+from mue_edge.models.ofa.generate import GeneratedHypothesis
 from mue_edge.models.ofa.model import Model, head_sizes
 from mue_edge.rules import RULES
 from tests.models.ofa.tiny import make
@@ -242,7 +242,7 @@ def _half_by(case: Case, rule: str) -> Policy:
     )
 
 
-def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[Hypothesis]:
+def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[GeneratedHypothesis]:
     """What the torch model itself does: eager propagation, reordered caches."""
     s = case.settings
     tokens = torch.tensor([case.request.prompt or (*SHORTER, s.pad, s.pad)])

@@ -34,7 +34,7 @@ from mue_edge.export.onnx.macs import count
 from mue_edge.files import sha256
 from mue_edge.loop.driver import Runtime
 from mue_edge.targets.executorch.methods import method_name
-from mue_edge.targets.executorch.python import Program
+from mue_edge.targets.executorch.python import ExecuTorchProgram
 from tests.contract.adapters import assert_loop_equals_reference
 from tests.contract.conftest import model_folder, plan_of
 from tests.contract.cuts import make_case, pictures
@@ -95,8 +95,8 @@ def copied(made: Made, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made.folders["embedded-linux"], tmp_path / "copy"))
 
 
-def program(bundle: Bundle, threads: int = 1) -> Program:
-    return Program(bundle.path / executorch.PROGRAM, bundle.manifest.segments, threads)
+def program(bundle: Bundle, threads: int = 1) -> ExecuTorchProgram:
+    return ExecuTorchProgram(bundle.path / executorch.PROGRAM, bundle.manifest.segments, threads)
 
 
 def fed(segment: str) -> list[torch.Tensor]:
@@ -140,7 +140,7 @@ def test_other_kinds_of_segments(tmp_path: Path) -> None:
     segments = {name: executorch.entry(piece, executorch.PROGRAM, 0) for name, piece in pieces.items()}
     executorch.check_delegates({name: executorch.delegation(edge, name) for name in pieces}, segments)
     executorch.save(edge, tmp_path / "others.pte", planned=False)
-    found = Program(tmp_path / "others.pte", segments, 1)
+    found = ExecuTorchProgram(tmp_path / "others.pte", segments, 1)
     for name, piece in pieces.items():
         inputs = [torch.randn(x.shape) if x.is_floating_point() else x for x in piece.inputs.values()]
         with torch.no_grad():
@@ -162,7 +162,7 @@ def test_loop_equals_reference(bundle: Bundle) -> None:
     runtime.close()
 
 
-def chained_scores(found: Program) -> list[float]:
+def chained_scores(found: ExecuTorchProgram) -> list[float]:
     """Scores of the image segments, each fed with what the one before it returned."""
     case, scores = make_case(LOOP), []
     x, *_ = found.run("stem", [torch.from_numpy(pictures()[0]).contiguous()])
@@ -258,7 +258,7 @@ def test_a_damaged_program_never_reaches_the_runtime(copied: Path, monkeypatch: 
         path.write_bytes(damaged)
         with pytest.raises(InputFileError, match=r"model\.pte"):
             open_bundle(copied)
-        monkeypatch.setattr(targets.executorch, "Program", None)  # would be called
+        monkeypatch.setattr(targets.executorch, "ExecuTorchProgram", None)  # would be called
         with pytest.raises(InputFileError, match="hash differs"):
             targets.open_runtime(opened, 1)
 
@@ -275,10 +275,10 @@ def test_a_program_that_does_not_fit_the_manifest(made: Made) -> None:
     segments = dict(bundle.manifest.segments)
     path = bundle.path / executorch.PROGRAM
     with pytest.raises(InputFileError, match=r"no method 'image_7'; it has: .*image_0"):
-        Program(path, segments | {"image.7": segments["image.0"]}, 1).run("image.7", [])
+        ExecuTorchProgram(path, segments | {"image.7": segments["image.0"]}, 1).run("image.7", [])
     other = replace(segments["image.0"], outputs=segments["image.0"].outputs | {"y": Port((1, 4, 31))})
     with pytest.raises(InputFileError, match=r"has the outputs .*; export again"):
-        Program(path, segments | {"image.0": other}, 1).run("image.0", fed("image.0"))
+        ExecuTorchProgram(path, segments | {"image.0": other}, 1).run("image.0", fed("image.0"))
 
 
 def test_a_backend_that_is_not_here(made: Made) -> None:
@@ -330,7 +330,9 @@ def test_int8_segments(tmp_path: Path) -> None:
     edge = executorch.lower({"image_0": graph}, "xnnpack", {})
     assert executorch.delegation(edge, "image.0") == executorch.Lowered(1, {})
     executorch.save(edge, tmp_path / "int8.pte", planned=False)
-    found = Program(tmp_path / "int8.pte", {"image.0": executorch.entry(piece, executorch.PROGRAM, 0)}, 1)
+    found = ExecuTorchProgram(
+        tmp_path / "int8.pte", {"image.0": executorch.entry(piece, executorch.PROGRAM, 0)}, 1
+    )
     with torch.no_grad():
         y, score, _ = piece.module.eval()(*fed("image.0"))
     mine, close, _ = found.run("image.0", fed("image.0"))

@@ -13,7 +13,7 @@ from mue_edge.loop.policy import Decider
 from mue_edge.loop.protocol import Answer, Outcome, Request
 from mue_edge.loop.replay import run
 from mue_edge.loop.search import BeamSearch
-from mue_edge.models.ofa.generate import Hypothesis
+from mue_edge.models.ofa.generate import GeneratedHypothesis
 from tests.contract.cuts import (
     FULL,
     LATE,
@@ -38,7 +38,7 @@ def logged(case: Case, policy: Decider, runtime: Runtime) -> tuple[Outcome, list
     return drive(loop, runtime, lambda request, answer: requests.append(request)), requests
 
 
-def assert_equal(case: Case, outcome: Outcome, wanted: list[Hypothesis]) -> None:
+def assert_equal(case: Case, outcome: Outcome, wanted: list[GeneratedHypothesis]) -> None:
     """Every hypothesis, every depth, and the scores at every boundary."""
     assert [h.tokens for h in outcome.hypotheses] == [h.tokens for h in wanted]
     for mine, theirs in zip(outcome.hypotheses, wanted):

@@ -23,7 +23,7 @@ from mue_edge.loop.driver import drive
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.search import BeamSearch, Row, SearchSettings
 from mue_edge.models import importing
-from mue_edge.models.importing import Request
+from mue_edge.models.importing import ImportRequest
 from tests.golden_hf import folders
 
 FULL = Policy("never", name="full")
@@ -53,7 +53,7 @@ class Forced(BeamSearch):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The imported model; there is no vocabulary, so the prompt is given as ids."""
     root = tmp_path_factory.mktemp("published")
-    importing.write(Request(folders.write(VARIANT, root / "there"), allow_pickle=True), root / "model")
+    importing.write(ImportRequest(folders.write(VARIANT, root / "there"), allow_pickle=True), root / "model")
     ids = folders.reference(VARIANT)["in.input_ids"][0].tolist()
     (root / "model" / "prompts.json").write_text(json.dumps({"caption": {"text": " a", "ids": ids}}))
     return root / "model"

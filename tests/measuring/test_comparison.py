@@ -11,7 +11,7 @@ from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import Decision
 from mue_edge.loop.replay import exit_tests, quantile_policy
 from mue_edge.measuring import bench
-from mue_edge.measuring.bench import Quartiles, Sample, interleave, quartiles, ratios, twin_problem
+from mue_edge.measuring.bench import Quartiles, TimeSample, interleave, quartiles, ratios, twin_problem
 
 
 def test_quartiles() -> None:
@@ -21,8 +21,8 @@ def test_quartiles() -> None:
 
 def test_ratios_pair_the_samples_of_a_round() -> None:
     # The machine slows down ninefold; the pairs do not see it.
-    reference = [Sample(1, 10), Sample(3, 10), Sample(9, 10)]
-    system = [Sample(0.5, 10), Sample(1.5, 20), Sample(4.5, 30)]
+    reference = [TimeSample(1, 10), TimeSample(3, 10), TimeSample(9, 10)]
+    system = [TimeSample(0.5, 10), TimeSample(1.5, 20), TimeSample(4.5, 30)]
     assert ratios(system, reference) == Quartiles(0.5, 0.5, 0.5)
     assert ratios(system, reference, "wall") == Quartiles(2, 1.5, 2.5)
 

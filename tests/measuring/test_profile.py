@@ -19,10 +19,10 @@ from mue_edge.measuring.profile import (
     ESTIMATE,
     MEASURED,
     SCHEMA,
-    Check,
-    Meter,
     Noise,
     Profile,
+    ProfileCheck,
+    SegmentMeter,
     SegmentTime,
     read,
     total_macs,
@@ -39,7 +39,8 @@ def profile(**changes: Any) -> Profile:
         schema=SCHEMA, kind=MEASURED, bundle=m.name, target=m.target, precision=m.precision,
         plan_hash=m.plan_hash, macs=total_macs(m), device="here", runtime="onnxruntime", threads=2,
         date="2026-01-01", segments=times, loop_seconds_per_call=1e-5, caption_seconds=5e-3,
-        noise=Noise(1.1, 1.3), error=0.02, checks={"full depth": Check(3, 0.2, 0.21)}, load=(0.5, 0.25),
+        noise=Noise(1.1, 1.3), error=0.02, checks={"full depth": ProfileCheck(3, 0.2, 0.21)},
+        load=(0.5, 0.25),
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -57,7 +58,7 @@ def test_a_prediction_is_the_sum_of_what_ran() -> None:
 def test_a_meter_agrees_with_the_clock(policy: Policy | ForcedExits) -> None:
     """Steady segments: what the meter says without looking at a clock is what the clock says."""
     m, runtime, p = bundle().manifest, Paced(Clock()), profile(loop_seconds_per_call=0.0)
-    meter = Meter(p)
+    meter = SegmentMeter(p)
     runtime.set_pixels("picture")
     drive(caption_loop(m.layout, policy, BeamSearch(m.search)), runtime, meter)
     assert meter.seconds == pytest.approx(runtime.clock.now)

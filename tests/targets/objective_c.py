@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mue_edge.targets.coreml.objc import DTYPES, Bridge
+from mue_edge.targets.coreml.objc import DTYPES, CoreMLBridge
 
 # Core ML pads rows of what it returns to this many bytes.
 ROW = 64
@@ -188,8 +188,8 @@ class ObjectiveC:
         self.core_video, self.errors = CoreVideo(), Errors()
         self.failing: dict[str, str] = {}
 
-    def bridge(self) -> Bridge:
-        return Bridge(self, self.core_video, self.errors.pointer, self.errors.instance)
+    def bridge(self) -> CoreMLBridge:
+        return CoreMLBridge(self, self.core_video, self.errors.pointer, self.errors.instance)
 
     def __call__(self, name: str) -> Any:
         return getattr(self, name)()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mue_edge.apps.stickers import model_folder as captioner_folder
 from mue_edge.apps.stickers.dataset import Stickers, default_cache, read
 from mue_edge.apps.stickers.evaluation import still
-from mue_edge.calibrate.training.finetune import Settings, Trainer, train
+from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, train
 from mue_edge.files import sha256
 from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.model import Model
@@ -128,7 +128,7 @@ def main(
     full, seen = Depths(*2 * (model.config.encoder_layers,)), embedded(model, data, held)
     trainer = Trainer(
         model, nn.Module(), lambda step, _progress: objective(model, answers, kept, pairs, said, loss, step),
-        Settings(steps=steps, learning_rate=rate, save_every=save_every, ema=0.995, bf16=False),
+        TrainingSettings(steps=steps, learning_rate=rate, save_every=save_every, ema=0.995, bf16=False),
     )  # fmt: skip
     model.eval()  # there is no dropout, and the trunk keeps its statistics
 

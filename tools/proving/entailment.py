@@ -11,7 +11,7 @@ from mue_edge.apps.entailment import model_folder
 from mue_edge.apps.stickers.dataset import default_cache
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.training import missing_heads
-from mue_edge.calibrate.training.teachers import Pairs
+from mue_edge.calibrate.training.teachers import StatementBatch
 from proving import trainings
 from proving.bundles import BUNDLES, cli
 from tools.stickers.study import log_of
@@ -43,7 +43,7 @@ def _finished(folder: Path) -> bool:
                for line in log_of(folder))  # fmt: skip
 
 
-def shown(p: Preprocess) -> list[Pairs]:
+def shown(p: Preprocess) -> list[StatementBatch]:
     """Training pictures on white with statements about them, to fit heads on."""
     import numpy as np
     import torch
@@ -62,7 +62,9 @@ def shown(p: Preprocess) -> list[Pairs]:
         batch = drawn(step)
         pixels = still(data, rows[batch.places], p)
         each = torch.arange(len(pixels)).repeat_interleave(len(batch.hypotheses) // len(pixels))
-        found.append(Pairs(pixels[each], tuple(tuple(ids_of(tokenizer, h)) for h in batch.hypotheses)))
+        found.append(
+            StatementBatch(pixels[each], tuple(tuple(ids_of(tokenizer, h)) for h in batch.hypotheses))
+        )
     return found
 
 

@@ -51,7 +51,7 @@ def measure(place: Path, how: str) -> dict[str, float]:
     opened = open_bundle(place)
     manifest = opened.manifest
     started = time.perf_counter()
-    program = executorch.Program(methods.program_file(opened), manifest.segments, 1)
+    program = executorch.ExecuTorchProgram(methods.program_file(opened), manifest.segments, 1)
     chosen = EARLY if how == "lazily" else tuple(manifest.segments)
     for segment in chosen:
         program.load(segment)

@@ -109,7 +109,7 @@ def decisions(bundle: Bundle, pictures: list[Any]) -> dict[str, list[Any]]:
 
 def times(bundles: Mapping[str, Bundle], pictures: list[Any]) -> dict[str, Any]:
     """System → processor time of captions at full depth as a share of the exact one's."""
-    samples: dict[str, list[bench.Sample]] = {name: [] for name in KINDS}
+    samples: dict[str, list[bench.TimeSample]] = {name: [] for name in KINDS}
     for session in range(SESSIONS):
         runtimes = {name: opened(name, bundles[kind]) for name, kind in KINDS.items()}
 

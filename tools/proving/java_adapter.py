@@ -18,7 +18,7 @@ from mue_edge import targets
 from mue_edge.bundle.folder import Bundle
 from mue_edge.loop.driver import Runtime
 from mue_edge.loop.replay import Log, log_of, run
-from mue_edge.targets.executorch.java import Bridge, Module
+from mue_edge.targets.executorch.java import JavaBridge, Module
 from mue_edge.targets.executorch.methods import MethodsRuntime
 from proving import ROOT
 
@@ -70,9 +70,9 @@ def logs(
             yield name, log_of(run(layout, settings, known[name], runtime))
 
 
-def started(folder: Path) -> Bridge:
+def started(folder: Path) -> JavaBridge:
     """A JVM with the stand-in's classes, and JPype in Chaquopy's place."""
     sources = sorted((ROOT / "tests" / "targets" / "java").rglob("*.java"))
     subprocess.run(["javac", "-d", str(folder), *map(str, sources)], check=True)
     jpype.startJVM("-Xmx256m", classpath=[str(folder)], convertStrings=False)
-    return Bridge(jpype.JClass, jpype.JArray(jpype.JByte), jpype.JArray(jpype.JLong))
+    return JavaBridge(jpype.JClass, jpype.JArray(jpype.JByte), jpype.JArray(jpype.JLong))

@@ -23,7 +23,7 @@ from mue_edge.calibrate.metrics.bootstrap import estimate
 from mue_edge.calibrate.metrics.coco_metrics import available
 from mue_edge.calibrate.report.charts import lines
 from mue_edge.calibrate.training.caption_training import Learner, learner
-from mue_edge.calibrate.training.finetune import Settings, Trainer, train
+from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, train
 from mue_edge.errors import missing_extra
 from mue_edge.files import atomic_write, sha256
 from mue_edge.models.ofa.decoder import Decoder
@@ -109,7 +109,9 @@ def joined(model: Model, decoder: Decoder) -> Model:
     return made.eval()
 
 
-def train_arm(arm: Arm, seed: int, folder: Path, still: Frozen, batch: int, settings: Settings) -> None:
+def train_arm(
+    arm: Arm, seed: int, folder: Path, still: Frozen, batch: int, settings: TrainingSettings
+) -> None:
     """Train an arm to its end, or go on with it. Raises UsageError when its folder is of another run."""
     words = {"arm": asdict(arm), "seed": seed, "batch": batch, "views": len(still.kept.pictures)}
     claim(folder, words | {"settings": asdict(settings), "model_sha256": still.weights})
@@ -214,7 +216,7 @@ def main(
     cache = cache or default_cache()
     model = model or model_folder()
     still = frozen(model, cache, views)
-    settings = Settings(steps=steps, learning_rate=rate, ema=EMA, save_every=save_every)
+    settings = TrainingSettings(steps=steps, learning_rate=rate, ema=EMA, save_every=save_every)
     for seed in range(seeds):
         for arm in ARMS:
             folder = place / f"{arm.name}-{seed}"

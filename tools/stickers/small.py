@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import default_cache
-from mue_edge.calibrate.training.finetune import Settings, Trainer, train
+from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, train
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import decoder_loss
@@ -30,7 +30,7 @@ from tools.stickers.train import LABEL_SMOOTHING, exact_match, write_model
 BATCH = 24
 # Whose loss the decoder learns by: all layers alike (MuE), by their number (PABEE, CALM), the last one only.
 Loss = Literal["mean", "depth", "last"]
-SETTINGS = Settings(steps=1500, learning_rate=2e-4, ema=0.99, save_every=30.0)
+SETTINGS = TrainingSettings(steps=1500, learning_rate=2e-4, ema=0.99, save_every=30.0)
 
 
 def cut(model: Model, layers: int) -> Decoder:
@@ -42,7 +42,7 @@ def cut(model: Model, layers: int) -> Decoder:
 
 
 def tune(
-    layers: int | None, folder: Path, still: Frozen, settings: Settings = SETTINGS,
+    layers: int | None, folder: Path, still: Frozen, settings: TrainingSettings = SETTINGS,
     *, loss: Loss | None = None, seed: int = 0,
 ) -> Path:  # fmt: skip
     """Fine-tune the cut decoder in its folder, or the whole one with its exits, or go on; the model folder.

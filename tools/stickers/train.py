@@ -20,7 +20,7 @@ from torch import Tensor
 from mue_edge.apps.stickers.dataset import Stickers, default_cache, read
 from mue_edge.apps.stickers.evaluation import STICKER_SCORES, names, still
 from mue_edge.calibrate.metrics.quality import caption_texts, summary, tallies
-from mue_edge.calibrate.training.finetune import Settings, Trainer, train
+from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, train
 from mue_edge.files import atomic_folder
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa import prompts
@@ -143,7 +143,7 @@ def main(
         lambda step, progress: objective(
             model, students, prompt, batches, step, progress, last_layer_only=last_layer_only
         ),
-        Settings(steps=steps, minutes=minutes, learning_rate=rate, save_every=save_every),
+        TrainingSettings(steps=steps, minutes=minutes, learning_rate=rate, save_every=save_every),
     )
 
     def report(trained: Trainer[Model]) -> dict[str, float]:

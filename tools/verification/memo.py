@@ -11,7 +11,7 @@ from statistics import mean
 
 from mue_edge import targets
 from mue_edge.bundle.folder import Bundle
-from mue_edge.calibrate.traces.outcomes import Run, Sample, outcomes
+from mue_edge.calibrate.traces.outcomes import Sample, TracedRun, outcomes
 from mue_edge.calibrate.traces.trace_store import MemoStore
 from mue_edge.loop.driver import Runtime
 from mue_edge.loop.policy import Policy, StackExit
@@ -138,7 +138,7 @@ def _runs(
     return found
 
 
-def _same(mine: Run, theirs: Outcome) -> bool:
+def _same(mine: TracedRun, theirs: Outcome) -> bool:
     best, depths = theirs.hypotheses[0], tuple(step.depth for step in theirs.steps)
     return (mine.tokens, mine.score, mine.depths, mine.decoder) == (
         best.tokens,

@@ -24,7 +24,7 @@ from mue_edge.calibrate.certificate.betting import p_values
 from mue_edge.calibrate.certificate.binomial import lower_tail
 from mue_edge.calibrate.certificate.claim import LIVE, Candidate, Claim, Conditions, Scope
 from mue_edge.calibrate.certificate.losses import HALF, observed_drop
-from mue_edge.calibrate.certificate.pareto_testing import Held
+from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores
 from mue_edge.calibrate.certificate.power import pairs, power
 from mue_edge.calibrate.metrics.cider import TOP
 from mue_edge.calibrate.metrics.clusters import Clusters
@@ -155,11 +155,11 @@ def walk(
     members = [np.flatnonzero(owners == c) for c in range(whole.count)]
     wrong = right = 0
 
-    def held(i: int, rows: NDArray[np.int64]) -> Held:
+    def held(i: int, rows: NDArray[np.int64]) -> HeldOutScores:
         seconds = np.where(rng.random(len(rows)) < late[i], 2.0, 0.5)
-        return Held(pools[i].full[rows], pools[i].exits[rows], seconds)
+        return HeldOutScores(pools[i].full[rows], pools[i].exits[rows], seconds)
 
-    def measure(candidate: Candidate, rows: NDArray[np.int64]) -> Held:
+    def measure(candidate: Candidate, rows: NDArray[np.int64]) -> HeldOutScores:
         return held(int(candidate.name), rows)
 
     for _ in range(repetitions):

@@ -22,7 +22,7 @@ export async function start({ ort, loadPyodide, options, read, progress = () => 
   }
   pyodide.runPython("import sys; sys.path.insert(0, '/mue_edge.zip')");
   const python = pyodide.pyimport("mue_edge.apps.web.session");
-  const session = plainly(() => python.Session(FOLDER));
+  const session = plainly(() => python.PageSession(FOLDER));
   const manifest = plain(session.manifest());
   const files = {};
   for (const path of needed(manifest)) {

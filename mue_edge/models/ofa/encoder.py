@@ -18,7 +18,7 @@ from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.layers import EncoderLayer, embedding, linear, tables
 from mue_edge.models.ofa.options import MUE, MueOptions
-from mue_edge.models.ofa.outputs import Embedded, EncoderOutput
+from mue_edge.models.ofa.outputs import EncoderInput, EncoderOutput
 from mue_edge.models.ofa.stack import BiasOfLayer, StackRun, first_layers, run_layers, run_with_exits
 from mue_edge.models.ofa.trunk import Trunk
 
@@ -58,7 +58,9 @@ class Encoder(nn.Module):
         self.token_rel_pos_table_list = tables(c.encoder_layers, token_rows, heads)
         self.image_rel_pos_table_list = tables(c.encoder_layers, image_rows, heads)
 
-    def embed(self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None) -> Embedded:
+    def embed(
+        self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None
+    ) -> EncoderInput:
         """Words [B, T] and pixels [B, 3, H, W] (patch_masks [B]: false = no image) as the layers' input."""
         text_padding = src_tokens.eq(self.config.pad)
         words = self.embed_words(src_tokens).masked_fill(text_padding[..., None], 0.0)
@@ -67,7 +69,7 @@ class Encoder(nn.Module):
         if patch_masks is not None:
             image_padding = image_padding | ~patch_masks.bool()[:, None]
         image = image.masked_fill(image_padding[..., None], 0.0)
-        return Embedded(
+        return EncoderInput(
             image, words, image_padding, text_padding,
             self.image_pos_ln(self.image_position_vectors(grid)),
             self.pos_ln(self.text_position_vectors(src_tokens.shape[1])),
@@ -133,7 +135,7 @@ class Encoder(nn.Module):
         buckets = pos.image_buckets(*grid, self.config.image_bucket_size, image_positions.device)
         return lambda i: absolute + pos.relative_bias(self._table(self.image_rel_pos_table_list, i), buckets)
 
-    def joint_bias(self, embedded: Embedded) -> BiasOfLayer:
+    def joint_bias(self, embedded: EncoderInput) -> BiasOfLayer:
         """Layer index → [H, S, S]: absolute over all pairs, relative within each modality."""
         absolute = self.absolute_bias(torch.cat([embedded.image_positions, embedded.text_positions]))
         patches, words = len(embedded.image_positions), len(embedded.text_positions)
@@ -211,7 +213,7 @@ class Encoder(nn.Module):
 
         return run_with_exits(layers, x, bias, mask, padding, threshold, options)
 
-    def _output(self, e: Embedded, states: list[Tensor], runs: dict[str, StackRun]) -> EncoderOutput:
+    def _output(self, e: EncoderInput, states: list[Tensor], runs: dict[str, StackRun]) -> EncoderOutput:
         positions = torch.cat([e.image_positions, e.text_positions])
         return EncoderOutput(
             self.layer_norm(states[-1]),

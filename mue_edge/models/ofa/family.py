@@ -13,7 +13,7 @@ from mue_edge.reading import read_json
 
 if TYPE_CHECKING:
     from mue_edge.models.cut import Cut, CutRequest, StackShape
-    from mue_edge.models.importing import ModelContent, Request
+    from mue_edge.models.importing import ImportRequest, ModelContent
     from mue_edge.models.ofa.model import Model
 
 
@@ -37,7 +37,7 @@ class _OFA:
         kind = data.get("model_type") if isinstance(data, dict) else None
         return kind in (None, "ofa")
 
-    def content(self, request: Request) -> ModelContent:
+    def content(self, request: ImportRequest) -> ModelContent:
         from mue_edge.models.ofa.importing.content import content
 
         return content(request)

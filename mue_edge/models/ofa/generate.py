@@ -20,7 +20,7 @@ from mue_edge.models.ofa.similarity import exit_scores
 
 
 @dataclass(frozen=True)
-class Hypothesis(search.Hypothesis):
+class GeneratedHypothesis(search.Hypothesis):
     """A finished caption, and what its sample's search did.
 
     exits: decoder layers run at every step. exit_scores: at every step, the score after layers
@@ -59,7 +59,7 @@ class DecoderExit:
 def generate(
     decoder: Decoder, encoder_output: EncoderOutput, settings: search.SearchSettings,
     *, policy: Decider | None, options: MueOptions, kv: KvMode,
-) -> list[list[Hypothesis]]:  # fmt: skip
+) -> list[list[GeneratedHypothesis]]:  # fmt: skip
     """For each sample its finished hypotheses, best first.
 
     Samples are decoded one after another, except where one exit decision covers the whole batch.
@@ -78,7 +78,7 @@ def generate(
 def _generate(
     decoder: Decoder, encoder_output: EncoderOutput, settings: search.SearchSettings,
     policy: Decider | None, options: MueOptions, kv: KvMode,
-) -> list[list[Hypothesis]]:  # fmt: skip
+) -> list[list[GeneratedHypothesis]]:  # fmt: skip
     """All samples' rows go through the decoder together; a sample drops out when its search ends."""
     device, limit = encoder_output.hidden.device, settings.max_length + 1
     cache = DecoderCache(decoder, encoder_output, limit, kv)
@@ -127,8 +127,8 @@ def _candidates(logits: Tensor, settings: search.SearchSettings) -> list[search.
 def _with_exits(
     found: search.Hypothesis, encoder_output: EncoderOutput, sample: int,
     depths: Sequence[int], scores: Sequence[tuple[float, ...]],
-) -> Hypothesis:  # fmt: skip
-    return Hypothesis(
+) -> GeneratedHypothesis:  # fmt: skip
+    return GeneratedHypothesis(
         **{f.name: getattr(found, f.name) for f in fields(found)},
         exits=tuple(depths),
         exit_scores=tuple(scores),

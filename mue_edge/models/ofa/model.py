@@ -16,13 +16,13 @@ from mue_edge.models import heads, weights
 from mue_edge.models.ofa.config import NAME, OFAConfig, from_json
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.encoder import Encoder
-from mue_edge.models.ofa.generate import Hypothesis, generate
+from mue_edge.models.ofa.generate import GeneratedHypothesis, generate
 from mue_edge.models.ofa.incremental import KvMode
 from mue_edge.models.ofa.options import MueOptions, options_for
 from mue_edge.models.ofa.outputs import EncoderOutput
 from mue_edge.models.ofa.score import Form, Scores, score
 
-__all__ = ["EncoderOutput", "Hypothesis", "Model", "Scores", "load"]
+__all__ = ["EncoderOutput", "GeneratedHypothesis", "Model", "Scores", "load"]
 
 
 class Model(nn.Module):
@@ -72,7 +72,7 @@ class Model(nn.Module):
         policy: Decider | None = None, options: MueOptions | None = None, kv: KvMode = "propagate",
         beam: int = 1, max_length: int = 16, min_length: int = 1,
         no_repeat_ngram: int = 3, length_penalty: float = 1.0,
-    ) -> list[list[Hypothesis]]:  # fmt: skip
+    ) -> list[list[GeneratedHypothesis]]:  # fmt: skip
         """For each sample its finished hypotheses, best first.
 
         Source words [B, T] and pixels [B, 3, H, W]. `decomposed` defaults to the configuration's;

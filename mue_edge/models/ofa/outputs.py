@@ -41,7 +41,7 @@ class EncoderOutput:
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EncoderInput:
     """The encoder's input.
 
     image [B, P, d] and text [B, T, d] with padding zeroed; boolean padding masks [B, P] and

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mue_edge.apps.alt_text import review
 from mue_edge.apps.alt_text.review import Edit
-from mue_edge.apps.alt_text.table import Entry, clean, read, write
+from mue_edge.apps.alt_text.table import TableEntry, clean, read, write
 from tests.apps.cli.run import picture
 
 HOSTILE = "</textarea></script><script>alert(1)</script>\"' onload=x &amp;"
@@ -35,7 +35,7 @@ def seen(html: str) -> Seen:
 def test_texts_and_names_are_escaped_and_nothing_is_loaded(tmp_path: Path) -> None:
     file = "a<b>'&.png"
     path = picture(tmp_path / "a.png")
-    entry = Entry(file, "0" * 64, HOSTILE, -0.5)
+    entry = TableEntry(file, "0" * 64, HOSTILE, -0.5)
     page = seen(review.page(f"T {HOSTILE}", {file: entry}, {file: path}, f"alt-text {HOSTILE}"))
     names = [name for name, _ in page.tags]
     assert names.count("script") == 1 and names.count("textarea") == 1 and "b" not in names
@@ -48,7 +48,7 @@ def test_texts_and_names_are_escaped_and_nothing_is_loaded(tmp_path: Path) -> No
 
 
 def test_every_field_has_its_label(tmp_path: Path) -> None:
-    table = {f"{i}.png": Entry(f"{i}.png", str(i) * 64, f"alt {i}", -float(i)) for i in range(3)}
+    table = {f"{i}.png": TableEntry(f"{i}.png", str(i) * 64, f"alt {i}", -float(i)) for i in range(3)}
     pictures = {file: picture(tmp_path / file, i) for i, file in enumerate(table)}
     page = seen(review.page("T", table, pictures, "x"))
     fields = [a["id"] for n, a in page.tags if n == "textarea"]
@@ -62,7 +62,7 @@ def test_every_field_has_its_label(tmp_path: Path) -> None:
 
 
 def test_edits_concern_pictures_by_their_bytes() -> None:
-    table = {n: Entry(n, h, "old", -1.0) for n, h in (("a", "1"), ("b", "1"), ("c", "2"))}
+    table = {n: TableEntry(n, h, "old", -1.0) for n, h in (("a", "1"), ("b", "1"), ("c", "2"))}
     new, lost = review.apply((Edit("1", " new\u2028text\x00 "), Edit("3", "x")), table)
     assert [(e.alt, e.edited) for e in new.values()] == [("new text", True)] * 2 + [("old", False)]
     assert lost == 1 and table["a"].alt == "old"
@@ -70,7 +70,7 @@ def test_edits_concern_pictures_by_their_bytes() -> None:
 
 def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
     names = ["a.png", "line\u2028break.png", 'quote".png', "\udcff.png"]  # the last is no UTF-8
-    table = {n: Entry(n, "0" * 64, "猫", -1.5, {"decoder": [1, 2]}, "full", "m", True) for n in names}
+    table = {n: TableEntry(n, "0" * 64, "猫", -1.5, {"decoder": [1, 2]}, "full", "m", True) for n in names}
     write(tmp_path / "t", table)
     assert read(tmp_path / "t") == table
     before = (tmp_path / "t").stat().st_mtime_ns

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mue_edge.apps.alt_text import review
-from mue_edge.apps.alt_text.table import Entry
+from mue_edge.apps.alt_text.table import TableEntry
 from tests.apps.cli.run import picture
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_corrections_are_saved_and_read_back(browser: Browser, tmp_path: Path) -> None:
-    table = {f"{i}.png": Entry(f"{i}.png", str(i) * 64, f"alt {i}", -1.0) for i in range(3)}
+    table = {f"{i}.png": TableEntry(f"{i}.png", str(i) * 64, f"alt {i}", -1.0) for i in range(3)}
     pictures = {file: picture(tmp_path / file, i) for i, file in enumerate(table)}
     place = tmp_path / "review.html"
     place.write_text(review.page("Alt text of stickers", table, pictures, "mue-edge alt-text stickers"))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mue_edge.apps.camera.slot import Frame, Newest
-from mue_edge.apps.camera.watching import KEPT, Seen, Watcher, change, describe, signature
+from mue_edge.apps.camera.watching import KEPT, SeenFrame, Watcher, change, describe, signature
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop.policy import Policy
 from mue_edge.sessions.captioner import Caption
@@ -21,7 +21,9 @@ from tests.apps.camera.made import FAST, FULL, captioner, plain
 from tests.made_bundle import Clock
 
 
-def watched(frames: list[Image.Image | Path], *, alike: float | None = 0.06) -> tuple[Watcher, list[Seen]]:
+def watched(
+    frames: list[Image.Image | Path], *, alike: float | None = 0.06
+) -> tuple[Watcher, list[SeenFrame]]:
     """Each frame is taken before the next one comes."""
     slot = Newest()
     watcher = Watcher(captioner(), slot, FULL, alike=alike, live=False)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mue_edge.measuring import bench
-from mue_edge.measuring.bench import Sample
+from mue_edge.measuring.bench import TimeSample
 from tests.apps.cli.run import Runner
 
-Measured = dict[str, list[Sample]]
+Measured = dict[str, list[TimeSample]]
 
 
 def quiet(twin: float = 1.0) -> Callable[..., Measured]:
@@ -21,7 +21,7 @@ def quiet(twin: float = 1.0) -> Callable[..., Measured]:
 
     def interleave(systems: dict[str, object], reference: str, rounds: range, **options: int) -> Measured:
         each = {name: seconds.get(name, 2.0) for name in systems}
-        return {name: [Sample(value, value)] * len(rounds) for name, value in each.items()}
+        return {name: [TimeSample(value, value)] * len(rounds) for name, value in each.items()}
 
     return interleave
 

@@ -19,7 +19,7 @@ def steady(error: float = 0.01) -> object:
 
     def costs(setup: measure.Setup, captions: int, *, step: object) -> Costs:
         times = {name: profile.SegmentTime(1e-3, 2e-3, 1e-4, captions) for name in setup.segments}
-        check = profile.Check(100, 0.04, 0.05)
+        check = profile.ProfileCheck(100, 0.04, 0.05)
         runs = ("stem", "image.0", "image.1", "image.2", "embed", "cross_kv.0", "decoder.0", "head")
         return Costs(times, 0.0, 2e-3, profile.Noise(1.0, 1.2), error, {"full depth": check}, runs)
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mue_edge.apps.phone.android import OK, Android
-from mue_edge.apps.phone.android import Bridge as Java
+from mue_edge.apps.phone.android import AndroidBridge as Java
 from mue_edge.apps.phone.ios import LIBRARY, IPhone
-from mue_edge.apps.phone.ios import Bridge as ObjectiveC
+from mue_edge.apps.phone.ios import IPhoneBridge as ObjectiveC
 from mue_edge.errors import EnvironmentLacksError
 from tests.apps.phone.finished import finished
 

@@ -36,8 +36,8 @@ import mue_edge.apps.phone.reader, mue_edge.apps.phone.devices
 import mue_edge.targets.iphone, mue_edge.targets.android, mue_edge.targets.coreml.objc
 import mue_edge.targets.executorch.java, mue_edge.apps.phone.ios, mue_edge.apps.phone.android
 from mue_edge import targets
-from mue_edge.apps.phone.reader import Reader
-reader = Reader(lambda: targets.open_session("src/captions/bundle", threads=1))
+from mue_edge.apps.phone.reader import BackgroundReader
+reader = BackgroundReader(lambda: targets.open_session("src/captions/bundle", threads=1))
 async def use():
     await reader.start()
     nothing = lambda seen: None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.apps.phone.reader import Front, Reader
+from mue_edge.apps.phone.reader import BackgroundReader, Front
 from mue_edge.apps.phone.reading import captioned, wrapped
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.sessions.captioner import Captioner
@@ -37,7 +37,7 @@ def test_lines_are_short_and_lose_nothing() -> None:
 
 def test_the_reader_grows_a_caption(tmp_path: Path) -> None:
     grown, seen = list[str](), list[tuple[int, int]]()
-    reader = Reader(captioner)
+    reader = BackgroundReader(captioner)
 
     async def use() -> None:
         assert await reader.start() == Front(("full",), 0)
@@ -61,11 +61,11 @@ def test_a_model_that_knows_little_opens_early() -> None:
         manifest = replace(made.bundle.manifest, front=front, knows="red squares only")
         return Captioner(replace(made.bundle, manifest=manifest), made.runtime)
 
-    front = finished(Reader(knowing).start())
+    front = finished(BackgroundReader(knowing).start())
     assert front == Front(("fast", "full"), 0, knows="red squares only")
-    assert finished(Reader(knowing).start("full")).chosen == 1
+    assert finished(BackgroundReader(knowing).start("full")).chosen == 1
 
 
 def test_an_unknown_policy_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'quick'.*\(full\)"):
-        finished(Reader(captioner).start("quick"))
+        finished(BackgroundReader(captioner).start("quick"))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mue_edge import targets
-from mue_edge.apps.phone.reader import Front, Reader
-from mue_edge.apps.phone.reading import Row, judged
+from mue_edge.apps.phone.reader import BackgroundReader, Front
+from mue_edge.apps.phone.reading import DepthRow, judged
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.sessions.entailer import Entailer, Entailment
@@ -114,13 +114,13 @@ def test_what_is_shown_of_an_answer(entailer: Entailer) -> None:
     assert shown.shares == "“a red dog”: no 10%, yes 85%, maybe 5%"
     assert shown.times == "12 ms: picture 2 ms, model 10 ms in 17 calls"
     assert shown.rows == (
-        Row("the picture", 2, 3), Row("the statement", 1, 3), Row("the answer", 2.25, 3),
+        DepthRow("the picture", 2, 3), DepthRow("the statement", 1, 3), DepthRow("the answer", 2.25, 3),
     )  # fmt: skip
     assert [row.count for row in shown.rows] == ["2 of 3", "1 of 3", "2.2 of 3"]
 
 
 def test_the_reader_judges(entailer: Entailer, tmp_path: Path) -> None:
-    reader, seen = Reader(lambda: entailer), list[tuple[int, int]]()
+    reader, seen = BackgroundReader(lambda: entailer), list[tuple[int, int]]()
 
     async def use() -> None:
         assert await reader.start() == Front(("fast", "full"), 1, judges=True)

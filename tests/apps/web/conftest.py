@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import mue_edge
-from mue_edge.apps.web.npm import Package
+from mue_edge.apps.web.npm import NpmPackage
 from mue_edge.bundle.folder import open_bundle, with_front
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop.policy import Policy, StackExit
@@ -72,7 +72,7 @@ def front(tiny_bundle: Path) -> tuple[Policy, ...]:
 
 
 @pytest.fixture(scope="session")
-def tarballs() -> list[tuple[Package, Path]]:
+def tarballs() -> list[tuple[NpmPackage, Path]]:
     from mue_edge.apps.web import npm
 
     try:
@@ -137,7 +137,9 @@ def beam_site(tiny_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def entail_site(
-    tiny_entail_bundle: Path, tarballs: list[tuple[Package, Path]], tmp_path_factory: pytest.TempPathFactory
+    tiny_entail_bundle: Path,
+    tarballs: list[tuple[NpmPackage, Path]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A site around the tiny bundle that judges statements. Read only."""
     from mue_edge.apps.web import site
@@ -150,7 +152,9 @@ def entail_site(
 
 @pytest.fixture(scope="session")
 def captions_site(
-    tiny_captions_bundle: Path, tarballs: list[tuple[Package, Path]], tmp_path_factory: pytest.TempPathFactory
+    tiny_captions_bundle: Path,
+    tarballs: list[tuple[NpmPackage, Path]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A site around the tiny bundle that reads captions beside statements. Read only."""
     from mue_edge.apps.web import site
@@ -163,7 +167,9 @@ def captions_site(
 
 @pytest.fixture(scope="session")
 def joint_site(
-    joint_entail_folder: Path, tarballs: list[tuple[Package, Path]], tmp_path_factory: pytest.TempPathFactory
+    joint_entail_folder: Path,
+    tarballs: list[tuple[NpmPackage, Path]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A site around a bundle whose joint encoder reads picture and statement in one sequence. Read only."""
     from mue_edge.apps.web import site

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import mue_edge
-from mue_edge.apps.web.npm import Package
+from mue_edge.apps.web.npm import NpmPackage
 from mue_edge.bundle.folder import with_front, write_manifest
 from mue_edge.loop.policy import Policy
 from mue_edge.targets import open_entailer
@@ -344,7 +344,7 @@ def test_several_pictures_in_order_copied_and_cancelled(
 
 def test_a_model_that_knows_little_says_so_and_opens_early(
     context: BrowserContext, tiny_bundle: Path, front: tuple[Policy, ...],
-    tarballs: list[tuple[Package, Path]], served: Server, tmp_path: Path,
+    tarballs: list[tuple[NpmPackage, Path]], served: Server, tmp_path: Path,
 ) -> None:  # fmt: skip
     from mue_edge.apps.web import site
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import mue_edge
-from mue_edge.apps.web.session import FILES, Session
+from mue_edge.apps.web.session import FILES, PageSession
 from mue_edge.bundle.folder import with_front
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.driver import show
@@ -45,16 +45,16 @@ def bundle(tiny_bundle: Path, front: tuple[Policy, ...], tmp_path: Path) -> Path
 
 
 @pytest.fixture
-def session(bundle: Path, tmp_path: Path) -> Session:
+def session(bundle: Path, tmp_path: Path) -> PageSession:
     """What Pyodide's file system holds, and no more."""
     folder = tmp_path / "page"
     folder.mkdir()
     for name in FILES:
         shutil.copy(bundle / name, folder)
-    return Session(str(folder))
+    return PageSession(str(folder))
 
 
-def test_captions_equal_the_captioners(session: Session, bundle: Path) -> None:
+def test_captions_equal_the_captioners(session: PageSession, bundle: Path) -> None:
     picture = Image.new("RGB", (60, 40), (200, 30, 90))
     with mue_edge.open(bundle, threads=1) as captioner:
         for name in [policy["name"] for policy in session.policies()]:
@@ -74,7 +74,7 @@ def test_captions_equal_the_captioners(session: Session, bundle: Path) -> None:
 
 
 def test_answers_equal_the_entailers(tiny_entail_bundle: Path) -> None:
-    session = Session(str(tiny_entail_bundle))
+    session = PageSession(str(tiny_entail_bundle))
     assert session.task() == "entail"
     picture = noise(60, 50, 0)
     with open_entailer(tiny_entail_bundle, threads=1) as entailer:
@@ -92,7 +92,7 @@ def test_answers_equal_the_entailers(tiny_entail_bundle: Path) -> None:
 
 
 def test_answers_with_a_caption_equal_the_entailers(tiny_captions_bundle: Path) -> None:
-    session, picture = Session(str(tiny_captions_bundle)), noise(60, 50, 0)
+    session, picture = PageSession(str(tiny_captions_bundle)), noise(60, 50, 0)
     with open_entailer(tiny_captions_bundle, threads=1) as entailer:
         for caption in (None, "d E", "f xyz"):
             wanted = entailer.entail(picture, "a b", caption=caption)
@@ -108,8 +108,8 @@ def test_answers_with_a_caption_equal_the_entailers(tiny_captions_bundle: Path) 
         session.entail("a", None, "b " * 11)
 
 
-def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: Session) -> None:
-    judging = Session(str(tiny_entail_bundle))
+def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: PageSession) -> None:
+    judging = PageSession(str(tiny_entail_bundle))
     for statement, message in (("!", "says nothing"), ("a " * 8, "shorten the statement")):
         with pytest.raises(UsageError, match=message):
             judging.entail(statement)
@@ -124,7 +124,7 @@ def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: Ses
         session.entail("a")
 
 
-def test_what_the_slider_shows(session: Session) -> None:
+def test_what_the_slider_shows(session: PageSession) -> None:
     assert [(p["name"], p["opening"]) for p in session.policies()] == [
         ("fixed", False), ("early", True), ("full", False),
     ]  # fmt: skip
@@ -136,7 +136,7 @@ def test_what_the_slider_shows(session: Session) -> None:
         session.caption("no such policy")
 
 
-def test_numbers_that_are_none_end_in_one_line(session: Session, bundle: Path) -> None:
+def test_numbers_that_are_none_end_in_one_line(session: PageSession, bundle: Path) -> None:
     run = session.caption("early")
     step = run.start()
     while "request" in step:
@@ -146,7 +146,7 @@ def test_numbers_that_are_none_end_in_one_line(session: Session, bundle: Path) -
     assert "not finite" in step["error"] and "\n" not in step["error"]
 
 
-def test_files_are_the_manifests(session: Session, bundle: Path) -> None:
+def test_files_are_the_manifests(session: PageSession, bundle: Path) -> None:
     data = (bundle / "segments" / "weights.bin").read_bytes()
     check = session.check("segments/weights.bin")
     for start in range(0, len(data), 1000):

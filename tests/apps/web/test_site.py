@@ -19,7 +19,7 @@ from tests.apps.cli.run import Runner
 from tests.test_imports import HEAVY, run_blocked
 
 PAGE = site.PAGE
-TINY = npm.Package("left-pad", "1.3.0", "0" * 64, "WTFPL", "", {})
+TINY = npm.NpmPackage("left-pad", "1.3.0", "0" * 64, "WTFPL", "", {})
 
 
 @pytest.fixture

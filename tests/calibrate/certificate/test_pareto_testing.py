@@ -13,7 +13,7 @@ import pytest
 from mue_edge.calibrate.certificate import claim as certificates
 from mue_edge.calibrate.certificate import pareto_testing
 from mue_edge.calibrate.certificate.claim import Candidate, Certificate, Claim, Conditions, Frozen, Scope
-from mue_edge.calibrate.certificate.pareto_testing import Held, certify, freeze, front
+from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores, certify, freeze, front
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.errors import InputFileError, UsageError
 
@@ -28,11 +28,11 @@ def candidate(name: str, p_quality: float, cost: float, p_latency: float = 0.0) 
     return Candidate(name, {"rule": "mue", "theta_decoder": 0.98}, p_quality, cost, 5.0, p_latency)
 
 
-def held(worse: int, late: int | None = None) -> Held:
+def held(worse: int, late: int | None = None) -> HeldOutScores:
     """400 pictures, `worse` of them fall from 6 to 1, `late` take longer than 50 ms."""
     full = np.full(400, 6.0)
     seconds = None if late is None else np.where(np.arange(400) < late, 0.06, 0.04)
-    return Held(full, np.where(np.arange(400) < worse, 1.0, 6.0), seconds)
+    return HeldOutScores(full, np.where(np.arange(400) < worse, 1.0, 6.0), seconds)
 
 
 # Slowest and best first. Up to 12 of 400 may be late; a drop of .8 % passes, one of 42 % does not.
@@ -49,10 +49,10 @@ def cost(one: Candidate) -> float:
     return one.cost
 
 
-def run(fixed: Frozen, steps: dict[str, Held] = STEPS) -> tuple[Certificate, list[str]]:
+def run(fixed: Frozen, steps: dict[str, HeldOutScores] = STEPS) -> tuple[Certificate, list[str]]:
     asked: list[str] = []
 
-    def measure(one: Candidate) -> Held:
+    def measure(one: Candidate) -> HeldOutScores:
         asked.append(one.name)
         return steps[one.name]
 
@@ -153,7 +153,7 @@ def test_statement_says_what_was_shown_and_where_it_ends() -> None:
 def test_consistency_is_an_exact_binomial_on_one_picture_a_cluster() -> None:
     same = np.where(np.arange(400) < 13, 0.0, 1.0)
     fixed = frozen(replace(QUALITY, loss="consistency"), None)
-    found, _ = run(fixed, {name: Held(np.ones(400), same) for name in STEPS})
+    found, _ = run(fixed, {name: HeldOutScores(np.ones(400), same) for name in STEPS})
     assert found.tested[0].p_quality == pytest.approx(0.0617, abs=1e-3)  # P(Bin(400, .05) ≤ 13)
     assert found.tested[0].drop == pytest.approx(13 / 400)
     assert "consistency, not quality" in found.statement

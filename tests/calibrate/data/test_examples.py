@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.calibrate.data.embedded import Embedded
+from mue_edge.calibrate.data.embedded import EmbeddedPicture
 from mue_edge.calibrate.data.examples import Example, read, without_missing
 from mue_edge.errors import InputFileError, UsageError
 
@@ -69,7 +69,7 @@ def test_ofa_s_table_holds_its_pictures(tmp_path: Path, alphabet: object) -> Non
     examples = read(table)
     assert [e.id for e in examples] == ["i0", "i1"]
     assert examples[0].captions == ("a cat", "cat é")
-    assert [e.picture.read() for e in examples if isinstance(e.picture, Embedded)] == pictures
+    assert [e.picture.read() for e in examples if isinstance(e.picture, EmbeddedPicture)] == pictures
 
 
 def test_a_folder_with_its_table(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_foreign_bytes(tmp_path: Path) -> None:
         read(tmp_path / "a.csv")
     table = _write(tmp_path / "a.tsv", "u\ti\ta\t\t!!!!\n")
     (example,) = read(table)
-    assert isinstance(example.picture, Embedded)
+    assert isinstance(example.picture, EmbeddedPicture)
     with pytest.raises(InputFileError, match="line 1: the picture is no base64"):
         example.picture.read()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mue_edge.calibrate.data.statement_tables import Asked, read
+from mue_edge.calibrate.data.statement_tables import StatementVocabulary, read
 from mue_edge.errors import InputFileError
 from mue_edge.inputs.statements import Template
 from mue_edge.inputs.tokens import Tokenizer
@@ -20,7 +20,7 @@ TOKENIZER = Tokenizer(
     ("<s>", "<pad>", "</s>", "<unk>", *LETTERS), tuple(("Ġ", piece[1]) for piece in LETTERS),
     frozenset(range(4)),
 )  # fmt: skip
-ASKED = Asked(Template(" z {hypothesis}"), ("no", "yes", "maybe"), TOKENIZER)
+ASKED = StatementVocabulary(Template(" z {hypothesis}"), ("no", "yes", "maybe"), TOKENIZER)
 CAPTIONED = replace(ASKED, template=Template(" z {hypothesis}", " y {caption} x {hypothesis}"))
 ROWS = [
     {"image": "1.png", "hypothesis": "a", "label": "yes", "cluster": "one"},

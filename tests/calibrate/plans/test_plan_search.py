@@ -14,8 +14,15 @@ import pytest
 
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.plans.plan_search import PlanSearch, drawn, search_plans, worth
-from mue_edge.calibrate.plans.plan_space import CUTS, Choice, Space
-from mue_edge.calibrate.plans.plan_trial import Bench, Judge, Measured, Point, Reference, policy_within
+from mue_edge.calibrate.plans.plan_space import CUTS, PlanChoice, Space
+from mue_edge.calibrate.plans.plan_trial import (
+    Bench,
+    Judge,
+    MeasuredPlan,
+    PlanPoint,
+    Reference,
+    policy_within,
+)
 from mue_edge.calibrate.policies import tuning
 from mue_edge.calibrate.traces.outcomes import Sample
 from mue_edge.durations import Span
@@ -33,8 +40,8 @@ def silent(label: str, length: int) -> Iterator[Callable[[], None]]:
     yield lambda: None
 
 
-def point(seconds: float, quality: float, name: str = "p") -> Point:
-    return Point(Policy("mue", name=name).to_json(), seconds, 2 * seconds, quality)
+def point(seconds: float, quality: float, name: str = "p") -> PlanPoint:
+    return PlanPoint(Policy("mue", name=name).to_json(), seconds, 2 * seconds, quality)
 
 
 class Formula:
@@ -47,18 +54,20 @@ class Formula:
     def depths(self) -> Mapping[str, int]:
         return {"image": 3, "decoder": 4}
 
-    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> Measured:
+    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> MeasuredPlan:
         if len(self.measured) == self.fail_at:
             raise KeyboardInterrupt
         self.measured.append(dict(options))
         self.references.append(reference)
         if options["height"] > 100:
-            return Measured(problem="no positions")
+            return MeasuredPlan(problem="no positions")
         time = options["height"] / 96 * (0.5 if options["precision"] == "int8" else 1.0)
         time += 0.01 * sum(map(len, options["ends"].values()))
         quality = min(4.0, options["height"] / 24)
         fast, full = point(time / 2, 0.98 * quality, "fast"), point(time, quality, "full")
-        return Measured((point(time / 4, 0.5 * quality, "least"), fast, full), (f"as {options['height']}",))
+        return MeasuredPlan(
+            (point(time / 4, 0.5 * quality, "least"), fast, full), (f"as {options['height']}",)
+        )
 
     def propose(self, fine: Path, coarse: Path, policy: Policy) -> Mapping[str, Sequence[int]]:
         assert fine != coarse
@@ -100,7 +109,7 @@ def test_a_small_space_is_tried_whole_and_its_fronts_are_joined(
     assert [t.number for t in found.trials] == list(range(12))
     # Each plan was measured once, although planned boundaries need two others.
     assert len(judge.measured) == 12 and len({str(options) for options in judge.measured}) == 12
-    planned = next(t for t in found.trials if t.choice == Choice((96, 96), "fp32", "planned"))
+    planned = next(t for t in found.trials if t.choice == PlanChoice((96, 96), "fp32", "planned"))
     assert planned.options["ends"] == {"image": [3], "decoder": [1, 4]}
     # Without a budget, for the fastest policy that keeps 97 % of quality.
     assert {policy.name for policy in judge.planned_for} == {"fast"}
@@ -110,7 +119,7 @@ def test_a_small_space_is_tried_whole_and_its_fronts_are_joined(
     for one in found.front:
         assert not any(p.seconds <= one.point.seconds and p.quality > one.point.quality for p in every)
     assert [f.point.seconds for f in found.front] == sorted(f.point.seconds for f in found.front)
-    assert found.front[-1].trial.choice == Choice((96, 96), "int8", "planned")
+    assert found.front[-1].trial.choice == PlanChoice((96, 96), "int8", "planned")
     assert found.best == found.front[-1]
 
 
@@ -122,7 +131,7 @@ def test_a_budget_chooses_the_plan_and_what_is_planned_for(
     # Of the tail of full depth at the model's own size with a segment a layer: 2 · (1 + 7 / 100).
     assert found.budget == pytest.approx(0.3 * 2.14)
     assert {policy.name for policy in judge.planned_for} == {"least", "fast"}
-    assert found.best is not None and found.best.trial.choice == Choice((96, 96), "int8", "planned")
+    assert found.best is not None and found.best.trial.choice == PlanChoice((96, 96), "int8", "planned")
     assert found.best.point.policy["name"] == "fast" and found.best.point.tail <= found.budget
     none = search(model, tune, Formula(), tmp_path / "w", SMALL, 12, Span(seconds=0.01))
     assert none.best is None and none.front
@@ -169,17 +178,17 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path, model: Path, tune
 
 
 def test_what_a_plan_is_worth() -> None:
-    found = Measured((point(1.0, 2.0), point(2.0, 3.0), point(4.0, 3.5)))
+    found = MeasuredPlan((point(1.0, 2.0), point(2.0, 3.0), point(4.0, 3.5)))
     # Nothing until 1 s, 2 until 2 s, 3 until 4 s, 3.5 until 5 s.
     assert worth(found, None, 5.0) == pytest.approx((2 + 3 * 2 + 3.5) / 5)
     assert worth(found, None, 1.5) == pytest.approx(2 * 0.5 / 1.5)
     assert worth(found, 4.0, 5.0) == 3.0
     assert -1 < worth(found, 1.5, 5.0) < 0
-    assert worth(found, 0.01, 5.0) == worth(Measured(problem="none"), 4.0, 5.0) == -1
+    assert worth(found, 0.01, 5.0) == worth(MeasuredPlan(problem="none"), 4.0, 5.0) == -1
 
 
 def test_which_policy_boundaries_are_planned_for() -> None:
-    found = Measured((point(1.0, 2.0, "a"), point(2.0, 2.9, "b"), point(4.0, 3.0, "full")))
+    found = MeasuredPlan((point(1.0, 2.0, "a"), point(2.0, 2.9, "b"), point(4.0, 3.0, "full")))
     assert policy_within(found, None, 0.9).name == "b"
     assert policy_within(found, 2.5, 0.9).name == "a"
     assert policy_within(found, 0.5, 0.9).name == "a"

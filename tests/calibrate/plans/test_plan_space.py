@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from mue_edge.calibrate.plans.plan_space import CUTS, Choice, Space, around, ends, proposed
+from mue_edge.calibrate.plans.plan_space import CUTS, PlanChoice, Space, around, ends, proposed
 from mue_edge.errors import EnvironmentLacksError, UsageError
 
 LARGE = Space(tuple((16 * n, 16 * n) for n in range(1, 11)), ("fp32", "int8"), CUTS, (96, 96))
 
 
-def worth(choice: Choice) -> float:
+def worth(choice: PlanChoice) -> float:
     """Best at 48 pixels in int8, cut in pairs."""
     return -abs(choice.size[0] - 48) / 16 + (choice.precision == "int8") + (choice.cut == "pairs")
 
 
-def search(space: Space, trials: int, seed: int, tried: list[tuple[Choice, float]]) -> list[Choice]:
+def search(space: Space, trials: int, seed: int, tried: list[tuple[PlanChoice, float]]) -> list[PlanChoice]:
     tried = list(tried)
     while (choice := proposed(space, tried, trials, seed)) is not None:
         tried.append((choice, worth(choice)))
@@ -28,14 +28,14 @@ def search(space: Space, trials: int, seed: int, tried: list[tuple[Choice, float
 def test_a_small_space_is_enumerated_with_the_reference_first() -> None:
     space = Space(((80, 80), (96, 96)), ("fp32", "int8"), ("per-layer", "planned"), (96, 96))
     found = search(space, 8, 0, [])
-    assert found[0] == Choice((96, 96), "fp32", "per-layer")
+    assert found[0] == PlanChoice((96, 96), "fp32", "per-layer")
     assert len(found) == len(set(found)) == 8 and set(found) == set(space.choices)
 
 
 def test_a_large_space_is_sampled_without_repeats_and_well() -> None:
     pytest.importorskip("optuna")
     found = search(LARGE, 24, 3, [])
-    assert found[0] == Choice((96, 96), "fp32", "per-layer")
+    assert found[0] == PlanChoice((96, 96), "fp32", "per-layer")
     assert len(found) == len(set(found)) == 24
     best = sorted(map(worth, LARGE.choices), reverse=True)
     assert max(map(worth, found)) >= best[2]

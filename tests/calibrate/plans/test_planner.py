@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from mue_edge.calibrate.plans.planner import Work, boundaries, expected_seconds
+from mue_edge.calibrate.plans.planner import SegmentWork, boundaries, expected_seconds
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -15,7 +15,7 @@ def test_no_set_of_boundaries_is_cheaper(seed: int) -> None:
     rng = random.Random(seed)
     depth = rng.randint(1, 7)
     works = [
-        Work(
+        SegmentWork(
             tuple(rng.uniform(0.5, 2) for _ in range(depth)),
             rng.uniform(0, 1.5),
             tuple(sorted((rng.uniform(0, 5) for _ in range(depth)), reverse=True)),
@@ -31,10 +31,10 @@ def test_no_set_of_boundaries_is_cheaper(seed: int) -> None:
 
 def test_extremes() -> None:
     layers = (1.0,) * 6
-    assert boundaries([Work(layers, 0.5, (1.0,) * 6)]).ends == (6,)
-    assert boundaries([Work(layers, 0.0, (1.0, 0.5, 0.4, 0.3, 0.2, 0.1))]).ends == (1, 2, 3, 4, 5, 6)
-    stops = Work(layers, 0.5, (1.0, 1.0, 1.0, 0.0, 0.0, 0.0))
+    assert boundaries([SegmentWork(layers, 0.5, (1.0,) * 6)]).ends == (6,)
+    assert boundaries([SegmentWork(layers, 0.0, (1.0, 0.5, 0.4, 0.3, 0.2, 0.1))]).ends == (1, 2, 3, 4, 5, 6)
+    stops = SegmentWork(layers, 0.5, (1.0, 1.0, 1.0, 0.0, 0.0, 0.0))
     assert boundaries([stops]).ends == (3, 6)
     # Work that is saved only after five layers, and much of it.
-    other = Work((10.0,) * 6, 0.5, (1.0, 1.0, 1.0, 1.0, 1.0, 0.0))
+    other = SegmentWork((10.0,) * 6, 0.5, (1.0, 1.0, 1.0, 1.0, 1.0, 0.0))
     assert boundaries([stops, other]).ends == (3, 5, 6)

@@ -11,7 +11,7 @@ import pytest
 
 from mue_edge.calibrate.policies import comparison, modalities
 from mue_edge.calibrate.policies.comparison import Aim, Entrant, Pick
-from mue_edge.calibrate.policies.held import Seen
+from mue_edge.calibrate.policies.held import HeldOutOutcome
 from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.loop.policy import Policy, StackExit
@@ -88,14 +88,14 @@ def test_every_seed_is_held_against_its_own_full_depth(entrants: list[Entrant]) 
     bases = [Pick(e, e.judged[0]) for e in (entrants[0], weak)]
     keys = [(id(e), "full") for e in (entrants[0], weak)]
     seen = {
-        keys[0]: Seen(np.full(8, 4.0), ("",) * 8, ()),
-        keys[1]: Seen(np.full(8, 2.0), ("",) * 8, ()),
-        (id(weak), "margin"): Seen(np.full(8, 1.0), ("",) * 8, ()),
-        (id(entrants[0]), "margin"): Seen(np.full(8, 3.0), ("",) * 8, ()),
+        keys[0]: HeldOutOutcome(np.full(8, 4.0), ("",) * 8, ()),
+        keys[1]: HeldOutOutcome(np.full(8, 2.0), ("",) * 8, ()),
+        (id(weak), "margin"): HeldOutOutcome(np.full(8, 1.0), ("",) * 8, ()),
+        (id(entrants[0]), "margin"): HeldOutOutcome(np.full(8, 3.0), ("",) * 8, ()),
     }
     seconds = {key: np.full(8, s) for key, s in zip(seen, (4.0, 2.0, 1.0, 2.0), strict=True)}
     groups = [str(i // 2) for i in range(8)]
-    table = comparison.Table(seen, seconds, bases, groups, groups)
+    table = comparison.ComparisonTable(seen, seconds, bases, groups, groups)
     picks = [Pick(e, next(j for j in e.judged if j.policy is MARGIN)) for e in (entrants[0], weak)]
     assert table.changes(picks) == pytest.approx((-0.25, -0.5))
     assert table.change(picks).mean == pytest.approx(-1 / 3)  # 2 of 3 on average

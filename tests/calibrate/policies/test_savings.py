@@ -6,7 +6,7 @@ import numpy as np
 
 from mue_edge.calibrate.policies import savings
 from mue_edge.calibrate.policies.setting import FULL
-from mue_edge.calibrate.policies.signals import Signal
+from mue_edge.calibrate.policies.signals import SignalQuality
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.loop.policy import Policy, StackExit
 
@@ -58,9 +58,9 @@ def test_duels_take_the_fastest_rival_of_no_less_quality() -> None:
 
 def test_the_verdict_says_why_not_all_are_beaten() -> None:
     signals = (
-        Signal("image", 1, 3, 1, 0.5),
-        Signal("decoder", 1, 3, 1, 0.61),
-        Signal("decoder", 2, 4, 0, None),
+        SignalQuality("image", 1, 3, 1, 0.5),
+        SignalQuality("decoder", 1, 3, 1, 0.61),
+        SignalQuality("decoder", 2, 4, 0, None),
     )
     words = savings.verdict(savings.duels(ALL), signals)
     assert "1 of 2 pairs" in words and "fixed-1-1" in words and "0.61" in words and "fewer layers" in words

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.calibrate.policies.signals import Signal, area, signals
+from mue_edge.calibrate.policies.signals import SignalQuality, area, signals
 from tests.calibrate import made_calibration
 
 
@@ -29,10 +29,10 @@ def test_a_boundary_is_judged_by_the_policy_that_ends_there(tmp_path: Path) -> N
     found = made_calibration.calibration()
     judged = found.searched.judged
     assert signals(layout, found.traces, found.searched.full, judged) == (
-        Signal("image", 1, kept=4, changed=4, auc=1.0),
-        Signal("image", 2, kept=7, changed=1, auc=0.5),
+        SignalQuality("image", 1, kept=4, changed=4, auc=1.0),
+        SignalQuality("image", 2, kept=7, changed=1, auc=0.5),
         # The widest of the steps decides, and it is the greater where the caption is kept.
-        Signal("decoder", 1, kept=5, changed=3, auc=0.0),
+        SignalQuality("decoder", 1, kept=5, changed=3, auc=0.0),
     )
 
 
@@ -42,7 +42,7 @@ def test_a_policy_that_changes_nothing_has_no_auc_and_nan_never_leaves(tmp_path:
     full = found.searched.full
     ended = next(j for j in found.searched.judged if j.policy.name == "fixed-1-3")
     same = replace(ended, captions=full.captions)
-    assert signals(layout, found.traces, full, [same]) == (Signal("image", 1, 8, 0, None),)
+    assert signals(layout, found.traces, full, [same]) == (SignalQuality("image", 1, 8, 0, None),)
     broken = [
         tuple(replace(d, gaps=(math.nan,)) if i == 4 and d.stack == "image" else d for d in decisions)
         for i, decisions in enumerate(found.traces)

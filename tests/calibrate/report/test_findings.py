@@ -12,7 +12,7 @@ from mue_edge.calibrate.policies import tuning
 from mue_edge.calibrate.policies.calibration import Calibration
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.report import findings
-from mue_edge.calibrate.report.findings import MOST_POLICIES, Position
+from mue_edge.calibrate.report.findings import MOST_POLICIES, WordPosition
 from mue_edge.loop.policy import Policy, StackExit
 from tests.calibrate import made_calibration
 from tests.calibrate.made_calibration import calibration, run, setting
@@ -58,7 +58,7 @@ def test_exits_and_positions_count_captions_and_tokens() -> None:
     exits = findings.exits(runs)
     assert exits["image"] == {1: 0.5, 3: 0.5} and exits["text"] == {3: 1.0}
     assert exits["decoder"] == {1: 2 / 8, 2: 2 / 8, 3: 4 / 8}
-    assert findings.positions(runs) == (Position(2.5, 4), Position(2.0, 3), Position(2.0, 1))
+    assert findings.positions(runs) == (WordPosition(2.5, 4), WordPosition(2.0, 3), WordPosition(2.0, 1))
 
 
 def test_points_carry_what_is_foretold_and_parts_add_up_to_it(tmp_path: Path) -> None:

@@ -197,9 +197,9 @@ def test_another_picture_starts_anew_and_a_closed_memo_refuses() -> None:
 
 
 def test_two_memos_take_turns_on_one_engine() -> None:
-    from mue_edge.calibrate.traces.memo import Engine
+    from mue_edge.calibrate.traces.memo import MemoEngine
 
-    cut, settings, engine = layout(), SearchSettings(max_length=6), Engine(Symbolic())
+    cut, settings, engine = layout(), SearchSettings(max_length=6), MemoEngine(Symbolic())
     memos = {b"x": MemoRuntime(engine, b"x"), b"y": MemoRuntime(engine, b"y")}
     for policy in policies(EVEN, 20):
         for pixels, memo in memos.items():

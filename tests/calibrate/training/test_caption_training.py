@@ -24,7 +24,7 @@ from mue_edge.calibrate.data.samples import of_pictures
 from mue_edge.calibrate.training import teachers
 from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.training.caption_training import CaptionRun, Learner, Recipe, learner, split
-from mue_edge.calibrate.training.finetune import Settings
+from mue_edge.calibrate.training.finetune import TrainingSettings
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs import image
 from mue_edge.models.ofa import training
@@ -246,7 +246,7 @@ def test_a_split_keeps_its_pictures(shown: Pictures) -> None:
 
 def _run(places: tuple[Path, Path], shown: Pictures, out: Path, *, trained: bool, steps: int = 3) -> Learner:
     pupil = learner(places[0], None)
-    settings = Settings(steps=steps, bf16=False, log_every=2, ema=0.5, save_every=0.0)
+    settings = TrainingSettings(steps=steps, bf16=False, log_every=2, ema=0.5, save_every=0.0)
     run = CaptionRun(pupil, Recipe(train_batchnorm=trained), settings, _batches(shown), None, out)
     run.run({"steps": steps}, lambda _state, _figures: None)
     return pupil

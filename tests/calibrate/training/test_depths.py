@@ -74,7 +74,7 @@ def test_coco_s_metrics_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(sets: dict[Depths, list[str]], references: object, metrics: object) -> object:
         asked.append((references, metrics))
         scores = {cell: {"cider_d": mean_of([1.0, 3.0])} for cell in sets}
-        return coco_metrics.Measured(scores, "ptb", ("a note",))
+        return coco_metrics.CocoScores(scores, "ptb", ("a note",))
 
     monkeypatch.setattr("mue_edge.calibrate.training.depths.coco_measure", measured)
     found = judge(SAMPLES, coco=("cider_d",))

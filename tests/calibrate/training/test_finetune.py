@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mue_edge.calibrate.training.finetune import Settings, Trainer, learning_rate, train
+from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, learning_rate, train
 from mue_edge.errors import UsageError
 
 
@@ -26,12 +26,12 @@ def _trainer(steps: int = 12, **settings: float | bool) -> Trainer[nn.Sequential
         loss = ((y[:, 0] - x.mean((1, 2, 3))) ** 2).mean() + 0.1 * along(y).square().mean()
         return loss, {"twice": 2.0}
 
-    options = Settings(steps=steps, bf16=False, **settings)  # type: ignore[arg-type]
+    options = TrainingSettings(steps=steps, bf16=False, **settings)  # type: ignore[arg-type]
     return Trainer(network, along, objective, options)
 
 
 def test_learning_rate_rises_and_falls_to_zero() -> None:
-    settings = Settings(steps=1, learning_rate=2.0, warm_up=0.1)
+    settings = TrainingSettings(steps=1, learning_rate=2.0, warm_up=0.1)
     assert learning_rate(settings, 0.05) == pytest.approx(1.0)
     assert learning_rate(settings, 0.1) == pytest.approx(2.0)
     assert learning_rate(settings, 0.55) == pytest.approx(1.0)
@@ -40,9 +40,9 @@ def test_learning_rate_rises_and_falls_to_zero() -> None:
 
 def test_steps_or_minutes() -> None:
     with pytest.raises(UsageError, match="either"):
-        Settings()
+        TrainingSettings()
     with pytest.raises(UsageError, match="either"):
-        Settings(steps=1, minutes=1)
+        TrainingSettings(steps=1, minutes=1)
 
 
 def test_training_lowers_the_loss() -> None:
@@ -102,7 +102,7 @@ def test_bfloat16_is_autocast() -> None:
             found.append(network(torch.ones(1, 4)))
             return found[0].float().sum(), {}
 
-        Trainer(network, nn.Module(), objective, Settings(steps=1, bf16=bf16)).step()
+        Trainer(network, nn.Module(), objective, TrainingSettings(steps=1, bf16=bf16)).step()
         return found[0].dtype
 
     assert (sees(True), sees(False)) == (torch.bfloat16, torch.float32)
@@ -130,4 +130,4 @@ def test_bfloat16_is_the_default_only_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, name: str, there: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True, "avx512_f": True})
-    assert Settings(steps=1).bf16 is there
+    assert TrainingSettings(steps=1).bf16 is there

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mue_edge.calibrate.training import foresight_training, gate_training, ramp_training
 from mue_edge.calibrate.training.head_training import train
-from mue_edge.calibrate.training.teachers import Answers, Captions, Pairs
+from mue_edge.calibrate.training.teachers import Answers, CaptionBatch, StatementBatch
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models import heads
@@ -34,11 +34,11 @@ def pictures(count: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, 48, 48, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def pairs(count: int, seed: int = 0) -> Pairs:
+def pairs(count: int, seed: int = 0) -> StatementBatch:
     rng = torch.Generator().manual_seed(seed)
     lengths = torch.randint(3, 7, (count,), generator=rng).tolist()
     words = [torch.randint(4, 20, (n,), generator=rng).tolist() for n in lengths]
-    return Pairs(pictures(count, seed), tuple((TINY.bos, *row, TINY.eos) for row in words))
+    return StatementBatch(pictures(count, seed), tuple((TINY.bos, *row, TINY.eos) for row in words))
 
 
 def test_steps_are_the_words_of_greedy_captions() -> None:
@@ -59,7 +59,7 @@ def test_steps_are_the_words_of_greedy_captions() -> None:
 def test_a_head_learns_the_margin() -> None:
     model = make(decomposed=True)
     batches = [pictures(4, seed) for seed in range(5)]
-    found = train(Captions(model, PROMPT), batches)
+    found = train(CaptionBatch(model, PROMPT), batches)
     assert [b.depth for b in found.boundaries] == [1, 2]
     assert set(found.boundaries[0].auc) == {"head", "similarity", "margin"}
     held = training.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0), 24)
@@ -69,7 +69,7 @@ def test_a_head_learns_the_margin() -> None:
         both = torch.corrcoef(torch.stack([told, held.margin[:, depth - 1]]))
         assert both[0, 1] > 0.5, depth
     with pytest.raises(UsageError, match="at least two batches"):
-        train(Captions(model, PROMPT), batches[:1])
+        train(CaptionBatch(model, PROMPT), batches[:1])
 
 
 def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
     model = make(decomposed=True)
     shades = torch.rand(12, 16, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
     found = gate_training.train(
-        Captions(model, PROMPT), [0.1 * pictures(16, i) + s for i, s in enumerate(shades)]
+        CaptionBatch(model, PROMPT), [0.1 * pictures(16, i) + s for i, s in enumerate(shades)]
     )
     assert [b.auc["head"] for b in found.boundaries] == pytest.approx([1, 1], abs=0.05)
     shapes = heads.KINDS["gate"](head_sizes(TINY))
@@ -107,7 +107,7 @@ def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
 ) -> None:
     model = make(decomposed=True)
     teacher: Any = (
-        Captions(model, PROMPT) if task == "captions" else Answers(model, ANSWERS, TINY.bos, (1, 1))
+        CaptionBatch(model, PROMPT) if task == "captions" else Answers(model, ANSWERS, TINY.bos, (1, 1))
     )
     batches: list[Any] = [pictures(4, seed) if task == "captions" else pairs(4, seed) for seed in range(6)]
     found = trained(teacher, batches)

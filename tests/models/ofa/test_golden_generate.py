@@ -10,7 +10,7 @@ import torch
 
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models.ofa.incremental import KV_MODES, DecoderCache
-from mue_edge.models.ofa.model import Hypothesis
+from mue_edge.models.ofa.model import GeneratedHypothesis
 from tests.golden import weights
 from tests.golden.reference import model
 
@@ -26,7 +26,7 @@ RUNS = [
 ]
 
 
-def assert_same(found: Sequence[Hypothesis], expected: Sequence[dict[str, Any]]) -> None:
+def assert_same(found: Sequence[GeneratedHypothesis], expected: Sequence[dict[str, Any]]) -> None:
     assert [list(h.tokens) for h in found] == [e["tokens"] for e in expected]
     for h, e in zip(found, expected, strict=True):
         assert h.score == pytest.approx(e["score"], abs=1e-4)

@@ -9,7 +9,7 @@ import torch
 
 from mue_edge import models
 from mue_edge.models import importing
-from mue_edge.models.importing import Request
+from mue_edge.models.importing import ImportRequest
 from tests.golden_hf import folders
 
 
@@ -24,7 +24,7 @@ def test_weights_and_pictures_are_those_of_the_reference(variant: str) -> None:
 @pytest.mark.parametrize("variant", folders.VARIANTS)
 def test_logits_equal_the_original_codes(tmp_path: Path, variant: str, pickled: bool, half: bool) -> None:
     folder = folders.write(variant, tmp_path / variant, pickled=pickled, half=half)
-    importing.write(Request(folder, allow_pickle=pickled), tmp_path / "model")
+    importing.write(ImportRequest(folder, allow_pickle=pickled), tmp_path / "model")
     model, wanted = models.load(tmp_path / "model"), folders.reference(variant)
     assert model.config.entangle_position_embedding == (variant == "modelscope-entangled")
     assert model.config.disable_entangle == (variant != "modelscope-entangled")

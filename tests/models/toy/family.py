@@ -17,7 +17,7 @@ from mue_edge.loop.protocol import DECODER
 from mue_edge.models import weights
 from mue_edge.models.cut import Cut, CutRequest, StackShape
 from mue_edge.models.family import Description, Family
-from mue_edge.models.importing import ModelContent, Request
+from mue_edge.models.importing import ImportRequest, ModelContent
 from mue_edge.reading import read_json, read_text
 from tests.models.toy import training
 from tests.models.toy.cut import EYE, cut
@@ -40,7 +40,7 @@ class _Family:
         except (InputFileError, OSError, AttributeError):
             return False
 
-    def content(self, request: Request) -> ModelContent:
+    def content(self, request: ImportRequest) -> ModelContent:
         if request.decomposed is not None or request.ema or request.task == "entail":
             raise UsageError("toys have one encoder, plain weights and one task")
         if request.checkpoint is None:

@@ -30,7 +30,7 @@ from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError  #
 from mue_edge.loop.driver import Runtime  # noqa: E402
 from mue_edge.loop.policy import Decider, Policy, StackExit  # noqa: E402
 from mue_edge.loop.replay import Log, log_of, run  # noqa: E402
-from mue_edge.targets.executorch.java import Bridge, Module, chaquopy  # noqa: E402
+from mue_edge.targets.executorch.java import JavaBridge, Module, chaquopy  # noqa: E402
 from mue_edge.targets.executorch.methods import MethodsRuntime  # noqa: E402
 from tests.contract.cuts import UP_AND_DOWN  # noqa: E402
 from tests.targets.recording import Recorder  # noqa: E402
@@ -45,7 +45,7 @@ POLICIES: tuple[Decider, ...] = (
 
 
 @pytest.fixture(scope="module")
-def bridge(tmp_path_factory: pytest.TempPathFactory) -> Bridge:
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> JavaBridge:
     """JPype in Chaquopy's place; tools/kotlin_adapter.py names classes of the library's own sources."""
     real = os.environ.get("MUE_EDGE_EXECUTORCH_CLASSES", "")
     classes = real.split(os.pathsep) if real else [str(tmp_path_factory.mktemp("classes"))]
@@ -54,7 +54,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Bridge:
         subprocess.run(["javac", "-d", classes[0], *map(str, sources)], check=True)
     if not jpype.isJVMStarted():
         jpype.startJVM("-Xmx256m", classpath=classes, convertStrings=False)
-    return Bridge(jpype.JClass, jpype.JArray(jpype.JByte), jpype.JArray(jpype.JLong))
+    return JavaBridge(jpype.JClass, jpype.JArray(jpype.JByte), jpype.JArray(jpype.JLong))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ Opened = Callable[..., Module]
 
 
 @pytest.fixture
-def opened(host: Bundle, recorded: Recorded, bridge: Bridge, tmp_path: Path) -> Opened:
+def opened(host: Bundle, recorded: Recorded, bridge: JavaBridge, tmp_path: Path) -> Opened:
     """A module over the recording; options as for `Recorder.write`."""
 
     def module(**options: Any) -> Module:
@@ -177,7 +177,7 @@ def test_wrong_tensors_are_refused_here(opened: Opened, array: np.ndarray[Any, A
 
 
 def test_wrong_tensors_on_the_java_side_are_typed_errors(
-    host: Bundle, recorded: Recorded, bridge: Bridge, tmp_path: Path
+    host: Bundle, recorded: Recorded, bridge: JavaBridge, tmp_path: Path
 ) -> None:
     """A manifest that the program does not fit: its shape is refused by Java, its outputs by us."""
     path = recorded.recorder.write(tmp_path / "model.pte")
@@ -192,7 +192,7 @@ def test_wrong_tensors_on_the_java_side_are_typed_errors(
         module.run("stem", [stem_input(module, recorded)])
 
 
-def test_files_that_are_no_program(host: Bundle, bridge: Bridge, tmp_path: Path) -> None:
+def test_files_that_are_no_program(host: Bundle, bridge: JavaBridge, tmp_path: Path) -> None:
     (tmp_path / "bad.pte").write_bytes(b"something else")
     with pytest.raises(InputFileError, match="Failed to load program"):
         Module(tmp_path / "bad.pte", host.manifest.segments, 1, bridge)
@@ -208,7 +208,7 @@ def test_after_closing_nothing_runs(recorded: Recorded, opened: Opened) -> None:
         module.run("stem", [pixels])
 
 
-def test_the_right_bridge_is_asked_for(host: Bundle, bridge: Bridge, tmp_path: Path) -> None:
+def test_the_right_bridge_is_asked_for(host: Bundle, bridge: JavaBridge, tmp_path: Path) -> None:
     if "java" not in sys.modules:
         with pytest.raises(EnvironmentLacksError, match="Chaquopy or Briefcase"):
             chaquopy()

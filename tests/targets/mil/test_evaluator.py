@@ -17,7 +17,7 @@ from mue_edge.errors import InputFileError, UsageError, VerificationError
 from mue_edge.export.coreml import format as coreml
 from mue_edge.targets.mil import blob
 from mue_edge.targets.mil.evaluator import Evaluator, load
-from mue_edge.targets.mil.program import Kind, Named, Program, package_model, read
+from mue_edge.targets.mil.program import Kind, NamedType, Program, package_model, read
 from tests.targets.mil.made import mb, outputs, program
 
 WEIGHT = np.arange(64 * 32, dtype=np.float32).reshape(64, 32) / 7
@@ -49,7 +49,7 @@ def test_unknown_operation_is_named(package: Path) -> None:
 
 def test_declared_shape_is_held(package: Path) -> None:
     name = read(package).functions["main"].block.outputs[0]
-    evaluator = Evaluator(changed(package, outputs=(Named(name, Kind("float32", (2, 63))),)))
+    evaluator = Evaluator(changed(package, outputs=(NamedType(name, Kind("float32", (2, 63))),)))
     with pytest.raises(VerificationError, match=r"\[2, 64\], the program declares \[2, 63\]"):
         evaluator({"x": torch.ones(2, 32)})
 

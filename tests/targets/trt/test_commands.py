@@ -97,7 +97,7 @@ def test_profiles_wait_for_every_segment(
 
     monkeypatch.setattr(measure, "measure", measured)
     with pytest.raises(KeyboardInterrupt):
-        profiling.profiled(Captioner(jetson_bundle, runtime), profiling.Shown([], None), 200)
+        profiling.profiled(Captioner(jetson_bundle, runtime), profiling.NetworkInputs([], None), 200)
     assert seen == [True] and not runtime.stepwise
 
 

@@ -19,7 +19,7 @@ from mue_edge.apps.stickers import evaluation
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data import augment
 from mue_edge.calibrate.metrics import coco_metrics
-from mue_edge.calibrate.training.finetune import Settings
+from mue_edge.calibrate.training.finetune import TrainingSettings
 from mue_edge.errors import UsageError
 from mue_edge.models.ofa.objective import encode
 from tests.tools.stickers import made_set
@@ -30,7 +30,7 @@ from tools.stickers.encoded import EncodedBatches
 from tools.stickers.figures import UNION
 from tools.stickers.study import log_of
 
-SETTINGS = Settings(steps=6, learning_rate=1e-2, log_every=2, save_every=0.0, bf16=False)
+SETTINGS = TrainingSettings(steps=6, learning_rate=1e-2, log_every=2, save_every=0.0, bf16=False)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from mue_edge import models
-from mue_edge.calibrate.training.finetune import Settings
+from mue_edge.calibrate.training.finetune import TrainingSettings
 from mue_edge.errors import UsageError
 from tests.tools.stickers import made_set
 from tools.stickers import small
 from tools.stickers.decoders import Frozen, frozen
 
-SETTINGS = Settings(steps=4, learning_rate=1e-2, log_every=2, save_every=0.0, bf16=False)
+SETTINGS = TrainingSettings(steps=4, learning_rate=1e-2, log_every=2, save_every=0.0, bf16=False)
 
 
 @pytest.fixture(scope="module")

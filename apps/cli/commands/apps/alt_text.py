@@ -21,7 +21,7 @@ from mue_edge.errors import InputFileError, UsageError, command_line
 if TYPE_CHECKING:
     from mue_edge.apps.alt_text.review import Edit
     from mue_edge.apps.alt_text.table import Table
-    from mue_edge.apps.alt_text.writing import Work
+    from mue_edge.apps.alt_text.writing import AltTextWork
 
 TABLE = "alt-text.ndjson"
 
@@ -164,7 +164,7 @@ def _run(
     return work.table
 
 
-def _caption(o: AltTextOptions, place: Path, pictures: Mapping[str, Path], work: Work) -> None:
+def _caption(o: AltTextOptions, place: Path, pictures: Mapping[str, Path], work: AltTextWork) -> None:
     from mue_edge.apps.alt_text import table as tables
     from mue_edge.apps.alt_text import writing
 

@@ -27,7 +27,7 @@ from mue_edge.loop.protocol import DECODER
 
 if TYPE_CHECKING:
     from mue_edge.apps.camera.slot import Newest
-    from mue_edge.apps.camera.watching import Seen, Tally, Watcher
+    from mue_edge.apps.camera.watching import FrameCounts, SeenFrame, Watcher
 
 
 @click.command("camera")
@@ -121,7 +121,7 @@ def _lines(as_json: bool, watcher: Watcher, listed: bool) -> Any:
     """What prints a frame: JSON for each, or a line for each that was captioned or `listed`."""
     from mue_edge.apps.camera.watching import describe
 
-    def show(seen: Seen) -> None:
+    def show(seen: SeenFrame) -> None:
         if as_json:
             record = describe(seen, watcher)
             del record["counts"]
@@ -139,7 +139,7 @@ def _lines(as_json: bool, watcher: Watcher, listed: bool) -> Any:
     return show
 
 
-def _tell(as_json: bool, tally: Tally, slot: Newest) -> None:
+def _tell(as_json: bool, tally: FrameCounts, slot: Newest) -> None:
     counts = tally.record(slot)
     if as_json:
         click.echo(json.dumps({"counts": counts}))

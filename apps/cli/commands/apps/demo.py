@@ -13,14 +13,14 @@ from mue_edge.loop.protocol import DECODER
 if TYPE_CHECKING:
     from mue_edge.loop.policy import Policy
     from mue_edge.loop.protocol import Outcome
-    from mue_edge.measuring.bench import Sample
+    from mue_edge.measuring.bench import TimeSample
     from mue_edge.sessions.captioner import Captioner
 
 ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Shown:
+class DemoCaption:
     """One picture captioned in both ways; times are paired samples of the two."""
 
     picture: str
@@ -28,7 +28,7 @@ class Shown:
     full: str
     early: str
     outcome: Outcome
-    times: tuple[list[Sample], list[Sample]]
+    times: tuple[list[TimeSample], list[TimeSample]]
 
     @property
     def decoder_layers(self) -> float:
@@ -96,7 +96,7 @@ def _made(place: Path, keep: bool) -> Path:
     return place
 
 
-def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> Shown:
+def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> DemoCaption:
     from mue_edge.loop.policy import Policy as AnyPolicy
     from mue_edge.loop.replay import run
     from mue_edge.measuring import bench
@@ -112,10 +112,10 @@ def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, re
     outcomes = full(0), early(0)
     times = bench.interleave({"full": full, "early": early}, "full", range(ROUNDS), warm_up=1)
     texts = [captioner.tokenizer.caption(outcome.hypotheses[0].tokens) for outcome in outcomes]
-    return Shown(name, reference, texts[0], texts[1], outcomes[1], (times["early"], times["full"]))
+    return DemoCaption(name, reference, texts[0], texts[1], outcomes[1], (times["early"], times["full"]))
 
 
-def _table(shown: list[Shown]) -> list[str]:
+def _table(shown: list[DemoCaption]) -> list[str]:
     from mue_edge.measuring import bench
 
     stack = next(iter(shown[0].outcome.depths))  # the picture's: a caption's text is constant
@@ -138,7 +138,7 @@ def _cut(text: str, length: int = 32) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _summary(shown: list[Shown], layers: dict[str, int], origin: str) -> list[str]:
+def _summary(shown: list[DemoCaption], layers: dict[str, int], origin: str) -> list[str]:
     from mue_edge.measuring import bench
 
     n = len(shown)

@@ -23,7 +23,7 @@ TOOLS = ("dev",)
 
 
 @dataclass(frozen=True)
-class Package:
+class PackageStatus:
     """state: "ok", "missing", or "version" for one outside of a wanted range.
 
     wanted: extra ("" is the core) → range of versions; unmet: those of them that the version found lies
@@ -71,7 +71,7 @@ def command(as_json: bool) -> int:
     return 5 if broken else 0
 
 
-def survey() -> list[Package]:
+def survey() -> list[PackageStatus]:
     """Every package that mue-edge can use here, the core's first; each once, with the extras that want it.
 
     An extra is installed if all of its packages are: nothing is asked of a package for another's sake.
@@ -93,12 +93,14 @@ def survey() -> list[Package]:
             if found is not None and extra not in lacking and not versions.fits(found, range_)
         )
         packages.append(
-            Package(name, ranges, found, "missing" if found is None else "version" if unmet else "ok", unmet)
+            PackageStatus(
+                name, ranges, found, "missing" if found is None else "version" if unmet else "ok", unmet
+            )
         )
     return sorted(packages, key=lambda p: ("" not in p.wanted, p.name.lower()))
 
 
-def _broken(packages: list[Package]) -> list[str]:
+def _broken(packages: list[PackageStatus]) -> list[str]:
     """What no command can do without: core packages that are absent, too old, or do not import."""
     problems = []
     for package in packages:
@@ -114,7 +116,7 @@ def _broken(packages: list[Package]) -> list[str]:
     return problems
 
 
-def _line(package: Package, width: int = 0) -> str:
+def _line(package: PackageStatus, width: int = 0) -> str:
     """What there is to say of a package; its name takes `width`, and a space if it is longer."""
     extra = next(iter(package.unmet or package.wanted))
     where = f"pip install 'mue-edge[{extra}]'" if extra else "pip install mue-edge"

@@ -106,7 +106,7 @@ def command(o: CalibrationOptions) -> None:
         span, options = _searched(o, place, source, span, tune, known)
     bundle = bundle_of(source, place / BUNDLE, o.target, options, Path(o.model).resolve().name)
     with targets.open_session(bundle.path, threads=o.threads) as captioner:
-        asked = times.Asked(place / PROFILE, o.profile, o.device, o.threads, o.clock)
+        asked = times.ProfileRequest(place / PROFILE, o.profile, o.device, o.threads, o.clock)
         profile, conditions = times.known(captioner, tune, asked, progress, say)
         setting = Setting(
             captioner, profile, tune, certify, place / TRACES, known, conditions, progress,

@@ -61,7 +61,7 @@ def command(
         from mue_edge.models import importing
     except ImportError as problem:
         raise missing_extra("torch", "torch") from problem
-    request = importing.Request(
+    request = importing.ImportRequest(
         checkpoint, config, tokenizer, task, prompt, image_size, allow_pickle, mue, size, seed, ema, family
     )
     imported = importing.write(request, out)

@@ -79,7 +79,7 @@ def _train(o: TrainingOptions) -> None:
     from mue_edge.apps.cli.training_pictures import pictures
     from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
     from mue_edge.calibrate.training.caption_training import CaptionRun, Learner, Recipe, learner
-    from mue_edge.calibrate.training.finetune import Settings, has_bf16
+    from mue_edge.calibrate.training.finetune import TrainingSettings, has_bf16
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     leader, untrained = rank == 0, o.model is None
@@ -107,7 +107,7 @@ def _train(o: TrainingOptions) -> None:
     steps = o.steps
     if steps is None and o.minutes is None:
         steps = max(1, round((o.epochs or 5) * batches.steps_per_epoch))
-    settings = Settings(
+    settings = TrainingSettings(
         steps=steps, minutes=o.minutes, learning_rate=o.rate or (1e-3 if untrained else 3e-5),
         warm_up=o.warm_up, weight_decay=o.weight_decay, ema=o.ema,
         bf16=has_bf16() if o.bf16 is None else o.bf16,

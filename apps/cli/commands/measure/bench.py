@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mue_edge.bundle.folder import Bundle
     from mue_edge.loop.policy import Policy
     from mue_edge.loop.protocol import Outcome
-    from mue_edge.measuring.bench import Sample
+    from mue_edge.measuring.bench import TimeSample
     from mue_edge.sessions.captioner import Captioner
 
 FULL, TWIN, EXITS, WHOLE, LOSSLESS = "full depth", "twin", "exits", "monolithic", "lossless"
@@ -158,13 +158,13 @@ def _rival(opened: Bundle, against: str, full: Policy, chosen: Policy) -> dict[s
 
 def measure(
     contenders: Mapping[str, Contender], pictures: Sequence[object], rounds: int
-) -> tuple[dict[str, list[Outcome]], dict[str, list[Sample]]]:
+) -> tuple[dict[str, list[Outcome]], dict[str, list[TimeSample]]]:
     """What every system decides on every picture, and its samples over all sessions."""
     from mue_edge import targets
     from mue_edge.measuring import bench
 
     outcomes: dict[str, list[Outcome]] = {}
-    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    samples: dict[str, list[TimeSample]] = {name: [] for name in contenders}
     for session in range(SESSIONS):
         runtimes = {name: targets.open_runtime(c.bundle, 1) for name, c in contenders.items()}
         systems = {name: _system(c, runtimes[name], pictures) for name, c in contenders.items()}
@@ -245,7 +245,7 @@ def _monolithic(bundle: Bundle, model: str | None) -> Iterator[Bundle | None]:
 
 
 def _systems(
-    outcomes: Mapping[str, Sequence[Outcome]], samples: Mapping[str, Sequence[Sample]]
+    outcomes: Mapping[str, Sequence[Outcome]], samples: Mapping[str, Sequence[TimeSample]]
 ) -> dict[str, dict[str, Any]]:
     from mue_edge.measuring import bench
 

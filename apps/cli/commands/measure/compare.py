@@ -226,7 +226,7 @@ def _opened(
     place.mkdir(parents=True, exist_ok=True)
     bundle = bundle_of(model, place / "bundle", o.target, {}, model.resolve().name)
     with targets.open_session(bundle.path, threads=1) as captioner:
-        asked = times.Asked(place / "profile.json", None, None, 1, o.clock)
+        asked = times.ProfileRequest(place / "profile.json", None, None, 1, o.clock)
         profile, conditions = times.known(captioner, tune, asked, progress, say)
         yield Setting(
             captioner, profile, tune, held, place / "traces", known, conditions, progress,

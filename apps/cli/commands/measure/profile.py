@@ -19,7 +19,7 @@ from mue_edge.apps.cli.options.types import NewFile
 
 if TYPE_CHECKING:
     from mue_edge.measuring.profile import Profile
-    from mue_edge.measuring.profiling import Shown
+    from mue_edge.measuring.profiling import NetworkInputs
     from mue_edge.sessions.captioner import Captioner
 
 
@@ -61,12 +61,14 @@ def command(
     click.echo(f"wrote {place}; next: mue-edge calibrate --budget 50%", err=as_json)
 
 
-def _golden(captioner: Captioner) -> Shown:
-    from mue_edge.measuring.profiling import Shown
+def _golden(captioner: Captioner) -> NetworkInputs:
+    from mue_edge.measuring.profiling import NetworkInputs
     from mue_edge.targets import golden
 
     shown, _ = golden.read(captioner.bundle)
-    return Shown([golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown], None)
+    return NetworkInputs(
+        [golden.pixels(picture, captioner.bundle.manifest.preprocess) for picture in shown], None
+    )
 
 
 @contextmanager

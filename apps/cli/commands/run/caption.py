@@ -19,7 +19,7 @@ from mue_edge.apps.cli.options.types import NewFile
 from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
-    from mue_edge.inputs.image import Named
+    from mue_edge.inputs.image import NamedPicture
     from mue_edge.loop.payoff import Payoff
     from mue_edge.loop.policy import Policy
     from mue_edge.sessions.captioner import Caption, Captioner
@@ -67,7 +67,7 @@ def command(
         if deadline is not None:
             _ready(captioner, chosen)
 
-        def show(file: Path | Named) -> bool:
+        def show(file: Path | NamedPicture) -> bool:
             """Whether the picture could be used. It is freed here, so that no two are in memory."""
             try:
                 picture = captioner.load(file)
@@ -174,7 +174,7 @@ def _ready(captioner: Captioner, policy: Policy) -> None:
         )
 
 
-def _tell(file: Path | Named, result: Caption) -> None:
+def _tell(file: Path | NamedPicture, result: Caption) -> None:
     """On standard error, if the clock changed the caption."""
     if result.pacing and (result.pacing.cut_short or result.pacing.hurried):
         from mue_edge.sessions import draw
@@ -182,7 +182,7 @@ def _tell(file: Path | Named, result: Caption) -> None:
         click.echo(f"note: {file}: {draw.pacing(result.pacing)}", err=True)
 
 
-def _record(file: Path | Named, result: Caption, trace: bool) -> dict[str, Any]:
+def _record(file: Path | NamedPicture, result: Caption, trace: bool) -> dict[str, Any]:
     record = {
         "file": str(file), "text": result.text, "tokens": list(result.tokens), "score": result.score,
         "exits": dict(result.exits), "decoder_layers": result.decoder_layers,

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from mue_edge.errors import UsageError
-from mue_edge.models.importing import ModelContent, Request
+from mue_edge.models.importing import ImportRequest, ModelContent
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import SIZES, OFAConfig
 from mue_edge.models.ofa.importing import tokenizer
-from mue_edge.models.ofa.importing.contents import Settings
+from mue_edge.models.ofa.importing.contents import CheckpointSettings
 from mue_edge.models.ofa.importing.files import Stored, read
 from mue_edge.models.ofa.importing.weights import Converted, convert, random_weights
 
@@ -19,7 +19,7 @@ CAPTION_TASKS = ("caption", "caption_stage1", "image-captioning", "unify_task")
 ENTAIL_TASKS = ("snli_ve", "visual-entailment")
 
 
-def content(request: Request) -> ModelContent:
+def content(request: ImportRequest) -> ModelContent:
     """The model folder of a checkpoint or of random weights.
 
     Raises InputFileError for a checkpoint or vocabulary that does not fit, UsageError for options
@@ -29,7 +29,7 @@ def content(request: Request) -> ModelContent:
         stored = read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
         made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
-        stored, made = Stored(Path(), {}, Settings({})), _random(request)
+        stored, made = Stored(Path(), {}, CheckpointSettings({})), _random(request)
     config, notes = made.config, list(made.notes)
     words, folder = None, request.tokenizer or stored.tokenizer
     if folder is not None:
@@ -78,7 +78,7 @@ def _task(name: str, notes: list[str]) -> str:
     return "caption"
 
 
-def _random(request: Request) -> Converted:
+def _random(request: ImportRequest) -> Converted:
     if request.config is not None:
         raise UsageError("--random takes a named size, so --config does not apply")
     if request.ema:

@@ -57,7 +57,7 @@ class Refused:
     said: str
 
 
-class Settings(Mapping[str, Any]):
+class CheckpointSettings(Mapping[str, Any]):
     """Settings; the use of one that is no plain value raises InputFileError."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -66,8 +66,8 @@ class Settings(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return _usable(self._values[name])
 
-    def __or__(self, other: Mapping[str, Any]) -> Settings:
-        return Settings({**self._values, **other})
+    def __or__(self, other: Mapping[str, Any]) -> CheckpointSettings:
+        return CheckpointSettings({**self._values, **other})
 
     def __contains__(self, name: object) -> bool:
         return name in self._values

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.models.ofa.importing import contents, modelscope
-from mue_edge.models.ofa.importing.contents import Contents, Settings
+from mue_edge.models.ofa.importing.contents import CheckpointSettings, Contents
 from mue_edge.reading import read_json
 
 _INDEX = ".index.json"
@@ -38,7 +38,7 @@ class Stored:
 
     source: Path
     weights: dict[str, Tensor]
-    settings: Settings
+    settings: CheckpointSettings
     task: str = ""
     tokenizer: Path | None = None
     notes: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ def read(path: Path, config: Path | None = None, *, allow_pickle: bool = False, 
     has_words = path.is_dir() and all((path / name).is_file() for name in ("vocab.json", "merges.txt"))
     words = path if has_words else None
     notes = [*found.notes, *notes, *said.notes]
-    return Stored(path, weights, Settings(settings), said.task or found.task, words, tuple(notes))
+    return Stored(path, weights, CheckpointSettings(settings), said.task or found.task, words, tuple(notes))
 
 
 def _in_folder(folder: Path) -> Path:

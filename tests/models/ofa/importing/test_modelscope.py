@@ -11,7 +11,7 @@ import pytest
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.errors import InputFileError
 from mue_edge.models import importing
-from mue_edge.models.importing import Imported, Request
+from mue_edge.models.importing import Imported, ImportRequest
 from mue_edge.models.ofa.model import Model
 from tests.models.ofa import checkpoints
 from tests.models.ofa.importing.test_tokenizer import hugging_face_folder
@@ -34,10 +34,10 @@ def written(
         file.rename(folder / file.name)
     (folder / "labels.json").write_text(json.dumps({"yes": "is so", "no": "is not so"}))
     (folder / "configuration.json").write_text(json.dumps({"task": task, "model": said}))
-    request = Request(folder)
+    request = ImportRequest(folder)
     if config is not None:
         (root / "mine.json").write_text(json.dumps(config))
-        request = Request(folder, config=root / "mine.json")
+        request = ImportRequest(folder, config=root / "mine.json")
     imported = importing.write(request, root / "out")
     return imported, json.loads((root / "out" / "prompts.json").read_text())
 
@@ -101,4 +101,4 @@ def test_a_file_without_a_model(tmp_path: Path, wordy: Model) -> None:
     for content in ("[]", "{}", '{"model": 1}', "{"):
         (folder / "configuration.json").write_text(content)
         with pytest.raises(InputFileError, match="configuration"):
-            importing.write(Request(folder), tmp_path / "out")
+            importing.write(ImportRequest(folder), tmp_path / "out")
