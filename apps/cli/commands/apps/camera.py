@@ -72,8 +72,7 @@ def command(
             alike=None if no_reuse else alike, live=chosen.live,
         )  # fmt: skip
         captioner.warm_up()
-        for ending in (signal.SIGINT, signal.SIGTERM):  # scripts start what they put behind deaf to SIGINT
-            signal.signal(ending, signal.default_int_handler)
+        _stop_on_signals(watcher)
         reader = chosen.start(slot, stop)
         try:  # from before the page says where it is: a signal may follow at once
             see = (
@@ -86,13 +85,29 @@ def command(
                 if count == limit:
                     break
         except KeyboardInterrupt:
-            click.echo("", err=True)
+            pass
         finally:
+            if watcher.stopped:
+                click.echo("", err=True)  # after the terminal's ^C
             stop.set()
             reader.join(1.0)
             _tell(as_json, watcher.tally, slot)
     if reader.is_alive():
         _leave()
+
+
+def _stop_on_signals(watcher: Watcher) -> None:
+    """SIGINT and SIGTERM end the frames; a second one interrupts at once. No exception is raised at first:
+    in a weak reference's callback, which may run at any time, it would be lost. Scripts start what they put
+    behind deaf to SIGINT."""
+
+    def stop(number: int, frame: object) -> None:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)
+        watcher.stop()
+
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, stop)
 
 
 def _leave() -> None:
