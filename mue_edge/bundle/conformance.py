@@ -20,8 +20,8 @@ from mue_edge.errors import InputFileError, VerificationError
 from mue_edge.files import atomic_write
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.protocol import HEAD_PORTS, Answer, Decision, Layout, Outcome, Request
-from mue_edge.loop.replay import Log, log_of
+from mue_edge.loop.protocol import HEAD_PORTS, Answer, ExitDecision, Layout, Outcome, Request
+from mue_edge.loop.replay import DecisionLog, decision_log
 from mue_edge.loop.search import BeamSearch, SearchSettings
 from mue_edge.reading import read_json
 
@@ -53,7 +53,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LoggedDecision:
     """One exit test, or an exit without one (a fixed depth). No threshold: no score could pass."""
 
     stack: str
@@ -70,7 +70,7 @@ class LogEntry:
     picture: int
     policy: dict[str, Any]
     calls: tuple[Call, ...]
-    decisions: tuple[Verdict, ...]
+    decisions: tuple[LoggedDecision, ...]
     tokens: tuple[int, ...]
     score: float
 
@@ -81,11 +81,12 @@ def record(
     """The log of a caption of the picture that the runtime holds."""
     calls: list[Call] = []
     outcome = drive(
-        caption_loop(layout, from_json(policy), BeamSearch(settings)), runtime,
+        caption_loop(layout, from_json(policy), BeamSearch(settings)),
+        runtime,
         lambda request, answer: calls.append(_call(request, answer)),
-    )  # fmt: skip
+    )
     best = outcome.hypotheses[0]
-    return LogEntry(picture, policy, tuple(calls), _verdicts(outcome), best.tokens, best.score)
+    return LogEntry(picture, policy, tuple(calls), _logged_decisions(outcome), best.tokens, best.score)
 
 
 def _call(request: Request, answer: Answer) -> Call:
@@ -96,15 +97,17 @@ def _call(request: Request, answer: Answer) -> Call:
     return Call(request.run, read.pop("score", ()), read.pop("gap", ()), others=read)
 
 
-def _verdicts(outcome: Outcome) -> tuple[Verdict, ...]:
-    return tuple(_verdict(d) for d in outcome.decisions)
+def _logged_decisions(outcome: Outcome) -> tuple[LoggedDecision, ...]:
+    return tuple(_logged_decision(d) for d in outcome.decisions)
 
 
-def _verdict(d: Decision) -> Verdict:
-    return Verdict(d.stack, d.depth, d.step, d.threshold if math.isfinite(d.threshold) else None, d.exit)
+def _logged_decision(d: ExitDecision) -> LoggedDecision:
+    return LoggedDecision(
+        d.stack, d.depth, d.step, d.threshold if math.isfinite(d.threshold) else None, d.exit
+    )
 
 
-def check(entry: LogEntry, layout: Layout, settings: SearchSettings, where: str = "log") -> Log:
+def check(entry: LogEntry, layout: Layout, settings: SearchSettings, where: str = "log") -> DecisionLog:
     """Give the loop the log's scores and candidates, and compare all that it decides.
 
     Returns the decisions as a log that `replay.replay` can force on a runtime, to compare the scores
@@ -116,7 +119,7 @@ def check(entry: LogEntry, layout: Layout, settings: SearchSettings, where: str 
         raise VerificationError(
             f"{where}: the loop ends after {told.at} calls, the log goes on with {entry.calls[told.at].run}"
         )
-    wanted = _verdicts(outcome)
+    wanted = _logged_decisions(outcome)
     for i, (mine, theirs) in enumerate(zip(wanted, entry.decisions)):
         if not _agree(mine, theirs):
             raise VerificationError(
@@ -130,7 +133,7 @@ def check(entry: LogEntry, layout: Layout, settings: SearchSettings, where: str 
             f"{where}: the caption is {list(entry.tokens)} with score {entry.score:.6f}; from these "
             f"candidates follows {list(best.tokens)} with {best.score:.6f}"
         )
-    return log_of(outcome)
+    return decision_log(outcome)
 
 
 class _LoggedRuntime:
@@ -170,7 +173,7 @@ class _LoggedRuntime:
     def close(self) -> None: ...
 
 
-def _agree(a: Verdict, b: Verdict) -> bool:
+def _agree(a: LoggedDecision, b: LoggedDecision) -> bool:
     if (a.stack, a.depth, a.step, a.exit) != (b.stack, b.depth, b.step, b.exit):
         return False
     if a.threshold is None or b.threshold is None:
@@ -178,7 +181,7 @@ def _agree(a: Verdict, b: Verdict) -> bool:
     return abs(a.threshold - b.threshold) <= THRESHOLD_TOLERANCE
 
 
-def _words(v: Verdict) -> str:
+def _words(v: LoggedDecision) -> str:
     what = "leave" if v.exit else "go on"
     return f"{v.stack} after layer {v.depth}, step {v.step}, threshold {v.threshold}: {what}"
 

@@ -44,7 +44,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     atomic_write(folder / MANIFEST, json.dumps(schema.encode(manifest), indent=1) + "\n")
 
 
-def with_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bundle:
+def with_pareto_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bundle:
     """Give a bundle another front, from the fastest policy to full depth, of which `chosen` is named.
 
     Policies get the bundle's plan hash. Raises UsageError, and leaves the bundle as it was, for a front that
@@ -86,7 +86,7 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     and inode with a stamp in the user's cache. Raises InputFileError.
     """
     folder = Path(path)
-    manifest = look(folder)
+    manifest = checked_manifest(folder)
     stamp = _stamp(folder, manifest)
     if paranoid or _read_stamp(folder) != stamp:
         for name, entry in manifest.files.items():
@@ -96,7 +96,7 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def look(folder: Path) -> Manifest:
+def checked_manifest(folder: Path) -> Manifest:
     """A bundle's manifest, checked; of its files only places and sizes. Raises InputFileError."""
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():

@@ -15,7 +15,7 @@ from mue_edge import schema
 from mue_edge.bundle import version_1
 from mue_edge.bundle.policy_files import from_json as policy_from_json
 from mue_edge.errors import InputFileError, command_line
-from mue_edge.inputs.statements import Template, misplaced, misplaced_of
+from mue_edge.inputs.statements import Template, field_problem, field_problems
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import CONSTANT, DECODER, PICTURE, SOURCES, WORDS, Layout
 from mue_edge.loop.search import SearchSettings
@@ -149,7 +149,7 @@ class Manifest:
     knows: str = ""
 
     @property
-    def opening(self) -> str:
+    def initial_policy(self) -> str:
         """The policy that pages and apps open on: the chosen one; of a model that comes with words about what
         little it knows, and was not calibrated, the slowest that leaves early, with full depth beside it."""
         shown = self.policies()
@@ -202,7 +202,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
     judges = bool(manifest.answers)
     open_field = (
-        misplaced_of(manifest.prompt, manifest.caption_prompt) if judges else misplaced(manifest.prompt)
+        field_problems(manifest.prompt, manifest.caption_prompt) if judges else field_problem(manifest.prompt)
     )
     if open_field:
         raise InputFileError(

@@ -24,7 +24,7 @@ _UPRIGHT = {
 }
 
 
-def decoded(picture: Image.Image, size: int, least: int, most: int) -> Image.Image:
+def decode(picture: Image.Image, size: int, least: int, most: int) -> Image.Image:
     """The pixels of a picture of `size` bytes that was just opened, in little memory.
 
     A JPEG of more than `most` pixels, or with four colours and too many pixels for _DECODER_BYTES, is decoded

@@ -72,10 +72,14 @@ def _opener() -> urllib.request.OpenerDirector:
     """Without the handlers of file:, ftp: and data: addresses that urllib's own has."""
     opener = urllib.request.OpenerDirector()
     handlers: tuple[Callable[[], urllib.request.BaseHandler], ...] = (
-        urllib.request.ProxyHandler, urllib.request.UnknownHandler, urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler, urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor, _Redirects,
-    )  # fmt: skip
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        _Redirects,
+    )
     for handler in handlers:
         opener.add_handler(handler())
     return opener
@@ -83,9 +87,14 @@ def _opener() -> urllib.request.OpenerDirector:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage,
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
         newurl: str,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         if not is_address(newurl):
             raise InputFileError(f"{req.full_url} leads to {newurl}, which is no http or https address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

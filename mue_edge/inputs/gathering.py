@@ -41,7 +41,7 @@ def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list
     return found
 
 
-def one(argument: str) -> Path | NamedPicture:
+def single_picture(argument: str) -> Path | NamedPicture:
     """The picture of an argument that takes one. Raises InputFileError for a list of several."""
     found = _named(argument, None) if argument == "-" or fetching.is_address(argument) else [Path(argument)]
     if len(found) != 1:
@@ -49,7 +49,7 @@ def one(argument: str) -> Path | NamedPicture:
     return found[0]
 
 
-def names_pictures(argument: str) -> bool:
+def is_picture_argument(argument: str) -> bool:
     """Whether one of a command's arguments is for `gather`: "-", an address, a folder with pictures, or a
     file that is one by its first bytes or its name, so that a damaged one counts."""
     if argument == "-" or fetching.is_address(argument):
@@ -73,7 +73,7 @@ def is_picture(data: bytes) -> bool | None:
     return True if kind_of(data) else None
 
 
-def nothing_known(what: str) -> InputFileError:
+def unknown_input(what: str) -> InputFileError:
     """The error for standard input that is neither."""
     return InputFileError(
         f"{what} holds neither a picture (JPEG, PNG, WebP, GIF or BMP) nor a list of files, a line each"
@@ -93,7 +93,7 @@ def _named(argument: str, stdin: TextIO | None) -> list[Path | NamedPicture]:
     if picture:
         return [NamedPicture("standard input", lambda: data)]
     if picture is None:
-        raise nothing_known("standard input")
+        raise unknown_input("standard input")
     lines = (line.rstrip(b"\r") for line in data.split(b"\n") if line.strip())
     return [path for line in lines for path in _pictures_in(Path(os.fsdecode(line)))]
 

@@ -19,7 +19,7 @@ from PIL import Image
 from mue_edge.arrays import Array, np
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import open_regular
-from mue_edge.inputs.decoding import decoded, upright
+from mue_edge.inputs.decoding import decode, upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ _SIGNATURE_BYTES = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Upright:
+class LoadedPicture:
     """A picture that was loaded, and is not loaded again: 8-bit RGB, turned upright, without metadata."""
 
     rgb: Image.Image
@@ -54,7 +54,7 @@ class NamedPicture:
         return self.name
 
 
-Given: TypeAlias = "str | Path | bytes | NamedPicture | Image.Image | Upright"
+PictureSource: TypeAlias = "str | Path | bytes | NamedPicture | Image.Image | LoadedPicture"
 
 
 class Input(Protocol):
@@ -71,8 +71,8 @@ class Input(Protocol):
 
 
 def load(
-    source: Given, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES, least: int = LEAST
-) -> Upright:
+    source: PictureSource, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES, least: int = LEAST
+) -> LoadedPicture:
     """A picture as upright 8-bit RGB: JPEG, PNG, WebP, BMP, or a GIF's first frame; what was loaded stays.
 
     Transparency is laid on white, 16-bit grey is scaled. max_pixels: width × height by the header, else
@@ -82,7 +82,7 @@ def load(
     Raises InputFileError, which names the file, for anything that is no such picture, is cut short, or
     exceeds a limit.
     """
-    if isinstance(source, Upright):
+    if isinstance(source, LoadedPicture):
         return source
     limit = pixel_limit() if max_pixels is None else max_pixels
     if isinstance(source, Image.Image):
@@ -90,7 +90,7 @@ def load(
         _check_size(source, name, limit)
         with _decoding(name):
             source.load()
-            return Upright(upright(source))
+            return LoadedPicture(upright(source))
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     with closing(_bytes(source)) as file:
         size = size_of(file)
@@ -101,7 +101,7 @@ def load(
         # The decoded picture has no name here, so that it is freed as soon as its copy is made.
         opened = [_open(file, name, limit)]
         with _decoding(name):
-            return Upright(upright(decoded(opened.pop(), size, least, MAX_PIXELS)))
+            return LoadedPicture(upright(decode(opened.pop(), size, least, MAX_PIXELS)))
 
 
 def pixel_limit() -> int:
@@ -179,17 +179,17 @@ def _decoding(name: str) -> Iterator[None]:
         raise InputFileError(f"{name} cannot be decoded: {problem}") from problem
 
 
-def load_for(p: Input, source: Given, *, max_pixels: int | None = None) -> Upright:
+def load_for_network(p: Input, source: PictureSource, *, max_pixels: int | None = None) -> LoadedPicture:
     """As `load`, for a network: twice its input is left of a large JPEG."""
     return load(source, max_pixels=max_pixels, least=2 * max(p.height, p.width))
 
 
-def network_input(p: Input, source: Given) -> NDArray[np.float32]:
+def network_input(p: Input, source: PictureSource) -> NDArray[np.float32]:
     """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError as `load`."""
-    return preprocess(load_for(p, source).rgb, p.height, p.width, mean=p.mean, std=p.std)
+    return preprocess(load_for_network(p, source).rgb, p.height, p.width, mean=p.mean, std=p.std)
 
 
-def levels(image: Image.Image, height: int, width: int) -> Array:
+def grey_levels(image: Image.Image, height: int, width: int) -> Array:
     """Grey levels of an RGB picture, as `preprocess` resizes it: uint8 [1, 3, height, width]."""
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     planes = b"".join(band.tobytes() for band in resized.split())

@@ -37,10 +37,10 @@ class Template:
     articles_in: tuple[str, ...] | None = None
     words: str = ""
 
-    def cleaned(self, statement: str) -> str:
+    def clean(self, statement: str) -> str:
         """`cleaned` by OFA's rules and, where the model wants that, without articles, unless nothing else is
         said."""
-        text = cleaned(statement)
+        text = clean(statement)
         if self.articles_in is None:
             return text
         kept = "|".join(map(re.escape, self.articles_in))
@@ -54,22 +54,22 @@ class Template:
         return frozenset(self.words.split())
 
 
-def cleaned(statement: str) -> str:
+def clean(statement: str) -> str:
     """Lower case, without leading punctuation, hyphens and slashes as spaces, at most 80 words."""
     text = statement.lower().lstrip(_LEADING).translate(_BLANKS).replace("<person>", "person")
     return " ".join(text.split()[:MAX_WORDS])
 
 
-def words_of(statements: Iterable[str]) -> str:
+def vocabulary(statements: Iterable[str]) -> str:
     """The words of training statements, for `Template.words`."""
-    return " ".join(sorted({word for text in statements for word in _words(cleaned(text))}))
+    return " ".join(sorted({word for text in statements for word in _words(clean(text))}))
 
 
 def _words(text: str) -> list[str]:
     return [word for word in (part.strip(_AROUND) for part in text.split()) if word]
 
 
-def misplaced(template: str, *fields: str) -> str:
+def field_problem(template: str, *fields: str) -> str:
     """What is wrong with the {fields} of a source text, which has to hold each of `fields` once and no other;
     "" where nothing is: a field that is never filled would be read as letters."""
     found = _FIELD.findall(template)
@@ -81,12 +81,14 @@ def misplaced(template: str, *fields: str) -> str:
     return f"{template!r} holds {open_ones[0]}, which nothing fills; known here: {known}" if open_ones else ""
 
 
-def misplaced_of(template: str, with_caption: str) -> str:
+def field_problems(template: str, with_caption: str) -> str:
     """`misplaced` of both texts of a model that judges statements; `with_caption` may be empty."""
-    return misplaced(template, PLACE) or (misplaced(with_caption, CAPTION, PLACE) if with_caption else "")
+    return field_problem(template, PLACE) or (
+        field_problem(with_caption, CAPTION, PLACE) if with_caption else ""
+    )
 
 
-def ids_of(
+def source_ids(
     template: Template, statement: str, tokenizer: Tokenizer, caption: str | None = None
 ) -> tuple[int, ...]:
     """The source text of a statement as ids, bos … eos; pieces that the model lacks are unk.
@@ -101,7 +103,7 @@ def ids_of(
                 "this model was not trained with captions, it reads statements alone: leave the caption out"
             )
         parts[CAPTION], around = _said(template, "caption", caption), template.with_caption
-    problem = misplaced(around, *parts)
+    problem = field_problem(around, *parts)
     if problem:
         raise UsageError(f"the source text {problem}")
     # In one pass, so that a statement which holds {caption} is read as it was written.
@@ -110,7 +112,7 @@ def ids_of(
 
 
 def _said(template: Template, what: str, text: str) -> str:
-    found = template.cleaned(text)
+    found = template.clean(text)
     if not found:
         raise UsageError(f"the {what} {text!r} says nothing")
     return found
@@ -125,7 +127,7 @@ def check_length(ids: Sequence[int], length: int) -> None:
         )
 
 
-def unknown(
+def unknown_words(
     template: Template, statement: str, tokenizer: Tokenizer, caption: str | None = None
 ) -> tuple[str, ...]:
     """Words of a statement, and of a caption, that the model lacks: it has no pieces for them, or was trained
@@ -135,7 +137,7 @@ def unknown(
         return tokenizer.unk in tokenizer.encode(f" {text}")
 
     found = dict[str, None]()
-    for part in f"{template.cleaned(statement)} {template.cleaned(caption or '')}".split():
+    for part in f"{template.clean(statement)} {template.clean(caption or '')}".split():
         for word in _words(part):
             # A piece may be known within quotes only, or without a mark that the model lacks.
             if word not in template.known if template.words else unspelt(part) and unspelt(word):
@@ -143,6 +145,6 @@ def unknown(
     return tuple(found)
 
 
-def note(words: Sequence[str]) -> str:
+def unknown_words_note(words: Sequence[str]) -> str:
     """What to tell whoever wrote `unknown` words; "" where there are none."""
     return f"the model has no words for {', '.join(words)}" if words else ""

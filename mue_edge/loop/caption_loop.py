@@ -13,26 +13,26 @@ from functools import cache
 
 from mue_edge.errors import VerificationError
 from mue_edge.loop.cache import Cache
-from mue_edge.loop.deadline import Deadline, OutOfTime, Pacer
+from mue_edge.loop.deadline import Deadline, DeadlineController, OutOfTime
 from mue_edge.loop.exit_tests import ExitTests
-from mue_edge.loop.policy import Decider, exits, stages_of
+from mue_edge.loop.policy import ExitPolicy, should_exit
 from mue_edge.loop.protocol import (
     CONSTANT,
     DECODER,
     ENCODER_SIGNALS,
     EXIT_STATES,
     HEAD_PORTS,
-    LIVE,
+    LIVE_TOKENS,
     PICTURE,
     TEXT,
     Answer,
-    Asked,
-    Decision,
+    ExitDecision,
     Layout,
     Loop,
     Outcome,
     Position,
     Request,
+    SegmentCall,
     Stack,
     Stage,
     StepLog,
@@ -47,9 +47,14 @@ PATCHES = "patches"
 
 
 def caption_loop(
-    layout: Layout, policy: Decider, search: BeamSearch, *, trace: bool = False, heads: bool = False,
+    layout: Layout,
+    policy: ExitPolicy,
+    search: BeamSearch,
+    *,
+    trace: bool = False,
+    heads: bool = False,
     deadline: Deadline | None = None,
-) -> Loop:  # fmt: skip
+) -> Loop:
     """Encode one picture and decode it. `trace` reads every score, also where none can exit, and `heads` runs
     the head after every decoder segment; with a `deadline`, faster policies stand in for `policy` when the
     clock of the answers asks for it."""
@@ -60,9 +65,14 @@ class Run:
     """One caption of `caption_loop`."""
 
     def __init__(
-        self, layout: Layout, policy: Decider, search: BeamSearch, trace: bool = False, heads: bool = False,
+        self,
+        layout: Layout,
+        policy: ExitPolicy,
+        search: BeamSearch,
+        trace: bool = False,
+        heads: bool = False,
         deadline: Deadline | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.layout, self.search = layout, search
         # What the head said after the present decoder segment, by the states that it read, if a test ran it.
         self.said: dict[str, Answer] = {}
@@ -71,10 +81,12 @@ class Run:
         self.depths = {stack.name: 0 for stack in layout.encoders}
         self.calls = 0
         self.cross: set[int] = set()
-        self.pacer: Pacer | None = None
+        self.controller: DeadlineController | None = None
         if deadline is not None:
-            self.pacer = Pacer(layout, policy, search.settings, deadline, self.cache, self.cross)
-        self.tests = ExitTests(layout, policy, self.pacer, trace=trace, heads=heads)
+            self.controller = DeadlineController(
+                layout, policy, search.settings, deadline, self.cache, self.cross
+            )
+        self.tests = ExitTests(layout, policy, self.controller, trace=trace, heads=heads)
         # Decoder segments that this or a later step may run.
         self.wanted = {j for policy in self.tests.walk for j in self._order(policy, layout.decoder)}
 
@@ -85,11 +97,15 @@ class Run:
         except OutOfTime:
             cut = True
             self.search.cut()
-        pacing = self.pacer.end(len(self.steps), cut=cut) if self.pacer else None
+        deadline = self.controller.end(len(self.steps), cut=cut) if self.controller else None
         return Outcome(
-            tuple(self.search.hypotheses()), self.depths, tuple(self.steps), tuple(self.tests.decisions),
-            self.calls, pacing,
-        )  # fmt: skip
+            tuple(self.search.hypotheses()),
+            self.depths,
+            tuple(self.steps),
+            tuple(self.tests.decisions),
+            self.calls,
+            deadline,
+        )
 
     def _caption(self) -> Generator[Request, Answer, None]:
         self.memory: dict[str, str] = {}
@@ -108,26 +124,26 @@ class Run:
             if not step.parents:
                 break
 
-    def _ask(self, request: Request) -> Asked:
-        if self.pacer is not None:
-            self.pacer.check()
+    def _ask(self, request: Request) -> SegmentCall:
+        if self.controller is not None:
+            self.controller.check()
         self.calls += 1
         answer = yield request
-        if self.pacer is not None:
-            self.pacer.saw(request.run, answer.now)
+        if self.controller is not None:
+            self.controller.saw(request.run, answer.now)
         return answer
 
-    def _order(self, policy: Decider, stack: Stack) -> tuple[int, ...]:
+    def _order(self, policy: ExitPolicy, stack: Stack) -> tuple[int, ...]:
         """The segments of a stack that a policy may run."""
-        return stages_of(policy, stack.name, stack.ends)
+        return policy.stages(stack.name, stack.ends)
 
     def _next(self, stack: Stack, i: int) -> int | None:
         """The segment after segment i (−1: the first) under the policy that decides now."""
         return next((j for j in self._order(self.tests.policy, stack) if j > i), None)
 
     def _encode(self, stack: Stack) -> Generator[Request, Answer, str]:
-        if self.pacer is not None:
-            self.pacer.enter(stack.name)
+        if self.controller is not None:
+            self.controller.enter(stack.name)
         first, stages = f"{stack.name}.0", stack.stages
         ports = self.tests.stem_ports(stack.name)
         outputs = {"x": PATCHES if stack.joins else first} | {p: f"{stack.name}_{p}" for p in ports}
@@ -135,7 +151,7 @@ class Run:
         answer = yield from self._ask(Request(stack.stem, INPUTS[stack.source], outputs, read=read))
         if stack.joins:
             inputs = {"patches": PATCHES, **INPUTS[TEXT]}
-            yield from self._ask(Request(stack.joins, inputs, {"x": first, "all_live": LIVE}))
+            yield from self._ask(Request(stack.joins, inputs, {"x": first, "all_live": LIVE_TOKENS}))
         self.tests.begin(answer.scalars)
         i, place = self._next(stack, -1), 0
         while i is not None:
@@ -159,9 +175,9 @@ class Run:
         """Where a constant text is left: its distances are known, so no segment runs."""
         for depth, distance in enumerate(stack.distances[:-1], 1):
             threshold = self.tests.policy.threshold(stack.name, depth)
-            leave = exits(1 - distance, distance, threshold)
+            leave = should_exit(1 - distance, distance, threshold)
             self.tests.decisions.append(
-                Decision(stack.name, depth, 0, (1 - distance,), (distance,), threshold, leave)
+                ExitDecision(stack.name, depth, 0, (1 - distance,), (distance,), threshold, leave)
             )
             if leave:
                 return depth
@@ -169,8 +185,8 @@ class Run:
 
     def _step(self) -> Generator[Request, Answer, StepLog]:
         layout, cache, t = self.layout, self.cache, self.cache.step
-        if self.pacer is not None:
-            self.pacer.enter(DECODER, t)
+        if self.controller is not None:
+            self.controller.enter(DECODER, t)
         self.tests.begin()
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
@@ -218,7 +234,7 @@ class Run:
         ports = [[*ids], [*steps]] if self.layout.embeds_steps else [[*ids]]
         return tuple(value for port in ports for value in port + port[:1] * (rows - len(port)))
 
-    def _head(self, ran: Sequence[int], states: str, live: int) -> Asked:
+    def _head(self, ran: Sequence[int], states: str, live: int) -> SegmentCall:
         """What the head says of the states after the decoder segments `ran`, or of what a segment makes of
         them; they are kept, if segments that they skip may run later."""
         y = source = f"{DECODER}.{len(ran) % 2}"
@@ -275,7 +291,7 @@ def check_candidates(rows: Sequence[Candidates], live: int, step: int) -> None:
 
 @cache
 def _signal_buffers(kind: str, signals: tuple[str, ...]) -> dict[str, str]:
-    ports = (port for name in signals if not SIGNALS[name].of_stem for port in SIGNALS[name].ports)
+    ports = (port for name in signals if not SIGNALS[name].from_stem for port in SIGNALS[name].ports)
     return {port: f"{kind}_{port}" for port in ports}
 
 
@@ -304,9 +320,16 @@ def _decoder_buffers(
 
 def _with(request: Request, read: tuple[str, ...], then: Request | None) -> Request:
     return Request(
-        request.run, request.inputs, request.outputs, read, request.ids, request.gather,
-        request.store, request.position, then,
-    )  # fmt: skip
+        request.run,
+        request.inputs,
+        request.outputs,
+        read,
+        request.ids,
+        request.gather,
+        request.store,
+        request.position,
+        then,
+    )
 
 
 def _layers(stages: Sequence[Stage], i: int) -> int:

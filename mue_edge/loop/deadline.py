@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from mue_edge.errors import UsageError
 from mue_edge.loop.cache import Cache
-from mue_edge.loop.pace import Pace
-from mue_edge.loop.policy import Decider, Policy, exits, signal_of, stages_of
-from mue_edge.loop.protocol import DECODER, Layout, Move, Pacing
+from mue_edge.loop.policy import ExitPolicy, Policy, should_exit
+from mue_edge.loop.protocol import DECODER, DeadlineResult, Layout, PolicyChange
 from mue_edge.loop.search import SearchSettings
 from mue_edge.loop.signals import SIGNALS, Reading
+from mue_edge.loop.speed import SpeedEstimate
 
 # A slower policy must fit with so much to spare.
 SPARE = 1.15
@@ -29,17 +29,17 @@ NOTHING: Reading = ((0.0,), (1.0,))
 
 @dataclass(frozen=True)
 class Deadline:
-    """A caption is due `limit` seconds after `begun`, on the clock of `Answer.now`.
+    """A caption is due `limit` seconds after `started`, on the clock of `Answer.now`.
 
     `spent` of it was gone when the loop started (preprocessing). `faster` are the policies that may
-    stand in for the loop's own, fastest first. `pace` is what former captions taught.
+    stand in for the loop's own, fastest first. `speed` is what former captions taught.
     """
 
-    begun: float
+    started: float
     limit: float
     spent: float = 0.0
     faster: tuple[Policy, ...] = ()
-    pace: Pace = field(default_factory=Pace)
+    speed: SpeedEstimate = field(default_factory=SpeedEstimate)
 
 
 class OutOfTime(Exception):
@@ -55,41 +55,46 @@ class _Tests:
     most: int
 
 
-class Pacer:
+class DeadlineController:
     """One caption's walk. `cache` and `cross` are the loop's own: rows and cross K/V that it has."""
 
     def __init__(
-        self, layout: Layout, policy: Decider, settings: SearchSettings, deadline: Deadline,
-        cache: Cache, cross: set[int],
-    ) -> None:  # fmt: skip
+        self,
+        layout: Layout,
+        policy: ExitPolicy,
+        settings: SearchSettings,
+        deadline: Deadline,
+        cache: Cache,
+        cross: set[int],
+    ) -> None:
         self._layout, self._cache, self._cross = layout, cache, cross
         self._stacks = {stack.name: stack for stack in layout.stacks}
         self._order = [stack.name for stack in layout.encoders if stack.stages]
-        self._deadline, self._pace = deadline, deadline.pace
-        self._walk: tuple[Decider, ...] = (*deadline.faster, policy)
+        self._deadline, self._speed = deadline, deadline.speed
+        self._walk: tuple[ExitPolicy, ...] = (*deadline.faster, policy)
         self._at = len(self._walk) - 1
-        self._depths = [self._pace.depths(repr(p)) for p in self._walk]
-        self._now = deadline.begun + deadline.spent
-        self._end = deadline.begun + deadline.limit
+        self._depths = [self._speed.depths(repr(p)) for p in self._walk]
+        self._now = deadline.started + deadline.spent
+        self._end = deadline.started + deadline.limit
         self._steps = settings.max_length + 1
         self._max_length = settings.max_length
-        self._more = self._pace.more(0, self._steps)
+        self._more = self._speed.remaining_steps(0, self._steps)
         self._runs = [
-            {name: stages_of(p, name, stack.ends) for name, stack in self._stacks.items()} for p in self._walk
+            {name: p.stages(name, stack.ends) for name, stack in self._stacks.items()} for p in self._walk
         ]
         self._known: dict[tuple[int, str, int], _Tests] = {}
         self._left: dict[int, int] = {}
         self._later: dict[int, float] = {}
-        self._walked: list[Move] = []
+        self._walked: list[PolicyChange] = []
         self._forced = 0
 
     @property
-    def policy(self) -> Decider:
+    def policy(self) -> ExitPolicy:
         """The policy that decides now."""
         return self._walk[self._at]
 
     @property
-    def walk(self) -> tuple[Decider, ...]:
+    def walk(self) -> tuple[ExitPolicy, ...]:
         """All policies that may decide, fastest first."""
         return self._walk
 
@@ -105,7 +110,7 @@ class Pacer:
                 f"the runtime's clock went from {self._now:.6f} to {now:.6f} s; a deadline needs one that is "
                 "monotonic and the caller's (Answer.now): run without a deadline"
             )
-        self._pace.saw(run, now - self._now)
+        self._speed.record(run, now - self._now)
         self._now = now
 
     def enter(self, stack: str, step: int = 0) -> None:
@@ -113,7 +118,7 @@ class Pacer:
         self._left.clear()
         self._later.clear()
         if stack == DECODER:
-            self._more = self._pace.more(step, self._steps)
+            self._more = self._speed.remaining_steps(step, self._steps)
         self._choose(stack, step, 0, back=True)
         if step and self._step(self._at, step, 0) > self._end - self._now:
             raise OutOfTime
@@ -124,7 +129,7 @@ class Pacer:
         return {
             name
             for k, policy in enumerate(self._walk)
-            if (name := signal_of(policy, stack)) is not None
+            if (name := policy.signal(stack)) is not None
             and math.isfinite(self._tests(k, stack, step).thresholds[i])
         }
 
@@ -145,8 +150,8 @@ class Pacer:
         """What was read after segment i: which policies would have left here."""
         for k, policy in enumerate(self._walk):
             threshold = self._tests(k, stack, step).thresholds[i]
-            read = readings.get(signal_of(policy, stack) or "", NOTHING)
-            if k not in self._left and all(exits(s, g, threshold) for s, g in zip(*read)):
+            read = readings.get(policy.signal(stack) or "", NOTHING)
+            if k not in self._left and all(should_exit(s, g, threshold) for s, g in zip(*read)):
                 self._left[k] = i + 1
 
     def left(self, stack: str, i: int) -> None:
@@ -154,15 +159,15 @@ class Pacer:
         early = i + 1 < len(self._stacks[stack].stages)
         for k, depths in enumerate(self._depths):
             if k in self._left:
-                self._pace.left(depths, stack, self._left[k])
+                self._speed.record_depth(depths, stack, self._left[k])
             else:
-                self._pace.left(depths, stack, i + 1 + early, at_least=early)
+                self._speed.record_depth(depths, stack, i + 1 + early, at_least=early)
 
-    def end(self, steps: int, *, cut: bool) -> Pacing:
+    def end(self, steps: int, *, cut: bool) -> DeadlineResult:
         """The caption ended after so many steps."""
-        self._pace.ended(steps, cut=cut)
-        limit, finished = self._deadline.limit, self._now - self._deadline.begun
-        return Pacing(limit, finished, tuple(self._walked), self._forced, cut)
+        self._speed.record_caption(steps, cut=cut)
+        limit, finished = self._deadline.limit, self._now - self._deadline.started
+        return DeadlineResult(limit, finished, tuple(self._walked), self._forced, cut)
 
     def _choose(self, stack: str, step: int, i: int, *, back: bool) -> None:
         """The slowest policy under which the rest, from segment i on, fits; the fastest if none does.
@@ -176,7 +181,7 @@ class Pacer:
             self._at += slower * SPARE <= left
         if self._at != before or not self._walked:
             depth = self._stacks[stack].ends[i - 1] if i else 0
-            self._walked.append(Move(stack, step, depth, name(self.policy)))
+            self._walked.append(PolicyChange(stack, step, depth, name(self.policy)))
 
     def _need(self, k: int, stack: str, step: int, i: int) -> float:
         """Seconds of the rest under policy k, from segment i of this stack and step on.
@@ -193,7 +198,7 @@ class Pacer:
             each = self._step(k, step)
             quick = min(each, self._step(0, step)) if k else each
             later = self._later[k] = max((mean - 1) * each, (most - 1) * quick)
-        return (before + self._step(k, step, i) + later) * self._pace.caution
+        return (before + self._step(k, step, i) + later) * self._speed.caution
 
     def _encoder(self, k: int, stack: str, i: int) -> float:
         """Seconds of the rest of the encoder under policy k."""
@@ -206,24 +211,24 @@ class Pacer:
         """Seconds of a step under policy k, or of the present one from segment i on, with the cross
         K/V and the rows that it still lacks."""
         until = self._expected(k, DECODER, step)
-        seconds = self._segments(k, DECODER, i or 0, until) + self._pace.seconds("head")
+        seconds = self._segments(k, DECODER, i or 0, until) + self._speed.seconds("head")
         if not i:
-            seconds += self._pace.seconds("embed")
+            seconds += self._speed.seconds("embed")
         if i is not None:
             run = self._running(k, DECODER, i, until)
             seconds += sum(self._prepare(j) * min(1.0, until - j) for j in run)
-        name = signal_of(self._walk[k], DECODER)
-        if name is not None and SIGNALS[name].of_head:  # tests that are not passed cost a head
+        name = self._walk[k].signal(DECODER)
+        if name is not None and SIGNALS[name].from_head:  # tests that are not passed cost a head
             asked = self._tests(k, DECODER, step).thresholds[i or 0 : math.ceil(until) - 1]
-            heads = sum(SIGNALS[name].remembers or math.isfinite(threshold) for threshold in asked)
-            seconds += heads * self._pace.seconds("head")
+            heads = sum(SIGNALS[name].needs_history or math.isfinite(threshold) for threshold in asked)
+            seconds += heads * self._speed.seconds("head")
             if SIGNALS[name].states != "y":
-                seconds += (heads + 1) * self._pace.seconds(f"{SIGNALS[name].states}.{i or 0}")
+                seconds += (heads + 1) * self._speed.seconds(f"{SIGNALS[name].states}.{i or 0}")
         return seconds
 
     def _least(self, stack: str, i: int) -> float:
         """Seconds of segment i, and of the least that gives a token after it."""
-        seconds = self._pace.seconds
+        seconds = self._speed.seconds
         if stack == DECODER:
             return self._prepare(i) + seconds(self._layout.decoder.stages[i].name) + seconds("head")
         total = seconds(self._stacks[stack].stages[i].name)
@@ -241,16 +246,16 @@ class Pacer:
         """Seconds of segments first, first + 1 … of a stack, `until` (a mean) of them counted from 0, of
         those that policy k runs."""
         stages, run = self._stacks[stack].stages, self._running(k, stack, first, until)
-        return sum(self._pace.seconds(stages[i].name) * min(1.0, until - i) for i in run)
+        return sum(self._speed.seconds(stages[i].name) * min(1.0, until - i) for i in run)
 
     def _running(self, k: int, stack: str, first: int, until: float) -> list[int]:
         return [i for i in self._runs[k][stack] if first <= i < until]
 
     def _prepare(self, j: int) -> float:
         """Seconds of what decoder segment j lacks now."""
-        cross = 0.0 if j in self._cross else self._pace.seconds(f"cross_kv.{j}")
+        cross = 0.0 if j in self._cross else self._speed.seconds(f"cross_kv.{j}")
         fills = math.ceil(len(self._cache.pending(j)) / self._layout.fill_rows)
-        return cross + (fills * self._pace.seconds(f"fill.{j}") if fills else 0.0)
+        return cross + (fills * self._speed.seconds(f"fill.{j}") if fills else 0.0)
 
     def _after(self, stack: str) -> list[str]:
         """The encoders that run after this one."""
@@ -258,7 +263,7 @@ class Pacer:
 
     def _stem(self, stack: str) -> float:
         stems = (self._stacks[stack].stem, self._stacks[stack].joins)
-        return sum(self._pace.seconds(stem) for stem in stems if stem)
+        return sum(self._speed.seconds(stem) for stem in stems if stem)
 
     def _expected(self, k: int, stack: str, step: int) -> float:
         """Segments that policy k will run; half of what is open if it was never seen."""
@@ -279,6 +284,6 @@ class Pacer:
         return found
 
 
-def name(policy: Decider) -> str:
+def name(policy: ExitPolicy) -> str:
     """What a trace calls a policy."""
     return (policy.name or policy.rule) if isinstance(policy, Policy) else type(policy).__name__

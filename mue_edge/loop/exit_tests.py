@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mue_edge.errors import UsageError, VerificationError
-from mue_edge.loop.deadline import Pacer
-from mue_edge.loop.policy import ALWAYS, Decider, exits, signal_of, words_of
-from mue_edge.loop.protocol import DECODER, Decision, Layout
+from mue_edge.loop.deadline import DeadlineController
+from mue_edge.loop.policy import ALWAYS, ExitPolicy, should_exit
+from mue_edge.loop.protocol import DECODER, ExitDecision, Layout
 from mue_edge.loop.signals import SIGNALS, Candidates, Reading
 
 Scalars = Mapping[str, Sequence[float]]
@@ -23,13 +23,13 @@ NO_HEADS = (
 )
 
 
-def asks_head(policy: Decider, stack: str, threshold: float) -> bool:
+def asks_head(policy: ExitPolicy, stack: str, threshold: float) -> bool:
     """Whether a policy's test with that threshold runs the head; one that remembers does so at every boundary
     that is not left without a test."""
-    name = signal_of(policy, stack)
-    if name is None or not SIGNALS[name].of_head:
+    name = policy.signal(stack)
+    if name is None or not SIGNALS[name].from_head:
         return False
-    return math.isfinite(threshold) or (SIGNALS[name].remembers and threshold > 0)
+    return math.isfinite(threshold) or (SIGNALS[name].needs_history and threshold > 0)
 
 
 @dataclass
@@ -51,29 +51,35 @@ class ExitTests:
     the decoder."""
 
     def __init__(
-        self, layout: Layout, policy: Decider, pacer: Pacer | None, *, trace: bool, heads: bool
+        self,
+        layout: Layout,
+        policy: ExitPolicy,
+        controller: DeadlineController | None,
+        *,
+        trace: bool,
+        heads: bool,
     ) -> None:
         self._stacks = {stack.name: stack.stages for stack in layout.stacks}
-        self._policy, self._pacer, self._trace, self._heads = policy, pacer, trace, heads
-        self.decisions: list[Decision] = []
+        self._policy, self._controller, self._trace, self._heads = policy, controller, trace, heads
+        self.decisions: list[ExitDecision] = []
         self._foretold: Scalars = {}
         self._heard: list[Sequence[Candidates]] = []
         self._passed = 0
 
     @property
-    def policy(self) -> Decider:
+    def policy(self) -> ExitPolicy:
         """The one that decides now."""
-        return self._policy if self._pacer is None else self._pacer.policy
+        return self._policy if self._controller is None else self._controller.policy
 
     @property
-    def walk(self) -> tuple[Decider, ...]:
+    def walk(self) -> tuple[ExitPolicy, ...]:
         """All that may decide."""
-        return (self._policy,) if self._pacer is None else self._pacer.walk
+        return (self._policy,) if self._controller is None else self._controller.walk
 
     @property
     def may_ask_head(self) -> bool:
         """Whether a test may need the head before the step's last segment."""
-        return self._heads or any(SIGNALS[name].of_head for name in self._names(DECODER))
+        return self._heads or any(SIGNALS[name].from_head for name in self._names(DECODER))
 
     def begin(self, foretold: Scalars | None = None) -> None:
         """A stack begins, of whose boundaries its stem said this, or a step of the decoder."""
@@ -81,7 +87,7 @@ class ExitTests:
 
     def stem_ports(self, stack: str) -> dict[str, bool]:
         """What the stack's stem puts out for its tests, and whether anybody reads it."""
-        given = {name for stage in self._stacks[stack] for name in stage.signals if SIGNALS[name].of_stem}
+        given = {name for stage in self._stacks[stack] for name in stage.signals if SIGNALS[name].from_stem}
         asked = given if self._trace else given & self._names(stack)
         return {port: name in asked for name in sorted(given) for port in SIGNALS[name].ports}
 
@@ -98,23 +104,25 @@ class ExitTests:
         if self._trace:
             names: Iterable[str] = stage.signals
         else:
-            own = signal_of(self.policy, stack)
+            own = self.policy.signal(stack)
             tested = set() if own is None or math.isinf(threshold) else {own}
-            names = tested if self._pacer is None else self._pacer.reads(stack, step, i) | tested
+            names = tested if self._controller is None else self._controller.reads(stack, step, i) | tested
         for name in names:
-            if name not in stage.signals and not SIGNALS[name].of_head:
+            if name not in stage.signals and not SIGNALS[name].from_head:
                 raise UsageError(
                     f"this bundle gives no {name} of {stack} after layer {stage.depth}: {NO_HEADS}"
                 )
-        return tuple(port for name in names if not SIGNALS[name].of_stem for port in SIGNALS[name].ports)
+        return tuple(port for name in names if not SIGNALS[name].from_stem for port in SIGNALS[name].ports)
 
     def foretells(self, stack: str, i: int, threshold: float) -> bool:
         """Whether the stack will be left after segment i by what its stem said."""
-        name = signal_of(self.policy, stack)
-        if name is None or not SIGNALS[name].of_stem or math.isinf(threshold):
+        name = self.policy.signal(stack)
+        if name is None or not SIGNALS[name].from_stem or math.isinf(threshold):
             return threshold < 0
         depth = self._stacks[stack][i].depth
-        return all(exits(s, g, threshold) for s, g in zip(*SIGNALS[name].read_stem(self._foretold, depth)))
+        return all(
+            should_exit(s, g, threshold) for s, g in zip(*SIGNALS[name].read_stem(self._foretold, depth))
+        )
 
     def seen(self, stack: str, i: int, step: int, live: int, threshold: float, scalars: Scalars) -> Test:
         """Segment i has run and put out these scalars. A deadline may change the threshold."""
@@ -122,10 +130,10 @@ class ExitTests:
         readings: dict[str, Reading] = {}
         for name in stage.signals:
             signal = SIGNALS[name]
-            found = self._foretold if signal.of_stem else scalars
+            found = self._foretold if signal.from_stem else scalars
             if signal.ports and signal.ports[0] in found:
                 readings[name] = (
-                    signal.read_stem(found, stage.depth) if signal.of_stem else signal.read(found, live)
+                    signal.read_stem(found, stage.depth) if signal.from_stem else signal.read(found, live)
                 )
         for name, reading in readings.items():
             if not all(map(math.isfinite, reading[0] + reading[1])):
@@ -134,9 +142,9 @@ class ExitTests:
                     f"finite: {reading[0]}; check the bundle with: mue-edge verify BUNDLE"
                 )
         self._passed += 1
-        if self._pacer is not None:
-            self._pacer.learn(stack, step, i, readings)
-            threshold = self._pacer.threshold(stack, step, i)
+        if self._controller is not None:
+            self._controller.learn(stack, step, i, readings)
+            threshold = self._controller.threshold(stack, step, i)
         return Test(stack, i, step, live, threshold, readings)
 
     def asks(self, test: Test) -> tuple[str, ...]:
@@ -149,12 +157,12 @@ class ExitTests:
         if asks_head(self.policy, DECODER, test.threshold):
             return (self.words(test.i),)
         # A policy that may take over has to remember what the head said before it did.
-        remembers = any(SIGNALS[name].remembers for name in self._names(DECODER))
-        return ("y",) if remembers and len(self.walk) > 1 else ()
+        needs_history = any(SIGNALS[name].needs_history for name in self._names(DECODER))
+        return ("y",) if needs_history and len(self.walk) > 1 else ()
 
     def words(self, i: int) -> str:
         """The states that the head reads if the step is left after decoder segment i."""
-        stages, states = self._stacks[DECODER], words_of(self.policy)
+        stages, states = self._stacks[DECODER], self.policy.head_states
         if i + 1 < len(stages) and states not in stages[i].states:
             raise UsageError(
                 f"this bundle gives no {states} of the states after layer {stages[i].depth}: {NO_HEADS}"
@@ -166,21 +174,21 @@ class ExitTests:
         if states == "y":
             self._heard.append(said)
         for name, signal in SIGNALS.items():
-            if not signal.of_head or signal.states != states:
+            if not signal.from_head or signal.states != states:
                 continue
-            if not signal.remembers:
+            if not signal.needs_history:
                 test.readings[name] = signal.read_head([said])
             elif len(self._heard) == self._passed:
                 test.readings[name] = signal.read_head(self._heard)
-        if self._pacer is not None:
-            self._pacer.learn(test.stack, test.step, test.i, test.readings)
+        if self._controller is not None:
+            self._controller.learn(test.stack, test.step, test.i, test.readings)
 
     def leave(self, test: Test) -> bool:
         """Whether the stack is left here."""
         stack, i, threshold = test.stack, test.i, test.threshold
         depth = self._stacks[stack][i].depth
-        name = signal_of(self.policy, stack)
-        scores, gaps = test.readings.get(name, ((), ())) if name is not None else ((), ())
+        name = self.policy.signal(stack)
+        scores, distances = test.readings.get(name, ((), ())) if name is not None else ((), ())
         if math.isinf(threshold):
             leave = threshold < 0
         elif len(scores) < test.live:  # else no row would be one that stays
@@ -189,16 +197,18 @@ class ExitTests:
                 f"{test.live} rows; check the bundle with: mue-edge verify BUNDLE"
             )
         else:
-            leave = all(exits(s, g, threshold) for s, g in zip(scores, gaps))
-        if self._pacer is not None:
-            if not leave and self._pacer.must_leave(stack, i):
+            leave = all(should_exit(s, g, threshold) for s, g in zip(scores, distances))
+        if self._controller is not None:
+            if not leave and self._controller.must_leave(stack, i):
                 threshold, leave = ALWAYS, True
             if leave or i + 1 == len(self._stacks[stack]):
-                self._pacer.left(stack, i)
+                self._controller.left(stack, i)
         traced = test.readings if self._trace else {}
         if scores or leave or traced:
-            self.decisions.append(Decision(stack, depth, test.step, scores, gaps, threshold, leave, traced))
+            self.decisions.append(
+                ExitDecision(stack, depth, test.step, scores, distances, threshold, leave, traced)
+            )
         return leave
 
     def _names(self, stack: str) -> set[str]:
-        return {name for policy in self.walk if (name := signal_of(policy, stack)) is not None}
+        return {name for policy in self.walk if (name := policy.signal(stack)) is not None}

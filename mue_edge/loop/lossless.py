@@ -12,29 +12,31 @@ full depth, for no later pass could check it. (After LayerSkip, Elhoushi et al. 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 from mue_edge.errors import UsageError
 from mue_edge.loop.caption_loop import Run, check_candidates
-from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.policy import ExitPolicy, Policy
 from mue_edge.loop.protocol import (
     DECODER,
     EXIT_STATES,
     HEAD_PORTS,
     Answer,
-    Asked,
     Layout,
     Loop,
     Position,
     Request,
+    SegmentCall,
     StepLog,
     Store,
 )
 from mue_edge.loop.search import BeamSearch
 
+TRIED = 8  # captions
 
-def lossless_loop(layout: Layout, policy: Decider, search: BeamSearch) -> Loop:
+
+def lossless_loop(layout: Layout, policy: ExitPolicy, search: BeamSearch) -> Loop:
     """Encode one picture and decode it: the caption of full depth, drafted under `policy`.
 
     `Outcome.steps` holds for each word the layers of its draft; of rejected drafts only the calls tell.
@@ -53,11 +55,11 @@ def lossless_loop(layout: Layout, policy: Decider, search: BeamSearch) -> Loop:
     return (yield from _Lossless(layout, drafter, search).run())
 
 
-def drafting(policy: Decider) -> Decider:
+def drafting(policy: ExitPolicy) -> ExitPolicy:
     """The policy with an encoder at full depth."""
     if not isinstance(policy, Policy):
         return policy
-    return replace(policy, exits={DECODER: policy.of(DECODER)})
+    return replace(policy, exits={DECODER: policy.stack_exit(DECODER)})
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class _Lossless(Run):
                 break
         return drafts
 
-    def _verify(self, first: int, drafts: Sequence[_Draft]) -> Asked:
+    def _verify(self, first: int, drafts: Sequence[_Draft]) -> SegmentCall:
         """Full depth's answer after each of the steps `first`, `first` + 1, …"""
         layout, count = self.layout, len(drafts)
         slots = tuple(range(first, first + count))
@@ -114,14 +116,21 @@ class _Lossless(Run):
         for place, j in enumerate(range(start, len(layout.decoder.stages))):
             yield from self._cross(j)
             inputs = {
-                "x": source, "slots": f"slots.{j}", "slot_bias": f"verify_slot_bias.{j}",
-                "own_bias": f"verify_own_bias.{j}", "cross_k": f"cross_k.{j}", "cross_v": f"cross_v.{j}",
+                "x": source,
+                "slots": f"slots.{j}",
+                "slot_bias": f"verify_slot_bias.{j}",
+                "own_bias": f"verify_own_bias.{j}",
+                "cross_k": f"cross_k.{j}",
+                "cross_v": f"cross_v.{j}",
                 "cross_bias": "verify_cross_bias",
-            }  # fmt: skip
+            }
             rows, source = slots if source == EXIT_STATES else (), f"verify.{(place + 1) % 2}"
             outputs = {
-                "y": source, "score": "verify_score", "gap": "verify_gap", "kv_rows": f"verify_rows.{j}",
-            }  # fmt: skip
+                "y": source,
+                "score": "verify_score",
+                "gap": "verify_gap",
+                "kv_rows": f"verify_rows.{j}",
+            }
             store = (Store("kv_rows", f"slots.{j}", slots),)
             yield from self._ask(
                 Request(f"verify.{j}", inputs, outputs, gather=rows, store=store, position=position)
@@ -139,3 +148,47 @@ class _Lossless(Run):
         whole = self.wanted == set(range(len(stages)))  # no layer was left out before it
         left = [i + 1 for i, stage in enumerate(stages[:-1]) if {stage.depth} == depths]
         return left[0] if left and whole else 0
+
+
+class Payoff:
+    """Whether drafting pays, by a profile's times of the segments and by what captions called so far.
+
+    A word costs full depth `embed`, every decoder segment and `head`. What drafting costs depends on the
+    policy and on how many drafts are kept, so a few captions are drafted and the times of their calls are
+    added up; drafting goes on if that is less than full depth would have needed. `seconds`: of one call of a
+    segment (`Profile.call_seconds`).
+    """
+
+    def __init__(self, layout: Layout, seconds: Callable[[str], float]) -> None:
+        self._seconds, names = seconds, [stage.name for stage in layout.decoder.stages]
+        self.word = sum(map(seconds, ("embed", *names, "head")))
+        rows = layout.verify_rows
+        checked = [f"verify.{j}" for j in range(1, len(names))]
+        least = rows * sum(map(seconds, ("embed", names[0], "head")))
+        least += sum(map(seconds, (*checked, "verify_head"))) if rows else 0.0
+        # Drafts of one segment, all of them kept: nothing can do better.
+        self._may = bool(rows) and least < rows * self.word
+        self._spent, self._words, self._captions = 0.0, 0, 0
+        # What a caption calls once, drafted or not.
+        self._once = {name for stack in layout.encoders for name in (stack.stem, stack.joins)}
+        self._once |= {stage.name for stack in layout.encoders for stage in stack.stages}
+        self._once |= {f"cross_kv.{j}" for j in range(len(names))}
+
+    @property
+    def pays(self) -> bool:
+        """Whether the next caption is to be drafted."""
+        return self._may and (self._captions < TRIED or self.ratio < 1)
+
+    @property
+    def ratio(self) -> float:
+        """Time of the drafted captions' words over full depth's for the same; 1 before there are any."""
+        return self._spent / (self._words * self.word) if self._words else 1.0
+
+    def record(self, run: str) -> None:
+        """A drafted caption called this segment."""
+        if run not in self._once:
+            self._spent += self._seconds(run)
+
+    def record_caption(self, words: int) -> None:
+        """A drafted caption ended with so many."""
+        self._words, self._captions = self._words + words, self._captions + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mue_edge.loop.search import Hypothesis
 from mue_edge.loop.signals import SIGNALS, SIMILARITY, Reading
@@ -15,9 +16,9 @@ from mue_edge.loop.signals import SIGNALS, SIMILARITY, Reading
 EXIT_STATES = "exit_states"
 # Added to the logits of what nothing may attend to: large enough that softmax gives exactly zero, small
 # enough for float16.
-HIDDEN = -1e4
+MASKED = -1e4
 # Which of a joint encoder's tokens are no padding.
-LIVE = "encoder_live"
+LIVE_TOKENS = "encoder_live"
 # Where a stack's input comes from.
 PICTURE, TEXT, CONSTANT, WORDS = "picture", "text", "constant", "words"
 SOURCES = (PICTURE, TEXT, CONSTANT, WORDS)
@@ -198,7 +199,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Decision:
+class ExitDecision:
     """One exit test: scores and gaps of the live rows (one for an encoder), of the policy's signal. A traced
     run has in `readings` those of every signal of the stage."""
 
@@ -206,7 +207,7 @@ class Decision:
     depth: int
     step: int
     scores: tuple[float, ...]
-    gaps: tuple[float, ...]
+    distances: tuple[float, ...]
     threshold: float
     exit: bool
     readings: Mapping[str, Reading] = field(default_factory=dict)
@@ -222,7 +223,7 @@ class StepLog:
 
 
 @dataclass(frozen=True)
-class Move:
+class PolicyChange:
     """From layer `depth` of this stack and step on, `policy` decides."""
 
     stack: str
@@ -232,7 +233,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Pacing:
+class DeadlineResult:
     """What the clock did to a caption.
 
     limit, finished: seconds since its time began. walked: the policy that it started with, and each
@@ -241,14 +242,24 @@ class Pacing:
 
     limit: float
     finished: float
-    walked: tuple[Move, ...]
+    changes: tuple[PolicyChange, ...]
     forced: int
     cut_short: bool
 
     @property
     def hurried(self) -> bool:
         """Whether the clock changed anything but the end."""
-        return len(self.walked) > 1 or self.forced > 0
+        return len(self.changes) > 1 or self.forced > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, `changes` under the key "walked"."""
+        return {
+            "limit": self.limit,
+            "finished": self.finished,
+            "walked": [vars(change) for change in self.changes],
+            "forced": self.forced,
+            "cut_short": self.cut_short,
+        }
 
 
 @dataclass(frozen=True)
@@ -258,10 +269,10 @@ class Outcome:
     hypotheses: tuple[Hypothesis, ...]
     depths: Mapping[str, int]
     steps: tuple[StepLog, ...]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[ExitDecision, ...]
     calls: int
-    pacing: Pacing | None = None
+    deadline: DeadlineResult | None = None
 
 
 Loop = Generator[Request, Answer, Outcome]
-Asked = Generator[Request, Answer, Answer]
+SegmentCall = Generator[Request, Answer, Answer]

@@ -48,7 +48,7 @@ class SearchSettings:
     fed: tuple[int, ...] = ()
 
     @property
-    def needed(self) -> int:
+    def candidate_count(self) -> int:
         """Candidates wanted of every row: 2 · beam that survive every ban that can occur."""
         return 2 * self.beam + self.max_length + 3
 
@@ -66,7 +66,7 @@ class BeamSearch:
     def advance(self, rows: Sequence[Row]) -> list[int] | None:
         """Take one step; rows[b] = (ids, log-probabilities, log-probability of eos) of live row b.
 
-        ids are the row's best `settings.needed` candidates, best first (all, if the vocabulary is
+        ids are the row's best `settings.candidate_count` candidates, best first (all, if the vocabulary is
         smaller). Returns for every new live row the row that it descends from, or None at the end.
         """
         s = self.settings
@@ -150,15 +150,15 @@ class Choice(BeamSearch):
         return None
 
 
-def begin(settings: SearchSettings, source: Sequence[int] = ()) -> BeamSearch:
+def new_search(settings: SearchSettings, source: Sequence[int] = ()) -> BeamSearch:
     """The search that the settings ask for; `source`: ids of the source text, bos … eos, if it comes with the
     picture."""
     if not settings.answers:
         return BeamSearch(settings)
-    return Choice(settings, prompt_of(settings.bos, settings.fed, source))
+    return Choice(settings, prompt_ids(settings.bos, settings.fed, source))
 
 
-def prompt_of(bos: int, fed: Sequence[int], source: Sequence[int]) -> tuple[int, ...]:
+def prompt_ids(bos: int, fed: Sequence[int], source: Sequence[int]) -> tuple[int, ...]:
     """What the decoder reads of a source text before it answers; see `SearchSettings.fed`."""
     return (bos, *source[fed[0] : len(source) - fed[1]]) if fed else (bos,)
 

@@ -5,7 +5,7 @@ entropy is low; the word is that of the mix. The K/V of skipped layers follow fr
 DeeCap imitates every deeper layer of pooled, bounded states by a tanh network. The states of a decoder that
 normalises before its layers are not bounded, so here the tanh stands inside of what is added to the state."""
 
-from mue_edge.loop.signals import FORESIGHT
+from mue_edge.loop.signals import IMITATION
 from mue_edge.rules.rule import Rule, in_decoder, scheduled
 
-RULE = Rule(in_decoder(scheduled), encoder=None, decoder=FORESIGHT, heads="foresight")
+RULE = Rule(in_decoder(scheduled), encoder=None, decoder=IMITATION, heads="foresight")

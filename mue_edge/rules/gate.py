@@ -6,7 +6,7 @@ ECO-M2F's gate learns one label, argmax_k q_k − β·k, and another trade-off �
 probability for every depth leaves the trade-off to θ. The decoder's tests are CALM's margin, as in
 `calm-softmax`."""
 
-from mue_edge.loop.signals import ENOUGH, MARGIN
+from mue_edge.loop.signals import DEPTH_GATE, MARGIN
 from mue_edge.rules.rule import Rule, scheduled
 
-RULE = Rule(scheduled, encoder=ENOUGH, decoder=MARGIN, heads="gate")
+RULE = Rule(scheduled, encoder=DEPTH_GATE, decoder=MARGIN, heads="gate")

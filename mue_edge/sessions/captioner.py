@@ -14,16 +14,15 @@ from mue_edge.errors import UsageError
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.deadline import Deadline
 from mue_edge.loop.driver import Runtime, Stopwatch, drive
-from mue_edge.loop.lossless import lossless_loop
-from mue_edge.loop.pace import Pace
-from mue_edge.loop.payoff import Payoff
-from mue_edge.loop.policy import ALWAYS, NEVER, Policy
-from mue_edge.loop.protocol import DECODER, Answer, Decision, Pacing, Request
+from mue_edge.loop.lossless import Payoff, lossless_loop
+from mue_edge.loop.policy import ALWAYS, NEVER, ExitPolicy, Policy
+from mue_edge.loop.protocol import DECODER, Answer, DeadlineResult, ExitDecision, Request
 from mue_edge.loop.search import BeamSearch, SearchSettings
+from mue_edge.loop.speed import SpeedEstimate
 from mue_edge.sessions.session import Session
 
 if TYPE_CHECKING:
-    from mue_edge.inputs.image import Given
+    from mue_edge.inputs.image import PictureSource
 
 
 WARM_UP = 4
@@ -44,10 +43,10 @@ class Caption:
     tokens: tuple[int, ...]
     score: float
     exits: Mapping[str, Any]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[ExitDecision, ...]
     seconds: Mapping[str, float]
     calls: int
-    pacing: Pacing | None = None
+    deadline: DeadlineResult | None = None
 
     @property
     def decoder_layers(self) -> float:
@@ -61,17 +60,22 @@ class Captioner(Session):
 
     def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
         super().__init__(bundle, runtime, max_pixels)
-        self.pace = Pace()
+        self.speed = SpeedEstimate()
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
         """A caption."""
         self.caption(picture, policy=policy)
 
     def caption(
-        self, picture: Given, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        self,
+        picture: PictureSource,
+        *,
+        policy: str | Path | Policy | None = None,
+        beam: int | None = None,
+        trace: bool = False,
+        deadline: float | None = None,
         lossless: bool | Payoff = False,
-    ) -> Caption:  # fmt: skip
+    ) -> Caption:
         """Caption one picture. `beam` up to what the bundle was exported for; `trace` reads all scores.
 
         `deadline`: seconds from this call on, preprocessing included, after which no segment starts:
@@ -93,10 +97,15 @@ class Captioner(Session):
                 return result
 
     def stream(
-        self, picture: Given, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        self,
+        picture: PictureSource,
+        *,
+        policy: str | Path | Policy | None = None,
+        beam: int | None = None,
+        trace: bool = False,
+        deadline: float | None = None,
         lossless: bool | Payoff = False,
-    ) -> Generator[str, None, Caption]:  # fmt: skip
+    ) -> Generator[str, None, Caption]:
         """Like `caption`, yielding the text so far, in whole characters, after every token (with beams, of
         the best row).
 
@@ -107,9 +116,14 @@ class Captioner(Session):
         return self._steps(picture, policy, beam, trace, deadline, lossless)
 
     def _steps(
-        self, picture: Given, policy: str | Path | Policy | None, beam: int | None,
-        trace: bool, deadline: float | None, lossless: bool | Payoff,
-    ) -> Generator[str, None, Caption]:  # fmt: skip
+        self,
+        picture: PictureSource,
+        policy: str | Path | Policy | None,
+        beam: int | None,
+        trace: bool,
+        deadline: float | None,
+        lossless: bool | Payoff,
+    ) -> Generator[str, None, Caption]:
         started = time.perf_counter()
         if deadline is not None and not 0 < deadline < math.inf:
             raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
@@ -122,7 +136,7 @@ class Captioner(Session):
         prepared = time.perf_counter() - started
         due = None
         if deadline is not None:
-            due = Deadline(started, deadline, prepared, self.faster(decider), self.pace)
+            due = Deadline(started, deadline, prepared, self.faster(decider), self.speed)
         payoff, last = lossless if isinstance(lossless, Payoff) else None, "head"
         if payoff is not None and not payoff.pays:
             payoff, loop = None, caption_loop(self.layout, FULL, search)
@@ -136,7 +150,7 @@ class Captioner(Session):
                 answer = self.runtime.execute(request)
                 watch(request, answer)
                 if payoff is not None:
-                    payoff.saw(request.run)
+                    payoff.record(request.run)
                 finished_token = request.run == last
                 request = loop.send(answer)
                 if finished_token:
@@ -144,15 +158,19 @@ class Captioner(Session):
         except StopIteration as end:
             outcome = end.value
         if payoff is not None:
-            payoff.ended(len(outcome.steps))
+            payoff.record_caption(len(outcome.steps))
         best = outcome.hypotheses[0]
         total = time.perf_counter() - started
         return Caption(
-            self.tokenizer.caption(best.tokens), best.tokens, best.score,
+            self.tokenizer.caption(best.tokens),
+            best.tokens,
+            best.score,
             {**outcome.depths, DECODER: [step.depth for step in outcome.steps]},
-            outcome.decisions, {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
-            outcome.pacing,
-        )  # fmt: skip
+            outcome.decisions,
+            {"preprocess": prepared, **watch.seconds, "total": total},
+            outcome.calls,
+            outcome.deadline,
+        )
 
     def warm_up(self) -> None:
         """Load every segment and learn its time, on a grey picture; a few captions long."""
@@ -164,12 +182,16 @@ class Captioner(Session):
 
         def learn(request: Request, answer: Answer) -> None:
             nonlocal last
-            self.pace.saw(request.run, max(0.0, answer.now - last))
+            self.speed.record(request.run, max(0.0, answer.now - last))
             last = answer.now
 
         for _ in range(WARM_UP):
             last = time.perf_counter()
-            drive(caption_loop(self.layout, InTurns(), BeamSearch(self.settings())), self.runtime, learn)
+            drive(
+                caption_loop(self.layout, AlternatingExits(), BeamSearch(self.settings())),
+                self.runtime,
+                learn,
+            )
 
     def settings(self, beam: int | None = None) -> SearchSettings:
         """The search of the bundle, with another beam. Raises UsageError for one that it cannot run."""
@@ -183,7 +205,7 @@ class Captioner(Session):
         return replace(settings, beam=beam)
 
 
-class InTurns:
+class AlternatingExits(ExitPolicy):
     """The first layer, then all layers, step by step: so every segment runs, `fill` too."""
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:

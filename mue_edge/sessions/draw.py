@@ -15,7 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mue_edge.inputs.tokens import Tokenizer
-from mue_edge.loop.protocol import DECODER, Layout, Move, Pacing
+from mue_edge.loop.protocol import DECODER, DeadlineResult, Layout, PolicyChange
 from mue_edge.sessions.captioner import Caption
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Drawing:
         return sum(s.depth for s in self.steps) / max(1, len(self.steps))
 
 
-def of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
+def drawing_of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
     """What is drawn of a caption. Steps beyond its last token (other beams went on) have no word."""
     left = {(d.stack, d.step): min(d.scores, default=None) for d in caption.decisions if d.exit}
     encoder = [
@@ -65,21 +65,21 @@ def of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
         Bar(words[t] if t < len(words) else "", depth, total, left.get((DECODER, t)))
         for t, depth in enumerate(steps)
     ]
-    clock = f"deadline {pacing(caption.pacing)}" if caption.pacing else ""
+    clock = f"deadline {deadline_summary(caption.deadline)}" if caption.deadline else ""
     return Drawing(caption.text, tuple(encoder), tuple(columns), total, clock)
 
 
-def pacing(done: Pacing) -> str:
+def deadline_summary(done: DeadlineResult) -> str:
     """What the clock did, in a line: "50 ms: took 43.1 ms; full, fast from token 3; cut short"."""
-    walked = [m.policy + (f" from {_place(m)}" if i else "") for i, m in enumerate(done.walked)]
+    changes = [m.policy + (f" from {_place(m)}" if i else "") for i, m in enumerate(done.changes)]
     parts = [f"{done.limit * 1000:g} ms: took {done.finished * 1000:.1f} ms"]
-    parts += [", ".join(walked)] if walked else []
+    parts += [", ".join(changes)] if changes else []
     parts += [f"exits forced by the clock: {done.forced}"] if done.forced else []
     parts += ["cut short"] if done.cut_short else []
     return "; ".join(parts)
 
 
-def _place(move: Move) -> str:
+def _place(move: PolicyChange) -> str:
     place = f"token {move.step + 1}" if move.stack == DECODER else move.stack
     return f"{place} layer {move.depth + 1}" if move.depth else place
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.policy_files import read as read_policy
-from mue_edge.errors import InputFileError, UsageError, meant
+from mue_edge.errors import InputFileError, UsageError, suggestion
 from mue_edge.inputs.tokens import MAX_PIECES, Tokenizer, ids_only
 from mue_edge.inputs.tokens import load as load_tokenizer
-from mue_edge.loop.driver import Closed, Runtime
+from mue_edge.loop.driver import ClosedRuntime, Runtime
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.search import SearchSettings
 from mue_edge.reading import is_file
 
 if TYPE_CHECKING:
-    from mue_edge.inputs.image import Given, Upright
+    from mue_edge.inputs.image import LoadedPicture, PictureSource
 
 S = TypeVar("S", bound="Session")
 
@@ -55,8 +55,8 @@ class Session:
             policy = read_policy(chosen)
         else:
             raise UsageError(
-                f"no policy {str(chosen)[:200]!r}{meant(str(chosen), self._policies)}: neither a file nor in "
-                f"the bundle's front ({', '.join(self._policies)})"
+                f"no policy {str(chosen)[:200]!r}{suggestion(str(chosen), self._policies)}: neither a file "
+                f"nor in the bundle's front ({', '.join(self._policies)})"
             )
         if policy.plan is not None and policy.plan != self.bundle.manifest.plan_hash:
             raise UsageError(
@@ -79,13 +79,13 @@ class Session:
             return front[: front.index(policy)]
         return tuple(p for p in front if p.may_exit)
 
-    def load(self, picture: Given) -> Upright:
+    def load(self, picture: PictureSource) -> LoadedPicture:
         """A picture, read once, for this bundle's network. Raises InputFileError."""
         from mue_edge.inputs import image
 
-        return image.load_for(self.bundle.manifest.preprocess, picture, max_pixels=self._max_pixels)
+        return image.load_for_network(self.bundle.manifest.preprocess, picture, max_pixels=self._max_pixels)
 
-    def pixels(self, picture: Given) -> object:
+    def pixels(self, picture: PictureSource) -> object:
         """The network's input for a picture, [1, 3, H, W]: float32, or grey levels (uint8) for a stem that
         takes a picture. Raises InputFileError."""
         from mue_edge.inputs import image
@@ -94,18 +94,18 @@ class Session:
         stem = self.bundle.manifest.segments.get(self.layout.picture.stem)
         port = None if stem is None else stem.inputs.get("pixels")
         if port is not None and port.dtype == "uint8":
-            return image.levels(shown.rgb, p.height, p.width)
+            return image.grey_levels(shown.rgb, p.height, p.width)
         return image.network_input(p, shown)
 
     def check_open(self) -> None:
         """Raises UsageError after `close`."""
-        if isinstance(self.runtime, Closed):
+        if isinstance(self.runtime, ClosedRuntime):
             self.runtime.set_pixels(None)
 
     def close(self) -> None:
         """Free the runtime's sessions and buffers; the session is of no use after it."""
         self.runtime.close()
-        self.runtime = Closed(self.bundle.path)
+        self.runtime = ClosedRuntime(self.bundle.path)
 
     def __enter__(self: S) -> S:
         return self

@@ -21,7 +21,7 @@ CERTAINTY = 0.98
 CUT, STRIDE = 0.02, 0.5
 
 
-class Pace:
+class SpeedEstimate:
     """Kept from caption to caption. `seconds`: expected times by segment, if something knows them."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
@@ -38,7 +38,7 @@ class Pace:
         adaptive conformal inference (Gibbs and Candès 2021); at least 1."""
         return self._caution
 
-    def saw(self, run: str, seconds: float) -> None:
+    def record(self, run: str, seconds: float) -> None:
         """A call of segment `run` took so long."""
         kind = self._kinds.setdefault(run, _kind(run))
         usual = self._usual.get(run)
@@ -60,13 +60,13 @@ class Pace:
             return sum(alike) / len(alike) * self._slowness.get(kind, 1.0)
         return usual * self._slowness.get(self._kinds[run], 1.0)
 
-    def ended(self, steps: int, *, cut: bool) -> None:
+    def record_caption(self, steps: int, *, cut: bool) -> None:
         """A caption took so many steps; one that was cut would have taken at least one more."""
-        expected = round(steps + self.more(steps, steps + 1)[0]) if cut else steps
+        expected = round(steps + self.remaining_steps(steps, steps + 1)[0]) if cut else steps
         self._lengths.append(expected)
         self._caution = max(1.0, self._caution + STRIDE * (cut - CUT))
 
-    def more(self, done: int, most: int) -> tuple[float, int]:
+    def remaining_steps(self, done: int, most: int) -> tuple[float, int]:
         """Steps still to come of a caption after `done` of at most `most`: their mean, at least 1, and
         a number that 1 caption in 50 exceeds (the conformal quantile of the last ones)."""
         longer = [n - done for n in self._lengths if n > done]
@@ -83,7 +83,7 @@ class Pace:
         return self._depths.setdefault(policy, {})
 
     @staticmethod
-    def left(depths: dict[str, float], stack: str, segments: int, *, at_least: bool = False) -> None:
+    def record_depth(depths: dict[str, float], stack: str, segments: int, *, at_least: bool = False) -> None:
         """A stack was left after so many segments, or would have been after at least so many."""
         before = depths.get(stack)
         if at_least and (before is None or before >= segments):
