@@ -1,8 +1,8 @@
 """What an exit test can read of a stage: signals by name. Standard library only.
 
 A signal gives a row a score, which must exceed the policy's threshold, and a distance = 1 − score with the
-digits that the score loses near 1, where good models crowd. It is made of outputs of the stage's segment (or of
-the stack's stem, for all boundaries at once), or of the vocabulary head's candidates from the stage's states:
+digits that the score loses near 1, where good models crowd. It is made of outputs of the stage's segment (or
+of the stem, for all boundaries at once), or of the vocabulary head's candidates from the stage's states:
 then a test runs the head, whose answer serves as the step's if the test is passed.
 """
 
