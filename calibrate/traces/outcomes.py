@@ -26,7 +26,7 @@ from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop import replay
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.exit_tests import asks_head
+from mue_edge.loop.exit_tests import runs_head
 from mue_edge.loop.policy import ExitPolicy, Policy, should_exit
 from mue_edge.loop.protocol import DECODER, ExitDecision, Layout, Outcome
 from mue_edge.loop.search import SearchSettings, new_search
@@ -130,7 +130,7 @@ class TestTree:
 
 
 def _way(policy: ExitPolicy, stack: str, threshold: float, passed: bool) -> _Way:
-    heard = (passed and stack == DECODER) or asks_head(policy, stack, threshold)
+    heard = (passed and stack == DECODER) or runs_head(policy, stack, threshold)
     return passed, policy.head_states if heard else ""
 
 

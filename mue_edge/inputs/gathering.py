@@ -25,28 +25,30 @@ def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list
     pictures, under its name, so that the others are still processed. Raises InputFileError when there is
     nothing but empty folders, or nothing at all.
     """
-    found: list[Path | NamedPicture] = []
+    pictures: list[Path | NamedPicture] = []
     for argument in arguments:
-        found += _named(str(argument), stdin)
-        if len(found) > MAX_PATHS:
+        pictures += _named(str(argument), stdin)
+        if len(pictures) > MAX_PATHS:
             raise InputFileError(f"more than {MAX_PATHS:,} pictures; give them in parts")
-    if not found:
+    if not pictures:
         raise InputFileError(
             "no picture was named: give files, folders, or '-' and a picture or a list on standard input"
         )
-    empty = [path for path in found if isinstance(path, Path) and is_folder(path)]
-    if len(empty) == len(found):
+    empty = [path for path in pictures if isinstance(path, Path) and is_folder(path)]
+    if len(empty) == len(pictures):
         names = ", ".join(map(str, empty))
         raise InputFileError(f"no picture ({', '.join(sorted(SUFFIXES))}) in the folder {names}")
-    return found
+    return pictures
 
 
 def single_picture(argument: str) -> Path | NamedPicture:
     """The picture of an argument that takes one. Raises InputFileError for a list of several."""
-    found = _named(argument, None) if argument == "-" or fetching.is_address(argument) else [Path(argument)]
-    if len(found) != 1:
-        raise InputFileError(f"{len(found)} pictures on standard input; this takes one")
-    return found[0]
+    if argument != "-" and not fetching.is_address(argument):
+        return Path(argument)
+    pictures = _named(argument, None)
+    if len(pictures) != 1:
+        raise InputFileError(f"{len(pictures)} pictures on standard input; this takes one")
+    return pictures[0]
 
 
 def is_picture_argument(argument: str) -> bool:

@@ -54,6 +54,7 @@ class NamedPicture:
         return self.name
 
 
+PerChannel: TypeAlias = "float | tuple[float, float, float]"
 PictureSource: TypeAlias = "str | Path | bytes | NamedPicture | Image.Image | LoadedPicture"
 
 
@@ -65,9 +66,9 @@ class Input(Protocol):
     @property
     def width(self) -> int: ...
     @property
-    def mean(self) -> float | tuple[float, float, float]: ...
+    def mean(self) -> PerChannel: ...
     @property
-    def std(self) -> float | tuple[float, float, float]: ...
+    def std(self) -> PerChannel: ...
 
 
 def load(
@@ -197,11 +198,7 @@ def grey_levels(image: Image.Image, height: int, width: int) -> Array:
 
 
 def preprocess(
-    image: Image.Image,
-    height: int,
-    width: int,
-    mean: float | tuple[float, float, float] = 0.5,
-    std: float | tuple[float, float, float] = 0.5,
+    image: Image.Image, height: int, width: int, mean: PerChannel = 0.5, std: PerChannel = 0.5
 ) -> NDArray[np.float32]:
     """Pixels [1, 3, height, width] of an RGB picture: (x / 255 - mean) / std, by channel or for all.
 
@@ -211,39 +208,12 @@ def preprocess(
     return as_input(np.asarray(resized), mean, std)
 
 
-def as_input(
-    levels: NDArray[np.uint8],
-    mean: float | tuple[float, float, float],
-    std: float | tuple[float, float, float],
-) -> NDArray[np.float32]:
+def as_input(levels: NDArray[np.uint8], mean: PerChannel, std: PerChannel) -> NDArray[np.float32]:
     """Grey levels [H, W, 3] as the network takes them: float32 [1, 3, H, W], each step in float32."""
     values: NDArray[np.float32] = levels.astype(np.float32) / np.float32(255)
     values -= np.asarray(mean, dtype=np.float32)
     values /= np.asarray(std, dtype=np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-
-
-def resample_matrix(size_in: int, size_out: int) -> NDArray[np.float64]:
-    """Weights [size_out, size_in] of Pillow's bicubic resampling along one axis; rows add up to 1.
-
-    Columns first, then rows, with rounding to 0..255 between, gives Pillow's `resize` to one grey
-    level (Pillow 13 takes the rows first where the height shrinks much more than the width).
-    Keys' cubic with a = -1/2, widened by the scale when it shrinks (antialiasing).
-    """
-    scale = size_in / size_out
-    stretch = max(scale, 1.0)
-    centre = (np.arange(size_out) + 0.5) * scale
-    first = np.maximum((centre - 2 * stretch + 0.5).astype(np.int64), 0)[:, None]
-    last = np.minimum((centre + 2 * stretch + 0.5).astype(np.int64), size_in)[:, None]
-    column = np.arange(size_in)
-    # As Pillow does, pixels whose centre is outside of the rounded support are left out.
-    distance = np.abs(column + 0.5 - centre[:, None]) / stretch
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    weights: NDArray[np.float64] = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
-    weights[(column < first) | (column >= last)] = 0.0
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
 
 
 def is_folder(path: Path) -> bool:

@@ -1,11 +1,11 @@
 """Greedy captions that are full depth's, word for word, drafted with exits. Standard library only.
 
-A few steps are drafted under a policy that leaves the decoder early. Then the deeper segments run once over
-all of them (`verify.j`: as many query rows as drafts, each seeing those before it), and the head says what
-full depth would have said after each. Words are kept up to the first that differs, and full depth's own in
-its place: so every round gives at least one, and rows of the cache behind it are written again by the next.
+A few steps are drafted under a policy that exits the decoder early. Then the deeper segments run once over
+all of them (`verify.j`: as many query rows as drafts, each seeing those before it), and the head gives full
+depth's word after each. Words are kept up to the first that differs, and full depth's own in its place: so
+every round gives at least one, and rows of the cache behind it are written again by the next.
 
-The segments that all drafts ran need no second run, if all left after the same one: what came before them
+The segments that all drafts ran need no second run, if all exited after the same one: what came before them
 was full depth's, so their states there are exact. Else the pass begins with the words. The encoder runs at
 full depth, for no later pass could check it. (After LayerSkip, Elhoushi et al. 2024.)
 """
@@ -13,7 +13,7 @@ full depth, for no later pass could check it. (After LayerSkip, Elhoushi et al. 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mue_edge.errors import UsageError
 from mue_edge.loop.caption_loop import Run, check_candidates
@@ -46,74 +46,49 @@ def lossless_loop(layout: Layout, policy: ExitPolicy, search: BeamSearch) -> Loo
         raise UsageError("lossless captions are greedy: export without --beam, and caption without it")
     if not layout.verify_rows:
         raise UsageError("this bundle cannot verify drafts; export it again with --lossless")
-    drafter = drafting(policy)
-    if isinstance(drafter, Policy) and not drafter.may_exit:
-        raise UsageError(
-            f"policy {drafter.name or drafter.rule} leaves no decoder layer out: nothing to draft with; "
-            "choose another (--policy)"
-        )
-    return (yield from _Lossless(layout, drafter, search).run())
-
-
-def drafting(policy: ExitPolicy) -> ExitPolicy:
-    """The policy with an encoder at full depth."""
-    if not isinstance(policy, Policy):
-        return policy
-    return replace(policy, exits={DECODER: policy.stack_exit(DECODER)})
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A drafted step: the word that went in, the one that came out (None: the end), what it ran."""
-
-    given: int
-    word: int | None
-    step: StepLog
+    if isinstance(policy, Policy):
+        policy = replace(policy, exits={DECODER: policy.stack_exit(DECODER)})
+        if not policy.may_exit:
+            raise UsageError(
+                f"policy {policy.label} leaves no decoder layer out: nothing to draft with; "
+                "choose another (--policy)"
+            )
+    return (yield from _Lossless(layout, policy, search).run())
 
 
 class _Lossless(Run):
     def _decode(self) -> Generator[Request, Answer, None]:
-        known = self.search
+        accepted = self.search
         while True:
-            first = self.cache.step
-            drafts = yield from self._drafts(known)
-            self.search = known
-            answer = yield from self._verify(first, drafts)
-            kept = 0
+            first, inputs = self.cache.step, list[int]()
+            drafts: list[StepLog] = []
+            self.search = accepted.copy()
+            while len(drafts) < self.layout.verify_rows and (not drafts or drafts[-1].parents):
+                inputs.append(self.search.tokens[0][-1])
+                drafts.append((yield from self._step()))
+            self.search = accepted
+            answer = yield from self._verify(first, inputs, drafts)
             for draft, row in zip(drafts, answer.candidates):
-                parents, kept = known.advance([row]), kept + 1
-                word = known.tokens[0][-1] if parents is not None else None
-                ended = () if word is None else (word,)
-                self.steps.append(StepLog(draft.step.depth, ended, tuple(parents or ())))
-                if word is None or word != draft.word:
+                parents = accepted.advance([row])
+                tokens = () if parents is None else (accepted.tokens[0][-1],)
+                self.steps.append(StepLog(draft.depth, tokens, tuple(parents or ())))
+                if parents is None:
+                    return
+                if tokens != draft.tokens:
                     break
-            if word is None:
-                return
-            self.cache.rewind(first + kept)
+            self.cache.rewind(len(self.steps))
 
-    def _drafts(self, known: BeamSearch) -> Generator[Request, Answer, list[_Draft]]:
-        """As many steps as one pass can verify, or up to the end."""
-        self.search = known.copy()
-        drafts: list[_Draft] = []
-        while len(drafts) < self.layout.verify_rows:
-            given = self.search.tokens[0][-1]
-            step = yield from self._step()
-            drafts.append(_Draft(given, step.tokens[0] if step.parents else None, step))
-            if not step.parents:
-                break
-        return drafts
-
-    def _verify(self, first: int, drafts: Sequence[_Draft]) -> SegmentCall:
-        """Full depth's answer after each of the steps `first`, `first` + 1, …"""
+    def _verify(self, first: int, words: Sequence[int], drafts: Sequence[StepLog]) -> SegmentCall:
+        """Full depth's answer after each of the steps `first`, `first` + 1, …, whose inputs are `words`."""
         layout, count = self.layout, len(drafts)
         slots = tuple(range(first, first + count))
         position = Position(first, tuple(tuple(range(slot)) for slot in slots), together=True)
-        start, source = self._begin(drafts), EXIT_STATES
+        start, source = self._first_segment(drafts), EXIT_STATES
         if not start:
             source = "verify.0"
-            ids = self.embedded([d.given for d in drafts], slots, layout.verify_rows)
+            ids = self.embedded(words, slots, layout.verify_rows)
             yield from self._ask(Request("verify_embed", {"ids": "verify_ids"}, {"x": source}, ids=ids))
-        for place, j in enumerate(range(start, len(layout.decoder.stages))):
+        for number, j in enumerate(range(start, len(layout.decoder.stages))):
             yield from self._cross(j)
             inputs = {
                 "x": source,
@@ -124,7 +99,7 @@ class _Lossless(Run):
                 "cross_v": f"cross_v.{j}",
                 "cross_bias": "verify_cross_bias",
             }
-            rows, source = slots if source == EXIT_STATES else (), f"verify.{(place + 1) % 2}"
+            rows, source = slots if source == EXIT_STATES else (), f"verify.{(number + 1) % 2}"
             outputs = {
                 "y": source,
                 "score": "verify_score",
@@ -140,14 +115,13 @@ class _Lossless(Run):
         check_candidates(answer.candidates, count, first)
         return answer
 
-    def _begin(self, drafts: Sequence[_Draft]) -> int:
-        """The first segment that must run again: the one after that which all drafts left, if it is one and
-        not the last."""
-        depths = {draft.step.depth for draft in drafts}
-        stages = self.layout.decoder.stages
-        whole = self.wanted == set(range(len(stages)))  # no layer was left out before it
-        left = [i + 1 for i, stage in enumerate(stages[:-1]) if {stage.depth} == depths]
-        return left[0] if left and whole else 0
+    def _first_segment(self, drafts: Sequence[StepLog]) -> int:
+        """The first segment that must run again: the one after that at which all drafts exited, if it is one
+        and not the last."""
+        depths, ends = {draft.depth for draft in drafts}, self.layout.decoder.ends
+        whole = self.may_run == set(range(len(ends)))  # no layer was left out before it
+        exits = [i for i, depth in enumerate(ends[:-1], 1) if {depth} == depths]
+        return exits[0] if exits and whole else 0
 
 
 class Payoff:

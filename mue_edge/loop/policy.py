@@ -1,7 +1,7 @@
-"""When to leave a stack early: policies, their thresholds and the exit test.
+"""When to exit a stack early: policies, their thresholds and the exit test.
 
 A policy answers one question, `threshold(stack, depth, step, max_length)`: which exit score
-must be exceeded to leave `stack` after `depth` layers. `inf` means never, `-inf` always, so
+must be exceeded to exit `stack` after `depth` layers. `inf` means never, `-inf` always, so
 that neither needs a score. Stacks are those of a bundle's layout (`protocol.Stack`).
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mue_edge import schema
 from mue_edge.errors import UsageError, suggestion
 from mue_edge.loop.protocol import DECODER
 from mue_edge.loop.signals import SIGNALS, SIMILARITY
@@ -31,6 +32,11 @@ class ExitPolicy:
         """The score that the exit test after `depth` layers must exceed (strictly)."""
         raise NotImplementedError
 
+    @property
+    def label(self) -> str:
+        """What records call it."""
+        return type(self).__name__
+
     def signal(self, stack: str) -> str | None:
         """Name of what the stack's exit tests read (`mue_edge.loop.signals`); None: no score."""
         return SIMILARITY
@@ -47,7 +53,7 @@ class ExitPolicy:
 
 @dataclass(frozen=True)
 class StackExit:
-    """When one stack is left.
+    """When one stack is exited.
 
     theta: the score to exceed; None, or 1 and more, never exits. thetas: one for every boundary (the first
     after one layer), in the place of `theta`. depth: the stack ends there, whatever its scores are: all that
@@ -106,17 +112,15 @@ class Policy(ExitPolicy):
         # Policies that do the same are equal, also as text.
         named = {stack: self.exits[stack] for stack in sorted(self.exits) if self.exits[stack] != WHOLE}
         object.__setattr__(self, "exits", named)
-        values: dict[str, Sequence[float | None]] = {
-            name: (getattr(self, name),) for name in ("beta", "tau", "warmup", "seconds", "quality")
-        }
+        numbers = [(name, getattr(self, name)) for name in ("beta", "tau", "warmup", "seconds", "quality")]
         for stack, own in named.items():
-            values |= {f"{stack}'s theta": (own.theta,), f"{stack}'s thetas": own.thetas or ()}
-        for name, numbers in values.items():
-            for value in numbers:
-                if value is not None and not finite(value):
-                    raise UsageError(
-                        f"policy: {name} = {str(value)[:60]} is not a finite number (leave it out for never)"
-                    )
+            numbers += [(f"{stack}'s theta", own.theta)]
+            numbers += [(f"{stack}'s thetas", theta) for theta in own.thetas or ()]
+        for name, value in numbers:
+            if value is not None and not finite(value):
+                raise UsageError(
+                    f"policy: {name} = {str(value)[:60]} is not a finite number (leave it out for never)"
+                )
         for name, high in (("beta", 1.0), ("tau", math.inf), ("warmup", 1.0)):
             if not 0 <= getattr(self, name) <= high:
                 raise UsageError(f"policy: {name} = {getattr(self, name)} is not in 0 … {high:g}")
@@ -128,8 +132,12 @@ class Policy(ExitPolicy):
         if self.quality is not None and self.quality < 0:
             raise UsageError(f"policy: quality = {self.quality} is below 0")
 
+    @property
+    def label(self) -> str:
+        return self.name or self.rule
+
     def stack_exit(self, stack: str) -> StackExit:
-        """When a stack is left."""
+        """When a stack is exited."""
         return self.exits.get(stack, WHOLE)
 
     def with_exit(self, stack: str, **changes: Any) -> Policy:
@@ -166,7 +174,7 @@ class Policy(ExitPolicy):
 
     @property
     def may_exit(self) -> bool:
-        """Whether any stack can be left early."""
+        """Whether any stack can be exited early."""
         if self.rule == "never":
             return False
         own = self.exits.values()
@@ -174,23 +182,8 @@ class Policy(ExitPolicy):
 
     def to_json(self) -> dict[str, Any]:
         """The fields that differ from the defaults, the rule and the schema's version; see `policy_files`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rule", "exits")}
-        default = {f.name: f.default for f in fields(self)}
-        changed = {name: value for name, value in values.items() if value != default[name]}
-        return {"schema": SCHEMA, "rule": self.rule} | (_json_of(self.exits) if self.exits else {}) | changed
-
-
-def _json_of(exits: Mapping[str, StackExit]) -> dict[str, Any]:
-    return {
-        "exits": {
-            stack: {
-                name: list(value) if isinstance(value, tuple) else value
-                for name, value in vars(own).items()
-                if value is not None
-            }
-            for stack, own in exits.items()
-        }
-    }
+        changed: dict[str, Any] = schema.encode(self)
+        return {"schema": SCHEMA, "rule": self.rule} | changed
 
 
 @dataclass(frozen=True)
@@ -204,10 +197,10 @@ class ForcedExits(ExitPolicy):
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
         if self.policy is not None and RULES[self.policy.rule].keep is not None:
-            return NEVER  # what does not run is not left
+            return NEVER  # what does not run is not exited
         last = len(self.decoder) - 1
-        wanted = self.decoder[min(step, last)] if stack == DECODER else self.depths[stack]
-        return ALWAYS if depth >= wanted else NEVER
+        end = self.decoder[min(step, last)] if stack == DECODER else self.depths[stack]
+        return ALWAYS if depth >= end else NEVER
 
     @property
     def head_states(self) -> str:

@@ -1,11 +1,12 @@
-"""What the loop and a runtime say to each other, and what a caption leaves behind. Standard library only.
+"""The messages between the loop and a runtime, and the record of a caption. Standard library only.
 
-The loop yields a `Request` ("run this segment") and is sent an `Answer` (the scalars that it wanted, the
+The loop yields a `Request` ("run this segment") and is sent an `Answer` (the scalars that it reads, the
 clock). It never sees a tensor: buffers are names, `constant:NAME` being one of the bundle's constants.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,10 +51,10 @@ class Stack:
     """Layers that run one after another.
 
     source: where its input comes from: PICTURE, TEXT (one that comes with the picture), CONSTANT (a text that
-    the model fixes: its states are the constants `NAME_x.DEPTH`), WORDS (those said so far: the decoder).
+    the model fixes: its states are the constants `NAME_x.DEPTH`), WORDS (those written so far: the decoder).
     stem: the segment that makes its input. joins: the segment that joins a text to the picture's. distances:
     of a constant text, 1 − cosine of the states after each layer and before. trained: whether the model was
-    trained to be left early there.
+    trained to be exited early there.
     """
 
     name: str
@@ -73,6 +74,10 @@ class Stack:
     def depth(self) -> int:
         """Its layers."""
         return self.ends[-1]
+
+    def layers(self, i: int) -> int:
+        """Of segment i."""
+        return self.ends[i] - (self.ends[i - 1] if i else 0)
 
     @property
     def reads(self) -> str:
@@ -171,7 +176,7 @@ class Request:
 
     inputs, outputs: graph port → buffer name. ids: token ids for the port "ids". gather: rows of
     the input buffer that go in, in this order (the rest of a static port is arbitrary). read:
-    scalars wanted back; empty means nobody waits. then: the complete next request if nothing
+    scalars to read; empty means nobody waits. then: the complete next request if nothing
     exits, offered only when running it ahead has no side cost.
     """
 
@@ -211,6 +216,20 @@ class ExitDecision:
     threshold: float
     exit: bool
     readings: Mapping[str, Reading] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, `distances` under the key "gaps"; JSON knows no infinity: a test that no score could
+        pass has the threshold None."""
+        return {
+            "stack": self.stack,
+            "depth": self.depth,
+            "step": self.step,
+            "scores": self.scores,
+            "gaps": self.distances,
+            "threshold": self.threshold if math.isfinite(self.threshold) else None,
+            "exit": self.exit,
+            "readings": self.readings,
+        }
 
 
 @dataclass(frozen=True)
@@ -272,6 +291,11 @@ class Outcome:
     decisions: tuple[ExitDecision, ...]
     calls: int
     deadline: DeadlineResult | None = None
+
+    @property
+    def exits(self) -> dict[str, Any]:
+        """Stack → layers run; the decoder's is a list, one a step."""
+        return {**self.depths, DECODER: [step.depth for step in self.steps]}
 
 
 Loop = Generator[Request, Answer, Outcome]

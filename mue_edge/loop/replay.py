@@ -38,10 +38,6 @@ class DecisionLog:
     score: float
     scores: tuple[ScoreEntry, ...]
 
-    def forced_exits(self, policy: Policy | None = None) -> ForcedExits:
-        """To leave where the run of that policy did."""
-        return ForcedExits(self.depths, self.decoder, policy)
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -62,28 +58,18 @@ def run(
     source: Sequence[int] = (),
 ) -> Outcome:
     """One caption of the picture that the runtime holds, or one answer to the text `source` that it holds."""
-    return drive(
-        caption_loop(layout, policy, new_search(settings, source), trace=trace, heads=heads), runtime
-    )
+    search = new_search(settings, source)
+    return drive(caption_loop(layout, policy, search, trace=trace, heads=heads), runtime)
 
 
 def decision_log(outcome: Outcome) -> DecisionLog:
     """The log of a run; a traced run has the scores of every signal at every boundary that it reached."""
-    best = outcome.hypotheses[0]
-    entries = tuple(
-        ScoreEntry(d.stack, d.depth, d.step, scores, signal)
-        for d in outcome.decisions
-        for signal, scores in _scores(d).items()
-    )
-    return DecisionLog(
-        dict(outcome.depths), tuple(s.depth for s in outcome.steps), best.tokens, best.score, entries
-    )
-
-
-def _scores(decision: ExitDecision) -> dict[str, tuple[float, ...]]:
-    if decision.readings:
-        return {signal: scores for signal, (scores, _) in decision.readings.items()}
-    return {SIMILARITY: decision.scores} if decision.scores else {}
+    best, entries = outcome.hypotheses[0], list[ScoreEntry]()
+    for d in outcome.decisions:
+        scores = {name: values for name, (values, _) in d.readings.items()} or {SIMILARITY: d.scores}
+        entries += [ScoreEntry(d.stack, d.depth, d.step, s, name) for name, s in scores.items() if s]
+    decoder = tuple(step.depth for step in outcome.steps)
+    return DecisionLog(dict(outcome.depths), decoder, best.tokens, best.score, tuple(entries))
 
 
 def replay(
@@ -96,17 +82,15 @@ def replay(
 ) -> Difference:
     """Run the exits of a log (of that policy, if it did not run every segment), whatever the scores are, and
     compare. A differing token ends the search elsewhere, so that scores after it are not compared."""
-    forced = log.forced_exits(policy)
+    forced = ForcedExits(log.depths, log.decoder, policy)
     heads = any(SIGNALS[entry.signal].from_head for entry in log.scores)
     outcome = run(layout, settings, forced, runtime, trace=True, heads=heads, source=source)
-    mine = {
-        (d.stack, d.depth, d.step, signal): s for d in outcome.decisions for signal, s in _scores(d).items()
-    }
+    scores = {(e.stack, e.depth, e.step, e.signal): e.scores for e in decision_log(outcome).scores}
     errors = []
     for entry in log.scores:
-        found = mine.get((entry.stack, entry.depth, entry.step, entry.signal))
-        if found:
-            errors.append(abs(min(entry.scores) - min(found)))
+        replayed = scores.get((entry.stack, entry.depth, entry.step, entry.signal))
+        if replayed:
+            errors.append(abs(min(entry.scores) - min(replayed)))
     return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
 
 
@@ -126,7 +110,7 @@ def quantile_policy(
 
 
 def exit_distances(decisions: Iterable[ExitDecision]) -> list[tuple[str, float]]:
-    """(stack, distance of the row that is furthest from leaving) of every test of a traced run."""
+    """(stack, distance of the row that is furthest from exiting) of every test of a traced run."""
     return [(d.stack, max(d.distances)) for d in decisions if d.distances]
 
 

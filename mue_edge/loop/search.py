@@ -130,7 +130,7 @@ class BeamSearch:
 
 class Choice(BeamSearch):
     """Chooses among `settings.answers`, in the step whose input is the prompt's last word; the steps before
-    only feed the prompt. The candidates' ids are places in that list, and every answer is a hypothesis of
+    only feed the prompt. The candidates' ids are indices into that list, and every answer is a hypothesis of
     one token."""
 
     def __init__(self, settings: SearchSettings, prompt: Sequence[int]) -> None:
@@ -139,14 +139,14 @@ class Choice(BeamSearch):
         self.tokens = [[*prompt[:1]]]
 
     def advance(self, rows: Sequence[Row]) -> list[int] | None:
-        """Take one step; rows[0] = (places, log-probabilities, anything)."""
+        """Take one step; rows[0] = (indices, log-probabilities, anything)."""
         self.step += 1
         if self.step < len(self._prompt):
             self.tokens = [[*self._prompt[: self.step + 1]]]
             return [0]
-        places, logprobs, _ = rows[0]
-        for place, logprob in zip(places, logprobs):
-            self._finished.append(Hypothesis((self.settings.answers[place],), logprob, (logprob,)))
+        indices, logprobs, _ = rows[0]
+        for index, logprob in zip(indices, logprobs):
+            self._finished.append(Hypothesis((self.settings.answers[index],), logprob, (logprob,)))
         return None
 
 

@@ -16,7 +16,7 @@ SIMILARITY, CONFIDENCE, MARGIN, ENTROPY = "similarity", "confidence", "margin", 
 AGREEMENT, DEPTH_GATE, IMITATION, RAMP = "agreement", "enough", "foresight", "off-ramp"
 # The scores and the gaps of a stage's rows.
 Reading = tuple[tuple[float, ...], tuple[float, ...]]
-# What a head says of a row: best ids, their log-probabilities, that of eos.
+# The head's candidates of a row: best ids, their log-probabilities, that of eos.
 Candidates = tuple[Sequence[int], Sequence[float], float]
 
 
@@ -52,19 +52,15 @@ class Signal:
         at = {port: values[depth - 1 : depth] for port, values in scalars.items()}
         return self.read(at, 1)
 
-    def read_head(self, said: Sequence[Sequence[Candidates]]) -> Reading:
-        """Of each row's candidates after the last stage of `said`, or after all of them."""
+    def read_head(self, stages: Sequence[Sequence[Candidates]]) -> Reading:
+        """Of each row's candidates after the last of the `stages`, or after all of them."""
         if self.needs_history:
-            return _reading([self.score_row(rows) for rows in zip(*said)])
-        return _reading([self.score_row(row) for row in said[-1]])
+            return _reading([self.score_row(rows) for rows in zip(*stages)])
+        return _reading([self.score_row(row) for row in stages[-1]])
 
 
 def _reading(rows: Sequence[tuple[float, float]]) -> Reading:
     return tuple(score for score, _ in rows), tuple(distance for _, distance in rows)
-
-
-def _as_it_is(score: float, distance: float) -> tuple[float, float]:
-    return score, distance
 
 
 def _sigmoid(logit: float) -> tuple[float, float]:
@@ -103,7 +99,7 @@ def patience(stages: int) -> float:
 
 SIGNALS: dict[str, Signal] = {
     # Cosine of the states before and after the stage's last layer.
-    SIMILARITY: Signal(_as_it_is, ("score", "gap")),
+    SIMILARITY: Signal(lambda score, distance: (score, distance), ("score", "gap")),
     # How sure the arg-max here is, by a trained vector of the states (`mue-edge train --heads`).
     CONFIDENCE: Signal(_sigmoid, ("logit",)),
     MARGIN: Signal(_margin),

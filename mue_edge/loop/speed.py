@@ -84,7 +84,7 @@ class SpeedEstimate:
 
     @staticmethod
     def record_depth(depths: dict[str, float], stack: str, segments: int, *, at_least: bool = False) -> None:
-        """A stack was left after so many segments, or would have been after at least so many."""
+        """A stack was exited after so many segments, or would have been after at least so many."""
         before = depths.get(stack)
         if at_least and (before is None or before >= segments):
             return

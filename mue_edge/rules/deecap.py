@@ -1,5 +1,5 @@
 """DeeCap (Fei et al. 2022) on the decoder: at every boundary a small network imitates the last layer's state
-from the present one, a sigmoid gate mixes the two, and the shared head reads the mix: leave when the words'
+from the present one, a sigmoid gate mixes the two, and the shared head reads the mix: exit when the words'
 entropy is low; the word is that of the mix. The K/V of skipped layers follow from the real state.
 
 DeeCap imitates every deeper layer of pooled, bounded states by a tanh network. The states of a decoder that

@@ -14,38 +14,26 @@ from mue_edge.inputs.statements import source_ids, unknown_words
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Stopwatch, drive, set_inputs
 from mue_edge.loop.policy import ExitPolicy, Policy
-from mue_edge.loop.protocol import DECODER, ExitDecision, Outcome
+from mue_edge.loop.protocol import Outcome
 from mue_edge.loop.search import new_search
 from mue_edge.sessions.captioner import AlternatingExits
-from mue_edge.sessions.session import Session
+from mue_edge.sessions.session import Session, SessionResult, record_of
 
 if TYPE_CHECKING:
     from mue_edge.inputs.image import PictureSource
 
 
 @dataclass(frozen=True)
-class Entailment:
+class Entailment(SessionResult):
     """An answer and how it came about.
 
-    probabilities: answer → probability among the answers. exits: stack → layers run (the
-    decoder's is a list, one a word that it was fed). decisions: every exit test whose score was read.
-    seconds: kind of segment → wall-clock time, with "preprocess" and "total". calls: segment calls made.
-    unknown: words of the statement and the caption that the model lacks.
+    probabilities: answer → probability among the answers. unknown: words of the statement and the caption
+    that the model lacks.
     """
 
     answer: str
     probabilities: Mapping[str, float]
-    exits: Mapping[str, Any]
-    decisions: tuple[ExitDecision, ...]
-    seconds: Mapping[str, float]
-    calls: int
     unknown: tuple[str, ...] = ()
-
-    @property
-    def decoder_layers(self) -> float:
-        """Mean decoder layers a word."""
-        layers: list[int] = self.exits[DECODER]
-        return sum(layers) / len(layers)
 
 
 class Entailer(Session):
@@ -77,8 +65,8 @@ class Entailer(Session):
         """
         self.check_open()
         source = self.source(statement, caption)
-        found = self._judge(picture, source, self.policy(policy), trace=trace)
-        return replace(found, unknown=self.unknown(statement, caption))
+        entailment = self._judge(picture, source, self.policy(policy), trace=trace)
+        return replace(entailment, unknown=self.unknown(statement, caption))
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
         """An answer."""
@@ -100,16 +88,8 @@ class Entailer(Session):
         watch, prepared = Stopwatch(), time.perf_counter() - started
         loop = caption_loop(self.layout, policy, new_search(manifest.search, source), trace=trace)
         outcome = drive(loop, self.runtime, watch)
-        total = time.perf_counter() - started
-        answer, probabilities = answer_probabilities(manifest, outcome)
-        return Entailment(
-            answer,
-            probabilities,
-            {**outcome.depths, DECODER: [step.depth for step in outcome.steps]},
-            outcome.decisions,
-            {"preprocess": prepared, **watch.seconds, "total": total},
-            outcome.calls,
-        )
+        record = record_of(outcome, watch, started, prepared)
+        return Entailment(*answer_probabilities(manifest, outcome), **record)
 
 
 def answer_probabilities(manifest: Manifest, outcome: Outcome) -> tuple[str, dict[str, float]]:

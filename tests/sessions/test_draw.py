@@ -28,7 +28,8 @@ def caption() -> Caption:
         exit_test("decoder", 0, 0.91, True), exit_test("decoder", 1, 0.5, False),
     )  # fmt: skip
     exits = {"image": 2, "text": 3, "decoder": [2, 3, 2, 3]}
-    return Caption("a cat <&>", (4, 5, 2), -0.5, exits, decisions, {"total": 0.01}, 17)
+    seconds = {"total": 0.01}
+    return Caption("a cat <&>", (4, 5, 2), -0.5, exits=exits, decisions=decisions, seconds=seconds, calls=17)
 
 
 def test_what_is_drawn() -> None:
@@ -66,7 +67,8 @@ def test_narrow_terminals_get_blocks() -> None:
 
 
 def test_wide_characters_keep_the_columns() -> None:
-    rain = Caption("雨 cat", (6, 5, 2), 0.0, {"image": 4, "text": 3, "decoder": [3, 3, 3]}, (), {}, 1)
+    exits = {"image": 4, "text": 3, "decoder": [3, 3, 3]}
+    rain = Caption("雨 cat", (6, 5, 2), 0.0, exits=exits, decisions=(), seconds={}, calls=1)
     line = draw.as_text(draw.drawing_of(rain, LAYOUT, TOKENIZER)).splitlines()[2]
     assert line == "decoder  雨     cat    end"  # one character, two columns
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -191,11 +190,7 @@ def _record(file: Path | NamedPicture, result: Caption, trace: bool) -> dict[str
     if result.deadline:
         record["deadline"] = result.deadline.to_json()
     if trace:
-        # JSON knows no infinity: a test that no score could pass has the threshold null.
-        record["decisions"] = [
-            vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None}
-            for d in result.decisions
-        ]
+        record["decisions"] = [decision.to_json() for decision in result.decisions]
     return record
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +74,5 @@ def _record(image: str, statement: str, found: Entailment, trace: bool) -> dict[
         "seconds": dict(found.seconds), "calls": found.calls, "unknown": list(found.unknown),
     }  # fmt: skip
     if trace:
-        # JSON knows no infinity: a test that no score could pass has the threshold null.
-        record["decisions"] = [
-            vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None}
-            for d in found.decisions
-        ]
+        record["decisions"] = [decision.to_json() for decision in found.decisions]
     return record
