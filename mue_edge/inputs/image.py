@@ -140,7 +140,7 @@ def _open(file: BinaryIO, name: str, limit: int) -> Image.Image:
             warnings.simplefilter("ignore")
             picture = Image.open(file, formats=(kind,))
     except Image.DecompressionBombError as problem:  # Pillow's own limit, which is far above ours
-        raise InputFileError(_too_many(name, "too many", limit)) from problem
+        raise _too_many(name, "too many", limit) from problem
     except Exception as problem:  # a decoder fed with foreign bytes can raise anything
         raise InputFileError(f"{name} starts like a {kind} picture but is damaged or cut short") from problem
     _check_size(picture, name, limit)
@@ -159,11 +159,11 @@ def _check_size(picture: Image.Image, name: str, limit: int) -> None:
     if not width * height:
         raise InputFileError(f"{name} has no pixels: {width} x {height}")
     if width * height > limit:
-        raise InputFileError(_too_many(name, f"{width} x {height}", limit))
+        raise _too_many(name, f"{width} x {height}", limit)
 
 
-def _too_many(name: str, pixels: str, limit: int) -> str:
-    return (
+def _too_many(name: str, pixels: str, limit: int) -> InputFileError:
+    return InputFileError(
         f"{name} has {pixels} pixels; the limit is {limit:,} in all, and --max-pixels (in Python max_pixels) "
         "sets another"
     )

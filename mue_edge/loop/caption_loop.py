@@ -117,7 +117,7 @@ class Run:
             if not step.parents:
                 break
 
-    def _ask(self, request: Request) -> SegmentCall:
+    def _send(self, request: Request) -> SegmentCall:
         self.controller.before_segment()
         self.calls += 1
         answer = yield request
@@ -133,10 +133,10 @@ class Run:
         first, stem_ports = f"{stack.name}.0", self.tests.stem_ports(stack)
         outputs = {"x": PATCHES if stack.joins else first} | {p: f"{stack.name}_{p}" for p in stem_ports}
         read = tuple(port for port, tested in stem_ports.items() if tested)
-        answer = yield from self._ask(Request(stack.stem, INPUTS[stack.source], outputs, read=read))
+        answer = yield from self._send(Request(stack.stem, INPUTS[stack.source], outputs, read=read))
         if stack.joins:
             inputs = {"patches": PATCHES, **INPUTS[TEXT]}
-            yield from self._ask(Request(stack.joins, inputs, {"x": first, "all_live": LIVE_TOKENS}))
+            yield from self._send(Request(stack.joins, inputs, {"x": first, "all_live": LIVE_TOKENS}))
         self.tests.begin(answer.scalars)
         i, number = self._next(stack, -1), 0
         while i is not None:
@@ -145,7 +145,7 @@ class Run:
             after = None if exits else self._next(stack, i)
             then = None if after is None else self._encoder_request(stack, after, number + 1)
             request = self._encoder_request(stack, i, number)
-            answer = yield from self._ask(replace(request, read=ports, then=then))
+            answer = yield from self._send(replace(request, read=ports, then=then))
             number, self.depths[stack.name] = number + 1, self.depths[stack.name] + stack.layers(i)
             test = self.tests.read(stack, 0, i, 1, answer.scalars)
             i = None if self.tests.should_exit(test) else self._next(stack, i)
@@ -176,8 +176,8 @@ class Run:
         self.tests.begin()
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
-        ids = self.embedded(last_ids, [t] * live, self.layout.rows)
-        yield from self._ask(Request("embed", {"ids": "last_ids"}, {"x": f"{DECODER}.0"}, ids=ids))
+        ids = self.embed_ids(last_ids, [t] * live, self.layout.rows)
+        yield from self._send(Request("embed", {"ids": "last_ids"}, {"x": f"{DECODER}.0"}, ids=ids))
         then: Request | None = None
         ran: list[int] = []
         j = self._next(decoder, -1)
@@ -189,7 +189,7 @@ class Run:
             ahead = after in self.cross and not cache.pending(after) and not self.tests.may_run_head
             then = self._decoder_request(after, len(ran) + 1) if ahead and after is not None else None
             ports = self.tests.ports(decoder, t, j)
-            answer = yield from self._ask(replace(request, read=ports, then=then))
+            answer = yield from self._send(replace(request, read=ports, then=then))
             ran_ahead = answer.ran_ahead
             cache.mark(j)
             ran.append(j)
@@ -214,7 +214,7 @@ class Run:
         depth = sum(map(decoder.layers, ran))
         return StepLog(depth, tokens, tuple(parents or ()))
 
-    def embedded(self, ids: Sequence[int], steps: Sequence[int], rows: int) -> tuple[int, ...]:
+    def embed_ids(self, ids: Sequence[int], steps: Sequence[int], rows: int) -> tuple[int, ...]:
         """Inputs of `embed` for words of these steps; rows without a word repeat the first."""
         ports = [[*ids], [*steps]] if self.layout.embeds_steps else [[*ids]]
         return tuple(value for port in ports for value in port + port[:1] * (rows - len(port)))
@@ -225,9 +225,9 @@ class Run:
         y = source = f"{DECODER}.{len(ran) % 2}"
         if states != "y":
             source = f"{DECODER}_{states}"
-            yield from self._ask(Request(f"{states}.{ran[-1]}", {"y": y}, {states: source}))
+            yield from self._send(Request(f"{states}.{ran[-1]}", {"y": y}, {states: source}))
         keep = (Store(y, EXIT_STATES, self.cache.slots()),) if self.may_run.difference(ran) else ()
-        answer = yield from self._ask(
+        answer = yield from self._send(
             Request("head", {"y": source}, {port: port for port in HEAD_PORTS}, read=HEAD_PORTS, store=keep)
         )
         check_candidates(answer.candidates, live, self.cache.step)
@@ -241,7 +241,7 @@ class Run:
             rows = tuple(pending[start : start + self.layout.fill_rows])
             store = (Store("kv_rows", f"slots.{j}", rows),)
             outputs = {"kv_rows": f"fill_rows.{j}"}
-            yield from self._ask(Request(f"fill.{j}", {"x": EXIT_STATES}, outputs, gather=rows, store=store))
+            yield from self._send(Request(f"fill.{j}", {"x": EXIT_STATES}, outputs, gather=rows, store=store))
         if pending:
             self.cache.mark_filled(j)
 
@@ -249,7 +249,7 @@ class Run:
         if j not in self.cross:
             self.cross.add(j)
             outputs = {"k": f"cross_k.{j}", "v": f"cross_v.{j}"}
-            yield from self._ask(Request(f"cross_kv.{j}", self.memory, outputs))
+            yield from self._send(Request(f"cross_kv.{j}", self.memory, outputs))
 
     def _decoder_request(self, j: int, number: int) -> Request:
         """Of segment j, which is the one that runs as `number` of the step, counted from 0."""

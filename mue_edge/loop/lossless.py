@@ -86,8 +86,8 @@ class _Lossless(Run):
         start, source = self._first_segment(drafts), EXIT_STATES
         if not start:
             source = "verify.0"
-            ids = self.embedded(words, slots, layout.verify_rows)
-            yield from self._ask(Request("verify_embed", {"ids": "verify_ids"}, {"x": source}, ids=ids))
+            ids = self.embed_ids(words, slots, layout.verify_rows)
+            yield from self._send(Request("verify_embed", {"ids": "verify_ids"}, {"x": source}, ids=ids))
         for number, j in enumerate(range(start, len(layout.decoder.stages))):
             yield from self._cross(j)
             inputs = {
@@ -107,11 +107,11 @@ class _Lossless(Run):
                 "kv_rows": f"verify_rows.{j}",
             }
             store = (Store("kv_rows", f"slots.{j}", slots),)
-            yield from self._ask(
+            yield from self._send(
                 Request(f"verify.{j}", inputs, outputs, gather=rows, store=store, position=position)
             )
         ports = {port: f"verify_{port}" for port in HEAD_PORTS}
-        answer = yield from self._ask(Request("verify_head", {"y": source}, ports, read=HEAD_PORTS))
+        answer = yield from self._send(Request("verify_head", {"y": source}, ports, read=HEAD_PORTS))
         check_candidates(answer.candidates, count, first)
         return answer
 
