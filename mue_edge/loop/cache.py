@@ -33,10 +33,6 @@ class Cache:
         """`segment` now holds every row up to and including this step."""
         self._filled[segment] = self.step + 1
 
-    def mark_filled(self, segment: int) -> None:
-        """`segment` now holds every row of the steps before this one."""
-        self._filled[segment] = self.step
-
     def rewind(self, step: int) -> None:
         """Every segment holds the rows of the steps before `step`, which comes next; of one row only."""
         self.step, self._filled = step, [step] * len(self._filled)

@@ -242,8 +242,6 @@ class Run:
             store = (Store("kv_rows", f"slots.{j}", rows),)
             outputs = {"kv_rows": f"fill_rows.{j}"}
             yield from self._send(Request(f"fill.{j}", {"x": EXIT_STATES}, outputs, gather=rows, store=store))
-        if pending:
-            self.cache.mark_filled(j)
 
     def _cross(self, j: int) -> Generator[Request, Answer, None]:
         if j not in self.cross:
