@@ -220,16 +220,8 @@ class ExitDecision:
     def to_json(self) -> dict[str, Any]:
         """The fields, `distances` under the key "gaps"; JSON knows no infinity: a test that no score could
         pass has the threshold None."""
-        return {
-            "stack": self.stack,
-            "depth": self.depth,
-            "step": self.step,
-            "scores": self.scores,
-            "gaps": self.distances,
-            "threshold": self.threshold if math.isfinite(self.threshold) else None,
-            "exit": self.exit,
-            "readings": self.readings,
-        }
+        fields = {"gaps" if name == "distances" else name: value for name, value in vars(self).items()}
+        return fields | {"threshold": self.threshold if math.isfinite(self.threshold) else None}
 
 
 @dataclass(frozen=True)
@@ -272,13 +264,8 @@ class DeadlineResult:
 
     def to_json(self) -> dict[str, Any]:
         """The fields, `changes` under the key "walked"."""
-        return {
-            "limit": self.limit,
-            "finished": self.finished,
-            "walked": [vars(change) for change in self.changes],
-            "forced": self.forced,
-            "cut_short": self.cut_short,
-        }
+        fields = {"walked" if name == "changes" else name: value for name, value in vars(self).items()}
+        return fields | {"walked": [vars(change) for change in self.changes]}
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,8 @@ class SessionResult:
 def record_of(outcome: Outcome, watch: Stopwatch, started: float, prepared: float) -> dict[str, Any]:
     """The fields of a `SessionResult` that ends now; `prepared`: seconds of the preprocessing."""
     seconds = {"preprocess": prepared, **watch.seconds, "total": time.perf_counter() - started}
-    return {
-        "exits": outcome.exits,
-        "decisions": outcome.decisions,
-        "seconds": seconds,
-        "calls": outcome.calls,
-    }
+    record = {"exits": outcome.exits, "decisions": outcome.decisions, "calls": outcome.calls}
+    return record | {"seconds": seconds}
 
 
 class Session:
