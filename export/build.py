@@ -33,7 +33,7 @@ from mue_edge.export.reference import TorchRuntime
 from mue_edge.export.verify import check_graphs
 from mue_edge.files import atomic_folder, sha256
 from mue_edge.inputs import image, tokens
-from mue_edge.inputs.statements import ids_of
+from mue_edge.inputs.statements import source_ids
 from mue_edge.models.cut import Cut
 from mue_edge.models.family import Description
 from mue_edge.reading import read_json
@@ -83,7 +83,8 @@ def scans_pictures(target: targets.Target) -> bool:
 
 def export(
     folder: Path, out: Path, target_name: str = "host", options: Mapping[str, Any] | None = None,
-    progress: formats.Progress | None = None, name: str | None = None, pictures: Sequence[image.Given] = (),
+    progress: formats.Progress | None = None, name: str | None = None,
+    pictures: Sequence[image.PictureSource] = (),
 ) -> Exported:  # fmt: skip
     """Make and verify the bundle `out` of a model folder. Nothing is left behind on an error.
 
@@ -158,7 +159,7 @@ def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, model: Descriptio
     if (folder / "tokenizer.json").is_file():
         words = tokens.load(folder / "tokenizer.json")
         caption = "a" if prompt.with_caption else None
-        texts = (ids_of(prompt.template, "a", words, said) for said in (None, caption))
+        texts = (source_ids(prompt.template, "a", words, said) for said in (None, caption))
         needed = max(map(len, texts))
         if needed > longest:
             raise UsageError(
@@ -167,7 +168,9 @@ def _check_room(folder: Path, prompt: Prompt, made: plan.Plan, model: Descriptio
             )
 
 
-def _samples(files: Sequence[image.Given], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:
+def _samples(
+    files: Sequence[image.PictureSource], count: int, p: Preprocess
+) -> tuple[np.ndarray[Any, Any], ...]:
     """Up to `count` of the pictures, evenly chosen, as the network takes them."""
     chosen = files[:: math.ceil(len(files) / count)] if count and files else ()
     return tuple(image.network_input(p, file) for file in chosen)

@@ -22,7 +22,7 @@ from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import missing_extra
 from mue_edge.export.ranges import as_on_devices
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.loop.driver import show
+from mue_edge.loop.driver import set_inputs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.replay import run
 from mue_edge.models.cut import Cut, Piece
@@ -54,7 +54,7 @@ def inputs(
     """Segment → port → what its last run was fed when the reference captioned a picture at full depth."""
     heard = {piece.name: _Heard(piece) for piece in cut.pieces}
     runtime = TorchRuntime(replace(cut, pieces=tuple(replace(p, module=heard[p.name]) for p in cut.pieces)))
-    show(runtime, pixels, source)
+    set_inputs(runtime, pixels, source)
     run(manifest.layout, manifest.search, Policy("never"), runtime, source=source)
     return {name: module.fed for name, module in heard.items() if module.fed}
 

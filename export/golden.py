@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mue_edge import schema
 from mue_edge.bundle.manifest import Preprocess
-from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.driver import Runtime, set_inputs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Layout
-from mue_edge.loop.replay import Log, log_of, quantile_policy, run
+from mue_edge.loop.replay import DecisionLog, decision_log, quantile_policy, run
 from mue_edge.loop.search import SearchSettings
 from mue_edge.loop.signals import SIMILARITY
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
@@ -67,8 +67,8 @@ def make(
 
     def answer(policy: Policy) -> None:
         for i, (picture, text) in enumerate(zip(shown, texts, strict=True)):
-            show(reference, pixels(picture, preprocess), text)
-            log = log_of(run(layout, settings, policy, reference, trace=True, source=text))
+            set_inputs(reference, pixels(picture, preprocess), text)
+            log = decision_log(run(layout, settings, policy, reference, trace=True, source=text))
             made.append(Golden(i, policy.to_json(), log, text))
 
     answer(Policy("never", name="full"))
@@ -76,7 +76,7 @@ def make(
     return shown, made
 
 
-def median_policy(logs: Iterable[Log]) -> Policy:
+def median_policy(logs: Iterable[DecisionLog]) -> Policy:
     """A constant threshold for each stack, such that half of the tests in traced logs would pass."""
     tests = [
         (entry.stack, 1 - min(entry.scores))

@@ -9,7 +9,7 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.inputs.statements import TEXT_LENGTH, Template, misplaced, misplaced_of
+from mue_edge.inputs.statements import TEXT_LENGTH, Template, field_problem, field_problems
 from mue_edge.reading import read_json
 
 CAPTION, ENTAIL = "caption", "entail"
@@ -87,7 +87,7 @@ def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prom
     if text_length is not None:
         raise UsageError("--text-length is of models that judge statements; this one reads a constant text")
     found = schema.decode(_Constant, data, where)
-    _check_fields(misplaced(found.text), where)
+    _check_fields(field_problem(found.text), where)
     options = {} if found.max_length is None else {"max_length": found.max_length}
     return Prompt(found.text, found.ids, options=options, knows=found.knows)
 
@@ -119,7 +119,7 @@ def _statement(found: _Statement, text_length: int | None, where: str) -> Prompt
             f'{where}: a decoder that reads the statement alone takes no caption ("around" counts the ids of '
             'one text only): leave out "with_caption", or let it read "prev_output"'
         )
-    _check_fields(misplaced_of(found.template, found.with_caption), where)
+    _check_fields(field_problems(found.template, found.with_caption), where)
     if any(len(a.ids) != 1 for a in found.answers.values()):
         raise InputFileError(f"{where} needs answers of one token each")
     answers = {word: answer.ids[0] for word, answer in found.answers.items()}

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from mue_edge.errors import missing_extra
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.loop.driver import show
+from mue_edge.loop.driver import set_inputs
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import HIDDEN, Layout
+from mue_edge.loop.protocol import MASKED, Layout
 from mue_edge.loop.replay import run
 from mue_edge.loop.search import SearchSettings
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.sessions.captioner import InTurns
+from mue_edge.sessions.captioner import AlternatingExits
 
 _PEAKS = "mue_edge.peaks"
 # Segment → value → largest magnitude; a segment that no caption ran is absent.
@@ -48,9 +48,9 @@ def scan(
     watched = {graph.piece.name: _Watched(graph) for graph in graphs}
     runtime = TorchRuntime(replace(cut, pieces=tuple(replace(p, module=watched[p.name]) for p in cut.pieces)))
     for i, picture in enumerate(pictures):
-        for policy in (Policy("never"), InTurns()):
+        for policy in (Policy("never"), AlternatingExits()):
             source = cut.sources[i % len(cut.sources)] if cut.sources else ()
-            show(runtime, picture, source)
+            set_inputs(runtime, picture, source)
             run(layout, search, policy, runtime, trace=True, heads=True, source=source)
         step()
     return {name: module.peaks for name, module in watched.items() if module.peaks}
@@ -80,7 +80,7 @@ class _Watched(nn.Module):
 
 def as_on_devices(x: Tensor) -> Tensor:
     """The reference hides cache slots with a number that devices do not use."""
-    return torch.where(x < -1e8, HIDDEN, x) if x.is_floating_point() else x
+    return torch.where(x < -1e8, MASKED, x) if x.is_floating_point() else x
 
 
 def _session(model: onnx.ModelProto) -> tuple[list[str], Any]:

@@ -17,9 +17,12 @@ if (_root / "pyproject.toml").is_file() and not (_root / "mue_edge" / "export").
 
 
 def open(
-    path: str | _Path | None = None, *, threads: int | None = None, paranoid: bool = False,
+    path: str | _Path | None = None,
+    *,
+    threads: int | None = None,
+    paranoid: bool = False,
     max_pixels: int | None = None,
-) -> _Captioner:  # fmt: skip
+) -> _Captioner:
     """Check a bundle (see `bundle.open_bundle`) and start its target's runtime.
 
     path: a bundle folder, else a bundled model's name, whose bundle is made once into the user's cache; None

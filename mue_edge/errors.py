@@ -57,7 +57,7 @@ def command_line(*words: object) -> str:
     return shlex.join(parts)
 
 
-def meant(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """What to add to an error about an unknown word: the known one that looks most like it, if any does."""
     import difflib
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 
 
-def refused(problem: OSError, path: str | Path) -> OSError:
+def path_error(problem: OSError, path: str | Path) -> OSError:
     """The same error, of `path` in the place of a temporary file beside it."""
     parent, why = Path(path).parent, problem.strerror or str(problem)
     if isinstance(problem, FileNotFoundError) and not parent.is_dir():
@@ -42,7 +42,7 @@ def atomic_folder(destination: str | Path, marker: str) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as problem:
-        raise refused(problem, destination) from problem
+        raise path_error(problem, destination) from problem
     try:
         yield work
         work.chmod(0o755)
@@ -55,7 +55,7 @@ def atomic_folder(destination: str | Path, marker: str) -> Iterator[Path]:
             work.replace(target)
     except OSError as problem:
         if problem.filename is None or Path(str(problem.filename)).is_relative_to(work):
-            raise refused(problem, destination) from problem
+            raise path_error(problem, destination) from problem
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -80,7 +80,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
                 Path(name).unlink()
             raise
     except OSError as problem:
-        raise refused(problem, path) from problem
+        raise path_error(problem, path) from problem
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:

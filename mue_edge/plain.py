@@ -59,10 +59,10 @@ class Array:
             parts = [self[_with(keys, at, i)] for i in keys[at]]
             shape = list(self[_with(keys, at, slice(None))].shape)
             shape[axis] = len(parts)
-            made = zeros(tuple(shape), self.dtype)
+            result = zeros(tuple(shape), self.dtype)
             for i, part in enumerate(parts):
-                made[(slice(None),) * axis + (i,)] = part
-            return made
+                result[(slice(None),) * axis + (i,)] = part
+            return result
         first, axes, axis = self._first, list[tuple[int, int]](), 0
         for one in keys:
             if one is None:
@@ -124,11 +124,11 @@ class Array:
 
     def tolist(self) -> Any:
         """Nested lists of numbers."""
-        found: Any = list(self._numbers())
+        values: Any = list(self._numbers())
         for axis in range(len(self.shape) - 1, 0, -1):
             size, count = self.shape[axis], math.prod(self.shape[:axis])
-            found = [found[i * size : (i + 1) * size] for i in range(count)]
-        return found if self.shape else found[0]
+            values = [values[i * size : (i + 1) * size] for i in range(count)]
+        return values if self.shape else values[0]
 
     def tobytes(self) -> bytes:
         """The numbers row by row."""
@@ -137,11 +137,11 @@ class Array:
     def _keys(self, key: Any) -> tuple[Any, ...]:
         """An index for every axis."""
         keys = key if isinstance(key, tuple) else (key,)
-        gap = keys.index(...) if any(one is ... for one in keys) else len(keys)
-        left = len(self.shape) - sum(one is not None and one is not ... for one in keys)
-        if left < 0:
+        ellipsis = keys.index(...) if any(one is ... for one in keys) else len(keys)
+        missing = len(self.shape) - sum(one is not None and one is not ... for one in keys)
+        if missing < 0:
             raise IndexError(f"{len(keys)} indices for {len(self.shape)} axes")
-        return (*keys[:gap], *[slice(None)] * left, *keys[gap + 1 :])
+        return (*keys[:ellipsis], *[slice(None)] * missing, *keys[ellipsis + 1 :])
 
     def _rows(self) -> list[int]:
         """Where each row of the last axis begins."""
@@ -154,11 +154,11 @@ class Array:
         """A copy of what is stored, row by row."""
         if self._strides == _steps(self.shape):
             return self._data[self._first : self._first + math.prod(self.shape)]
-        row, stride, found = self.shape[-1], self._strides[-1], Storage(_CODES[self.dtype])
+        row, stride, flat = self.shape[-1], self._strides[-1], Storage(_CODES[self.dtype])
         for start in self._rows() if row else ():
             piece = self._data[start : start + (row - 1) * stride + 1 : stride or 1]
-            found += piece if stride else piece * row
-        return found
+            flat += piece if stride else piece * row
+        return flat
 
     def _numbers(self) -> Sequence[Any]:
         flat = self._flat()
@@ -216,9 +216,9 @@ def asarray(values: Any, kind: str | None = None) -> Array:
 
 def frombuffer(data: bytes | bytearray | memoryview, kind: str = float64) -> Array:
     """A copy of numbers that lie in memory."""
-    found = Storage(_CODES[kind])
-    found.frombytes(data)
-    return _whole(found, kind, (len(found),))
+    numbers = Storage(_CODES[kind])
+    numbers.frombytes(data)
+    return _whole(numbers, kind, (len(numbers),))
 
 
 def take(values: Array, index: Array, axis: int) -> Array:
@@ -227,10 +227,10 @@ def take(values: Array, index: Array, axis: int) -> Array:
     flat, row = values._flat(), values.shape[-1]
     places = index._flat()
     picked = itemgetter(*places) if len(places) > 1 else lambda numbers: [numbers[places[0]]]
-    found = Storage(flat.typecode)
+    taken = Storage(flat.typecode)
     for start in range(0, len(flat), row):
-        found.extend(picked(flat[start : start + row]))
-    return _whole(found, values.dtype, values.shape[:-1] + index.shape)
+        taken.extend(picked(flat[start : start + row]))
+    return _whole(taken, values.dtype, values.shape[:-1] + index.shape)
 
 
 def _whole(data: Storage[Any], kind: str, shape: Shape) -> Array:

@@ -50,6 +50,8 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         _check(isinstance(data, list), where, "a list", data)
         length = None if arguments[-1] is Ellipsis else len(arguments)
         _check(length in (None, len(data)), where, f"a list of {length}", data)
+        if arguments[0] in (str, int) and all(type(v) is arguments[0] for v in data):
+            return tuple(data)  # fast for vocabularies
         return tuple(_decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(data))
     if origin in (dict, Mapping):
         _check(isinstance(data, dict), where, "an object", data)
@@ -82,6 +84,6 @@ def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
         raise InputFileError(f"{where}: {problem}") from problem
 
 
-def _check(fine: bool, where: str, wanted: str, data: object) -> None:
+def _check(fine: bool, where: str, expected: str, data: object) -> None:
     if not fine:
-        raise InputFileError(f"{where} is not {wanted}: {str(data)[:60]!r}")
+        raise InputFileError(f"{where} is not {expected}: {str(data)[:60]!r}")

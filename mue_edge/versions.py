@@ -8,10 +8,12 @@ extras; markers that join comparisons of `extra`, `python_version`, `sys_platfor
 from __future__ import annotations
 
 import importlib.metadata
+import operator
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,18 @@ else:
     import tomli as tomllib
 
 NAME = "mue-edge"
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[([^\]]*)\])?\s*\(?([^;)]*)\)?\s*(?:;(.*))?$")
+_COMPARISON = re.compile(
+    r"(python_version|sys_platform|platform_machine)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]+)['\"]"
+)
 
 
 @dataclass(frozen=True)
@@ -37,38 +50,33 @@ class Requirement:
 
 def release(version: str) -> tuple[int, ...]:
     """The release numbers of a version: "2.13.0+cpu" → (2, 13, 0); others than numbers end it."""
-    found = re.match(r"\d+(?:\.\d+)*", version.strip())
-    return tuple(int(n) for n in found[0].split(".")) if found else ()
+    match = re.match(r"\d+(?:\.\d+)*", version.strip())
+    return tuple(map(int, match[0].split("."))) if match else ()
 
 
-def fits(version: str, wanted: str) -> bool:
-    """Whether a version lies in a range such as ">=1.20,<2"; an empty range takes all."""
-    return all(_clause(release(version), c.strip()) for c in wanted.split(",") if c.strip())
+def fits(version: str, ranges: str) -> bool:
+    """Whether a version lies in ranges such as ">=1.20,<2"; empty ranges take all."""
+    return all(_satisfies(release(version), c.strip()) for c in ranges.split(",") if c.strip())
 
 
-def _clause(version: tuple[int, ...], clause: str) -> bool:
-    found = re.match(r"(==|!=|>=|<=|~=|>|<)\s*(.+)$", clause)
-    if found is None:
+def _satisfies(version: tuple[int, ...], clause: str) -> bool:
+    match = re.match(r"(==|!=|>=|<=|~=|>|<)\s*(.+)$", clause)
+    if match is None:
         raise ValueError(f"{clause!r} is no version clause")
-    operator, text = found[1], found[2]
+    name, text = match.groups()
     bound = release(text)
-    if text.endswith(".*") or operator == "~=":
-        length = len(bound) - (operator == "~=")
-        same = _pad(version, length)[:length] == bound[:length]
-        return same != (operator == "!=") and (operator != "~=" or _compare(version, bound) >= 0)
-    order = _compare(version, bound)
-    answers = {"==": order == 0, "!=": order != 0, ">=": order >= 0}
-    return (answers | {"<=": order <= 0, ">": order > 0, "<": order < 0})[operator]
+    if text.endswith(".*") or name == "~=":
+        prefix = bound[: len(bound) - (name == "~=")]
+        same = (*version, *[0] * len(prefix))[: len(prefix)] == prefix
+        return same != (name == "!=") and (name != "~=" or _stripped(version) >= _stripped(bound))
+    return _OPERATORS[name](_stripped(version), _stripped(bound))
 
 
-def _pad(numbers: tuple[int, ...], length: int) -> tuple[int, ...]:
-    return numbers + (0,) * (length - len(numbers))
-
-
-def _compare(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    length = max(len(a), len(b))
-    left, right = _pad(a, length), _pad(b, length)
-    return (left > right) - (left < right)
+def _stripped(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Without zeros at the end, so that 2.0 equals 2."""
+    while numbers and numbers[-1] == 0:
+        numbers = numbers[:-1]
+    return numbers
 
 
 def requirements() -> list[Requirement]:
@@ -76,50 +84,37 @@ def requirements() -> list[Requirement]:
 
     Requirements of the package on its own extras are left out. Empty when neither is known.
     """
-    return [r for r in _all() if r.package != NAME]
-
-
-def _all() -> Iterator[Requirement]:
     checkout = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    all_of_them: list[Requirement] = []
     if checkout.is_file():
         project: dict[str, Any] = tomllib.loads(checkout.read_text(encoding="utf-8"))["project"]
-        for text in project["dependencies"]:
-            yield parse(text)
-        for extra, texts in project["optional-dependencies"].items():
-            for text in texts:
-                yield parse(text, extra)
-        return
-    try:
-        yield from map(parse, importlib.metadata.requires(NAME) or [])
-    except importlib.metadata.PackageNotFoundError:
-        return
+        by_extra = {"": project["dependencies"], **project["optional-dependencies"]}
+        all_of_them = [parse(text, extra) for extra, texts in by_extra.items() for text in texts]
+    else:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            all_of_them = [parse(text) for text in importlib.metadata.requires(NAME) or []]
+    return [requirement for requirement in all_of_them if requirement.package != NAME]
 
 
 def parse(text: str, extra: str = "") -> Requirement:
     """One requirement string; `extra` is what its own marker says where that is not given."""
-    found = _REQUIREMENT.match(text)
-    if found is None:
+    match = _REQUIREMENT.match(text)
+    if match is None:
         raise ValueError(f"{text!r} is no requirement")
-    marker = (found[4] or "").strip()
+    marker = (match[4] or "").strip()
     named = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
-    return Requirement(found[1], (found[3] or "").strip(), named[1] if named else extra, marker)
+    return Requirement(match[1], (match[3] or "").strip(), named[1] if named else extra, marker)
 
 
 def applies(marker: str) -> bool:
     """Whether a marker holds for this Python and system, whatever extra it names."""
-    for clause in marker.replace("(", "").replace(")", "").split(" and "):
-        found = re.match(
-            r"\s*(python_version|sys_platform|platform_machine)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]+)['\"]",
-            clause,
-        )
-        if found is None:
-            continue
-        name, operator, value = found.groups()
-        if name in ("sys_platform", "platform_machine"):
-            here = sys.platform if name == "sys_platform" else platform.machine()
-            holds = (here == value) == (operator == "==")
+    here = {"sys_platform": sys.platform, "platform_machine": platform.machine()}
+    python = ".".join(platform.python_version_tuple()[:2])
+    for name, comparison, value in _COMPARISON.findall(marker):
+        if name == "python_version":
+            holds = fits(python, comparison + value)
         else:
-            holds = fits(".".join(platform.python_version_tuple()[:2]), operator + value)
+            holds = (here[name] == value) == (comparison == "==")
         if not holds:
             return False
     return True

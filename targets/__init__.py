@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge.bundle.folder import Bundle, open_bundle
-from mue_edge.errors import UsageError, command_line, meant
+from mue_edge.errors import UsageError, command_line, suggestion
 from mue_edge.loop.driver import Runtime
 from mue_edge.schema import decode
 from mue_edge.sessions.captioner import Captioner
@@ -91,7 +91,7 @@ def target(name: str) -> Target:
     """A target's data; an unknown name is a UsageError that lists the known ones."""
     if name not in names():
         raise UsageError(
-            f"unknown target {name!r}{meant(name, names())}; known targets: {', '.join(names())}"
+            f"unknown target {name!r}{suggestion(name, names())}; known targets: {', '.join(names())}"
         )
     return decode(Target, {"name": name} | _table(name), f"{name}.toml")
 
@@ -107,7 +107,9 @@ def device(name: str) -> Device:
     """A device's row; an unknown name is a UsageError that lists the known ones."""
     known = devices()
     if name not in known:
-        raise UsageError(f"unknown device {name!r}{meant(name, known)}; known devices: {', '.join(known)}")
+        raise UsageError(
+            f"unknown device {name!r}{suggestion(name, known)}; known devices: {', '.join(known)}"
+        )
     return known[name]
 
 

@@ -17,7 +17,7 @@ from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Manifest, Preprocess
 from mue_edge.errors import InputFileError
 from mue_edge.inputs import image
-from mue_edge.loop.replay import Log
+from mue_edge.loop.replay import DecisionLog
 from mue_edge.reading import read_json
 
 PICTURES = "golden/pictures.npy"
@@ -32,7 +32,7 @@ class Golden:
 
     picture: int
     policy: dict[str, Any]
-    log: Log
+    log: DecisionLog
     source: tuple[int, ...] = ()
 
 

@@ -18,7 +18,7 @@ from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.bundle.policy_files import from_json
 from mue_edge.files import atomic_write, sha256
-from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.driver import Runtime, set_inputs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.replay import run
 from mue_edge.targets import golden
@@ -50,7 +50,7 @@ def knife_edge(bundle: Bundle, runtime: Runtime, within: float) -> KnifeEdge:
     shown, logs = golden.read(bundle)
     distances = []
     for entry in logs:
-        show(runtime, golden.pixels(shown[entry.picture], bundle.manifest.preprocess), entry.source)
+        set_inputs(runtime, golden.pixels(shown[entry.picture], bundle.manifest.preprocess), entry.source)
         outcome = run(layout, settings, from_json(entry.policy), runtime, source=entry.source)
         distances += [
             abs(min(d.scores) - d.threshold)

@@ -12,7 +12,7 @@ from mue_edge.arrays import np
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Constant, Port
 from mue_edge.inputs.statements import check_length
-from mue_edge.loop.protocol import HIDDEN, TEXT, Position
+from mue_edge.loop.protocol import MASKED, TEXT, Position
 
 
 class Constants:
@@ -76,7 +76,7 @@ class StepBiases:
 
     def _slot_bias(self, segment: int, step: int, ancestry: Sequence[Sequence[int]]) -> Array:
         table = self._constants[f"self_bias.{segment}"][:, :, step]
-        out = np.full((*table.shape[:2], self._rows, self._slots), HIDDEN, np.float32)
+        out = np.full((*table.shape[:2], self._rows, self._slots), MASKED, np.float32)
         for row, slots in enumerate(ancestry):
             out[:, :, row, list(slots)] = table[:, :, : len(slots)]
         return out
@@ -86,8 +86,8 @@ class StepBiases:
         `step` + 1, …: each sees the slots before `step`, the queries before it and itself."""
         table, cross = self._constants[f"self_bias.{segment}"], self._constants["cross_bias"]
         first, live = position.step, len(position.ancestry)
-        slot = np.full((*table.shape[:2], rows, self._slots), HIDDEN, np.float32)
-        own = np.full((*table.shape[:2], rows, rows), HIDDEN, np.float32)
+        slot = np.full((*table.shape[:2], rows, self._slots), MASKED, np.float32)
+        own = np.full((*table.shape[:2], rows, rows), MASKED, np.float32)
         over = np.zeros((cross.shape[1], rows, cross.shape[2]), np.float32)
         for row in range(live):
             step = first + row
@@ -99,7 +99,7 @@ class StepBiases:
     def own_bias(self, segment: int, step: int) -> Array:
         if (segment, step) not in self._own:
             table = self._constants[f"self_bias.{segment}"][:, :, step, step]
-            out = np.full((*table.shape, self._rows, self._rows), HIDDEN, np.float32)
+            out = np.full((*table.shape, self._rows, self._rows), MASKED, np.float32)
             for row in range(self._rows):
                 out[:, :, row, row] = table
             self._own[segment, step] = out
@@ -131,7 +131,7 @@ class SourceText:
         check_length(ids, length)
         padding = length - len(ids)
         live = np.array([1.0] * len(ids) + [0.0] * padding, np.float32)
-        masked = [0.0] * len(ids) + [HIDDEN] * padding
+        masked = [0.0] * len(ids) + [MASKED] * padding
         hidden = np.array(masked, np.float32)
         buffers: dict[str, tuple[Port, AnyArray]] = {
             "source_ids": (inputs["ids"], np.array([*ids, *[manifest.search.pad] * padding])),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.policy_files import from_json
 from mue_edge.errors import VerificationError
-from mue_edge.loop.driver import Runtime, show
-from mue_edge.loop.replay import log_of, replay, run
+from mue_edge.loop.driver import Runtime, set_inputs
+from mue_edge.loop.replay import decision_log, replay, run
 from mue_edge.targets import golden
 
 # A replayed score may differ by this much; other precisions report and do not promise.
@@ -56,11 +56,11 @@ def verify(bundle: Bundle, runtime: Runtime) -> Verified:
     errors: list[float] = []
     same = free = exits = 0
     for entry in logs:
-        show(runtime, golden.pixels(shown[entry.picture], manifest.preprocess), entry.source)
+        set_inputs(runtime, golden.pixels(shown[entry.picture], manifest.preprocess), entry.source)
         difference = replay(entry.log, layout, settings, runtime, source=entry.source)
         errors += difference.score_errors
         same += difference.same_tokens
-        again = log_of(run(layout, settings, from_json(entry.policy), runtime, source=entry.source))
+        again = decision_log(run(layout, settings, from_json(entry.policy), runtime, source=entry.source))
         free += again.tokens == entry.log.tokens
         exits += (again.depths, again.decoder) == (dict(entry.log.depths), entry.log.decoder)
     p99 = float(np.percentile(errors, 99))

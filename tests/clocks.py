@@ -8,10 +8,10 @@ from collections.abc import Callable
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.deadline import Deadline
 from mue_edge.loop.driver import drive
-from mue_edge.loop.pace import Pace
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
 from mue_edge.loop.search import BeamSearch, SearchSettings
+from mue_edge.loop.speed import SpeedEstimate
 from tests import layouts
 
 LAYERS = 6
@@ -73,7 +73,7 @@ class Clocked:
 
 
 def caption(
-    runtime: Clocked, limit: float | None, pace: Pace, policy: Policy = FULL,
+    runtime: Clocked, limit: float | None, pace: SpeedEstimate, policy: Policy = FULL,
     faster: tuple[Policy, ...] = (FAST, BALANCED), spent: float = 0.0,
 ) -> Outcome:  # fmt: skip
     """The next picture's caption; `limit` in seconds, None for no deadline."""

@@ -62,9 +62,9 @@ def _config(path: Path) -> object:
 
 
 def _manifest(path: Path) -> object:
-    from mue_edge.bundle.folder import look
+    from mue_edge.bundle.folder import checked_manifest
 
-    return look(path.rename(path.with_name("manifest.json")).parent)
+    return checked_manifest(path.rename(path.with_name("manifest.json")).parent)
 
 
 def _front(path: Path) -> object:

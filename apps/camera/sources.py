@@ -80,7 +80,7 @@ class Piped(Source):
                 slot.put(Frame(self._whole(rest + data, stop), time.perf_counter(), self.title))
                 return
             if picture is None:
-                raise gathering.nothing_known(self.title)
+                raise gathering.unknown_input(self.title)
             *lines, rest = (rest + data).split(b"\n")
             for line in [*lines, *([] if data else [rest])]:
                 if name := os.fsdecode(line.rstrip(b"\r")):

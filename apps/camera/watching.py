@@ -27,7 +27,7 @@ from mue_edge.sessions import draw
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mue_edge.inputs.image import Upright
+    from mue_edge.inputs.image import LoadedPicture
     from mue_edge.loop.policy import Policy
     from mue_edge.sessions.captioner import Caption, Captioner
 
@@ -134,7 +134,7 @@ class Watcher:
         if self.slot.problem is not None:
             raise self.slot.problem
 
-    def _see(self, picture: Upright, name: str, began: float) -> SeenFrame:
+    def _see(self, picture: LoadedPicture, name: str, began: float) -> SeenFrame:
         policy, started = self.policy, time.perf_counter()
         cells = None if self._alike is None else signature(picture.rgb)
         last = self._last
@@ -146,9 +146,9 @@ class Watcher:
             self.tally.reused += 1
         else:
             caption = self._captioned(picture, policy, began)
-            whole = not (caption.pacing and caption.pacing.cut_short)
+            whole = not (caption.deadline and caption.deadline.cut_short)
             self._last = (cells, caption, policy) if whole and cells is not None else None
-            hurried = caption.pacing is not None and caption.pacing.hurried
+            hurried = caption.deadline is not None and caption.deadline.hurried
             self._until = started + HURRIED_SECONDS if hurried else math.inf
             self.tally.captioned += 1
             self.tally.seconds += time.perf_counter() - started
@@ -159,7 +159,7 @@ class Watcher:
             self._number, name, picture.rgb, caption, policy.name or policy.rule, latency, reused
         )
 
-    def _captioned(self, picture: Upright, policy: Policy, began: float) -> Caption:
+    def _captioned(self, picture: LoadedPicture, policy: Policy, began: float) -> Caption:
         """Within what is left of the budget, less the margin, which learns from it."""
         if self.budget is None or self.margin is None:
             return self.captioner.caption(picture, policy=policy)
@@ -183,7 +183,7 @@ def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
 def describe(seen: SeenFrame, watcher: Watcher) -> dict[str, Any]:
     """What is shown of a frame: its caption, exits by stack and token, latency, and the counts so far."""
     captioner = watcher.captioner
-    drawing = draw.of(seen.caption, captioner.layout, captioner.tokenizer)
+    drawing = draw.drawing_of(seen.caption, captioner.layout, captioner.tokenizer)
     return {
         "number": seen.number, "name": seen.name, "text": seen.caption.text, "policy": seen.policy,
         "reused": seen.reused, "latency": seen.latency, "budget": watcher.budget,
@@ -197,11 +197,11 @@ def describe(seen: SeenFrame, watcher: Watcher) -> dict[str, Any]:
 
 def _hurry(caption: Caption) -> str:
     """What the budget did to a caption, in words; "" if nothing."""
-    pacing = caption.pacing
-    if pacing is None or not (pacing.hurried or pacing.cut_short):
+    deadline = caption.deadline
+    if deadline is None or not (deadline.hurried or deadline.cut_short):
         return ""
-    walked = ", ".join(dict.fromkeys(move.policy for move in pacing.walked)) or "no policy"
-    return f"short of time: {walked}" + ("; ended early" if pacing.cut_short else "")
+    changes = ", ".join(dict.fromkeys(move.policy for move in deadline.changes)) or "no policy"
+    return f"short of time: {changes}" + ("; ended early" if deadline.cut_short else "")
 
 
 def _factor(picture: Image) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from mue_edge import models
 from mue_edge.apps.cli import catalogue, default_bundle
 from mue_edge.apps.cli.default_bundle import has
-from mue_edge.bundle.folder import look
+from mue_edge.bundle.folder import checked_manifest
 from mue_edge.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.export import prompts
@@ -110,7 +110,7 @@ def _bundled(name: str) -> BundledModel:
 
 def _bundle(place: Path) -> FoundBundle:
     try:
-        m = look(place)
+        m = checked_manifest(place)
     except (InputFileError, OSError) as problem:
         return FoundBundle(str(place), problem=str(problem))
     size = sum(entry.bytes for entry in m.files.values())

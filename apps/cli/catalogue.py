@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from mue_edge.errors import InputFileError, UsageError, command_line, meant
+from mue_edge.errors import InputFileError, UsageError, command_line, suggestion
 from mue_edge.reading import is_file
 
 # Name → the application that ships it and offers `model_folder()`.
@@ -34,7 +34,7 @@ def resolve_model(name: str) -> Path:
             "Make one with: " + command_line("import", "CHECKPOINT", "--out", name)
         )
     raise UsageError(
-        f"no model {name!r}{meant(name, BUNDLED)}: neither a model folder nor a bundled model "
+        f"no model {name!r}{suggestion(name, BUNDLED)}: neither a model folder nor a bundled model "
         f"({', '.join(BUNDLED)}). "
         "Make a model folder with: mue-edge import CHECKPOINT --out FOLDER"
     )

@@ -16,7 +16,7 @@ from mue_edge.files import sha256
 
 if TYPE_CHECKING:
     from mue_edge.export.build import Exported
-    from mue_edge.inputs.image import Given
+    from mue_edge.inputs.image import PictureSource
 
 
 def parse_size(text: str | None) -> dict[str, int]:
@@ -31,7 +31,7 @@ def parse_size(text: str | None) -> dict[str, int]:
 
 def export(
     model: Path, place: Path, target: str, options: Mapping[str, Any], name: str,
-    pictures: Sequence[Given] = (),
+    pictures: Sequence[PictureSource] = (),
 ) -> Exported:  # fmt: skip
     """Export a model folder, with progress on a terminal; pictures: to scan ranges on."""
     build, _ = room()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mue_edge.errors import meant
+from mue_edge.errors import suggestion
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"No such command {name!r}{meant(name, known)}.")
+            ctx.fail(f"No such command {name!r}{suggestion(name, known)}.")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

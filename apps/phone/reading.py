@@ -44,7 +44,7 @@ class Reading:
 
 def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading:
     """Of a caption; the prompt's own text stack is left out, since it never depends on the picture."""
-    drawing = draw.of(caption, layout, tokenizer)
+    drawing = draw.drawing_of(caption, layout, tokenizer)
     reads = {stack.name: stack.reads for stack in layout.encoders if stack.reads}
     pictures = [DepthRow(reads[b.label], b.depth, b.layers) for b in drawing.encoder if b.label in reads]
     words = [DepthRow("the end" if s.label == "end" else s.label, s.depth, s.layers) for s in drawing.steps]

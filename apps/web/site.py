@@ -39,7 +39,7 @@ ROOMS = {
     "mue_edge.bundle": "folder manifest policy_files version_1",
     "mue_edge.inputs": "bpe statements tokens",
     "mue_edge.loop": (
-        "cache caption_loop deadline driver exit_tests lossless pace payoff policy protocol search signals"
+        "cache caption_loop deadline driver exit_tests lossless policy protocol search signals speed"
     ),
     "mue_edge.rules": " ".join(file.stem for file in sorted(Path(rules.__file__).parent.glob("[!_]*.py"))),
     "mue_edge.sessions": "captioner entailer session",

@@ -131,7 +131,7 @@ def resized(example: Example, p: Preprocess) -> NDArray[np.uint8]:
     """
     source = example.picture.read() if isinstance(example.picture, EmbeddedPicture) else example.picture
     try:
-        picture = image.load_for(p, source).rgb
+        picture = image.load_for_network(p, source).rgb
     except InputFileError as problem:
         raise InputFileError(f"{example.where}: {problem}") from problem
     return np.asarray(picture.resize((p.width, p.height), Image.Resampling.BICUBIC), dtype=np.uint8)

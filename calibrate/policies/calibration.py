@@ -25,7 +25,7 @@ from mue_edge.calibrate.traces.outcomes import decisions
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import TEXT, Decision
+from mue_edge.loop.protocol import TEXT, ExitDecision
 from mue_edge.rules import RULES
 
 
@@ -68,7 +68,7 @@ class Calibration:
 
     budget: float
     floor: float
-    traces: tuple[tuple[Decision, ...], ...]
+    traces: tuple[tuple[ExitDecision, ...], ...]
     searched: Searched
     primary: Judged
     chosen: Judged
@@ -78,7 +78,7 @@ class Calibration:
     held: dict[str, Held]
 
 
-def traces(setting: Setting) -> list[tuple[Decision, ...]]:
+def traces(setting: Setting) -> list[tuple[ExitDecision, ...]]:
     """Decisions of a full-depth caption of every picture of *tune*, every signal read at every boundary."""
     samples, found = setting.tune.samples, []
     with setting.progress("full depth", len(samples)) as step:
@@ -90,7 +90,7 @@ def traces(setting: Setting) -> list[tuple[Decision, ...]]:
     return found
 
 
-def enumerated(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Policy]:
+def enumerated(setting: Setting, traces: Sequence[Sequence[ExitDecision]]) -> list[Policy]:
     """Full depth first, every pair of fixed depths, thresholds at quantiles of the traces."""
     layout, settings = setting.captioner.layout, setting.captioner.settings()
     policies = [*candidates.fixed(layout), *candidates.by_rule(traces, layout, settings.max_length + 1)]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.protocol import DECODER, Decision, Layout, Stack
-from mue_edge.loop.replay import between
+from mue_edge.loop.protocol import DECODER, ExitDecision, Layout, Stack
+from mue_edge.loop.replay import midpoint_quantile
 from mue_edge.loop.signals import SIGNALS, SIMILARITY
 from mue_edge.rules import RULES
 
@@ -47,7 +47,7 @@ class Gaps:
 
 
 def gaps(
-    traces: Iterable[Sequence[Decision]], stack: str, signal: str | None = SIMILARITY,
+    traces: Iterable[Sequence[ExitDecision]], stack: str, signal: str | None = SIMILARITY,
     encoder: str | None = SIMILARITY,
 ) -> Gaps:  # fmt: skip
     """Of full-depth traced captions, one sequence of decisions each: the decoder's of `signal`, and those of
@@ -73,9 +73,9 @@ def gaps(
     )
 
 
-def widest(decision: Decision, signal: str | None) -> float | None:
+def widest(decision: ExitDecision, signal: str | None) -> float | None:
     """A signal's gap of the row that is furthest from leaving; None where it was not read."""
-    _, found = decision.readings.get(signal or "", ((), decision.gaps if signal == SIMILARITY else ()))
+    _, found = decision.readings.get(signal or "", ((), decision.distances if signal == SIMILARITY else ()))
     return max(found, default=None)
 
 
@@ -116,7 +116,7 @@ def similarity(rule: str, found: Gaps, layout: Layout, horizon: int) -> Iterator
     encoders = {"full": StackExit()}
     encoders |= {f"d{depth}": StackExit(depth=depth) for depth in outer(picture)[:-1]}
     for share in ENCODER_QUANTILES if found.picture else ():
-        encoders[f"q{share:g}"] = StackExit(1 - between(found.picture, share))
+        encoders[f"q{share:g}"] = StackExit(1 - midpoint_quantile(found.picture, share))
     for first, own in encoders.items():
         for second, policy in decoders.items():
             if (first, second) != ("full", "full"):
@@ -128,7 +128,7 @@ def _decaying(rule: str, found: Gaps) -> dict[str, Policy]:
     """At step 0 the threshold is 1 − β(1 − θ)."""
     beta, made = RULES[rule].beta or 1.0, dict[str, Policy]()
     for share in DECODER_QUANTILES if found.decoder else ():
-        theta = 1 - between(found.decoder, share) / beta
+        theta = 1 - midpoint_quantile(found.decoder, share) / beta
         exits = {DECODER: StackExit(theta)}
         made |= {f"q{share:g}-t{tau:g}": Policy(rule, exits, tau=tau) for tau in TAUS}
     return made
@@ -142,15 +142,15 @@ def _free(rule: str, found: Gaps, layout: Layout, horizon: int) -> dict[str, Pol
         decoders[name] = Policy(rule, {DECODER: StackExit(*exit_)}, beta=1.0)
 
     for share in DECODER_QUANTILES if found.decoder else ():
-        theta = 1 - between(found.decoder, share)
+        theta = 1 - midpoint_quantile(found.decoder, share)
         add(f"q{share:g}", theta)
         if share in LATER_QUANTILES:
             add(f"q{share:g}-from2", None, (None, *(theta for _ in range(layers - 2))))
     for early, late in SCHEDULES if found.first and found.late else ():
-        ends = sorted((between(found.first, early), between(found.late, late)))
+        ends = sorted((midpoint_quantile(found.first, early), midpoint_quantile(found.late, late)))
         decoders[f"s{early:g}-{late:g}"] = schedule(rule, ends[0], ends[1], horizon)
     for share in BOUNDARY_QUANTILES if found.boundaries else ():
-        own = {depth: 1 - between(seen, share) for depth, seen in found.boundaries.items()}
+        own = {depth: 1 - midpoint_quantile(seen, share) for depth, seen in found.boundaries.items()}
         for last in LAST_LAYERS:
             if last is None or last < layers:
                 thetas = tuple(own.get(depth) for depth in range(1, last or layers))
@@ -171,12 +171,12 @@ def levels(rule: str, found: Gaps, layout: Layout) -> Iterator[Policy]:
     first, picture = found.boundaries.get(min(found.boundaries, default=0), ()), layout.picture
     own = SIGNALS[RULES[rule].signal(DECODER) or SIMILARITY].levels
     thetas = {f"p{i}": theta for i, theta in enumerate(own, 1)}
-    thetas = thetas or {f"q{share:g}": 1 - between(first, share) for share in LEVELS if first}
+    thetas = thetas or {f"q{share:g}": 1 - midpoint_quantile(first, share) for share in LEVELS if first}
     whole = picture.depth
     encoders = {f"d{d}": StackExit(depth=d if d < whole else None) for d in outer(picture)}
     if RULES[rule].signal(picture.name) not in (None, SIMILARITY):
         encoders = {f"d{whole}": StackExit()}
-        encoders |= {f"g{share:g}": StackExit(1 - between(found.picture, share)) for share in GATES}
+        encoders |= {f"g{share:g}": StackExit(1 - midpoint_quantile(found.picture, share)) for share in GATES}
     for share, theta in thetas.items() if first else ():
         for last in LAST_LAYERS:
             if last is not None and last >= layout.decoder.depth:
@@ -189,23 +189,25 @@ def levels(rule: str, found: Gaps, layout: Layout) -> Iterator[Policy]:
 
 
 def with_text(
-    policies: Iterable[Policy], traces: Iterable[Sequence[Decision]], text: Stack
+    policies: Iterable[Policy], traces: Iterable[Sequence[ExitDecision]], text: Stack
 ) -> Iterator[Policy]:
     """Policies that leave a text's stack early as well, and those that leave it alone: at every depth under
     the rule "fixed", else after one layer and at quantiles of the traced gaps."""
-    seen = [max(d.gaps) for decisions in traces for d in decisions if d.stack == text.name and d.gaps]
-    thresholds = {f"q{share:g}": 1 - between(seen, share) for share in ENCODER_QUANTILES if seen}
+    seen = [
+        max(d.distances) for decisions in traces for d in decisions if d.stack == text.name and d.distances
+    ]
+    thresholds = {f"q{share:g}": 1 - midpoint_quantile(seen, share) for share in ENCODER_QUANTILES if seen}
     for policy in (Policy("fixed", name="fixed"), Policy("mue", beta=1.0, name="mue"), *policies):
         name = f"{policy.name}-{text.name}"
         if policy.rule == "fixed":
             for depth in text.ends[:-1]:
-                yield replace(policy.leaving(text.name, depth=depth), name=f"{name}{depth}")
+                yield replace(policy.with_exit(text.name, depth=depth), name=f"{name}{depth}")
             continue
-        yield replace(policy.leaving(text.name, depth=text.ends[0]), name=f"{name}{text.ends[0]}")
+        yield replace(policy.with_exit(text.name, depth=text.ends[0]), name=f"{name}{text.ends[0]}")
         if policy.signal(text.name) != SIMILARITY:
             continue
         for share, theta in thresholds.items():
-            yield replace(policy.leaving(text.name, theta=theta), name=f"{name}-{share}")
+            yield replace(policy.with_exit(text.name, theta=theta), name=f"{name}-{share}")
 
 
 def _one_share(policy: Policy) -> bool:
@@ -214,7 +216,7 @@ def _one_share(policy: Policy) -> bool:
     return len({own.depth for own in policy.exits.values()}) == 1
 
 
-def by_rule(traces: Sequence[Sequence[Decision]], layout: Layout, horizon: int) -> Iterator[Policy]:
+def by_rule(traces: Sequence[Sequence[ExitDecision]], layout: Layout, horizon: int) -> Iterator[Policy]:
     """Policies of every rule that can be calibrated and whose signals were traced."""
     picture = layout.picture
     for name, rule in RULES.items():

@@ -16,7 +16,7 @@ from mue_edge.calibrate.policies.setting import Setting, runs_of, score_of, spea
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.traces.outcomes import TracedRun
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import Decision
+from mue_edge.loop.protocol import ExitDecision
 from mue_edge.rules import RULES
 
 
@@ -30,7 +30,7 @@ class HeldOutOutcome:
 
 
 def judged(
-    setting: Setting, traces: Sequence[Sequence[Decision]], rules: Collection[str] = RULES
+    setting: Setting, traces: Sequence[Sequence[ExitDecision]], rules: Collection[str] = RULES
 ) -> list[Judged]:
     """The candidates of some rules that are worth all tuning pictures, the best of every one among them, full
     depth first."""

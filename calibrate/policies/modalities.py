@@ -12,23 +12,25 @@ from mue_edge.calibrate.policies import tuning
 from mue_edge.calibrate.policies.setting import FULL, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.protocol import DECODER, Decision
-from mue_edge.loop.replay import between
+from mue_edge.loop.protocol import DECODER, ExitDecision
+from mue_edge.loop.replay import midpoint_quantile
 
 SHARE = 0.5  # of a stack's tests, that pass
 
 
-def policies(traces: Sequence[Sequence[Decision]]) -> list[Policy]:
+def policies(traces: Sequence[Sequence[ExitDecision]]) -> list[Policy]:
     """`image only`, `text only`, `both`, as far as full depth's traces have tests there."""
-    gaps: dict[str, list[float]] = {}
-    for decision in (d for found in traces for d in found if d.stack != DECODER and d.gaps):
-        gaps.setdefault(decision.stack, []).append(max(decision.gaps))
-    exits = {stack: StackExit(1 - between(values, SHARE)) for stack, values in sorted(gaps.items())}
+    distances: dict[str, list[float]] = {}
+    for decision in (d for found in traces for d in found if d.stack != DECODER and d.distances):
+        distances.setdefault(decision.stack, []).append(max(decision.distances))
+    exits = {
+        stack: StackExit(1 - midpoint_quantile(values, SHARE)) for stack, values in sorted(distances.items())
+    }
     made = [Policy("mue", {stack: own}, name=f"{stack} only") for stack, own in exits.items()]
     return [*made, Policy("mue", exits, name="both")] if len(exits) == 2 else made
 
 
-def judged(setting: Setting, traces: Sequence[Sequence[Decision]]) -> list[Judged]:
+def judged(setting: Setting, traces: Sequence[Sequence[ExitDecision]]) -> list[Judged]:
     """Those policies on *tune*."""
     wanted = policies(traces)
     found = runs_of(setting, [FULL, *wanted], setting.tune, "one modality, the other, both")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mue_edge.calibrate.policies.candidates import widest
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import Decision, Layout
+from mue_edge.loop.protocol import ExitDecision, Layout
 from mue_edge.loop.signals import SIGNALS, SIMILARITY
 
 
@@ -33,7 +33,7 @@ class SignalQuality:
 
 
 def signals(
-    layout: Layout, traces: Sequence[Sequence[Decision]], full: Judged, judged: Sequence[Judged]
+    layout: Layout, traces: Sequence[Sequence[ExitDecision]], full: Judged, judged: Sequence[Judged]
 ) -> tuple[SignalQuality, ...]:
     """Of every boundary that ends a stack in one of the policies `judged`, whatever its name.
 
@@ -86,7 +86,7 @@ def end_of(policy: Policy) -> tuple[str, int] | None:
     return given[0] if policy.rule == "fixed" and len(given) == 1 else None
 
 
-def _gap(decisions: Sequence[Decision], stack: str, depth: int, signal: str) -> float | None:
+def _gap(decisions: Sequence[ExitDecision], stack: str, depth: int, signal: str) -> float | None:
     """A signal's widest gap of a boundary; one that is no number never lets anything leave."""
     found = [widest(d, signal) for d in decisions if (d.stack, d.depth) == (stack, depth)]
     gaps = [gap for gap in found if gap is not None]

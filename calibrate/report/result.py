@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mue_edge import machine, schema
-from mue_edge.bundle.folder import with_front
+from mue_edge.bundle.folder import with_pareto_front
 from mue_edge.calibrate.certificate.claim import to_json
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.policies import savings, tuning
@@ -62,7 +62,7 @@ def write(
     lines = summary(place, setting, calibration, found)
     for name, data in made.items():
         atomic_write(place / name, data)
-    with_front(setting.captioner.bundle.path, policies, calibration.chosen.policy.name)
+    with_pareto_front(setting.captioner.bundle.path, policies, calibration.chosen.policy.name)
     return lines
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.driver import Runtime, set_inputs
 from mue_edge.loop.protocol import EXIT_STATES, HEAD_PORTS, Answer, Request
 from mue_edge.loop.signals import PORTS
 
@@ -77,7 +77,7 @@ class MemoEngine:
         """Show the runtime the owner's picture and text, unless they are there."""
         if self._owner is not owner:
             self.forget()
-            show(self.runtime, pixels, source)
+            set_inputs(self.runtime, pixels, source)
             self._owner = owner
 
     def forget(self) -> None:

@@ -17,7 +17,7 @@ from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.training.caption_training import LONGEST, learner
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
 from mue_edge.inputs import image, tokens
-from mue_edge.loop.search import prompt_of
+from mue_edge.loop.search import prompt_ids
 from mue_edge.models.steps import Steps
 
 BATCH = 16
@@ -107,7 +107,7 @@ class Answers:
         return models.judging(self.model).logits(self.model, self.answers, states)
 
     def _fed(self, batch: StatementBatch) -> list[tuple[int, ...]]:
-        return [prompt_of(self.bos, self.fed, ids) for ids in batch.sources]
+        return [prompt_ids(self.bos, self.fed, ids) for ids in batch.sources]
 
 
 def _longest(model: nn.Module) -> int:

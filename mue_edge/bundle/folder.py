@@ -44,8 +44,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     atomic_write(folder / MANIFEST, json.dumps(schema.encode(manifest), indent=1) + "\n")
 
 
-def with_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bundle:
-    """Give a bundle another front, from the fastest policy to full depth, of which `chosen` is named.
+def with_pareto_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bundle:
+    """Give a bundle another Pareto front, from the fastest policy to full depth, of which `chosen` is named.
 
     Policies get the bundle's plan hash. Raises UsageError, and leaves the bundle as it was, for a front that
     does not fit it.
@@ -55,25 +55,24 @@ def with_front(path: str | Path, policies: Sequence[Policy], chosen: str) -> Bun
     foreign = [p.name for p in policies if p.plan not in (None, manifest.plan_hash)]
     lacking = sorted({stack for p in policies for stack in p.exits} - set(manifest.layout.depths()))
     seconds = [p.seconds for p in policies if p.seconds is not None]
-    problem = ""
-    if "" in names or len(set(names)) < len(names):
-        problem = f"policies need names that differ: {names}"
-    elif not policies or policies[-1].may_exit:
-        problem = f"a front ends with full depth: {names}"
-    elif seconds != sorted(seconds):
-        problem = f"a front goes from the fastest policy to full depth: {names}, {seconds} seconds"
-    elif chosen not in names:
-        problem = f"the chosen policy {chosen!r} is not in the front ({', '.join(names)})"
-    elif lacking:
-        problem = (
-            f"policies name the stacks {', '.join(lacking)}; it has {', '.join(manifest.layout.depths())}"
-        )
-    elif foreign:
-        problem = (
-            f"{', '.join(foreign)} were made for another plan than {manifest.plan_hash}; calibrate again"
-        )
-    if problem:
-        raise UsageError(f"{folder}: {problem}")
+    listed, stacks = ", ".join(names), ", ".join(manifest.layout.depths())
+    checks = (
+        ("" not in names and len(set(names)) == len(names), f"policies need names that differ: {names}"),
+        (policies and not policies[-1].may_exit, f"a front ends with full depth: {names}"),
+        (
+            seconds == sorted(seconds),
+            f"a front goes from the fastest policy to full depth: {names}, {seconds} seconds",
+        ),
+        (chosen in names, f"the chosen policy {chosen!r} is not in the front ({listed})"),
+        (not lacking, f"policies name the stacks {', '.join(lacking)}; it has {stacks}"),
+        (
+            not foreign,
+            f"{', '.join(foreign)} were made for another plan than {manifest.plan_hash}; calibrate again",
+        ),
+    )
+    for passed, problem in checks:
+        if not passed:
+            raise UsageError(f"{folder}: {problem}")
     front = tuple(replace(policy, plan=manifest.plan_hash).to_json() for policy in policies)
     write_manifest(folder, replace(manifest, front=front, chosen=chosen))
     return open_bundle(folder)
@@ -86,7 +85,7 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     and inode with a stamp in the user's cache. Raises InputFileError.
     """
     folder = Path(path)
-    manifest = look(folder)
+    manifest = checked_manifest(folder)
     stamp = _stamp(folder, manifest)
     if paranoid or _read_stamp(folder) != stamp:
         for name, entry in manifest.files.items():
@@ -96,8 +95,8 @@ def open_bundle(path: str | Path, *, paranoid: bool = False) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def look(folder: Path) -> Manifest:
-    """A bundle's manifest, checked; of its files only places and sizes. Raises InputFileError."""
+def checked_manifest(folder: Path) -> Manifest:
+    """A bundle's manifest; of its files only paths and sizes are checked. Raises InputFileError."""
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
         _check_file(folder, name, entry)
@@ -107,23 +106,15 @@ def look(folder: Path) -> Manifest:
                 f"{folder}: segment {name} names {segment.file!r}, which the manifest does not list"
             )
     for name, constant in manifest.constants.items():
-        if (
-            constant.file not in manifest.files
-            or not 0 <= constant.offset <= manifest.files[constant.file].bytes
-        ):
+        file = manifest.files.get(constant.file)
+        if file is None or not 0 <= constant.offset <= file.bytes:
             raise InputFileError(f"{folder}: constant {name} does not lie in a file of the bundle")
     return manifest
 
 
 def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
     parts = PurePosixPath(name).parts
-    if (
-        not parts
-        or name.startswith("/")
-        or "\\" in name
-        or ":" in name
-        or any(p in ("..", ".") for p in parts)
-    ):
+    if not parts or name.startswith("/") or set(name) & set("\\:") or set(parts) & {"..", "."}:
         raise InputFileError(
             f"{folder}: the manifest names {name[:NAME_SHOWN]!r}, a path that leaves the bundle"
         )

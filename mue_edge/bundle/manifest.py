@@ -15,7 +15,7 @@ from mue_edge import schema
 from mue_edge.bundle import version_1
 from mue_edge.bundle.policy_files import from_json as policy_from_json
 from mue_edge.errors import InputFileError, command_line
-from mue_edge.inputs.statements import Template, misplaced, misplaced_of
+from mue_edge.inputs.statements import Template, field_problem, field_problems
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import CONSTANT, DECODER, PICTURE, SOURCES, WORDS, Layout
 from mue_edge.loop.search import SearchSettings
@@ -25,7 +25,7 @@ from mue_edge.reading import is_file, read_json
 SCHEMA = 2
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
-FAR = 1e6  # how large a picture's mean and std, and 1 / std, may be: float32 holds what they lead to
+MAX_SCALE = 1e6  # how large a picture's mean and std, and 1 / std, may be: float32 holds what they lead to
 
 Channels = tuple[float, float, float]
 
@@ -95,17 +95,17 @@ class Preprocess:
     std: Channels = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        for name, values, least in (("mean", self.mean, -FAR), ("std", self.std, 1 / FAR)):
-            if len(values) != 3 or not all(least <= value <= FAR for value in values):
+        for name, values, least in (("mean", self.mean, -MAX_SCALE), ("std", self.std, 1 / MAX_SCALE)):
+            if len(values) != 3 or not all(least <= value <= MAX_SCALE for value in values):
                 raise InputFileError(
                     f"the pictures' {name} is {list(values)}; expected: three numbers, for red, green and "
-                    f"blue, of {least:g} to {FAR:g}"
+                    f"blue, of {least:g} to {MAX_SCALE:g}"
                 )
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The highest rung of the verification ladder that was reached, with what it was reached on."""
+    """The highest verification level that was reached (`rung`), with what it was reached on."""
 
     rung: str
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class Manifest:
     `prompt` is the source text; of a bundle that judges statements, the text around {hypothesis}, and
     `answers` are the words of `search.answers`. `caption_prompt` is the text around {caption} and
     {hypothesis}, of a model that was trained with captions of the pictures. `articles_in` and `words`: see
-    `statements.Template`. `knows` says what little the model was trained on; empty: nothing is said.
+    `statements.Template`. `knows` tells users how little the model was trained on; it may be empty.
     """
 
     schema: int
@@ -149,24 +149,24 @@ class Manifest:
     knows: str = ""
 
     @property
-    def opening(self) -> str:
-        """The policy that pages and apps open on: the chosen one; of a model that comes with words about what
-        little it knows, and was not calibrated, the slowest that leaves early, with full depth beside it."""
-        shown = self.policies()
-        early = [name for name, policy in shown.items() if policy.rule != "never"]
-        if not self.knows or not early or self.chosen in early or shown[self.chosen].seconds is not None:
+    def initial_policy(self) -> str:
+        """The policy that pages and apps start with: the chosen one; of a model whose `knows` says something,
+        and that was not calibrated, the slowest policy that exits early."""
+        policies = self.policies()
+        early = [name for name, policy in policies.items() if policy.rule != "never"]
+        if not self.knows or not early or self.chosen in early or policies[self.chosen].seconds is not None:
             return self.chosen
         return early[-1]
 
     @cached_property
     def template(self) -> Template:
-        """How a statement is asked about."""
+        """The source text around a statement."""
         return Template(self.prompt, self.caption_prompt, self.articles_in, self.words)
 
     def policies(self) -> dict[str, Policy]:
         """The front by name."""
-        found = [policy_from_json(p, f"{MANIFEST}: front[{i}]") for i, p in enumerate(self.front)]
-        return {policy.name: policy for policy in found}
+        policies = [policy_from_json(p, f"{MANIFEST}: front[{i}]") for i, p in enumerate(self.front)]
+        return {policy.name: policy for policy in policies}
 
 
 def plan_hash(plan: Mapping[str, Any]) -> str:
@@ -200,13 +200,12 @@ def read_manifest(folder: Path) -> Manifest:
     _check_stacks(path, manifest.layout)
     if plan_hash(manifest.plan) != manifest.plan_hash:
         raise InputFileError(f"{path}: plan_hash is not the hash of the plan")
-    judges = bool(manifest.answers)
-    open_field = (
-        misplaced_of(manifest.prompt, manifest.caption_prompt) if judges else misplaced(manifest.prompt)
-    )
-    if open_field:
+    problem = field_problem(manifest.prompt)
+    if manifest.answers:
+        problem = field_problems(manifest.prompt, manifest.caption_prompt)
+    if problem:
         raise InputFileError(
-            f"{path}: the source text {open_field}; import the checkpoint again and export what comes out"
+            f"{path}: the source text {problem}; import the checkpoint again and export what comes out"
         )
     names = manifest.policies()
     if "" in names or len(names) < len(manifest.front):

@@ -24,7 +24,7 @@ _UPRIGHT = {
 }
 
 
-def decoded(picture: Image.Image, size: int, least: int, most: int) -> Image.Image:
+def decode(picture: Image.Image, size: int, least: int, most: int) -> Image.Image:
     """The pixels of a picture of `size` bytes that was just opened, in little memory.
 
     A JPEG of more than `most` pixels, or with four colours and too many pixels for _DECODER_BYTES, is decoded
@@ -84,11 +84,11 @@ def upright(picture: Image.Image) -> Image.Image:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     """By strips, since what lies between takes several times a picture's memory."""
-    made, rows = Image.new("RGB", picture.size), max(1, _STRIP_PIXELS // picture.width)
+    rgb, rows = Image.new("RGB", picture.size), max(1, _STRIP_PIXELS // picture.width)
     for top in range(0, picture.height, rows):
         strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-        made.paste(_strip_to_rgb(strip), (0, top))
-    return made
+        rgb.paste(_strip_to_rgb(strip), (0, top))
+    return rgb
 
 
 def _strip_to_rgb(picture: Image.Image) -> Image.Image:
@@ -102,7 +102,7 @@ def _strip_to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _eight_bits(given: dict[str, Any]) -> Any:
+def _eight_bits(operands: dict[str, Any]) -> Any:
     """Of 16, to the nearest."""
-    held = given["min"](given["max"](given["grey"], 0), 65535)
-    return given["convert"]((held + 128) / 257, "L")
+    clipped = operands["min"](operands["max"](operands["grey"], 0), 65535)
+    return operands["convert"]((clipped + 128) / 257, "L")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import threading
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPMessage
-from typing import IO, Any
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
@@ -52,8 +51,8 @@ def fetch(address: str, *, max_bytes: int = MAX_FETCHED, seconds: float = SECOND
     if isinstance(problems[0], InputFileError):
         raise problems[0]
     # What a server says is not passed on to a terminal as it is.
-    said = "".join(c if c.isprintable() else " " for c in _reason(problems[0]))
-    raise InputFileError(f"{address} cannot be fetched: {said}") from problems[0]
+    reason = "".join(c if c.isprintable() else " " for c in _reason(problems[0]))
+    raise InputFileError(f"{address} cannot be fetched: {reason}") from problems[0]
 
 
 def _get(address: str, max_bytes: int, seconds: float) -> bytes:
@@ -72,23 +71,27 @@ def _opener() -> urllib.request.OpenerDirector:
     """Without the handlers of file:, ftp: and data: addresses that urllib's own has."""
     opener = urllib.request.OpenerDirector()
     handlers: tuple[Callable[[], urllib.request.BaseHandler], ...] = (
-        urllib.request.ProxyHandler, urllib.request.UnknownHandler, urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler, urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor, _Redirects,
-    )  # fmt: skip
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        _Redirects,
+    )
     for handler in handlers:
         opener.add_handler(handler())
     return opener
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage,
-        newurl: str,
-    ) -> Any:  # fmt: skip
-        if not is_address(newurl):
-            raise InputFileError(f"{req.full_url} leads to {newurl}, which is no http or https address")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def redirect_request(self, req: urllib.request.Request, *args: Any, **kwargs: Any) -> Any:
+        following = super().redirect_request(req, *args, **kwargs)
+        if following is not None and not is_address(following.full_url):
+            raise InputFileError(
+                f"{req.full_url} leads to {following.full_url}, which is no http or https address"
+            )
+        return following
 
 
 def _reason(problem: Exception) -> str:

@@ -25,31 +25,33 @@ def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list
     pictures, under its name, so that the others are still processed. Raises InputFileError when there is
     nothing but empty folders, or nothing at all.
     """
-    found: list[Path | NamedPicture] = []
+    pictures: list[Path | NamedPicture] = []
     for argument in arguments:
-        found += _named(str(argument), stdin)
-        if len(found) > MAX_PATHS:
+        pictures += _named(str(argument), stdin)
+        if len(pictures) > MAX_PATHS:
             raise InputFileError(f"more than {MAX_PATHS:,} pictures; give them in parts")
-    if not found:
+    if not pictures:
         raise InputFileError(
             "no picture was named: give files, folders, or '-' and a picture or a list on standard input"
         )
-    empty = [path for path in found if isinstance(path, Path) and is_folder(path)]
-    if len(empty) == len(found):
+    empty = [path for path in pictures if isinstance(path, Path) and is_folder(path)]
+    if len(empty) == len(pictures):
         names = ", ".join(map(str, empty))
         raise InputFileError(f"no picture ({', '.join(sorted(SUFFIXES))}) in the folder {names}")
-    return found
+    return pictures
 
 
-def one(argument: str) -> Path | NamedPicture:
+def single_picture(argument: str) -> Path | NamedPicture:
     """The picture of an argument that takes one. Raises InputFileError for a list of several."""
-    found = _named(argument, None) if argument == "-" or fetching.is_address(argument) else [Path(argument)]
-    if len(found) != 1:
-        raise InputFileError(f"{len(found)} pictures on standard input; this takes one")
-    return found[0]
+    if argument != "-" and not fetching.is_address(argument):
+        return Path(argument)
+    pictures = _named(argument, None)
+    if len(pictures) != 1:
+        raise InputFileError(f"{len(pictures)} pictures on standard input; this takes one")
+    return pictures[0]
 
 
-def names_pictures(argument: str) -> bool:
+def is_picture_argument(argument: str) -> bool:
     """Whether one of a command's arguments is for `gather`: "-", an address, a folder with pictures, or a
     file that is one by its first bytes or its name, so that a damaged one counts."""
     if argument == "-" or fetching.is_address(argument):
@@ -73,7 +75,7 @@ def is_picture(data: bytes) -> bool | None:
     return True if kind_of(data) else None
 
 
-def nothing_known(what: str) -> InputFileError:
+def unknown_input(what: str) -> InputFileError:
     """The error for standard input that is neither."""
     return InputFileError(
         f"{what} holds neither a picture (JPEG, PNG, WebP, GIF or BMP) nor a list of files, a line each"
@@ -93,7 +95,7 @@ def _named(argument: str, stdin: TextIO | None) -> list[Path | NamedPicture]:
     if picture:
         return [NamedPicture("standard input", lambda: data)]
     if picture is None:
-        raise nothing_known("standard input")
+        raise unknown_input("standard input")
     lines = (line.rstrip(b"\r") for line in data.split(b"\n") if line.strip())
     return [path for line in lines for path in _pictures_in(Path(os.fsdecode(line)))]
 

@@ -19,7 +19,7 @@ from PIL import Image
 from mue_edge.arrays import Array, np
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import open_regular
-from mue_edge.inputs.decoding import decoded, upright
+from mue_edge.inputs.decoding import decode, upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ _SIGNATURE_BYTES = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Upright:
+class LoadedPicture:
     """A picture that was loaded, and is not loaded again: 8-bit RGB, turned upright, without metadata."""
 
     rgb: Image.Image
@@ -54,7 +54,8 @@ class NamedPicture:
         return self.name
 
 
-Given: TypeAlias = "str | Path | bytes | NamedPicture | Image.Image | Upright"
+PerChannel: TypeAlias = "float | tuple[float, float, float]"
+PictureSource: TypeAlias = "str | Path | bytes | NamedPicture | Image.Image | LoadedPicture"
 
 
 class Input(Protocol):
@@ -65,14 +66,14 @@ class Input(Protocol):
     @property
     def width(self) -> int: ...
     @property
-    def mean(self) -> float | tuple[float, float, float]: ...
+    def mean(self) -> PerChannel: ...
     @property
-    def std(self) -> float | tuple[float, float, float]: ...
+    def std(self) -> PerChannel: ...
 
 
 def load(
-    source: Given, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES, least: int = LEAST
-) -> Upright:
+    source: PictureSource, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES, least: int = LEAST
+) -> LoadedPicture:
     """A picture as upright 8-bit RGB: JPEG, PNG, WebP, BMP, or a GIF's first frame; what was loaded stays.
 
     Transparency is laid on white, 16-bit grey is scaled. max_pixels: width × height by the header, else
@@ -82,7 +83,7 @@ def load(
     Raises InputFileError, which names the file, for anything that is no such picture, is cut short, or
     exceeds a limit.
     """
-    if isinstance(source, Upright):
+    if isinstance(source, LoadedPicture):
         return source
     limit = pixel_limit() if max_pixels is None else max_pixels
     if isinstance(source, Image.Image):
@@ -90,7 +91,7 @@ def load(
         _check_size(source, name, limit)
         with _decoding(name):
             source.load()
-            return Upright(upright(source))
+            return LoadedPicture(upright(source))
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     with closing(_bytes(source)) as file:
         size = size_of(file)
@@ -101,7 +102,7 @@ def load(
         # The decoded picture has no name here, so that it is freed as soon as its copy is made.
         opened = [_open(file, name, limit)]
         with _decoding(name):
-            return Upright(upright(decoded(opened.pop(), size, least, MAX_PIXELS)))
+            return LoadedPicture(upright(decode(opened.pop(), size, least, MAX_PIXELS)))
 
 
 def pixel_limit() -> int:
@@ -139,7 +140,7 @@ def _open(file: BinaryIO, name: str, limit: int) -> Image.Image:
             warnings.simplefilter("ignore")
             picture = Image.open(file, formats=(kind,))
     except Image.DecompressionBombError as problem:  # Pillow's own limit, which is far above ours
-        raise InputFileError(_too_many(name, "too many", limit)) from problem
+        raise _too_many(name, "too many", limit) from problem
     except Exception as problem:  # a decoder fed with foreign bytes can raise anything
         raise InputFileError(f"{name} starts like a {kind} picture but is damaged or cut short") from problem
     _check_size(picture, name, limit)
@@ -158,11 +159,11 @@ def _check_size(picture: Image.Image, name: str, limit: int) -> None:
     if not width * height:
         raise InputFileError(f"{name} has no pixels: {width} x {height}")
     if width * height > limit:
-        raise InputFileError(_too_many(name, f"{width} x {height}", limit))
+        raise _too_many(name, f"{width} x {height}", limit)
 
 
-def _too_many(name: str, pixels: str, limit: int) -> str:
-    return (
+def _too_many(name: str, pixels: str, limit: int) -> InputFileError:
+    return InputFileError(
         f"{name} has {pixels} pixels; the limit is {limit:,} in all, and --max-pixels (in Python max_pixels) "
         "sets another"
     )
@@ -179,17 +180,17 @@ def _decoding(name: str) -> Iterator[None]:
         raise InputFileError(f"{name} cannot be decoded: {problem}") from problem
 
 
-def load_for(p: Input, source: Given, *, max_pixels: int | None = None) -> Upright:
+def load_for_network(p: Input, source: PictureSource, *, max_pixels: int | None = None) -> LoadedPicture:
     """As `load`, for a network: twice its input is left of a large JPEG."""
     return load(source, max_pixels=max_pixels, least=2 * max(p.height, p.width))
 
 
-def network_input(p: Input, source: Given) -> NDArray[np.float32]:
+def network_input(p: Input, source: PictureSource) -> NDArray[np.float32]:
     """The network's input for a picture: float32 [1, 3, H, W]. Raises InputFileError as `load`."""
-    return preprocess(load_for(p, source).rgb, p.height, p.width, mean=p.mean, std=p.std)
+    return preprocess(load_for_network(p, source).rgb, p.height, p.width, mean=p.mean, std=p.std)
 
 
-def levels(image: Image.Image, height: int, width: int) -> Array:
+def grey_levels(image: Image.Image, height: int, width: int) -> Array:
     """Grey levels of an RGB picture, as `preprocess` resizes it: uint8 [1, 3, height, width]."""
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     planes = b"".join(band.tobytes() for band in resized.split())
@@ -197,11 +198,7 @@ def levels(image: Image.Image, height: int, width: int) -> Array:
 
 
 def preprocess(
-    image: Image.Image,
-    height: int,
-    width: int,
-    mean: float | tuple[float, float, float] = 0.5,
-    std: float | tuple[float, float, float] = 0.5,
+    image: Image.Image, height: int, width: int, mean: PerChannel = 0.5, std: PerChannel = 0.5
 ) -> NDArray[np.float32]:
     """Pixels [1, 3, height, width] of an RGB picture: (x / 255 - mean) / std, by channel or for all.
 
@@ -211,39 +208,12 @@ def preprocess(
     return as_input(np.asarray(resized), mean, std)
 
 
-def as_input(
-    levels: NDArray[np.uint8],
-    mean: float | tuple[float, float, float],
-    std: float | tuple[float, float, float],
-) -> NDArray[np.float32]:
+def as_input(levels: NDArray[np.uint8], mean: PerChannel, std: PerChannel) -> NDArray[np.float32]:
     """Grey levels [H, W, 3] as the network takes them: float32 [1, 3, H, W], each step in float32."""
     values: NDArray[np.float32] = levels.astype(np.float32) / np.float32(255)
     values -= np.asarray(mean, dtype=np.float32)
     values /= np.asarray(std, dtype=np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-
-
-def resample_matrix(size_in: int, size_out: int) -> NDArray[np.float64]:
-    """Weights [size_out, size_in] of Pillow's bicubic resampling along one axis; rows add up to 1.
-
-    Columns first, then rows, with rounding to 0..255 between, gives Pillow's `resize` to one grey
-    level (Pillow 13 takes the rows first where the height shrinks much more than the width).
-    Keys' cubic with a = -1/2, widened by the scale when it shrinks (antialiasing).
-    """
-    scale = size_in / size_out
-    stretch = max(scale, 1.0)
-    centre = (np.arange(size_out) + 0.5) * scale
-    first = np.maximum((centre - 2 * stretch + 0.5).astype(np.int64), 0)[:, None]
-    last = np.minimum((centre + 2 * stretch + 0.5).astype(np.int64), size_in)[:, None]
-    column = np.arange(size_in)
-    # As Pillow does, pixels whose centre is outside of the rounded support are left out.
-    distance = np.abs(column + 0.5 - centre[:, None]) / stretch
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    weights: NDArray[np.float64] = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
-    weights[(column < first) | (column >= last)] = 0.0
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
 
 
 def is_folder(path: Path) -> bool:

@@ -17,7 +17,7 @@ _LEADING = ",.!?*#:;~"
 _AROUND = ".,:;!?()[]“”\"'"  # a word, in a sentence
 _ARTICLES = r"(?<!\S)(?:an?|the)(?!\S) ?"
 _BLANKS = str.maketrans({"-": " ", "/": " "})
-PLACE, CAPTION = "{hypothesis}", "{caption}"
+STATEMENT, CAPTION = "{hypothesis}", "{caption}"
 _FIELD = re.compile(r"\{[^{}]*\}")
 WANTS_CAPTION = "this model was trained with a caption of the picture in the text"  # to who gave none
 
@@ -37,16 +37,16 @@ class Template:
     articles_in: tuple[str, ...] | None = None
     words: str = ""
 
-    def cleaned(self, statement: str) -> str:
-        """`cleaned` by OFA's rules and, where the model wants that, without articles, unless nothing else is
-        said."""
-        text = cleaned(statement)
+    def clean(self, statement: str) -> str:
+        """The module's `clean` text and, where the model wants that, without articles, unless nothing else is
+        left."""
+        text = clean(statement)
         if self.articles_in is None:
             return text
         kept = "|".join(map(re.escape, self.articles_in))
         phrases = rf"((?<!\w)(?:{kept})(?!\w))|" if kept else "()"
-        found = re.sub(phrases + _ARTICLES, lambda match: match[1] or "", text)
-        return found.strip() or text
+        without_articles = re.sub(phrases + _ARTICLES, lambda match: match[1] or "", text)
+        return without_articles.strip() or text
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -54,39 +54,43 @@ class Template:
         return frozenset(self.words.split())
 
 
-def cleaned(statement: str) -> str:
+def clean(statement: str) -> str:
     """Lower case, without leading punctuation, hyphens and slashes as spaces, at most 80 words."""
     text = statement.lower().lstrip(_LEADING).translate(_BLANKS).replace("<person>", "person")
     return " ".join(text.split()[:MAX_WORDS])
 
 
-def words_of(statements: Iterable[str]) -> str:
+def vocabulary(statements: Iterable[str]) -> str:
     """The words of training statements, for `Template.words`."""
-    return " ".join(sorted({word for text in statements for word in _words(cleaned(text))}))
+    return " ".join(sorted({word for text in statements for word in _words(clean(text))}))
 
 
 def _words(text: str) -> list[str]:
     return [word for word in (part.strip(_AROUND) for part in text.split()) if word]
 
 
-def misplaced(template: str, *fields: str) -> str:
+def field_problem(template: str, *fields: str) -> str:
     """What is wrong with the {fields} of a source text, which has to hold each of `fields` once and no other;
     "" where nothing is: a field that is never filled would be read as letters."""
-    found = _FIELD.findall(template)
+    present = _FIELD.findall(template)
     for field in fields:
-        if found.count(field) != 1:
+        if present.count(field) != 1:
             return f"{template!r} has to hold {field} once"
-    open_ones = [field for field in found if field not in fields]
-    known = " and ".join(fields) or "none"
-    return f"{template!r} holds {open_ones[0]}, which nothing fills; known here: {known}" if open_ones else ""
+    for field in present:
+        if field not in fields:
+            known = " and ".join(fields) or "none"
+            return f"{template!r} holds {field}, which nothing fills; known here: {known}"
+    return ""
 
 
-def misplaced_of(template: str, with_caption: str) -> str:
+def field_problems(template: str, with_caption: str) -> str:
     """`misplaced` of both texts of a model that judges statements; `with_caption` may be empty."""
-    return misplaced(template, PLACE) or (misplaced(with_caption, CAPTION, PLACE) if with_caption else "")
+    return field_problem(template, STATEMENT) or (
+        field_problem(with_caption, CAPTION, STATEMENT) if with_caption else ""
+    )
 
 
-def ids_of(
+def source_ids(
     template: Template, statement: str, tokenizer: Tokenizer, caption: str | None = None
 ) -> tuple[int, ...]:
     """The source text of a statement as ids, bos … eos; pieces that the model lacks are unk.
@@ -94,26 +98,23 @@ def ids_of(
     caption: of the picture; it is cleaned as statements are. Raises UsageError for a statement or a caption
     that is empty once it is cleaned, for a caption where there is no text for it, and for a field left open.
     """
-    parts, around = {PLACE: _said(template, "statement", statement)}, template.text
+    texts, around = {STATEMENT: statement}, template.text
     if caption is not None:
         if not template.with_caption:
             raise UsageError(
                 "this model was not trained with captions, it reads statements alone: leave the caption out"
             )
-        parts[CAPTION], around = _said(template, "caption", caption), template.with_caption
-    problem = misplaced(around, *parts)
+        texts[CAPTION], around = caption, template.with_caption
+    parts = {field: template.clean(text) for field, text in texts.items()}
+    for field, what in ((STATEMENT, "statement"), (CAPTION, "caption")):
+        if parts.get(field) == "":
+            raise UsageError(f"the {what} {texts[field]!r} says nothing")
+    problem = field_problem(around, *parts)
     if problem:
         raise UsageError(f"the source text {problem}")
     # In one pass, so that a statement which holds {caption} is read as it was written.
     text = _FIELD.sub(lambda field: parts[field[0]], around)
     return (tokenizer.bos, *tokenizer.encode(text), tokenizer.eos)
-
-
-def _said(template: Template, what: str, text: str) -> str:
-    found = template.cleaned(text)
-    if not found:
-        raise UsageError(f"the {what} {text!r} says nothing")
-    return found
 
 
 def check_length(ids: Sequence[int], length: int) -> None:
@@ -125,7 +126,7 @@ def check_length(ids: Sequence[int], length: int) -> None:
         )
 
 
-def unknown(
+def unknown_words(
     template: Template, statement: str, tokenizer: Tokenizer, caption: str | None = None
 ) -> tuple[str, ...]:
     """Words of a statement, and of a caption, that the model lacks: it has no pieces for them, or was trained
@@ -134,15 +135,15 @@ def unknown(
     def unspelt(text: str) -> bool:
         return tokenizer.unk in tokenizer.encode(f" {text}")
 
-    found = dict[str, None]()
-    for part in f"{template.cleaned(statement)} {template.cleaned(caption or '')}".split():
+    words = dict[str, None]()
+    for part in f"{template.clean(statement)} {template.clean(caption or '')}".split():
         for word in _words(part):
             # A piece may be known within quotes only, or without a mark that the model lacks.
             if word not in template.known if template.words else unspelt(part) and unspelt(word):
-                found[word] = None
-    return tuple(found)
+                words[word] = None
+    return tuple(words)
 
 
-def note(words: Sequence[str]) -> str:
+def unknown_words_note(words: Sequence[str]) -> str:
     """What to tell whoever wrote `unknown` words; "" where there are none."""
     return f"the model has no words for {', '.join(words)}" if words else ""

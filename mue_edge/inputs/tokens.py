@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write
 from mue_edge.inputs.bpe import ALPHABET, BYTES, apply_merges, split
@@ -26,8 +27,6 @@ MAX_PIECE_CHARS = 1024
 MAX_TEXT_CHARS = 1 << 16
 
 _FORMAT = "mue-edge tokenizer 1"
-_KEYS = {"format", "words", "size", "pieces", "merges", "specials", "strip_punctuation"}
-_KEYS |= {"bos", "pad", "eos", "unk"}
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -125,19 +124,19 @@ class Tokenizer:
         return (text.translate(_NO_PUNCTUATION) if self.strip_punctuation else text).strip()
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "words": self.words,
-            "size": len(self.pieces),
-            "pieces": list(self.pieces) if self.words else [],
-            "merges": [" ".join(pair) for pair in self.merges],
-            "specials": sorted(self.specials),
-            "bos": self.bos,
-            "pad": self.pad,
-            "eos": self.eos,
-            "unk": self.unk,
-            "strip_punctuation": self.strip_punctuation,
-        }
+        data: dict[str, Any] = schema.encode(
+            _TokenizerFile(
+                _FORMAT,
+                self.words,
+                len(self.pieces),
+                self.pieces if self.words else (),
+                tuple(map(" ".join, self.merges)),
+                tuple(sorted(self.specials)),
+                *(self.bos, self.pad, self.eos, self.unk),
+                self.strip_punctuation,
+            )
+        )
+        return data
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer's JSON; the file appears complete or not at all."""
@@ -146,17 +145,25 @@ class Tokenizer:
 
 def ids_only(size: int, *, bos: int = 0, pad: int = 1, eos: int = 2, unk: int = 3) -> Tokenizer:
     """The tokenizer of a model without vocabulary: `caption` prints `<123> <45>`, `encode` refuses."""
-    return Tokenizer(
-        tuple(f"Ġ<{i}>" for i in range(size)),
-        (),
-        frozenset((bos, pad, eos, unk)),
-        bos,
-        pad,
-        eos,
-        unk,
-        strip_punctuation=False,
-        words=False,
-    )
+    pieces, specials = tuple(f"Ġ<{i}>" for i in range(size)), (bos, pad, eos, unk)
+    return Tokenizer(pieces, (), frozenset(specials), *specials, strip_punctuation=False, words=False)
+
+
+@dataclass(frozen=True)
+class _TokenizerFile:
+    """`tokenizer.json`; pieces in the order of their ids, merges with a space between their sides."""
+
+    format: str
+    words: bool
+    size: int
+    pieces: tuple[str, ...]
+    merges: tuple[str, ...]
+    specials: tuple[int, ...]
+    bos: int
+    pad: int
+    eos: int
+    unk: int
+    strip_punctuation: bool
 
 
 def from_json(data: Any, name: str = "tokenizer.json") -> Tokenizer:
@@ -166,32 +173,19 @@ def from_json(data: Any, name: str = "tokenizer.json") -> Tokenizer:
     """
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         raise InputFileError(f"{name} is not a tokenizer of this version ({_FORMAT!r})")
-    if wrong := sorted(_KEYS ^ set(data)):
-        raise InputFileError(f"{name}: missing or unknown keys: {', '.join(wrong)}")
-    for key, kind in (("words", bool), ("strip_punctuation", bool)):
-        if not isinstance(data[key], kind):
-            raise InputFileError(f"{name}: {key} is not true or false")
-    for key in ("size", "bos", "pad", "eos", "unk"):
-        if type(data[key]) is not int or not 0 <= data[key] <= MAX_PIECES:
-            raise InputFileError(f"{name}: {key} is not a number from 0 to {MAX_PIECES}")
-    for key, item in (("pieces", str), ("merges", str), ("specials", int)):
-        if not isinstance(data[key], list) or not all(type(value) is item for value in data[key]):
-            raise InputFileError(f"{name}: {key} is not a list of {item.__name__}")
-    numbers = {key: data[key] for key in ("bos", "pad", "eos", "unk")}
-    if not data["words"]:
-        tokenizer = ids_only(data["size"], **numbers)
+    file = schema.decode(_TokenizerFile, data, name)
+    if not 0 <= file.size <= MAX_PIECES:
+        raise InputFileError(f"{name}: size is not a number from 0 to {MAX_PIECES}")
+    if not file.words:
+        tokenizer = ids_only(file.size, bos=file.bos, pad=file.pad, eos=file.eos, unk=file.unk)
         if tokenizer.to_json() != data:
             raise InputFileError(f"{name}: a tokenizer without words holds no pieces, merges or own specials")
         return tokenizer
-    if data["size"] != len(data["pieces"]):
-        raise InputFileError(f"{name}: size is {data['size']}, but there are {len(data['pieces'])} pieces")
-    return Tokenizer(
-        tuple(data["pieces"]),
-        tuple(parse_merge(line, name) for line in data["merges"]),
-        frozenset(data["specials"]),
-        **numbers,
-        strip_punctuation=data["strip_punctuation"],
-    )
+    if file.size != len(file.pieces):
+        raise InputFileError(f"{name}: size is {file.size}, but there are {len(file.pieces)} pieces")
+    merges = tuple(parse_merge(line, name) for line in file.merges)
+    ids = (file.bos, file.pad, file.eos, file.unk)
+    return Tokenizer(file.pieces, merges, frozenset(file.specials), *ids, file.strip_punctuation)
 
 
 def load(path: str | Path) -> Tokenizer:

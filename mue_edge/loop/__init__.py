@@ -1,1 +1,1 @@
-"""The loop: what runs next, and when a stack is left. Standard library only."""
+"""The loop: what runs next, and when a stack is exited. Standard library only."""

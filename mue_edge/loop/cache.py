@@ -2,7 +2,7 @@
 
 A decoder segment's cache is a block of slots that never move: step t, row b writes slot
 t · rows + b. Beams are not reordered; a row's ancestry, the slots of the tokens before it, is the
-mask that its attention gets. A step that left early lacks rows in the deeper segments. They are
+mask that its attention gets. A step that exited early lacks rows in the deeper segments. They are
 always one contiguous range of steps, so one counter a segment is the whole state, and they are
 filled from the kept exit states when a later step first needs them.
 """
@@ -32,10 +32,6 @@ class Cache:
     def mark(self, segment: int) -> None:
         """`segment` now holds every row up to and including this step."""
         self._filled[segment] = self.step + 1
-
-    def mark_filled(self, segment: int) -> None:
-        """`segment` now holds every row of the steps before this one."""
-        self._filled[segment] = self.step
 
     def rewind(self, step: int) -> None:
         """Every segment holds the rows of the steps before `step`, which comes next; of one row only."""

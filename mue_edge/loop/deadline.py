@@ -1,202 +1,228 @@
-"""Deadline mode: the loop walks a front of policies by the clock. Standard library only.
+"""Which policy decides: one throughout, or with a deadline those of a Pareto front, by the clock.
 
-`caption_loop` runs one policy. With a `Deadline` it has faster ones at hand, and a `Pacer` looks at
-the clock of every answer: it goes to the slowest policy under which the rest still fits, back to a
-slower one when there is time again, leaves a stack at once where no token would fit otherwise, and
-ends the caption as the last resort. No segment is started after the deadline, so that a caption
-ends at most one segment late. What fits is what the pace of the last calls and captions says.
+`caption_loop` asks a `PolicyController`, which has one policy. With a `Deadline` it asks a
+`DeadlineController`, which looks at the clock of every answer: it goes to the slowest policy under which the
+rest still fits, back to a slower one when there is time again, exits a stack at once where no token would fit
+otherwise, and ends the caption as the last resort. No segment is started after the deadline, so that a
+caption ends at most one segment late. Times are those that `SpeedEstimate` expects. Standard library only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mue_edge.errors import UsageError
 from mue_edge.loop.cache import Cache
-from mue_edge.loop.pace import Pace
-from mue_edge.loop.policy import Decider, Policy, exits, signal_of, stages_of
-from mue_edge.loop.protocol import DECODER, Layout, Move, Pacing
-from mue_edge.loop.search import SearchSettings
+from mue_edge.loop.policy import ExitPolicy, Policy, should_exit
+from mue_edge.loop.protocol import DECODER, DeadlineResult, Layout, PolicyChange, Stack
 from mue_edge.loop.signals import SIGNALS, Reading
+from mue_edge.loop.speed import SpeedEstimate
 
 # A slower policy must fit with so much to spare.
 SPARE = 1.15
-# Where a signal was not read, a test is passed only if it asks for no score.
+# Where a signal was not read, a test is passed only if it needs no score.
 NOTHING: Reading = ((0.0,), (1.0,))
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """A caption is due `limit` seconds after `begun`, on the clock of `Answer.now`.
+    """A caption is due `limit` seconds after `started`, on the clock of `Answer.now`.
 
     `spent` of it was gone when the loop started (preprocessing). `faster` are the policies that may
-    stand in for the loop's own, fastest first. `pace` is what former captions taught.
+    stand in for the loop's own, fastest first. `speed` was learnt from former captions.
     """
 
-    begun: float
+    started: float
     limit: float
     spent: float = 0.0
     faster: tuple[Policy, ...] = ()
-    pace: Pace = field(default_factory=Pace)
+    speed: SpeedEstimate = field(default_factory=SpeedEstimate)
 
 
 class OutOfTime(Exception):
     """The caption must end now; never leaves the loop."""
 
 
-@dataclass(frozen=True)
-class _Tests:
-    """A policy's thresholds at the boundaries of a stack, and how many segments it can run."""
+class PolicyController:
+    """One policy decides, without a clock."""
 
-    thresholds: tuple[float, ...]
-    fewest: int
-    most: int
+    def __init__(self, policies: Sequence[ExitPolicy], max_length: int) -> None:
+        self.policies = policies  # those that may decide, fastest first
+        self.max_length = max_length
+        self._current = len(policies) - 1
+        self._known_thresholds: dict[tuple[int, str, int], list[float]] = {}
+
+    @property
+    def policy(self) -> ExitPolicy:
+        """The policy that decides now."""
+        return self.policies[self._current]
+
+    def threshold(self, stack: Stack, step: int, i: int) -> float:
+        """Of the present policy's test after segment i; the last segment has none."""
+        return self._thresholds(self._current, stack, step)[i]
+
+    def signals(self, stack: Stack, step: int, i: int) -> set[str]:
+        """What any of the policies tests after segment i: each may be the present one by then, and the depth
+        at which it would have exited is learnt."""
+        return {
+            name
+            for k, policy in enumerate(self.policies)
+            if (name := policy.signal(stack.name)) is not None
+            and math.isfinite(self._thresholds(k, stack, step)[i])
+        }
+
+    def _thresholds(self, k: int, stack: Stack, step: int) -> list[float]:
+        """Of policy k, by segment."""
+        key = k, stack.name, step
+        if key not in self._known_thresholds:
+            threshold = self.policies[k].threshold
+            tested = [
+                threshold(stack.name, stage.depth, step, self.max_length) for stage in stack.stages[:-1]
+            ]
+            self._known_thresholds[key] = [*tested, math.inf]
+        return self._known_thresholds[key]
+
+    def before_segment(self) -> None:
+        """Raises OutOfTime where no segment may start."""
+
+    def after_segment(self, run: str, now: float) -> None:
+        """Segment `run` ended at `now`."""
+
+    def begin(self, stack: Stack, step: int = 0) -> None:
+        """A stack's or step's first segment is next. Raises OutOfTime where no step may start."""
+
+    def learn(self, stack: Stack, step: int, i: int, readings: Mapping[str, Reading]) -> None:
+        """Signals were read after segment i."""
+
+    def update(self, stack: Stack, step: int, i: int) -> None:
+        """Segment i has run: another policy may decide from here on."""
+
+    def must_exit(self, stack: Stack, i: int) -> bool:
+        """Whether the clock ends the stack after segment i."""
+        return False
+
+    def record_exit(self, stack: Stack, i: int) -> None:
+        """The stack ended after segment i."""
+
+    def finish(self, steps: int, *, cut: bool) -> DeadlineResult | None:
+        """The caption ended after so many steps, `cut` by the clock."""
+        return None
 
 
-class Pacer:
-    """One caption's walk. `cache` and `cross` are the loop's own: rows and cross K/V that it has."""
+class DeadlineController(PolicyController):
+    """The clock chooses. `cache` and `cross` are the loop's own: rows and cross K/V that it has."""
 
     def __init__(
-        self, layout: Layout, policy: Decider, settings: SearchSettings, deadline: Deadline,
-        cache: Cache, cross: set[int],
-    ) -> None:  # fmt: skip
+        self,
+        layout: Layout,
+        policy: ExitPolicy,
+        max_length: int,
+        deadline: Deadline,
+        cache: Cache,
+        cross: set[int],
+    ) -> None:
+        super().__init__((*deadline.faster, policy), max_length)
         self._layout, self._cache, self._cross = layout, cache, cross
-        self._stacks = {stack.name: stack for stack in layout.stacks}
-        self._order = [stack.name for stack in layout.encoders if stack.stages]
-        self._deadline, self._pace = deadline, deadline.pace
-        self._walk: tuple[Decider, ...] = (*deadline.faster, policy)
-        self._at = len(self._walk) - 1
-        self._depths = [self._pace.depths(repr(p)) for p in self._walk]
-        self._now = deadline.begun + deadline.spent
-        self._end = deadline.begun + deadline.limit
-        self._steps = settings.max_length + 1
-        self._max_length = settings.max_length
-        self._more = self._pace.more(0, self._steps)
+        self._deadline, self._speed = deadline, deadline.speed
+        self._depths = [self._speed.depths(repr(p)) for p in self.policies]
+        self._now = deadline.started + deadline.spent
+        self._end = deadline.started + deadline.limit
+        self._remaining = self._speed.remaining_steps(0, max_length + 1)
+        self._encoders = [stack for stack in layout.encoders if stack.stages]
         self._runs = [
-            {name: stages_of(p, name, stack.ends) for name, stack in self._stacks.items()} for p in self._walk
+            {stack.name: p.stages(stack.name, stack.ends) for stack in layout.stacks} for p in self.policies
         ]
-        self._known: dict[tuple[int, str, int], _Tests] = {}
-        self._left: dict[int, int] = {}
+        # By policy: segments after which it would have exited the present stack; seconds of later steps.
+        self._exits: dict[int, int] = {}
         self._later: dict[int, float] = {}
-        self._walked: list[Move] = []
+        self._changes: list[PolicyChange] = []
         self._forced = 0
 
-    @property
-    def policy(self) -> Decider:
-        """The policy that decides now."""
-        return self._walk[self._at]
-
-    @property
-    def walk(self) -> tuple[Decider, ...]:
-        """All policies that may decide, fastest first."""
-        return self._walk
-
-    def check(self) -> None:
-        """Before a segment: none starts after the deadline."""
+    def before_segment(self) -> None:
         if self._now >= self._end:
             raise OutOfTime
 
-    def saw(self, run: str, now: float) -> None:
-        """After a segment. Raises UsageError if its clock cannot be the deadline's."""
+    def after_segment(self, run: str, now: float) -> None:
         if now < self._now:
             raise UsageError(
                 f"the runtime's clock went from {self._now:.6f} to {now:.6f} s; a deadline needs one that is "
                 "monotonic and the caller's (Answer.now): run without a deadline"
             )
-        self._pace.saw(run, now - self._now)
+        self._speed.record(run, now - self._now)
         self._now = now
 
-    def enter(self, stack: str, step: int = 0) -> None:
-        """Before a stack's or step's first segment: which policy, and whether a step is still given."""
-        self._left.clear()
+    def begin(self, stack: Stack, step: int = 0) -> None:
+        self._exits.clear()
         self._later.clear()
-        if stack == DECODER:
-            self._more = self._pace.more(step, self._steps)
-        self._choose(stack, step, 0, back=True)
-        if step and self._step(self._at, step, 0) > self._end - self._now:
+        if stack.name == DECODER:
+            self._remaining = self._speed.remaining_steps(step, self.max_length + 1)
+        self._choose(stack, step, 0, slower=True)
+        if step and self._step(self._current, step, 0) > self._end - self._now:
             raise OutOfTime
 
-    def reads(self, stack: str, step: int, i: int) -> set[str]:
-        """The signals that policies of the walk test after segment i: each may be the one by then, and
-        what it would have done is how its depths are learnt."""
-        return {
-            name
-            for k, policy in enumerate(self._walk)
-            if (name := signal_of(policy, stack)) is not None
-            and math.isfinite(self._tests(k, stack, step).thresholds[i])
-        }
+    def learn(self, stack: Stack, step: int, i: int, readings: Mapping[str, Reading]) -> None:
+        for k, policy in enumerate(self.policies):
+            threshold = self._thresholds(k, stack, step)[i]
+            reading = readings.get(policy.signal(stack.name) or "", NOTHING)
+            if k not in self._exits and all(should_exit(*row, threshold) for row in zip(*reading)):
+                self._exits[k] = i + 1
 
-    def threshold(self, stack: str, step: int, i: int) -> float:
-        """Of the test after segment i, by the policy that the clock allows now."""
-        if self._at and i + 1 < len(self._stacks[stack].stages):
-            self._choose(stack, step, i + 1, back=False)
-        return self._tests(self._at, stack, step).thresholds[i]
+    def update(self, stack: Stack, step: int, i: int) -> None:
+        if self._current and i + 1 < len(stack.stages):
+            self._choose(stack, step, i + 1, slower=False)
 
-    def must_leave(self, stack: str, i: int) -> bool:
-        """Whether one segment more than segment i would leave no time for a token. Counts as forced."""
-        if i + 1 == len(self._stacks[stack].stages) or self._least(stack, i + 1) <= self._end - self._now:
+    def must_exit(self, stack: Stack, i: int) -> bool:
+        if i + 1 == len(stack.stages) or self._least(stack, i + 1) <= self._end - self._now:
             return False
         self._forced += 1
         return True
 
-    def learn(self, stack: str, step: int, i: int, readings: Mapping[str, Reading]) -> None:
-        """What was read after segment i: which policies would have left here."""
-        for k, policy in enumerate(self._walk):
-            threshold = self._tests(k, stack, step).thresholds[i]
-            read = readings.get(signal_of(policy, stack) or "", NOTHING)
-            if k not in self._left and all(exits(s, g, threshold) for s, g in zip(*read)):
-                self._left[k] = i + 1
-
-    def left(self, stack: str, i: int) -> None:
-        """The stack was left after segment i, or ended there."""
-        early = i + 1 < len(self._stacks[stack].stages)
+    def record_exit(self, stack: Stack, i: int) -> None:
+        early = i + 1 < len(stack.stages)
         for k, depths in enumerate(self._depths):
-            if k in self._left:
-                self._pace.left(depths, stack, self._left[k])
+            if k in self._exits:
+                self._speed.record_depth(depths, stack.name, self._exits[k])
             else:
-                self._pace.left(depths, stack, i + 1 + early, at_least=early)
+                self._speed.record_depth(depths, stack.name, i + 1 + early, at_least=early)
 
-    def end(self, steps: int, *, cut: bool) -> Pacing:
-        """The caption ended after so many steps."""
-        self._pace.ended(steps, cut=cut)
-        limit, finished = self._deadline.limit, self._now - self._deadline.begun
-        return Pacing(limit, finished, tuple(self._walked), self._forced, cut)
+    def finish(self, steps: int, *, cut: bool) -> DeadlineResult:
+        self._speed.record_caption(steps, cut=cut)
+        limit, finished = self._deadline.limit, self._now - self._deadline.started
+        return DeadlineResult(limit, finished, tuple(self._changes), self._forced, cut)
 
-    def _choose(self, stack: str, step: int, i: int, *, back: bool) -> None:
+    def _choose(self, stack: Stack, step: int, i: int, *, slower: bool) -> None:
         """The slowest policy under which the rest, from segment i on, fits; the fastest if none does.
-        `back`: one policy slower than the present one may be taken, if it fits with time to spare."""
-        left, before = self._end - self._now, self._at
-        if self._need(self._at, stack, step, i) > left:
-            fitting = (k for k in reversed(range(self._at)) if self._need(k, stack, step, i) <= left)
-            self._at = next(fitting, 0)
-        elif back and self._at + 1 < len(self._walk):
-            slower = self._need(self._at + 1, stack, step, i)
-            self._at += slower * SPARE <= left
-        if self._at != before or not self._walked:
-            depth = self._stacks[stack].ends[i - 1] if i else 0
-            self._walked.append(Move(stack, step, depth, name(self.policy)))
+        `slower`: one policy slower than the present one may be taken, if it fits with time to spare."""
+        left, before = self._end - self._now, self._current
+        if self._rest(before, stack, step, i) > left:
+            fitting = (k for k in reversed(range(before)) if self._rest(k, stack, step, i) <= left)
+            self._current = next(fitting, 0)
+        elif slower and before + 1 < len(self.policies):
+            self._current += self._rest(before + 1, stack, step, i) * SPARE <= left
+        if self._current != before or not self._changes:
+            depth = stack.ends[i - 1] if i else 0
+            self._changes.append(PolicyChange(stack.name, step, depth, self.policy.label))
 
-    def _need(self, k: int, stack: str, step: int, i: int) -> float:
+    def _rest(self, k: int, stack: Stack, step: int, i: int) -> float:
         """Seconds of the rest under policy k, from segment i of this stack and step on.
 
         The mean caption must fit under this policy, and a long one under the fastest after this step.
         """
-        before = 0.0
-        if stack != DECODER:
-            before, step = self._encoder(k, stack, i), 0
+        encoders = 0.0
+        if stack.name != DECODER:
+            encoders, step = self._encoders_from(k, stack, i), 0
             i = 0
-        later = self._later.get(k)
-        if later is None:  # once a step: most of the planning's cost
-            mean, most = self._more
+        if k not in self._later:  # once a step: most of the planning's cost
+            mean, most = self._remaining
             each = self._step(k, step)
-            quick = min(each, self._step(0, step)) if k else each
-            later = self._later[k] = max((mean - 1) * each, (most - 1) * quick)
-        return (before + self._step(k, step, i) + later) * self._pace.caution
+            fastest = min(each, self._step(0, step)) if k else each
+            self._later[k] = max((mean - 1) * each, (most - 1) * fastest)
+        return (encoders + self._step(k, step, i) + self._later[k]) * self._speed.caution
 
-    def _encoder(self, k: int, stack: str, i: int) -> float:
-        """Seconds of the rest of the encoder under policy k."""
+    def _encoders_from(self, k: int, stack: Stack, i: int) -> float:
+        """Seconds of the encoders under policy k, from segment i of this one on."""
         total = self._segments(k, stack, i, self._expected(k, stack, 0)) + (0 if i else self._stem(stack))
         for later in self._after(stack):
             total += self._stem(later) + self._segments(k, later, 0, self._expected(k, later, 0))
@@ -205,80 +231,59 @@ class Pacer:
     def _step(self, k: int, step: int, i: int | None = None) -> float:
         """Seconds of a step under policy k, or of the present one from segment i on, with the cross
         K/V and the rows that it still lacks."""
-        until = self._expected(k, DECODER, step)
-        seconds = self._segments(k, DECODER, i or 0, until) + self._pace.seconds("head")
-        if not i:
-            seconds += self._pace.seconds("embed")
+        decoder, seconds_of, first = self._layout.decoder, self._speed.seconds, i or 0
+        until = self._expected(k, decoder, step)
+        seconds = self._segments(k, decoder, first, until) + seconds_of("head")
+        if not first:
+            seconds += seconds_of("embed")
         if i is not None:
-            run = self._running(k, DECODER, i, until)
+            run = self._running(k, decoder, first, until)
             seconds += sum(self._prepare(j) * min(1.0, until - j) for j in run)
-        name = signal_of(self._walk[k], DECODER)
-        if name is not None and SIGNALS[name].of_head:  # tests that are not passed cost a head
-            asked = self._tests(k, DECODER, step).thresholds[i or 0 : math.ceil(until) - 1]
-            heads = sum(SIGNALS[name].remembers or math.isfinite(threshold) for threshold in asked)
-            seconds += heads * self._pace.seconds("head")
-            if SIGNALS[name].states != "y":
-                seconds += (heads + 1) * self._pace.seconds(f"{SIGNALS[name].states}.{i or 0}")
+        name = self.policies[k].signal(DECODER)
+        if name is not None and SIGNALS[name].from_head:  # tests that are not passed cost a head
+            signal, tested = SIGNALS[name], self._thresholds(k, decoder, step)[first : math.ceil(until) - 1]
+            heads = sum(signal.needs_history or math.isfinite(threshold) for threshold in tested)
+            seconds += heads * seconds_of("head")
+            if signal.states != "y":
+                seconds += (heads + 1) * seconds_of(f"{signal.states}.{first}")
         return seconds
 
-    def _least(self, stack: str, i: int) -> float:
+    def _least(self, stack: Stack, i: int) -> float:
         """Seconds of segment i, and of the least that gives a token after it."""
-        seconds = self._pace.seconds
-        if stack == DECODER:
-            return self._prepare(i) + seconds(self._layout.decoder.stages[i].name) + seconds("head")
-        total = seconds(self._stacks[stack].stages[i].name)
+        seconds, decoder = self._speed.seconds, self._layout.decoder
+        if stack.name == DECODER:
+            return self._prepare(i) + seconds(stack.stages[i].name) + seconds("head")
+        total = seconds(stack.stages[i].name) + seconds("embed") + self._prepare(0)
         for later in self._after(stack):
-            total += self._stem(later) + seconds(self._stacks[later].stages[0].name)
-        return (
-            total
-            + seconds("embed")
-            + self._prepare(0)
-            + seconds(self._layout.decoder.stages[0].name)
-            + seconds("head")
-        )
+            total += self._stem(later) + seconds(later.stages[0].name)
+        return total + seconds(decoder.stages[0].name) + seconds("head")
 
-    def _segments(self, k: int, stack: str, first: int, until: float) -> float:
+    def _segments(self, k: int, stack: Stack, first: int, until: float) -> float:
         """Seconds of segments first, first + 1 … of a stack, `until` (a mean) of them counted from 0, of
         those that policy k runs."""
-        stages, run = self._stacks[stack].stages, self._running(k, stack, first, until)
-        return sum(self._pace.seconds(stages[i].name) * min(1.0, until - i) for i in run)
+        run = self._running(k, stack, first, until)
+        return sum(self._speed.seconds(stack.stages[i].name) * min(1.0, until - i) for i in run)
 
-    def _running(self, k: int, stack: str, first: int, until: float) -> list[int]:
-        return [i for i in self._runs[k][stack] if first <= i < until]
+    def _running(self, k: int, stack: Stack, first: int, until: float) -> list[int]:
+        return [i for i in self._runs[k][stack.name] if first <= i < until]
 
     def _prepare(self, j: int) -> float:
         """Seconds of what decoder segment j lacks now."""
-        cross = 0.0 if j in self._cross else self._pace.seconds(f"cross_kv.{j}")
+        cross = 0.0 if j in self._cross else self._speed.seconds(f"cross_kv.{j}")
         fills = math.ceil(len(self._cache.pending(j)) / self._layout.fill_rows)
-        return cross + (fills * self._pace.seconds(f"fill.{j}") if fills else 0.0)
+        return cross + (fills * self._speed.seconds(f"fill.{j}") if fills else 0.0)
 
-    def _after(self, stack: str) -> list[str]:
+    def _after(self, stack: Stack) -> list[Stack]:
         """The encoders that run after this one."""
-        return self._order[self._order.index(stack) + 1 :]
+        return self._encoders[self._encoders.index(stack) + 1 :]
 
-    def _stem(self, stack: str) -> float:
-        stems = (self._stacks[stack].stem, self._stacks[stack].joins)
-        return sum(self._pace.seconds(stem) for stem in stems if stem)
+    def _stem(self, stack: Stack) -> float:
+        return sum(self._speed.seconds(stem) for stem in (stack.stem, stack.joins) if stem)
 
-    def _expected(self, k: int, stack: str, step: int) -> float:
+    def _expected(self, k: int, stack: Stack, step: int) -> float:
         """Segments that policy k will run; half of what is open if it was never seen."""
-        tests = self._tests(k, stack, step)
-        mean = self._depths[k].get(stack, (tests.fewest + tests.most) / 2)
-        return min(max(mean, tests.fewest), tests.most)
-
-    def _tests(self, k: int, stack: str, step: int) -> _Tests:
-        found = self._known.get((k, stack, step))
-        if found is None:
-            stages, policy = self._stacks[stack].stages, self._walk[k]
-            thresholds = [policy.threshold(stack, s.depth, step, self._max_length) for s in stages[:-1]]
-            thresholds.append(math.inf)
-            n = len(thresholds)
-            fewest = next((i + 1 for i, t in enumerate(thresholds) if t < math.inf), n)
-            most = next((i + 1 for i, t in enumerate(thresholds) if t == -math.inf), n)
-            found = self._known[k, stack, step] = _Tests(tuple(thresholds), fewest, most)
-        return found
-
-
-def name(policy: Decider) -> str:
-    """What a trace calls a policy."""
-    return (policy.name or policy.rule) if isinstance(policy, Policy) else type(policy).__name__
+        thresholds = self._thresholds(k, stack, step)
+        fewest = next((i for i, t in enumerate(thresholds, 1) if t < math.inf), len(thresholds))
+        most = next((i for i, t in enumerate(thresholds, 1) if t == -math.inf), len(thresholds))
+        mean = self._depths[k].get(stack.name, (fewest + most) / 2)
+        return min(max(mean, fewest), most)

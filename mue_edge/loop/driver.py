@@ -29,13 +29,13 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
-class Reader(Protocol):
+class TextRuntime(Protocol):
     """A runtime of a bundle with a text branch. `set_source` takes the ids of the source text."""
 
     def set_source(self, ids: Sequence[int]) -> None: ...
 
 
-class Closed:
+class ClosedRuntime:
     """What stands for the runtime of a session that was closed. Every use of it raises UsageError."""
 
     def __init__(self, bundle: Path) -> None:
@@ -54,11 +54,11 @@ class Closed:
         """Nothing is left to free."""
 
 
-def show(runtime: Runtime, pixels: object, source: Sequence[int] = ()) -> None:
+def set_inputs(runtime: Runtime, pixels: object, source: Sequence[int] = ()) -> None:
     """Give a runtime a picture and, for a bundle with a text branch, a text. Raises EnvironmentLacksError."""
     runtime.set_pixels(pixels)
     if source:
-        if not isinstance(runtime, Reader):
+        if not isinstance(runtime, TextRuntime):
             raise EnvironmentLacksError(
                 f"{type(runtime).__name__} takes pictures only, and this bundle reads a text as well; "
                 "export it for another target"

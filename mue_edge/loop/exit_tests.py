@@ -1,7 +1,7 @@
-"""The exit tests of one caption: what is read, what the head is asked, whether a stack is left.
+"""The exit tests of one caption: what is read, what the head is run on, whether a stack is exited.
 
-The loop reports what a segment put out (`seen`) and what the head said of its states (`hear`); the policy,
-or a deadline's pacer, decides (`leave`). Standard library only.
+The loop reports what a segment put out (`read`) and the head's candidates from its states (`add_candidates`);
+the controller's policy, or its clock, decides (`should_exit`). Standard library only.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mue_edge.errors import UsageError, VerificationError
-from mue_edge.loop.deadline import Pacer
-from mue_edge.loop.policy import ALWAYS, Decider, exits, signal_of, words_of
-from mue_edge.loop.protocol import DECODER, Decision, Layout
+from mue_edge.loop.deadline import PolicyController
+from mue_edge.loop.policy import ALWAYS, ExitPolicy, should_exit
+from mue_edge.loop.protocol import DECODER, ExitDecision, Layout, Stack
 from mue_edge.loop.signals import SIGNALS, Candidates, Reading
 
 Scalars = Mapping[str, Sequence[float]]
@@ -23,13 +23,13 @@ NO_HEADS = (
 )
 
 
-def asks_head(policy: Decider, stack: str, threshold: float) -> bool:
-    """Whether a policy's test with that threshold runs the head; one that remembers does so at every boundary
-    that is not left without a test."""
-    name = signal_of(policy, stack)
-    if name is None or not SIGNALS[name].of_head:
+def runs_head(policy: ExitPolicy, stack: str, threshold: float) -> bool:
+    """Whether a policy's test with that threshold runs the head; one whose signal needs the history does so
+    at every boundary that is not exited without a test."""
+    name = policy.signal(stack)
+    if name is None or not SIGNALS[name].from_head:
         return False
-    return math.isfinite(threshold) or (SIGNALS[name].remembers and threshold > 0)
+    return math.isfinite(threshold) or (SIGNALS[name].needs_history and threshold > 0)
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Test:
 
     __test__ = False  # not a test, whatever pytest thinks
 
-    stack: str
+    stack: Stack
     i: int
     step: int
     live: int
@@ -50,155 +50,131 @@ class ExitTests:
     """`trace`: every score is read, also where none can exit; `heads`: the head runs after every segment of
     the decoder."""
 
-    def __init__(
-        self, layout: Layout, policy: Decider, pacer: Pacer | None, *, trace: bool, heads: bool
-    ) -> None:
-        self._stacks = {stack.name: stack.stages for stack in layout.stacks}
-        self._policy, self._pacer, self._trace, self._heads = policy, pacer, trace, heads
-        self.decisions: list[Decision] = []
-        self._foretold: Scalars = {}
-        self._heard: list[Sequence[Candidates]] = []
-        self._passed = 0
+    def __init__(self, layout: Layout, controller: PolicyController, *, trace: bool, heads: bool) -> None:
+        self._decoder, self._controller = layout.decoder, controller
+        self._trace, self._heads = trace, heads
+        self.decisions: list[ExitDecision] = []
+        self.begin()
+
+    def begin(self, stem_scalars: Scalars | None = None) -> None:
+        """A stack begins, whose stem put out these scalars for its boundaries, or a step of the decoder."""
+        self._stem_scalars: Scalars = stem_scalars or {}
+        self._candidates: list[Sequence[Candidates]] = []
+        self._segments = 0
 
     @property
-    def policy(self) -> Decider:
-        """The one that decides now."""
-        return self._policy if self._pacer is None else self._pacer.policy
-
-    @property
-    def walk(self) -> tuple[Decider, ...]:
-        """All that may decide."""
-        return (self._policy,) if self._pacer is None else self._pacer.walk
-
-    @property
-    def may_ask_head(self) -> bool:
+    def may_run_head(self) -> bool:
         """Whether a test may need the head before the step's last segment."""
-        return self._heads or any(SIGNALS[name].of_head for name in self._names(DECODER))
+        return self._heads or any(SIGNALS[name].from_head for name in self._signals(self._decoder))
 
-    def begin(self, foretold: Scalars | None = None) -> None:
-        """A stack begins, of whose boundaries its stem said this, or a step of the decoder."""
-        self._foretold, self._heard, self._passed = foretold or {}, [], 0
-
-    def stem_ports(self, stack: str) -> dict[str, bool]:
+    def stem_ports(self, stack: Stack) -> dict[str, bool]:
         """What the stack's stem puts out for its tests, and whether anybody reads it."""
-        given = {name for stage in self._stacks[stack] for name in stage.signals if SIGNALS[name].of_stem}
-        asked = given if self._trace else given & self._names(stack)
-        return {port: name in asked for name in sorted(given) for port in SIGNALS[name].ports}
+        available = {name for stage in stack.stages for name in stage.signals if SIGNALS[name].from_stem}
+        tested = available if self._trace else available & self._signals(stack)
+        return {port: name in tested for name in sorted(available) for port in SIGNALS[name].ports}
 
-    def threshold(self, stack: str, i: int, step: int, max_length: int) -> float:
-        """Of the test after segment i, as far as it is known before; the last segment has none."""
-        stages = self._stacks[stack]
-        if i + 1 == len(stages):
-            return math.inf
-        return self.policy.threshold(stack, stages[i].depth, step, max_length)
-
-    def reads(self, stack: str, step: int, i: int, threshold: float) -> tuple[str, ...]:
-        """Ports of the signals that somebody asks for after segment i."""
-        stage = self._stacks[stack][i]
-        if self._trace:
-            names: Iterable[str] = stage.signals
-        else:
-            own = signal_of(self.policy, stack)
-            tested = set() if own is None or math.isinf(threshold) else {own}
-            names = tested if self._pacer is None else self._pacer.reads(stack, step, i) | tested
+    def ports(self, stack: Stack, step: int, i: int) -> tuple[str, ...]:
+        """Ports of the signals that are to be read after segment i."""
+        stage = stack.stages[i]
+        names: Iterable[str] = stage.signals if self._trace else self._controller.signals(stack, step, i)
         for name in names:
-            if name not in stage.signals and not SIGNALS[name].of_head:
+            if name not in stage.signals and not SIGNALS[name].from_head:
                 raise UsageError(
-                    f"this bundle gives no {name} of {stack} after layer {stage.depth}: {NO_HEADS}"
+                    f"this bundle gives no {name} of {stack.name} after layer {stage.depth}: {NO_HEADS}"
                 )
-        return tuple(port for name in names if not SIGNALS[name].of_stem for port in SIGNALS[name].ports)
+        return tuple(port for name in names if not SIGNALS[name].from_stem for port in SIGNALS[name].ports)
 
-    def foretells(self, stack: str, i: int, threshold: float) -> bool:
-        """Whether the stack will be left after segment i by what its stem said."""
-        name = signal_of(self.policy, stack)
-        if name is None or not SIGNALS[name].of_stem or math.isinf(threshold):
+    def exits_by_stem(self, stack: Stack, i: int, threshold: float) -> bool:
+        """Whether the stack will be exited after segment i by what its stem put out."""
+        name = self._controller.policy.signal(stack.name)
+        if name is None or not SIGNALS[name].from_stem or math.isinf(threshold):
             return threshold < 0
-        depth = self._stacks[stack][i].depth
-        return all(exits(s, g, threshold) for s, g in zip(*SIGNALS[name].read_stem(self._foretold, depth)))
+        return _all_exit(SIGNALS[name].read_stem(self._stem_scalars, stack.stages[i].depth), threshold)
 
-    def seen(self, stack: str, i: int, step: int, live: int, threshold: float, scalars: Scalars) -> Test:
-        """Segment i has run and put out these scalars. A deadline may change the threshold."""
-        stage = self._stacks[stack][i]
+    def read(self, stack: Stack, step: int, i: int, live: int, scalars: Scalars) -> Test:
+        """The test after segment i, which put out these scalars."""
+        stage = stack.stages[i]
         readings: dict[str, Reading] = {}
         for name in stage.signals:
             signal = SIGNALS[name]
-            found = self._foretold if signal.of_stem else scalars
-            if signal.ports and signal.ports[0] in found:
+            outputs = self._stem_scalars if signal.from_stem else scalars
+            if signal.ports and signal.ports[0] in outputs:
                 readings[name] = (
-                    signal.read_stem(found, stage.depth) if signal.of_stem else signal.read(found, live)
+                    signal.read_stem(outputs, stage.depth) if signal.from_stem else signal.read(outputs, live)
                 )
         for name, reading in readings.items():
             if not all(map(math.isfinite, reading[0] + reading[1])):
                 raise VerificationError(
-                    f"the exit score of {stack} after layer {stage.depth} (step {step}, {name}) is not "
+                    f"the exit score of {stack.name} after layer {stage.depth} (step {step}, {name}) is not "
                     f"finite: {reading[0]}; check the bundle with: mue-edge verify BUNDLE"
                 )
-        self._passed += 1
-        if self._pacer is not None:
-            self._pacer.learn(stack, step, i, readings)
-            threshold = self._pacer.threshold(stack, step, i)
-        return Test(stack, i, step, live, threshold, readings)
+        self._segments += 1
+        self._controller.learn(stack, step, i, readings)
+        self._controller.update(stack, step, i)
+        return Test(stack, i, step, live, self._controller.threshold(stack, step, i), readings)
 
-    def asks(self, test: Test) -> tuple[str, ...]:
-        """States that the head must say something of."""
-        stages = self._stacks[test.stack]
-        if test.stack != DECODER or test.i + 1 == len(stages):
+    def head_inputs(self, test: Test) -> tuple[str, ...]:
+        """States that the head must run on for the test."""
+        stages = test.stack.stages
+        if test.stack.name != DECODER or test.i + 1 == len(stages):
             return ()
         if self._heads:
             return stages[test.i].states
-        if asks_head(self.policy, DECODER, test.threshold):
-            return (self.words(test.i),)
-        # A policy that may take over has to remember what the head said before it did.
-        remembers = any(SIGNALS[name].remembers for name in self._names(DECODER))
-        return ("y",) if remembers and len(self.walk) > 1 else ()
+        if runs_head(self._controller.policy, DECODER, test.threshold):
+            return (self.head_input(test.i),)
+        # A policy that may take over needs the candidates from before it did.
+        needs_history = any(SIGNALS[name].needs_history for name in self._signals(test.stack))
+        return ("y",) if needs_history and len(self._controller.policies) > 1 else ()
 
-    def words(self, i: int) -> str:
-        """The states that the head reads if the step is left after decoder segment i."""
-        stages, states = self._stacks[DECODER], words_of(self.policy)
+    def head_input(self, i: int) -> str:
+        """The states that the head reads if the step is exited after decoder segment i."""
+        stages, states = self._decoder.stages, self._controller.policy.head_states
         if i + 1 < len(stages) and states not in stages[i].states:
             raise UsageError(
                 f"this bundle gives no {states} of the states after layer {stages[i].depth}: {NO_HEADS}"
             )
         return states if states in stages[i].states else "y"
 
-    def hear(self, test: Test, states: str, said: Sequence[Candidates]) -> None:
-        """What the head said of the live rows of those states."""
+    def add_candidates(self, test: Test, states: str, candidates: Sequence[Candidates]) -> None:
+        """The head's candidates of the live rows from those states."""
         if states == "y":
-            self._heard.append(said)
+            self._candidates.append(candidates)
         for name, signal in SIGNALS.items():
-            if not signal.of_head or signal.states != states:
+            if not signal.from_head or signal.states != states:
                 continue
-            if not signal.remembers:
-                test.readings[name] = signal.read_head([said])
-            elif len(self._heard) == self._passed:
-                test.readings[name] = signal.read_head(self._heard)
-        if self._pacer is not None:
-            self._pacer.learn(test.stack, test.step, test.i, test.readings)
+            if not signal.needs_history:
+                test.readings[name] = signal.read_head([candidates])
+            elif len(self._candidates) == self._segments:
+                test.readings[name] = signal.read_head(self._candidates)
+        self._controller.learn(test.stack, test.step, test.i, test.readings)
 
-    def leave(self, test: Test) -> bool:
-        """Whether the stack is left here."""
+    def should_exit(self, test: Test) -> bool:
+        """Whether the stack is exited here; writes the decision down."""
         stack, i, threshold = test.stack, test.i, test.threshold
-        depth = self._stacks[stack][i].depth
-        name = signal_of(self.policy, stack)
-        scores, gaps = test.readings.get(name, ((), ())) if name is not None else ((), ())
-        if math.isinf(threshold):
-            leave = threshold < 0
-        elif len(scores) < test.live:  # else no row would be one that stays
+        depth = stack.stages[i].depth
+        name = self._controller.policy.signal(stack.name)
+        scores, distances = test.readings.get(name or "", ((), ()))
+        if math.isfinite(threshold) and len(scores) < test.live:  # else no row would be one that stays
             raise VerificationError(
-                f"{len(scores)} exit scores of {stack} after layer {depth} (step {test.step}) for "
+                f"{len(scores)} exit scores of {stack.name} after layer {depth} (step {test.step}) for "
                 f"{test.live} rows; check the bundle with: mue-edge verify BUNDLE"
             )
-        else:
-            leave = all(exits(s, g, threshold) for s, g in zip(scores, gaps))
-        if self._pacer is not None:
-            if not leave and self._pacer.must_leave(stack, i):
-                threshold, leave = ALWAYS, True
-            if leave or i + 1 == len(self._stacks[stack]):
-                self._pacer.left(stack, i)
+        exits = threshold < 0 if math.isinf(threshold) else _all_exit((scores, distances), threshold)
+        if not exits and self._controller.must_exit(stack, i):
+            threshold, exits = ALWAYS, True
+        if exits or i + 1 == len(stack.stages):
+            self._controller.record_exit(stack, i)
         traced = test.readings if self._trace else {}
-        if scores or leave or traced:
-            self.decisions.append(Decision(stack, depth, test.step, scores, gaps, threshold, leave, traced))
-        return leave
+        if scores or exits or traced:
+            self.decisions.append(
+                ExitDecision(stack.name, depth, test.step, scores, distances, threshold, exits, traced)
+            )
+        return exits
 
-    def _names(self, stack: str) -> set[str]:
-        return {name for policy in self.walk if (name := signal_of(policy, stack)) is not None}
+    def _signals(self, stack: Stack) -> set[str]:
+        names = {policy.signal(stack.name) for policy in self._controller.policies}
+        return {name for name in names if name is not None}
+
+
+def _all_exit(reading: Reading, threshold: float) -> bool:
+    return all(should_exit(*row, threshold) for row in zip(*reading))

@@ -1,13 +1,15 @@
-"""What the loop and a runtime say to each other, and what a caption leaves behind. Standard library only.
+"""The messages between the loop and a runtime, and the record of a caption. Standard library only.
 
-The loop yields a `Request` ("run this segment") and is sent an `Answer` (the scalars that it wanted, the
+The loop yields a `Request` ("run this segment") and is sent an `Answer` (the scalars that it reads, the
 clock). It never sees a tensor: buffers are names, `constant:NAME` being one of the bundle's constants.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mue_edge.loop.search import Hypothesis
 from mue_edge.loop.signals import SIGNALS, SIMILARITY, Reading
@@ -15,9 +17,9 @@ from mue_edge.loop.signals import SIGNALS, SIMILARITY, Reading
 EXIT_STATES = "exit_states"
 # Added to the logits of what nothing may attend to: large enough that softmax gives exactly zero, small
 # enough for float16.
-HIDDEN = -1e4
+MASKED = -1e4
 # Which of a joint encoder's tokens are no padding.
-LIVE = "encoder_live"
+LIVE_TOKENS = "encoder_live"
 # Where a stack's input comes from.
 PICTURE, TEXT, CONSTANT, WORDS = "picture", "text", "constant", "words"
 SOURCES = (PICTURE, TEXT, CONSTANT, WORDS)
@@ -49,10 +51,10 @@ class Stack:
     """Layers that run one after another.
 
     source: where its input comes from: PICTURE, TEXT (one that comes with the picture), CONSTANT (a text that
-    the model fixes: its states are the constants `NAME_x.DEPTH`), WORDS (those said so far: the decoder).
+    the model fixes: its states are the constants `NAME_x.DEPTH`), WORDS (those written so far: the decoder).
     stem: the segment that makes its input. joins: the segment that joins a text to the picture's. distances:
     of a constant text, 1 − cosine of the states after each layer and before. trained: whether the model was
-    trained to be left early there.
+    trained to be exited early there.
     """
 
     name: str
@@ -72,6 +74,10 @@ class Stack:
     def depth(self) -> int:
         """Its layers."""
         return self.ends[-1]
+
+    def layers(self, i: int) -> int:
+        """Of segment i."""
+        return self.ends[i] - (self.ends[i - 1] if i else 0)
 
     @property
     def reads(self) -> str:
@@ -170,7 +176,7 @@ class Request:
 
     inputs, outputs: graph port → buffer name. ids: token ids for the port "ids". gather: rows of
     the input buffer that go in, in this order (the rest of a static port is arbitrary). read:
-    scalars wanted back; empty means nobody waits. then: the complete next request if nothing
+    scalars to read; empty means nobody waits. then: the complete next request if nothing
     exits, offered only when running it ahead has no side cost.
     """
 
@@ -198,7 +204,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Decision:
+class ExitDecision:
     """One exit test: scores and gaps of the live rows (one for an encoder), of the policy's signal. A traced
     run has in `readings` those of every signal of the stage."""
 
@@ -206,10 +212,16 @@ class Decision:
     depth: int
     step: int
     scores: tuple[float, ...]
-    gaps: tuple[float, ...]
+    distances: tuple[float, ...]
     threshold: float
     exit: bool
     readings: Mapping[str, Reading] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, `distances` under the key "gaps"; JSON knows no infinity: a test that no score could
+        pass has the threshold None."""
+        fields = {"gaps" if name == "distances" else name: value for name, value in vars(self).items()}
+        return fields | {"threshold": self.threshold if math.isfinite(self.threshold) else None}
 
 
 @dataclass(frozen=True)
@@ -222,7 +234,7 @@ class StepLog:
 
 
 @dataclass(frozen=True)
-class Move:
+class PolicyChange:
     """From layer `depth` of this stack and step on, `policy` decides."""
 
     stack: str
@@ -232,7 +244,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Pacing:
+class DeadlineResult:
     """What the clock did to a caption.
 
     limit, finished: seconds since its time began. walked: the policy that it started with, and each
@@ -241,14 +253,19 @@ class Pacing:
 
     limit: float
     finished: float
-    walked: tuple[Move, ...]
+    changes: tuple[PolicyChange, ...]
     forced: int
     cut_short: bool
 
     @property
     def hurried(self) -> bool:
         """Whether the clock changed anything but the end."""
-        return len(self.walked) > 1 or self.forced > 0
+        return len(self.changes) > 1 or self.forced > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, `changes` under the key "walked"."""
+        fields = {"walked" if name == "changes" else name: value for name, value in vars(self).items()}
+        return fields | {"walked": [vars(change) for change in self.changes]}
 
 
 @dataclass(frozen=True)
@@ -258,10 +275,15 @@ class Outcome:
     hypotheses: tuple[Hypothesis, ...]
     depths: Mapping[str, int]
     steps: tuple[StepLog, ...]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[ExitDecision, ...]
     calls: int
-    pacing: Pacing | None = None
+    deadline: DeadlineResult | None = None
+
+    @property
+    def exits(self) -> dict[str, Any]:
+        """Stack → layers run; the decoder's is a list, one a step."""
+        return {**self.depths, DECODER: [step.depth for step in self.steps]}
 
 
 Loop = Generator[Request, Answer, Outcome]
-Asked = Generator[Request, Answer, Answer]
+SegmentCall = Generator[Request, Answer, Answer]

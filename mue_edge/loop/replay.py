@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.policy import Decider, ForcedExits, Policy, StackExit
-from mue_edge.loop.protocol import Decision, Layout, Outcome
-from mue_edge.loop.search import SearchSettings, begin
+from mue_edge.loop.policy import ExitPolicy, ForcedExits, Policy, StackExit
+from mue_edge.loop.protocol import ExitDecision, Layout, Outcome
+from mue_edge.loop.search import SearchSettings, new_search
 from mue_edge.loop.signals import SIGNALS, SIMILARITY
 
 
@@ -29,7 +29,7 @@ class ScoreEntry:
 
 
 @dataclass(frozen=True)
-class Log:
+class DecisionLog:
     """One caption's decisions: layers run by each stack, by each decoder step, tokens, scores."""
 
     depths: Mapping[str, int]
@@ -37,10 +37,6 @@ class Log:
     tokens: tuple[int, ...]
     score: float
     scores: tuple[ScoreEntry, ...]
-
-    def exits(self, of: Policy | None = None) -> ForcedExits:
-        """To leave where the run of that policy did."""
-        return ForcedExits(self.depths, self.decoder, of)
 
 
 @dataclass(frozen=True)
@@ -52,71 +48,73 @@ class Difference:
 
 
 def run(
-    layout: Layout, settings: SearchSettings, policy: Decider, runtime: Runtime, *,
-    trace: bool = False, heads: bool = False, source: Sequence[int] = (),
-) -> Outcome:  # fmt: skip
+    layout: Layout,
+    settings: SearchSettings,
+    policy: ExitPolicy,
+    runtime: Runtime,
+    *,
+    trace: bool = False,
+    heads: bool = False,
+    source: Sequence[int] = (),
+) -> Outcome:
     """One caption of the picture that the runtime holds, or one answer to the text `source` that it holds."""
-    return drive(caption_loop(layout, policy, begin(settings, source), trace=trace, heads=heads), runtime)
+    search = new_search(settings, source)
+    return drive(caption_loop(layout, policy, search, trace=trace, heads=heads), runtime)
 
 
-def log_of(outcome: Outcome) -> Log:
+def decision_log(outcome: Outcome) -> DecisionLog:
     """The log of a run; a traced run has the scores of every signal at every boundary that it reached."""
-    best = outcome.hypotheses[0]
-    entries = tuple(
-        ScoreEntry(d.stack, d.depth, d.step, scores, signal)
-        for d in outcome.decisions
-        for signal, scores in _scores(d).items()
-    )
-    return Log(dict(outcome.depths), tuple(s.depth for s in outcome.steps), best.tokens, best.score, entries)
-
-
-def _scores(decision: Decision) -> dict[str, tuple[float, ...]]:
-    if decision.readings:
-        return {signal: scores for signal, (scores, _) in decision.readings.items()}
-    return {SIMILARITY: decision.scores} if decision.scores else {}
+    best, entries = outcome.hypotheses[0], list[ScoreEntry]()
+    for d in outcome.decisions:
+        scores = {name: values for name, (values, _) in d.readings.items()} or {SIMILARITY: d.scores}
+        entries += [ScoreEntry(d.stack, d.depth, d.step, s, name) for name, s in scores.items() if s]
+    decoder = tuple(step.depth for step in outcome.steps)
+    return DecisionLog(dict(outcome.depths), decoder, best.tokens, best.score, tuple(entries))
 
 
 def replay(
-    log: Log, layout: Layout, settings: SearchSettings, runtime: Runtime, of: Policy | None = None,
+    log: DecisionLog,
+    layout: Layout,
+    settings: SearchSettings,
+    runtime: Runtime,
+    policy: Policy | None = None,
     source: Sequence[int] = (),
-) -> Difference:  # fmt: skip
+) -> Difference:
     """Run the exits of a log (of that policy, if it did not run every segment), whatever the scores are, and
     compare. A differing token ends the search elsewhere, so that scores after it are not compared."""
-    forced = log.exits(of)
-    heads = any(SIGNALS[entry.signal].of_head for entry in log.scores)
+    forced = ForcedExits(log.depths, log.decoder, policy)
+    heads = any(SIGNALS[entry.signal].from_head for entry in log.scores)
     outcome = run(layout, settings, forced, runtime, trace=True, heads=heads, source=source)
-    mine = {
-        (d.stack, d.depth, d.step, signal): s for d in outcome.decisions for signal, s in _scores(d).items()
-    }
+    scores = {(e.stack, e.depth, e.step, e.signal): e.scores for e in decision_log(outcome).scores}
     errors = []
     for entry in log.scores:
-        found = mine.get((entry.stack, entry.depth, entry.step, entry.signal))
-        if found:
-            errors.append(abs(min(entry.scores) - min(found)))
+        replayed = scores.get((entry.stack, entry.depth, entry.step, entry.signal))
+        if replayed:
+            errors.append(abs(min(entry.scores) - min(replayed)))
     return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
 
 
 def quantile_policy(
     tests: Iterable[tuple[str, float]], quantile: float, name: str, plan: str | None = None
 ) -> Policy:
-    """A constant threshold a stack, which `quantile` of the given exit tests (stack, gap) would pass.
+    """A constant threshold a stack, which `quantile` of the given exit tests (stack, distance) would pass.
 
     Nothing is known of the captions' quality under it: it serves tests and first measurements.
     """
-    gaps: dict[str, list[float]] = {}
-    for stack, gap in tests:
-        gaps.setdefault(stack, []).append(gap)
-    theta = {stack: 1 - between(values, quantile) for stack, values in gaps.items()}
+    distances: dict[str, list[float]] = {}
+    for stack, distance in tests:
+        distances.setdefault(stack, []).append(distance)
+    theta = {stack: 1 - midpoint_quantile(values, quantile) for stack, values in distances.items()}
     exits = {stack: StackExit(value) for stack, value in theta.items() if value < 1}
     return Policy("mue", exits, beta=1.0, name=name, plan=plan)
 
 
-def exit_tests(decisions: Iterable[Decision]) -> list[tuple[str, float]]:
-    """(stack, gap of the row that is furthest from leaving) of every test of a traced run."""
-    return [(d.stack, max(d.gaps)) for d in decisions if d.gaps]
+def exit_distances(decisions: Iterable[ExitDecision]) -> list[tuple[str, float]]:
+    """(stack, distance of the row that is furthest from exiting) of every test of a traced run."""
+    return [(d.stack, max(d.distances)) for d in decisions if d.distances]
 
 
-def between(values: Iterable[float], quantile: float) -> float:
+def midpoint_quantile(values: Iterable[float], quantile: float) -> float:
     """The quantile, half way between two neighbours, so that rounding decides no test."""
     values = sorted(values)
     upper = min(len(values) - 1, max(1, round(quantile * len(values))))

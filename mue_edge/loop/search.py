@@ -48,7 +48,7 @@ class SearchSettings:
     fed: tuple[int, ...] = ()
 
     @property
-    def needed(self) -> int:
+    def candidate_count(self) -> int:
         """Candidates wanted of every row: 2 · beam that survive every ban that can occur."""
         return 2 * self.beam + self.max_length + 3
 
@@ -66,7 +66,7 @@ class BeamSearch:
     def advance(self, rows: Sequence[Row]) -> list[int] | None:
         """Take one step; rows[b] = (ids, log-probabilities, log-probability of eos) of live row b.
 
-        ids are the row's best `settings.needed` candidates, best first (all, if the vocabulary is
+        ids are the row's best `settings.candidate_count` candidates, best first (all, if the vocabulary is
         smaller). Returns for every new live row the row that it descends from, or None at the end.
         """
         s = self.settings
@@ -130,7 +130,7 @@ class BeamSearch:
 
 class Choice(BeamSearch):
     """Chooses among `settings.answers`, in the step whose input is the prompt's last word; the steps before
-    only feed the prompt. The candidates' ids are places in that list, and every answer is a hypothesis of
+    only feed the prompt. The candidates' ids are indices into that list, and every answer is a hypothesis of
     one token."""
 
     def __init__(self, settings: SearchSettings, prompt: Sequence[int]) -> None:
@@ -139,26 +139,26 @@ class Choice(BeamSearch):
         self.tokens = [[*prompt[:1]]]
 
     def advance(self, rows: Sequence[Row]) -> list[int] | None:
-        """Take one step; rows[0] = (places, log-probabilities, anything)."""
+        """Take one step; rows[0] = (indices, log-probabilities, anything)."""
         self.step += 1
         if self.step < len(self._prompt):
             self.tokens = [[*self._prompt[: self.step + 1]]]
             return [0]
-        places, logprobs, _ = rows[0]
-        for place, logprob in zip(places, logprobs):
-            self._finished.append(Hypothesis((self.settings.answers[place],), logprob, (logprob,)))
+        indices, logprobs, _ = rows[0]
+        for index, logprob in zip(indices, logprobs):
+            self._finished.append(Hypothesis((self.settings.answers[index],), logprob, (logprob,)))
         return None
 
 
-def begin(settings: SearchSettings, source: Sequence[int] = ()) -> BeamSearch:
+def new_search(settings: SearchSettings, source: Sequence[int] = ()) -> BeamSearch:
     """The search that the settings ask for; `source`: ids of the source text, bos … eos, if it comes with the
     picture."""
     if not settings.answers:
         return BeamSearch(settings)
-    return Choice(settings, prompt_of(settings.bos, settings.fed, source))
+    return Choice(settings, prompt_ids(settings.bos, settings.fed, source))
 
 
-def prompt_of(bos: int, fed: Sequence[int], source: Sequence[int]) -> tuple[int, ...]:
+def prompt_ids(bos: int, fed: Sequence[int], source: Sequence[int]) -> tuple[int, ...]:
     """What the decoder reads of a source text before it answers; see `SearchSettings.fed`."""
     return (bos, *source[fed[0] : len(source) - fed[1]]) if fed else (bos,)
 

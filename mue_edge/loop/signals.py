@@ -1,9 +1,9 @@
 """What an exit test can read of a stage: signals by name. Standard library only.
 
-A signal gives a row a score, which must exceed the policy's threshold, and a gap = 1 − score with the digits
-that the score loses near 1, where good models crowd. It is made of scalars that the stage's segment puts out
-(or the stack's stem, for all boundaries at once), or of what the vocabulary head says of the stage's states:
-then a test runs the head, whose answer serves as the step's if it is passed.
+A signal gives a row a score, which must exceed the policy's threshold, and a distance = 1 − score with the
+digits that the score loses near 1, where good models crowd. It is made of outputs of the stage's segment (or
+of the stem, for all boundaries at once), or of the vocabulary head's candidates from the stage's states:
+then a test runs the head, whose answer serves as the step's if the test is passed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 SIMILARITY, CONFIDENCE, MARGIN, ENTROPY = "similarity", "confidence", "margin", "entropy"
-AGREEMENT, ENOUGH, FORESIGHT, RAMP = "agreement", "enough", "foresight", "off-ramp"
+AGREEMENT, DEPTH_GATE, IMITATION, RAMP = "agreement", "enough", "foresight", "off-ramp"
 # The scores and the gaps of a stage's rows.
 Reading = tuple[tuple[float, ...], tuple[float, ...]]
-# What a head says of a row: best ids, their log-probabilities, that of eos.
+# The head's candidates of a row: best ids, their log-probabilities, that of eos.
 Candidates = tuple[Sequence[int], Sequence[float], float]
 
 
 @dataclass(frozen=True)
 class Signal:
     """`ports`: outputs of the stage's segment, a value a row; none: the signal is of the head's answer.
-    `of_row`: a row's values of the ports, or its candidates → score and gap.
+    `of_row`: a row's values of the ports, or its candidates → score and distance.
 
     of_stem: the ports are the stem's, a value a boundary. remembers: `of_row` gets a row's candidates after
     every stage of the step so far, so the head must run after each. states: what the head reads, also for the
@@ -31,40 +31,36 @@ class Signal:
     worth trying whatever was traced.
     """
 
-    of_row: Callable[..., tuple[float, float]]
+    score_row: Callable[..., tuple[float, float]]
     ports: tuple[str, ...] = ()
-    of_stem: bool = False
-    remembers: bool = False
+    from_stem: bool = False
+    needs_history: bool = False
     states: str = "y"
     levels: tuple[float, ...] = ()
 
     @property
-    def of_head(self) -> bool:
+    def from_head(self) -> bool:
         return not self.ports
 
     def read(self, scalars: Mapping[str, Sequence[float]], live: int) -> Reading:
         """Of the first `live` rows, by a segment's scalars; empty if the ports were not read."""
         columns = [scalars.get(port, ())[:live] for port in self.ports]
-        return _reading([self.of_row(*map(float, row)) for row in zip(*columns)])
+        return _reading([self.score_row(*map(float, row)) for row in zip(*columns)])
 
     def read_stem(self, scalars: Mapping[str, Sequence[float]], depth: int) -> Reading:
         """Of the boundary after `depth` layers, by the stem's scalars; empty if they were not read."""
         at = {port: values[depth - 1 : depth] for port, values in scalars.items()}
         return self.read(at, 1)
 
-    def read_head(self, said: Sequence[Sequence[Candidates]]) -> Reading:
-        """Of each row's candidates after the last stage of `said`, or after all of them."""
-        if self.remembers:
-            return _reading([self.of_row(rows) for rows in zip(*said)])
-        return _reading([self.of_row(row) for row in said[-1]])
+    def read_head(self, stages: Sequence[Sequence[Candidates]]) -> Reading:
+        """Of each row's candidates after the last of the `stages`, or after all of them."""
+        if self.needs_history:
+            return _reading([self.score_row(rows) for rows in zip(*stages)])
+        return _reading([self.score_row(row) for row in stages[-1]])
 
 
 def _reading(rows: Sequence[tuple[float, float]]) -> Reading:
-    return tuple(score for score, _ in rows), tuple(gap for _, gap in rows)
-
-
-def _as_it_is(score: float, gap: float) -> tuple[float, float]:
-    return score, gap
+    return tuple(score for score, _ in rows), tuple(distance for _, distance in rows)
 
 
 def _sigmoid(logit: float) -> tuple[float, float]:
@@ -103,18 +99,18 @@ def patience(stages: int) -> float:
 
 SIGNALS: dict[str, Signal] = {
     # Cosine of the states before and after the stage's last layer.
-    SIMILARITY: Signal(_as_it_is, ("score", "gap")),
+    SIMILARITY: Signal(lambda score, distance: (score, distance), ("score", "gap")),
     # How sure the arg-max here is, by a trained vector of the states (`mue-edge train --heads`).
     CONFIDENCE: Signal(_sigmoid, ("logit",)),
     MARGIN: Signal(_margin),
     ENTROPY: Signal(_entropy),
-    AGREEMENT: Signal(_agreement, remembers=True, levels=(patience(1), patience(2))),
+    AGREEMENT: Signal(_agreement, needs_history=True, levels=(patience(1), patience(2))),
     # Of a mix of the states with what a trained network imagines the last layer's to be.
-    FORESIGHT: Signal(_entropy, states="mix"),
+    IMITATION: Signal(_entropy, states="mix"),
     # Of the states as a trained linear map puts them before the head.
     RAMP: Signal(_entropy, states="ramp"),
     # How likely an encoder left there is to keep the caption, by a trained network on the stem's features.
-    ENOUGH: Signal(_sigmoid, ("enough",), of_stem=True),
+    DEPTH_GATE: Signal(_sigmoid, ("enough",), from_stem=True),
 }
 # All outputs that exit tests read, float32 in every precision.
 PORTS = tuple(port for signal in SIGNALS.values() for port in signal.ports)

@@ -21,7 +21,7 @@ from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, Stopwatch, drive
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Answer, Layout, Request
-from mue_edge.loop.replay import exit_tests, quantile_policy, run
+from mue_edge.loop.replay import exit_distances, quantile_policy, run
 from mue_edge.loop.search import BeamSearch, SearchSettings
 from mue_edge.sessions.captioner import Captioner
 
@@ -164,6 +164,6 @@ def exiting_policy(captioner: Captioner, pictures: Sequence[object]) -> tuple[Po
         captioner.runtime.set_pixels(pixels)
         settings = captioner.settings()
         outcome = run(captioner.layout, settings, Policy("never"), captioner.runtime, trace=True)
-        tests += exit_tests(outcome.decisions)
+        tests += exit_distances(outcome.decisions)
     policy = quantile_policy(tests, 0.5, "median", manifest.plan_hash)
     return policy, "median, uncalibrated: thresholds at the median gap of these pictures"

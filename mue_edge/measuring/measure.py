@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mue_edge.errors import VerificationError
 from mue_edge.loop import search
 from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Runtime, drive, show
+from mue_edge.loop.driver import Runtime, drive, set_inputs
 from mue_edge.loop.lossless import lossless_loop
 from mue_edge.loop.policy import ForcedExits
 from mue_edge.loop.protocol import Answer, Layout, Request
@@ -192,7 +192,7 @@ def _caption(setup: Setup, kind: str, draw: random.Random, *, timed: bool) -> _L
     source = draw.choice(setup.sources) if setup.sources else ()
     # What a head reads but the states themselves is made for tests only.
     heads = kind == MIXED and any(len(stage.states) > 1 for stage in setup.layout.decoder.stages)
-    begun = search.begin(setup.settings, source)
+    begun = search.new_search(setup.settings, source)
     if kind == MIXED and setup.layout.verify_rows and draw.random() < 0.5:
         loop = lossless_loop(setup.layout, policy, begun)
     else:
@@ -200,7 +200,7 @@ def _caption(setup: Setup, kind: str, draw: random.Random, *, timed: bool) -> _L
     runs: list[str] = []
     runtime = _Timed(setup.runtime, setup.clock) if timed else setup.runtime
     begin = setup.clock()
-    show(setup.runtime, picture, source)
+    set_inputs(setup.runtime, picture, source)
     drive(loop, runtime, lambda request, answer: runs.append(request.run))
     seconds = setup.clock() - begin
     return _Live(kind, tuple(runs), seconds, tuple(runtime.calls) if isinstance(runtime, _Timed) else ())

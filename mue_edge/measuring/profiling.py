@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mue_edge import machine
-from mue_edge.inputs.image import Given
+from mue_edge.inputs.image import PictureSource
 from mue_edge.measuring import measure, profile
 from mue_edge.sessions.session import Session
 
@@ -32,7 +32,7 @@ class NetworkInputs:
 
 
 def pictures(
-    captioner: Session, files: Sequence[Given], sources: Sequence[Sequence[int]] = ()
+    captioner: Session, files: Sequence[PictureSource], sources: Sequence[Sequence[int]] = ()
 ) -> NetworkInputs:
     """Up to MAX_PICTURES of the files, evenly chosen, and the texts."""
     made, seconds = [], []

@@ -1,5 +1,5 @@
 """CALM's classifier (Schuster et al. 2022): a trained vector says how likely the arg-max after this decoder
-layer is that of the last one; leave when that exceeds λ, which decays like MuE's θ. Here each boundary has a
+layer is that of the last one; exit when that exceeds λ, which decays like MuE's θ. Here each boundary has a
 vector of its own. In the encoder there is no arg-max: its tests stay MuE's."""
 
 from mue_edge.loop.signals import CONFIDENCE

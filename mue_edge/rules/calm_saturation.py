@@ -1,4 +1,4 @@
-"""CALM's saturation rule (Schuster et al. 2022): leave the decoder when a layer hardly changed a token's
+"""CALM's saturation rule (Schuster et al. 2022): exit the decoder when a layer hardly changed a token's
 state. Its threshold decays from λ by its own formula, clip(0.9·λ + 0.1·e^(−τt/N)). CALM is of decoders: the
 encoder has no tests by score."""
 

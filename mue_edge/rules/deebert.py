@@ -1,4 +1,4 @@
-"""DeeBERT's rule (Xin et al. 2020) on the decoder: leave when the words' entropy is low. Its off-ramps are
+"""DeeBERT's rule (Xin et al. 2020) on the decoder: exit when the words' entropy is low. Its off-ramps are
 the shared head here, which the layer-wise loss has trained at every layer; a test runs it, as CALM's softmax
 rule does."""
 

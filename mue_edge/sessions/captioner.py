@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,15 @@ from mue_edge.errors import UsageError
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.deadline import Deadline
 from mue_edge.loop.driver import Runtime, Stopwatch, drive
-from mue_edge.loop.lossless import lossless_loop
-from mue_edge.loop.pace import Pace
-from mue_edge.loop.payoff import Payoff
-from mue_edge.loop.policy import ALWAYS, NEVER, Policy
-from mue_edge.loop.protocol import DECODER, Answer, Decision, Pacing, Request
+from mue_edge.loop.lossless import Payoff, lossless_loop
+from mue_edge.loop.policy import ALWAYS, NEVER, ExitPolicy, Policy
+from mue_edge.loop.protocol import DECODER, Answer, DeadlineResult, Outcome, Request
 from mue_edge.loop.search import BeamSearch, SearchSettings
-from mue_edge.sessions.session import Session
+from mue_edge.loop.speed import SpeedEstimate
+from mue_edge.sessions.session import Session, SessionResult, record_of
 
 if TYPE_CHECKING:
-    from mue_edge.inputs.image import Given
+    from mue_edge.inputs.image import PictureSource
 
 
 WARM_UP = 4
@@ -31,29 +30,14 @@ FULL = Policy("never", name="full")
 
 
 @dataclass(frozen=True)
-class Caption:
-    """A caption and how it came about.
-
-    exits: stack → layers run (the decoder's is a list, one a token).
-    decisions: every exit test whose score was read. seconds: kind of segment → wall-clock time,
-    with "preprocess" and "total". calls: segment calls made. pacing: what a deadline did, if there was
-    one; a caption that it cut before the first token is empty.
-    """
+class Caption(SessionResult):
+    """A caption and how it came about; `deadline` says what one did, if there was one: a caption that it cut
+    before the first token is empty."""
 
     text: str
     tokens: tuple[int, ...]
     score: float
-    exits: Mapping[str, Any]
-    decisions: tuple[Decision, ...]
-    seconds: Mapping[str, float]
-    calls: int
-    pacing: Pacing | None = None
-
-    @property
-    def decoder_layers(self) -> float:
-        """Mean decoder layers a token."""
-        layers: list[int] = self.exits[DECODER]
-        return sum(layers) / max(1, len(layers))
+    deadline: DeadlineResult | None = None
 
 
 class Captioner(Session):
@@ -61,17 +45,22 @@ class Captioner(Session):
 
     def __init__(self, bundle: Bundle, runtime: Runtime, max_pixels: int | None = None) -> None:
         super().__init__(bundle, runtime, max_pixels)
-        self.pace = Pace()
+        self.speed = SpeedEstimate()
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
         """A caption."""
         self.caption(picture, policy=policy)
 
     def caption(
-        self, picture: Given, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        self,
+        picture: PictureSource,
+        *,
+        policy: str | Path | Policy | None = None,
+        beam: int | None = None,
+        trace: bool = False,
+        deadline: float | None = None,
         lossless: bool | Payoff = False,
-    ) -> Caption:  # fmt: skip
+    ) -> Caption:
         """Caption one picture. `beam` up to what the bundle was exported for; `trace` reads all scores.
 
         `deadline`: seconds from this call on, preprocessing included, after which no segment starts:
@@ -93,10 +82,15 @@ class Captioner(Session):
                 return result
 
     def stream(
-        self, picture: Given, *, policy: str | Path | Policy | None = None,
-        beam: int | None = None, trace: bool = False, deadline: float | None = None,
+        self,
+        picture: PictureSource,
+        *,
+        policy: str | Path | Policy | None = None,
+        beam: int | None = None,
+        trace: bool = False,
+        deadline: float | None = None,
         lossless: bool | Payoff = False,
-    ) -> Generator[str, None, Caption]:  # fmt: skip
+    ) -> Generator[str, None, Caption]:
         """Like `caption`, yielding the text so far, in whole characters, after every token (with beams, of
         the best row).
 
@@ -104,55 +98,49 @@ class Captioner(Session):
         towards a deadline. Raises UsageError after `close`.
         """
         self.check_open()
-        return self._steps(picture, policy, beam, trace, deadline, lossless)
 
-    def _steps(
-        self, picture: Given, policy: str | Path | Policy | None, beam: int | None,
-        trace: bool, deadline: float | None, lossless: bool | Payoff,
-    ) -> Generator[str, None, Caption]:  # fmt: skip
-        started = time.perf_counter()
-        if deadline is not None and not 0 < deadline < math.inf:
-            raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
-        if lossless and (trace or deadline is not None):
-            raise UsageError("a lossless caption has neither a trace of exit scores nor a deadline")
-        decider = self.policy(policy)
-        search = BeamSearch(self.settings(beam))
-        self.runtime.set_pixels(self.pixels(picture))
-        watch = Stopwatch()
-        prepared = time.perf_counter() - started
-        due = None
-        if deadline is not None:
-            due = Deadline(started, deadline, prepared, self.faster(decider), self.pace)
-        payoff, last = lossless if isinstance(lossless, Payoff) else None, "head"
-        if payoff is not None and not payoff.pays:
-            payoff, loop = None, caption_loop(self.layout, FULL, search)
-        elif lossless:
-            loop, last = lossless_loop(self.layout, decider, search), "verify_head"
-        else:
-            loop = caption_loop(self.layout, decider, search, trace=trace, deadline=due)
-        try:
-            request = next(loop)
-            while True:
-                answer = self.runtime.execute(request)
-                watch(request, answer)
-                if payoff is not None:
-                    payoff.saw(request.run)
-                finished_token = request.run == last
-                request = loop.send(answer)
-                if finished_token:
-                    yield self.tokenizer.caption(search.tokens[0][1:], ended=False)
-        except StopIteration as end:
-            outcome = end.value
-        if payoff is not None:
-            payoff.ended(len(outcome.steps))
-        best = outcome.hypotheses[0]
-        total = time.perf_counter() - started
-        return Caption(
-            self.tokenizer.caption(best.tokens), best.tokens, best.score,
-            {**outcome.depths, DECODER: [step.depth for step in outcome.steps]},
-            outcome.decisions, {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
-            outcome.pacing,
-        )  # fmt: skip
+        def steps() -> Generator[str, None, Caption]:
+            started = time.perf_counter()
+            if deadline is not None and not 0 < deadline < math.inf:
+                raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
+            if lossless and (trace or deadline is not None):
+                raise UsageError("a lossless caption has neither a trace of exit scores nor a deadline")
+            chosen, search = self.policy(policy), BeamSearch(self.settings(beam))
+            self.runtime.set_pixels(self.pixels(picture))
+            watch, prepared, due = Stopwatch(), time.perf_counter() - started, None
+            if deadline is not None:
+                due = Deadline(started, deadline, prepared, self.faster(chosen), self.speed)
+            payoff = lossless if isinstance(lossless, Payoff) and lossless.pays else None
+            if lossless is True or payoff is not None:
+                loop, last = lossless_loop(self.layout, chosen, search), "verify_head"
+            else:
+                decisive = FULL if lossless else chosen
+                loop, last = caption_loop(self.layout, decisive, search, trace=trace, deadline=due), "head"
+            try:
+                request = next(loop)
+                while True:
+                    answer = self.runtime.execute(request)
+                    watch(request, answer)
+                    if payoff is not None:
+                        payoff.record(request.run)
+                    token_ended = request.run == last
+                    request = loop.send(answer)
+                    if token_ended:
+                        yield self.tokenizer.caption(search.tokens[0][1:], ended=False)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+            if payoff is not None:
+                payoff.record_caption(len(outcome.steps))
+            best = outcome.hypotheses[0]
+            return Caption(
+                self.tokenizer.caption(best.tokens),
+                best.tokens,
+                best.score,
+                outcome.deadline,
+                **record_of(outcome, watch, started, prepared),
+            )
+
+        return steps()
 
     def warm_up(self) -> None:
         """Load every segment and learn its time, on a grey picture; a few captions long."""
@@ -164,12 +152,16 @@ class Captioner(Session):
 
         def learn(request: Request, answer: Answer) -> None:
             nonlocal last
-            self.pace.saw(request.run, max(0.0, answer.now - last))
+            self.speed.record(request.run, max(0.0, answer.now - last))
             last = answer.now
 
         for _ in range(WARM_UP):
             last = time.perf_counter()
-            drive(caption_loop(self.layout, InTurns(), BeamSearch(self.settings())), self.runtime, learn)
+            drive(
+                caption_loop(self.layout, AlternatingExits(), BeamSearch(self.settings())),
+                self.runtime,
+                learn,
+            )
 
     def settings(self, beam: int | None = None) -> SearchSettings:
         """The search of the bundle, with another beam. Raises UsageError for one that it cannot run."""
@@ -183,7 +175,7 @@ class Captioner(Session):
         return replace(settings, beam=beam)
 
 
-class InTurns:
+class AlternatingExits(ExitPolicy):
     """The first layer, then all layers, step by step: so every segment runs, `fill` too."""
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:

@@ -15,7 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mue_edge.inputs.tokens import Tokenizer
-from mue_edge.loop.protocol import DECODER, Layout, Move, Pacing
+from mue_edge.loop.protocol import DECODER, DeadlineResult, Layout, PolicyChange
 from mue_edge.sessions.captioner import Caption
 
 if TYPE_CHECKING:
@@ -52,36 +52,36 @@ class Drawing:
         return sum(s.depth for s in self.steps) / max(1, len(self.steps))
 
 
-def of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
+def drawing_of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawing:
     """What is drawn of a caption. Steps beyond its last token (other beams went on) have no word."""
-    left = {(d.stack, d.step): min(d.scores, default=None) for d in caption.decisions if d.exit}
+    scores = {(d.stack, d.step): min(d.scores, default=None) for d in caption.decisions if d.exit}
     encoder = [
-        Bar(s.name, caption.exits[s.name], s.depth, left.get((s.name, 0)))
+        Bar(s.name, caption.exits[s.name], s.depth, scores.get((s.name, 0)))
         for s in sorted(layout.encoders, key=lambda s: s.name)
     ]
     words = [_word(tokenizer, token) for token in caption.tokens]
     total, steps = layout.decoder.depth, caption.exits[DECODER]
     columns = [
-        Bar(words[t] if t < len(words) else "", depth, total, left.get((DECODER, t)))
+        Bar(words[t] if t < len(words) else "", depth, total, scores.get((DECODER, t)))
         for t, depth in enumerate(steps)
     ]
-    clock = f"deadline {pacing(caption.pacing)}" if caption.pacing else ""
+    clock = f"deadline {deadline_summary(caption.deadline)}" if caption.deadline else ""
     return Drawing(caption.text, tuple(encoder), tuple(columns), total, clock)
 
 
-def pacing(done: Pacing) -> str:
+def deadline_summary(done: DeadlineResult) -> str:
     """What the clock did, in a line: "50 ms: took 43.1 ms; full, fast from token 3; cut short"."""
-    walked = [m.policy + (f" from {_place(m)}" if i else "") for i, m in enumerate(done.walked)]
+    changes = [c.policy + (f" from {_position(c)}" if i else "") for i, c in enumerate(done.changes)]
     parts = [f"{done.limit * 1000:g} ms: took {done.finished * 1000:.1f} ms"]
-    parts += [", ".join(walked)] if walked else []
+    parts += [", ".join(changes)] if changes else []
     parts += [f"exits forced by the clock: {done.forced}"] if done.forced else []
     parts += ["cut short"] if done.cut_short else []
     return "; ".join(parts)
 
 
-def _place(move: Move) -> str:
-    place = f"token {move.step + 1}" if move.stack == DECODER else move.stack
-    return f"{place} layer {move.depth + 1}" if move.depth else place
+def _position(change: PolicyChange) -> str:
+    position = f"token {change.step + 1}" if change.stack == DECODER else change.stack
+    return f"{position} layer {change.depth + 1}" if change.depth else position
 
 
 def _word(tokenizer: Tokenizer, token: int) -> str:
@@ -96,7 +96,7 @@ def as_text(drawing: Drawing, width: int = 100) -> str:
     for bar in drawing.encoder:
         cells = RUN * bar.depth + SKIPPED * (bar.layers - bar.depth)
         lines.append(
-            f"{bar.label:<9}{cells}  {bar.depth} of {bar.layers} layers{_left(bar, ', left at score ')}"
+            f"{bar.label:<9}{cells}  {bar.depth} of {bar.layers} layers{_score(bar, ', left at score ')}"
         )
     total = drawing.layers
     cell = max(6, 0, *(_width(s.label) for s in drawing.steps)) + 1
@@ -108,7 +108,7 @@ def as_text(drawing: Drawing, width: int = 100) -> str:
             marks = [RUN * 3 if layer <= s.depth else SKIPPED for s in steps]
             lines.append(f" layer {layer:<2}" + _row(marks, cell))
         if any(s.score is not None for s in steps):
-            lines.append("  score  " + _row([_left(s) for s in steps], cell))
+            lines.append("  score  " + _row([_score(s) for s in steps], cell))
     lines.append(f"{DECODER:<9}{drawing.mean:.2f} of {total} layers a token on average")
     if drawing.deadline:
         lines.append(drawing.deadline)
@@ -119,7 +119,7 @@ def _row(labels: Sequence[str], cell: int) -> str:
     return "".join(label + " " * (cell - _width(label)) for label in labels)
 
 
-def _left(bar: Bar, before: str = "") -> str:
+def _score(bar: Bar, before: str = "") -> str:
     return "" if bar.score is None else f"{before}{bar.score:.4f}"
 
 
@@ -171,19 +171,19 @@ def as_svg(drawing: Drawing, picture: Image | None = None) -> str:
 def _text(
     x: float, y: float, text: str, size: int, colour: str, weight: str = "400", anchor: str = "start"
 ) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}" {FONT}>{escape(text)}</text>'
+    attributes = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}"'
+    return f'<text {attributes} fill="{colour}" {FONT}>{escape(text)}</text>'
 
 
 def _cell(x: float, y: float, width: float, height: float, run: bool) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3"'
-    return f'<rect {place} fill="{BLUE if run else PALE}"/>'
+    attributes = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="3"'
+    return f'<rect {attributes} fill="{BLUE if run else PALE}"/>'
 
 
 def _picture(picture: Image, side: int) -> str:
-    shown = picture.copy()
-    shown.thumbnail((2 * side, 2 * side))  # sharp on dense screens
+    thumbnail = picture.copy()
+    thumbnail.thumbnail((2 * side, 2 * side))  # sharp on dense screens
     buffer = io.BytesIO()
-    shown.save(buffer, "PNG", optimize=True)
+    thumbnail.save(buffer, "PNG", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<image x="24" y="24" width="{side}" height="{side}" href="data:image/png;base64,{data}"/>'

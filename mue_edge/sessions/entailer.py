@@ -10,42 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mue_edge.bundle.manifest import Manifest
-from mue_edge.inputs.statements import ids_of, unknown
+from mue_edge.inputs.statements import source_ids, unknown_words
 from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Stopwatch, drive, show
-from mue_edge.loop.policy import Decider, Policy
-from mue_edge.loop.protocol import DECODER, Decision, Outcome
-from mue_edge.loop.search import begin
-from mue_edge.sessions.captioner import InTurns
-from mue_edge.sessions.session import Session
+from mue_edge.loop.driver import Stopwatch, drive, set_inputs
+from mue_edge.loop.policy import ExitPolicy, Policy
+from mue_edge.loop.protocol import Outcome
+from mue_edge.loop.search import new_search
+from mue_edge.sessions.captioner import AlternatingExits
+from mue_edge.sessions.session import Session, SessionResult, record_of
 
 if TYPE_CHECKING:
-    from mue_edge.inputs.image import Given
+    from mue_edge.inputs.image import PictureSource
 
 
 @dataclass(frozen=True)
-class Entailment:
+class Entailment(SessionResult):
     """An answer and how it came about.
 
-    probabilities: answer → probability among the answers. exits: stack → layers run (the
-    decoder's is a list, one a word that it was fed). decisions: every exit test whose score was read.
-    seconds: kind of segment → wall-clock time, with "preprocess" and "total". calls: segment calls made.
-    unknown: words of the statement and the caption that the model lacks.
+    probabilities: answer → probability among the answers. unknown: words of the statement and the caption
+    that the model lacks.
     """
 
     answer: str
     probabilities: Mapping[str, float]
-    exits: Mapping[str, Any]
-    decisions: tuple[Decision, ...]
-    seconds: Mapping[str, float]
-    calls: int
     unknown: tuple[str, ...] = ()
-
-    @property
-    def decoder_layers(self) -> float:
-        """Mean decoder layers a word."""
-        layers: list[int] = self.exits[DECODER]
-        return sum(layers) / len(layers)
 
 
 class Entailer(Session):
@@ -54,16 +42,21 @@ class Entailer(Session):
     def source(self, statement: str, caption: str | None = None) -> tuple[int, ...]:
         """Ids of the source text around a statement, and around a caption of the picture where one is given.
         Raises UsageError for an empty one, and for a caption that the model was not trained to read."""
-        return ids_of(self.bundle.manifest.template, statement, self.tokenizer, caption)
+        return source_ids(self.bundle.manifest.template, statement, self.tokenizer, caption)
 
     def unknown(self, statement: str, caption: str | None = None) -> tuple[str, ...]:
         """Words that the model lacks."""
-        return unknown(self.bundle.manifest.template, statement, self.tokenizer, caption)
+        return unknown_words(self.bundle.manifest.template, statement, self.tokenizer, caption)
 
     def entail(
-        self, picture: Given, statement: str, *, caption: str | None = None,
-        policy: str | Path | Policy | None = None, trace: bool = False,
-    ) -> Entailment:  # fmt: skip
+        self,
+        picture: PictureSource,
+        statement: str,
+        *,
+        caption: str | None = None,
+        policy: str | Path | Policy | None = None,
+        trace: bool = False,
+    ) -> Entailment:
         """Whether one picture shows what the statement says. `trace` reads all scores.
 
         caption: one of the picture, for a model that was trained with them (`manifest.caption_prompt`).
@@ -72,8 +65,8 @@ class Entailer(Session):
         """
         self.check_open()
         source = self.source(statement, caption)
-        found = self._judge(picture, source, self.policy(policy), trace=trace)
-        return replace(found, unknown=self.unknown(statement, caption))
+        entailment = self._judge(picture, source, self.policy(policy), trace=trace)
+        return replace(entailment, unknown=self.unknown(statement, caption))
 
     def run(self, picture: Any, source: Sequence[int], policy: Policy) -> None:
         """An answer."""
@@ -85,26 +78,21 @@ class Entailer(Session):
 
         size = self.bundle.manifest.preprocess
         grey = Image.new("RGB", (size.width, size.height), "grey")
-        for policy in (Policy("never"), InTurns()):
+        for policy in (Policy("never"), AlternatingExits()):
             self._judge(grey, self.source("grey"), policy, trace=True)
 
-    def _judge(self, picture: Any, source: Sequence[int], policy: Decider, *, trace: bool) -> Entailment:
+    def _judge(self, picture: Any, source: Sequence[int], policy: ExitPolicy, *, trace: bool) -> Entailment:
         started = time.perf_counter()
         manifest = self.bundle.manifest
-        show(self.runtime, self.pixels(picture), source)
+        set_inputs(self.runtime, self.pixels(picture), source)
         watch, prepared = Stopwatch(), time.perf_counter() - started
-        loop = caption_loop(self.layout, policy, begin(manifest.search, source), trace=trace)
+        loop = caption_loop(self.layout, policy, new_search(manifest.search, source), trace=trace)
         outcome = drive(loop, self.runtime, watch)
-        total = time.perf_counter() - started
-        answer, probabilities = judged(manifest, outcome)
-        return Entailment(
-            answer, probabilities,
-            {**outcome.depths, DECODER: [step.depth for step in outcome.steps]}, outcome.decisions,
-            {"preprocess": prepared, **watch.seconds, "total": total}, outcome.calls,
-        )  # fmt: skip
+        record = record_of(outcome, watch, started, prepared)
+        return Entailment(*answer_probabilities(manifest, outcome), **record)
 
 
-def judged(manifest: Manifest, outcome: Outcome) -> tuple[str, dict[str, float]]:
+def answer_probabilities(manifest: Manifest, outcome: Outcome) -> tuple[str, dict[str, float]]:
     """The likeliest answer, and answer → probability among the answers, in the manifest's order."""
     words = dict(zip(manifest.search.answers, manifest.answers, strict=True))
     likely = {words[h.tokens[0]]: math.exp(h.score) for h in outcome.hypotheses}

@@ -231,4 +231,4 @@ def test_special_files_are_refused_at_once(place: str) -> None:
         pytest.skip("not on this system")
     with pytest.raises(InputFileError, match=place):
         image.load(place)
-    assert gathering.names_pictures(place) is False
+    assert gathering.is_picture_argument(place) is False

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mue_edge import schema
-from mue_edge.bundle.folder import Bundle, open_bundle, with_front, write_manifest
+from mue_edge.bundle.folder import Bundle, open_bundle, with_pareto_front, write_manifest
 from mue_edge.bundle.manifest import (
     MANIFEST,
     SCHEMA,
@@ -202,7 +202,7 @@ FAST = Policy("mue", {"image": StackExit(0.5)}, name="fast", seconds=0.01, quali
 
 def test_a_new_front_is_opened_with_the_plans_hash(folder: Path) -> None:
     before = open_bundle(folder).manifest
-    made = with_front(folder, [FAST, FULL], "fast")
+    made = with_pareto_front(folder, [FAST, FULL], "fast")
     again = open_bundle(folder, paranoid=True).manifest
     assert made.manifest == again and again.chosen == "fast"
     assert list(again.policies()) == ["fast", "full"]
@@ -230,7 +230,7 @@ def test_a_new_front_is_opened_with_the_plans_hash(folder: Path) -> None:
 def test_a_front_that_does_not_fit_changes_nothing(folder: Path, policies: list[Policy], chosen: str) -> None:
     before = (folder / MANIFEST).read_bytes()
     with pytest.raises(UsageError):
-        with_front(folder, policies, chosen)
+        with_pareto_front(folder, policies, chosen)
     assert (folder / MANIFEST).read_bytes() == before
 
 
@@ -242,12 +242,12 @@ def test_the_policy_that_pages_open_on(folder: Path) -> None:
     )
     full: dict[str, Any] = {"rule": "never", "name": "full"}
     own = replace(manifest(folder), front=(*early, full))
-    assert own.opening == "full"
+    assert own.initial_policy == "full"
     bundled = replace(own, knows="red squares only")
-    assert bundled.opening == "b"
-    assert replace(bundled, chosen="a").opening == "a"
-    assert replace(bundled, front=(*early, full | {"seconds": 0.1})).opening == "full"
-    assert replace(bundled, front=(full,)).opening == "full"
+    assert bundled.initial_policy == "b"
+    assert replace(bundled, chosen="a").initial_policy == "a"
+    assert replace(bundled, front=(*early, full | {"seconds": 0.1})).initial_policy == "full"
+    assert replace(bundled, front=(full,)).initial_policy == "full"
 
 
 def test_policies_of_a_front_have_names_that_differ(folder: Path) -> None:

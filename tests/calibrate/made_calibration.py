@@ -32,7 +32,7 @@ from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.calibrate.traces.outcomes import Sample, TracedRun
 from mue_edge.files import sha256
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.protocol import Decision
+from mue_edge.loop.protocol import ExitDecision
 from mue_edge.measuring import profile
 from mue_edge.measuring.profile import Noise, Profile, SegmentTime
 from mue_edge.sessions.captioner import Captioner
@@ -146,14 +146,16 @@ def _scores(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.array([5.0 + (1 if i == 5 else -2) * (i in CHANGES[name]) for i in range(PICTURES)])
 
 
-def _trace(picture: int) -> tuple[Decision, ...]:
+def _trace(picture: int) -> tuple[ExitDecision, ...]:
     """Gaps that foretell the image's exits rightly, and the decoder's wrongly."""
     gap = 0.5 if picture in CHANGES["fixed-1-3"] else 0.1
     # By step: the widest gap is wrong, the narrowest would be right.
     wrong = (0.1, 0.05) if picture in CHANGES["fixed-3-1"] else (0.5, 0.01)
     told = [("image", 1, 0, gap), ("image", 2, 0, 0.3), ("image", 3, 0, 0.0)]
     told += [("decoder", depth, step, wrong[step]) for step in (0, 1) for depth in (1, 2, 3)]
-    return tuple(Decision(stack, depth, step, (1 - g,), (g,), 1.0, False) for stack, depth, step, g in told)
+    return tuple(
+        ExitDecision(stack, depth, step, (1 - g,), (g,), 1.0, False) for stack, depth, step, g in told
+    )
 
 
 def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:

@@ -22,7 +22,7 @@ from mue_edge.bundle.manifest import (
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
 from mue_edge.loop.search import SearchSettings
-from mue_edge.loop.signals import ENOUGH, FORESIGHT, SIMILARITY, patience
+from mue_edge.loop.signals import DEPTH_GATE, IMITATION, SIMILARITY, patience
 from tests import layouts
 
 LAYERS = 4
@@ -31,13 +31,13 @@ THREADS = 1
 
 def layout(rows: int = 1) -> Layout:
     """An image stack of four layers in three segments, a text branch, four decoder layers in three."""
-    tested, constants = (SIMILARITY, ENOUGH), {"pos_q": "constant:pos_q"}
+    tested, constants = (SIMILARITY, DEPTH_GATE), {"pos_q": "constant:pos_q"}
     image = (
         *(Stage(f"image.{i}", i + 1, constants, tested) for i in range(2)),
         Stage("image.2", 4, constants),
     )
     text = tuple(Stage(f"text.{i}", i + 1) for i in range(2))
-    heard = (SIMILARITY, FORESIGHT)
+    heard = (SIMILARITY, IMITATION)
     decoder = (*(Stage(f"decoder.{i}", d, {}, heard) for i, d in enumerate((1, 3))), Stage("decoder.2", 4))
     return layouts.layout(image, decoder, rows, 2, text=text)
 

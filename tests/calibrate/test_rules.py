@@ -51,7 +51,10 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
     rules = ("calm-softmax", "deebert", "pabee", PLUGIN)
     some = [p for rule in rules for p in policies if p.rule == rule][::5]
     late = [
-        replace(p.leaving("decoder", theta=None, thetas=(None, p.of("decoder").theta)), name=f"{p.name}-late")
+        replace(
+            p.with_exit("decoder", theta=None, thetas=(None, p.stack_exit("decoder").theta)),
+            name=f"{p.name}-late",
+        )
         for p in some
     ]
     others = [p for rule in ("mue", "calm-saturation", "uniform-skip") for p in policies if p.rule == rule]
@@ -73,15 +76,17 @@ def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> Non
     assert [p for p in found if p.rule == "mue"] == list(without)
     untested = [p for p in found if p.rule != "mue"]
     assert {p.rule for p in untested} == {"calm-saturation", "uniform-skip"}
-    assert all(p.of("decoder").theta is None and p.of("image").theta is None for p in untested)
+    assert all(
+        p.stack_exit("decoder").theta is None and p.stack_exit("image").theta is None for p in untested
+    )
 
 
 def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bundle: Bundle) -> None:
-    """Nothing else was touched: the house learns of it from RULES."""
+    """Nothing else was touched: the house learns stack_exit it from RULES."""
     from PIL import Image
 
     from mue_edge import targets
-    from mue_edge.bundle.folder import with_front
+    from mue_edge.bundle.folder import with_pareto_front
     from mue_edge.export import golden
     from mue_edge.sessions.captioner import Captioner
 
@@ -94,7 +99,7 @@ def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bund
     fastest = min(range(len(mine)), key=calls.__getitem__)
     assert calls[fastest] < calls[0]
     shutil.copytree(bundle.path, tmp_path / "bundle")
-    made = with_front(tmp_path / "bundle", [mine[fastest], FULL], mine[fastest].name)
+    made = with_pareto_front(tmp_path / "bundle", [mine[fastest], FULL], mine[fastest].name)
     with Captioner(made, targets.open_runtime(made, 1)) as captioner:
         for picture, runs in zip(shown, found):
             told = captioner.caption(picture)

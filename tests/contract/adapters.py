@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mue_edge.export.verify import random_pixels
 from mue_edge.loop.driver import Runtime
-from mue_edge.loop.policy import Decider, Policy
-from mue_edge.loop.replay import log_of, replay, run
+from mue_edge.loop.policy import ExitPolicy, Policy
+from mue_edge.loop.replay import decision_log, replay, run
 from mue_edge.models.cut import Cut, Piece
 from tests.contract.cuts import PREPROCESS, Case, exit_scores, pictures, policies, started
 
@@ -65,12 +65,12 @@ def assert_loop_equals_reference(
     case: Case, runtime_for: Callable[[NDArray[np.float32]], Runtime], names: Sequence[str]
 ) -> None:
     """The reference's decision logs, replayed with their exits forced and run freely."""
-    chosen: dict[str, Decider] = {name: policies(case.name)[name] for name in names}
+    chosen: dict[str, ExitPolicy] = {name: policies(case.name)[name] for name in names}
     exits = set()
     for name, policy in chosen.items():
         for picture in pictures():
             reference = run(case.layout, case.settings, policy, case.reference(picture), trace=True)
-            log, runtime = log_of(reference), runtime_for(picture)
+            log, runtime = decision_log(reference), runtime_for(picture)
             of = policy if isinstance(policy, Policy) else None
             replayed = replay(log, case.layout, case.settings, runtime, of)
             assert replayed.same_tokens, name

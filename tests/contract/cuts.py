@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.export import golden
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.loop.policy import ALWAYS, NEVER, Decider, Policy, StackExit
+from mue_edge.loop.policy import ALWAYS, NEVER, ExitPolicy, Policy, StackExit
 from mue_edge.loop.protocol import Layout, Outcome
 from mue_edge.loop.replay import run
 from mue_edge.loop.search import SearchSettings
@@ -127,7 +127,7 @@ def started(made: Cut, picture: NDArray[np.float32]) -> TorchRuntime:
 
 
 @dataclass(frozen=True)
-class Cyclic:
+class Cyclic(ExitPolicy):
     """Always `encoder` layers of every encoder stack and decoder[step mod length] decoder layers."""
 
     encoder: int
@@ -139,11 +139,11 @@ class Cyclic:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class Mixed(ExitPolicy):
     """One policy for the encoder stacks and one for the decoder."""
 
-    encoder: Decider
-    decoder: Decider
+    encoder: ExitPolicy
+    decoder: ExitPolicy
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
         policy = self.decoder if stack == "decoder" else self.encoder
@@ -177,14 +177,14 @@ def threshold_policies(name: str) -> tuple[Policy, ...]:
     return policy(half, middle), policy(most, low), policy(half, high - 0.05, 0.9, 4.0)
 
 
-def _gaps(case: Case, policy: Decider) -> dict[str, list[float]]:
+def _gaps(case: Case, policy: ExitPolicy) -> dict[str, list[float]]:
     """Stack → the largest gap of every test that could exit."""
-    gaps: dict[str, list[float]] = {}
+    distances: dict[str, list[float]] = {}
     for picture in pictures():
         for test in run(case.layout, case.settings, policy, case.reference(picture), trace=True).decisions:
-            if test.gaps and test.depth < CONFIG.decoder_layers:
-                gaps.setdefault(test.stack, []).append(max(test.gaps))
-    return gaps
+            if test.distances and test.depth < CONFIG.decoder_layers:
+                distances.setdefault(test.stack, []).append(max(test.distances))
+    return distances
 
 
 def _between(values: Sequence[float], part: float) -> float:
@@ -194,7 +194,7 @@ def _between(values: Sequence[float], part: float) -> float:
     return (values[i - 1] + values[i]) / 2
 
 
-def policies(name: str) -> dict[str, Decider]:
+def policies(name: str) -> dict[str, ExitPolicy]:
     """Every policy under which a case is compared."""
     half, most, decayed = threshold_policies(name)
     others = {rule: _half_by(make_case(name), rule) for rule in RULES if _reads(make_case(name), rule)}
@@ -219,7 +219,7 @@ def _reads(case: Case, rule: str) -> bool:
     signal = RULES[rule].signal("decoder")
     if signal in (None, SIMILARITY):
         return False
-    plain = SIGNALS[signal].of_head and SIGNALS[signal].states == "y"
+    plain = SIGNALS[signal].from_head and SIGNALS[signal].states == "y"
     return plain or signal in case.layout.decoder.stages[0].signals
 
 
@@ -242,7 +242,7 @@ def _half_by(case: Case, rule: str) -> Policy:
     )
 
 
-def generated(case: Case, picture: NDArray[np.float32], policy: Decider) -> list[GeneratedHypothesis]:
+def generated(case: Case, picture: NDArray[np.float32], policy: ExitPolicy) -> list[GeneratedHypothesis]:
     """What the torch model itself does: eager propagation, reordered caches."""
     s = case.settings
     tokens = torch.tensor([case.request.prompt or (*SHORTER, s.pad, s.pad)])

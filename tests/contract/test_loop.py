@@ -9,7 +9,7 @@ import pytest
 
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.policy import Decider
+from mue_edge.loop.policy import ExitPolicy
 from mue_edge.loop.protocol import Answer, Outcome, Request
 from mue_edge.loop.replay import run
 from mue_edge.loop.search import BeamSearch
@@ -31,7 +31,7 @@ from tests.contract.cuts import (
 TOLERANCE = 2e-5
 
 
-def logged(case: Case, policy: Decider, runtime: Runtime) -> tuple[Outcome, list[Request]]:
+def logged(case: Case, policy: ExitPolicy, runtime: Runtime) -> tuple[Outcome, list[Request]]:
     """A traced run and its requests."""
     requests: list[Request] = []
     loop = caption_loop(case.layout, policy, BeamSearch(case.settings), trace=True)
@@ -120,7 +120,7 @@ def test_ancestry_masks_equal_reordered_caches() -> None:
 def test_running_ahead_changes_nothing(case: Case) -> None:
     """A driver that runs `then` before it has seen the score ends with the same decisions and scores."""
     kept = dropped = 0
-    chosen: list[Decider] = [UP_AND_DOWN, *threshold_policies(case.name)]
+    chosen: list[ExitPolicy] = [UP_AND_DOWN, *threshold_policies(case.name)]
     for policy in chosen:
         for picture in pictures():
             outcome, _ = logged(case, policy, case.reference(picture))

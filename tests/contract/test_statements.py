@@ -48,7 +48,7 @@ def test_answers_are_the_hosts(
     ):
         for policy in POLICIES:
             if policy.rule == "fixed" and plan is SHORT:
-                policy = policy.leaving("image", depth=None).leaving("decoder", depth=None)
+                policy = policy.with_exit("image", depth=None).with_exit("decoder", depth=None)
             for statement in STATEMENTS:
                 wanted = host.entail(file, statement, policy=policy)
                 found = other.entail(file, statement, policy=policy)

@@ -10,8 +10,6 @@ def test_pending_rows_are_the_steps_that_never_came() -> None:
     depths = [3, 1, 1, 2]
     for depth in depths:
         for segment in range(depth):
-            if cache.pending(segment):
-                cache.mark_filled(segment)
             cache.mark(segment)
         cache.advance([0, 1])
     assert list(cache.pending(0)) == []

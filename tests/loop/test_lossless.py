@@ -15,7 +15,7 @@ from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import UsageError
 from mue_edge.loop.driver import Runtime, drive
 from mue_edge.loop.lossless import lossless_loop
-from mue_edge.loop.policy import Decider, ForcedExits, Policy, StackExit
+from mue_edge.loop.policy import ExitPolicy, ForcedExits, Policy, StackExit
 from mue_edge.loop.protocol import Outcome
 from mue_edge.loop.replay import quantile_policy, run
 from mue_edge.loop.search import BeamSearch, SearchSettings
@@ -37,7 +37,7 @@ def bundle(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return open_bundle(out)
 
 
-def lossless(bundle: Bundle, runtime: Runtime, policy: Decider) -> tuple[Outcome, list[str]]:
+def lossless(bundle: Bundle, runtime: Runtime, policy: ExitPolicy) -> tuple[Outcome, list[str]]:
     runs: list[str] = []
     loop = lossless_loop(bundle.manifest.layout, policy, BeamSearch(bundle.manifest.search))
     return drive(loop, runtime, lambda request, answer: runs.append(request.run)), runs
@@ -56,8 +56,10 @@ def test_words_are_full_depths(bundle: Bundle) -> None:
         runtime.set_pixels(picture)
         full = run(at, settings, FULL, runtime, trace=True)
         wanted.append(full)
-        tests += [("decoder", max(d.gaps)) for d in full.decisions if d.stack == "decoder" and d.depth < 3]
-    policies: list[Decider] = [
+        tests += [
+            ("decoder", max(d.distances)) for d in full.decisions if d.stack == "decoder" and d.depth < 3
+        ]
+    policies: list[ExitPolicy] = [
         Policy("fixed", {"decoder": StackExit(depth=1), "image": StackExit(depth=1)}),
         Policy("fixed", {"decoder": StackExit(depth=2)}),
         quantile_policy(tests, 0.5, "half"),

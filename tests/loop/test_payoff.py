@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mue_edge.loop.payoff import TRIED, Payoff
+from mue_edge.loop.lossless import TRIED, Payoff
 from tests.loop.test_loop import layout
 
 AT = replace(layout(), verify_rows=4)
@@ -27,8 +27,8 @@ def caption(payoff: Payoff, kept: int) -> None:
         "verify.2",
         "verify_head",
     ):
-        payoff.saw(run)
-    payoff.ended(kept)
+        payoff.record(run)
+    payoff.record_caption(kept)
 
 
 def test_it_pays_while_drafts_are_kept() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mue_edge.bundle.policy_files import from_json, read
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.loop.policy import ALWAYS, NEVER, ForcedExits, Policy, StackExit, exits
+from mue_edge.loop.policy import ALWAYS, NEVER, ForcedExits, Policy, StackExit, should_exit
 
 
 def test_slide_formula() -> None:
@@ -77,9 +77,9 @@ def test_a_theta_for_every_boundary() -> None:
 
 
 def test_the_exit_test_is_strict_and_uses_the_gap() -> None:
-    assert not exits(0.9, None, 0.9) and exits(0.91, None, 0.9)
-    assert exits(1.0, 1e-9, 1 - 1e-8) and not exits(1.0, 1e-7, 1 - 1e-8)
-    assert exits(0.0, 1.0, ALWAYS) and not exits(2.0, -1.0, NEVER)
+    assert not should_exit(0.9, None, 0.9) and should_exit(0.91, None, 0.9)
+    assert should_exit(1.0, 1e-9, 1 - 1e-8) and not should_exit(1.0, 1e-7, 1 - 1e-8)
+    assert should_exit(0.0, 1.0, ALWAYS) and not should_exit(2.0, -1.0, NEVER)
 
 
 def test_json_round_trip(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def search(settings: SearchSettings, size: int = 7) -> BeamSearch:
         rows = []
         for tokens in made.tokens:
             logprobs = scored(tuple(tokens), size)
-            order = sorted(range(size), key=lambda t: -logprobs[t])[: settings.needed]
+            order = sorted(range(size), key=lambda t: -logprobs[t])[: settings.candidate_count]
             rows.append((order, [logprobs[t] for t in order], logprobs[EOS]))
         parents = made.advance(rows)
     return made

@@ -83,7 +83,7 @@ def test_under_a_deadline_the_policy_of_the_moment_asks_the_head() -> None:
     search = BeamSearch(SearchSettings(beam=1, max_length=16))
     outcome = drive(caption_loop(layout(), slow, search, deadline=plenty), runtime)
     assert [s.depth for s in outcome.steps] == [1, 2, 2, 2] and len(runtime.runs("head")) == 7
-    assert outcome.pacing is not None and not outcome.pacing.hurried
+    assert outcome.deadline is not None and not outcome.deadline.hurried
     # Similarity is read too: what the faster policy would have done is how its depths are learnt.
     assert {r.read for r in runtime.requests if r.run.startswith("decoder")} == {("score", "gap")}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.protocol import Decision
-from mue_edge.loop.replay import exit_tests, quantile_policy
+from mue_edge.loop.protocol import ExitDecision
+from mue_edge.loop.replay import exit_distances, quantile_policy
 from mue_edge.measuring import bench
 from mue_edge.measuring.bench import Quartiles, TimeSample, interleave, quartiles, ratios, twin_problem
 
@@ -69,24 +69,29 @@ def test_systems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [i for _, i in work] == sorted(i for _, i in work) and {i for _, i in work} == {3, 4, 5, 6}
 
 
-def decision(stack: str, *gaps: float) -> Decision:
-    return Decision(stack, 1, 0, tuple(1 - g for g in gaps), gaps, float("inf"), False)
+def decision(stack: str, *gaps: float) -> ExitDecision:
+    return ExitDecision(stack, 1, 0, tuple(1 - g for g in gaps), gaps, float("inf"), False)
 
 
 def test_a_policy_that_half_of_the_tests_would_pass() -> None:
     decisions = [decision("image", g) for g in (0.1, 0.2, 0.3, 0.4)]
     decisions += [decision("decoder", 0.01, 0.05), decision("decoder", 0.03, 0.02)]
-    policy = quantile_policy(exit_tests(decisions), 0.5, "half", "a-plan")
-    assert policy.of("image").theta == pytest.approx(0.75)
-    assert policy.of("decoder").theta == pytest.approx(0.96)  # the worst row of a step counts
-    assert (policy.of("text").theta, policy.beta, policy.name, policy.plan) == (None, 1.0, "half", "a-plan")
+    policy = quantile_policy(exit_distances(decisions), 0.5, "half", "a-plan")
+    assert policy.stack_exit("image").theta == pytest.approx(0.75)
+    assert policy.stack_exit("decoder").theta == pytest.approx(0.96)  # the worst row stack_exit a step counts
+    assert (policy.stack_exit("text").theta, policy.beta, policy.name, policy.plan) == (
+        None,
+        1.0,
+        "half",
+        "a-plan",
+    )
     assert policy.threshold("decoder", 1, 9) == pytest.approx(0.96)
 
 
 def test_quantiles_lie_between_observed_gaps() -> None:
     tests = [("image", g / 10) for g in range(1, 8)]
     for quantile in (0.0, 0.3, 0.5, 1.0):
-        theta = quantile_policy(tests, quantile, "q").of("image").theta
+        theta = quantile_policy(tests, quantile, "q").stack_exit("image").theta
         assert theta is not None and min(abs(1 - theta - g) for _, g in tests) > 0.04
 
 

@@ -11,10 +11,10 @@ from mue_edge.errors import UsageError
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.deadline import Deadline
 from mue_edge.loop.driver import drive
-from mue_edge.loop.policy import NEVER, ForcedExits, Policy, StackExit, stages_of
+from mue_edge.loop.policy import NEVER, ForcedExits, Policy, StackExit
 from mue_edge.loop.protocol import HEAD_PORTS, Answer, Layout, Outcome, Request, Stage
 from mue_edge.loop.search import BeamSearch, SearchSettings
-from mue_edge.loop.signals import AGREEMENT, ENOUGH, FORESIGHT, MARGIN, SIGNALS, SIMILARITY, patience
+from mue_edge.loop.signals import AGREEMENT, DEPTH_GATE, IMITATION, MARGIN, SIGNALS, SIMILARITY, patience
 from tests.layouts import changed
 from tests.loop.test_loop import Scripted, layout, run
 
@@ -108,7 +108,7 @@ def test_uniform_skip_spreads_what_stays(ends: Sequence[int], layers: int, run: 
     policy = Policy("uniform-skip", {"decoder": StackExit(depth=layers)})
     assert policy.stages("decoder", ends) == run and policy.stages("image", ends) == tuple(range(len(ends)))
     assert policy.threshold("decoder", 1) == NEVER
-    assert stages_of(ForcedExits({}, (1,), policy), "decoder", ends) == run
+    assert ForcedExits({}, (1,), policy).stages("decoder", ends) == run
 
 
 def test_layers_that_are_left_out_cost_nothing() -> None:
@@ -148,7 +148,7 @@ def test_a_slower_policy_fills_the_rows_that_were_left_out() -> None:
 def gated() -> Layout:
     plain = layout()
     *tested, last = plain.stack("image").stages
-    image = (*(Stage(s.name, s.depth, s.constants, (SIMILARITY, ENOUGH)) for s in tested), last)
+    image = (*(Stage(s.name, s.depth, s.constants, (SIMILARITY, DEPTH_GATE)) for s in tested), last)
     return changed(plain, "image", image)
 
 
@@ -186,7 +186,11 @@ def test_a_gate_knows_the_depth_before_the_first_layer() -> None:
 
 def test_a_trace_has_what_the_gate_says() -> None:
     outcome = caption(Policy("never"), Gated(), trace=True)
-    told = [d.readings[ENOUGH][0] for d in outcome.decisions if d.stack == "image" and ENOUGH in d.readings]
+    told = [
+        d.readings[DEPTH_GATE][0]
+        for d in outcome.decisions
+        if d.stack == "image" and DEPTH_GATE in d.readings
+    ]
     assert [round(scores[0], 2) for scores in told] == [0.12, 0.73]
 
 
@@ -198,7 +202,7 @@ def test_without_a_gate_the_bundle_says_so() -> None:
 def foreseeing() -> Layout:
     plain = layout()
     *tested, last = plain.decoder.stages
-    stages = (*(Stage(s.name, s.depth, s.constants, (SIMILARITY, FORESIGHT)) for s in tested), last)
+    stages = (*(Stage(s.name, s.depth, s.constants, (SIMILARITY, IMITATION)) for s in tested), last)
     return changed(plain, "decoder", stages)
 
 
@@ -242,7 +246,7 @@ def test_a_trace_with_heads_hears_both() -> None:
     outcome = drive(loop, Foreseeing())
     assert outcome.hypotheses[0].tokens == (7, 2)
     told = [d.readings for d in outcome.decisions if d.stack == "decoder" and d.depth < 3]
-    assert all({MARGIN, FORESIGHT, AGREEMENT} < readings.keys() for readings in told)
+    assert all({MARGIN, IMITATION, AGREEMENT} < readings.keys() for readings in told)
 
 
 def test_a_stack_that_a_rule_reads_nothing_of_is_not_left_by_score() -> None:

@@ -53,24 +53,27 @@ def test_what_stands_in_for_a_policy(captioner: Captioner) -> None:
 
 def test_warming_up_learns_every_segment(captioner: Captioner) -> None:
     captioner.warm_up()
-    known = {name for name in captioner.bundle.manifest.segments if captioner.pace.seconds(name) > 0}
+    known = {name for name in captioner.bundle.manifest.segments if captioner.speed.seconds(name) > 0}
     assert known == set(captioner.bundle.manifest.segments)
-    assert captioner.pace.more(0, 17) == (8.5, 17)  # a grey picture says nothing of captions' lengths
+    assert captioner.speed.remaining_steps(0, 17) == (
+        8.5,
+        17,
+    )  # a grey picture says nothing of captions' lengths
 
 
 def test_a_slow_decoder_moves_it_to_the_faster_policy(captioner: Captioner) -> None:
     captioner.warm_up()
     runtime = captioner.runtime
     full = captioner.caption(PICTURE, deadline=1e6)
-    assert full.pacing is not None and not full.pacing.hurried
+    assert full.deadline is not None and not full.deadline.hurried
     captioner.runtime = Late(runtime, "decoder", 1000.0)  # type: ignore[assignment]
     hurried = captioner.caption(PICTURE, deadline=15_000.0)
-    assert hurried.pacing is not None and hurried.pacing.walked[-1].policy == "shallow"
+    assert hurried.deadline is not None and hurried.deadline.changes[-1].policy == "shallow"
     assert hurried.decoder_layers < full.decoder_layers
     captioner.runtime = Late(runtime, "stem", 20_000.0)  # type: ignore[assignment]
     empty = captioner.caption(PICTURE, deadline=15_000.0)
     assert empty.text == "" and empty.calls == 1 and empty.decoder_layers == 0
-    assert empty.pacing is not None and empty.pacing.cut_short
+    assert empty.deadline is not None and empty.deadline.cut_short
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, math.nan, math.inf])

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from mue_edge.inputs.tokens import Tokenizer
-from mue_edge.loop.protocol import Decision, Stage
+from mue_edge.loop.protocol import ExitDecision, Stage
 from mue_edge.sessions import draw
 from mue_edge.sessions.captioner import Caption
 from tests.layouts import layout, stages
@@ -18,8 +18,8 @@ TOKENIZER = Tokenizer(
 LAYOUT = layout(stages("image", 4), (Stage("decoder.0", 2), Stage("decoder.1", 3)), distances=(0.5, 0.2, 0.1))
 
 
-def exit_test(stack: str, step: int, score: float, leave: bool) -> Decision:
-    return Decision(stack, 2, step, (score,), (1 - score,), 0.9, leave)
+def exit_test(stack: str, step: int, score: float, leave: bool) -> ExitDecision:
+    return ExitDecision(stack, 2, step, (score,), (1 - score,), 0.9, leave)
 
 
 def caption() -> Caption:
@@ -28,11 +28,12 @@ def caption() -> Caption:
         exit_test("decoder", 0, 0.91, True), exit_test("decoder", 1, 0.5, False),
     )  # fmt: skip
     exits = {"image": 2, "text": 3, "decoder": [2, 3, 2, 3]}
-    return Caption("a cat <&>", (4, 5, 2), -0.5, exits, decisions, {"total": 0.01}, 17)
+    seconds = {"total": 0.01}
+    return Caption("a cat <&>", (4, 5, 2), -0.5, exits=exits, decisions=decisions, seconds=seconds, calls=17)
 
 
 def test_what_is_drawn() -> None:
-    drawing = draw.of(caption(), LAYOUT, TOKENIZER)
+    drawing = draw.drawing_of(caption(), LAYOUT, TOKENIZER)
     assert [(b.label, b.depth, b.layers, b.score) for b in drawing.encoder] == [
         ("image", 2, 4, 0.95),
         ("text", 3, 3, None),
@@ -45,7 +46,7 @@ def test_what_is_drawn() -> None:
 
 
 def test_text() -> None:
-    lines = draw.as_text(draw.of(caption(), LAYOUT, TOKENIZER)).splitlines()
+    lines = draw.as_text(draw.drawing_of(caption(), LAYOUT, TOKENIZER)).splitlines()
     assert lines == [
         "image    ██··  2 of 4 layers, left at score 0.9500",
         "text     ███  3 of 3 layers",
@@ -59,20 +60,21 @@ def test_text() -> None:
 
 
 def test_narrow_terminals_get_blocks() -> None:
-    text = draw.as_text(draw.of(caption(), LAYOUT, TOKENIZER), width=24)
+    text = draw.as_text(draw.drawing_of(caption(), LAYOUT, TOKENIZER), width=24)
     assert text.count(" layer 1 ") == 2
     assert max(map(len, text.splitlines()[2:-1])) <= 24
-    assert draw.as_text(draw.of(caption(), LAYOUT, TOKENIZER), width=1).count(" layer 1 ") == 4
+    assert draw.as_text(draw.drawing_of(caption(), LAYOUT, TOKENIZER), width=1).count(" layer 1 ") == 4
 
 
 def test_wide_characters_keep_the_columns() -> None:
-    rain = Caption("雨 cat", (6, 5, 2), 0.0, {"image": 4, "text": 3, "decoder": [3, 3, 3]}, (), {}, 1)
-    line = draw.as_text(draw.of(rain, LAYOUT, TOKENIZER)).splitlines()[2]
+    exits = {"image": 4, "text": 3, "decoder": [3, 3, 3]}
+    rain = Caption("雨 cat", (6, 5, 2), 0.0, exits=exits, decisions=(), seconds={}, calls=1)
+    line = draw.as_text(draw.drawing_of(rain, LAYOUT, TOKENIZER)).splitlines()[2]
     assert line == "decoder  雨     cat    end"  # one character, two columns
 
 
 def test_svg_is_sound_and_escaped() -> None:
-    drawing = draw.of(caption(), LAYOUT, TOKENIZER)
+    drawing = draw.drawing_of(caption(), LAYOUT, TOKENIZER)
     root = ElementTree.fromstring(draw.as_svg(drawing, Image.new("RGB", (300, 200), "red")))
     texts = [e.text for e in root.iter() if e.tag.endswith("}text")]
     assert "a cat <&>" in texts and "cat" in texts and "2 of 4 layers" in texts

@@ -17,7 +17,7 @@ from mue_edge.bundle.folder import open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 from mue_edge.inputs import statements
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.search import Choice, SearchSettings, begin, prompt_of
+from mue_edge.loop.search import Choice, SearchSettings, new_search, prompt_ids
 from mue_edge.sessions.entailer import Entailer
 from tests.apps.cli.run import picture
 
@@ -199,9 +199,9 @@ def test_a_field_that_nothing_fills_is_an_error(
 
 
 def test_statements_are_cleaned_as_ofa_does(entailer: Entailer) -> None:
-    assert statements.cleaned("  ,.A well-known\t<PERSON>/dog  ") == ",.a well known person dog"
-    assert statements.cleaned("#A  b") == "a b"
-    assert len(statements.cleaned("a " * 200).split()) == 80
+    assert statements.clean("  ,.A well-known\t<PERSON>/dog  ") == ",.a well known person dog"
+    assert statements.clean("#A  b") == "a b"
+    assert len(statements.clean("a " * 200).split()) == 80
     assert entailer.source("!A b") == (0, 29, 4, 5, 28, 2)
     assert entailer.unknown("a xyz") == ("xyz",)
 
@@ -220,9 +220,9 @@ KEPT = ("sign of the horns", "a button (blood type)")
     ],
 )  # fmt: skip
 def test_articles_stay_where_the_model_knows_them(said: str, read: str) -> None:
-    assert statements.Template("{hypothesis}", articles_in=KEPT).cleaned(said) == read
-    assert statements.Template("{hypothesis}", articles_in=()).cleaned("sign of the horns") == "sign of horns"
-    assert statements.Template("{hypothesis}").cleaned(said) == statements.cleaned(said)  # OFA's own
+    assert statements.Template("{hypothesis}", articles_in=KEPT).clean(said) == read
+    assert statements.Template("{hypothesis}", articles_in=()).clean("sign of the horns") == "sign of horns"
+    assert statements.Template("{hypothesis}").clean(said) == statements.clean(said)  # OFA's own
 
 
 def test_words_that_the_model_lacks(entailer: Entailer, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_runtime_without_texts_says_so(tiny_entail_bundle: Path, tmp_path: Pat
 
 
 def test_a_choice_is_one_step() -> None:
-    search = begin(SearchSettings(max_length=0, answers=(7, 9, 8)), (0, 4, 2))
+    search = new_search(SearchSettings(max_length=0, answers=(7, 9, 8)), (0, 4, 2))
     assert isinstance(search, Choice)
     assert search.tokens == [[0]]
     assert search.advance([((2, 0, 1), (-0.1, -3.0, -4.0), 0.0)]) is None
@@ -282,14 +282,14 @@ def test_a_choice_is_one_step() -> None:
 
 
 def test_the_decoder_may_be_fed_the_statement_alone() -> None:
-    assert prompt_of(0, (), (0, 4, 5, 2)) == (0,)
-    assert prompt_of(0, (1, 1), (0, 4, 5, 2)) == (0, 4, 5)
-    assert prompt_of(0, (2, 3), (0, 9, 4, 5, 8, 7, 2)) == (0, 4, 5)
-    assert prompt_of(0, (2, 3), (0, 9, 2)) == (0,)
+    assert prompt_ids(0, (), (0, 4, 5, 2)) == (0,)
+    assert prompt_ids(0, (1, 1), (0, 4, 5, 2)) == (0, 4, 5)
+    assert prompt_ids(0, (2, 3), (0, 9, 4, 5, 8, 7, 2)) == (0, 4, 5)
+    assert prompt_ids(0, (2, 3), (0, 9, 2)) == (0,)
 
 
 def test_the_source_text_is_fed_first() -> None:
-    search = begin(SearchSettings(max_length=9, answers=(7, 9), fed=(1, 1)), (0, 4, 5, 2))
+    search = new_search(SearchSettings(max_length=9, answers=(7, 9), fed=(1, 1)), (0, 4, 5, 2))
     row = ((0, 1), (-0.1, -3.0), 0.0)
     fed = [search.tokens[0][-1]]
     while search.advance([row]) is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.loop.policy import ForcedExits, Policy
-from mue_edge.loop.replay import log_of, run
+from mue_edge.loop.replay import decision_log, run
 from mue_edge.targets import golden, open_runtime
 
 pytest.importorskip("onnxruntime")
@@ -27,7 +27,7 @@ def test_a_new_runtime_fills_what_it_never_ran(tiny_bundle: Path) -> None:
         runtime.set_pixels(pixels)
         if ran_before:  # its buffers exist already
             run(layout, settings, Policy("never"), runtime)
-        logs.append(log_of(run(layout, settings, exits, runtime, trace=True)))
+        logs.append(decision_log(run(layout, settings, exits, runtime, trace=True)))
         runtime.close()
     assert logs[0] == logs[1]
     assert logs[0].decoder[:6] == (1, 1, 1, 1, 1, 3)

@@ -13,7 +13,7 @@ from mue_edge import targets
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.replay import log_of, run
+from mue_edge.loop.replay import decision_log, run
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -37,7 +37,7 @@ def test_two_captions_do_not_influence_one_another(tiny_bundle: Path) -> None:
 
     def log(seed: int, policy: Policy) -> object:
         runtime.set_pixels(noise(seed))
-        return log_of(run(layout, settings, policy, runtime, trace=True))
+        return decision_log(run(layout, settings, policy, runtime, trace=True))
 
     first = log(1, Policy("never"))
     log(2, early)

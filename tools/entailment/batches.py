@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.inputs.tokens import Tokenizer
-from mue_edge.loop.search import prompt_of
+from mue_edge.loop.search import prompt_ids
 from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.entail import Encoded
 from mue_edge.models.ofa.model import Model
@@ -47,7 +47,7 @@ class Statements:
 
     def prompts(self, hypotheses: list[str]) -> list[list[int]]:
         """What the decoder is fed before it answers."""
-        return [list(prompt_of(self._tokenizer.bos, self._fed, self.ids(h))) for h in hypotheses]
+        return [list(prompt_ids(self._tokenizer.bos, self._fed, self.ids(h))) for h in hypotheses]
 
     def ids(self, hypothesis: str) -> list[int]:
         """The source text."""

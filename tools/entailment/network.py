@@ -15,7 +15,7 @@ from mue_edge.apps.stickers import model_folder as captioner_folder
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.errors import UsageError
 from mue_edge.inputs import statements, tokens
-from mue_edge.inputs.statements import cleaned
+from mue_edge.inputs.statements import clean
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
@@ -31,7 +31,7 @@ TEXT_LENGTH = 32  # of the longest name in its prompt, and a little more
 def tokenizer_of(data: Stickers, cache: Path) -> Tokenizer:
     """Of all captions, in the prompt of entailment, and of the answers."""
     captions = sorted({record.caption for record in data.records})
-    asked = [prompts.ENTAIL.format(hypothesis=cleaned(caption)) for caption in captions]
+    asked = [prompts.ENTAIL.format(hypothesis=clean(caption)) for caption in captions]
     return sticker_tokenizer(captions, cache, [*asked, *prompts.ANSWERS])
 
 
@@ -93,9 +93,9 @@ def prompt_of(model: Model, tokenizer: Tokenizer, feed: str, names: Sequence[str
 
 def said_of(names: Sequence[str]) -> dict[str, Any]:
     """Of `prompts.json`: what the model knows, the words of the names, and which of them have articles."""
-    stems = {statements.cleaned(name).partition(": ")[0] for name in names}
-    kept = sorted(stem for stem in stems if statements.Template("", articles_in=()).cleaned(stem) != stem)
-    return {"knows": train.KNOWS, "articles_in": kept, "words": statements.words_of(names)}
+    stems = {statements.clean(name).partition(": ")[0] for name in names}
+    kept = sorted(stem for stem in stems if statements.Template("", articles_in=()).clean(stem) != stem)
+    return {"knows": train.KNOWS, "articles_in": kept, "words": statements.vocabulary(names)}
 
 
 def fed_of(tokenizer: Tokenizer, feed: str) -> tuple[int, ...]:
@@ -112,7 +112,7 @@ def answer_ids(model: Model, tokenizer: Tokenizer) -> Tensor:
 
 def ids_of(tokenizer: Tokenizer, hypothesis: str) -> list[int]:
     """A statement as the model reads it on a device: bos … eos."""
-    return list(statements.ids_of(statements.Template(prompts.ENTAIL), hypothesis, tokenizer))
+    return list(statements.source_ids(statements.Template(prompts.ENTAIL), hypothesis, tokenizer))
 
 
 def write_model(model: Model, tokenizer: Tokenizer, feed: str, names: Sequence[str], folder: Path) -> None:

@@ -125,11 +125,11 @@ def _pass(
         done = captioner.caption(picture, policy=policy, deadline=limit)
         seconds.append(done.seconds["total"])
         texts.append(done.text.strip().lower())
-        if done.pacing is not None and limit is not None:
-            cut += done.pacing.cut_short
-            hurried += done.pacing.hurried
-            within += done.pacing.finished <= limit
-            one_more += done.pacing.finished <= limit + runtime.longest
+        if done.deadline is not None and limit is not None:
+            cut += done.deadline.cut_short
+            hurried += done.deadline.hurried
+            within += done.deadline.finished <= limit
+            one_more += done.deadline.finished <= limit + runtime.longest
     count = len(texts)
     record = {
         "seconds_mean": statistics.fmean(seconds), "seconds_p99": sorted(seconds)[int(0.99 * count)],

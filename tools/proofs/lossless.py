@@ -18,7 +18,7 @@ from mue_edge.calibrate.policies import held
 from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.report.pages import table
 from mue_edge.calibrate.traces.outcomes import Sample
-from mue_edge.loop.payoff import Payoff
+from mue_edge.loop.lossless import Payoff
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.measuring import profiling
 from mue_edge.sessions.captioner import Caption, Captioner

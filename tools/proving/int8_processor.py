@@ -19,7 +19,7 @@ from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.export import exact
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Answer, Request
-from mue_edge.loop.replay import log_of, run
+from mue_edge.loop.replay import decision_log, run
 from mue_edge.measuring import bench
 from mue_edge.targets import golden, host
 
@@ -98,7 +98,7 @@ def decisions(bundle: Bundle, pictures: list[Any]) -> dict[str, list[Any]]:
         for pixels in pictures:
             runtime.set_pixels(pixels)
             seen = [
-                log_of(run(manifest.layout, manifest.search, policy, runtime))
+                decision_log(run(manifest.layout, manifest.search, policy, runtime))
                 for policy in manifest.policies().values()
                 if policy.may_exit
             ]

@@ -17,7 +17,7 @@ import jpype
 from mue_edge import targets
 from mue_edge.bundle.folder import Bundle
 from mue_edge.loop.driver import Runtime
-from mue_edge.loop.replay import Log, log_of, run
+from mue_edge.loop.replay import DecisionLog, decision_log, run
 from mue_edge.targets.executorch.java import JavaBridge, Module
 from mue_edge.targets.executorch.methods import MethodsRuntime
 from proving import ROOT
@@ -50,14 +50,14 @@ def compared(bundle: Bundle, pixels: Sequence[Any], names: Sequence[str]) -> dic
     return {"java": str(jpype.JClass("java.lang.System").getProperty("java.version")), "policies": found}
 
 
-def decided(log: Log) -> tuple[object, ...]:
+def decided(log: DecisionLog) -> tuple[object, ...]:
     """What was said, and where every stack and every token left."""
     return log.tokens, log.depths, log.decoder, [(s.stack, s.depth, s.step) for s in log.scores]
 
 
 def logs(
     bundle: Bundle, runtime: Runtime, pixels: Sequence[Any], names: Sequence[str]
-) -> Iterator[tuple[str, Log]]:
+) -> Iterator[tuple[str, DecisionLog]]:
     """(policy's name, log) of every picture under every policy, always in the same order."""
     layout, settings, known = (
         bundle.manifest.layout,
@@ -67,7 +67,7 @@ def logs(
     for picture in pixels:
         runtime.set_pixels(picture)
         for name in names:
-            yield name, log_of(run(layout, settings, known[name], runtime))
+            yield name, decision_log(run(layout, settings, known[name], runtime))
 
 
 def started(folder: Path) -> JavaBridge:

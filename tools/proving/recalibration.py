@@ -17,7 +17,7 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
     from mue_edge.calibrate.metrics.cider import frequencies, score_all
     from mue_edge.export.golden import median_policy
     from mue_edge.loop.policy import Policy
-    from mue_edge.loop.replay import log_of, run
+    from mue_edge.loop.replay import decision_log, run
 
     image, decoder, captions, wanted = [], [], [], []
     with targets.open(bundle, threads=1) as captioner:
@@ -25,7 +25,7 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
         logs = []
         for picture in pictures[::EVERY]:
             runtime.set_pixels(captioner.pixels(picture))
-            logs.append(log_of(run(layout, settings, Policy("never"), runtime, trace=True)))
+            logs.append(decision_log(run(layout, settings, Policy("never"), runtime, trace=True)))
         policy = median_policy(logs)
         for i, (picture, name) in enumerate(zip(pictures, names, strict=True)):
             if i % EVERY:
@@ -37,8 +37,8 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
                 wanted.append([name])
     cider = score_all(captions, wanted, frequencies([text] for text in shipped.train_captions()))
     return {
-        "pictures": len(captions), "theta_image": policy.of("image").theta,
-        "theta_decoder": policy.of("decoder").theta,
+        "pictures": len(captions), "theta_image": policy.stack_exit("image").theta,
+        "theta_decoder": policy.stack_exit("decoder").theta,
         "image_layers": sum(image) / len(image), "decoder_layers": sum(decoder) / len(decoder),
         "cider_d": sum(cider) / len(cider),
         "exact_match": sum(a == b[0] for a, b in zip(captions, wanted)) / len(captions),

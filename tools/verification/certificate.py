@@ -22,7 +22,7 @@ from mue_edge.calibrate.traces.outcomes import SampleRuns, outcomes
 from mue_edge.loop import replay
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import DECODER
-from mue_edge.loop.replay import between
+from mue_edge.loop.replay import midpoint_quantile
 from mue_edge.sessions.captioner import Captioner
 from tools.verification.simulate import Case, Pool
 
@@ -47,7 +47,7 @@ def policies(captioner: Captioner, tune: Samples) -> list[Policy]:
             name, own, rule = f"{picture.name} {depth}, {DECODER} 1", StackExit(depth=1), "fixed"
         else:
             name, rule = f"{picture.name} {depth}, {DECODER} at {share:.0%}", "mue"
-            own = StackExit(1 - between(known, share))
+            own = StackExit(1 - midpoint_quantile(known, share))
         exits = {picture.name: StackExit(depth=depth), DECODER: own}
         found.append(Policy(rule, exits, beta=1.0, name=name))
     return found

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from mue_edge.bundle.folder import Bundle
 from mue_edge.loop.driver import Runtime
-from mue_edge.loop.policy import NEVER, Decider, Policy
+from mue_edge.loop.policy import NEVER, ExitPolicy, Policy
 from mue_edge.loop.protocol import DECODER, Layout, Outcome
-from mue_edge.loop.replay import Log, ScoreEntry, replay, run
+from mue_edge.loop.replay import DecisionLog, ScoreEntry, replay, run
 from mue_edge.loop.search import SearchSettings
 
 Pixels = NDArray[np.float32]
@@ -56,10 +56,10 @@ class LoopProof:
 
 
 @dataclass(frozen=True)
-class AtBoundaries:
+class AtBoundaries(ExitPolicy):
     """A policy for the torch model, which tests after every layer: exits at the cut's boundaries only."""
 
-    policy: Decider
+    policy: ExitPolicy
     layout: Layout
 
     def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
@@ -69,8 +69,8 @@ class AtBoundaries:
 
 
 def reference_log(
-    model: Any, prompt: tuple[int, ...], pixels: Pixels, settings: SearchSettings, policy: Decider
-) -> Log:
+    model: Any, prompt: tuple[int, ...], pixels: Pixels, settings: SearchSettings, policy: ExitPolicy
+) -> DecisionLog:
     """The decisions of `Model.generate` on one picture."""
     best = model.generate(
         torch.tensor([prompt]), torch.from_numpy(pixels), policy=policy, beam=settings.beam,
@@ -84,7 +84,7 @@ def reference_log(
     ]
     for step, values in enumerate(best.exit_scores):
         scores += [ScoreEntry(DECODER, depth, step, (score,)) for depth, score in enumerate(values, 1)]
-    return Log(best.encoder_exits, best.exits, best.tokens, best.score, tuple(scores))
+    return DecisionLog(best.encoder_exits, best.exits, best.tokens, best.score, tuple(scores))
 
 
 def prove(
@@ -118,7 +118,7 @@ def prove(
     )  # fmt: skip
 
 
-def first_difference(log: Log, outcome: Outcome) -> float | None:
+def first_difference(log: DecisionLog, outcome: Outcome) -> float | None:
     """|score − Θ| of the first decision that differs from the log's exits, or None if all agree."""
     for decision in outcome.decisions:
         if decision.stack == DECODER:

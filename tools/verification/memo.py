@@ -16,7 +16,7 @@ from mue_edge.calibrate.traces.trace_store import MemoStore
 from mue_edge.loop.driver import Runtime
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import Layout, Outcome
-from mue_edge.loop.replay import exit_tests, run
+from mue_edge.loop.replay import exit_distances, run
 from mue_edge.loop.search import SearchSettings
 from tools.verification.plain_replay import FULL_DEPTH, full_trace, guess
 
@@ -79,7 +79,7 @@ def prove(
     layout, settings = bundle.manifest.layout, bundle.manifest.search
     live, under = targets.open_runtime(bundle, 1), targets.open_runtime(bundle, 1)
     full = [_full(layout, settings, live, picture) for picture in pixels]
-    tests = [test for outcome in full[:TRACED] for test in exit_tests(outcome.decisions)]
+    tests = [test for outcome in full[:TRACED] for test in exit_distances(outcome.decisions)]
     policies = random_policies(tests, count)
     wanted: list[list[Outcome]] = []
     different = requests = ran = again = nodes = served_again = 0

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mue_edge.loop.cache import Cache
-from mue_edge.loop.policy import Decider, Policy, exits
+from mue_edge.loop.policy import ExitPolicy, Policy, should_exit
 from mue_edge.loop.protocol import DECODER, Layout, Outcome, Stack
 
 FULL_DEPTH = Policy("never", name="full")
@@ -41,11 +41,11 @@ def full_trace(outcome: Outcome) -> FullTrace:
     encoder: dict[str, list[float]] = {}
     decoder: list[list[float]] = [[] for _ in outcome.steps]
     for d in outcome.decisions:
-        (decoder[d.step] if d.stack == DECODER else encoder.setdefault(d.stack, [])).append(max(d.gaps))
+        (decoder[d.step] if d.stack == DECODER else encoder.setdefault(d.stack, [])).append(max(d.distances))
     return FullTrace({stack: tuple(gaps) for stack, gaps in encoder.items()}, tuple(map(tuple, decoder)))
 
 
-def guess(layout: Layout, trace: FullTrace, policy: Decider, max_length: int) -> Guess:
+def guess(layout: Layout, trace: FullTrace, policy: ExitPolicy, max_length: int) -> Guess:
     """What the policy would do to the trace's sample."""
     depths = {s.name: _depth(policy, s, trace.encoder[s.name], 0, max_length) for s in layout.encoders}
     decoder = tuple(
@@ -77,9 +77,9 @@ def segments(layout: Layout, depths: Mapping[str, int], decoder: tuple[int, ...]
     return tuple(calls)
 
 
-def _depth(policy: Decider, stack: Stack, gaps: tuple[float, ...], step: int, max_length: int) -> int:
+def _depth(policy: ExitPolicy, stack: Stack, gaps: tuple[float, ...], step: int, max_length: int) -> int:
     """The first boundary whose test is passed, else the last."""
     for depth, gap in zip(stack.ends[:-1], gaps):
-        if exits(1 - gap, gap, policy.threshold(stack.name, depth, step, max_length)):
+        if should_exit(1 - gap, gap, policy.threshold(stack.name, depth, step, max_length)):
             return depth
     return stack.depth

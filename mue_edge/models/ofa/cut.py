@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.protocol import CONSTANT, DECODER, LIVE, PICTURE, TEXT, WORDS, Layout, Stack, Stage
-from mue_edge.loop.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
+from mue_edge.loop.protocol import CONSTANT, DECODER, LIVE_TOKENS, PICTURE, TEXT, WORDS, Layout, Stack, Stage
+from mue_edge.loop.signals import CONFIDENCE, DEPTH_GATE, IMITATION, RAMP, SIGNALS, SIMILARITY
 from mue_edge.models.cut import Cut, CutRequest, Piece, StackShape, Table
 from mue_edge.models.heads import of_depth
 from mue_edge.models.ofa import positions as pos
@@ -123,7 +123,7 @@ def _image_part(world: _World) -> _Part:
     tables: dict[str, Table] = {}
     tensors = world.model.heads.get("gate")
     gate = None if tensors is None else seg.Gate(tensors)
-    told = () if gate is None else SIGNALS[ENOUGH].ports
+    told = () if gate is None else SIGNALS[DEPTH_GATE].ports
     pieces = [Piece("stem", seg.Stem(encoder, gate=gate), {"pixels": _pixels(world)}, ("x", *told))]
     stages = []
     buckets = pos.image_buckets(*world.grid, c.image_bucket_size)
@@ -139,7 +139,7 @@ def _image_part(world: _World) -> _Part:
         module = seg.EncoderSegment(world.encoder_layers(first, last))
         pieces.append(Piece(f"image.{j}", module, inputs, SCORED, "image", first, last))
         tested = gate is not None and last < c.encoder_layers
-        signals = (SIMILARITY, ENOUGH) if tested else (SIMILARITY,)
+        signals = (SIMILARITY, DEPTH_GATE) if tested else (SIMILARITY,)
         stages.append(Stage(f"image.{j}", last, fed, signals))
     return _Part(tuple(pieces), constants, (Stack("image", PICTURE, tuple(stages), "stem"),), tables)
 
@@ -211,7 +211,7 @@ def _joint(world: _World) -> _Part:
         pieces.append(Piece(f"encoder.{j}", module, inputs, SCORED, "encoder", first, last))
         fed = {"pos_q": "constant:pos_q", "pos_k": "constant:pos_k", "rel": f"constant:encoder_rel.{j}"}
         if words is None:
-            inputs["live"], fed["live"] = torch.ones(1, size, 1), LIVE
+            inputs["live"], fed["live"] = torch.ones(1, size, 1), LIVE_TOKENS
         stages.append(Stage(f"encoder.{j}", last, fed))
     stack = Stack(
         "encoder",
@@ -232,7 +232,7 @@ def _decoder(world: _World) -> _Part:
     biases = decoder.self_biases(steps)
     positions = torch.cat([world.image_positions, world.text_positions])[None]
     constants = {"cross_bias": _array(decoder.cross_bias(steps, positions).transpose(0, 1))}
-    answers, top = request.search.answers, min(request.search.needed, c.vocab_size)
+    answers, top = request.search.answers, min(request.search.candidate_count, c.vocab_size)
     head = seg.ChoiceHead(decoder, answers) if answers else seg.Head(decoder, top, c.eos)
     pieces = [
         Piece("embed", seg.Embed(decoder, steps), {"ids": _ids(c, rows)}, ("x",)),
@@ -301,7 +301,7 @@ def _widened(port: str, x: Tensor, rows: int) -> Tensor:
 
 # What makes the states that a signal of the head reads, by the kind of heads.
 INSTEAD: dict[str, tuple[str, Callable[[dict[str, Tensor]], nn.Module]]] = {
-    "foresight": (FORESIGHT, seg.Foresight), "ramps": (RAMP, seg.Ramp),
+    "foresight": (IMITATION, seg.Foresight), "ramps": (RAMP, seg.Ramp),
 }  # fmt: skip
 
 

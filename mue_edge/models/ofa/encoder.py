@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import Decider
+from mue_edge.loop.policy import ExitPolicy
 from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.layers import EncoderLayer, embedding, linear, tables
@@ -160,7 +160,7 @@ class Encoder(nn.Module):
 
     def forward_joint(
         self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
-        *, depth: int | None = None, policy: Decider | None = None, options: MueOptions = MUE,
+        *, depth: int | None = None, policy: ExitPolicy | None = None, options: MueOptions = MUE,
     ) -> EncoderOutput:  # fmt: skip
         """OFA's encoder: one pass over [image ; text], up to `depth` layers (default all).
 
@@ -178,7 +178,7 @@ class Encoder(nn.Module):
     def forward_decomposed(
         self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
         *, image_depth: int | None = None, text_depth: int | None = None,
-        policy: Decider | None = None, options: MueOptions = MUE,
+        policy: ExitPolicy | None = None, options: MueOptions = MUE,
     ) -> EncoderOutput:  # fmt: skip
         """MuE's encoder: words and patches apart, each up to its depth (default all layers).
 
@@ -202,7 +202,7 @@ class Encoder(nn.Module):
 
     def _run(
         self, stack: str, x: Tensor, bias: BiasOfLayer, mask: Tensor | None, padding: Tensor,
-        depth: int | None, policy: Decider | None, options: MueOptions,
+        depth: int | None, policy: ExitPolicy | None, options: MueOptions,
     ) -> StackRun:  # fmt: skip
         layers = first_layers(self.layers, depth)
         if self.training:

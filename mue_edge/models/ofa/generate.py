@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mue_edge.errors import UsageError
 from mue_edge.loop import search
-from mue_edge.loop.policy import NEVER, Decider, exits
+from mue_edge.loop.policy import NEVER, ExitPolicy, should_exit
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.incremental import KV_MODES, DecoderCache, KvMode
 from mue_edge.models.ofa.options import MueOptions
@@ -37,7 +37,7 @@ class GeneratedHypothesis(search.Hypothesis):
 class DecoderExit:
     """Decides after each decoder layer whether to stop, and keeps the scores of the step."""
 
-    def __init__(self, policy: Decider | None, options: MueOptions, step: int, max_length: int) -> None:
+    def __init__(self, policy: ExitPolicy | None, options: MueOptions, step: int, max_length: int) -> None:
         self.policy, self.options, self.step, self.max_length = policy, options, step, max_length
         self.scores: list[float] = []
 
@@ -53,12 +53,12 @@ class DecoderExit:
         if self.policy is None:
             return False
         threshold = self.policy.threshold("decoder", depth, self.step, self.max_length)
-        return threshold != NEVER and exits(self.scores[-1], None, threshold)
+        return threshold != NEVER and should_exit(self.scores[-1], None, threshold)
 
 
 def generate(
     decoder: Decoder, encoder_output: EncoderOutput, settings: search.SearchSettings,
-    *, policy: Decider | None, options: MueOptions, kv: KvMode,
+    *, policy: ExitPolicy | None, options: MueOptions, kv: KvMode,
 ) -> list[list[GeneratedHypothesis]]:  # fmt: skip
     """For each sample its finished hypotheses, best first.
 
@@ -77,7 +77,7 @@ def generate(
 
 def _generate(
     decoder: Decoder, encoder_output: EncoderOutput, settings: search.SearchSettings,
-    policy: Decider | None, options: MueOptions, kv: KvMode,
+    policy: ExitPolicy | None, options: MueOptions, kv: KvMode,
 ) -> list[list[GeneratedHypothesis]]:  # fmt: skip
     """All samples' rows go through the decoder together; a sample drops out when its search ends."""
     device, limit = encoder_output.hidden.device, settings.max_length + 1
@@ -119,7 +119,7 @@ def _widths(live: Sequence[int], searches: Sequence[search.BeamSearch], step: in
 def _candidates(logits: Tensor, settings: search.SearchSettings) -> list[search.Row]:
     """Each row's best words, their log-probabilities and that of eos, from logits [R, V]."""
     logprobs = torch.log_softmax(logits.float(), -1)
-    values, ids = logprobs.topk(min(settings.needed, logprobs.shape[1]))
+    values, ids = logprobs.topk(min(settings.candidate_count, logprobs.shape[1]))
     eos = logprobs[:, settings.eos].tolist()
     return list(zip(ids.tolist(), values.tolist(), eos, strict=True))
 

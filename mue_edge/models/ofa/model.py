@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError
-from mue_edge.loop.policy import Decider
+from mue_edge.loop.policy import ExitPolicy
 from mue_edge.loop.search import SearchSettings
 from mue_edge.models import heads, weights
 from mue_edge.models.ofa.config import NAME, OFAConfig, from_json
@@ -45,7 +45,7 @@ class Model(nn.Module):
 
     def encode(
         self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
-        *, decomposed: bool, policy: Decider | None = None, options: MueOptions | None = None,
+        *, decomposed: bool, policy: ExitPolicy | None = None, options: MueOptions | None = None,
     ) -> EncoderOutput:  # fmt: skip
         """Words [B, T] (right padding) and pixels [B, 3, H, W]; `patch_masks` [B]: false = no image.
 
@@ -69,7 +69,7 @@ class Model(nn.Module):
     def generate(
         self, src_tokens: Tensor, patch_images: Tensor,
         *, patch_masks: Tensor | None = None, decomposed: bool | None = None,
-        policy: Decider | None = None, options: MueOptions | None = None, kv: KvMode = "propagate",
+        policy: ExitPolicy | None = None, options: MueOptions | None = None, kv: KvMode = "propagate",
         beam: int = 1, max_length: int = 16, min_length: int = 1,
         no_repeat_ngram: int = 3, length_penalty: float = 1.0,
     ) -> list[list[GeneratedHypothesis]]:  # fmt: skip
@@ -95,7 +95,7 @@ class Model(nn.Module):
     def score(
         self, src_tokens: Tensor, patch_images: Tensor,
         prompt: Sequence[int], answers: Sequence[Sequence[int]],
-        *, decomposed: bool | None = None, policy: Decider | None = None,
+        *, decomposed: bool | None = None, policy: ExitPolicy | None = None,
         options: MueOptions | None = None, form: Form = "joint",
     ) -> Scores:  # fmt: skip
         """Which of `answers` continues the decoder input `prompt` best, for one sample (entailment).

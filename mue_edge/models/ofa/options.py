@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.policy import ExitPolicy, Policy
 from mue_edge.loop.signals import SIMILARITY
 from mue_edge.rules import RULES
 
@@ -35,7 +35,7 @@ MUE = MueOptions()
 MUE_PUBLISHED = MueOptions(encoder="batch", decoder="batch", pads="included")
 
 
-def options_for(policy: Decider | None, options: MueOptions | None) -> MueOptions:
+def options_for(policy: ExitPolicy | None, options: MueOptions | None) -> MueOptions:
     """`options` if given; else those that belong to the policy's rule.
 
     Raises UsageError for a rule whose tests read what the torch model does not measure.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.policy import ExitPolicy, Policy
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.generate import DecoderExit
 from mue_edge.models.ofa.options import MueOptions
@@ -36,7 +36,7 @@ class Scores:
 
 def score(
     decoder: Decoder, encoder_output: EncoderOutput, prompt: Sequence[int], answers: Sequence[Sequence[int]],
-    *, policy: Decider | None, options: MueOptions, form: Form,
+    *, policy: ExitPolicy | None, options: MueOptions, form: Form,
 ) -> Scores:  # fmt: skip
     """Scores of `answers` (token ids) after the decoder input `prompt` (bos first), for one sample.
 
@@ -71,7 +71,7 @@ def score(
 class _PrefixExit(DecoderExit):
     """The exit test of a teacher-forced call."""
 
-    def __init__(self, policy: Decider | None, options: MueOptions, words: Tensor) -> None:
+    def __init__(self, policy: ExitPolicy | None, options: MueOptions, words: Tensor) -> None:
         super().__init__(policy, options, 0, words.shape[1])
         self.live = words if options.pads == "masked" else torch.ones_like(words)
 
@@ -79,7 +79,7 @@ class _PrefixExit(DecoderExit):
         return self.decide(depth, before, after, self.live)
 
 
-def _held(policy: Decider | None) -> Decider | None:
+def _held(policy: ExitPolicy | None) -> ExitPolicy | None:
     """The policy with its decoder threshold held at θ."""
     if isinstance(policy, Policy) and policy.rule in ("mue", "mue-published"):
         return replace(policy, rule="mue", beta=1.0, warmup=0.0)

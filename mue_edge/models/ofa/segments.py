@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mue_edge.loop.protocol import HIDDEN
+from mue_edge.loop.protocol import MASKED
 from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.encoder import Encoder
 from mue_edge.models.ofa.layers import Attention, DecoderLayer, EncoderLayer
@@ -153,7 +153,7 @@ class EncoderSegment(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         y = before = x[0]
         keys = pos_k.transpose(1, 2)
-        hidden = None if live is None else (live.transpose(1, 2) - 1) * -HIDDEN
+        hidden = None if live is None else (live.transpose(1, 2) - 1) * -MASKED
         for i in range(len(self.layers)):
             before, a, layer = y, _at(self.attend, i, Attend), _at(self.layers, i, EncoderLayer)
             h = layer.self_attn_layer_norm(y)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import exits
+from mue_edge.loop.policy import should_exit
 from mue_edge.models.ofa.options import MueOptions
 from mue_edge.models.ofa.similarity import exit_scores
 
@@ -61,7 +61,7 @@ def run_with_exits(
         for sample, value in enumerate(score.expand(samples).tolist()):
             if active[sample]:
                 scores[sample].append(value)
-                active[sample] = not exits(value, None, needed)
+                active[sample] = not should_exit(value, None, needed)
         if not any(active):
             break
     return StackRun(states, tuple(map(tuple, scores)), tuple(map(len, scores)))

@@ -143,8 +143,8 @@ def test_five_times_too_fast_keeps_one_frame_and_the_budget_in_mind() -> None:
     assert most <= 4  # the slot's, the one that is made, the one that is shown, and the one before
     assert watcher.tally.captioned == 20
     # The clock was at work: full depth takes longer than the budget.
-    assert seen.caption.pacing is not None
-    assert seen.caption.pacing.hurried or seen.caption.pacing.cut_short
+    assert seen.caption.deadline is not None
+    assert seen.caption.deadline.hurried or seen.caption.deadline.cut_short
 
 
 def test_what_ends_late_is_kept_free_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:

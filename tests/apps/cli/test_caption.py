@@ -44,6 +44,8 @@ def test_a_record_tells_how_the_caption_came_about(run: Runner, tiny_bundle: Pat
     assert {"preprocess", "stem", "decoder", "total"} <= set(record["seconds"])
     # Full depth: every score was read, none had a threshold.
     assert {d["threshold"] for d in record["decisions"]} == {None}
+    keys = ["stack", "depth", "step", "scores", "gaps", "threshold", "exit", "readings"]
+    assert all(list(decision) == keys for decision in record["decisions"])
     assert sum(d["stack"] == "decoder" for d in record["decisions"]) == 3 * len(record["tokens"])
 
 

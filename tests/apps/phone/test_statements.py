@@ -106,8 +106,9 @@ def test_statements_are_judged_and_read_aloud(
 
 def test_what_is_shown_of_an_answer(entailer: Entailer) -> None:
     found = Entailment(
-        "yes", {"no": 0.1, "yes": 0.846, "maybe": 0.054}, {"image": 2, "text": 1, "decoder": [1, 2, 3, 3]},
-        (), {"preprocess": 0.002, "total": 0.012}, 17,
+        "yes", {"no": 0.1, "yes": 0.846, "maybe": 0.054},
+        exits={"image": 2, "text": 1, "decoder": [1, 2, 3, 3]}, decisions=(),
+        seconds={"preprocess": 0.002, "total": 0.012}, calls=17,
     )  # fmt: skip
     shown = judged(found, "a red dog", entailer.layout, "a note")
     assert (shown.text, shown.spoken, shown.note) == ("yes", "a red dog? yes", "a note")

@@ -16,7 +16,7 @@ from PIL import Image
 
 import mue_edge
 from mue_edge.apps.web.npm import NpmPackage
-from mue_edge.bundle.folder import open_bundle, with_front
+from mue_edge.bundle.folder import open_bundle, with_pareto_front
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop.policy import Policy, StackExit
 
@@ -113,7 +113,7 @@ def greedy_site(
     site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "greedy"))
     shutil.rmtree(site / "bundle")
     shutil.copytree(tiny_bundle, site / "bundle")
-    with_front(site / "bundle", front, "full")
+    with_pareto_front(site / "bundle", front, "full")
     return site
 
 
@@ -131,7 +131,7 @@ def beam_site(tiny_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The site itself, with thresholds that part its beams."""
     site = Path(shutil.copytree(tiny_site, tmp_path_factory.mktemp("sites") / "beam"))
     front = front_of(site / "bundle", [noise(60, 50, seed) for seed in range(2)])
-    with_front(site / "bundle", front, "full")
+    with_pareto_front(site / "bundle", front, "full")
     return site
 
 
@@ -146,7 +146,7 @@ def entail_site(
 
     folder = tmp_path_factory.mktemp("sites") / "entail"
     shutil.copytree(tiny_entail_bundle, folder / "bundle")
-    site.write(folder, with_front(folder / "bundle", JUDGING, "full"), tarballs, {})
+    site.write(folder, with_pareto_front(folder / "bundle", JUDGING, "full"), tarballs, {})
     return folder
 
 

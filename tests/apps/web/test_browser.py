@@ -18,7 +18,7 @@ from PIL import Image
 
 import mue_edge
 from mue_edge.apps.web.npm import NpmPackage
-from mue_edge.bundle.folder import with_front, write_manifest
+from mue_edge.bundle.folder import with_pareto_front, write_manifest
 from mue_edge.loop.policy import Policy
 from mue_edge.targets import open_entailer
 from tests.apps.web.conftest import STATEMENTS, Server
@@ -349,7 +349,7 @@ def test_a_model_that_knows_little_says_so_and_opens_early(
     from mue_edge.apps.web import site
 
     shutil.copytree(tiny_bundle, tmp_path / "site" / "bundle")
-    made = with_front(tmp_path / "site" / "bundle", front, "full")
+    made = with_pareto_front(tmp_path / "site" / "bundle", front, "full")
     knowing = replace(made, manifest=replace(made.manifest, knows="red squares only"))
     write_manifest(tmp_path / "site" / "bundle", knowing.manifest)
     site.write(tmp_path / "site", knowing, tarballs, {})

@@ -12,9 +12,9 @@ from PIL import Image
 
 import mue_edge
 from mue_edge.apps.web.session import FILES, PageSession
-from mue_edge.bundle.folder import with_front
+from mue_edge.bundle.folder import with_pareto_front
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.loop.driver import show
+from mue_edge.loop.driver import set_inputs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Answer, Position, Request, Store
 from mue_edge.targets import open_entailer
@@ -40,7 +40,7 @@ def answer_of(answer: Answer) -> dict[str, Any]:
 @pytest.fixture
 def bundle(tiny_bundle: Path, front: tuple[Policy, ...], tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    with_front(folder, front, "early")
+    with_pareto_front(folder, front, "early")
     return folder
 
 
@@ -81,7 +81,7 @@ def test_answers_equal_the_entailers(tiny_entail_bundle: Path) -> None:
         for statement in STATEMENTS:
             wanted = entailer.entail(picture, statement)
             run = session.entail(statement)
-            show(entailer.runtime, entailer.pixels(picture), run.source())
+            set_inputs(entailer.runtime, entailer.pixels(picture), run.source())
             step = run.start()
             while "request" in step:
                 step = run.send(answer_of(entailer.runtime.execute(request_of(step["request"]))))
@@ -98,7 +98,7 @@ def test_answers_with_a_caption_equal_the_entailers(tiny_captions_bundle: Path) 
             wanted = entailer.entail(picture, "a b", caption=caption)
             run = session.entail("a b", None, caption)
             assert tuple(run.source()) == entailer.source("a b", caption)
-            show(entailer.runtime, entailer.pixels(picture), run.source())
+            set_inputs(entailer.runtime, entailer.pixels(picture), run.source())
             step = run.start()
             while "request" in step:
                 step = run.send(answer_of(entailer.runtime.execute(request_of(step["request"]))))

@@ -12,7 +12,7 @@ from mue_edge.calibrate.plans.planning import boundary_costs, plan
 from mue_edge.calibrate.traces.outcomes import Sample, TracedRun, outcomes
 from mue_edge.errors import UsageError
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.replay import between, exit_tests, run
+from mue_edge.loop.replay import exit_distances, midpoint_quantile, run
 from mue_edge.measuring import profile
 from mue_edge.measuring.profile import Profile, SegmentTime
 from tests.calibrate.traces.test_memo import pictures
@@ -51,13 +51,13 @@ def policy_at_two(bundle: Bundle, samples: list[Sample]) -> Policy:
         runtime.set_pixels(sample.picture)
         outcome = run(m.layout, m.search, Policy("never"), runtime, trace=True)
         gaps += [
-            gap for (stack, gap), d in zip(exit_tests(outcome.decisions), outcome.decisions, strict=True)
+            gap for (stack, gap), d in zip(exit_distances(outcome.decisions), outcome.decisions, strict=True)
             if stack == "decoder" and d.depth == 2
         ]  # fmt: skip
     runtime.close()
     return Policy(
         "mue",
-        {"image": StackExit(depth=2), "decoder": StackExit(thetas=(None, 1 - between(gaps, 0.5)))},
+        {"image": StackExit(depth=2), "decoder": StackExit(thetas=(None, 1 - midpoint_quantile(gaps, 0.5)))},
         beta=1.0,
     )
 

@@ -15,7 +15,7 @@ from mue_edge.calibrate.policies.held import HeldOutOutcome
 from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.calibrate.policies.tuning import Judged
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.protocol import Decision
+from mue_edge.loop.protocol import ExitDecision
 from tests.calibrate import made_calibration
 
 MARGIN = Policy("calm-softmax", {"decoder": StackExit(0.9)}, name="margin")
@@ -114,14 +114,14 @@ def test_a_seed_draws_clusters_anew_for_all_alike(entrants: list[Entrant]) -> No
 
 
 def test_modalities_leave_at_the_middle_of_their_gaps() -> None:
-    def test(stack: str, depth: int, gap: float) -> Decision:
-        return Decision(stack, depth, 0, (1 - gap,), (gap,), 1.0, False)
+    def test(stack: str, depth: int, gap: float) -> ExitDecision:
+        return ExitDecision(stack, depth, 0, (1 - gap,), (gap,), 1.0, False)
 
     trace = [test("image", 1, 0.2), test("image", 2, 0.1), test("decoder", 1, 0.5)]
     assert [p.name for p in modalities.policies([trace])] == ["image only"]
     found = modalities.policies([[*trace, test("text", 1, 0.4), test("text", 2, 0.3)]])
     assert [p.name for p in found] == ["image only", "text only", "both"]
-    assert found[2].of("image").theta == pytest.approx(0.85) and found[2].of("text").theta == pytest.approx(
-        0.65
-    )
-    assert found[2].of("decoder").theta is None
+    assert found[2].stack_exit("image").theta == pytest.approx(0.85) and found[2].stack_exit(
+        "text"
+    ).theta == pytest.approx(0.65)
+    assert found[2].stack_exit("decoder").theta is None

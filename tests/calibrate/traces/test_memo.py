@@ -13,9 +13,9 @@ from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.traces.memo import MemoRuntime, signature
 from mue_edge.errors import UsageError
 from mue_edge.loop.driver import Runtime
-from mue_edge.loop.policy import Decider, ForcedExits, Policy, StackExit
+from mue_edge.loop.policy import ExitPolicy, ForcedExits, Policy, StackExit
 from mue_edge.loop.protocol import Answer, Layout, Outcome, Position, Request
-from mue_edge.loop.replay import exit_tests, run
+from mue_edge.loop.replay import exit_distances, run
 from mue_edge.loop.search import SearchSettings
 from tests.calibrate.symbolic import Symbolic, layout, policies, prompt_layout
 
@@ -76,7 +76,7 @@ def test_memo_equals_live_runs(bundle: Bundle) -> None:
     shown, tests = pictures(bundle, 6), []
     for picture in shown:
         live.set_pixels(picture)
-        tests += exit_tests(run(at, settings, FULL, live, trace=True).decisions)
+        tests += exit_distances(run(at, settings, FULL, live, trace=True).decisions)
     gaps = {stack: [gap for s, gap in tests if s == stack and gap > 0] for stack in ("image", "decoder")}
     chosen = policies(gaps | {"text": at.stack("text").distances}, 20)
     memo, met, moved = MemoRuntime(under), set(), 0
@@ -117,7 +117,7 @@ def test_what_is_run_again_is_enough(at: object, rows: int) -> None:
 
 
 def alone(
-    cut: Layout, settings: SearchSettings, policy: Decider, pixels: bytes, trace: bool = False
+    cut: Layout, settings: SearchSettings, policy: ExitPolicy, pixels: bytes, trace: bool = False
 ) -> Outcome:
     """A run on a runtime that nothing else was run on."""
     runtime = Symbolic(cut.rows)

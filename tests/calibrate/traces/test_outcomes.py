@@ -14,9 +14,9 @@ from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.traces.outcomes import Sample, SampleRuns, outcomes
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.policy import ExitPolicy, Policy
 from mue_edge.loop.protocol import Outcome
-from mue_edge.loop.replay import exit_tests
+from mue_edge.loop.replay import exit_distances
 from mue_edge.loop.search import BeamSearch
 from mue_edge.sessions.captioner import FULL
 from tests.calibrate.symbolic import policies
@@ -37,7 +37,7 @@ def samples(bundle: Bundle) -> list[Sample]:
 def chosen(bundle: Bundle, samples: list[Sample]) -> list[Policy]:
     tests: list[tuple[str, float]] = []
     for sample in samples:
-        tests += exit_tests(live(bundle, FULL, sample)[0].decisions)
+        tests += exit_distances(live(bundle, FULL, sample)[0].decisions)
     gaps = {stack: [gap for s, gap in tests if s == stack and gap > 0] for stack in ("image", "decoder")}
     return policies(gaps | {"text": bundle.manifest.layout.stack("text").distances}, 24, seed=2)
 
@@ -47,7 +47,7 @@ def opened(place: Path) -> Runtime:
     return targets.open_runtime(open_bundle(place), 1)
 
 
-def live(bundle: Bundle, policy: Decider, sample: Sample) -> tuple[Outcome, tuple[str, ...]]:
+def live(bundle: Bundle, policy: ExitPolicy, sample: Sample) -> tuple[Outcome, tuple[str, ...]]:
     """An undisturbed run, and the segments that it called."""
     runtime, calls = opened(bundle.path), list[str]()
     runtime.set_pixels(sample.picture)

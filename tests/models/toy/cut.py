@@ -79,7 +79,7 @@ def cut(network: Toy, request: CutRequest) -> Cut:
         raise UsageError(f"a toy's pictures have {c.side} pixels a side")
     d, patches, slots = c.width, len(network.patches.places), rows * steps
     spans = {s: list(enumerate(zip((0, *ends[:-1]), ends))) for s, ends in request.ends.items()}
-    top = min(request.search.needed, c.words)
+    top = min(request.search.candidate_count, c.words)
     y, x, scored = torch.zeros(rows, d), torch.zeros(1, patches, d), ("y", "score", "gap")
     pieces = [
         Piece("stem", network.patches, {"pixels": torch.zeros(1, 3, c.side, c.side)}, ("x",)),

@@ -28,8 +28,8 @@ from mue_edge.bundle.folder import Bundle, open_bundle  # noqa: E402
 from mue_edge.bundle.manifest import Port  # noqa: E402
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError  # noqa: E402
 from mue_edge.loop.driver import Runtime  # noqa: E402
-from mue_edge.loop.policy import Decider, Policy, StackExit  # noqa: E402
-from mue_edge.loop.replay import Log, log_of, run  # noqa: E402
+from mue_edge.loop.policy import ExitPolicy, Policy, StackExit  # noqa: E402
+from mue_edge.loop.replay import DecisionLog, decision_log, run  # noqa: E402
 from mue_edge.targets.executorch.java import JavaBridge, Module, chaquopy  # noqa: E402
 from mue_edge.targets.executorch.methods import MethodsRuntime  # noqa: E402
 from tests.contract.cuts import UP_AND_DOWN  # noqa: E402
@@ -37,7 +37,7 @@ from tests.targets.recording import Recorder  # noqa: E402
 
 PICTURES = 50
 # Full depth; exits by score; steps that skip layers which later steps fill.
-POLICIES: tuple[Decider, ...] = (
+POLICIES: tuple[ExitPolicy, ...] = (
     Policy("never"),
     Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.9)}, beta=1.0),
     UP_AND_DOWN,
@@ -67,15 +67,15 @@ class Recorded:
     """Calls of some captions, with the logs that they led to."""
 
     recorder: Recorder
-    logs: list[Log]
+    logs: list[DecisionLog]
 
 
-def captions(bundle: Bundle, runtime: Runtime, count: int) -> Iterator[Log]:
+def captions(bundle: Bundle, runtime: Runtime, count: int) -> Iterator[DecisionLog]:
     layout, settings = bundle.manifest.layout, bundle.manifest.search
     for i in range(count):
         runtime.set_pixels(np.random.default_rng(i).uniform(-1, 1, (1, 3, 48, 48)).astype(np.float32))
         policy = POLICIES[i % len(POLICIES)]
-        yield log_of(run(layout, settings, policy, runtime, trace=i % 2 == 0))
+        yield decision_log(run(layout, settings, policy, runtime, trace=i % 2 == 0))
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Port
 from mue_edge.errors import InputFileError, MueEdgeError
 from mue_edge.loop.driver import Runtime
-from mue_edge.loop.policy import ALWAYS, NEVER, Decider, Policy
+from mue_edge.loop.policy import ALWAYS, NEVER, ExitPolicy, Policy
 from mue_edge.loop.protocol import Outcome, Request
-from mue_edge.loop.replay import exit_tests, quantile_policy, run
+from mue_edge.loop.replay import exit_distances, quantile_policy, run
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import memory
 from mue_edge.targets.trt.cuda import Cuda
@@ -25,7 +25,7 @@ def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, (1, 3, 48, 48)).astype(np.float32)
 
 
-class UpAndDown:
+class UpAndDown(ExitPolicy):
     """One decoder layer for two steps, then all, then two: rows are pending, are filled, are pending
     again."""
 
@@ -34,7 +34,9 @@ class UpAndDown:
         return ALWAYS if depth >= wanted else NEVER
 
 
-def captioned(bundle: Bundle, runtime: Runtime, policy: Decider, seed: int, trace: bool = False) -> Outcome:
+def captioned(
+    bundle: Bundle, runtime: Runtime, policy: ExitPolicy, seed: int, trace: bool = False
+) -> Outcome:
     runtime.set_pixels(noise(seed))
     m = bundle.manifest
     return run(m.layout, m.search, policy, runtime, trace=trace)
@@ -46,7 +48,7 @@ def half(bundle: Bundle) -> Policy:
     tests = [
         t
         for seed in range(4)
-        for t in exit_tests(captioned(bundle, host, Policy("never"), seed, True).decisions)
+        for t in exit_distances(captioned(bundle, host, Policy("never"), seed, True).decisions)
     ]
     host.close()
     return quantile_policy(tests, 0.5, "half")
@@ -66,7 +68,7 @@ def same(a: Outcome, b: Outcome) -> bool:
 @pytest.mark.parametrize("look_ahead", [True, False])
 def test_captions_equal_the_hosts(jetson_bundle: Bundle, board: Board, look_ahead: bool) -> None:
     host, device = HostRuntime(jetson_bundle, 1), board.runtime(jetson_bundle, look_ahead=look_ahead)
-    policies: list[Decider] = [Policy("never"), half(jetson_bundle), UpAndDown()]
+    policies: list[ExitPolicy] = [Policy("never"), half(jetson_bundle), UpAndDown()]
     depths = set()
     for seed in range(6):
         for policy in policies:
@@ -87,7 +89,7 @@ def test_the_next_segment_is_enqueued_before_the_scores_are_waited_for(
     tests = half(jetson_bundle)
     captioned(jetson_bundle, device, tests, 0)
     board.cuda.log.clear()
-    captioned(jetson_bundle, device, replace(tests.leaving("image", theta=0.99999), beta=1.0), 0)
+    captioned(jetson_bundle, device, replace(tests.with_exit("image", theta=0.99999), beta=1.0), 0)
     log = [what.removeprefix("graph ") for kind, what in board.cuda.log if kind == "enqueue"]
     first_wait = next(i for i, (kind, _) in enumerate(board.cuda.log) if kind == "wait")
     before = [what.removeprefix("graph ") for kind, what in board.cuda.log[:first_wait] if kind == "enqueue"]
@@ -231,7 +233,7 @@ def test_a_fault_in_the_adapter_shows(
     jetson_bundle: Bundle, board: Board, fault: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, device = HostRuntime(jetson_bundle, 1), board.runtime(jetson_bundle)
-    policies: list[Decider] = [half(jetson_bundle), UpAndDown()]
+    policies: list[ExitPolicy] = [half(jetson_bundle), UpAndDown()]
     fault(monkeypatch)  # type: ignore[operator]
     equal = True
     for seed in range(3):

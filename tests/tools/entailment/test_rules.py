@@ -88,7 +88,7 @@ def test_shipped_pairs_are_balanced_and_have_their_pictures(split: str) -> None:
 def test_the_bundled_model_reads_the_longest_shipped_statement() -> None:
     from mue_edge.export.prompts import read_prompt
     from mue_edge.inputs import tokens
-    from mue_edge.inputs.statements import ids_of
+    from mue_edge.inputs.statements import source_ids
 
     tokenizer = tokens.load(model_folder() / "tokenizer.json")
     prompt = read_prompt(model_folder(), "entail")
@@ -96,7 +96,7 @@ def test_the_bundled_model_reads_the_longest_shipped_statement() -> None:
     for split in shipped.SPLITS:
         for line in shipped.table(split).read_text(encoding="utf-8").splitlines():
             statement = json.loads(line)["hypothesis"]
-            assert len(ids_of(prompt.template, statement, tokenizer)) <= prompt.options["text_length"]
+            assert len(source_ids(prompt.template, statement, tokenizer)) <= prompt.options["text_length"]
 
 
 def test_the_bundled_model_reads_what_it_was_trained_on_as_it_is_and_nothing_in_articles() -> None:
@@ -105,7 +105,7 @@ def test_the_bundled_model_reads_what_it_was_trained_on_as_it_is_and_nothing_in_
     from mue_edge.apps.stickers.shipped import train_captions
     from mue_edge.export.prompts import read_prompt
     from mue_edge.inputs import tokens
-    from mue_edge.inputs.statements import cleaned, unknown
+    from mue_edge.inputs.statements import clean, unknown_words
     from tools.entailment.network import said_of
 
     tokenizer = tokens.load(model_folder() / "tokenizer.json")
@@ -117,6 +117,6 @@ def test_the_bundled_model_reads_what_it_was_trained_on_as_it_is_and_nothing_in_
             json.loads(line)["hypothesis"] for line in shipped.table(split).read_text("utf-8").splitlines()
         }
     for name in names:
-        assert template.cleaned(name) == template.cleaned(f"the {name}") == cleaned(name)
-        assert unknown(template, name, tokenizer) == ()
-    assert unknown(template, "a photo of a tiger", tokenizer) == ("photo",)
+        assert template.clean(name) == template.clean(f"the {name}") == clean(name)
+        assert unknown_words(template, name, tokenizer) == ()
+    assert unknown_words(template, "a photo of a tiger", tokenizer) == ("photo",)

@@ -147,7 +147,7 @@ def _lines(as_json: bool, watcher: Watcher, listed: bool) -> Any:
         exits = ", ".join(f"{k} {v}" for k, v in seen.caption.exits.items() if k != DECODER)
         time = f"{seen.latency * 1000:.0f} ms" + (f" of {watcher.budget * 1000:g}" if watcher.budget else "")
         name = f"{seen.name}: " if seen.name else ""
-        cut = ", cut short" if seen.caption.pacing and seen.caption.pacing.cut_short else ""
+        cut = ", cut short" if seen.caption.deadline and seen.caption.deadline.cut_short else ""
         depth = f"{DECODER} {seen.caption.decoder_layers:.1f}"
         click.echo(f"{name}{seen.caption.text}  ({time}, {exits}, {depth}, {seen.policy}{cut})")
 

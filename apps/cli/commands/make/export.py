@@ -24,7 +24,7 @@ from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
     from mue_edge.export.build import Exported
-    from mue_edge.inputs.image import Given
+    from mue_edge.inputs.image import PictureSource
     from mue_edge.measuring.bench import SegmentCost
 
 VERIFY_ROWS = 4  # drafts that one pass checks
@@ -95,7 +95,7 @@ def command(
 
 def _export_site(
     application: str, model: str, folder: Path, place: Path, target: str, options: dict[str, Any], name: str,
-    shown: Sequence[Given],
+    shown: Sequence[PictureSource],
 ) -> Exported:  # fmt: skip
     """The folder that an application is served from, with the bundle inside of it."""
     from mue_edge.apps.cli import exporting

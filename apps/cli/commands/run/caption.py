@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from mue_edge.errors import command_line
 
 if TYPE_CHECKING:
     from mue_edge.inputs.image import NamedPicture
-    from mue_edge.loop.payoff import Payoff
+    from mue_edge.loop.lossless import Payoff
     from mue_edge.loop.policy import Policy
     from mue_edge.sessions.captioner import Caption, Captioner
 
@@ -113,11 +112,11 @@ def _chosen(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
         own = f"; for those in the folder {first}: {command_line('caption', f'./{first}')}"
         raise UsageError(
             f"no picture was named; the command is: {command_line('caption', first, 'PICTURE')}"
-            + (own if gathering.names_pictures(first) else "")
+            + (own if gathering.is_picture_argument(first) else "")
         )
     if bundles.is_bundle(first) or bundles.is_model(first):
         return bundles.bundle_folder(first, "caption"), others
-    if not gathering.names_pictures(first):
+    if not gathering.is_picture_argument(first):
         raise bundles.nothing(
             first, "a picture, a folder of pictures, an http(s) address, or - for what is on standard input"
         )
@@ -147,12 +146,12 @@ def _caption(captioner: Captioner, picture: Any, live: bool, **how: Any) -> Capt
 
 
 def _payoff(captioner: Captioner, file: str) -> Payoff:
-    from mue_edge.loop import payoff
+    from mue_edge.loop import lossless
     from mue_edge.measuring import profile
 
     known = profile.read(file)
     known.check_fits(captioner.bundle)
-    return payoff.Payoff(captioner.layout, known.call_seconds)
+    return lossless.Payoff(captioner.layout, known.call_seconds)
 
 
 def _grow(shown: str, text: str) -> None:
@@ -176,10 +175,10 @@ def _ready(captioner: Captioner, policy: Policy) -> None:
 
 def _tell(file: Path | NamedPicture, result: Caption) -> None:
     """On standard error, if the clock changed the caption."""
-    if result.pacing and (result.pacing.cut_short or result.pacing.hurried):
+    if result.deadline and (result.deadline.cut_short or result.deadline.hurried):
         from mue_edge.sessions import draw
 
-        click.echo(f"note: {file}: {draw.pacing(result.pacing)}", err=True)
+        click.echo(f"note: {file}: {draw.deadline_summary(result.deadline)}", err=True)
 
 
 def _record(file: Path | NamedPicture, result: Caption, trace: bool) -> dict[str, Any]:
@@ -188,21 +187,17 @@ def _record(file: Path | NamedPicture, result: Caption, trace: bool) -> dict[str
         "exits": dict(result.exits), "decoder_layers": result.decoder_layers,
         "seconds": dict(result.seconds), "calls": result.calls,
     }  # fmt: skip
-    if result.pacing:
-        record["deadline"] = {**vars(result.pacing), "walked": [vars(m) for m in result.pacing.walked]}
+    if result.deadline:
+        record["deadline"] = result.deadline.to_json()
     if trace:
-        # JSON knows no infinity: a test that no score could pass has the threshold null.
-        record["decisions"] = [
-            vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None}
-            for d in result.decisions
-        ]
+        record["decisions"] = [decision.to_json() for decision in result.decisions]
     return record
 
 
 def _draw(captioner: Captioner, result: Caption) -> None:
     from mue_edge.sessions import draw
 
-    drawing = draw.of(result, captioner.layout, captioner.tokenizer)
+    drawing = draw.drawing_of(result, captioner.layout, captioner.tokenizer)
     click.echo(draw.as_text(drawing, shutil.get_terminal_size((100, 24)).columns))
     seconds = result.seconds["total"] * 1000
     click.echo(f"score {result.score:.3f}, {result.calls} segment calls, {seconds:.1f} ms\n")
@@ -212,6 +207,6 @@ def _draw_svg(captioner: Captioner, result: Caption, picture: Any, path: Path) -
     from mue_edge.files import atomic_write
     from mue_edge.sessions import draw
 
-    drawing = draw.of(result, captioner.layout, captioner.tokenizer)
+    drawing = draw.drawing_of(result, captioner.layout, captioner.tokenizer)
     atomic_write(path, draw.as_svg(drawing, picture))
     click.echo(f"wrote {path}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,16 +39,16 @@ def command(
     """
     from mue_edge import targets
     from mue_edge.apps.cli.default_bundle import bundle_folder
-    from mue_edge.inputs.gathering import one
-    from mue_edge.inputs.statements import WANTS_CAPTION, note
+    from mue_edge.inputs.gathering import single_picture
+    from mue_edge.inputs.statements import WANTS_CAPTION, unknown_words_note
 
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
-        chosen, picture = entailer.policy(policy), entailer.load(one(image))
+        chosen, picture = entailer.policy(policy), entailer.load(single_picture(image))
         if entailer.bundle.manifest.caption_prompt and caption is None:
             click.echo(f"note: {WANTS_CAPTION}; give one with --caption TEXT", err=True)
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
-            noted = note(entailer.unknown(statement, caption))
+            noted = unknown_words_note(entailer.unknown(statement, caption))
             if noted:
                 click.echo(f"note: {noted}", err=True)
             found = entailer.entail(picture, statement, caption=caption, policy=chosen, trace=trace)
@@ -75,9 +74,5 @@ def _record(image: str, statement: str, found: Entailment, trace: bool) -> dict[
         "seconds": dict(found.seconds), "calls": found.calls, "unknown": list(found.unknown),
     }  # fmt: skip
     if trace:
-        # JSON knows no infinity: a test that no score could pass has the threshold null.
-        record["decisions"] = [
-            vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None}
-            for d in found.decisions
-        ]
+        record["decisions"] = [decision.to_json() for decision in found.decisions]
     return record

@@ -21,27 +21,21 @@ CERTAINTY = 0.98
 CUT, STRIDE = 0.02, 0.5
 
 
-class Pace:
+class SpeedEstimate:
     """Kept from caption to caption. `seconds`: expected times by segment, if something knows them."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         self._usual = dict(seconds or {})
-        self._kinds: dict[str, str] = {run: _kind(run) for run in self._usual}
         self._slowness: dict[str, float] = {}
         self._lengths: deque[int] = deque(maxlen=CAPTIONS)
         self._depths: dict[object, dict[str, float]] = {}
-        self._caution = 1.0
+        # Factor of expected times, at least 1: so much that a share CUT of captions is cut short, by adaptive
+        # conformal inference (Gibbs and Candès 2021).
+        self.caution = 1.0
 
-    @property
-    def caution(self) -> float:
-        """What expected times are multiplied by: so much that a share CUT of captions is cut short, by
-        adaptive conformal inference (Gibbs and Candès 2021); at least 1."""
-        return self._caution
-
-    def saw(self, run: str, seconds: float) -> None:
+    def record(self, run: str, seconds: float) -> None:
         """A call of segment `run` took so long."""
-        kind = self._kinds.setdefault(run, _kind(run))
-        usual = self._usual.get(run)
+        kind, usual = _kind(run), self._usual.get(run)
         if usual is None or seconds < usual / 2:  # never seen, or a first call, which loaded it
             usual = self._usual[run] = seconds
         ratio = seconds / usual if usual else 1.0
@@ -51,40 +45,35 @@ class Pace:
 
     def seconds(self, run: str) -> float:
         """Expected time of the next call of `run`; that of its kind if it was never called, else 0."""
-        usual = self._usual.get(run)
+        kind, usual = _kind(run), self._usual.get(run)
         if usual is None:
-            kind = _kind(run)
-            alike = [value for name, value in self._usual.items() if self._kinds[name] == kind]
-            if not alike:
-                return 0.0
-            return sum(alike) / len(alike) * self._slowness.get(kind, 1.0)
-        return usual * self._slowness.get(self._kinds[run], 1.0)
+            alike = [value for name, value in self._usual.items() if _kind(name) == kind]
+            usual = sum(alike) / len(alike) if alike else 0.0
+        return usual * self._slowness.get(kind, 1.0)
 
-    def ended(self, steps: int, *, cut: bool) -> None:
+    def record_caption(self, steps: int, *, cut: bool) -> None:
         """A caption took so many steps; one that was cut would have taken at least one more."""
-        expected = round(steps + self.more(steps, steps + 1)[0]) if cut else steps
-        self._lengths.append(expected)
-        self._caution = max(1.0, self._caution + STRIDE * (cut - CUT))
+        length = round(steps + self.remaining_steps(steps, steps + 1)[0]) if cut else steps
+        self._lengths.append(length)
+        self.caution = max(1.0, self.caution + STRIDE * (cut - CUT))
 
-    def more(self, done: int, most: int) -> tuple[float, int]:
+    def remaining_steps(self, done: int, most: int) -> tuple[float, int]:
         """Steps still to come of a caption after `done` of at most `most`: their mean, at least 1, and
         a number that 1 caption in 50 exceeds (the conformal quantile of the last ones)."""
-        longer = [n - done for n in self._lengths if n > done]
-        if not self._lengths:
-            mean = (most - done) / 2
-        else:
-            mean = sum(longer) / len(longer) if longer else 1.0
+        mean = 1.0 if self._lengths else (most - done) / 2
+        if longer := [n - done for n in self._lengths if n > done]:
+            mean = sum(longer) / len(longer)
         ordered = sorted([*self._lengths, most])
         bound = ordered[math.ceil(CERTAINTY * len(ordered)) - 1]
         return max(1.0, mean), max(1, bound - done)
 
     def depths(self, policy: object) -> dict[str, float]:
-        """Mean segments that a policy has run, by stack; what `left` writes to."""
+        """Mean segments that a policy has run, by stack; `record_depth` changes them."""
         return self._depths.setdefault(policy, {})
 
     @staticmethod
-    def left(depths: dict[str, float], stack: str, segments: int, *, at_least: bool = False) -> None:
-        """A stack was left after so many segments, or would have been after at least so many."""
+    def record_depth(depths: dict[str, float], stack: str, segments: int, *, at_least: bool = False) -> None:
+        """A stack was exited after so many segments, or would have been after at least so many."""
         before = depths.get(stack)
         if at_least and (before is None or before >= segments):
             return
