@@ -90,10 +90,10 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy with its thresholds and what *tune* foretells of it; `cost` in seconds, `quality` as
-    it may be counted on (`tuning.Judged.safe`).
+    """A policy with its thresholds and what *tune* foretells of it; `cost` in seconds, its `quality`
+    a lower bound.
 
-    p-values need not be valid here, they only order: see `pareto_testing.foretold_p`.
+    p-values need not be valid here, they only order: see `pareto_testing.predicted_quality_p`.
     """
 
     name: str

@@ -53,7 +53,7 @@ class HeldOutScores:
     seconds: NDArray[np.float64] | None = None
 
 
-def foretold_quality_p(held: HeldOutScores, groups: Clusters, claim: Claim, count: int) -> float:
+def predicted_quality_p(held: HeldOutScores, groups: Clusters, claim: Claim, count: int) -> float:
     """What p_quality *tune* foretells for `count` clusters: normal approximation, good for ordering only."""
     loss = groups.means((1 - claim.max_drop) * held.full - held.exits)
     spread = float(loss.std(ddof=1)) if groups.count > 1 else math.inf
@@ -62,12 +62,12 @@ def foretold_quality_p(held: HeldOutScores, groups: Clusters, claim: Claim, coun
     return NormalDist().cdf(float(loss.mean()) / spread * math.sqrt(count))
 
 
-def foretold_latency_p(late: float, claim: Claim, count: int) -> float:
+def predicted_latency_p(late: float, claim: Claim, count: int) -> float:
     """What p_latency a share of `late` captions on *tune* (foretold or measured) foretells."""
     return lower_tail(round(late * count), count, 1 - claim.share)
 
 
-def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def pareto_front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Those that no other beats in foretold p-values and cost, safest first."""
 
     def order(c: Candidate) -> tuple[float, float, float, str]:
@@ -120,7 +120,7 @@ def freeze(
     first = tuple(c for c in known if c.name == primary)
     if primary and not first:
         raise UsageError(f"the primary choice {primary!r} is none of {', '.join(names)}")
-    rest = front([c for c in known if c.name != primary])
+    rest = pareto_front([c for c in known if c.name != primary])
     return Frozen(claim, scope, (first + rest)[:most], conditions, smallest_drop)
 
 

@@ -13,7 +13,7 @@ from mue_edge.calibrate.data.embedded import EmbeddedPicture
 from mue_edge.calibrate.data.examples import Example, read
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.cider import Frequencies
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.errors import InputFileError
 
 # Of a user's data, by cluster: the rest is for certification, which needs more.

@@ -21,7 +21,7 @@ from typing import Any
 
 from mue_edge.calibrate.data.examples import json_objects
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs.statements import WANTS_CAPTION, Template, ids_of, note, unknown
 from mue_edge.inputs.tokens import Tokenizer

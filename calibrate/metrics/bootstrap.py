@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mue_edge.calibrate.metrics.clusters import Clusters
+
 Array = NDArray[np.float64]
 REPETITIONS = 2000
 LEVEL = 0.9
@@ -76,6 +78,13 @@ def relative_change(tally: Tally, base: Tally, clusters: Sequence[str], level: f
         change = float(np.divide(tally.total(), base.total())) - 1
         repeated = tally.value(_resampled(tally, clusters)) / base.value(_resampled(base, clusters)) - 1
     return _estimate(change if math.isfinite(change) else math.nan, repeated, clusters, level)
+
+
+def change_of_means(values: Array, base: Array, clusters: Sequence[str]) -> Estimate:
+    """Relative change of the mean over clusters of values by picture, with its interval."""
+    groups = Clusters(clusters)
+    tally, base_tally = (mean_of(groups.means(each).tolist()) for each in (values, base))
+    return relative_change(tally, base_tally, [str(i) for i in range(groups.count)])
 
 
 def _estimate(value: float, repeated: Array, clusters: Sequence[str], level: float) -> Estimate:

@@ -11,7 +11,7 @@ import pytest
 from mue_edge import targets
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.sessions.captioner import Captioner
 from proofs import deadline as proof

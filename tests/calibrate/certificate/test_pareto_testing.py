@@ -13,7 +13,7 @@ import pytest
 from mue_edge.calibrate.certificate import claim as certificates
 from mue_edge.calibrate.certificate import pareto_testing
 from mue_edge.calibrate.certificate.claim import Candidate, Certificate, Claim, Conditions, Frozen, Scope
-from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores, certify, freeze, front
+from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores, certify, freeze, pareto_front
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.errors import InputFileError, UsageError
 
@@ -62,7 +62,7 @@ def run(fixed: Frozen, steps: dict[str, HeldOutScores] = STEPS) -> tuple[Certifi
 def test_front_keeps_what_nothing_beats_safest_first() -> None:
     foretold = {"slow": (0.001, 3, 0.9), "mid": (0.01, 2, 0.02), "fast": (0.03, 1, 0.0),
                 "beaten": (0.02, 2.5, 0.02), "twin": (0.01, 2, 0.02)}  # fmt: skip
-    kept = front([candidate(name, *figures) for name, figures in foretold.items()])
+    kept = pareto_front([candidate(name, *figures) for name, figures in foretold.items()])
     assert [c.name for c in kept] == ["mid", "fast", "slow"]
 
 
@@ -162,13 +162,13 @@ def test_consistency_is_an_exact_binomial_on_one_picture_a_cluster() -> None:
         run(fixed, STEPS)
 
 
-def test_foretold_p_orders_as_the_tests_do() -> None:
+def test_predicted_quality_p_orders_as_the_tests_do() -> None:
     groups = Clusters(NAMES)
-    foretold = [pareto_testing.foretold_quality_p(held(w), groups, QUALITY, 300) for w in (2, 4, 30, 200)]
+    foretold = [pareto_testing.predicted_quality_p(held(w), groups, QUALITY, 300) for w in (2, 4, 30, 200)]
     assert foretold == sorted(foretold)
     assert foretold[1] < 0.1 < 0.5 < foretold[3]
-    assert pareto_testing.foretold_quality_p(held(0), groups, QUALITY, 300) == 0
-    late = [pareto_testing.foretold_latency_p(share, BOTH, 400) for share in (0.0, 0.03, 0.05, 0.2)]
+    assert pareto_testing.predicted_quality_p(held(0), groups, QUALITY, 300) == 0
+    late = [pareto_testing.predicted_latency_p(share, BOTH, 400) for share in (0.0, 0.03, 0.05, 0.2)]
     assert late == sorted(late)
     assert late[0] < 1e-8
     assert late[3] > 0.99

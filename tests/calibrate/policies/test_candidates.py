@@ -8,9 +8,10 @@ import pytest
 
 from mue_edge.calibrate.policies.candidates import (
     LEVELS,
+    by_modality,
     by_rule,
+    distances,
     fixed,
-    gaps,
     levels,
     schedule,
     similarity,
@@ -39,8 +40,8 @@ TEXT = Stack("text", "text", stages("text", 3), "text_stem")
 TRACES = [_trace(1 + i / 10) for i in range(20)]
 
 
-def test_gaps_by_stack_and_time() -> None:
-    found = gaps(TRACES, "image")
+def test_distances_by_stack_and_time() -> None:
+    found = distances(TRACES, "image")
     assert len(found.picture) == 40
     assert (len(found.decoder), len(found.first), len(found.late)) == (160, 40, 80)
 
@@ -54,15 +55,15 @@ def test_fixed_depths_are_all_pairs_but_the_full_one() -> None:
     assert [p.of("decoder").depth for p in fixed(whole)] == [1, 2, 3]  # an encoder in one segment stays whole
 
 
-def test_a_schedule_runs_between_its_gaps() -> None:
+def test_a_schedule_runs_between_its_distances() -> None:
     policy = schedule("mue", 0.002, 0.05, 17)
     assert 1 - policy.threshold("decoder", 1, 0, 16) == pytest.approx(0.002)
     assert 1 - policy.threshold("decoder", 1, 17, 16) == pytest.approx(0.05)
     assert schedule("mue", 0.01, 0.01, 17).beta == 1
 
 
-def test_thresholds_lie_among_the_gaps_and_names_are_unique() -> None:
-    found = gaps(TRACES, "image")
+def test_thresholds_lie_among_the_distances_and_names_are_unique() -> None:
+    found = distances(TRACES, "image")
     policies = list(similarity("mue", found, made(3, 3), 17))
     names = [p.name for p in policies]
     assert len(set(names)) == len(names)
@@ -91,19 +92,19 @@ def test_an_encoder_of_another_name_is_left_by_score_where_its_plan_has_boundari
 
 
 def test_boundaries_have_thresholds_of_their_own_and_a_last_layer() -> None:
-    found = gaps(TRACES, "image")
+    found = distances(TRACES, "image")
     assert {depth: len(own) for depth, own in found.boundaries.items()} == {1: 80, 2: 80}
     policies = {p.name: p for p in similarity("mue", found, made(3, 3), 17)}
     capped, open_ended = policies["mue-d1-b0.4-to2"], policies["mue-d1-b0.4"]
     first, second = (1 - open_ended.threshold("decoder", depth) for depth in (1, 2))
-    # The second boundary's gaps are half as wide as the first's.
+    # The second boundary's distances are half as wide as the first's.
     assert first == pytest.approx(2 * second) and min(found.boundaries[1]) < first < max(found.boundaries[1])
     assert 1 - capped.threshold("decoder", 1) == first and capped.threshold("decoder", 2) == -float("inf")
     assert "mue-d1-b0.4-to3" not in policies  # that is all layers
 
 
 def test_levels_are_of_the_first_boundary_and_the_ends_of_the_encoder() -> None:
-    found = gaps(TRACES, "image")
+    found = distances(TRACES, "image")
     policies = list(levels("calm-softmax", found, made(6, 6)))
     assert len({p.name for p in policies}) == len(policies) == len(LEVELS) * 3 * 4
     assert {(p.of("image").depth, p.of("decoder").depth) for p in policies} == {
@@ -118,7 +119,7 @@ def test_levels_are_of_the_first_boundary_and_the_ends_of_the_encoder() -> None:
     assert passed == pytest.approx(LEVELS, abs=0.04)
     whole = layout((Stage("image.0", 6),), stages("decoder", 6))
     assert all(p.of("image").depth is None for p in levels("deebert", found, whole))
-    assert not list(levels("deebert", gaps(TRACES, "image", "margin"), made(6, 6)))  # it was not traced
+    assert not list(levels("deebert", distances(TRACES, "image", "margin"), made(6, 6)))  # it was not traced
 
 
 def test_a_text_stack_leaves_alone_and_with_the_others() -> None:
@@ -141,3 +142,17 @@ def test_rules_without_a_test_of_the_text_leave_it_at_a_depth() -> None:
         if p.rule == "gate"
     ]
     assert [(p.of("text").depth, p.of("text").theta) for p in found] == [(1, None)]
+
+
+def test_modalities_exit_at_the_middle_of_their_distances() -> None:
+    def test(stack: str, depth: int, distance: float) -> Decision:
+        return Decision(stack, depth, 0, (1 - distance,), (distance,), 1.0, False)
+
+    trace = [test("image", 1, 0.2), test("image", 2, 0.1), test("decoder", 1, 0.5)]
+    assert [p.name for p in by_modality([trace])] == ["image only"]
+    found = by_modality([[*trace, test("text", 1, 0.4), test("text", 2, 0.3)]])
+    assert [p.name for p in found] == ["image only", "text only", "both"]
+    assert found[2].of("image").theta == pytest.approx(0.85) and found[2].of("text").theta == pytest.approx(
+        0.65
+    )
+    assert found[2].of("decoder").theta is None
