@@ -66,9 +66,7 @@ def write(
     return lines
 
 
-def record(
-    calibration: Calibration, found: Findings, asked: Mapping[str, Any]
-) -> dict[str, Any]:
+def record(calibration: Calibration, found: Findings, asked: Mapping[str, Any]) -> dict[str, Any]:
     """`calibration.json`: everything, for machines. Times in milliseconds, shares from 0 to 1."""
     evaluator, searched = calibration.evaluator, calibration.search
     manifest, times, frequencies = evaluator.manifest, evaluator.profile, evaluator.frequencies
