@@ -46,7 +46,7 @@ def test_passes_with_and_without_a_limit(tiny_bundle: Path, tmp_path: Path) -> N
 
 
 def mean_score(said: tuple[tuple[str], ...], known: cider.Frequencies) -> float:
-    return sum(cider.score_all([text for (text,) in said], said, known)) / len(said)
+    return sum(cider.Scorer(said, known)([text for (text,) in said])) / len(said)
 
 
 def test_what_is_promised() -> None:
