@@ -74,8 +74,4 @@ def _exact(caption: str, reference: str) -> float:
     return float(caption == reference)
 
 
-SCORES: dict[str, Score] = {
-    "exact_match": _exact,
-    "token_f1": token_f1,
-    "rouge_l": rouge_l,
-}
+SCORES: dict[str, Score] = {"exact_match": _exact, "token_f1": token_f1, "rouge_l": rouge_l}
