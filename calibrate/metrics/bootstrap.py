@@ -61,7 +61,7 @@ class Tally:
 def mean_of(values: Sequence[float]) -> Tally:
     """The metric that is a mean of one value a sample."""
     rows = np.stack([np.asarray(values, np.float64), np.ones(len(values))], 1)
-    return Tally(rows, _ratio)
+    return Tally(rows, lambda sums: sums[..., 0] / sums[..., 1])
 
 
 def estimate(tally: Tally, clusters: Sequence[str], level: float = LEVEL) -> Estimate:
@@ -101,8 +101,7 @@ def _resampled(tally: Tally, clusters: Sequence[str]) -> Array:
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.zeros((len(names), tally.rows.shape[1]))
     np.add.at(sums, index, tally.rows)
-    drawn: Array = _draws(len(names)) @ sums
-    return drawn
+    return _draws(len(names)) @ sums
 
 
 @lru_cache(maxsize=2)
@@ -113,8 +112,3 @@ def _draws(clusters: int) -> Array:
     for row in counts:
         row[:] = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)
     return counts
-
-
-def _ratio(sums: Array) -> Array:
-    found: Array = sums[..., 0] / sums[..., 1]
-    return found
