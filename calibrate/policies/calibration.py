@@ -25,14 +25,12 @@ from mue_edge.calibrate.certificate.claim import (
 from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.policies import candidates, halving
+from mue_edge.calibrate.policies import halving
 from mue_edge.calibrate.policies.certifier import Certifier
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome, pareto_front
 from mue_edge.calibrate.policies.predicted_times import late_fraction, quantile_seconds
-from mue_edge.calibrate.traces import live
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
-from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Decision
 from mue_edge.measuring.profile import Profile
 
@@ -47,11 +45,14 @@ class PolicySearch:
     `smallest_drop` is what *certify* can show at all; `clusters_needed` would show the drop that was asked.
     """
 
-    full: PolicyOutcome
-    outcomes: tuple[PolicyOutcome, ...]
+    outcomes: Sequence[PolicyOutcome]
     pareto_front: tuple[PolicyOutcome, ...]
     smallest_drop: float
     clusters_needed: int
+
+    @property
+    def full(self) -> PolicyOutcome:
+        return self.outcomes[0]
 
     def within(self, profile: Profile, budget: float, share: float) -> list[PolicyOutcome]:
         """The front's policies whose predicted times keep the budget for a share of the captions."""
@@ -84,17 +85,14 @@ class Calibration:
     certify_outcomes: dict[str, PolicyOutcome]
 
 
-def search(
-    evaluator: PolicyEvaluator,
+def policy_search(
+    outcomes: Sequence[PolicyOutcome],
     tune: Samples,
     certify: Samples,
     claim: Claim,
-    policies: Sequence[Policy],
     say: Callable[[str], None],
 ) -> PolicySearch:
-    """Evaluate all policies (full depth first) on *tune*, and say what *certify* can show."""
-    label = f"{len(policies)} policies on the tuning pictures"
-    outcomes = evaluator.evaluate(policies, tune, label)
+    """The front of outcomes on *tune* (full depth's first); `say` gets what *certify* can show."""
     full, count = outcomes[0], Clusters(certify.clusters).count
     if claim.loss == losses.CONSISTENCY:
         changes = 1 - float(np.median([o.quality for o in outcomes]))
@@ -108,7 +106,7 @@ def search(
         f"{count} clusters to certify on: the smallest drop that they can show is {smallest:.1%}"
         + (f"; {claim.max_drop:.1%} needs {needed}" if needed else "")
     )
-    return PolicySearch(full, tuple(outcomes), front_to_full(outcomes), smallest, needed)
+    return PolicySearch(outcomes, front_to_full(outcomes), smallest, needed)
 
 
 def front_to_full(outcomes: Sequence[PolicyOutcome]) -> tuple[PolicyOutcome, ...]:
@@ -194,8 +192,8 @@ def calibrate(
     """
     loss = evaluator.loss(tune)
     draft, traces = claim_of(1.0, loss), evaluator.decisions(tune)
-    policies = halving.promising(evaluator, tune, candidates.enumerated(evaluator.session, traces))
-    found = search(evaluator, tune, certify, draft, policies, say)
+    outcomes = halving.evaluated_candidates(evaluator, tune, traces)
+    found = policy_search(outcomes, tune, certify, draft, say)
     budget, floor = budget_of(evaluator.profile, found, loss, span, draft.share)
     claim = claim_of(budget, loss)
     frozen = frozen_candidates(evaluator, tune, certify, conditions, claim, found)
@@ -233,12 +231,7 @@ def live_times(calibration: Calibration) -> dict[str, NDArray[np.float64]] | Non
         return None
     chosen = (calibration.search.full, calibration.chosen, calibration.fastest)
     policies = {o.policy.name: o.policy for o in chosen if o}
-    evaluator, certify = calibration.evaluator, calibration.certify
-    times = live.seconds(
-        [(evaluator.session, policy) for policy in policies.values()],
-        [certify.samples[i] for i in Clusters(certify.clusters).drawn()[:TIMED].tolist()],
-        "live, interleaved",
-        evaluator.progress,
-        clock=evaluator.clock,
-    )
+    rows = Clusters(calibration.certify.clusters).drawn()[:TIMED].tolist()
+    samples = [calibration.certify.samples[i] for i in rows]
+    times = calibration.evaluator.live_seconds(list(policies.values()), samples, "live, interleaved")
     return dict(zip(policies, times, strict=True))

@@ -14,7 +14,6 @@ from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
-from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
 from mue_edge.sessions.captioner import FULL
 
@@ -47,13 +46,8 @@ class Certifier:
         if self.conditions.kind != LIVE or self.claim.budget is None:
             return HeldOutScores(full.scores, exits.scores)
         rows = Clusters(self.certify.clusters, self.claim.seed).drawn()
-        times = live.seconds(
-            [(self.evaluator.session, exits.policy)],
-            [self.certify.samples[i] for i in rows.tolist()],
-            f"live: {candidate.name}",
-            self.evaluator.progress,
-            clock=self.evaluator.clock,
-        )
+        samples = [self.certify.samples[i] for i in rows.tolist()]
+        times = self.evaluator.live_seconds([exits.policy], samples, f"live: {candidate.name}")
         seconds = np.full(len(full.scores), float(times.max()))
         seconds[rows] = times[0]
         return HeldOutScores(full.scores, exits.scores, seconds)

@@ -29,7 +29,6 @@ from mue_edge.loop.policy import Policy
 from mue_edge.rules import RULES
 from mue_edge.sessions.captioner import FULL
 
-DROPS, SAVED = (0.01, 0.03, 0.05), (0.5, 0.6)
 TIMED = 124  # pictures whose captions are timed, one of a cluster
 MUE = "mue, as published"
 OWN = ", own training"
@@ -144,13 +143,8 @@ def _of_rule(name: str, policy: Policy) -> bool:
 
 def admitted(entrants: Sequence[Entrant], method: Method) -> list[Pick]:
     """All that a method may choose."""
-    return [
-        Pick(e, o)
-        for e in entrants
-        if e.name == method.entrant
-        for o in e.outcomes
-        if method.admits(o.policy)
-    ]
+    own = (entrant for entrant in entrants if entrant.name == method.entrant)
+    return [Pick(entrant, o) for entrant in own for o in entrant.outcomes if method.admits(o.policy)]
 
 
 def choose(
@@ -159,17 +153,18 @@ def choose(
     """The method's choice on the tuning pictures (in `clusters`) as the seed draws them; None if nothing
     reaches the aim."""
     full = next(e for e in entrants if not e.name).outcomes[0]
-    picks = [
-        (drawn_quality(pick.outcome, seed, clusters), -pick.outcome.mean_seconds, pick)
-        for pick in admitted(entrants, method)
-    ]
+
+    def quality(outcome: PolicyOutcome) -> float:
+        return drawn_quality(outcome, seed, clusters)
+
+    picks = admitted(entrants, method)
     if aim.saved is not None:
-        fitting = [p for p in picks if -p[1] <= (1 - aim.saved) * full.mean_seconds]
-        return max(fitting, key=lambda p: p[:2], default=(0, 0, None))[2]
-    assert aim.drop is not None
-    least = (1 - aim.drop) * drawn_quality(full, seed, clusters)
-    fitting = [p for p in picks if p[0] >= least]
-    return max(fitting, key=lambda p: (p[1], p[0]), default=(0, 0, None))[2]
+        limit = (1 - aim.saved) * full.mean_seconds
+        fitting = [p for p in picks if p.outcome.mean_seconds <= limit]
+        return max(fitting, key=lambda p: (quality(p.outcome), -p.outcome.mean_seconds), default=None)
+    least = (1 - (aim.drop or 0.0)) * quality(full)
+    fitting = [p for p in picks if quality(p.outcome) >= least]
+    return max(fitting, key=lambda p: (-p.outcome.mean_seconds, quality(p.outcome)), default=None)
 
 
 def drawn_quality(outcome: PolicyOutcome, seed: int, clusters: Clusters) -> float:
@@ -208,25 +203,14 @@ def compare(
     bases = [Pick(models[0], models[0].outcomes[0]) for models in seeds]
     plain = [Pick(first, outcome) for outcome in modalities]
     everything = {pick.key: pick for pick in [*bases, *plain, *(p for own in picks.values() for p in own)]}
-    rows = Clusters(certify.clusters).drawn()[:timed].tolist()
     outcomes = _outcomes(everything, certify)
-    runs = [
-        (pick.entrant.evaluator.session, pick.outcome.policy) for pick in [*everything.values(), bases[0]]
-    ]
-    seconds = live.seconds(
-        runs,
-        [certify.samples[i] for i in rows],
-        "in turns",
-        first.evaluator.progress,
-        clock=first.evaluator.clock,
-    )
-    table = ComparisonTable(
-        outcomes,
-        dict(zip(everything, seconds, strict=False)),
-        bases,
-        certify.clusters,
-        [certify.clusters[i] for i in rows],
-    )
+    part = certify.rows(Clusters(certify.clusters).drawn()[:timed].tolist(), certify.source)
+    # Full depth once more at the end: its time against itself.
+    runs = [(p.entrant.evaluator.session, p.outcome.policy) for p in [*everything.values(), bases[0]]]
+    evaluator = first.evaluator
+    seconds = live.seconds(runs, part.samples, "in turns", evaluator.progress, evaluator.clock)
+    times = dict(zip(everything, seconds, strict=False))
+    table = ComparisonTable(outcomes, times, bases, certify.clusters, part.clusters)
     published = {aim: chosen for (method, aim), chosen in picks.items() if method.name == MUE}
     none_lost = Aim(drop=0.0)
     return Comparison(
@@ -238,7 +222,7 @@ def compare(
         tuple(table.row(Method(p.outcome.policy.name, _is_fixed), none_lost, [p], None) for p in plain),
         tuple(none),
         table.time([seconds[-1]], bases[:1]),
-        len(rows),
+        len(part),
         {method.name: _front(seeds[0], method) for method in listed if method.name != "best"},
     )
 
@@ -251,9 +235,8 @@ def _outcomes(
     for entrant in {key[0]: pick.entrant for key, pick in picks.items()}.values():
         own = {key: pick.outcome.policy for key, pick in picks.items() if pick.entrant is entrant}
         label = f"{len(own)} policies, held out"
-        outcomes |= dict(
-            zip(own, entrant.evaluator.evaluate([FULL, *own.values()], certify, label)[1:], strict=True)
-        )
+        _, *evaluated = entrant.evaluator.evaluate([FULL, *own.values()], certify, label)
+        outcomes |= dict(zip(own, evaluated, strict=True))
     return outcomes
 
 
@@ -319,12 +302,10 @@ class ComparisonTable:
 
 def _front(entrants: Sequence[Entrant], method: Method) -> tuple[tuple[float, float], ...]:
     """(time, quality) of full depth's, as predicted, of the method's candidates that no faster one equals."""
-    full = entrants[0].outcomes[0]
-    candidates = [pick.outcome for pick in admitted(entrants, method)]
+    full, candidates = entrants[0].outcomes[0], (pick.outcome for pick in admitted(entrants, method))
+    ratios = sorted((o.mean_seconds / full.mean_seconds, o.quality / full.quality) for o in candidates)
     points: list[tuple[float, float]] = []
-    for time, quality in sorted(
-        (o.mean_seconds / full.mean_seconds, o.quality / full.quality) for o in candidates
-    ):
+    for time, quality in ratios:
         if not points or quality > points[-1][1]:
             points.append((time, quality))
     return tuple(points)

@@ -16,8 +16,9 @@ from mue_edge.calibrate.certificate import losses
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
 from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.calibrate.traces import live
 from mue_edge.calibrate.traces.live import Progress
-from mue_edge.calibrate.traces.tracing import TracedRun, traced_decisions, traced_runs
+from mue_edge.calibrate.traces.tracing import Sample, TracedRun, traced_decisions, traced_runs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER, Decision
 from mue_edge.measuring.profile import Profile
@@ -122,6 +123,13 @@ class PolicyEvaluator:
         bundle = self.session.bundle.path
         traced = traced_decisions(bundle, self.folder, FULL, samples.samples, workers=self.workers)
         return self._collected("full depth", len(samples), traced)
+
+    def live_seconds(
+        self, policies: Sequence[Policy], samples: Sequence[Sample], label: str
+    ) -> NDArray[np.float64]:
+        """Live seconds [policies, samples]."""
+        runs = [(self.session, policy) for policy in policies]
+        return live.seconds(runs, samples, label, self.progress, self.clock)
 
     def _collected(self, label: str, count: int, results: Iterable[Result]) -> list[Result]:
         collected = []

@@ -73,11 +73,11 @@ def evaluated_candidates(
     evaluator: PolicyEvaluator,
     tune: Samples,
     traces: Sequence[Sequence[Decision]],
-    rules: Collection[str] = RULES,
+    rules: Collection[str] | None = None,
 ) -> list[PolicyOutcome]:
-    """The candidates of some rules that are worth all tuning pictures, the best of every one among them, full
-    depth first."""
+    """Outcomes on *tune* of the candidates that are worth all its pictures, full depth's first. `rules`: only
+    theirs, the best of every one among them."""
     full, *others = candidates.enumerated(evaluator.session, traces)
-    policies = [full, *(policy for policy in others if policy.rule in rules)]
-    policies = promising(evaluator, tune, policies, every_rule=True)
-    return evaluator.evaluate(policies, tune, f"{len(policies)} policies")
+    policies = [full, *(policy for policy in others if rules is None or policy.rule in rules)]
+    policies = promising(evaluator, tune, policies, every_rule=rules is not None)
+    return evaluator.evaluate(policies, tune, f"{len(policies)} policies on the tuning pictures")

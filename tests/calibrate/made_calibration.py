@@ -104,7 +104,7 @@ def search() -> PolicySearch:
     outcomes = tuple(_outcome(policy) for policy in POLICIES)
     by_name = {o.policy.name: o for o in outcomes}
     front = tuple(by_name[name] for name in ("quick", "safe", "full"))
-    return PolicySearch(outcomes[0], outcomes, front, 0.05, 900)
+    return PolicySearch(outcomes, front, 0.05, 900)
 
 
 def calibration(

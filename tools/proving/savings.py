@@ -21,6 +21,7 @@ from mue_edge.calibrate.plans.plan_trial import BUNDLE
 from mue_edge.calibrate.policies import halving, savings
 from mue_edge.calibrate.policies.predicted_times import expected_noise
 from mue_edge.measuring import profile
+from mue_edge.rules import RULES
 from proving.savings_data import data, opened, spoken
 from proving.savings_shown import Choice, chosen, shown
 
@@ -35,7 +36,7 @@ def exits_alone(place: Path, kept: Path, limit: int | None = None) -> dict[str, 
     """One plan: what exits do, against that plan's full depth."""
     known = data(spoken(place), limit, both=True)
     evaluator = opened(place, kept, known)
-    found = halving.evaluated_candidates(evaluator, known.tune, evaluator.decisions(known.tune))
+    found = halving.evaluated_candidates(evaluator, known.tune, evaluator.decisions(known.tune), RULES)
     full = Choice(0.0, "full", evaluator, found[0], found[0].mean_seconds)
     figures = shown(known, chosen([(evaluator, found, 1.0)], full.seconds), full, TIMED)
     duels = savings.duels(found)
@@ -70,7 +71,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     fronts, base = [], None
     for trial in (t for t in made if t.number in numbers):
         evaluator = opened(trial.place / BUNDLE, trial.place, known)
-        all_of = halving.evaluated_candidates(evaluator, known.tune, evaluator.decisions(known.tune))
+        all_of = halving.evaluated_candidates(evaluator, known.tune, evaluator.decisions(known.tune), RULES)
         fronts.append((evaluator, all_of, expected_noise(evaluator.profile)))
         if trial is base_trial:
             seconds = all_of[0].mean_seconds * fronts[-1][2]

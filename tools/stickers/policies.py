@@ -20,7 +20,7 @@ from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers import model_folder
 from mue_edge.calibrate.certificate.claim import Claim
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.policies import calibration, candidates, halving
+from mue_edge.calibrate.policies import calibration, halving
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
 from mue_edge.errors import VerificationError
 from mue_edge.export.build import export
@@ -60,9 +60,8 @@ def main(workers: int) -> None:
             shown = profiling.pictures(captioner, [s.picture for s in tuned.samples])
             profile, _ = profiling.profiled(captioner, shown, clock="cpu")
             evaluator = PolicyEvaluator(captioner, profile, Path(place), known, progress, workers, "cpu")
-            policies = candidates.enumerated(captioner, evaluator.decisions(tuned))
-            policies = halving.promising(evaluator, tuned, policies)
-            found = calibration.search(evaluator, tuned, held, Claim(), policies, click.echo)
+            outcomes = halving.evaluated_candidates(evaluator, tuned, evaluator.decisions(tuned))
+            found = calibration.policy_search(outcomes, tuned, held, Claim(), click.echo)
     chosen = choose(found, list(tuned.clusters))
     for policy in chosen:
         click.echo(f"{policy.name}: {policy.to_json()}")

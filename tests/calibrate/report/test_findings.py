@@ -33,7 +33,7 @@ def long_front(here: PolicyEvaluator, count: int) -> Calibration:
         return replace(full, policy=Policy("mue", {"image": StackExit(0.5)}, name=f"p{i}"), seconds=seconds)
 
     front = (*map(step, range(1, count)), replace(full, seconds=full.seconds + 9.0))
-    search = replace(base.search, pareto_front=front, full=front[-1])
+    search = replace(base.search, outcomes=(front[-1],), pareto_front=front)
     return replace(base, search=search, chosen=front[2], fastest=front[1])
 
 
