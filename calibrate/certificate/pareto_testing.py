@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from mue_edge.calibrate.certificate import losses
 from mue_edge.calibrate.certificate.binomial import lower_tail
 from mue_edge.calibrate.certificate.claim import (
-    LIVE,
     SHARES,
     Candidate,
     Certificate,
@@ -87,9 +86,9 @@ def favourite(fitting: Sequence[Candidate], claim: Claim) -> Candidate:
     predicted to pass the first test of latency, or where none is the likeliest to. A tighter budget never
     chooses a slower one of a front."""
     sure = [c for c in fitting if c.p_latency <= claim.error * SHARES[0]]
-    if not sure:
-        return min(fitting, key=lambda c: (c.p_latency, c.cost))
-    return max(sure, key=lambda c: (c.quality, -c.cost))
+    if sure:
+        return max(sure, key=lambda c: (c.quality, -c.cost))
+    return min(fitting, key=lambda c: (c.p_latency, c.cost))
 
 
 def freeze(
@@ -108,18 +107,13 @@ def freeze(
     names = [c.name for c in candidates]
     if not names or len(set(names)) < len(names) or "" in names:
         raise UsageError(f"candidates need distinct names, not {', '.join(names) or 'none'}")
-    for c in candidates:
-        if not all(map(math.isfinite, (c.p_quality, c.p_latency, c.cost, c.quality))):
-            raise UsageError(f"candidate {c.name!r} has figures that are no numbers")
-        if c.policy.get("plan", scope.plan) != scope.plan:
-            raise UsageError(f"candidate {c.name!r} belongs to plan {c.policy['plan']}, not {scope.plan}")
-    live = claim.budget is not None and conditions is not None and conditions.kind == LIVE
-    listed = candidates if live else [replace(c, p_latency=0.0) for c in candidates]
+    frozen = Frozen(claim, scope, (), conditions, smallest_drop)
+    listed = candidates if frozen.tests_latency else [replace(c, p_latency=0.0) for c in candidates]
     first = tuple(c for c in listed if c.name == primary)
     if primary and not first:
         raise UsageError(f"the primary choice {primary!r} is none of {', '.join(names)}")
     rest = pareto_front([c for c in listed if c.name != primary])
-    return Frozen(claim, scope, (first + rest)[:most], conditions, smallest_drop)
+    return replace(frozen, candidates=(first + rest)[:most])
 
 
 def certify(
@@ -139,7 +133,7 @@ def certify(
         level = next_level(claim.error, tested, lone=len(frozen.candidates) == 1)
         if level == 0:
             break
-        tested.append(_test(candidate, level, measure(candidate), frozen, groups))
+        tested.append(_test(candidate.name, level, measure(candidate), frozen, groups))
     passed = [c for c, t in zip(frozen.candidates, tested) if t.passed]
     best = min(passed, key=criterion, default=None)
     certificate = Certificate(
@@ -157,9 +151,7 @@ def certify(
     return replace(certificate, statement=state(certificate))
 
 
-def _test(
-    candidate: Candidate, level: float, scores: HeldOutScores, frozen: Frozen, groups: Clusters
-) -> Tested:
+def _test(name: str, level: float, scores: HeldOutScores, frozen: Frozen, groups: Clusters) -> Tested:
     claim = frozen.claim
     if claim.loss in losses.TOPS:
         top = losses.TOPS[claim.loss]
@@ -168,11 +160,11 @@ def _test(
         if not (np.isin(scores.exits, (0, 1)).all() and (scores.full == 1).all()):
             raise UsageError("consistency is 1 where the caption is full depth's, and 0 elsewhere")
         p, _ = losses.share_p_value(scores.exits == 0, claim.max_drop, groups)
-    tested = Tested(candidate.name, level, p, losses.observed_drop(scores.full, scores.exits, groups))
+    tested = Tested(name, level, p, losses.observed_drop(scores.full, scores.exits, groups))
     if not frozen.tests_latency:
         return tested
     if scores.seconds is None or not (scores.seconds > 0).all() or scores.seconds.shape != scores.full.shape:
-        raise UsageError(f"a latency claim needs the live seconds of every picture for {candidate.name!r}")
+        raise UsageError(f"a latency claim needs the live seconds of every picture for {name!r}")
     late = scores.seconds > (claim.budget or 0.0)
     p, count = losses.share_p_value(late, round(1 - claim.share, 12), groups)
     return replace(tested, p_latency=p, late=count, timed=groups.count)

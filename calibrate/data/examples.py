@@ -73,7 +73,7 @@ def read(path: str | Path, *, kind: str | None = None, images: str | Path | None
     return examples
 
 
-def as_spoken(tokenizer: Tokenizer, caption: str) -> str:
+def reference_text(tokenizer: Tokenizer, caption: str) -> str:
     """A reference as the model would write it: lower case, and without punctuation if it writes none."""
     text = caption.lower()
     return " ".join((text.translate(_NO_PUNCTUATION) if tokenizer.strip_punctuation else text).split())

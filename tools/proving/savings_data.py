@@ -56,7 +56,7 @@ def data(say: Callable[[str], str], limit: int | None = None, *, both: bool = Fa
 def spoken(bundle: Path) -> Callable[[str], str]:
     """A caption as a bundle's or a model folder's tokenizer writes it."""
     tokenizer = tokens.load(bundle / "tokenizer.json")
-    return lambda text: examples.as_spoken(tokenizer, text)
+    return lambda text: examples.reference_text(tokenizer, text)
 
 
 def _png(pixels: Any) -> bytes:
