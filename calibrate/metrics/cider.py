@@ -65,8 +65,11 @@ def words(text: str) -> list[str]:
 
 def frequencies(references: Iterable[Sequence[str]]) -> Frequencies:
     """Document frequencies of the reference captions of each picture."""
-    documents = [{ngram for text in several for ngram in _ngrams(words(text))} for several in references]
-    return Frequencies(len(documents), Counter(ngram for ngrams in documents for ngram in ngrams))
+    counts, documents = Counter[str](), 0
+    for several in references:
+        documents += 1
+        counts.update({ngram for text in several for ngram in _ngrams(words(text))})
+    return Frequencies(documents, counts)
 
 
 class Scorer:
