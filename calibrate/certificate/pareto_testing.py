@@ -136,18 +136,10 @@ def certify(
         tested.append(_test(candidate.name, level, measure(candidate), frozen, groups))
     passed = [c for c, t in zip(frozen.candidates, tested) if t.passed]
     best = min(passed, key=criterion, default=None)
-    certificate = Certificate(
-        claim,
-        frozen.scope,
-        frozen.conditions,
-        groups.count,
-        groups.pictures,
-        tuple(tested),
-        best.name if best else "",
-        best.policy if best else {},
-        frozen.smallest_drop,
-        frozen.fingerprint(),
-    )
+    name, policy = (best.name, best.policy) if best else ("", {})
+    scope, conditions, smallest = frozen.scope, frozen.conditions, frozen.smallest_drop
+    sizes, steps, fingerprint = (groups.count, groups.pictures), tuple(tested), frozen.fingerprint()
+    certificate = Certificate(claim, scope, conditions, *sizes, steps, name, policy, smallest, fingerprint)
     return replace(certificate, statement=state(certificate))
 
 

@@ -13,15 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.calibrate.certificate import losses, pareto_testing, power
-from mue_edge.calibrate.certificate.claim import (
-    LIVE,
-    Candidate,
-    Certificate,
-    Claim,
-    Conditions,
-    Frozen,
-    Scope,
-)
+from mue_edge.calibrate.certificate.claim import LIVE, Candidate, Certificate, Claim, Conditions, Frozen
 from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.clusters import Clusters
@@ -148,33 +140,16 @@ def frozen_candidates(
     clusters, count = Clusters(tune.clusters), Clusters(certify.clusters).count
     front, budget = [], claim.budget or 0.0
     for o in found.pareto_front:
-        scores = HeldOutScores(found.full.scores, o.scores)
+        scores, policy = HeldOutScores(found.full.scores, o.scores), o.policy.to_json()
+        p_quality = pareto_testing.predicted_quality_p(scores, clusters, claim, count)
         late = late_fraction(o.seconds, evaluator.profile, budget)
-        front.append(
-            Candidate(
-                o.policy.name,
-                o.policy.to_json(),
-                pareto_testing.predicted_quality_p(scores, clusters, claim, count),
-                o.mean_seconds,
-                o.quality_lower_bound,
-                pareto_testing.predicted_latency_p(late, claim, count),
-            )
-        )
+        p_latency = pareto_testing.predicted_latency_p(late, claim, count)
+        bound = o.quality_lower_bound
+        front.append(Candidate(o.policy.name, policy, p_quality, o.mean_seconds, bound, p_latency))
     fitting = {o.policy.name for o in found.within(evaluator.profile, budget, claim.share)}
     primary = pareto_testing.favourite([c for c in front if c.name in fitting], claim)
-    manifest, frequencies = evaluator.manifest, evaluator.frequencies
-    answers = ", ".join(manifest.answers)
-    scope = Scope(
-        certify.source,
-        certify.fingerprint(),
-        f"one of {answers}" if answers else f"beam {manifest.search.beam}",
-        manifest.precision,
-        manifest.plan_hash,
-        frequencies.fingerprint() if frequencies else "",
-    )
-    return pareto_testing.freeze(
-        front, claim, scope, conditions, found.smallest_drop, primary.name, MOST_CANDIDATES
-    )
+    scope, smallest = evaluator.scope(certify), found.smallest_drop
+    return pareto_testing.freeze(front, claim, scope, conditions, smallest, primary.name, MOST_CANDIDATES)
 
 
 def calibrate(
@@ -198,12 +173,8 @@ def calibrate(
     claim = claim_of(budget, loss)
     frozen = frozen_candidates(evaluator, tune, certify, conditions, claim, found)
     by_name = {o.policy.name: o for o in found.outcomes}
-    certifier = Certifier(
-        evaluator, certify, conditions, claim, {name: o.policy for name, o in by_name.items()}
-    )
-    certificate = pareto_testing.certify(
-        frozen, certify.clusters, certifier.measure, lambda candidate: -candidate.quality
-    )
+    certifier = Certifier(evaluator, certify, conditions, claim, by_name)
+    certificate = pareto_testing.certify(frozen, certify.clusters, certifier.measure, lambda c: -c.quality)
     primary = by_name[frozen.candidates[0].name]
     certified = [by_name[test.name] for test in certificate.certified]
     return Calibration(

@@ -14,7 +14,6 @@ from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
-from mue_edge.loop.policy import Policy
 from mue_edge.sessions.captioner import FULL
 
 # Drops that an upper bound is sought among, from the largest.
@@ -29,13 +28,13 @@ class Certifier:
     certify: Samples
     conditions: Conditions
     claim: Claim
-    policies: Mapping[str, Policy]
+    tuned: Mapping[str, PolicyOutcome]  # the candidates on *tune*
     outcomes: dict[str, PolicyOutcome] = field(default_factory=dict)
 
     def outcome(self, name: str) -> PolicyOutcome:
         """A policy on *certify*."""
         if name not in self.outcomes:
-            both = [FULL, self.policies[name]]
+            both = [FULL, self.tuned[name].policy]
             outcomes = self.evaluator.evaluate(both, self.certify, f"certify: {name}")
             self.outcomes.update({outcome.policy.name: outcome for outcome in outcomes})
         return self.outcomes[name]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.calibrate.certificate import losses
+from mue_edge.calibrate.certificate.claim import Scope
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
 from mue_edge.calibrate.metrics.clusters import Clusters
@@ -52,11 +53,9 @@ class PolicyOutcome:
     @property
     def layers(self) -> dict[str, float]:
         """Mean layers run: a picture by encoder stack, a token by the decoder."""
-        layers = {
-            stack: sum(r.depths[stack] for r in self.runs) / len(self.runs) for stack in self.runs[0].depths
-        }
-        steps = [depth for run in self.runs for depth in run.decoder]
-        return layers | {DECODER: sum(steps) / len(steps)}
+        depths = {stack: [run.depths[stack] for run in self.runs] for stack in self.runs[0].depths}
+        depths[DECODER] = [depth for run in self.runs for depth in run.decoder]
+        return {stack: sum(layers) / len(layers) for stack, layers in depths.items()}
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,14 @@ class PolicyEvaluator:
             return losses.CIDER_D
         return losses.ACCURACY if self.manifest.answers else losses.CONSISTENCY
 
+    def scope(self, samples: Samples) -> Scope:
+        """What a claim on these samples is tied to."""
+        m, answers = self.manifest, ", ".join(self.manifest.answers)
+        decoding = f"one of {answers}" if answers else f"beam {m.search.beam}"
+        frequencies = self.frequencies.fingerprint() if self.frequencies else ""
+        fingerprint = samples.fingerprint()
+        return Scope(samples.source, fingerprint, decoding, m.precision, m.plan_hash, frequencies)
+
     def evaluate(
         self, policies: Sequence[Policy], samples: Samples, label: str, reference: Sequence[str] = ()
     ) -> list[PolicyOutcome]:
@@ -104,19 +111,14 @@ class PolicyEvaluator:
         score = self._score(samples, reference or captions[0])
         scores = [np.asarray(score(of_policy), dtype=np.float64) for of_policy in captions]
         extra = self.profile.preprocess_seconds or 0.0
-        seconds = cache(lambda segments: self.profile.predict(segments) + extra)  # policies share runs
-        return [
-            PolicyOutcome(
-                policy,
-                runs[i],
-                captions[i],
-                scores[i],
-                np.asarray([seconds(run.segments) for run in runs[i]]),
-                float(clusters.means(scores[i]).mean()),
-                quality_lower_bound(scores[i], scores[0], clusters),
-            )
-            for i, policy in enumerate(policies)
-        ]
+        predicted = cache(lambda segments: self.profile.predict(segments) + extra)  # policies share runs
+        outcomes = []
+        for i, policy in enumerate(policies):
+            seconds = np.asarray([predicted(run.segments) for run in runs[i]])
+            quality = float(clusters.means(scores[i]).mean())
+            bound = quality_lower_bound(scores[i], scores[0], clusters)
+            outcomes.append(PolicyOutcome(policy, runs[i], captions[i], scores[i], seconds, quality, bound))
+        return outcomes
 
     def decisions(self, samples: Samples) -> list[tuple[Decision, ...]]:
         """Full depth's decisions on every sample, every signal read at every boundary."""
