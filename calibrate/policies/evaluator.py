@@ -98,11 +98,8 @@ class PolicyEvaluator:
     def evaluate(
         self, policies: Sequence[Policy], samples: Samples, label: str, reference: Sequence[str] = ()
     ) -> list[PolicyOutcome]:
-        """Each policy's outcome, full depth's first.
-
-        Args:
-            reference: the captions that consistency is counted against; empty: full depth's.
-        """
+        """Each policy's outcome, full depth's first. `reference`: the captions that consistency is counted
+        against; empty: full depth's."""
         bundle = self.session.bundle.path
         traced = traced_runs(bundle, self.folder, policies, samples.samples, workers=self.workers)
         runs = list(zip(*(of_sample.runs for of_sample in self._collected(label, len(samples), traced))))
