@@ -92,12 +92,6 @@ def _table(path: Path) -> object:
     return table.read(path)
 
 
-def _frequencies(path: Path) -> object:
-    from mue_edge.calibrate.metrics.cider import read_frequencies
-
-    return read_frequencies(path)
-
-
 def _lines(path: Path) -> object:
     from mue_edge.calibrate.data import examples
 
@@ -117,7 +111,7 @@ def _tokenizer(path: Path) -> object:
 
 
 READERS = (
-    _policy, _profile, _plan, _log, _config, _manifest, _front, _prompts, _edits, _table, _frequencies,
+    _policy, _profile, _plan, _log, _config, _manifest, _front, _prompts, _edits, _table,
     _lines, _coco, _tokenizer,
 )  # fmt: skip
 

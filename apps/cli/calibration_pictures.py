@@ -36,7 +36,7 @@ def to_calibrate_on(
         return *_statements(source, asked, data, images), None
 
     def spoken(text: str) -> str:
-        return examples.as_spoken(tokenizer, text)
+        return examples.reference_text(tokenizer, text)
 
     if data is None or (data in BUNDLED and not Path(data).exists()):
         tune, certify, known = samples.of_tables(*calibration_pictures(data or _bundled(source)), spoken)

@@ -45,8 +45,3 @@ def p_values(terms: NDArray[np.float64], mean: float, error: float) -> NDArray[n
         squares += (y - total / (i + 2)) ** 2
     smallest: NDArray[np.float64] = np.exp(-best)
     return smallest
-
-
-def p_value(terms: NDArray[np.float64], mean: float, error: float) -> float:
-    """p-value of E[y] ≤ mean for terms [n]."""
-    return float(p_values(terms[:, None], mean, error)[0])

@@ -34,12 +34,3 @@ def upper_limit(count: int, trials: int, error: float) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if lower_tail(count, trials, middle) <= error else (middle, high)
     return high
-
-
-def most_allowed(trials: int, share: float, error: float) -> int:
-    """The largest count with `lower_tail` ≤ error; −1 if even none of `trials` is not enough."""
-    low, high = -1, trials
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if lower_tail(middle, trials, share) <= error else (low, middle)
-    return low

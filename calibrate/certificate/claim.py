@@ -1,4 +1,4 @@
-"""What is claimed, under what conditions, and the certificate that says it was shown.
+"""What is claimed, under what conditions, and the certificate that states what was shown.
 
 Order of events, which `pareto_testing` enforces: a `Claim` and all candidates are frozen from *tune*
 (`Frozen`); then *certify* is opened, once; the result is a `Certificate`. A certificate holds for captions
@@ -6,7 +6,7 @@ of the same source, decoded the same way by the same plan: `Scope`. Anything els
 
 The walk is Wiens' fallback procedure (2003): ε is shared out among the first candidates (SHARES), each is
 tested at its own share and what the one before it hands on, which is its whole level if it passed, else
-nothing. Any false claim is certified with a chance of at most ε, whatever the order was foretold from.
+nothing. Any false claim is certified with a chance of at most ε, whatever the order was predicted from.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from mue_edge import schema
 from mue_edge.calibrate.certificate.losses import ACCURACY, CIDER_D, CONSISTENCY, LOSSES, NAMES
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import UsageError
 
-T = TypeVar("T")
 LIVE, ESTIMATE, SIMULATION = "live", "estimate", "simulation"
 SCHEMA = 2
 # Of ε: the first candidate's (what was chosen on *tune*) and the second's. The later ones live on what is
@@ -66,11 +65,6 @@ class Scope:
     plan: str
     frequencies: str = ""
 
-    def differences(self, other: Scope) -> tuple[str, ...]:
-        """Names of what differs: if any, a certificate of the one is void for the other."""
-        mine, others = asdict(self), asdict(other)
-        return tuple(name for name in mine if name != "data" and mine[name] != others[name])
-
 
 @dataclass(frozen=True)
 class Conditions:
@@ -90,10 +84,10 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy with its thresholds and what *tune* foretells of it; `cost` in seconds, `quality` as
-    it may be counted on (`tuning.Judged.safe`).
+    """A policy with its thresholds and what *tune* predicts of it; `cost` in seconds, its `quality`
+    a lower bound.
 
-    p-values need not be valid here, they only order: see `pareto_testing.foretold_p`.
+    p-values need not be valid here, they only order: see `pareto_testing.predicted_quality_p`.
     """
 
     name: str
@@ -187,40 +181,6 @@ def to_json(value: Frozen | Certificate) -> dict[str, Any]:
     return data | {"schema": value.schema}
 
 
-def frozen_from_json(data: object, where: str = "candidates") -> Frozen:
-    """Raises InputFileError."""
-    return _versioned(Frozen, data, where)
-
-
-def certificate_from_json(data: object, where: str = "certificate") -> Certificate:
-    """Raises InputFileError, also where words, choice and p-values do not belong together."""
-    found = _versioned(Certificate, data, where)
-    names = [t.name for t in found.certified]
-    if len({t.p_latency is None for t in found.tested}) > 1:
-        raise InputFileError(f"{where}: latency was tested for some policies only")
-    lone = len(found.tested) == 1
-    for i, t in enumerate(found.tested):
-        if not 0 < t.level == next_level(found.claim.error, found.tested[:i], lone):
-            raise InputFileError(f"{where}: {t.name} was tested at a level ({t.level:g}) that is not its own")
-    if found.chosen not in (names or [""]):
-        raise InputFileError(f"{where}: {found.chosen!r} is not among the certified ({', '.join(names)})")
-    if found.covers_latency and (found.conditions is None or found.conditions.kind != LIVE):
-        raise InputFileError(f"{where}: a certificate of latency without live times")
-    if found.statement != state(found):
-        raise InputFileError(f"{where}: its statement is not what its figures say")
-    return found
-
-
-def _versioned(kind: type[T], data: object, where: str) -> T:
-    version = data.get("schema") if isinstance(data, dict) else None
-    if version != SCHEMA:
-        raise InputFileError(f"{where} has schema {version!r}, known: {SCHEMA}; run mue-edge calibrate again")
-    try:
-        return schema.decode(kind, data, where)
-    except UsageError as problem:
-        raise InputFileError(f"{where}: {problem}") from problem
-
-
 _KINDS = {
     CIDER_D: "CIDEr-D has frozen document frequencies.",
     ACCURACY: "An answer is right where it is the data's label.",
@@ -228,48 +188,40 @@ _KINDS = {
 }
 
 
-def state(found: Certificate) -> str:
+def state(certificate: Certificate) -> str:
     """The certificate in plain words."""
-    claim, scope = found.claim, found.scope
-    basis = f"{found.clusters} clusters ({found.pictures} pictures) of {scope.data}"
-    if not found.certified:
-        return " ".join([f"Nothing is certified on {basis}.", *_failure(found), *_no_latency(found)])
+    claim, scope, conditions = certificate.claim, certificate.scope, certificate.conditions
+    basis = f"{certificate.clusters} clusters ({certificate.pictures} pictures) of {scope.data}"
+    latency = []
+    if claim.budget is not None and not certificate.covers_latency:
+        kinds = {ESTIMATE: f"an {ESTIMATE}", SIMULATION: f"a {SIMULATION}"}
+        kind = kinds.get(conditions.kind if conditions else "", "not known")
+        latency.append(f"There is no certificate of latency: the times are {kind}, not measured live.")
+    if not certificate.certified:
+        sentences = [
+            f"Nothing is certified on {basis}.",
+            f"A drop of {claim.max_drop:.3g} was asked with confidence {claim.confidence:.4g}.",
+        ]
+        smallest = certificate.smallest_drop
+        if smallest is not None and smallest > claim.max_drop:
+            sentences.append(f"A drop below {smallest:.2g} cannot be expected to pass with so few clusters.")
+        return " ".join([*sentences, *latency])
     what = (
         f"gives another caption than full depth for less than {claim.max_drop:.3g} of the pictures"
         if claim.loss == CONSISTENCY
         else f"loses less than {claim.max_drop:.3g} of full depth's {NAMES[claim.loss]}"
     )
-    if found.covers_latency and found.conditions is not None and claim.budget is not None:
-        c = found.conditions
+    if certificate.covers_latency and conditions is not None and claim.budget is not None:
+        c = conditions
         what += (
             f", and more than {claim.share:.3g} of the captions take at most {claim.budget * 1000:.4g} ms"
             f" (on {c.device}, {c.runtime}, threads: {c.threads}, load: {c.load}, clocks: {c.clocks})"
         )
-    kind = _KINDS[claim.loss]
-    return " ".join(
-        [
-            f"With confidence {claim.confidence:.4g}: the policy {found.chosen!r} {what}.",
-            f"Shown on {basis}, as a mean over clusters. {kind}",
-            *_no_latency(found),
-            f"It holds for this source of pictures, {scope.decoding}, {scope.precision}, plan {scope.plan},",
-            "and is void for any other; it says nothing of other kinds of pictures.",
-        ]
-    )
-
-
-def _failure(found: Certificate) -> list[str]:
-    claim = found.claim
-    words = [f"A drop of {claim.max_drop:.3g} was asked with confidence {claim.confidence:.4g}."]
-    if found.smallest_drop is not None and found.smallest_drop > claim.max_drop:
-        words.append(
-            f"A drop below {found.smallest_drop:.2g} cannot be expected to pass with so few clusters."
-        )
-    return words
-
-
-def _no_latency(found: Certificate) -> list[str]:
-    if found.covers_latency or found.claim.budget is None:
-        return []
-    kind = found.conditions.kind if found.conditions else "unknown"
-    why = f"an {ESTIMATE}" if kind == ESTIMATE else f"a {kind}" if kind == SIMULATION else "not known"
-    return [f"There is no certificate of latency: the times are {why}, not measured live."]
+    sentences = [
+        f"With confidence {claim.confidence:.4g}: the policy {certificate.chosen!r} {what}.",
+        f"Shown on {basis}, as a mean over clusters. {_KINDS[claim.loss]}",
+        *latency,
+        f"It holds for this source of pictures, {scope.decoding}, {scope.precision}, plan {scope.plan},",
+        "and is void for any other; it says nothing of other kinds of pictures.",
+    ]
+    return " ".join(sentences)

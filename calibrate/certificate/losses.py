@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.calibrate.certificate.betting import p_value
+from mue_edge.calibrate.certificate.betting import p_values
 from mue_edge.calibrate.certificate.binomial import lower_tail
 from mue_edge.calibrate.metrics.cider import TOP
 from mue_edge.calibrate.metrics.clusters import Clusters
@@ -42,11 +42,15 @@ def terms(
 
 
 def drop_p_value(
-    full: NDArray[np.float64], exits: NDArray[np.float64], max_drop: float, error: float, groups: Clusters,
+    full: NDArray[np.float64],
+    exits: NDArray[np.float64],
+    max_drop: float,
+    error: float,
+    groups: Clusters,
     top: float = TOP,
-) -> float:  # fmt: skip
+) -> float:
     """p-value of "the score, which is at most `top`, drops by `max_drop` or more"."""
-    return p_value(terms(full, exits, max_drop, groups, top), HALF, error)
+    return float(p_values(terms(full, exits, max_drop, groups, top)[:, None], HALF, error)[0])
 
 
 def observed_drop(full: NDArray[np.float64], exits: NDArray[np.float64], groups: Clusters) -> float:

@@ -1,12 +1,12 @@
 """Pareto Testing: many candidates, several claims each, no price for the number of candidates.
 
 Laufer-Goldshtein, Fisch, Barzilay and Jaakkola 2023. On *tune* keep the candidates that no other one beats
-in everything, and order them by the larger of their foretold p-values. On *certify* walk in that order. For
+in everything, and order them by the larger of their predicted p-values. On *certify* walk in that order. For
 one candidate p = max(p_quality, p_latency). A walk from the slowest or the fastest end would stop at once, as
 one of the two claims is false there.
 
-Two things are ours. What was chosen on *tune* is tested first, whatever is foretold of the others: the least
-of many foretold p-values is often a lucky one. And one failure does not end the walk: see `certificate`.
+Two things are ours. What was chosen on *tune* is tested first, whatever is predicted of the others: the
+least of many predicted p-values is often a lucky one. And one failure does not end the walk: see `claim`.
 
 `freeze` needs no data of *certify*, and `certify` asks for it candidate by candidate, by a function.
 """
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from mue_edge.calibrate.certificate import losses
 from mue_edge.calibrate.certificate.binomial import lower_tail
 from mue_edge.calibrate.certificate.claim import (
-    LIVE,
     SHARES,
     Candidate,
     Certificate,
@@ -53,45 +52,43 @@ class HeldOutScores:
     seconds: NDArray[np.float64] | None = None
 
 
-def foretold_quality_p(held: HeldOutScores, groups: Clusters, claim: Claim, count: int) -> float:
-    """What p_quality *tune* foretells for `count` clusters: normal approximation, good for ordering only."""
-    loss = groups.means((1 - claim.max_drop) * held.full - held.exits)
+def predicted_quality_p(scores: HeldOutScores, groups: Clusters, claim: Claim, count: int) -> float:
+    """What p_quality *tune* predicts for `count` clusters: normal approximation, good for ordering only."""
+    loss = groups.means((1 - claim.max_drop) * scores.full - scores.exits)
     spread = float(loss.std(ddof=1)) if groups.count > 1 else math.inf
     if spread == 0:
         return 0.0 if loss[0] < 0 else 1.0
     return NormalDist().cdf(float(loss.mean()) / spread * math.sqrt(count))
 
 
-def foretold_latency_p(late: float, claim: Claim, count: int) -> float:
-    """What p_latency a share of `late` captions on *tune* (foretold or measured) foretells."""
+def predicted_latency_p(late: float, claim: Claim, count: int) -> float:
+    """What p_latency a share of `late` captions on *tune* predicts."""
     return lower_tail(round(late * count), count, 1 - claim.share)
 
 
-def front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Those that no other beats in foretold p-values and cost, safest first."""
+def pareto_front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that no other beats in predicted p-values and cost, safest first."""
 
     def order(c: Candidate) -> tuple[float, float, float, str]:
         return max(c.p_quality, c.p_latency), -c.quality, c.cost, c.name
 
-    def aims(c: Candidate) -> tuple[float, float, float]:
-        return c.p_quality, c.p_latency, c.cost
-
-    kept: list[Candidate] = []
-    for one in sorted(candidates, key=order):
-        beaten = any(all(a <= b for a, b in zip(aims(other), aims(one))) for other in kept)
-        if not beaten:
-            kept.append(one)
-    return tuple(kept)
+    front: list[Candidate] = []
+    for c in sorted(candidates, key=order):
+        if not any(
+            o.p_quality <= c.p_quality and o.p_latency <= c.p_latency and o.cost <= c.cost for o in front
+        ):
+            front.append(c)
+    return tuple(front)
 
 
 def favourite(fitting: Sequence[Candidate], claim: Claim) -> Candidate:
     """What to choose on *tune* of the candidates that fit the budget: the best in quality of those that are
-    foretold to pass the first test of latency, or where none is the likeliest to. A tighter budget never
+    predicted to pass the first test of latency, or where none is the likeliest to. A tighter budget never
     chooses a slower one of a front."""
     sure = [c for c in fitting if c.p_latency <= claim.error * SHARES[0]]
-    if not sure:
-        return min(fitting, key=lambda c: (c.p_latency, c.cost))
-    return max(sure, key=lambda c: (c.quality, -c.cost))
+    if sure:
+        return max(sure, key=lambda c: (c.quality, -c.cost))
+    return min(fitting, key=lambda c: (c.p_latency, c.cost))
 
 
 def freeze(
@@ -110,18 +107,13 @@ def freeze(
     names = [c.name for c in candidates]
     if not names or len(set(names)) < len(names) or "" in names:
         raise UsageError(f"candidates need distinct names, not {', '.join(names) or 'none'}")
-    for c in candidates:
-        if not all(map(math.isfinite, (c.p_quality, c.p_latency, c.cost, c.quality))):
-            raise UsageError(f"candidate {c.name!r} has figures that are no numbers")
-        if c.policy.get("plan", scope.plan) != scope.plan:
-            raise UsageError(f"candidate {c.name!r} belongs to plan {c.policy['plan']}, not {scope.plan}")
-    live = claim.budget is not None and conditions is not None and conditions.kind == LIVE
-    known = candidates if live else [replace(c, p_latency=0.0) for c in candidates]
-    first = tuple(c for c in known if c.name == primary)
+    frozen = Frozen(claim, scope, (), conditions, smallest_drop)
+    listed = candidates if frozen.tests_latency else [replace(c, p_latency=0.0) for c in candidates]
+    first = tuple(c for c in listed if c.name == primary)
     if primary and not first:
         raise UsageError(f"the primary choice {primary!r} is none of {', '.join(names)}")
-    rest = front([c for c in known if c.name != primary])
-    return Frozen(claim, scope, (first + rest)[:most], conditions, smallest_drop)
+    rest = pareto_front([c for c in listed if c.name != primary])
+    return replace(frozen, candidates=(first + rest)[:most])
 
 
 def certify(
@@ -141,34 +133,30 @@ def certify(
         level = next_level(claim.error, tested, lone=len(frozen.candidates) == 1)
         if level == 0:
             break
-        tested.append(_test(candidate, level, measure(candidate), frozen, groups))
+        tested.append(_test(candidate.name, level, measure(candidate), frozen, groups))
     passed = [c for c, t in zip(frozen.candidates, tested) if t.passed]
     best = min(passed, key=criterion, default=None)
-    found = Certificate(
-        claim=claim, scope=frozen.scope, conditions=frozen.conditions,
-        clusters=groups.count, pictures=groups.pictures, tested=tuple(tested),
-        chosen=best.name if best else "", policy=best.policy if best else {},
-        smallest_drop=frozen.smallest_drop, candidates=frozen.fingerprint(),
-    )  # fmt: skip
-    return replace(found, statement=state(found))
+    name, policy = (best.name, best.policy) if best else ("", {})
+    scope, conditions, smallest = frozen.scope, frozen.conditions, frozen.smallest_drop
+    sizes, steps, fingerprint = (groups.count, groups.pictures), tuple(tested), frozen.fingerprint()
+    certificate = Certificate(claim, scope, conditions, *sizes, steps, name, policy, smallest, fingerprint)
+    return replace(certificate, statement=state(certificate))
 
 
-def _test(
-    candidate: Candidate, level: float, held: HeldOutScores, frozen: Frozen, groups: Clusters
-) -> Tested:
+def _test(name: str, level: float, scores: HeldOutScores, frozen: Frozen, groups: Clusters) -> Tested:
     claim = frozen.claim
     if claim.loss in losses.TOPS:
         top = losses.TOPS[claim.loss]
-        p = losses.drop_p_value(held.full, held.exits, claim.max_drop, level, groups, top)
+        p = losses.drop_p_value(scores.full, scores.exits, claim.max_drop, level, groups, top)
     else:
-        if not (np.isin(held.exits, (0, 1)).all() and (held.full == 1).all()):
+        if not (np.isin(scores.exits, (0, 1)).all() and (scores.full == 1).all()):
             raise UsageError("consistency is 1 where the caption is full depth's, and 0 elsewhere")
-        p, _ = losses.share_p_value(held.exits == 0, claim.max_drop, groups)
-    tested = Tested(candidate.name, level, p, losses.observed_drop(held.full, held.exits, groups))
+        p, _ = losses.share_p_value(scores.exits == 0, claim.max_drop, groups)
+    tested = Tested(name, level, p, losses.observed_drop(scores.full, scores.exits, groups))
     if not frozen.tests_latency:
         return tested
-    if held.seconds is None or not (held.seconds > 0).all() or held.seconds.shape != held.full.shape:
-        raise UsageError(f"a latency claim needs the live seconds of every picture for {candidate.name!r}")
-    late = held.seconds > (claim.budget or 0.0)
+    if scores.seconds is None or not (scores.seconds > 0).all() or scores.seconds.shape != scores.full.shape:
+        raise UsageError(f"a latency claim needs the live seconds of every picture for {name!r}")
+    late = scores.seconds > (claim.budget or 0.0)
     p, count = losses.share_p_value(late, round(1 - claim.share, 12), groups)
     return replace(tested, p_latency=p, late=count, timed=groups.count)

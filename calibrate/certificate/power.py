@@ -1,4 +1,4 @@
-"""Before searching: what n clusters can show, and how many an asked drop needs. Simulated, seeded, quick.
+"""Before searching: what n clusters can show, and how many a claimed drop needs. Simulated, seeded, quick.
 
 *Power*: how often a policy that loses nothing is certified. The spread of a paired loss is taken from a pair
 of scores on *tune* (full depth and any policy that exits much): its clusters are drawn with replacement, the
@@ -25,7 +25,7 @@ POWER = 0.8
 REPETITIONS = 200
 # Beyond this many clusters the limit follows 1/√n closely enough (a test compares) and is not simulated.
 SIMULATED = 2000
-# Where a search starts: so many standard errors lie between the asked drop and the true one, roughly.
+# Where a search starts: so many standard errors lie between the claimed drop and the true one, roughly.
 _DISTANCE = 2.8
 _PRECISION = 0.02  # relative, of what is searched for
 
@@ -53,41 +53,39 @@ def pairs(
 
 
 def power(
-    known: PairedScores,
-    max_drop: float,
-    error: float,
-    count: int,
-    seed: int = 0,
-    repetitions: int = REPETITIONS,
+    pairs: PairedScores, max_drop: float, error: float, count: int, repetitions: int = REPETITIONS
 ) -> float:
     """How often a policy of true drop 0 is certified for `max_drop` on `count` clusters."""
-    rows = np.random.default_rng(seed).integers(0, len(known.full), (count, repetitions))
-    terms = (known.top + max_drop * known.full - known.loss) / (2 * known.top)
+    rows = np.random.default_rng(0).integers(0, len(pairs.full), (count, repetitions))
+    terms = (pairs.top + max_drop * pairs.full - pairs.loss) / (2 * pairs.top)
     return float((p_values(np.clip(terms, 0, 1)[rows], HALF, error) <= error).mean())
 
 
-def smallest_drop(known: PairedScores, error: float, count: int, seed: int = 0) -> float:
+def smallest_drop(pairs: PairedScores, error: float, count: int) -> float:
     """The smallest drop that `count` clusters certify with power .8 when nothing is lost; ≤ 1."""
     simulated = min(count, SIMULATED)
-    guess = _DISTANCE * _noise(known) / math.sqrt(simulated)
-    limit = _smallest(lambda drop: power(known, drop, error, simulated, seed) >= POWER, guess, 1.0)
+    guess = _DISTANCE * _noise(pairs) / math.sqrt(simulated)
+    limit = _smallest(lambda drop: power(pairs, drop, error, simulated) >= POWER, guess, 1.0)
     return limit * math.sqrt(simulated / count)
 
 
-def clusters_needed(known: PairedScores, max_drop: float, error: float, seed: int = 0) -> int:
+def clusters_needed(pairs: PairedScores, max_drop: float, error: float) -> int:
     """How many clusters certify `max_drop` with power .8 when nothing is lost, to some 5 %."""
-    guess = (_DISTANCE * _noise(known) / max_drop) ** 2
+    guess = (_DISTANCE * _noise(pairs) / max_drop) ** 2
     if guess < SIMULATED:
-        enough = lambda count: power(known, max_drop, error, math.ceil(count), seed) >= POWER
-        count = math.ceil(_smallest(enough, guess, SIMULATED))
+
+        def passes(count: float) -> bool:
+            return power(pairs, max_drop, error, math.ceil(count)) >= POWER
+
+        count = math.ceil(_smallest(passes, guess, SIMULATED))
         if count < SIMULATED:
             return count
-    return math.ceil(SIMULATED * (smallest_drop(known, error, SIMULATED, seed) / max_drop) ** 2)
+    return math.ceil(SIMULATED * (smallest_drop(pairs, error, SIMULATED) / max_drop) ** 2)
 
 
-def _noise(known: PairedScores) -> float:
+def _noise(pairs: PairedScores) -> float:
     """Standard deviation of a cluster's relative loss."""
-    return max(float(known.loss.std() / known.full.mean()), 1e-6)
+    return max(float(pairs.loss.std() / pairs.full.mean()), 1e-6)
 
 
 def _smallest(passes: Callable[[float], bool], guess: float, most: float) -> float:
@@ -106,10 +104,10 @@ def _smallest(passes: Callable[[float], bool], guess: float, most: float) -> flo
 
 def smallest_share(changes: float, error: float, count: int) -> float:
     """For consistency: the smallest share certified with power .8 when truly `changes` of captions change."""
-    seen = 0
+    changed = 0
     tail = term = (1 - changes) ** count
-    while tail < POWER and seen < count:
-        seen += 1
-        term *= (count - seen + 1) / seen * changes / (1 - changes)
+    while tail < POWER and changed < count:
+        changed += 1
+        term *= (count - changed + 1) / changed * changes / (1 - changes)
         tail += term
-    return upper_limit(seen, count, error) if seen < count else 1.0
+    return upper_limit(changed, count, error) if changed < count else 1.0

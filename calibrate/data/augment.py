@@ -5,7 +5,7 @@ No mirroring: captions say left and right. All randomness comes from the generat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -49,16 +49,6 @@ def place(pictures: Tensor, move: Tensor | None, warp: Tensor | None = None) -> 
     return F.grid_sample(x, grid if warp is None else grid + warp, align_corners=False)
 
 
-def halves(one: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
-    """[B, C, H, W] twice → one picture on one side of a random line near the middle, the other beyond it."""
-    n, _, height, width = one.shape
-    turn = 2 * torch.pi * torch.rand(n, 1, 1, generator=rng)
-    offset = 0.5 * (torch.rand(n, 1, 1, generator=rng) * 2 - 1)
-    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)[None]
-    beyond = rows * turn.sin() + columns * turn.cos() > offset
-    return torch.where(beyond[:, None], other, one)
-
-
 def on_ground(x: Tensor, ground: Tensor | float = 1.0) -> Tensor:
     """Premultiplied RGBA [B, 4, H, W] on a ground colour (1 = white, or [B, 3, 1, 1]) → RGB [B, 3, H, W]."""
     return x[:, :3] + (1 - x[:, 3:]) * ground
@@ -73,13 +63,19 @@ def grounds(count: int, rng: torch.Generator) -> Tensor:
 
 def recolour(rgb: Tensor, rng: torch.Generator) -> Tensor:
     """Brightness, contrast, saturation and channel gains changed by a few per cent; result in 0 … 1."""
-    n = len(rgb)
-    draw = torch.rand(n, 6, generator=rng) * 2 - 1
+    draw = torch.rand(len(rgb), 6, generator=rng) * 2 - 1
     contrast, saturation, brightness = (draw[:, k, None, None, None] for k in range(3))
     grey = rgb.mean(1, keepdim=True)
     x = grey + (rgb - grey) * (1 + 0.2 * saturation)
     x = 0.5 + (x - 0.5) * (1 + 0.1 * contrast) + 0.05 * brightness
     return (x * (1 + 0.04 * draw[:, 3:, None, None])).clamp(0, 1)
+
+
+_STROKES: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda rgb: F.max_pool2d(rgb, 3, 1, 1),
+    lambda rgb: -F.max_pool2d(-rgb, 3, 1, 1),
+    lambda rgb: F.avg_pool2d(rgb, 3, 1, 1, count_include_pad=False),
+)
 
 
 def redraw(rgb: Tensor, rng: torch.Generator) -> Tensor:
@@ -88,27 +84,14 @@ def redraw(rgb: Tensor, rng: torch.Generator) -> Tensor:
     Maxima, minima or means over 3 by 3 pixels, mixed in by a random weight. Colours stay: captions may
     tell skin tones apart.
     """
-    n = len(rgb)
-    kind = torch.randint(0, 9, (n,), generator=rng)
-    weight = torch.rand(n, 1, 1, 1, generator=rng)
+    kind = torch.randint(0, 9, (len(rgb),), generator=rng)
+    weight = torch.rand(len(rgb), 1, 1, 1, generator=rng)
     out = rgb.clone()
-    for number, change in enumerate((_brightest, _darkest, _mean)):
+    for number, change in enumerate(_STROKES):
         rows = (kind == number).nonzero()[:, 0]
         if len(rows):
             out[rows] = torch.lerp(rgb[rows], change(rgb[rows]), weight[rows])
     return out
-
-
-def _brightest(rgb: Tensor) -> Tensor:
-    return F.max_pool2d(rgb, 3, 1, 1)
-
-
-def _darkest(rgb: Tensor) -> Tensor:
-    return -F.max_pool2d(-rgb, 3, 1, 1)
-
-
-def _mean(rgb: Tensor) -> Tensor:
-    return F.avg_pool2d(rgb, 3, 1, 1, count_include_pad=False)
 
 
 def hide(rgb: Tensor, rng: torch.Generator, share: float = 0.3) -> Tensor:

@@ -1,6 +1,6 @@
-"""Pictures in base64 inside a table, as OFA's data files hold them: found by place, read when needed.
+"""Pictures in base64 inside a table, as OFA's data files hold them: found by position, read when needed.
 
-Such tables have many gigabytes, so that only the place of each picture is kept.
+Such tables have many gigabytes, so that only the position of each picture is kept.
 """
 
 from __future__ import annotations
@@ -39,21 +39,13 @@ class EmbeddedPicture:
             raise InputFileError(f"{self.path} cannot be read: {problem.strerror}") from problem
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """One line: captions still joined by &&."""
-
-    image_id: str
-    captions: str
-    picture: EmbeddedPicture
-
-
-def rows_of(path: Path) -> Iterator[TableRow]:
-    """The lines of a table: unique id, image id, captions, object labels, base64 picture.
+def rows_of(path: Path) -> Iterator[tuple[str, str, EmbeddedPicture]]:
+    """Image id, captions joined by &&, and picture of each line of a table: unique id, image id, captions,
+    object labels, base64 picture.
 
     Raises InputFileError, which names the line, where there are not five columns.
     """
-    place = 0
+    end = 0
     with path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
@@ -67,10 +59,10 @@ def rows_of(path: Path) -> Iterator[TableRow]:
                     f"{where}: {len(cells)} columns; OFA's table has id, image id, captions, labels, "
                     "base64 picture"
                 )
-            start = place + sum(len(cell) + 1 for cell in cells[:4])
-            place += len(line)
+            start = end + sum(len(cell) + 1 for cell in cells[:4])
+            end += len(line)
             try:
                 image_id, captions = cells[1].decode("utf-8"), cells[2].decode("utf-8")
             except UnicodeDecodeError as problem:
                 raise InputFileError(f"{where}: not UTF-8 text") from problem
-            yield TableRow(image_id, captions, EmbeddedPicture(path, start, len(cells[4]), where))
+            yield image_id, captions, EmbeddedPicture(path, start, len(cells[4]), where)

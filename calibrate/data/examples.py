@@ -19,7 +19,8 @@ import csv
 import io
 import string
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from mue_edge.reading import is_file, parse_json
 
 MAX_TABLE_BYTES = 4 << 30
 TABLES = (".csv", ".tsv", ".jsonl", ".json")
+_FORMATS_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "coco"}
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _SHOWN = 200  # characters of a picture's name in an error
 _LISTED = 10  # bad places that an error names, of those that it counts
@@ -43,17 +45,6 @@ class Example:
     id: str
     picture: Path | EmbeddedPicture
     captions: tuple[str, ...]
-    where: str
-    cluster: str = ""
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One caption of one picture."""
-
-    id: str
-    picture: Path | EmbeddedPicture
-    caption: str
     where: str
     cluster: str = ""
 
@@ -76,13 +67,13 @@ def read(path: str | Path, *, kind: str | None = None, images: str | Path | None
     kind = recognise(path) if kind in (None, "folder") else kind
     if path.stat().st_size > MAX_TABLE_BYTES and kind != "ofa":
         raise InputFileError(f"{path} is larger than {MAX_TABLE_BYTES >> 30} GB")
-    found = _merge(_READERS[str(kind)](path, Path(images) if images else path.parent))
-    if not found:
+    examples = _merged(_READERS[str(kind)](path, Path(images) if images else path.parent))
+    if not examples:
         raise InputFileError(f"{path} has no captions")
-    return found
+    return examples
 
 
-def as_spoken(tokenizer: Tokenizer, caption: str) -> str:
+def reference_text(tokenizer: Tokenizer, caption: str) -> str:
     """A reference as the model would write it: lower case, and without punctuation if it writes none."""
     text = caption.lower()
     return " ".join((text.translate(_NO_PUNCTUATION) if tokenizer.strip_punctuation else text).split())
@@ -91,12 +82,8 @@ def as_spoken(tokenizer: Tokenizer, caption: str) -> str:
 def recognise(path: Path) -> str:
     """The format of a table, by its suffix and, for .tsv and .json, its first line or keys."""
     suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
-        return "jsonl"
-    if suffix == ".json":
-        return "coco"
-    if suffix == ".csv":
-        return "csv"
+    if suffix in _FORMATS_BY_SUFFIX:
+        return _FORMATS_BY_SUFFIX[suffix]
     if suffix in (".tsv", ".txt"):
         with path.open("rb") as file:
             first = file.readline(1 << 16)
@@ -140,24 +127,28 @@ def _table_in(folder: Path) -> Path:
     return tables[0]
 
 
-def _merge(rows: Iterator[_Row]) -> list[Example]:
-    pictures: dict[str, tuple[_Row, list[str]]] = {}
+def _merged(parts: Iterator[Example]) -> list[Example]:
+    """One example a picture, of examples that each have some of its captions."""
+    first: dict[str, Example] = {}
+    captions: dict[str, list[str]] = {}
     empty: list[str] = []
-    for row in rows:
-        caption = " ".join(row.caption.split())
-        if not caption:
-            empty.append(f"{row.where}: the caption is empty")
-            continue
-        first, texts = pictures.setdefault(row.id, (row, []))
-        if not _same(first.picture, row.picture):
-            raise InputFileError(f"{row.where}: another picture of the id {row.id[:60]!r} than {first.where}")
-        texts.append(caption)
+    for part in parts:
+        for text in (" ".join(caption.split()) for caption in part.captions):
+            if not text:
+                empty.append(f"{part.where}: the caption is empty")
+                continue
+            known = first.setdefault(part.id, part)
+            if not _same(known.picture, part.picture):
+                raise InputFileError(
+                    f"{part.where}: another picture of the id {part.id[:60]!r} than {known.where}"
+                )
+            captions.setdefault(part.id, []).append(text)
     if empty:
-        count = len(empty) + sum(len(texts) for _, texts in pictures.values())
+        count = len(empty) + sum(map(len, captions.values()))
         raise InputFileError(f"{len(empty)} of {count} captions are empty: {listed(empty)}")
     return [
-        Example(i, row.picture, tuple(texts), row.where, row.cluster or i)
-        for i, (row, texts) in pictures.items()
+        replace(part, captions=tuple(captions[name]), cluster=part.cluster or name)
+        for name, part in first.items()
     ]
 
 
@@ -178,29 +169,26 @@ def _text(path: Path) -> str:
         raise InputFileError(f"{path} cannot be read: {problem.strerror}") from problem
 
 
-def _delimited(delimiter: str) -> Callable[[Path, Path], Iterator[_Row]]:
-    def rows(path: Path, images: Path) -> Iterator[_Row]:
-        # Tabs need no quotes: a quote in a table of tabs is text.
-        quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-        text = io.StringIO(_text(path), newline="")
-        table = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
-        header: list[str] = []
-        try:
-            for cells in table:
-                where = f"{path}, line {table.line_num}"
-                if not header:
-                    header = [name.strip() for name in cells]
-                    _check_header(header, where)
-                elif len(cells) != len(header) and any(cells):
-                    raise InputFileError(f"{where}: {len(cells)} columns, the header has {len(header)}")
-                elif any(cells):
-                    row = dict(zip(header, cells))
-                    picture = _picture(row["image"], images, where)
-                    yield _Row(row["image"], picture, row["caption"], where, row.get("cluster", ""))
-        except csv.Error as problem:
-            raise InputFileError(f"{path}, line {table.line_num}: {problem}") from problem
-
-    return rows
+def _delimited(path: Path, images: Path, delimiter: str) -> Iterator[Example]:
+    # Tabs need no quotes: a quote in a table of tabs is text.
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    text = io.StringIO(_text(path), newline="")
+    table = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
+    header: list[str] = []
+    try:
+        for cells in table:
+            where = f"{path}, line {table.line_num}"
+            if not header:
+                header = [name.strip() for name in cells]
+                _check_header(header, where)
+            elif len(cells) != len(header) and any(cells):
+                raise InputFileError(f"{where}: {len(cells)} columns, the header has {len(header)}")
+            elif any(cells):
+                row = dict(zip(header, cells))
+                picture = _picture(row["image"], images, where)
+                yield Example(row["image"], picture, (row["caption"],), where, row.get("cluster", ""))
+    except csv.Error as problem:
+        raise InputFileError(f"{path}, line {table.line_num}: {problem}") from problem
 
 
 def _check_header(header: list[str], where: str) -> None:
@@ -231,7 +219,7 @@ def json_objects(path: Path, text: str, keys: tuple[str, str]) -> Iterator[tuple
         yield where, row
 
 
-def _json_lines(path: Path, images: Path) -> Iterator[_Row]:
+def _json_lines(path: Path, images: Path) -> Iterator[Example]:
     for where, row in json_objects(path, _text(path), ("image", "caption")):
         captions = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
         if not captions or not all(isinstance(text, str) for text in captions):
@@ -239,14 +227,13 @@ def _json_lines(path: Path, images: Path) -> Iterator[_Row]:
         picture, cluster = _picture(row["image"], images, where), row.get("cluster", "")
         if not isinstance(cluster, str):
             raise InputFileError(f"{where}: cluster is no text")
-        yield from (_Row(row["image"], picture, text, where, cluster) for text in captions)
+        yield Example(row["image"], picture, tuple(captions), where, cluster)
 
 
-def _coco(path: Path, images: Path) -> Iterator[_Row]:
+def _coco(path: Path, images: Path) -> Iterator[Example]:
     data = parse_json(_text(path), str(path))
-    if not isinstance(data, dict) or not all(
-        isinstance(data.get(k), list) for k in ("images", "annotations")
-    ):
+    lists = ("images", "annotations")
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), list) for name in lists):
         raise InputFileError(f"{path}: no COCO captions: an object with the lists images and annotations")
     files: dict[Any, Path] = {}
     for i, entry in enumerate(data["images"]):
@@ -263,16 +250,19 @@ def _coco(path: Path, images: Path) -> Iterator[_Row]:
         picture = entry.get("image_id")
         if type(picture) not in (int, str) or picture not in files:
             raise InputFileError(f"{where}: image_id {str(picture)[:60]!r} is not among the images")
-        yield _Row(str(picture), files[picture], entry["caption"], where)
+        yield Example(str(picture), files[picture], (entry["caption"],), where)
 
 
-def _ofa(path: Path, _images: Path) -> Iterator[_Row]:
-    for row in rows_of(path):
-        for caption in row.captions.split("&&"):
-            yield _Row(row.image_id, row.picture, caption, row.picture.where)
+def _ofa(path: Path, _images: Path) -> Iterator[Example]:
+    for image_id, captions, picture in rows_of(path):
+        yield Example(image_id, picture, tuple(captions.split("&&")), picture.where)
 
 
-_READERS: dict[str, Callable[[Path, Path], Iterator[_Row]]] = {
-    "csv": _delimited(","), "tsv": _delimited("\t"), "jsonl": _json_lines, "coco": _coco, "ofa": _ofa,
-}  # fmt: skip
+_READERS: dict[str, Callable[[Path, Path], Iterator[Example]]] = {
+    "csv": partial(_delimited, delimiter=","),
+    "tsv": partial(_delimited, delimiter="\t"),
+    "jsonl": _json_lines,
+    "coco": _coco,
+    "ofa": _ofa,
+}
 FORMATS = ("folder", *_READERS)

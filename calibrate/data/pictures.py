@@ -35,9 +35,14 @@ class Pictures:
     """
 
     def __init__(
-        self, examples: Sequence[Example], preprocess: Preprocess, *,
-        skip_bad: bool = False, keep_bytes: int = 1 << 30, progress: Progress = iter,
-    ) -> None:  # fmt: skip
+        self,
+        examples: Sequence[Example],
+        preprocess: Preprocess,
+        *,
+        skip_bad: bool = False,
+        keep_bytes: int = 1 << 30,
+        progress: Progress = iter,
+    ) -> None:
         """`keep_bytes` of decoded pictures are kept; `problems` has a line for each that was left out.
 
         Raises InputFileError naming bad pictures unless `skip_bad`, or when no good one is there.
@@ -46,21 +51,20 @@ class Pictures:
         self.problems: list[str] = []
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self._room = keep_bytes // (3 * preprocess.height * preprocess.width)
-        found: list[Example] = []
+        self.examples: list[Example] = []
         for example in progress(examples):
             try:
                 if skip_bad or not _looks_whole(example):
-                    self._keep(len(found), resized(example, preprocess))
+                    self._keep(len(self.examples), resized(example, preprocess))
             except InputFileError as problem:
                 self.problems.append(str(problem))
-                continue
-            found.append(example)
-        if self.problems and not (skip_bad and found):
+            else:
+                self.examples.append(example)
+        if self.problems and not (skip_bad and self.examples):
             raise InputFileError(
                 f"{len(self.problems)} of {len(examples)} pictures cannot be used: {listed(self.problems)}"
                 + ("" if skip_bad else "; leave bad pictures out with --skip-bad")
             )
-        self.examples = tuple(found)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -106,7 +110,7 @@ def _looks_whole(example: Example) -> bool:
             file.seek(max(0, size - _END_BYTES))
             end = file.read()
             file.seek(4)
-            told = int.from_bytes(file.read(4), "little")  # RIFF: bytes that follow
+            follow = int.from_bytes(file.read(4), "little")  # RIFF: bytes that follow
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -114,7 +118,7 @@ def _looks_whole(example: Example) -> bool:
                 fits = picture.width * picture.height <= image.pixel_limit() and size <= image.MAX_BYTES
                 picture.verify()  # a PNG's check sums
             return fits and (
-                size >= 8 + told if picture.format == "WEBP" else _ENDS[str(picture.format)] in end
+                size >= 8 + follow if picture.format == "WEBP" else _ENDS[str(picture.format)] in end
             )
     except InputFileError:
         if isinstance(source, EmbeddedPicture):

@@ -13,7 +13,7 @@ from mue_edge.calibrate.data.embedded import EmbeddedPicture
 from mue_edge.calibrate.data.examples import Example, read
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.cider import Frequencies
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.errors import InputFileError
 
 # Of a user's data, by cluster: the rest is for certification, which needs more.
@@ -34,12 +34,10 @@ class Samples:
 
     def rows(self, chosen: Sequence[int], source: str) -> Samples:
         """Some of them."""
-        return Samples(
-            source,
-            tuple(self.samples[i] for i in chosen),
-            tuple(self.clusters[i] for i in chosen),
-            None if self.references is None else tuple(self.references[i] for i in chosen),
-        )
+        references = None if self.references is None else tuple(self.references[i] for i in chosen)
+        samples = tuple(self.samples[i] for i in chosen)
+        clusters = tuple(self.clusters[i] for i in chosen)
+        return Samples(source, samples, clusters, references)
 
     def at_most(self, count: int) -> Samples:
         """An even draw of so many of them, the same every time; all, if there are no more."""
@@ -50,13 +48,11 @@ class Samples:
 
     def joined(self, other: Samples) -> Samples:
         """These and others after them; without references where either has none."""
-        known = self.references is not None and other.references is not None
-        return Samples(
-            f"{self.source}+{other.source}",
-            self.samples + other.samples,
-            self.clusters + other.clusters,
-            (self.references or ()) + (other.references or ()) if known else None,
-        )
+        references = None
+        if self.references is not None and other.references is not None:
+            references = self.references + other.references
+        samples, clusters = self.samples + other.samples, self.clusters + other.clusters
+        return Samples(f"{self.source}+{other.source}", samples, clusters, references)
 
     def fingerprint(self) -> str:
         """Hash of the pictures' bytes, clusters and references."""
@@ -69,25 +65,25 @@ class Samples:
         return digest.hexdigest()[:16]
 
 
-def of_examples(examples: Iterable[Example], source: str, spoken: Callable[[str], str]) -> Samples:
-    """Captioned pictures; `spoken` writes a caption as the model would. Each picture is a draw of its own
+def of_examples(examples: Sequence[Example], source: str, normalised: Callable[[str], str]) -> Samples:
+    """Captioned pictures; `normalised` writes a caption as the model would. Each picture is a draw of its own
     unless its example says otherwise."""
-    found = list(examples)
     samples = tuple(
-        Sample(e.id, e.picture.read() if isinstance(e.picture, EmbeddedPicture) else e.picture) for e in found
+        Sample(e.id, e.picture.read() if isinstance(e.picture, EmbeddedPicture) else e.picture)
+        for e in examples
     )
-    references = tuple(tuple(spoken(text) for text in e.captions) for e in found)
-    return Samples(source, samples, tuple(e.cluster for e in found), references)
+    references = tuple(tuple(normalised(text) for text in e.captions) for e in examples)
+    return Samples(source, samples, tuple(e.cluster for e in examples), references)
 
 
 def of_tables(
-    tune: Path, certify: Path, trained_on: Iterable[str], spoken: Callable[[str], str]
+    tune: Path, certify: Path, trained_on: Iterable[str], normalised: Callable[[str], str]
 ) -> tuple[Samples, Samples, Frequencies]:
     """Two data sets that were split before, and document frequencies of a model's training captions."""
     return (
-        of_examples(read(tune), tune.name, spoken),
-        of_examples(read(certify), certify.name, spoken),
-        cider.frequencies((spoken(text),) for text in trained_on),
+        of_examples(read(tune), tune.name, normalised),
+        of_examples(read(certify), certify.name, normalised),
+        cider.frequencies((normalised(text),) for text in trained_on),
     )
 
 
@@ -102,13 +98,11 @@ def of_pictures(files: Sequence[Path], source: str) -> Samples:
 def split(whole: Samples) -> tuple[Samples, Samples]:
     """(tune, certify), by a hash of the cluster, so that no cluster stands in both and none changes sides."""
 
-    def tunes(cluster: str) -> bool:
+    rows: dict[bool, list[int]] = {True: [], False: []}
+    for i, cluster in enumerate(whole.clusters):
         number = int.from_bytes(hashlib.sha256(f"tune|{cluster}".encode()).digest()[:8], "big")
-        return number < TUNE_SHARE * 2**64
-
-    sides = [tunes(cluster) for cluster in whole.clusters]
-    tune = [i for i, side in enumerate(sides) if side]
-    certify = [i for i, side in enumerate(sides) if not side]
+        rows[number < TUNE_SHARE * 2**64].append(i)
+    tune, certify = rows[True], rows[False]
     if len(tune) < 2 or len(certify) < 2:
         raise InputFileError(
             f"{whole.source}: {len(whole)} pictures are too few to be split into pictures to tune on and "

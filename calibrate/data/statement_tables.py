@@ -21,14 +21,14 @@ from typing import Any
 
 from mue_edge.calibrate.data.examples import json_objects
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.inputs.statements import WANTS_CAPTION, Template, source_ids, unknown_words, unknown_words_note
+from mue_edge.inputs.statements import WANTS_CAPTION, Template, ids_of, note, unknown
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.reading import read_text
 
-# How SNLI-VE and its like name the answers.
 SHOWN = 8  # words that the model lacks
+# How SNLI-VE and its like name the answers.
 MEANINGS = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
 
 
@@ -43,47 +43,46 @@ class StatementVocabulary:
 
 def read(
     path: Path,
-    asked: StatementVocabulary,
+    vocabulary: StatementVocabulary,
     images: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Samples:
     """The statements of a table; labels become references, if every line has one.
 
-    say: is told of lines that have no caption where the model was trained with them, and of words that it
-    lacks. Raises InputFileError,
-    which names file and line, for a table that does not fit.
+    `say` gets notes: lines that have no caption where the model was trained with them, and words that it
+    lacks. Raises InputFileError, which names file and line, for a table that does not fit.
     """
+    template, tokenizer = vocabulary.template, vocabulary.tokenizer
     folder, samples, clusters, labels = images or path.parent, [], [], []
     bare, lacking = 0, dict[str, None]()
     for where, row in _rows(path):
         picture, hypothesis = _text(row, "image", where), _text(row, "hypothesis", where)
         caption = None if row.get("caption") in (None, "") else _text(row, "caption", where)
         try:
-            source = source_ids(asked.template, hypothesis, asked.tokenizer, caption)
+            source = ids_of(template, hypothesis, tokenizer, caption)
         except UsageError as problem:
             raise InputFileError(f"{where}: {problem}") from problem
         bare += caption is None
-        lacking |= dict.fromkeys(unknown_words(asked.template, hypothesis, asked.tokenizer, caption))
+        lacking |= dict.fromkeys(unknown(template, hypothesis, tokenizer, caption))
         name = "|".join(part for part in (picture, hypothesis, caption) if part)
         samples.append(Sample(name, folder / picture, source))
         clusters.append(str(row.get("cluster") or picture))
-        labels.append(_label(row.get("label"), asked.answers, where))
+        labels.append(_label(row.get("label"), vocabulary.answers, where))
     if not samples:
         raise InputFileError(f"{path} has no statements")
     if len({sample.id for sample in samples}) < len(samples):
         raise InputFileError(f"{path}: a statement about a picture stands there twice")
-    if asked.template.with_caption and bare:
+    if template.with_caption and bare:
         say(
             f"note: {WANTS_CAPTION}; {path}: {bare} of {len(samples)} lines have none (column caption), so "
             "only the statement is read there"
         )
     if lacking:
         more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-        say(f"note: {path}: {unknown_words_note(list(lacking)[:SHOWN])}{more}")
-    given = [label for label in labels if label]
-    if given and len(given) < len(labels):
-        raise InputFileError(f"{path}: {len(labels) - len(given)} of {len(labels)} lines have no label")
-    references = tuple((label,) for label in given) if given else None
+        say(f"note: {path}: {note(list(lacking)[:SHOWN])}{more}")
+    if any(labels) and not all(labels):
+        raise InputFileError(f"{path}: {labels.count('')} of {len(labels)} lines have no label")
+    references = tuple((label,) for label in labels) if any(labels) else None
     return Samples(path.name, tuple(samples), tuple(clusters), references)
 
 

@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mue_edge.calibrate.metrics.clusters import Clusters
+
 Array = NDArray[np.float64]
 REPETITIONS = 2000
 LEVEL = 0.9
@@ -59,7 +61,7 @@ class Tally:
 def mean_of(values: Sequence[float]) -> Tally:
     """The metric that is a mean of one value a sample."""
     rows = np.stack([np.asarray(values, np.float64), np.ones(len(values))], 1)
-    return Tally(rows, _ratio)
+    return Tally(rows, lambda sums: sums[..., 0] / sums[..., 1])
 
 
 def estimate(tally: Tally, clusters: Sequence[str], level: float = LEVEL) -> Estimate:
@@ -78,6 +80,13 @@ def relative_change(tally: Tally, base: Tally, clusters: Sequence[str], level: f
     return _estimate(change if math.isfinite(change) else math.nan, repeated, clusters, level)
 
 
+def change_of_means(values: Array, base: Array, clusters: Sequence[str]) -> Estimate:
+    """Relative change of the mean over clusters of values by picture, with its interval."""
+    groups = Clusters(clusters)
+    tally, base_tally = (mean_of(groups.means(each).tolist()) for each in (values, base))
+    return relative_change(tally, base_tally, [str(i) for i in range(groups.count)])
+
+
 def _estimate(value: float, repeated: Array, clusters: Sequence[str], level: float) -> Estimate:
     # A repetition may happen to draw a base of zero; one in a hundred such is left out, no more.
     finite = repeated[np.isfinite(repeated)]
@@ -92,8 +101,7 @@ def _resampled(tally: Tally, clusters: Sequence[str]) -> Array:
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.zeros((len(names), tally.rows.shape[1]))
     np.add.at(sums, index, tally.rows)
-    drawn: Array = _draws(len(names)) @ sums
-    return drawn
+    return _draws(len(names)) @ sums
 
 
 @lru_cache(maxsize=2)
@@ -104,8 +112,3 @@ def _draws(clusters: int) -> Array:
     for row in counts:
         row[:] = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)
     return counts
-
-
-def _ratio(sums: Array) -> Array:
-    found: Array = sums[..., 0] / sums[..., 1]
-    return found

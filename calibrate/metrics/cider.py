@@ -14,13 +14,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.files import atomic_write
-from mue_edge.reading import read_json
 
 LONGEST, SIGMA, TOP = 4, 6.0, 10.0
 _EDGES = ".?!,:;\"'`"
@@ -37,19 +32,16 @@ class Frequencies:
 
     documents: int
     counts: Mapping[str, int]
-    schema: int = _SCHEMA
 
     def __post_init__(self) -> None:
-        if self.schema != _SCHEMA:
-            raise InputFileError(f"document frequencies have schema {self.schema}; known: {_SCHEMA}")
         if self.documents < 2:
             raise InputFileError("document frequencies need the references of 2 pictures or more")
-        if not all(1 <= count <= self.documents for count in self.counts.values()):
-            raise InputFileError(f"a document frequency is not within 1 … {self.documents}")
 
     def fingerprint(self) -> str:
         """Hash of all counts: names the idf that scores belong to."""
-        return hashlib.sha256(_canonical(self).encode()).hexdigest()[:16]
+        data = {"schema": _SCHEMA, "documents": self.documents, "counts": self.counts}
+        text = json.dumps(data, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def idf(self, ngram: str) -> float:
         """Weight of one occurrence, ≥ 0."""
@@ -73,32 +65,21 @@ def words(text: str) -> list[str]:
 
 def frequencies(references: Iterable[Sequence[str]]) -> Frequencies:
     """Document frequencies of the reference captions of each picture."""
-    counts: Counter[str] = Counter()
-    documents = 0
+    counts, documents = Counter[str](), 0
     for several in references:
         documents += 1
         counts.update({ngram for text in several for ngram in _ngrams(words(text))})
-    return Frequencies(documents, dict(counts))
-
-
-def write_frequencies(path: str | Path, known: Frequencies) -> None:
-    """As JSON."""
-    atomic_write(path, _canonical(known) + "\n")
-
-
-def read_frequencies(path: str | Path) -> Frequencies:
-    """Raises InputFileError."""
-    return schema.decode(Frequencies, read_json(path), str(path))
+    return Frequencies(documents, counts)
 
 
 class Scorer:
     """CIDEr-D of many sets of captions of the same pictures; what was scored once is remembered."""
 
-    def __init__(self, references: Sequence[Sequence[str]], known: Frequencies) -> None:
+    def __init__(self, references: Sequence[Sequence[str]], frequencies: Frequencies) -> None:
         if not all(references):
             raise UsageError("every picture needs a reference caption; without any, certify consistency")
-        self._known = known
-        self._references = [[_vector(words(text), known) for text in several] for several in references]
+        self._frequencies = frequencies
+        self._references = [[_vector(words(text), frequencies) for text in several] for several in references]
         self._scores: dict[tuple[int, str], float] = {}
 
     def __call__(self, captions: Sequence[str]) -> list[float]:
@@ -109,34 +90,22 @@ class Scorer:
 
     def _score(self, i: int, caption: str) -> float:
         if (i, caption) not in self._scores:
-            found = _vector(words(caption), self._known)
-            each = [_similarity(found, reference) for reference in self._references[i]]
+            vector = _vector(words(caption), self._frequencies)
+            each = [_similarity(vector, reference) for reference in self._references[i]]
             self._scores[i, caption] = min(TOP, TOP * sum(each) / len(each))
         return self._scores[i, caption]
 
 
-def cider_d(caption: str, references: Sequence[str], known: Frequencies) -> float:
-    """The score 0 … 10 of one caption."""
-    return Scorer([references], known)([caption])[0]
+def _ngrams(text: Sequence[str]) -> list[str]:
+    return [" ".join(text[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(text) - n + 1)]
 
 
-def score_all(
-    captions: Sequence[str], references: Sequence[Sequence[str]], known: Frequencies
-) -> list[float]:
-    """The score 0 … 10 of each caption."""
-    return Scorer(references, known)(captions)
-
-
-def _ngrams(found: Sequence[str]) -> list[str]:
-    return [" ".join(found[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(found) - n + 1)]
-
-
-def _vector(found: Sequence[str], known: Frequencies) -> _Vector:
+def _vector(text: Sequence[str], frequencies: Frequencies) -> _Vector:
     weights: tuple[dict[str, float], ...] = tuple({} for _ in range(LONGEST))
-    for ngram, count in Counter(_ngrams(found)).items():
-        weights[ngram.count(" ")][ngram] = count * known.idf(ngram)
+    for ngram, count in Counter(_ngrams(text)).items():
+        weights[ngram.count(" ")][ngram] = count * frequencies.idf(ngram)
     norms = tuple(math.sqrt(sum(w * w for w in part.values())) for part in weights)
-    return _Vector(weights, norms, len(found))
+    return _Vector(weights, norms, len(text))
 
 
 def _similarity(a: _Vector, b: _Vector) -> float:
@@ -147,8 +116,3 @@ def _similarity(a: _Vector, b: _Vector) -> float:
             common = sum(min(w, other[ngram]) * other[ngram] for ngram, w in mine.items() if ngram in other)
             total += common / (mine_norm * other_norm)
     return total / LONGEST * math.exp(-((a.length - b.length) ** 2) / (2 * SIGMA**2))
-
-
-def _canonical(known: Frequencies) -> str:
-    data: dict[str, Any] = {"schema": known.schema, "documents": known.documents, "counts": known.counts}
-    return json.dumps(data, sort_keys=True, ensure_ascii=False)

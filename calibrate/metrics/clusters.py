@@ -22,13 +22,12 @@ class Clusters:
     def __init__(self, names: Sequence[str], seed: int = 0) -> None:
         if not names:
             raise UsageError("there are no pictures")
-        known, where = np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)
+        distinct, index = np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)
         rng = np.random.default_rng(seed)
-        place = rng.permutation(len(known))
-        self.pictures, self.count = len(names), len(known)
-        self._of: NDArray[np.int64] = place[where.reshape(-1)]
+        self.pictures, self.count = len(names), len(distinct)
+        self._of: NDArray[np.int64] = rng.permutation(self.count)[index.reshape(-1)]
         self._sizes = np.bincount(self._of)
-        self._pick = rng.random(len(known))
+        self._pick = rng.random(self.count)
 
     def means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean of each cluster: pictures [n] → clusters [C]."""

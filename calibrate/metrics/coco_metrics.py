@@ -26,6 +26,13 @@ _PACKAGE = "pycocoevalcap"
 METRICS = ("bleu_4", "meteor", "rouge_l", "cider_d", "spice")
 _PTB = "edu.stanford.nlp.process.PTBTokenizer"
 
+_SCORERS = {
+    "meteor": ("meteor.meteor", "Meteor"),
+    "rouge_l": ("rouge.rouge", "Rouge"),
+    "cider_d": ("cider.cider", "Cider"),
+    "spice": ("spice.spice", "Spice"),
+}
+
 
 @dataclass(frozen=True)
 class CocoScores(Generic[Key]):
@@ -46,9 +53,10 @@ def available() -> bool:
 
 
 def measure(
-    sets: Mapping[Key, Sequence[str]], references: Sequence[Sequence[str]],
+    sets: Mapping[Key, Sequence[str]],
+    references: Sequence[Sequence[str]],
     metrics: Collection[str] = METRICS,
-) -> CocoScores[Key]:  # fmt: skip
+) -> CocoScores[Key]:
     """Several sets of captions of the same pictures against each picture's references.
 
     Raises EnvironmentLacksError when Java or a scorer fails.
@@ -68,35 +76,27 @@ def measure(
     lines = [text for texts in (*sets.values(), *references) for text in texts]
     rest = iter(_tokenise(lines, java))
     cut = {key: {i: [next(rest)] for i, _ in enumerate(texts)} for key, texts in sets.items()}
-    known = {i: [next(rest) for _ in texts] for i, texts in enumerate(references)}
+    cut_references = {i: [next(rest) for _ in texts] for i, texts in enumerate(references)}
     scorers = {name: _scorer(*_SCORERS[name]) for name in chosen if name in _SCORERS}
-    seen: dict[tuple[str, ...], list[str]] = {}
+    answers: dict[tuple[str, ...], list[str]] = {}
     scores = {
-        key: {name: _tally(name, scorers.get(name), known, found, seen) for name in chosen}
-        for key, found in cut.items()
+        key: {name: _tally(name, scorers.get(name), cut_references, captions, answers) for name in chosen}
+        for key, captions in cut.items()
     }
     return CocoScores(scores, "ptb" if java else "spaces", tuple(notes))
 
 
-_SCORERS = {
-    "meteor": ("meteor.meteor", "Meteor"),
-    "rouge_l": ("rouge.rouge", "Rouge"),
-    "cider_d": ("cider.cider", "Cider"),
-    "spice": ("spice.spice", "Spice"),
-}
-
-
 def _tally(
-    name: str, scorer: Any, known: Texts, found: Texts, seen: dict[tuple[str, ...], list[str]]
+    name: str, scorer: Any, references: Texts, captions: Texts, answers: dict[tuple[str, ...], list[str]]
 ) -> Tally:
     if name == "bleu_4":
-        return bleu(known, found)
+        return bleu(references, captions)
     if name == "meteor":
-        return meteor(scorer, known, found, seen)
-    if name == "cider_d" and len(known) < 2:
-        return mean_of([math.nan] * len(known))
-    _, each = scorer.compute_score(known, found)
-    return mean_of([part["All"]["f"] for part in each] if name == "spice" else list(each))
+        return meteor(scorer, references, captions, answers)
+    if name == "cider_d" and len(references) < 2:
+        return mean_of([math.nan] * len(references))
+    _, scores = scorer.compute_score(references, captions)
+    return mean_of([each["All"]["f"] for each in scores] if name == "spice" else list(scores))
 
 
 @cache
@@ -122,16 +122,14 @@ def _tokenise(texts: Sequence[str], java: bool) -> list[str]:
     if java:
         jar = _folder("tokenizer.ptbtokenizer") / module.STANFORD_CORENLP_3_4_1_JAR
         command = ["java", "-cp", str(jar), _PTB, "-preserveLines", "-lowerCase", "-encoding", "utf-8"]
-        done = subprocess.run(
-            command, input="".join(f"{line}\n" for line in lines),
-            capture_output=True, encoding="utf-8", errors="replace",
-        )  # fmt: skip
-        found = done.stdout.split("\n")[:-1]
-        if done.returncode or len(found) != len(lines):
-            said = done.stderr.strip()[-200:]
+        text = "".join(f"{line}\n" for line in lines)
+        done = subprocess.run(command, input=text, capture_output=True, encoding="utf-8", errors="replace")
+        tokenised = done.stdout.split("\n")[:-1]
+        if done.returncode or len(tokenised) != len(lines):
             raise EnvironmentLacksError(
-                f"Java's tokeniser gave {len(found)} of {len(lines)} lines: {said}; leave it out: --no-coco"
+                f"Java's tokeniser gave {len(tokenised)} of {len(lines)} lines: "
+                f"{done.stderr.strip()[-200:]}; leave it out: --no-coco"
             )
     else:
-        found = [" ".join(w.strip(".?!,:;\"'`") for w in line.lower().split()) for line in lines]
-    return [" ".join(w for w in line.split() if w not in punctuation) for line in found]
+        tokenised = [" ".join(w.strip(".?!,:;\"'`") for w in line.lower().split()) for line in lines]
+    return [" ".join(w for w in line.split() if w not in punctuation) for line in tokenised]

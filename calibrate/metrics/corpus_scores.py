@@ -21,15 +21,15 @@ _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
 _WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 
 
-def bleu(known: Texts, found: Texts) -> Tally:
+def bleu(references: Texts, captions: Texts) -> Tally:
     """BLEU-4 with the closest reference's length (Papineni et al. 2002), as COCO's tools take it.
 
     Rows: right n-grams (n = 1 … 4), n-grams, the caption's words, the reference's words.
     """
     package = importlib.import_module("pycocoevalcap.bleu.bleu_scorer")
     rows = []
-    for key, references in known.items():
-        counts = package.cook_test(found[key][0], package.cook_refs(references))
+    for key, texts in references.items():
+        counts = package.cook_test(captions[key][0], package.cook_refs(texts))
         words = counts["testlen"]
         closest = min((abs(length - words), length) for length in counts["reflen"])[1]
         rows.append([*counts["correct"], *counts["guess"], words, closest])
@@ -46,20 +46,22 @@ def _bleu(sums: Array) -> Array:
     return score
 
 
-def meteor(scorer: Any, known: Texts, found: Texts, seen: dict[tuple[str, ...], list[str]]) -> Tally:
+def meteor(
+    scorer: Any, references: Texts, captions: Texts, answers: dict[tuple[str, ...], list[str]]
+) -> Tally:
     """METEOR of a corpus, from the statistics that its program prints for a caption.
 
     Rows: words (caption, reference), function words (the same two), for each kind of match content and
     function words of caption and reference, chunks, matched words (caption, reference).
-    `seen` keeps what was answered: most captions are the same at several depths.
+    `answers` keeps the program's: most captions are the same at several depths.
     Raises EnvironmentLacksError when the program does not answer so.
     """
     lines = []
-    for key, references in known.items():
-        texts = (found[key][0], *references)
-        if texts not in seen:
-            seen[texts] = scorer._stat(texts[0], references).split()
-        lines.append(seen[texts])
+    for key, several in references.items():
+        texts = (captions[key][0], *several)
+        if texts not in answers:
+            answers[texts] = scorer._stat(texts[0], several).split()
+        lines.append(answers[texts])
     if any(len(line) != 23 for line in lines):
         raise EnvironmentLacksError("METEOR's Java program gave no statistics; leave it out: --no-coco")
     rows = np.asarray(lines, np.float64)

@@ -41,8 +41,8 @@ def tallies(
 
 def summary(metrics: Mapping[str, Tally], clusters: Sequence[str], level: float = LEVEL) -> Quality:
     """The figures with intervals; `clusters` names what is drawn together."""
-    found = {name: estimate(tally, clusters, level) for name, tally in metrics.items()}
-    return Quality(len(clusters), len(set(clusters)), found)
+    figures = {name: estimate(tally, clusters, level) for name, tally in metrics.items()}
+    return Quality(len(clusters), len(set(clusters)), figures)
 
 
 def token_f1(caption: str, reference: str) -> float:
@@ -57,12 +57,9 @@ def rouge_l(caption: str, reference: str, beta: float = 1.2) -> float:
     a, b = caption.split(), reference.split()
     longest = [0] * (len(b) + 1)
     for word in a:
-        diagonal = 0
+        before = longest.copy()
         for j, other in enumerate(b, start=1):
-            diagonal, longest[j] = (
-                longest[j],
-                diagonal + 1 if word == other else max(longest[j], longest[j - 1]),
-            )
+            longest[j] = before[j - 1] + 1 if word == other else max(before[j], longest[j - 1])
     common = longest[-1]
     if not common:
         return 0.0
@@ -70,12 +67,8 @@ def rouge_l(caption: str, reference: str, beta: float = 1.2) -> float:
     return (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
 
 
-def _exact(caption: str, reference: str) -> float:
-    return float(caption == reference)
-
-
 SCORES: dict[str, Score] = {
-    "exact_match": _exact,
+    "exact_match": lambda caption, reference: float(caption == reference),
     "token_f1": token_f1,
     "rouge_l": rouge_l,
 }

@@ -37,7 +37,7 @@ from mue_edge.calibrate.plans.plan_trial import (
     Reference,
     policy_within,
 )
-from mue_edge.calibrate.policies.setting import Progress
+from mue_edge.calibrate.traces.live import Progress
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write, sha256

@@ -17,13 +17,14 @@ from mue_edge import schema, targets
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.bundle.policy_files import from_json as policy_from_json
-from mue_edge.calibrate.certificate.claim import SIMULATION, Conditions
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies
 from mue_edge.calibrate.plans import planning, yardstick
-from mue_edge.calibrate.policies import calibration, setting, tuning
-from mue_edge.calibrate.policies.setting import FULL, Setting
-from mue_edge.calibrate.traces.outcomes import outcomes
+from mue_edge.calibrate.policies import candidates, predicted_times
+from mue_edge.calibrate.policies.calibration import front_to_full
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
+from mue_edge.calibrate.traces.live import Progress
+from mue_edge.calibrate.traces.tracing import traced_runs
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import atomic_write, sha256
 from mue_edge.loop.policy import Policy
@@ -96,7 +97,7 @@ class Bench:
     target: str
     tune: Samples
     known: Frequencies | None
-    progress: setting.Progress
+    progress: Progress
     clock: str = profile.WALL
     captions: int = 120
     workers: int = 1
@@ -138,7 +139,7 @@ class Bench:
         one, other = (open_bundle(place / BUNDLE) for place in (fine, coarse))
         times, coarse_times = (profile.read(place / PROFILE) for place in (fine, coarse))
         costs = planning.boundary_costs(one.manifest, times, other.manifest, coarse_times)
-        runs = outcomes(one.path, fine / TRACES, [policy], self.tune.samples, workers=self.workers)
+        runs = traced_runs(one.path, fine / TRACES, [policy], self.tune.samples, workers=self.workers)
         captions = [found.runs[0].segments for found in runs]
         return planning.plan(one.manifest.layout, times, captions, costs).ends
 
@@ -156,30 +157,25 @@ class Bench:
     def _judged(self, bundle: Bundle, place: Path, reference: Reference | None) -> MeasuredPlan:
         with targets.open(bundle.path, threads=self.threads) as captioner:
             times = self._profile(captioner, place / PROFILE, reference)
-            here = Setting(
-                captioner, times, self.tune, self.tune, place / TRACES, self.known,
-                # Nothing is certified here, so nothing is opened that a certificate needs.
-                Conditions(SIMULATION, times.device, times.runtime, times.threads, "", ""),
-                self.progress, self.workers, self.clock,
-            )  # fmt: skip
-            policies = [p for p in calibration.enumerated(here, calibration.traces(here)) if _ranks(p)]
-            found = setting.runs_of(here, policies, self.tune, "policies")
-            spoken = setting.speak(here)
-        captions = tuple(spoken(runs.runs[policies.index(FULL)].tokens) for runs in found)
-        score = setting.score_of(here, self.tune, reference.captions if reference else captions)
-        judged = tuning.judge(policies, found, self.tune.clusters, times, score, spoken)
-        full = judged[policies.index(FULL)]
-        faster = tuning.front([j for j in judged if j is full or j.mean_seconds < full.mean_seconds])
-        front = [*(j for j in faster if j is not full), full]
-        noise = tuning.expected_noise(times)
+            evaluator = PolicyEvaluator(
+                captioner, times, place / TRACES, self.known, self.progress, self.workers, self.clock
+            )
+            policies = candidates.enumerated(captioner, evaluator.decisions(self.tune))
+            outcomes = evaluator.evaluate(
+                [policy for policy in policies if _ranks(policy)],
+                self.tune,
+                "policies",
+                reference.captions if reference else (),
+            )
+        noise = predicted_times.expected_noise(times)
         points = tuple(
             PlanPoint(
-                j.policy.to_json(), j.mean_seconds * noise,
-                tuning.quantile_seconds(j.seconds, times, SHARE), j.quality,
+                o.policy.to_json(), o.mean_seconds * noise,
+                predicted_times.quantile_seconds(o.seconds, times, SHARE), o.quality,
             )
-            for j in front
+            for o in front_to_full(outcomes)
         )  # fmt: skip
-        return MeasuredPlan(points, captions, times.error or 0.0)
+        return MeasuredPlan(points, outcomes[0].captions, times.error or 0.0)
 
     def _profile(self, captioner: Captioner, kept: Path, reference: Reference | None) -> Profile:
         if not kept.is_file():

@@ -10,7 +10,7 @@ from mue_edge import machine
 from mue_edge.calibrate.certificate.claim import ESTIMATE, LIVE, SIMULATION, Conditions
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.plans.estimate import estimate
-from mue_edge.calibrate.policies.setting import Progress
+from mue_edge.calibrate.traces.live import Progress
 from mue_edge.errors import UsageError
 from mue_edge.measuring import profile, profiling
 from mue_edge.measuring.profile import Profile

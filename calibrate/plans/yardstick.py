@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mue_edge.calibrate.policies.setting import FULL
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import drive
 from mue_edge.loop.search import BeamSearch
 from mue_edge.measuring.profile import CPU, Profile, SegmentTime
-from mue_edge.sessions.captioner import Captioner
+from mue_edge.sessions.captioner import FULL, Captioner
 
 PAIRS, WARM_UP = 60, 3
 Clock = Callable[[], float]

@@ -4,7 +4,7 @@ A *method* is a rule with all its candidates, among them the encoder's fixed dep
 decoder alone have the best one too; the first of them are full depth, fixed depths, and MuE as published.
 A *static* model is another, smaller one without exits, at its own best fixed depth; an *own* model is the
 same network trained as a rule's paper trains it. An *aim* is the least time at a loss of quality, or the best
-quality at a saving of time, both foretold on the tuning pictures.
+quality at a saving of time, both predicted on the tuning pictures.
 
 Seeds: choices are repeated on clusters drawn anew with replacement (the first seed takes them as they are),
 by models of other trainings where there are any; figures are means over seeds.
@@ -19,18 +19,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.calibrate.metrics.bootstrap import Estimate
+from mue_edge.calibrate.data.samples import Samples
+from mue_edge.calibrate.metrics.bootstrap import Estimate, change_of_means
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.policies import held, savings
-from mue_edge.calibrate.policies.held import HeldOutOutcome
-from mue_edge.calibrate.policies.setting import Setting
-from mue_edge.calibrate.policies.tuning import Judged, mean_layers
+from mue_edge.calibrate.policies import savings
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
 from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
 from mue_edge.rules import RULES
-from mue_edge.sessions.session import Session
+from mue_edge.sessions.captioner import FULL
 
-DROPS, SAVED = (0.01, 0.03, 0.05), (0.5, 0.6)
 TIMED = 124  # pictures whose captions are timed, one of a cluster
 MUE = "mue, as published"
 OWN = ", own training"
@@ -38,11 +36,11 @@ OWN = ", own training"
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model: its candidates judged on *tune*, full depth first. `name`: where it is another model than the
-    one that is compared; `rules`: those that it was trained for (none: it is static)."""
+    """A model: its candidates' outcomes on *tune*, full depth first. `name`: where it is another model than
+    the one that is compared; `rules`: those that it was trained for (none: it is static)."""
 
-    setting: Setting
-    judged: tuple[Judged, ...]
+    evaluator: PolicyEvaluator
+    outcomes: tuple[PolicyOutcome, ...]
     name: str = ""
     rules: tuple[str, ...] = ()
 
@@ -71,10 +69,14 @@ class Aim:
 
 @dataclass(frozen=True)
 class Pick:
-    """What a method chose for an aim under one seed."""
+    """What a method chose for an aim under one seed: an entrant's policy, with its outcome on *tune*."""
 
     entrant: Entrant
-    judged: Judged
+    outcome: PolicyOutcome
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return id(self.entrant), self.outcome.policy.name
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class ComparisonRow:
 class Comparison:
     """`full` is full depth; `none`: methods and aims that have no policy; `modalities`: MuE's exits in one
     encoder stack, in the other, in both; `twin`: full depth's time against itself; `timed` pictures.
-    `fronts`: what is foretold on *tune*, by method, (time, quality) as shares of full depth's."""
+    `fronts`: what *tune* predicts, by method, (time, quality) as shares of full depth's."""
 
     full: ComparisonRow
     rows: tuple[ComparisonRow, ...]
@@ -119,16 +121,16 @@ class Comparison:
 
 def methods(entrants: Sequence[Entrant]) -> list[Method]:
     """Of every rule that has candidates, of every static model, and of the models of rules' own training."""
-    there = {j.policy.rule for entrant in entrants if not entrant.name for j in entrant.judged}
-    found = [Method("fixed depths", _is_fixed), Method(MUE, savings.as_published)]
+    rules = {o.policy.rule for entrant in entrants if not entrant.name for o in entrant.outcomes}
+    listed = [Method("fixed depths", _is_fixed), Method(MUE, savings.is_published_mue)]
     for name, rule in RULES.items():
-        if rule.calibrated and name in there:
-            found.append(Method("mue, by boundary" if name == "mue" else name, partial(_of_rule, name)))
-    found += [Method(f"static {e.name}", _is_fixed, e.name) for e in entrants if e.name and not e.rules]
-    found += [
+        if rule.calibrated and name in rules:
+            listed.append(Method("mue, by boundary" if name == "mue" else name, partial(_of_rule, name)))
+    listed += [Method(f"static {e.name}", _is_fixed, e.name) for e in entrants if e.name and not e.rules]
+    listed += [
         Method(rule + OWN, partial(_of_rule, rule), e.name, own=rule) for e in entrants for rule in e.rules
     ]
-    return [*found, Method("best", savings.anything)]
+    return [*listed, Method("best", lambda policy: True)]
 
 
 def _is_fixed(policy: Policy) -> bool:
@@ -139,107 +141,112 @@ def _of_rule(name: str, policy: Policy) -> bool:
     return policy.rule == name
 
 
-def choose(entrants: Sequence[Entrant], method: Method, aim: Aim, seed: int) -> Pick | None:
-    """The method's choice on the tuning pictures as the seed draws them; None if nothing reaches the aim."""
-    full = next(e for e in entrants if not e.name).judged[0]
-    base = drawn_quality(entrants, full, seed)
-    picks = [
-        (drawn_quality(entrants, j, seed), -j.mean_seconds, Pick(e, j))
-        for e in entrants
-        if e.name == method.entrant
-        for j in e.judged
-        if method.admits(j.policy)
-    ]
+def admitted(entrants: Sequence[Entrant], method: Method) -> list[Pick]:
+    """All that a method may choose."""
+    own = (entrant for entrant in entrants if entrant.name == method.entrant)
+    return [Pick(entrant, o) for entrant in own for o in entrant.outcomes if method.admits(o.policy)]
+
+
+def choose(
+    entrants: Sequence[Entrant], method: Method, aim: Aim, seed: int, clusters: Clusters
+) -> Pick | None:
+    """The method's choice on the tuning pictures (in `clusters`) as the seed draws them; None if nothing
+    reaches the aim."""
+    full = next(e for e in entrants if not e.name).outcomes[0]
+
+    def quality(outcome: PolicyOutcome) -> float:
+        return drawn_quality(outcome, seed, clusters)
+
+    picks = admitted(entrants, method)
     if aim.saved is not None:
-        fitting = [p for p in picks if -p[1] <= (1 - aim.saved) * full.mean_seconds]
-        return max(fitting, key=lambda p: p[:2], default=(0, 0, None))[2]
-    assert aim.drop is not None
-    fitting = [p for p in picks if p[0] >= (1 - aim.drop) * base]
-    return max(fitting, key=lambda p: (p[1], p[0]), default=(0, 0, None))[2]
+        limit = (1 - aim.saved) * full.mean_seconds
+        fitting = [p for p in picks if p.outcome.mean_seconds <= limit]
+        return max(fitting, key=lambda p: (quality(p.outcome), -p.outcome.mean_seconds), default=None)
+    least = (1 - (aim.drop or 0.0)) * quality(full)
+    fitting = [p for p in picks if quality(p.outcome) >= least]
+    return max(fitting, key=lambda p: (-p.outcome.mean_seconds, quality(p.outcome)), default=None)
 
 
-def drawn_quality(entrants: Sequence[Entrant], judged: Judged, seed: int) -> float:
+def drawn_quality(outcome: PolicyOutcome, seed: int, clusters: Clusters) -> float:
     """Mean over the clusters that a seed draws with replacement; seed 0: as they are."""
-    groups = Clusters(entrants[0].setting.tune.clusters)
-    means = groups.means(judged.scores)
+    means = clusters.means(outcome.scores)
     if seed:
-        means = means[np.random.default_rng(seed).integers(0, groups.count, groups.count)]
+        means = means[np.random.default_rng(seed).integers(0, clusters.count, clusters.count)]
     return float(means.mean())
 
 
 def compare(
-    seeds: Sequence[Sequence[Entrant]], aims: Sequence[Aim], shown: Sequence[Judged] = (), timed: int = TIMED
+    seeds: Sequence[Sequence[Entrant]],
+    aims: Sequence[Aim],
+    tune: Samples,
+    certify: Samples,
+    modalities: Sequence[PolicyOutcome] = (),
+    timed: int = TIMED,
 ) -> Comparison:
-    """`seeds`: the models of each seed, the one with exits first; most are the same ones every time.
-    `shown`: policies of that model that are measured as they are, `Comparison.modalities`."""
-    known = methods(seeds[0])
+    """What methods choose on *tune*, judged on *certify*.
+
+    seeds: the models of each seed, the one with exits first; most are the same ones every time. modalities:
+    policies of that model that are measured as they are. timed: pictures whose captions are timed.
+    """
+    first, listed = seeds[0][0], methods(seeds[0])
+    clusters = Clusters(tune.clusters)
     picks: dict[tuple[Method, Aim], list[Pick]] = {}
     none = []
     for aim in aims:
-        for method in known:
-            found = [choose(models, method, aim, seed) for seed, models in enumerate(seeds)]
-            chosen = [pick for pick in found if pick is not None]
+        for method in listed:
+            by_seed = [choose(models, method, aim, seed, clusters) for seed, models in enumerate(seeds)]
+            chosen = [pick for pick in by_seed if pick is not None]
             if len(chosen) == len(seeds):
                 picks[method, aim] = chosen
             else:
                 none.append((method.name, aim))
-    first = seeds[0][0]
-    bases = [Pick(models[0], models[0].judged[0]) for models in seeds]
-    plain = [Pick(first, j) for j in shown]
-    everything = _by_identity([*bases, *plain, *(p for chosen in picks.values() for p in chosen)])
-    held_out = _held(everything)
-    others = first.setting.certify
-    drawn = Clusters(others.clusters).drawn()[:timed]
-    runs: list[tuple[Session, Policy]] = [
-        (p.entrant.setting.captioner, p.judged.policy) for p in everything.values()
-    ]
-    with first.setting.progress("in turns", len(drawn)) as step:
-        samples = [others.samples[i] for i in drawn.tolist()]
-        twin = (first.setting.captioner, bases[0].judged.policy)
-        seconds = live.seconds([*runs, twin], samples, clock=first.setting.clock, progress=step)
+    bases = [Pick(models[0], models[0].outcomes[0]) for models in seeds]
+    plain = [Pick(first, outcome) for outcome in modalities]
+    everything = {pick.key: pick for pick in [*bases, *plain, *(p for own in picks.values() for p in own)]}
+    outcomes = _outcomes(everything, certify)
+    part = certify.rows(Clusters(certify.clusters).drawn()[:timed].tolist(), certify.source)
+    # Full depth once more at the end: its time against itself.
+    runs = [(p.entrant.evaluator.session, p.outcome.policy) for p in [*everything.values(), bases[0]]]
+    evaluator = first.evaluator
+    seconds = live.seconds(runs, part.samples, "in turns", evaluator.progress, evaluator.clock)
     times = dict(zip(everything, seconds, strict=False))
-    table = ComparisonTable(
-        held_out, times, bases, others.clusters, [others.clusters[i] for i in drawn.tolist()]
-    )
+    table = ComparisonTable(outcomes, times, bases, certify.clusters, part.clusters)
     published = {aim: chosen for (method, aim), chosen in picks.items() if method.name == MUE}
-    rows = [
-        table.row(method, aim, chosen, published.get(aim) if method.name != MUE else None)
-        for (method, aim), chosen in picks.items()
-    ]
-    full = table.row(Method("full depth", _is_fixed), Aim(drop=0.0), bases, None)
-    modalities = [table.row(Method(p.judged.policy.name, _is_fixed), Aim(drop=0.0), [p], None) for p in plain]
-    fronts = {m.name: _front(seeds[0], m, bases[0].judged) for m in known if m.name != "best"}
-    twin_time = table.time([seconds[-1]], bases[:1])
-    return Comparison(full, tuple(rows), tuple(modalities), tuple(none), twin_time, len(drawn), fronts)
+    none_lost = Aim(drop=0.0)
+    return Comparison(
+        table.row(Method("full depth", _is_fixed), none_lost, bases, None),
+        tuple(
+            table.row(method, aim, chosen, published.get(aim) if method.name != MUE else None)
+            for (method, aim), chosen in picks.items()
+        ),
+        tuple(table.row(Method(p.outcome.policy.name, _is_fixed), none_lost, [p], None) for p in plain),
+        tuple(none),
+        table.time([seconds[-1]], bases[:1]),
+        len(part),
+        {method.name: _front(seeds[0], method) for method in listed if method.name != "best"},
+    )
 
 
-_Key = tuple[int, str]
-
-
-def _key(pick: Pick) -> _Key:
-    return id(pick.entrant), pick.judged.policy.name
-
-
-def _by_identity(picks: Sequence[Pick]) -> dict[_Key, Pick]:
-    return {_key(pick): pick for pick in picks}
-
-
-def _held(picks: Mapping[_Key, Pick]) -> dict[_Key, HeldOutOutcome]:
+def _outcomes(
+    picks: Mapping[tuple[int, str], Pick], certify: Samples
+) -> dict[tuple[int, str], PolicyOutcome]:
     """Every pick on the held-out pictures, a model at a time."""
-    found: dict[_Key, HeldOutOutcome] = {}
-    for model in {key[0]: pick.entrant for key, pick in picks.items()}.values():
-        own = {key: pick for key, pick in picks.items() if pick.entrant is model}
-        seen = held.seen(model.setting, [pick.judged.policy for pick in own.values()])
-        found |= dict(zip(own, seen, strict=True))
-    return found
+    outcomes: dict[tuple[int, str], PolicyOutcome] = {}
+    for entrant in {key[0]: pick.entrant for key, pick in picks.items()}.values():
+        own = {key: pick.outcome.policy for key, pick in picks.items() if pick.entrant is entrant}
+        label = f"{len(own)} policies, held out"
+        _, *evaluated = entrant.evaluator.evaluate([FULL, *own.values()], certify, label)
+        outcomes |= dict(zip(own, evaluated, strict=True))
+    return outcomes
 
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """Rows of what was seen of picks and how long they took."""
+    """Rows of picks' outcomes on the held-out pictures and of their live seconds on some of them. `clusters`:
+    of all those pictures; `timed`: of those that were timed."""
 
-    seen: Mapping[_Key, HeldOutOutcome]
-    seconds: Mapping[_Key, NDArray[np.float64]]
+    outcomes: Mapping[tuple[int, str], PolicyOutcome]
+    seconds: Mapping[tuple[int, str], NDArray[np.float64]]
     bases: Sequence[Pick]  # full depth, a seed each
     clusters: Sequence[str]
     timed: Sequence[str]
@@ -248,53 +255,57 @@ class ComparisonTable:
         self, method: Method, aim: Aim, chosen: Sequence[Pick], mue: Sequence[Pick] | None
     ) -> ComparisonRow:
         """Of a pick a seed, or of the first seed's only."""
-        groups, keys = Clusters(self.clusters), [_key(pick) for pick in chosen]
         scores, bases = self._scores(chosen), self.bases[: len(chosen)]
-        layers = [mean_layers(self.seen[key].runs) for key in keys]
         pairs = list(zip(chosen, bases, strict=True))
+        layers = [self.outcomes[pick.key].layers for pick in chosen]
         return ComparisonRow(
-            method.name, method.own, aim, tuple(pick.judged.policy for pick in chosen),
+            method.name,
+            method.own,
+            aim,
+            tuple(pick.outcome.policy for pick in chosen),
             {stack: float(np.mean([each[stack] for each in layers])) for stack in layers[0]},
             float(np.mean([self._macs(p) / self._macs(b) for p, b in pairs])),
-            float(np.mean([p.judged.quality / b.judged.quality for p, b in pairs])),
-            float(groups.means(scores).mean()),
-            self.change(chosen), self.changes(chosen),
-            None if mue is None else held.change(scores, self._scores(mue), self.clusters),
-            self.time([self.seconds[key] for key in keys], bases), self.seen[keys[0]].captions,
-        )  # fmt: skip
+            float(np.mean([p.outcome.quality / b.outcome.quality for p, b in pairs])),
+            float(Clusters(self.clusters).means(scores).mean()),
+            self.change(chosen),
+            self.changes(chosen),
+            None if mue is None else change_of_means(scores, self._scores(mue), self.clusters),
+            self.time([self.seconds[pick.key] for pick in chosen], bases),
+            self.outcomes[chosen[0].key].captions,
+        )
 
     def change(self, chosen: Sequence[Pick]) -> Estimate:
         """Of quality, all seeds together, against their own full depth."""
-        scores, bases = self._scores(chosen), self._scores(self.bases[: len(chosen)])
-        return held.change(scores, bases, self.clusters)
+        return change_of_means(self._scores(chosen), self._scores(self.bases[: len(chosen)]), self.clusters)
 
     def changes(self, chosen: Sequence[Pick]) -> tuple[float, ...]:
         """Of quality, seed by seed."""
-        found = (replace(self, bases=[base]).change([pick]) for pick, base in zip(chosen, self.bases))
-        return tuple(each.mean for each in found)
+        pairs = zip(chosen, self.bases)
+        return tuple(replace(self, bases=[base]).change([pick]).mean for pick, base in pairs)
 
     def time(self, seconds: Sequence[NDArray[np.float64]], bases: Sequence[Pick]) -> Estimate:
         """Mean time over full depth's, with an interval by picture."""
-        whole = np.mean([self.seconds[_key(base)] for base in bases], axis=0)
-        change = held.change(np.mean(seconds, axis=0), whole, self.timed)
+        whole = np.mean([self.seconds[base.key] for base in bases], axis=0)
+        change = change_of_means(np.mean(seconds, axis=0), whole, self.timed)
         return Estimate(1 + change.mean, change.standard_error, 1 + change.low, 1 + change.high, change.level)
 
     def _scores(self, picks: Sequence[Pick]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.mean([self.seen[_key(pick)].scores for pick in picks], axis=0)
-        return found
+        scores: NDArray[np.float64] = np.mean([self.outcomes[pick.key].scores for pick in picks], axis=0)
+        return scores
 
     def _macs(self, pick: Pick) -> float:
         """Multiply-adds a caption."""
-        segments = pick.entrant.setting.captioner.bundle.manifest.segments
-        runs = self.seen[_key(pick)].runs
+        segments = pick.entrant.evaluator.manifest.segments
+        runs = self.outcomes[pick.key].runs
         return sum(segments[name].macs for run in runs for name in run.segments) / len(runs)
 
 
-def _front(entrants: Sequence[Entrant], method: Method, full: Judged) -> tuple[tuple[float, float], ...]:
-    """(time, quality) of full depth's, as foretold, of the method's candidates that no faster one equals."""
-    own = [j for e in entrants if e.name == method.entrant for j in e.judged if method.admits(j.policy)]
+def _front(entrants: Sequence[Entrant], method: Method) -> tuple[tuple[float, float], ...]:
+    """(time, quality) of full depth's, as predicted, of the method's candidates that no faster one equals."""
+    full, candidates = entrants[0].outcomes[0], (pick.outcome for pick in admitted(entrants, method))
+    ratios = sorted((o.mean_seconds / full.mean_seconds, o.quality / full.quality) for o in candidates)
     points: list[tuple[float, float]] = []
-    for time, quality in sorted((j.mean_seconds / full.mean_seconds, j.quality / full.quality) for j in own):
+    for time, quality in ratios:
         if not points or quality > points[-1][1]:
             points.append((time, quality))
     return tuple(points)

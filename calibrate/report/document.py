@@ -9,7 +9,6 @@ from typing import Any
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies.calibration import Calibration
-from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.report import report_page as page
 from mue_edge.calibrate.report import report_savings
 from mue_edge.calibrate.report.findings import Findings, FrontPoint, unit
@@ -31,28 +30,28 @@ _PARTS = {
 }
 
 
-def render(setting: Setting, calibration: Calibration, found: Findings, pareto: bytes, command: str) -> str:
+def render(calibration: Calibration, found: Findings, pareto: bytes, command: str) -> str:
     """The page. pareto: a PNG; command: what made this calibration."""
-    manifest = setting.captioner.bundle.manifest
+    manifest = calibration.evaluator.manifest
     budget = f"{1e3 * calibration.budget:.3g} ms"
     return page.document(
         f"{manifest.name} on {manifest.target}: calibrated for {budget}",
         page.tag("h1", f"{manifest.name} on {manifest.target}, calibrated for {budget} a caption"),
-        page.tag("p", f"Times: {setting.profile.label}.", class_="note"),
-        _facts(setting, calibration, found),
+        page.tag("p", f"Times: {calibration.evaluator.profile.label}.", class_="note"),
+        _facts(calibration, found),
         page.section("Certificate", *_certificate(calibration)),
         page.section("The front", _front(calibration, found), _figure(pareto)),
         page.section("Quality left when time is saved", *report_savings.content(found)),
         page.section("Exits of the chosen policy", *_exits(found)),
         page.section("How much the exit signals say", _signals(found)),
         page.section("Where the time goes", _parts(found)),
-        page.section("Pictures whose caption changed", *_changed(setting, calibration)),
-        page.section("Conditions", _conditions(setting, calibration)),
+        page.section("Pictures whose caption changed", *_changed(calibration)),
+        page.section("Conditions", _conditions(calibration)),
         page.section("How to repeat it", page.tag("pre", command)),
     )  # fmt: skip
 
 
-def _facts(setting: Setting, calibration: Calibration, found: Findings) -> Html:
+def _facts(calibration: Calibration, found: Findings) -> Html:
     claim, chosen, full = calibration.certificate.claim, found.chosen, found.full
     fits = "; full depth keeps it too" if found.fits else ""
     sure = "certified" if calibration.certificate.chosen else "not certified"
@@ -69,12 +68,12 @@ def _facts(setting: Setting, calibration: Calibration, found: Findings) -> Html:
         words = (
             f"mean; 95 % within {_ms(live.p95)}; {live.late} of {live.captions} late. Full: {_ms(whole.mean)}"
         )
-        entries.append((f"live{CLOCKS[setting.clock]}", _ms(live.mean), words))
+        entries.append((f"live{CLOCKS[calibration.evaluator.clock]}", _ms(live.mean), words))
     return page.facts(entries)
 
 
 def _certificate(calibration: Calibration) -> list[Html]:
-    certificate, searched = calibration.certificate, calibration.searched
+    certificate, searched = calibration.certificate, calibration.search
     claim = certificate.claim
     rows = []
     for t in certificate.tested:
@@ -85,11 +84,12 @@ def _certificate(calibration: Calibration) -> list[Html]:
     head = ("policy", "drop seen", "p of quality", "p of latency", "late", "level", "certified")
     title = f"The walk over the frozen candidates: certified at p ≤ level, {claim.error:.3g} in all"
     words = f"{certificate.clusters} clusters can be expected to show a drop of {searched.smallest_drop:.1%}"
-    words += f"; the asked {claim.max_drop:.1%} needs {searched.needed}." if searched.needed else "."
-    if calibration.bound is not None:
+    needed = searched.clusters_needed
+    words += f"; the asked {claim.max_drop:.1%} needs {needed}." if needed else "."
+    if calibration.drop_bound is not None:
         words += (
             f" Of {calibration.primary.policy.name}, chosen before these pictures were opened, a drop "
-            f"of {calibration.bound:.1%} or more is refuted with confidence {claim.confidence:.3g}."
+            f"of {calibration.drop_bound:.1%} or more is refuted with confidence {claim.confidence:.3g}."
         )
     statement = page.tag("blockquote", certificate.statement)
     return [statement, page.table(title, head, rows), page.tag("p", words, class_="note")]
@@ -170,18 +170,21 @@ def _parts(found: Findings) -> Html:
 
 def changed(calibration: Calibration) -> list[int]:
     """Rows of *certify* whose caption changed, from the greatest loss of score to the greatest gain."""
-    full, exits = (calibration.held[j.policy.name] for j in (calibration.searched.full, calibration.chosen))
+    outcomes = calibration.certify_outcomes
+    full, exits = (outcomes[o.policy.name] for o in (calibration.search.full, calibration.chosen))
     gains = exits.scores - full.scores
     rows = [i for i, (a, b) in enumerate(zip(full.captions, exits.captions, strict=True)) if a != b]
     return sorted(rows, key=lambda i: (float(gains[i]), i))
 
 
-def _changed(setting: Setting, calibration: Calibration) -> list[Html]:
+def _changed(calibration: Calibration) -> list[Html]:
     rows = changed(calibration)
-    full, exits = (calibration.held[j.policy.name] for j in (calibration.searched.full, calibration.chosen))
-    total, clusters = len(full.captions), Clusters(setting.certify.clusters).count
-    words = f"{len(rows)} of {total} pictures ({clusters} clusters) of {setting.certify.source}"
-    if setting.certify.references is not None:
+    outcomes = calibration.certify_outcomes
+    full, exits = (outcomes[o.policy.name] for o in (calibration.search.full, calibration.chosen))
+    certify = calibration.certify
+    total, clusters = len(full.captions), Clusters(certify.clusters).count
+    words = f"{len(rows)} of {total} pictures ({clusters} clusters) of {certify.source}"
+    if certify.references is not None:
         worse = sum(1 for i in rows if exits.scores[i] < full.scores[i])
         better = sum(1 for i in rows if exits.scores[i] > full.scores[i])
         words += f": {worse} score lower, {better} higher, {len(rows) - worse - better} the same"
@@ -191,9 +194,9 @@ def _changed(setting: Setting, calibration: Calibration) -> list[Html]:
     cards = []
     for i in shown:
         said = [("full depth", full.captions[i]), ("chosen policy", exits.captions[i])]
-        if setting.certify.references is not None:
-            said.insert(0, ("people", "; ".join(setting.certify.references[i])))
-        cards.append(page.tag("li", thumbnail(setting.certify.samples[i].picture), page.definitions(said)))
+        if certify.references is not None:
+            said.insert(0, ("people", "; ".join(certify.references[i])))
+        cards.append(page.tag("li", thumbnail(certify.samples[i].picture), page.definitions(said)))
     return [page.tag("p", words + ".", class_="note"), page.tag("ul", *cards, class_="cards")]
 
 
@@ -217,8 +220,9 @@ def thumbnail(source: Any) -> Html:
     return page.picture(data.getvalue(), "image/jpeg", "")
 
 
-def _conditions(setting: Setting, calibration: Calibration) -> Html:
-    manifest, profile, c = setting.captioner.bundle.manifest, setting.profile, setting.conditions
+def _conditions(calibration: Calibration) -> Html:
+    evaluator, c = calibration.evaluator, calibration.conditions
+    manifest, profile = evaluator.manifest, evaluator.profile
     versions = ", ".join(f"{name} {version}" for name, version in profile.versions.items())
     error = "–" if profile.error is None else f"{profile.error:.1%} of a live caption (median)"
     rows = [
@@ -227,7 +231,7 @@ def _conditions(setting: Setting, calibration: Calibration) -> Html:
         ("error of predictions", error), ("plan", manifest.plan_hash), ("precision", manifest.precision),
         ("input", f"{manifest.preprocess.height} × {manifest.preprocess.width}"),
         ("decoding", calibration.certificate.scope.decoding),
-        ("tuned on", _data(setting.tune)), ("certified on", _data(setting.certify)),
+        ("tuned on", _data(calibration.tune)), ("certified on", _data(calibration.certify)),
     ]  # fmt: skip
     return page.table("What this holds for; anything else voids it", ("what", "value"), rows, words=(1,))
 

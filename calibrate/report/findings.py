@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from mue_edge.calibrate.certificate import losses
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.policies import savings, signals, tuning
-from mue_edge.calibrate.policies.calibration import Calibration, Searched
+from mue_edge.calibrate.policies import predicted_times, savings, signals
+from mue_edge.calibrate.policies.calibration import Calibration, PolicySearch
+from mue_edge.calibrate.policies.evaluator import PolicyOutcome
 from mue_edge.calibrate.policies.savings import Duel
-from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.policies.signals import SignalQuality
-from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.traces.outcomes import TracedRun
+from mue_edge.calibrate.traces.tracing import TracedRun
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER
 from mue_edge.measuring.profile import Profile
@@ -96,52 +95,50 @@ class Findings:
     duels: tuple[Duel, ...]
 
 
-def find(setting: Setting, found: Calibration, live: Live | None) -> Findings:
+def find(found: Calibration, live: Live | None) -> Findings:
     """`live`: policy → seconds of the same captions in the same order, full depth's among them."""
-    searched, profile, claim = found.searched, setting.profile, found.certificate.claim
+    searched, profile, claim = found.search, found.evaluator.profile, found.certificate.claim
 
-    def point(judged: Judged) -> FrontPoint:
-        return _point(setting, found, judged)
+    def point(judged: PolicyOutcome) -> FrontPoint:
+        return _point(found, judged)
 
-    layout = setting.captioner.layout
-    late = tuning.late_share(searched.full.seconds, profile, found.budget)
+    layout = found.evaluator.session.layout
+    late = predicted_times.late_fraction(searched.full.seconds, profile, found.budget)
     runs = found.chosen.runs
     return Findings(
-        setting.loss,
+        claim.loss,
         point(searched.full),
         point(found.chosen),
         point(found.fastest) if found.fastest else None,
         tuple(point(judged) for judged in shortened(found)),
         late <= 1 - claim.share,
-        signals.signals(layout, found.traces, searched.full, searched.judged),
+        signals.signals(layout, found.traces, searched.full, searched.outcomes),
         exits(runs),
         positions(runs),
         parts(searched.full.runs, runs, profile),
         timed(live, searched.full.policy.name, found.budget) if live else {},
         tuple(saved(searched, share, point) for share in savings.SHARES),
-        savings.duels(searched.judged),
+        savings.duels(searched.outcomes),
     )
 
 
-def saved(searched: Searched, share: float, point: Callable[[Judged], FrontPoint]) -> Saving:
+def saved(searched: PolicySearch, share: float, point: Callable[[PolicyOutcome], FrontPoint]) -> Saving:
     """What is left of quality when this share of full depth's mean time is saved."""
     limit = (1 - share) * searched.full.mean_seconds
-    both = (
-        savings.best_within(searched.judged, limit, admits)
-        for admits in (savings.as_published, savings.anything)
-    )
+    published_mue = [o for o in searched.outcomes if savings.is_published_mue(o.policy)]
+    both = (savings.best_within(outcomes, limit) for outcomes in (published_mue, searched.outcomes))
     published, best = (None if found is None else point(found) for found in both)
     return Saving(share, published, best)
 
 
-def shortened(found: Calibration) -> tuple[Judged, ...]:
+def shortened(found: Calibration) -> tuple[PolicyOutcome, ...]:
     """At most MOST_POLICIES of the front, from the fastest to full depth, evenly spread in time; always with
     the fastest, the fastest certified, the chosen one and full depth."""
-    full, front = found.searched.full, found.searched.front
+    full, front = found.search.full, found.search.pareto_front
     kept = {j.policy.name: j for j in (front[0], found.fastest, found.chosen, full) if j is not None}
     others = {j.policy.name: j for j in front if j.policy.name not in kept}
 
-    def apart(judged: Judged) -> float:
+    def apart(judged: PolicyOutcome) -> float:
         return min(abs(judged.mean_seconds - k.mean_seconds) for k in kept.values())
 
     while others and len(kept) < MOST_POLICIES:
@@ -195,7 +192,7 @@ def timed(live: Live, full: str, budget: float) -> dict[str, Timed]:
 
 
 def _parts(runs: Sequence[TracedRun], profile: Profile) -> dict[str, float]:
-    noise = tuning.expected_noise(profile) / len(runs)
+    noise = predicted_times.expected_noise(profile) / len(runs)
     seconds = {"picture": (profile.preprocess_seconds or 0.0) * len(runs)}
     seconds["once a caption"] = profile.caption_seconds * len(runs)
     for run in runs:
@@ -205,21 +202,21 @@ def _parts(runs: Sequence[TracedRun], profile: Profile) -> dict[str, float]:
     return {kind: value * noise for kind, value in seconds.items() if value}
 
 
-def _point(setting: Setting, found: Calibration, judged: Judged) -> FrontPoint:
-    profile, full = setting.profile, found.searched.full
-    mean = judged.mean_seconds * tuning.expected_noise(profile)
+def _point(found: Calibration, judged: PolicyOutcome) -> FrontPoint:
+    profile, full = found.evaluator.profile, found.search.full
+    mean = judged.mean_seconds * predicted_times.expected_noise(profile)
     kept = _share(judged.quality, full.quality)
     held = None
-    if judged.policy.name in found.held:
-        groups = Clusters(setting.certify.clusters)
+    if judged.policy.name in found.certify_outcomes:
+        groups = Clusters(found.certify.clusters)
         quality, whole = (
-            float(groups.means(found.held[name].scores).mean())
+            float(groups.means(found.certify_outcomes[name].scores).mean())
             for name in (judged.policy.name, full.policy.name)
         )
         held = quality, _share(quality, whole)
-    plan = setting.captioner.bundle.manifest.plan_hash
+    plan = found.evaluator.manifest.plan_hash
     policy = replace(judged.policy, plan=plan, seconds=mean, quality=kept)
-    p95 = tuning.quantile_seconds(judged.seconds, profile, 0.95)
+    p95 = predicted_times.quantile_seconds(judged.seconds, profile, 0.95)
     return FrontPoint(policy, mean, p95, judged.quality, kept, judged.layers, held)
 
 

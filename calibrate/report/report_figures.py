@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mue_edge.calibrate.policies.tuning import Judged
+from mue_edge.calibrate.policies.evaluator import PolicyOutcome
 from mue_edge.calibrate.report.findings import Findings, FrontPoint, unit
 from mue_edge.errors import missing_extra
 from mue_edge.rules import RULES
@@ -26,7 +26,9 @@ def require() -> None:
         raise missing_extra("matplotlib", "calibrate")
 
 
-def pareto(found: Findings, judged: Sequence[Judged], noise: float, budget: float, label: str) -> bytes:
+def pareto(
+    found: Findings, judged: Sequence[PolicyOutcome], noise: float, budget: float, label: str
+) -> bytes:
     """A PNG of 1000 × 650 pixels: every candidate's quality on *tune* over its predicted mean time (times
     `noise`), the front, full depth and the chosen policy with a line to the time that 95 % of their captions
     keep, and the budget in seconds. `label` says where times come from."""
@@ -37,7 +39,7 @@ def pareto(found: Findings, judged: Sequence[Judged], noise: float, budget: floa
     figure = Figure(figsize=_SIZE, dpi=_DOTS, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
 
-    def place(chosen: Sequence[Judged]) -> tuple[list[float], list[float]]:
+    def place(chosen: Sequence[PolicyOutcome]) -> tuple[list[float], list[float]]:
         return [1e3 * noise * j.mean_seconds for j in chosen], [j.quality for j in chosen]
 
     others = [j for j in judged if RULES[j.policy.rule].by_score]

@@ -14,9 +14,8 @@ from mue_edge import machine, schema
 from mue_edge.bundle.folder import with_pareto_front
 from mue_edge.calibrate.certificate.claim import to_json
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.policies import savings, tuning
+from mue_edge.calibrate.policies import predicted_times, savings
 from mue_edge.calibrate.policies.calibration import Calibration
-from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.report import document, report_figures
 from mue_edge.calibrate.report.findings import Findings, FrontPoint, Live, find, unit
 from mue_edge.errors import command_line
@@ -31,21 +30,22 @@ PLAN, FRONT, RECORD, PICTURE, REPORT = (
 
 def write(
     folder: str | Path,
-    setting: Setting,
     calibration: Calibration,
     asked: Mapping[str, Any],
     live: Live | None,
 ) -> list[str]:
-    """Write the five files into `folder` and the front into the setting's bundle; what the terminal says.
+    """Write the five files into `folder` and the front into the bundle; what the terminal says.
 
     asked: the command's options by name ("model" is its argument). live: seconds by policy, as
     `calibration.live_times` gives them. Nothing is written before everything is made.
     Raises EnvironmentLacksError without matplotlib.
     """
-    place, manifest = Path(folder), setting.captioner.bundle.manifest
-    found = find(setting, calibration, live)
-    noise, label = tuning.expected_noise(setting.profile), setting.profile.label
-    picture = report_figures.pareto(found, calibration.searched.judged, noise, calibration.budget, label)
+    place, manifest = Path(folder), calibration.evaluator.manifest
+    found = find(calibration, live)
+    times = calibration.evaluator.profile
+    noise = predicted_times.expected_noise(times)
+    outcomes, budget = calibration.search.outcomes, calibration.budget
+    picture = report_figures.pareto(found, outcomes, noise, budget, times.label)
     policies = [point.policy for point in found.front]
     front = {
         "plan": manifest.plan_hash,
@@ -55,22 +55,21 @@ def write(
     made: dict[str, bytes | str] = {
         PLAN: _json(manifest.plan),
         FRONT: _json(front),
-        RECORD: _json(record(setting, calibration, found, asked)),
+        RECORD: _json(record(calibration, found, asked)),
         PICTURE: picture,
-        REPORT: document.render(setting, calibration, found, picture, command(asked)),
+        REPORT: document.render(calibration, found, picture, command(asked)),
     }
-    lines = summary(place, setting, calibration, found)
+    lines = summary(place, calibration, found)
     for name, data in made.items():
         atomic_write(place / name, data)
-    with_pareto_front(setting.captioner.bundle.path, policies, calibration.chosen.policy.name)
+    with_pareto_front(calibration.evaluator.session.bundle.path, policies, calibration.chosen.policy.name)
     return lines
 
 
-def record(
-    setting: Setting, calibration: Calibration, found: Findings, asked: Mapping[str, Any]
-) -> dict[str, Any]:
+def record(calibration: Calibration, found: Findings, asked: Mapping[str, Any]) -> dict[str, Any]:
     """`calibration.json`: everything, for machines. Times in milliseconds, shares from 0 to 1."""
-    manifest, times, searched = setting.captioner.bundle.manifest, setting.profile, calibration.searched
+    evaluator, searched = calibration.evaluator, calibration.search
+    manifest, times, frequencies = evaluator.manifest, evaluator.profile, evaluator.frequencies
     profiled = schema.encode(times)
     del profiled["segments"]
     return {
@@ -84,23 +83,23 @@ def record(
             "plan": manifest.plan_hash,
         },
         "profile": {"label": times.label, **profiled},
-        "conditions": asdict(setting.conditions) | {"clock": setting.clock},
+        "conditions": asdict(calibration.conditions) | {"clock": calibration.evaluator.clock},
         "data": {
-            "tune": _data(setting.tune), "certify": _data(setting.certify),
-            "frequencies": setting.known.fingerprint() if setting.known else None,
+            "tune": _data(calibration.tune), "certify": _data(calibration.certify),
+            "frequencies": frequencies.fingerprint() if frequencies else None,
         },
         "loss": found.loss,
         "budget_ms": 1e3 * calibration.budget,
         "floor_ms": 1e3 * calibration.floor,
         "full_depth_fits": found.fits,
-        "candidates": len(searched.judged),
+        "candidates": len(searched.outcomes),
         "primary": calibration.primary.policy.name,
         "chosen": found.chosen.policy.name,
         "fastest_certified": found.fastest.policy.name if found.fastest else None,
         "front": [_point(point) for point in found.front],
         "smallest_drop": searched.smallest_drop,
-        "clusters_needed": searched.needed or None,
-        "drop_bound_of_primary": calibration.bound,
+        "clusters_needed": searched.clusters_needed or None,
+        "drop_bound_of_primary": calibration.drop_bound,
         "certificate": to_json(calibration.certificate),
         "live": {
             name: {
@@ -136,25 +135,25 @@ def record(
     }  # fmt: skip
 
 
-def summary(folder: Path, setting: Setting, calibration: Calibration, found: Findings) -> list[str]:
+def summary(folder: Path, calibration: Calibration, found: Findings) -> list[str]:
     """The result in some ten lines for a terminal."""
     claim, chosen, full = calibration.certificate.claim, found.chosen, found.full
     layers = ", ".join(f"{stack} {value:.2f}" for stack, value in chosen.layers.items())
     sure = "certified" if calibration.certificate.chosen else "not certified"
-    kind = "estimated" if setting.profile.kind == profile.ESTIMATE else "predicted"
+    kind = "estimated" if calibration.evaluator.profile.kind == profile.ESTIMATE else "predicted"
     budget = f"{_ms(calibration.budget)} for {claim.share:.0%} of the captions"
     fits = ": full depth keeps it already" if found.fits else f"; the least here is {_ms(calibration.floor)}"
     whole = f"full depth {_times(full.mean, full.p95)}"
     lines = [
         ("budget", budget + fits),
         ("chosen", f"{chosen.policy.name}, {sure}; layers run: {layers}"),
-        (kind, f"{_times(chosen.mean, chosen.p95)}; {whole} ({setting.profile.label})"),
+        (kind, f"{_times(chosen.mean, chosen.p95)}; {whole} ({calibration.evaluator.profile.label})"),
     ]
     if live := found.live.get(chosen.policy.name):
         reference = found.live[full.policy.name]
         whole = f"full depth {_times(reference.mean, reference.p95)}"
         late = f"{live.late} of {live.captions} later than the budget"
-        clock = document.CLOCKS[setting.clock]
+        clock = document.CLOCKS[calibration.evaluator.clock]
         lines.append(("live", f"{_times(live.mean, live.p95)}; {whole}; {late}{clock}"))
     lines.append(("quality", _quality(found)))
     lines.append(("certificate", calibration.certificate.statement))
@@ -166,14 +165,14 @@ def summary(folder: Path, setting: Setting, calibration: Calibration, found: Fin
     lines += [
         ("front", f"{len(found.front)} policies from {ends}, in the bundle"),
         ("files", ", ".join(str(folder / name) for name in (REPORT, PICTURE, RECORD, FRONT, PLAN))),
-        ("next", _next(setting)),
+        ("next", _next(calibration)),
     ]
     return [f"{name:<12}{words}" for name, words in lines]
 
 
-def _next(setting: Setting) -> str:
+def _next(calibration: Calibration) -> str:
     """The command that uses the bundle."""
-    bundle = setting.captioner.bundle
+    bundle = calibration.evaluator.session.bundle
     task, more = ("entail", ' "STATEMENT"') if bundle.manifest.answers else ("caption", "")
     return command_line(task, bundle.path, "PICTURE") + more
 

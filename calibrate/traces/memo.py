@@ -15,7 +15,7 @@ picture. Nothing is run ahead. Standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
@@ -70,10 +70,10 @@ class MemoEngine:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.held: dict[Cell, object] = {}
+        self.contents: dict[Cell, object] = {}
         self._owner: object = None
 
-    def hold(self, owner: object, pixels: object, source: Sequence[int]) -> None:
+    def show(self, owner: object, pixels: object, source: Sequence[int]) -> None:
         """Show the runtime the owner's picture and text, unless they are there."""
         if self._owner is not owner:
             self.forget()
@@ -83,15 +83,15 @@ class MemoEngine:
     def forget(self) -> None:
         """Nothing is known of the buffers."""
         self._owner = None
-        self.held.clear()
+        self.contents.clear()
 
     def run(self, step: _Step, read: tuple[str, ...]) -> Answer:
         """Run a step whose cells are there."""
         answer = self.runtime.execute(replace(step.request, read=read, then=None))
         for cell in _reads(step.request):
             if cell[0].startswith("decoder.") and step.request.run.startswith("decoder."):
-                self.held.pop(cell, None)
-        self.held |= dict.fromkeys(_writes(step.request), step.node)
+                self.contents.pop(cell, None)
+        self.contents |= dict.fromkeys(_writes(step.request), step.node)
         return answer
 
     def lacks(self, steps: Sequence[_Step]) -> list[int]:
@@ -104,7 +104,7 @@ class MemoEngine:
             grown = False
             for i in range(last, -1, -1):
                 for cell, j in steps[i].reads if i in again else ():
-                    lost = self.held.get(cell) is not steps[j].node or first.get(cell, last) < j
+                    lost = self.contents.get(cell) is not steps[j].node or first.get(cell, last) < j
                     if lost and j not in again:
                         grown = True
                         again.add(j)
@@ -122,9 +122,12 @@ class MemoRuntime:
     """
 
     def __init__(
-        self, runtime: Runtime | MemoEngine, pixels: object = None, tree: Tree | None = None,
+        self,
+        runtime: Runtime | MemoEngine,
+        pixels: object = None,
+        tree: Tree | None = None,
         source: Sequence[int] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._engine = runtime if isinstance(runtime, MemoEngine) else MemoEngine(runtime)
         self._pixels, self.tree, self._source = pixels, tree or Tree(), tuple(source)
         self.live = self.again = self.served = 0
@@ -154,9 +157,10 @@ class MemoRuntime:
             self.served += 1
             self._steps.append(_Step(request, node))
         self._node = node
-        answer = node.answer
-        return Answer({port: answer.scalars[port] for port in request.read if port in answer.scalars},
-                      answer.candidates)  # fmt: skip
+        scalars = node.answer.scalars
+        return Answer(
+            {port: scalars[port] for port in request.read if port in scalars}, node.answer.candidates
+        )
 
     def close(self) -> None:
         """Take no more requests; the runtime stays open."""
@@ -174,7 +178,7 @@ class MemoRuntime:
         self._steps.append(step)
         self._link()
         try:
-            engine.hold(self, self._pixels, self._source)
+            engine.show(self, self._pixels, self._source)
             again = engine.lacks(self._steps)
             for i in again:
                 engine.run(self._steps[i], ())
@@ -186,7 +190,7 @@ class MemoRuntime:
         self.again += len(again)
         self.live += len(again) + 1
         step.node = node = self.tree.add(self._node, key, Answer(answer.scalars, answer.candidates))
-        engine.held |= dict.fromkeys(_writes(request), node)
+        engine.contents |= dict.fromkeys(_writes(request), node)
         return node
 
     def _link(self) -> None:
@@ -204,8 +208,8 @@ def signature(request: Request) -> bytes:
     more = tuple(port for port in request.read if port not in PORTS)
     position = request.position and (request.position.step, request.position.ancestry)
     rows = tuple((store.buffer, store.rows) for store in request.store)
-    said = (request.run, tuple(request.inputs.values()), more, request.ids, request.gather, rows, position)
-    return blake2b(repr(said).encode(), digest_size=KEY_BYTES).digest()
+    parts = (request.run, tuple(request.inputs.values()), more, request.ids, request.gather, rows, position)
+    return blake2b(repr(parts).encode(), digest_size=KEY_BYTES).digest()
 
 
 def _all(request: Request) -> tuple[str, ...]:
@@ -219,22 +223,17 @@ def _all(request: Request) -> tuple[str, ...]:
 def _reads(request: Request) -> Iterator[Cell]:
     """Cells that go in. Slots outside a row's ancestry are masked, so they do not count."""
     for port, buffer in request.inputs.items():
+        rows: Iterable[int] = (WHOLE,)
         if port == "slots" and request.position is not None:
-            for row in set().union(*request.position.ancestry):
-                yield buffer, row
+            rows = set().union(*request.position.ancestry)
         elif buffer == EXIT_STATES:
-            for row in request.gather:
-                yield buffer, row
-        else:
-            yield buffer, WHOLE
+            rows = request.gather
+        yield from ((buffer, row) for row in rows)
     for store in request.store:
         if store.port not in request.outputs:  # a buffer that is kept
             yield store.port, WHOLE
 
 
 def _writes(request: Request) -> Iterator[Cell]:
-    for buffer in request.outputs.values():
-        yield buffer, WHOLE
-    for store in request.store:
-        for row in store.rows:
-            yield store.buffer, row
+    yield from ((buffer, WHOLE) for buffer in request.outputs.values())
+    yield from ((store.buffer, row) for store in request.store for row in store.rows)

@@ -14,7 +14,7 @@ import json
 import platform
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
 from io import SEEK_END, FileIO
@@ -61,11 +61,12 @@ class MemoStore:
         self.close()
         path = self.path(sample)
         header = {
-            "schema": SCHEMA, "sample": sample, "picture": picture_hash(pixels),
-            "bundle": self._bundle, "runtime": runtime_fingerprint(runtime, self._runtime_name),
-        }  # fmt: skip
-        if source:
-            header["source"] = list(source)
+            "schema": SCHEMA,
+            "sample": sample,
+            "picture": picture_hash(pixels),
+            "bundle": self._bundle,
+            "runtime": runtime_fingerprint(runtime, self._runtime_name),
+        } | ({"source": list(source)} if source else {})
         try:
             file = self._file = FileIO(path, "a+")
         except OSError as problem:
@@ -111,8 +112,8 @@ def fingerprint(bundle: Bundle) -> str:
         for name, entry in manifest.files.items()
         if name in used or name.startswith("segments/")
     }
-    said = [manifest.plan_hash, schema.encode(manifest.layout), schema.encode(manifest.constants), files]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+    data = [manifest.plan_hash, schema.encode(manifest.layout), schema.encode(manifest.constants), files]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def runtime_fingerprint(runtime: Runtime, package: str) -> dict[str, Any]:
@@ -121,9 +122,12 @@ def runtime_fingerprint(runtime: Runtime, package: str) -> dict[str, Any]:
     with suppress(metadata.PackageNotFoundError):
         version = metadata.version(package)
     return {
-        "adapter": type(runtime).__name__, "package": package, "version": version,
-        "threads": getattr(runtime, "threads", None), "machine": f"{platform.system()} {platform.machine()}",
-    }  # fmt: skip
+        "adapter": type(runtime).__name__,
+        "package": package,
+        "version": version,
+        "threads": getattr(runtime, "threads", None),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def picture_hash(pixels: object) -> str:
@@ -167,17 +171,16 @@ def unpack(record: bytes) -> tuple[int, bytes, Answer]:
     for _ in range(rows):
         (count,) = struct.unpack_from("<H", record, at)
         shape = struct.Struct(f"<{count}i{count}{letter}{letter}")
-        found = shape.unpack_from(record, at + 2)
-        candidates.append((found[:count], found[count:-1], found[-1]))
+        row = shape.unpack_from(record, at + 2)
+        candidates.append((row[:count], row[count:-1], row[-1]))
         at += 2 + shape.size
     return parent, key, Answer(scalars, candidates)
 
 
 def _are_float32(values: Sequence[float]) -> bool:
+    shape = struct.Struct(f"<{len(values)}f")
     try:
-        return list(struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}f", *values))) == list(
-            values
-        )
+        return shape.unpack(shape.pack(*values)) == tuple(values)
     except OverflowError:
         return False
 
@@ -206,41 +209,33 @@ def _load(file: FileIO, path: Path, header: dict[str, Any]) -> Tree:
 
 def _records(data: bytes, path: Path) -> tuple[list[bytes], int]:
     """The whole records, and where they end."""
-    found, at = [], 0
-    for start, length, check in _frames(data):
+    records, end = list[bytes](), 0
+    while end + _FRAME.size <= len(data):
+        length, check = _FRAME.unpack_from(data, end)
+        start = end + _FRAME.size
         record = data[start : start + length]
+        if len(record) < length:
+            break
         if zlib.crc32(record) != check:
             if start + length < len(data):
                 raise _damaged(path)
             break
-        found.append(record)
-        at = start + length
-    return found, at
+        records.append(record)
+        end = start + length
+    return records, end
 
 
-def _frames(data: bytes) -> Iterator[tuple[int, int, int]]:
-    at = 0
-    while at + _FRAME.size <= len(data):
-        length, check = _FRAME.unpack_from(data, at)
-        at += _FRAME.size
-        if at + length > len(data):
-            return
-        yield at, length, check
-        at += length
-
-
-def _check_header(record: bytes, path: Path, wanted: dict[str, Any]) -> None:
+def _check_header(record: bytes, path: Path, expected: dict[str, Any]) -> None:
     try:
-        found = json.loads(record)
+        header = json.loads(record)
     except ValueError as problem:
         raise _damaged(path) from problem
-    if not isinstance(found, dict):
+    if not isinstance(header, dict):
         raise _damaged(path)
-    differs = [name for name in wanted if found.get(name) != wanted[name]]
-    if differs:
-        told = "; ".join(f"{n}: traced {found.get(n)}, asked {wanted[n]}" for n in differs)
+    if differs := [name for name in expected if header.get(name) != expected[name]]:
+        values = "; ".join(f"{n}: traced {header.get(n)}, asked {expected[n]}" for n in differs)
         raise InputFileError(
-            f"the trace {path} was made with another {' and another '.join(differs)} ({told}); "
+            f"the trace {path} was made with another {' and another '.join(differs)} ({values}); "
             "choose another trace folder, or delete this one to trace again"
         )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mue_edge.calibrate.data import augment as vary
-from mue_edge.calibrate.data.examples import Example, as_spoken
+from mue_edge.calibrate.data.examples import Example, reference_text
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.errors import UsageError
 from mue_edge.inputs.tokens import Tokenizer
@@ -34,7 +34,7 @@ def targets(
     found, cut, unknown = [], 0, 0
     for row, example in enumerate(examples):
         for caption in example.captions:
-            ids = tokenizer.encode(f" {as_spoken(tokenizer, caption)}")
+            ids = tokenizer.encode(f" {reference_text(tokenizer, caption)}")
             cut += len(ids) > longest
             unknown += tokenizer.unk in ids
             found.append(CaptionTarget(row, (tokenizer.bos, *ids[:longest], tokenizer.eos)))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge import models
-from mue_edge.calibrate.data.examples import Example, as_spoken
+from mue_edge.calibrate.data.examples import Example, reference_text
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.calibrate.metrics.quality import caption_texts
 from mue_edge.calibrate.report import charts
@@ -216,6 +216,6 @@ def validate(
         ids = family.greedy(model, learner.prompt, pictures.inputs(some), max_length=longest)
         for row, text in zip(some, caption_texts(learner.tokenizer, ids)):
             references = pictures.examples[row].captions
-            right += text in {as_spoken(learner.tokenizer, reference) for reference in references}
+            right += text in {reference_text(learner.tokenizer, reference) for reference in references}
     by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
     return by_layer | {"val exact match": right / len(shown), "val captions written": len(shown)}

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mue_edge import models
-from mue_edge.calibrate.data.examples import Example, as_spoken
+from mue_edge.calibrate.data.examples import Example, reference_text
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.calibrate.metrics.bootstrap import LEVEL, Estimate, Tally, relative_change
 from mue_edge.calibrate.metrics.coco_metrics import METRICS
@@ -112,7 +112,7 @@ def caption(
     return [
         Captioned(
             example.id,
-            tuple(as_spoken(learner.tokenizer, text) for text in example.captions),
+            tuple(reference_text(learner.tokenizer, text) for text in example.captions),
             example.id,
             {cell: found[cell][i] for cell in depths},
         )

@@ -25,17 +25,15 @@ from mue_edge.calibrate.certificate.claim import (
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.policies import tuning
-from mue_edge.calibrate.policies.calibration import Calibration, Searched
-from mue_edge.calibrate.policies.setting import FULL, Held, Setting
-from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.traces.outcomes import Sample, TracedRun
+from mue_edge.calibrate.policies.calibration import Calibration, PolicySearch
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome, quality_lower_bound
+from mue_edge.calibrate.traces.tracing import Sample, TracedRun
 from mue_edge.files import sha256
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import ExitDecision
 from mue_edge.measuring import profile
 from mue_edge.measuring.profile import Noise, Profile, SegmentTime
-from mue_edge.sessions.captioner import Captioner
+from mue_edge.sessions.captioner import FULL, Captioner
 from tests import made_bundle
 from tests.made_bundle import LAYERS
 
@@ -63,7 +61,7 @@ POLICIES = (
 )
 
 
-def setting(folder: Path) -> Setting:
+def evaluator(folder: Path) -> PolicyEvaluator:
     """The made bundle in `folder`/bundle, with files that hold nothing."""
     place = folder / "bundle"
     place.mkdir(parents=True)
@@ -75,10 +73,7 @@ def setting(folder: Path) -> Setting:
     write_manifest(place, replace(manifest, files=files))
     captioner = Captioner(open_bundle(place), made_bundle.Paced(made_bundle.Clock()))
     known = cider.frequencies([("a red face",), ("a cat",), ("a blue dog",)])
-    return Setting(
-        captioner, made_profile(captioner), samples("tune"), samples("certify"), folder / "traces", known,
-        CONDITIONS, _silent,
-    )  # fmt: skip
+    return PolicyEvaluator(captioner, made_profile(captioner), folder / "traces", known, _silent)
 
 
 def made_profile(captioner: Captioner) -> Profile:
@@ -104,17 +99,30 @@ def samples(source: str) -> Samples:
     )
 
 
-def calibration(chosen: str = "safe", certified: Sequence[str] = ("safe", "quick")) -> Calibration:
-    """`certified`: what the walk passed; empty: it failed at once."""
-    judged = tuple(_judged(policy) for policy in POLICIES)
-    by_name = {j.policy.name: j for j in judged}
+def search() -> PolicySearch:
+    """Of all policies."""
+    outcomes = tuple(_outcome(policy) for policy in POLICIES)
+    by_name = {o.policy.name: o for o in outcomes}
     front = tuple(by_name[name] for name in ("quick", "safe", "full"))
-    made = _certificate(chosen, certified)
+    return PolicySearch(outcomes, front, 0.05, 900)
+
+
+def calibration(
+    made: PolicyEvaluator, chosen: str = "safe", certified: Sequence[str] = ("safe", "quick")
+) -> Calibration:
+    """`certified`: what the walk passed; empty: it failed at once."""
+    found = search()
+    by_name = {o.policy.name: o for o in found.outcomes}
     return Calibration(
-        BUDGET, 0.012, tuple(map(_trace, range(PICTURES))), Searched(judged[0], judged, front, 0.05, 900),
-        by_name[chosen], by_name[chosen], by_name["quick"] if certified else None, made, 0.08,
-        {name: Held(_scores(name), _captions(name)) for name in ("full", "safe", "quick")},
+        made, samples("tune"), samples("certify"), CONDITIONS, BUDGET, 0.012, traces(), found,
+        by_name[chosen], by_name[chosen], by_name["quick"] if certified else None,
+        _certificate(chosen, certified), 0.08, {name: by_name[name] for name in ("full", "safe", "quick")},
     )  # fmt: skip
+
+
+def traces() -> tuple[tuple[Decision, ...], ...]:
+    """Full depth's decisions on every picture."""
+    return tuple(map(_trace, range(PICTURES)))
 
 
 def run(image: int, decoder: Sequence[int]) -> TracedRun:
@@ -125,16 +133,13 @@ def run(image: int, decoder: Sequence[int]) -> TracedRun:
     return TracedRun((5, 6), -1.0, {"image": image, "text": LAYERS}, tuple(decoder), tuple(calls))
 
 
-def _judged(policy: Policy) -> Judged:
+def _outcome(policy: Policy) -> PolicyOutcome:
     image, decoder = DEPTHS[policy.name]
     runs = tuple(run(image, (decoder,) * (2 + i % 2)) for i in range(PICTURES))
     seconds = np.array([2e-3 + 1e-3 + 1e-3 * len(r.segments) for r in runs])
     scores = _scores(policy.name)
-    safe = tuning.safe_quality(scores, _scores(FULL.name), Clusters([str(i) for i in range(PICTURES)]))
-    return Judged(
-        policy, seconds, scores, _captions(policy.name), tuning.mean_layers(runs), float(scores.mean()), safe,
-        runs,
-    )  # fmt: skip
+    bound = quality_lower_bound(scores, _scores(FULL.name), Clusters([str(i) for i in range(PICTURES)]))
+    return PolicyOutcome(policy, runs, _captions(policy.name), scores, seconds, float(scores.mean()), bound)
 
 
 def _captions(name: str) -> tuple[str, ...]:

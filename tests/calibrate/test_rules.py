@@ -10,14 +10,14 @@ import pytest
 
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.policies import candidates
-from mue_edge.calibrate.traces.outcomes import Sample, outcomes
+from mue_edge.calibrate.traces.tracing import Sample, traced_runs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.replay import run
 from mue_edge.loop.signals import MARGIN
 from mue_edge.rules import RULES
 from mue_edge.rules.rule import Rule, scheduled
 from tests.calibrate.traces.test_memo import pictures
-from tests.calibrate.traces.test_outcomes import live, opened
+from tests.calibrate.traces.test_tracing import live, opened
 
 FULL = Policy("never", name="full")
 PLUGIN = "a-test-plug-in"
@@ -60,7 +60,7 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
     others = [p for rule in ("mue", "calm-saturation", "uniform-skip") for p in policies if p.rule == rule]
     chosen = [FULL, *some, *late, *others[::9]]
     depths = set()
-    for sample, told in zip(samples, outcomes(bundle.path, tmp_path, chosen, samples), strict=True):
+    for sample, told in zip(samples, traced_runs(bundle.path, tmp_path, chosen, samples), strict=True):
         for policy, mine in zip(chosen, told.runs, strict=True):
             outcome, calls = live(bundle, policy, sample)
             assert mine.segments == calls, policy.name
@@ -71,7 +71,7 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
 
 def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> None:
     layout = bundle.manifest.layout
-    without = candidates.similarity("mue", candidates.gaps([()], layout.picture.name), layout, 17)
+    without = candidates.similarity("mue", candidates.distances([()], layout.picture.name), layout, 17)
     found = list(candidates.by_rule([()], layout, 17))
     assert [p for p in found if p.rule == "mue"] == list(without)
     untested = [p for p in found if p.rule != "mue"]
@@ -94,7 +94,7 @@ def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bund
     shown = [Image.fromarray(x) for x in golden.pictures(side.height, side.width, 2)]
     samples = [Sample(f"picture {i}", picture) for i, picture in enumerate(pictures(bundle, 2))]
     mine = [FULL, *(p for p in enumerated(bundle, samples) if p.rule == PLUGIN)]
-    found = [told.runs for told in outcomes(bundle.path, tmp_path / "traces", mine, samples)]
+    found = [told.runs for told in traced_runs(bundle.path, tmp_path / "traces", mine, samples)]
     calls = [sum(len(runs[i].segments) for runs in found) for i in range(len(mine))]
     fastest = min(range(len(mine)), key=calls.__getitem__)
     assert calls[fastest] < calls[0]

@@ -11,7 +11,7 @@ import pytest
 from mue_edge import targets
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.sessions.captioner import Captioner
 from proofs import deadline as proof
@@ -46,7 +46,7 @@ def test_passes_with_and_without_a_limit(tiny_bundle: Path, tmp_path: Path) -> N
 
 
 def mean_score(said: tuple[tuple[str], ...], known: cider.Frequencies) -> float:
-    return sum(cider.score_all([text for (text,) in said], said, known)) / len(said)
+    return sum(cider.Scorer(said, known)([text for (text,) in said])) / len(said)
 
 
 def test_what_is_promised() -> None:

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from mue_edge import targets
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate.policies import held
-from mue_edge.calibrate.policies.setting import FULL
+from mue_edge.calibrate.metrics.bootstrap import change_of_means
 from mue_edge.calibrate.report.pages import table
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.loop.lossless import Payoff
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.measuring import profiling
-from mue_edge.sessions.captioner import Caption, Captioner
+from mue_edge.sessions.captioner import FULL, Caption, Captioner
 from proving.bundles import BUNDLES, cli
 from proving.rendering import Record
 from proving.savings_data import data, spoken
@@ -51,7 +50,7 @@ def measure() -> dict[str, Any]:
     groups = [str(i) for i in range(len(base))]
     rows = [
         {"system": name, "same": same.get(name, len(samples)), "calls": round(calls[name], 2),
-         "time": _interval(held.change(own, base, groups))} for name, own in seconds.items()
+         "time": _interval(change_of_means(own, base, groups))} for name, own in seconds.items()
     ]  # fmt: skip
     return {"pictures": len(samples), "timed": len(base), "rows": rows}
 

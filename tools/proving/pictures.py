@@ -39,7 +39,7 @@ def bundled_samples(captioner: Any) -> tuple[Any, Any, Any]:
     """The stickers' pictures to tune on and to certify on, and frozen document frequencies."""
     from mue_edge.apps.cli.catalogue import calibration_pictures
     from mue_edge.calibrate.data import samples
-    from mue_edge.calibrate.data.examples import as_spoken
+    from mue_edge.calibrate.data.examples import reference_text
 
-    spoken = partial(as_spoken, captioner.tokenizer)
+    spoken = partial(reference_text, captioner.tokenizer)
     return samples.of_tables(*calibration_pictures("stickers"), spoken)

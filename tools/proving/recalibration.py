@@ -14,7 +14,7 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
     """Captions under the median policy of the bundle's own scores: mean layers, CIDEr-D, exact match."""
     from mue_edge import targets
     from mue_edge.apps.stickers import shipped
-    from mue_edge.calibrate.metrics.cider import frequencies, score_all
+    from mue_edge.calibrate.metrics.cider import Scorer, frequencies
     from mue_edge.export.golden import median_policy
     from mue_edge.loop.policy import Policy
     from mue_edge.loop.replay import decision_log, run
@@ -35,7 +35,7 @@ def recalibrated(bundle: Path, pictures: Sequence[Any], names: Sequence[str]) ->
                 decoder += [step.depth for step in outcome.steps]
                 captions.append(captioner.tokenizer.caption(outcome.hypotheses[0].tokens).strip())
                 wanted.append([name])
-    cider = score_all(captions, wanted, frequencies([text] for text in shipped.train_captions()))
+    cider = Scorer(wanted, frequencies([text] for text in shipped.train_captions()))(captions)
     return {
         "pictures": len(captions), "theta_image": policy.stack_exit("image").theta,
         "theta_decoder": policy.stack_exit("decoder").theta,

@@ -18,8 +18,10 @@ from mue_edge.apps.cli.terminal import progress
 from mue_edge.calibrate.plans.plan_search import search_plans
 from mue_edge.calibrate.plans.plan_space import FINE, PATCH, Space
 from mue_edge.calibrate.plans.plan_trial import BUNDLE
-from mue_edge.calibrate.policies import calibration, held, savings, tuning
+from mue_edge.calibrate.policies import halving, savings
+from mue_edge.calibrate.policies.predicted_times import expected_noise
 from mue_edge.measuring import profile
+from mue_edge.rules import RULES
 from proving.savings_data import data, opened, spoken
 from proving.savings_shown import Choice, chosen, shown
 
@@ -33,10 +35,10 @@ TIMED = 150  # pictures whose captions are timed, each under every policy
 def exits_alone(place: Path, kept: Path, limit: int | None = None) -> dict[str, Any]:
     """One plan: what exits do, against that plan's full depth."""
     known = data(spoken(place), limit, both=True)
-    setting = opened(place, kept, known)
-    found = held.judged(setting, calibration.traces(setting))
-    full = Choice(0.0, "full", setting, found[0], found[0].mean_seconds)
-    figures = shown(chosen([(setting, found, 1.0)], full.seconds), full, TIMED)
+    evaluator = opened(place, kept, known)
+    found = halving.evaluated_candidates(evaluator, known.tune, evaluator.decisions(known.tune), RULES)
+    full = Choice(0.0, "full", evaluator, found[0], found[0].mean_seconds)
+    figures = shown(known, chosen([(evaluator, found, 1.0)], full.seconds), full, TIMED)
     duels = savings.duels(found)
     figures["against_fixed_depths"] = [
         {
@@ -68,14 +70,14 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     numbers = dict.fromkeys([base_trial.number, *(number for number, _ in on_front.most_common(MOST_PLANS))])
     fronts, base = [], None
     for trial in (t for t in made if t.number in numbers):
-        setting = opened(trial.place / BUNDLE, trial.place, known)
-        all_of = held.judged(setting, calibration.traces(setting))
-        fronts.append((setting, all_of, tuning.expected_noise(setting.profile)))
+        evaluator = opened(trial.place / BUNDLE, trial.place, known)
+        all_of = halving.evaluated_candidates(evaluator, known.tune, evaluator.decisions(known.tune), RULES)
+        fronts.append((evaluator, all_of, expected_noise(evaluator.profile)))
         if trial is base_trial:
             seconds = all_of[0].mean_seconds * fronts[-1][2]
-            base = Choice(0.0, "full", setting, all_of[0], seconds)
+            base = Choice(0.0, "full", evaluator, all_of[0], seconds)
     assert base is not None
-    figures = shown(chosen(fronts, base.seconds), base, TIMED)
+    figures = shown(known, chosen(fronts, base.seconds), base, TIMED)
     figures["base"] = dict(base_trial.options)
     figures["plans"] = [
         {

@@ -14,12 +14,11 @@ from mue_edge import targets
 from mue_edge.apps.cli.catalogue import calibration_pictures
 from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers.dataset import read
-from mue_edge.calibrate.certificate.claim import SIMULATION, Conditions
 from mue_edge.calibrate.data import examples, samples
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies
-from mue_edge.calibrate.policies.setting import Setting
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.inputs import tokens
 from mue_edge.measuring import profile, profiling
 from tools.stickers.render import on_white
@@ -57,7 +56,7 @@ def data(say: Callable[[str], str], limit: int | None = None, *, both: bool = Fa
 def spoken(bundle: Path) -> Callable[[str], str]:
     """A caption as a bundle's or a model folder's tokenizer writes it."""
     tokenizer = tokens.load(bundle / "tokenizer.json")
-    return lambda text: examples.as_spoken(tokenizer, text)
+    return lambda text: examples.reference_text(tokenizer, text)
 
 
 def _png(pixels: Any) -> bytes:
@@ -66,8 +65,8 @@ def _png(pixels: Any) -> bytes:
     return file.getvalue()
 
 
-def opened(bundle: Path, kept: Path, known: Data) -> Setting:
-    """A bundle with its profile in CPU time (made if it is not there); what is held out is its *certify*."""
+def opened(bundle: Path, kept: Path, known: Data) -> PolicyEvaluator:
+    """A bundle with its profile in CPU time (made if it is not there)."""
     captioner = targets.open(bundle, threads=1)
     path = kept / "profile.json"
     if not path.is_file():
@@ -77,9 +76,6 @@ def opened(bundle: Path, kept: Path, known: Data) -> Setting:
             found, _ = profiling.profiled(captioner, shown, clock=profile.CPU, step=step)
         profile.write(path, found)
     times = profile.read(path)
-    return Setting(
-        captioner, times, known.tune, known.held, kept / "traces", known.known,
-        # Nothing is certified here.
-        Conditions(SIMULATION, times.device, times.runtime, times.threads, "", ""),
-        progress, workers=2, clock=profile.CPU,
-    )  # fmt: skip
+    return PolicyEvaluator(
+        captioner, times, kept / "traces", known.known, progress, workers=2, clock=profile.CPU
+    )

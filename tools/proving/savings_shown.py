@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from mue_edge.apps.cli.terminal import progress
+from mue_edge.calibrate.metrics.bootstrap import change_of_means
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.policies import held, savings
-from mue_edge.calibrate.policies.setting import Setting
-from mue_edge.calibrate.policies.tuning import Judged
+from mue_edge.calibrate.policies import savings
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
 from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
 from mue_edge.rules import RULES
+from proving.savings_data import Data
 
 
 def of_rule(name: str, policy: Policy) -> bool:
@@ -27,9 +28,9 @@ def of_rule(name: str, policy: Policy) -> bool:
 
 FAMILIES: dict[str, Callable[[Policy], bool]] = {
     "fixed": lambda policy: policy.rule in ("fixed", "never"),
-    "mue": savings.as_published,
+    "mue": savings.is_published_mue,
     **{name: partial(of_rule, name) for name, rule in RULES.items() if rule.calibrated and name != "mue"},
-    "best": savings.anything,
+    "best": lambda policy: True,
 }
 
 
@@ -39,22 +40,25 @@ class Choice:
 
     share: float
     family: str
-    setting: Setting
-    judged: Judged
+    evaluator: PolicyEvaluator
+    judged: PolicyOutcome
     seconds: float
 
 
-def chosen(fronts: Sequence[tuple[Setting, Sequence[Judged], float]], full: float) -> list[Choice]:
-    """By share and family the best on the tuning pictures, of all plans: (setting, judged, factor that
+def chosen(
+    fronts: Sequence[tuple[PolicyEvaluator, Sequence[PolicyOutcome], float]], full: float
+) -> list[Choice]:
+    """By share and family the best on the tuning pictures, of all plans: (evaluator, outcomes, factor that
     brings its times to the yardstick of `full`, full depth's seconds)."""
     found = []
     for share in savings.SHARES:
         for family, admits in FAMILIES.items():
             options = []
-            for setting, all_of, factor in fronts:
-                best = savings.best_within(all_of, (1 - share) * full / factor, admits)
+            for evaluator, all_of, factor in fronts:
+                admitted = [o for o in all_of if admits(o.policy)]
+                best = savings.best_within(admitted, (1 - share) * full / factor)
                 if best is not None:
-                    options.append(Choice(share, family, setting, best, best.mean_seconds * factor))
+                    options.append(Choice(share, family, evaluator, best, best.mean_seconds * factor))
             if options:
                 found.append(max(options, key=lambda c: (c.judged.quality, -c.seconds)))
     return found
@@ -62,7 +66,7 @@ def chosen(fronts: Sequence[tuple[Setting, Sequence[Judged], float]], full: floa
 
 def change(scores: Any, base: Any, clusters: Sequence[str]) -> dict[str, float]:
     """Relative change of the mean over clusters, with its interval."""
-    return {key: round(value, 5) for key, value in asdict(held.change(scores, base, clusters)).items()}
+    return {key: round(value, 5) for key, value in asdict(change_of_means(scores, base, clusters)).items()}
 
 
 def ratios(seconds: np.ndarray[Any, Any]) -> list[dict[str, float]]:
@@ -76,31 +80,31 @@ def ratios(seconds: np.ndarray[Any, Any]) -> list[dict[str, float]]:
     return [{key: round(value, 4) for key, value in each.items()} for each in found]
 
 
-def shown(choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, Any]:
+def shown(known: Data, choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, Any]:
     """Every choice on the held-out pictures against `base`, and live."""
     by_plan: dict[int, list[Choice]] = {}
     for choice in [base, *choices]:
-        by_plan.setdefault(id(choice.setting), []).append(choice)
+        by_plan.setdefault(id(choice.evaluator), []).append(choice)
     scores: dict[tuple[int, str], Any] = {}
     for key, of_plan in by_plan.items():
         policies = list({c.judged.policy.name: c.judged.policy for c in of_plan}.values())
-        found = held.seen(of_plan[0].setting, policies)
+        found = of_plan[0].evaluator.evaluate(policies, known.held, f"{len(policies)} policies, held out")
         scores |= {(key, policy.name): each.scores for policy, each in zip(policies, found)}
-    others = base.setting.certify
+    others = known.held
     drawn = [others.samples[i] for i in Clusters(others.clusters).drawn()[:pictures].tolist()]
     live_runs = {
-        (id(c.setting), c.judged.policy.name): (c.setting.captioner, c.judged.policy)
+        (id(c.evaluator), c.judged.policy.name): (c.evaluator.session, c.judged.policy)
         for c in [base, *choices]
     }
-    first = (id(base.setting), base.judged.policy.name)
-    twin = (base.setting.captioner, base.judged.policy)
-    with progress("in turns", len(drawn)):
-        times = ratios(live.seconds([*live_runs.values(), twin], drawn, clock=base.setting.clock))
+    first = (id(base.evaluator), base.judged.policy.name)
+    twin = (base.evaluator.session, base.judged.policy)
+    runs = [*live_runs.values(), twin]
+    times = ratios(live.seconds(runs, drawn, "in turns", progress, clock=base.evaluator.clock))
     timed = dict(zip(live_runs, times))
     rows = []
     for c in choices:
-        own = (id(c.setting), c.judged.policy.name)
-        manifest = c.setting.captioner.bundle.manifest
+        own = (id(c.evaluator), c.judged.policy.name)
+        manifest = c.evaluator.manifest
         rows.append(
             {
                 "share": c.share, "family": c.family, "policy": c.judged.policy.to_json(),
@@ -115,7 +119,7 @@ def shown(choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, A
             }
         )  # fmt: skip
     return {
-        "tune": {"source": base.setting.tune.source, "pictures": len(base.setting.tune)},
+        "tune": {"source": known.tune.source, "pictures": len(known.tune)},
         "held": {
             "source": others.source, "pictures": len(others), "clusters": Clusters(others.clusters).count,
             "cider_d_base": round(float(Clusters(others.clusters).means(scores[first]).mean()), 4),

@@ -16,7 +16,6 @@ from mue_edge.apps.stickers.evaluation import still
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.augment import (
     grounds,
-    halves,
     hide,
     moves,
     normalise,
@@ -31,6 +30,16 @@ from mue_edge.models.ofa.objective import Batch
 
 VIEWED_SHARE = 0.6  # of a batch: views that the teacher has seen; the rest moves and warps freely
 HALVES_SHARE = 0.3  # of that rest: half of it another drawing of the same emoji
+
+
+def halves(one: Tensor, other: Tensor, rng: torch.Generator) -> Tensor:
+    """[B, C, H, W] twice → one picture on one side of a random line near the middle, the other beyond it."""
+    n, _, height, width = one.shape
+    turn = 2 * torch.pi * torch.rand(n, 1, 1, generator=rng)
+    offset = 0.5 * (torch.rand(n, 1, 1, generator=rng) * 2 - 1)
+    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)[None]
+    beyond = rows * turn.sin() + columns * turn.cos() > offset
+    return torch.where(beyond[:, None], other, one)
 
 
 class Rows:

@@ -18,11 +18,10 @@ from mue_edge import targets
 from mue_edge.apps.cli.calibration_pictures import to_calibrate_on
 from mue_edge.apps.cli.terminal import progress
 from mue_edge.apps.stickers import model_folder
-from mue_edge.calibrate.certificate.claim import SIMULATION, Claim, Conditions
+from mue_edge.calibrate.certificate.claim import Claim
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.policies import calibration
-from mue_edge.calibrate.policies.setting import Setting
-from mue_edge.calibrate.policies.tuning import Judged
+from mue_edge.calibrate.policies import calibration, halving
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
 from mue_edge.errors import VerificationError
 from mue_edge.export.build import export
 from mue_edge.files import atomic_write
@@ -32,17 +31,17 @@ from mue_edge.measuring import profiling
 LOSSES = {"fast": 0.06, "balanced": 0.02}
 
 
-def choose(found: calibration.Searched, clusters: list[str]) -> list[Policy]:
+def choose(found: calibration.PolicySearch, clusters: list[str]) -> list[Policy]:
     """From fast to slow. Raises VerificationError when nothing is faster than full depth and as good."""
     groups, full = Clusters(clusters), found.full
     chosen: list[Policy] = []
     for name, loss in LOSSES.items():
 
-        def keeps(j: Judged, loss: float = loss) -> bool:
+        def keeps(j: PolicyOutcome, loss: float = loss) -> bool:
             lost = groups.means((1 - loss) * full.scores - j.scores)
             return bool(lost.mean() + lost.std(ddof=1) / groups.count**0.5 < 0)
 
-        fitting = [j for j in found.judged if j.policy.may_exit and keeps(j)]
+        fitting = [j for j in found.outcomes if j.policy.may_exit and keeps(j)]
         best = min(fitting, key=lambda j: j.mean_seconds, default=None)
         if best is None or best.mean_seconds >= full.mean_seconds:
             raise VerificationError(f"no policy loses less than {loss:.0%} and is faster than full depth")
@@ -60,14 +59,9 @@ def main(workers: int) -> None:
         with targets.open(Path(place) / "bundle", threads=1) as captioner:
             shown = profiling.pictures(captioner, [s.picture for s in tuned.samples])
             profile, _ = profiling.profiled(captioner, shown, clock="cpu")
-            conditions = Conditions(SIMULATION, profile.device, profile.runtime, 1, "", "")
-            setting = Setting(
-                captioner, profile, tuned, held, Path(place), known, conditions, progress, workers, "cpu"
-            )
-            policies = calibration.promising(
-                setting, calibration.enumerated(setting, calibration.traces(setting))
-            )
-            found = calibration.search(setting, Claim(), policies, click.echo)
+            evaluator = PolicyEvaluator(captioner, profile, Path(place), known, progress, workers, "cpu")
+            outcomes = halving.evaluated_candidates(evaluator, tuned, evaluator.decisions(tuned))
+            found = calibration.policy_search(outcomes, tuned, held, Claim(), click.echo)
     chosen = choose(found, list(tuned.clusters))
     for policy in chosen:
         click.echo(f"{policy.name}: {policy.to_json()}")

@@ -17,13 +17,12 @@ from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import candidates
-from mue_edge.calibrate.policies.setting import FULL
-from mue_edge.calibrate.traces.outcomes import SampleRuns, outcomes
+from mue_edge.calibrate.traces.tracing import SampleRuns, traced_runs
 from mue_edge.loop import replay
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import DECODER
 from mue_edge.loop.replay import midpoint_quantile
-from mue_edge.sessions.captioner import Captioner
+from mue_edge.sessions.captioner import FULL, Captioner
 from tools.verification.simulate import Case, Pool
 
 # Shares of the decoder's traced tests that pass; None: it stops after its first layer.
@@ -40,7 +39,7 @@ def policies(captioner: Captioner, tune: Samples) -> list[Policy]:
             replay.run(captioner.layout, captioner.settings(), FULL, captioner.runtime, trace=True).decisions
         )
     picture = captioner.layout.picture
-    known = candidates.gaps(traced, picture.name).decoder
+    known = candidates.distances(traced, picture.name).decoder
     found = []
     for depth, share in product(picture.ends[::2], QUANTILES):
         if share is None:
@@ -60,11 +59,11 @@ def pools(
     """Each policy's scores on a part's pictures, by its name, from the one that runs most multiply-adds to
     the one that runs least. Answers are kept in `folder`."""
     assert part.references is not None
-    runs = list(
-        outcomes(
-            captioner.bundle.path, folder, [FULL, *chosen], part.samples, workers=workers, progress=progress
-        )
-    )
+    runs = []
+    for found in traced_runs(captioner.bundle.path, folder, [FULL, *chosen], part.samples, workers=workers):
+        runs.append(found)
+        if progress is not None:
+            progress(found)
     score, segments = Scorer(part.references, known), captioner.bundle.manifest.segments
     scores, macs = [], []
     for i in range(len(chosen) + 1):

@@ -11,8 +11,8 @@ from statistics import mean
 
 from mue_edge import targets
 from mue_edge.bundle.folder import Bundle
-from mue_edge.calibrate.traces.outcomes import Sample, TracedRun, outcomes
 from mue_edge.calibrate.traces.trace_store import MemoStore
+from mue_edge.calibrate.traces.tracing import Sample, TracedRun, traced_runs
 from mue_edge.loop.driver import Runtime
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import Layout, Outcome
@@ -28,7 +28,7 @@ class MemoProof:
     """Counts over all pictures and policies; seconds are CPU time.
 
     different: memo outcomes, each run twice, that are not the live ones (caption, scores, exits,
-    decisions); different_outcomes: those of `outcomes` (tokens, score, depths). exits_early: runs that
+    decisions); different_outcomes: those of `traced_runs` (tokens, score, depths). exits_early: runs that
     called fewer segments than full depth. requests: what the live runs asked. live: what the memo ran for
     the same, `again` of it for buffers alone. served_again: requests that a later pass ran. full_layers and
     live_layers: decoder layers a token at full depth and under the policies; guessed_layers: by plain replay.
@@ -98,7 +98,8 @@ def prove(
             nodes += memo.tree.size
             told()
     started = time.process_time()
-    found = list(outcomes(bundle.path, folder, policies, [Sample(str(i), x) for i, x in enumerate(pixels)]))
+    samples = [Sample(str(i), x) for i, x in enumerate(pixels)]
+    found = list(traced_runs(bundle.path, folder, policies, samples))
     by_tests = time.process_time() - started
     pairs = [
         (mine, theirs)

@@ -168,8 +168,8 @@ def walk(
         candidates: list[Candidate] = []
         for i in range(len(pools)):
             seen = held(i, tune[0])
-            p_quality = pareto_testing.foretold_quality_p(seen, groups, claim, count)
-            p_latency = pareto_testing.foretold_latency_p(late[i], claim, count)
+            p_quality = pareto_testing.predicted_quality_p(seen, groups, claim, count)
+            p_latency = pareto_testing.predicted_latency_p(late[i], claim, count)
             quality = float(groups.means(seen.exits).mean())
             candidates.append(Candidate(str(i), {}, p_quality, 1 - i / len(pools), quality, p_latency))
         fitting = [c for i, c in enumerate(candidates) if late[i] <= 1 - claim.share]

@@ -6,9 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from mue_edge.calibrate.certificate.betting import BOLDEST, p_value, p_values
+from mue_edge.calibrate.certificate.betting import BOLDEST, p_values
 from mue_edge.errors import UsageError
+
+
+def p_value(terms: NDArray[np.float64], mean: float, error: float) -> float:
+    return float(p_values(terms[:, None], mean, error)[0])
 
 
 def test_two_terms_by_hand() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +10,9 @@ import pytest
 from mue_edge.calibrate.certificate import claim as certificates
 from mue_edge.calibrate.certificate import pareto_testing
 from mue_edge.calibrate.certificate.claim import Candidate, Certificate, Claim, Conditions, Frozen, Scope
-from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores, certify, freeze, front
+from mue_edge.calibrate.certificate.pareto_testing import HeldOutScores, certify, freeze, pareto_front
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import UsageError
 
 SCOPE = Scope("some pictures", "f00d", "greedy", "fp32", "1234", "beef")
 LIVE = Conditions("live", "a board", "onnxruntime 1.31", 1, "idle", "fixed")
@@ -40,8 +37,8 @@ STEPS = {"full": held(0, 400), "safe": held(2, 12), "quick": held(4, 3), "rash":
 
 
 def frozen(claim: Claim = BOTH, conditions: Conditions | None = LIVE) -> Frozen:
-    foretold = (("full", 0.0, 1.0), ("safe", 0.01, 0.04), ("quick", 0.02, 0.001), ("rash", 0.9, 0.0))
-    steps = [candidate(name, p, 4.0 - i, late) for i, (name, p, late) in enumerate(foretold)]
+    predicted = (("full", 0.0, 1.0), ("safe", 0.01, 0.04), ("quick", 0.02, 0.001), ("rash", 0.9, 0.0))
+    steps = [candidate(name, p, 4.0 - i, late) for i, (name, p, late) in enumerate(predicted)]
     return freeze(steps, claim, SCOPE, conditions, smallest_drop=0.02)
 
 
@@ -60,15 +57,15 @@ def run(fixed: Frozen, steps: dict[str, HeldOutScores] = STEPS) -> tuple[Certifi
 
 
 def test_front_keeps_what_nothing_beats_safest_first() -> None:
-    foretold = {"slow": (0.001, 3, 0.9), "mid": (0.01, 2, 0.02), "fast": (0.03, 1, 0.0),
+    predicted = {"slow": (0.001, 3, 0.9), "mid": (0.01, 2, 0.02), "fast": (0.03, 1, 0.0),
                 "beaten": (0.02, 2.5, 0.02), "twin": (0.01, 2, 0.02)}  # fmt: skip
-    kept = front([candidate(name, *figures) for name, figures in foretold.items()])
+    kept = pareto_front([candidate(name, *figures) for name, figures in predicted.items()])
     assert [c.name for c in kept] == ["mid", "fast", "slow"]
 
 
 def test_walk_certifies_both_claims_until_nothing_is_left_of_the_error() -> None:
     found, asked = run(frozen())
-    # By the larger foretold p: quick .02, safe .04, rash .9, full 1.
+    # By the larger predicted p: quick .02, safe .04, rash .9, full 1.
     assert asked == ["quick", "safe", "rash"]
     assert [t.level for t in found.tested] == pytest.approx([0.075, 0.1, 0.1])
     assert [t.name for t in found.certified] == ["quick", "safe"]
@@ -101,7 +98,7 @@ def test_the_primary_choice_is_tested_first_and_a_lone_one_at_the_whole_error() 
         freeze(steps, BOTH, SCOPE, LIVE, primary="other")
 
 
-def test_favourite_is_the_best_that_is_foretold_to_keep_the_budget() -> None:
+def test_favourite_is_the_best_that_is_predicted_to_keep_the_budget() -> None:
     slow, mid, fast = (candidate(name, 0.0, cost, late) for name, cost, late in
                        (("slow", 3, 0.5), ("mid", 2, 0.07), ("fast", 1, 0.001)))  # fmt: skip
     better = [replace(c, quality=q) for c, q in ((slow, 6.0), (mid, 5.5), (fast, 5.0))]
@@ -134,10 +131,6 @@ def test_no_certificate_of_latency_from_an_estimate(kind: str, words: str) -> No
     assert all(t.p_latency is None for t in found.tested)
     assert f"There is no certificate of latency: {words}" in found.statement
     assert "ms" not in found.statement
-    forged = certificates.to_json(run(frozen())[0])
-    forged["conditions"]["kind"] = kind
-    with pytest.raises(InputFileError, match="without live times"):
-        certificates.certificate_from_json(forged)
 
 
 def test_statement_says_what_was_shown_and_where_it_ends() -> None:
@@ -162,58 +155,30 @@ def test_consistency_is_an_exact_binomial_on_one_picture_a_cluster() -> None:
         run(fixed, STEPS)
 
 
-def test_foretold_p_orders_as_the_tests_do() -> None:
+def test_predicted_quality_p_orders_as_the_tests_do() -> None:
     groups = Clusters(NAMES)
-    foretold = [pareto_testing.foretold_quality_p(held(w), groups, QUALITY, 300) for w in (2, 4, 30, 200)]
-    assert foretold == sorted(foretold)
-    assert foretold[1] < 0.1 < 0.5 < foretold[3]
-    assert pareto_testing.foretold_quality_p(held(0), groups, QUALITY, 300) == 0
-    late = [pareto_testing.foretold_latency_p(share, BOTH, 400) for share in (0.0, 0.03, 0.05, 0.2)]
+    predicted = [pareto_testing.predicted_quality_p(held(w), groups, QUALITY, 300) for w in (2, 4, 30, 200)]
+    assert predicted == sorted(predicted)
+    assert predicted[1] < 0.1 < 0.5 < predicted[3]
+    assert pareto_testing.predicted_quality_p(held(0), groups, QUALITY, 300) == 0
+    late = [pareto_testing.predicted_latency_p(share, BOTH, 400) for share in (0.0, 0.03, 0.05, 0.2)]
     assert late == sorted(late)
     assert late[0] < 1e-8
     assert late[3] > 0.99
 
 
-def test_files_are_strict_and_the_fingerprint_holds_everything() -> None:
+def test_the_fingerprint_holds_everything() -> None:
     fixed = frozen()
     found, _ = run(fixed)
-    data = certificates.to_json(found)
-    assert certificates.certificate_from_json(data) == found
-    assert certificates.frozen_from_json(certificates.to_json(fixed)) == fixed
     assert found.candidates == fixed.fingerprint() != frozen(QUALITY).fingerprint()
-
-    def forged(change: Callable[[dict[str, Any]], object]) -> str:
-        other = copy.deepcopy(data)
-        change(other)
-        with pytest.raises(InputFileError) as problem:
-            certificates.certificate_from_json(other)
-        return str(problem.value)
-
-    assert "unknown keys" in forged(lambda d: d.update(extra=1))
-    assert "schema 1" in forged(lambda d: d.update(schema=1))
-    assert "is not among the certified" in forged(lambda d: d.update(chosen="rash"))
-    assert "not its own" in forged(lambda d: d["tested"][0].update(p_quality=0.2))
-    assert "not its own" in forged(lambda d: d["tested"][0].update(level=0.1))
-    assert "not its own" in forged(lambda d: d["tested"].append(d["tested"][2] | {"name": "more"}))
-    assert "not what its figures say" in forged(lambda d: d.update(statement="It is certified."))
-    assert "not what its figures say" in forged(lambda d: d["claim"].update(max_drop=0.04))
-    assert "between 0 and 1" in forged(lambda d: d["claim"].update(confidence=1.5))
-    assert "for some policies only" in forged(lambda d: d["tested"][1].pop("p_latency"))
-
-
-def test_scope_names_what_makes_a_certificate_void() -> None:
-    assert SCOPE.differences(replace(SCOPE, data="the same in other words")) == ()
-    assert SCOPE.differences(replace(SCOPE, plan="9", precision="int8")) == ("precision", "plan")
+    data = certificates.to_json(found)
+    assert data["schema"] == 2 and data["statement"] == found.statement == certificates.state(found)
 
 
 def test_misuse_is_named() -> None:
     one = candidate("a", 0.1, 1)
     with pytest.raises(UsageError, match="distinct names"):
         freeze([one, one], QUALITY, SCOPE)
-    with pytest.raises(UsageError, match="belongs to plan 9"):
-        freeze([replace(one, policy={"plan": "9"})], QUALITY, SCOPE)
-    with pytest.raises(UsageError, match="no numbers"):
-        freeze([replace(one, cost=float("nan"))], QUALITY, SCOPE)
     with pytest.raises(UsageError, match="live seconds of every picture"):
         run(frozen(), STEPS | {"quick": held(4)})
     for bad in ({"max_drop": 0.0}, {"confidence": 1.0}, {"loss": "bleu"}, {"budget": -1.0}, {"share": 1.0}):

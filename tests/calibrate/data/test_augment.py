@@ -6,7 +6,6 @@ import torch
 
 from mue_edge.calibrate.data.augment import (
     grounds,
-    halves,
     hide,
     moves,
     normalise,
@@ -86,17 +85,6 @@ def test_warps_are_smooth_small_and_of_a_share() -> None:
     pictures = _pictures()
     assert torch.allclose(place(pictures, same, torch.zeros(3, 32, 32, 2)), place(pictures, None), atol=1e-5)
     assert not torch.allclose(place(pictures, same, warp[moved][:3]), place(pictures, None), atol=1e-2)
-
-
-def test_halves_take_from_both_pictures_along_a_line() -> None:
-    one, other = torch.zeros(50, 3, 16, 16), torch.ones(50, 3, 16, 16)
-    both = halves(one, other, _rng())
-    assert set(both.unique().tolist()) == {0.0, 1.0}
-    share = both.mean((1, 2, 3))
-    assert float(share.min()) > 0.1
-    assert float(share.max()) < 0.9
-    changes = (both[:, 0, :, 1:] != both[:, 0, :, :-1]).sum(2)
-    assert int(changes.max()) == 1
 
 
 def test_redrawn_lines_stay_in_range_and_some_pictures_keep_theirs() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mue_edge.calibrate.data.examples import read
 from mue_edge.calibrate.data.samples import Samples, of_examples, of_pictures, split
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.errors import InputFileError
 
 

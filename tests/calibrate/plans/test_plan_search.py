@@ -23,8 +23,8 @@ from mue_edge.calibrate.plans.plan_trial import (
     Reference,
     policy_within,
 )
-from mue_edge.calibrate.policies import tuning
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
+from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
@@ -226,7 +226,7 @@ def test_two_real_trials_go_on_behind_a_kill(
     shutil.copytree(whole.trials[0].place / "bundle", resumed / whole.trials[0].place.name / "bundle")
     shutil.copy(tmp_path / "w/search.json", resumed)
     calls: list[int] = []
-    real = tuning.judge
+    real = PolicyEvaluator.evaluate
 
     def killed(*args: Any, **more: Any) -> Any:
         calls.append(0)
@@ -234,7 +234,7 @@ def test_two_real_trials_go_on_behind_a_kill(
             raise KeyboardInterrupt
         return real(*args, **more)
 
-    monkeypatch.setattr(tuning, "judge", killed)
+    monkeypatch.setattr(PolicyEvaluator, "evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
         go(resumed)
     monkeypatch.setattr(build, "export", None)  # whatever was exported is not exported again

@@ -9,7 +9,7 @@ import pytest
 
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.calibrate.plans.planning import boundary_costs, plan
-from mue_edge.calibrate.traces.outcomes import Sample, TracedRun, outcomes
+from mue_edge.calibrate.traces.tracing import Sample, TracedRun, traced_runs
 from mue_edge.errors import UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.replay import exit_distances, midpoint_quantile, run
@@ -63,7 +63,7 @@ def policy_at_two(bundle: Bundle, samples: list[Sample]) -> Policy:
 
 
 def runs(bundle: Bundle, folder: Path, policy: Policy, samples: list[Sample]) -> list[TracedRun]:
-    return [found.runs[0] for found in outcomes(bundle.path, folder, [policy], samples)]
+    return [found.runs[0] for found in traced_runs(bundle.path, folder, [policy], samples)]
 
 
 def test_a_planned_bundle_gives_the_same_captions_with_the_foretold_calls(

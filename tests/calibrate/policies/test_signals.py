@@ -25,10 +25,9 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
 
 
 def test_a_boundary_is_judged_by_the_policy_that_ends_there(tmp_path: Path) -> None:
-    layout = made_calibration.setting(tmp_path).captioner.layout
-    found = made_calibration.calibration()
-    judged = found.searched.judged
-    assert signals(layout, found.traces, found.searched.full, judged) == (
+    layout = made_calibration.evaluator(tmp_path).session.layout
+    found, traces = made_calibration.search(), made_calibration.traces()
+    assert signals(layout, traces, found.full, found.outcomes) == (
         SignalQuality("image", 1, kept=4, changed=4, auc=1.0),
         SignalQuality("image", 2, kept=7, changed=1, auc=0.5),
         # The widest of the steps decides, and it is the greater where the caption is kept.
@@ -37,15 +36,15 @@ def test_a_boundary_is_judged_by_the_policy_that_ends_there(tmp_path: Path) -> N
 
 
 def test_a_policy_that_changes_nothing_has_no_auc_and_nan_never_leaves(tmp_path: Path) -> None:
-    layout = made_calibration.setting(tmp_path).captioner.layout
-    found = made_calibration.calibration()
-    full = found.searched.full
-    ended = next(j for j in found.searched.judged if j.policy.name == "fixed-1-3")
+    layout = made_calibration.evaluator(tmp_path).session.layout
+    found, traces = made_calibration.search(), made_calibration.traces()
+    full = found.full
+    ended = next(j for j in found.outcomes if j.policy.name == "fixed-1-3")
     same = replace(ended, captions=full.captions)
-    assert signals(layout, found.traces, full, [same]) == (SignalQuality("image", 1, 8, 0, None),)
+    assert signals(layout, traces, full, [same]) == (SignalQuality("image", 1, 8, 0, None),)
     broken = [
-        tuple(replace(d, distances=(math.nan,)) if i == 4 and d.stack == "image" else d for d in decisions)
-        for i, decisions in enumerate(found.traces)
+        tuple(replace(d, gaps=(math.nan,)) if i == 4 and d.stack == "image" else d for d in decisions)
+        for i, decisions in enumerate(traces)
     ]
     (one,) = signals(layout, broken, full, [ended])
     assert one.auc == pytest.approx(3 / 4)

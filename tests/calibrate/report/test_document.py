@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from mue_edge.calibrate.policies.calibration import Calibration
-from mue_edge.calibrate.policies.setting import Setting
+from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
 from mue_edge.calibrate.report import document, findings
 from mue_edge.calibrate.report.report_page import table, tag, text
-from tests.calibrate.made_calibration import NASTY, calibration, setting
+from tests.calibrate.made_calibration import NASTY, calibration, evaluator
 
 VOID = {"meta", "img"}
 PNG = b"a picture"
@@ -44,13 +44,13 @@ class Checked(HTMLParser):
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Setting:
-    return setting(tmp_path)
+def here(tmp_path: Path) -> PolicyEvaluator:
+    return evaluator(tmp_path)
 
 
-def page(here: Setting, made: Calibration, live: findings.Live | None = None) -> tuple[str, Checked]:
-    found = findings.find(here, made, live)
-    html = document.render(here, made, found, PNG, "mue-edge calibrate x --budget '30 ms'")
+def page(made: Calibration, live: findings.Live | None = None) -> tuple[str, Checked]:
+    found = findings.find(made, live)
+    html = document.render(made, found, PNG, "mue-edge calibrate x --budget '30 ms'")
     checked = Checked()
     checked.feed(html)
     checked.close()
@@ -58,13 +58,13 @@ def page(here: Setting, made: Calibration, live: findings.Live | None = None) ->
     return html, checked
 
 
-def test_it_is_whole_and_needs_nothing_from_outside(here: Setting) -> None:
-    html, checked = page(here, calibration("quick"), {"full": np.ones(3), "quick": np.full(3, 0.001)})
+def test_it_is_whole_and_needs_nothing_from_outside(here: PolicyEvaluator) -> None:
+    html, checked = page(calibration(here, "quick"), {"full": np.ones(3), "quick": np.full(3, 0.001)})
     assert checked.tags.count("html") == checked.tags.count("h1") == 1 and "script" not in checked.tags
     assert checked.addresses and all(a.startswith("data:image/") for a in checked.addresses)
     assert not re.search(r"https?:|@import|url\(", html)
     words = " ".join(checked.words)
-    made = calibration("quick")
+    made = calibration(here, "quick")
     for part in (
         made.certificate.statement,
         "mue-edge calibrate x --budget '30 ms'",
@@ -74,16 +74,16 @@ def test_it_is_whole_and_needs_nothing_from_outside(here: Setting) -> None:
         assert part in words, part
 
 
-def test_what_people_wrote_is_text(here: Setting) -> None:
-    html, checked = page(here, calibration("quick"))
+def test_what_people_wrote_is_text(here: PolicyEvaluator) -> None:
+    html, checked = page(calibration(here, "quick"))
     assert any(NASTY in words for words in checked.words) and "<script" not in html
 
 
-def test_pictures_whose_caption_changed_are_shown_with_all_captions(here: Setting) -> None:
-    made = calibration("quick")
+def test_pictures_whose_caption_changed_are_shown_with_all_captions(here: PolicyEvaluator) -> None:
+    made = calibration(here, "quick")
     # Pictures 1 and 2 lose 2 points, 5 gains one.
-    assert document.changed(made) == [1, 2, 5] and document.changed(calibration("safe")) == [5]
-    _, checked = page(here, made)
+    assert document.changed(made) == [1, 2, 5] and document.changed(calibration(here, "safe")) == [5]
+    _, checked = page(made)
     assert checked.tags.count("li") == 3 and checked.tags.count("img") == 1 + 3
     words = " ".join(checked.words)
     assert "3 of 8 pictures (4 clusters) of certify: 2 score lower, 1 higher, 0 the same." in words
@@ -98,17 +98,18 @@ def test_many_changes_are_shown_from_the_worst_to_the_best() -> None:
     assert document.spread(rows[:24], 24) == rows[:24]
 
 
-def test_pictures_that_are_inputs_are_left_out(here: Setting) -> None:
-    samples = tuple(replace(s, picture=np.zeros((1, 3, 4, 4), np.float32)) for s in here.certify.samples)
-    _, checked = page(replace(here, certify=replace(here.certify, source="x")), calibration("quick"))
+def test_pictures_that_are_inputs_are_left_out(here: PolicyEvaluator) -> None:
+    made = calibration(here, "quick")
+    samples = tuple(replace(s, picture=np.zeros((1, 3, 4, 4), np.float32)) for s in made.certify.samples)
+    _, checked = page(replace(made, certify=replace(made.certify, source="x")))
     assert checked.tags.count("img") == 4
     bare = document.thumbnail(samples[0].picture)
     assert bare == ""
 
 
-def test_nothing_certified_and_no_references(here: Setting) -> None:
-    plain = replace(here, known=None, certify=replace(here.certify, references=None))
-    html, _ = page(plain, calibration(certified=()))
+def test_nothing_certified_and_no_references(here: PolicyEvaluator) -> None:
+    made = calibration(replace(here, frequencies=None), certified=())
+    html, _ = page(replace(made, certify=replace(made.certify, references=None)))
     assert "Nothing is certified" in html and "not certified" in html and "people" not in html
 
 

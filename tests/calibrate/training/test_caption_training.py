@@ -18,7 +18,7 @@ from torch import nn
 from mue_edge import models
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data import pictures
-from mue_edge.calibrate.data.examples import Example, as_spoken, read
+from mue_edge.calibrate.data.examples import Example, read, reference_text
 from mue_edge.calibrate.data.pictures import Pictures
 from mue_edge.calibrate.data.samples import of_pictures
 from mue_edge.calibrate.training import teachers
@@ -176,7 +176,7 @@ def test_captions_become_targets() -> None:
         "2 of 3 captions were cut to 6 tokens (--max-tokens)",
         "1 of 3 captions hold pieces that the vocabulary lacks",
     ]
-    assert as_spoken(tokenizer, " A-b,  C ") == "ab c"
+    assert reference_text(tokenizer, " A-b,  C ") == "ab c"
 
 
 def test_an_epoch_sees_every_caption_once(shown: Pictures) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mue_edge import targets
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
-from mue_edge.calibrate.traces.outcomes import Sample
+from mue_edge.calibrate.traces.tracing import Sample
 from tests.apps.cli.run import picture
 from tools.verification import certificate, simulate
 from tools.verification.simulate import Pool

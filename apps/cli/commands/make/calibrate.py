@@ -90,7 +90,7 @@ def command(o: CalibrationOptions) -> None:
     from mue_edge.apps.cli.exporting import bundle_of
     from mue_edge.calibrate.plans import times
     from mue_edge.calibrate.policies import calibration
-    from mue_edge.calibrate.policies.setting import Setting
+    from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
     from mue_edge.calibrate.report import report_figures, result
 
     report_figures.require()
@@ -108,13 +108,11 @@ def command(o: CalibrationOptions) -> None:
     with targets.open_session(bundle.path, threads=o.threads) as captioner:
         asked = times.ProfileRequest(place / PROFILE, o.profile, o.device, o.threads, o.clock)
         profile, conditions = times.known(captioner, tune, asked, progress, say)
-        setting = Setting(
-            captioner, profile, tune, certify, place / TRACES, known, conditions, progress,
-            o.workers or machine.cores(), o.clock,
-        )  # fmt: skip
-        found = calibration.calibrate(setting, span, claim, say)
-        live = calibration.live_times(setting, found)
-        lines = result.write(place, setting, found, _asked(o), live)
+        evaluator = PolicyEvaluator(
+            captioner, profile, place / TRACES, known, progress, o.workers or machine.cores(), o.clock
+        )
+        found = calibration.calibrate(evaluator, tune, certify, conditions, span, claim, say)
+        lines = result.write(place, found, _asked(o), calibration.live_times(found))
     if o.as_json:
         click.echo((place / "calibration.json").read_text(encoding="utf-8"), nl=False)
         return

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mue_edge.calibrate.data.samples import Samples
     from mue_edge.calibrate.metrics.cider import Frequencies
     from mue_edge.calibrate.policies.comparison import Comparison, Entrant
-    from mue_edge.calibrate.policies.setting import Setting
+    from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
 
 RECORD, PAGE, CHART = "comparison.json", "comparison.md", "comparison.svg"
 
@@ -88,7 +88,7 @@ def command(o: ComparisonOptions) -> None:
     savings = [parse_share("--savings", part.strip()) for part in o.savings.split(",")]
     from mue_edge import targets
     from mue_edge.apps.cli.calibration_pictures import to_calibrate_on
-    from mue_edge.calibrate.policies import calibration, comparison, modalities, signals
+    from mue_edge.calibrate.policies import candidates, comparison, signals
     from mue_edge.calibrate.report import comparison_page
     from mue_edge.files import atomic_write
     from mue_edge.rules import RULES
@@ -112,15 +112,17 @@ def command(o: ComparisonOptions) -> None:
             for seed, folder in enumerate(folders):
                 there = place / (called or "exits") / (f"seed-{seed}" if len(folders) > 1 else "")
                 model = _with_heads(folder, there / "model", tune, seed) if kind.rules else folder
-                setting = stack.enter_context(_opened(o, model, there, tune, held, known))
-                entrants.setdefault(called, []).append(_entrant(kind, setting))
+                evaluator = stack.enter_context(_opened(o, model, there, tune, known))
+                entrants.setdefault(called, []).append(_entrant(kind, evaluator, tune))
         aims = [comparison.Aim(drop=d) for d in drops] + [comparison.Aim(saved=s) for s in savings]
         by_seed = [[each[seed % len(each)] for each in entrants.values()] for seed in range(o.seeds)]
-        first, main = by_seed[0][0], by_seed[0][0].setting
-        traced = calibration.traces(main)  # kept since its candidates were made
-        found = comparison.compare(by_seed, aims, modalities.judged(main, traced))
-        told = signals.signals(main.captioner.layout, traced, first.judged[0], first.judged)
-    metrics, notes = _metrics(found, held, main)
+        first, main = by_seed[0][0], by_seed[0][0].evaluator
+        traced = main.decisions(tune)  # kept since its candidates were made
+        policies = [first.outcomes[0].policy, *candidates.by_modality(traced)]
+        modalities = main.evaluate(policies, tune, "one modality, the other, both")[1:]
+        found = comparison.compare(by_seed, aims, tune, held, modalities)
+        told = signals.signals(main.session.layout, traced, first.outcomes[0], first.outcomes)
+    metrics, notes = _metrics(found, held, main.loss(tune))
     notes += _missing(first)
     for note in notes:
         say(f"note: {note}")
@@ -128,9 +130,9 @@ def command(o: ComparisonOptions) -> None:
         "model": name, "target": o.target, "seeds": o.seeds,
         "trainings": {called or name: len(each) for called, each in entrants.items()},
         "clock": o.clock, "device": machine.device(), "load": round(machine.load_average(), 1),
-        "quality": main.loss, "tune": {"source": tune.source, "pictures": len(tune)},
+        "quality": main.loss(tune), "tune": {"source": tune.source, "pictures": len(tune)},
         "held": {"source": held.source, "pictures": len(held), "clusters": len(set(held.clusters))},
-        "candidates": sum(len(e.judged) for each in entrants.values() for e in each), "notes": notes,
+        "candidates": sum(len(e.outcomes) for each in entrants.values() for e in each), "notes": notes,
     }  # fmt: skip
     parts = ("page", "own", "modalities", "signals")
     text = "\n".join(getattr(comparison_page, part)(record) for part in parts)
@@ -150,13 +152,14 @@ class _Kind:
     rules: tuple[str, ...] | None
 
 
-def _entrant(kind: _Kind, setting: Setting) -> Entrant:
+def _entrant(kind: _Kind, evaluator: PolicyEvaluator, tune: Samples) -> Entrant:
     """A model with its candidates, judged on the tuning pictures."""
-    from mue_edge.calibrate.policies import calibration, comparison, held
+    from mue_edge.calibrate.policies import comparison, halving
 
-    traces = [] if kind.rules is None else calibration.traces(setting)
-    judged = tuple(held.judged(setting, traces, kind.rules or ("fixed",)))
-    return comparison.Entrant(setting, judged, kind.called, (kind.rules or ()) if kind.called else ())
+    traces = [] if kind.rules is None else evaluator.decisions(tune)
+    outcomes = halving.evaluated_candidates(evaluator, tune, traces, kind.rules or ("fixed",))
+    rules = (kind.rules or ()) if kind.called else ()
+    return comparison.Entrant(evaluator, tuple(outcomes), kind.called, rules)
 
 
 def _source(name: str) -> Path:
@@ -215,43 +218,42 @@ def _claim(place: Path) -> None:
 
 @contextmanager
 def _opened(
-    o: ComparisonOptions, model: Path, place: Path, tune: Samples, held: Samples, known: Frequencies | None
-) -> Iterator[Any]:
+    o: ComparisonOptions, model: Path, place: Path, tune: Samples, known: Frequencies | None
+) -> Iterator[PolicyEvaluator]:
     """A model's bundle, exported if it is not there, with its profile."""
     from mue_edge import targets
     from mue_edge.apps.cli.exporting import bundle_of
     from mue_edge.calibrate.plans import times
-    from mue_edge.calibrate.policies.setting import Setting
+    from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
 
     place.mkdir(parents=True, exist_ok=True)
     bundle = bundle_of(model, place / "bundle", o.target, {}, model.resolve().name)
     with targets.open_session(bundle.path, threads=1) as captioner:
         asked = times.ProfileRequest(place / "profile.json", None, None, 1, o.clock)
-        profile, conditions = times.known(captioner, tune, asked, progress, say)
-        yield Setting(
-            captioner, profile, tune, held, place / "traces", known, conditions, progress,
-            o.workers or machine.cores(), o.clock,
-        )  # fmt: skip
+        profile, _ = times.known(captioner, tune, asked, progress, say)
+        yield PolicyEvaluator(
+            captioner, profile, place / "traces", known, progress, o.workers or machine.cores(), o.clock
+        )
 
 
 def _missing(main: Entrant) -> list[str]:
     """Which rules were left out for want of heads, and what trains them."""
     from mue_edge.rules import RULES
 
-    there = {j.policy.rule for j in main.judged}
+    there = {j.policy.rule for j in main.outcomes}
     wanting = [name for name, rule in RULES.items() if rule.heads and name not in there]
     train = "mue-edge train MODEL --heads RULE --data PICTURES --out OUT, then compare OUT/model"
     return [f"the model has no heads for {', '.join(wanting)}, left out here; {train}"] if wanting else []
 
 
 def _metrics(
-    found: Comparison, held: Samples, main: Setting
+    found: Comparison, held: Samples, loss: str
 ) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
     """COCO's metrics of every set of captions, where people captioned the pictures; and what was left out."""
     from mue_edge.calibrate.certificate import losses
     from mue_edge.calibrate.metrics import coco_metrics
 
-    if main.loss == losses.ACCURACY:
+    if loss == losses.ACCURACY:
         return {}, []
     if held.references is None:
         return {}, ["no captions came with the pictures: quality is consistency with full depth"]

@@ -11,7 +11,7 @@ import pytest
 
 from mue_edge import targets
 from mue_edge.bundle.folder import Bundle, open_bundle
-from mue_edge.calibrate.traces.outcomes import Sample, SampleRuns, outcomes
+from mue_edge.calibrate.traces.tracing import Sample, traced_runs
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
 from mue_edge.loop.policy import ExitPolicy, Policy
@@ -55,12 +55,11 @@ def live(bundle: Bundle, policy: ExitPolicy, sample: Sample) -> tuple[Outcome, t
     return drive(loop, runtime, lambda request, _: calls.append(request.run)), tuple(calls)
 
 
-def test_outcomes_equal_live_runs(
+def test_runs_equal_live_runs(
     tmp_path: Path, bundle: Bundle, samples: list[Sample], chosen: list[Policy]
 ) -> None:
-    told: list[SampleRuns] = []
-    found = list(outcomes(bundle.path, tmp_path, chosen, samples, progress=told.append))
-    assert told == found and [f.sample for f in found] == [s.id for s in samples]
+    found = list(traced_runs(bundle.path, tmp_path, chosen, samples))
+    assert [f.sample for f in found] == [s.id for s in samples]
     depths = set()
     for sample, of_sample in zip(samples, found):
         assert of_sample.live >= of_sample.nodes > 0
@@ -72,7 +71,7 @@ def test_outcomes_equal_live_runs(
             assert mine.segments == calls
             depths |= {(mine.depths["image"], depth) for depth in mine.decoder}
     assert len(depths) > 3
-    again = list(outcomes(bundle.path, tmp_path, chosen[::-1], samples[::-1]))
+    again = list(traced_runs(bundle.path, tmp_path, chosen[::-1], samples[::-1]))
     assert [f.runs[::-1] for f in again[::-1]] == [f.runs for f in found]
     assert not any(f.live for f in again)
 
@@ -80,8 +79,8 @@ def test_outcomes_equal_live_runs(
 def test_workers_change_nothing(
     tmp_path: Path, bundle: Bundle, samples: list[Sample], chosen: list[Policy]
 ) -> None:
-    one = list(outcomes(bundle.path, tmp_path / "one", chosen, samples))
-    two = list(outcomes(bundle.path, tmp_path / "two", chosen, samples, workers=2))
+    one = list(traced_runs(bundle.path, tmp_path / "one", chosen, samples))
+    two = list(traced_runs(bundle.path, tmp_path / "two", chosen, samples, workers=2))
     assert one == two
     trace = lambda folder: {p.name: p.read_bytes() for p in (tmp_path / folder).iterdir()}
     assert trace("one") == trace("two")
@@ -97,6 +96,6 @@ def test_a_picture_file_is_prepared_as_for_a_caption(tmp_path: Path, bundle: Bun
     ready: Any = captioner.pixels(tmp_path / "p.png")
     ways: Sequence[Any] = (tmp_path / "p.png", (tmp_path / "p.png").read_bytes(), ready)
     found = [
-        next(iter(outcomes(bundle.path, tmp_path / "t", [FULL], [Sample("p", way)]))).runs for way in ways
+        next(iter(traced_runs(bundle.path, tmp_path / "t", [FULL], [Sample("p", way)]))).runs for way in ways
     ]
     assert found[0] == found[1] == found[2]

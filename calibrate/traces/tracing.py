@@ -13,27 +13,28 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mue_edge import targets
-from mue_edge.bundle.folder import Bundle, open_bundle
+from mue_edge.bundle.folder import open_bundle
 from mue_edge.calibrate.traces.memo import MemoRuntime
 from mue_edge.calibrate.traces.trace_store import MemoStore
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop import replay
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.exit_tests import runs_head
-from mue_edge.loop.policy import ExitPolicy, Policy, should_exit
-from mue_edge.loop.protocol import DECODER, ExitDecision, Layout, Outcome
-from mue_edge.loop.search import SearchSettings, new_search
+from mue_edge.loop.exit_tests import asks_head
+from mue_edge.loop.policy import Decider, Policy, exits, signal_of, stages_of, words_of
+from mue_edge.loop.protocol import DECODER, Decision, Layout, Outcome
+from mue_edge.loop.search import begin
 
 AHEAD = 4  # samples that wait for each worker
 NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
-Found = TypeVar("Found")  # what is found of a sample
+Result = TypeVar("Result")  # of a sample
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ _Order = tuple[tuple[int, ...], ...]
 
 @dataclass
 class _Test:
-    """An exit test that runs came to: of every signal that was read the lowest score and the widest gap of
-    the rows, and where each way led."""
+    """An exit test that runs came to: of every signal that was read the lowest score and the widest
+    distance of the rows, and what came after each way."""
 
     stack: str
     depth: int
@@ -99,19 +100,19 @@ class TestTree:
         self._stacks = layout.stacks
         self._first: dict[_Order, _Test | TracedRun] = {}
 
-    def find(self, policy: ExitPolicy) -> TracedRun | None:
+    def find(self, policy: Decider) -> TracedRun | None:
         """The policy's run, if a run that passed the same tests is known."""
-        found = self._first.get(self._order(policy))
-        while isinstance(found, _Test):
-            threshold = policy.threshold(found.stack, found.depth, found.step, self._max_length)
-            signal = policy.signal(found.stack) or ""
-            if math.isfinite(threshold) and signal not in found.readings:
+        at = self._first.get(self._order(policy))
+        while isinstance(at, _Test):
+            threshold = policy.threshold(at.stack, at.depth, at.step, self._max_length)
+            signal = signal_of(policy, at.stack) or ""
+            if math.isfinite(threshold) and signal not in at.readings:
                 return None
-            score, gap = found.readings.get(signal, NOT_READ)
-            found = found.after.get(_way(policy, found.stack, threshold, should_exit(score, gap, threshold)))
-        return found
+            score, distance = at.readings.get(signal, NOT_READ)
+            at = at.after.get(_way(policy, at.stack, threshold, exits(score, distance, threshold)))
+        return at
 
-    def add(self, policy: ExitPolicy, outcome: Outcome, run: TracedRun) -> None:
+    def add(self, policy: Decider, outcome: Outcome, run: TracedRun) -> None:
         """A policy's run, and its outcome with every test traced."""
         after: dict[Any, _Test | TracedRun] = self._first
         way: Any = self._order(policy)
@@ -121,50 +122,49 @@ class TestTree:
             test = after.get(way)
             if not isinstance(test, _Test):
                 test = after[way] = _Test(d.stack, d.depth, d.step, {}, {})
-            test.readings |= {name: (min(scores), max(gaps)) for name, (scores, gaps) in d.readings.items()}
+            test.readings |= {
+                name: (min(scores), max(distances)) for name, (scores, distances) in d.readings.items()
+            }
             after, way = test.after, _way(policy, d.stack, d.threshold, d.exit)
         after[way] = run
 
-    def _order(self, policy: ExitPolicy) -> _Order:
-        return tuple(policy.stages(stack.name, stack.ends) for stack in self._stacks if stack.stages)
+    def _order(self, policy: Decider) -> _Order:
+        return tuple(stages_of(policy, stack.name, stack.ends) for stack in self._stacks if stack.stages)
 
 
-def _way(policy: ExitPolicy, stack: str, threshold: float, passed: bool) -> _Way:
-    heard = (passed and stack == DECODER) or runs_head(policy, stack, threshold)
-    return passed, policy.head_states if heard else ""
+def _way(policy: Decider, stack: str, threshold: float, passed: bool) -> _Way:
+    reads_head = (passed and stack == DECODER) or asks_head(policy, stack, threshold)
+    return passed, words_of(policy) if reads_head else ""
 
 
 class Tracer:
-    """The policies over one sample after another. `runtime` is the tracer's alone."""
+    """Policies over one sample after another, with a runtime of its own."""
 
-    def __init__(
-        self, bundle: Bundle, runtime: Runtime, folder: str | Path, policies: Sequence[Policy],
-        settings: SearchSettings | None = None,
-    ) -> None:  # fmt: skip
-        self._store, self._runtime = MemoStore(folder, bundle), runtime
-        self._layout, self._preprocess = bundle.manifest.layout, bundle.manifest.preprocess
-        self._settings = settings or bundle.manifest.search
+    def __init__(self, bundle: str, folder: str, policies: Sequence[Policy]) -> None:
+        opened = open_bundle(bundle)
+        self._store, self._runtime = MemoStore(folder, opened), targets.open_runtime(opened, 1)
+        self._layout, self._preprocess = opened.manifest.layout, opened.manifest.preprocess
+        self._settings = opened.manifest.search
         self._policies = policies
         self._order = sorted(range(len(policies)), key=lambda i: self._kin(policies[i]))
 
     def runs(self, sample: Sample) -> SampleRuns:
         """Every policy's run of a sample."""
         memo = self._memo(sample)
-        known = TestTree(self._layout, self._settings.max_length)
-        found: dict[int, TracedRun] = {}
+        tree = TestTree(self._layout, self._settings.max_length)
+        by_policy: dict[int, TracedRun] = {}
         for i in self._order:
-            run = known.find(self._policies[i])
+            run = tree.find(self._policies[i])
             if run is None:
                 outcome, run = self._new(self._policies[i], memo, sample.source)
-                known.add(self._policies[i], outcome, run)
-            found[i] = run
-        runs = tuple(found[i] for i in range(len(self._policies)))
+                tree.add(self._policies[i], outcome, run)
+            by_policy[i] = run
+        runs = tuple(by_policy[i] for i in range(len(self._policies)))
         return SampleRuns(sample.id, runs, memo.live, memo.again, memo.tree.size)
 
-    def decisions(self, sample: Sample) -> tuple[ExitDecision, ...]:
+    def decisions(self, sample: Sample) -> tuple[Decision, ...]:
         """The first policy's decisions on a sample, every signal read at every boundary that it reaches."""
-        memo = self._memo(sample)
-        policy = self._policies[0]
+        memo, policy = self._memo(sample), self._policies[0]
         return replay.run(
             self._layout, self._settings, policy, memo, trace=True, heads=True, source=sample.source
         ).decisions
@@ -175,12 +175,16 @@ class Tracer:
         self._runtime.close()
 
     def _memo(self, sample: Sample) -> MemoRuntime:
-        pixels = self._pixels(sample.picture)
+        pixels = sample.picture
+        if isinstance(pixels, (str, Path, bytes)):
+            from mue_edge.inputs import image
+
+            pixels = image.network_input(self._preprocess, pixels)
         return self._store.runtime(sample.id, pixels, self._runtime, sample.source)
 
     def _new(self, policy: Policy, memo: Runtime, source: Sequence[int]) -> tuple[Outcome, TracedRun]:
         segments: list[str] = []
-        loop = caption_loop(self._layout, policy, new_search(self._settings, source), trace=True)
+        loop = caption_loop(self._layout, policy, begin(self._settings, source), trace=True)
         outcome = drive(loop, memo, lambda request, _: segments.append(request.run))
         best = outcome.hypotheses[0]
         depths = tuple(step.depth for step in outcome.steps)
@@ -195,80 +199,55 @@ class Tracer:
             key += [ask(DECODER, depth, step, longest) for depth in layout.decoder.ends[:-1]]
         return key
 
-    def _pixels(self, picture: Any) -> object:
-        if not isinstance(picture, (str, Path, bytes)):
-            return picture
-        from mue_edge.inputs import image
 
-        return image.network_input(self._preprocess, picture)
-
-
-def outcomes(
-    bundle: str | Path, folder: str | Path, policies: Sequence[Policy], samples: Sequence[Sample], *,
-    settings: SearchSettings | None = None, workers: int = 1, threads: int = 1,
-    progress: Callable[[SampleRuns], None] | None = None,
-) -> Iterator[SampleRuns]:  # fmt: skip
-    """What every policy does to every sample, in the samples' order; `progress` is told of each.
+def traced_runs(
+    bundle: str | Path,
+    folder: str | Path,
+    policies: Sequence[Policy],
+    samples: Sequence[Sample],
+    *,
+    workers: int = 1,
+) -> Iterator[SampleRuns]:
+    """What every policy does to every sample, in the samples' order.
 
     Answers are kept in `folder`, so that a run that was stopped goes on where it was. Each of `workers`
-    processes opens a runtime of its own with `threads` threads; results do not depend on their number.
+    processes opens a runtime of its own; results do not depend on their number.
     """
-    job = (str(bundle), str(folder), tuple(policies), settings, threads)
-    for found in _each(job, Tracer.runs, samples, workers):
-        if progress is not None:
-            progress(found)
-        yield found
+    return _each((str(bundle), str(folder), tuple(policies)), Tracer.runs, samples, workers)
 
 
-def decisions(
-    bundle: str | Path, folder: str | Path, policy: Policy, samples: Sequence[Sample], *,
-    settings: SearchSettings | None = None, workers: int = 1, threads: int = 1,
-) -> Iterator[tuple[ExitDecision, ...]]:  # fmt: skip
-    """One policy's decisions on every sample, as `outcomes` finds its runs: kept, and by processes."""
-    return _each((str(bundle), str(folder), (policy,), settings, threads), Tracer.decisions, samples, workers)
+def traced_decisions(
+    bundle: str | Path, folder: str | Path, policy: Policy, samples: Sequence[Sample], *, workers: int = 1
+) -> Iterator[tuple[Decision, ...]]:
+    """One policy's decisions on every sample, as `traced_runs` finds its runs: kept, and by processes."""
+    return _each((str(bundle), str(folder), (policy,)), Tracer.decisions, samples, workers)
 
 
-_Job = tuple[str, str, tuple[Policy, ...], SearchSettings | None, int]
+_Job = tuple[str, str, tuple[Policy, ...]]  # of a tracer: bundle, folder, policies
 _tracer: Tracer | None = None  # a worker process's own
-
-
-def _tracer_of(job: _Job) -> Tracer:
-    place, folder, policies, settings, threads = job
-    bundle = open_bundle(place)
-    return Tracer(bundle, targets.open_runtime(bundle, threads), folder, policies, settings)
 
 
 def _start(job: _Job) -> None:
     global _tracer
-    _tracer = _tracer_of(job)
+    _tracer = Tracer(*job)
 
 
-def _work(find: Callable[[Tracer, Sample], Found], sample: Sample) -> Found:
+def _work(find: Callable[[Tracer, Sample], Result], sample: Sample) -> Result:
     assert _tracer is not None
     return find(_tracer, sample)
 
 
 def _each(
-    job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample], workers: int
-) -> Iterator[Found]:
-    return _here(job, find, samples) if workers == 1 else _spread(job, find, samples, workers)
-
-
-def _here(job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample]) -> Iterator[Found]:
-    tracer = _tracer_of(job)
-    try:
-        yield from (find(tracer, sample) for sample in samples)
-    finally:
-        tracer.close()
-
-
-def _spread(
-    job: _Job, find: Callable[[Tracer, Sample], Found], samples: Sequence[Sample], workers: int
-) -> Iterator[Found]:
-    """By sample over processes; a few wait for each, so that memory does not grow with their number."""
+    job: _Job, find: Callable[[Tracer, Sample], Result], samples: Sequence[Sample], workers: int
+) -> Iterator[Result]:
+    """By sample, over processes; a few wait for each, so that memory does not grow with their number."""
+    if workers == 1:
+        with closing(Tracer(*job)) as tracer:
+            yield from (find(tracer, sample) for sample in samples)
+        return
     # Spawned: a runtime's threads do not survive a fork.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (job,))
-    waiting: deque[Future[Found]] = deque()
+    waiting: deque[Future[Result]] = deque()
     try:
         for sample in samples:
             waiting.append(pool.submit(_work, find, sample))
