@@ -23,7 +23,7 @@ from mue_edge.calibrate.data.examples import json_objects
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.inputs.statements import WANTS_CAPTION, Template, ids_of, note, unknown
+from mue_edge.inputs.statements import WANTS_CAPTION, Template, source_ids, unknown_words, unknown_words_note
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.reading import read_text
 
@@ -59,11 +59,11 @@ def read(
         picture, hypothesis = _text(row, "image", where), _text(row, "hypothesis", where)
         caption = None if row.get("caption") in (None, "") else _text(row, "caption", where)
         try:
-            source = ids_of(template, hypothesis, tokenizer, caption)
+            source = source_ids(template, hypothesis, tokenizer, caption)
         except UsageError as problem:
             raise InputFileError(f"{where}: {problem}") from problem
         bare += caption is None
-        lacking |= dict.fromkeys(unknown(template, hypothesis, tokenizer, caption))
+        lacking |= dict.fromkeys(unknown_words(template, hypothesis, tokenizer, caption))
         name = "|".join(part for part in (picture, hypothesis, caption) if part)
         samples.append(Sample(name, folder / picture, source))
         clusters.append(str(row.get("cluster") or picture))
@@ -79,7 +79,7 @@ def read(
         )
     if lacking:
         more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-        say(f"note: {path}: {note(list(lacking)[:SHOWN])}{more}")
+        say(f"note: {path}: {unknown_words_note(list(lacking)[:SHOWN])}{more}")
     if any(labels) and not all(labels):
         raise InputFileError(f"{path}: {labels.count('')} of {len(labels)} lines have no label")
     references = tuple((label,) for label in labels) if any(labels) else None

@@ -23,7 +23,7 @@ from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
 from mue_edge.calibrate.policies.predicted_times import late_fraction, quantile_seconds
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
-from mue_edge.loop.protocol import Decision
+from mue_edge.loop.protocol import ExitDecision
 from mue_edge.measuring.profile import Profile
 
 TIMED = 124  # clusters whose captions are timed side by side in the end
@@ -67,7 +67,7 @@ class Calibration:
     conditions: Conditions
     budget: float
     floor: float
-    traces: Sequence[Sequence[Decision]]
+    traces: Sequence[Sequence[ExitDecision]]
     search: PolicySearch
     primary: PolicyOutcome
     chosen: PolicyOutcome

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.loop.protocol import DECODER, TEXT, Decision, Layout, Stack
-from mue_edge.loop.replay import between
+from mue_edge.loop.protocol import DECODER, TEXT, ExitDecision, Layout, Stack
+from mue_edge.loop.replay import midpoint_quantile
 from mue_edge.loop.signals import SIGNALS, SIMILARITY
 from mue_edge.rules import RULES
 from mue_edge.sessions.captioner import FULL
@@ -49,7 +49,7 @@ class Distances:
 
 
 def distances(
-    traces: Iterable[Sequence[Decision]],
+    traces: Iterable[Sequence[ExitDecision]],
     stack: str,
     signal: str | None = SIMILARITY,
     encoder: str | None = SIMILARITY,
@@ -76,13 +76,13 @@ def distances(
     )
 
 
-def widest(decision: Decision, signal: str | None) -> float | None:
+def widest(decision: ExitDecision, signal: str | None) -> float | None:
     """A signal's distance of the row that is furthest from exiting; None where it was not read."""
-    _, values = decision.readings.get(signal or "", ((), decision.gaps if signal == SIMILARITY else ()))
+    _, values = decision.readings.get(signal or "", ((), decision.distances if signal == SIMILARITY else ()))
     return max(values, default=None)
 
 
-def enumerated(session: Session, traces: Sequence[Sequence[Decision]]) -> list[Policy]:
+def enumerated(session: Session, traces: Sequence[Sequence[ExitDecision]]) -> list[Policy]:
     """Full depth first, every pair of fixed depths, thresholds at quantiles of full depth's traces."""
     layout = session.layout
     policies = [*fixed(layout), *by_rule(traces, layout, session.settings().max_length + 1)]
@@ -129,7 +129,7 @@ def similarity(rule: str, traced: Distances, layout: Layout, horizon: int) -> It
     encoders = {"full": StackExit()}
     encoders |= {f"d{depth}": StackExit(depth=depth) for depth in outer(picture)[:-1]}
     for share in ENCODER_QUANTILES if traced.picture else ():
-        encoders[f"q{share:g}"] = StackExit(1 - between(traced.picture, share))
+        encoders[f"q{share:g}"] = StackExit(1 - midpoint_quantile(traced.picture, share))
     for encoder, own in encoders.items():
         for decoder, policy in decoders.items():
             if (encoder, decoder) != ("full", "full"):
@@ -141,7 +141,7 @@ def _decaying(rule: str, traced: Distances) -> dict[str, Policy]:
     """Decoders of a rule that fixes β: at step 0 the threshold is 1 − β(1 − θ)."""
     beta, policies = RULES[rule].beta or 1.0, dict[str, Policy]()
     for share in DECODER_QUANTILES if traced.decoder else ():
-        exits = {DECODER: StackExit(1 - between(traced.decoder, share) / beta)}
+        exits = {DECODER: StackExit(1 - midpoint_quantile(traced.decoder, share) / beta)}
         policies |= {f"q{share:g}-t{tau:g}": Policy(rule, exits, tau=tau) for tau in TAUS}
     return policies
 
@@ -155,15 +155,15 @@ def _free(rule: str, traced: Distances, layout: Layout, horizon: int) -> dict[st
         decoders[name] = Policy(rule, {DECODER: own}, beta=1.0)
 
     for share in DECODER_QUANTILES if traced.decoder else ():
-        theta = 1 - between(traced.decoder, share)
+        theta = 1 - midpoint_quantile(traced.decoder, share)
         add(f"q{share:g}", StackExit(theta))
         if share in LATER_QUANTILES:
             add(f"q{share:g}-from2", StackExit(thetas=(None, *(theta for _ in range(layers - 2)))))
     for early, late in SCHEDULES if traced.first and traced.late else ():
-        ends = sorted((between(traced.first, early), between(traced.late, late)))
+        ends = sorted((midpoint_quantile(traced.first, early), midpoint_quantile(traced.late, late)))
         decoders[f"s{early:g}-{late:g}"] = schedule(rule, ends[0], ends[1], horizon)
     for share in BOUNDARY_QUANTILES if traced.boundaries else ():
-        own = {depth: 1 - between(values, share) for depth, values in traced.boundaries.items()}
+        own = {depth: 1 - midpoint_quantile(values, share) for depth, values in traced.boundaries.items()}
         for last in LAST_LAYERS:
             if last is None or last < layers:
                 thetas = tuple(own.get(depth) for depth in range(1, last or layers))
@@ -185,12 +185,12 @@ def levels(rule: str, traced: Distances, layout: Layout) -> Iterator[Policy]:
         return
     own = SIGNALS[RULES[rule].signal(DECODER) or SIMILARITY].levels
     thetas = {f"p{i}": theta for i, theta in enumerate(own, 1)}
-    thetas = thetas or {f"q{share:g}": 1 - between(first, share) for share in LEVELS}
+    thetas = thetas or {f"q{share:g}": 1 - midpoint_quantile(first, share) for share in LEVELS}
     whole = picture.depth
     encoders = {f"d{d}": StackExit(depth=d if d < whole else None) for d in outer(picture)}
     if RULES[rule].signal(picture.name) not in (None, SIMILARITY):
         encoders = {f"d{whole}": StackExit()}
-        encoders |= {f"g{share:g}": StackExit(1 - between(traced.picture, share)) for share in GATES}
+        encoders |= {f"g{share:g}": StackExit(1 - midpoint_quantile(traced.picture, share)) for share in GATES}
     lasts = [last for last in LAST_LAYERS if last is None or last < layout.decoder.depth]
     for share, theta in thetas.items():
         for last in lasts:
@@ -201,22 +201,22 @@ def levels(rule: str, traced: Distances, layout: Layout) -> Iterator[Policy]:
 
 
 def with_text(
-    policies: Iterable[Policy], traces: Iterable[Sequence[Decision]], text: Stack
+    policies: Iterable[Policy], traces: Iterable[Sequence[ExitDecision]], text: Stack
 ) -> Iterator[Policy]:
     """Policies that exit a text's stack early as well, and those that exit it alone: at every depth under
     the rule "fixed", else after one layer and at quantiles of the traced distances."""
-    traced = [max(d.gaps) for decisions in traces for d in decisions if d.stack == text.name and d.gaps]
-    thresholds = {f"q{share:g}": 1 - between(traced, share) for share in ENCODER_QUANTILES if traced}
+    traced = [max(d.distances) for decisions in traces for d in decisions if d.stack == text.name and d.distances]
+    thresholds = {f"q{share:g}": 1 - midpoint_quantile(traced, share) for share in ENCODER_QUANTILES if traced}
     for policy in (Policy("fixed", name="fixed"), Policy("mue", beta=1.0, name="mue"), *policies):
         name = f"{policy.name}-{text.name}"
         for depth in text.ends[:-1] if policy.rule == "fixed" else text.ends[:1]:
-            yield replace(policy.leaving(text.name, depth=depth), name=f"{name}{depth}")
+            yield replace(policy.with_exit(text.name, depth=depth), name=f"{name}{depth}")
         if policy.rule != "fixed" and policy.signal(text.name) == SIMILARITY:
             for share, theta in thresholds.items():
-                yield replace(policy.leaving(text.name, theta=theta), name=f"{name}-{share}")
+                yield replace(policy.with_exit(text.name, theta=theta), name=f"{name}-{share}")
 
 
-def by_rule(traces: Sequence[Sequence[Decision]], layout: Layout, horizon: int) -> Iterator[Policy]:
+def by_rule(traces: Sequence[Sequence[ExitDecision]], layout: Layout, horizon: int) -> Iterator[Policy]:
     """Policies of every rule that can be calibrated and whose signals were traced."""
     picture = layout.picture
     for name, rule in RULES.items():
@@ -237,7 +237,7 @@ def by_rule(traces: Sequence[Sequence[Decision]], layout: Layout, horizon: int) 
             yield from levels(name, traced, layout)
 
 
-def by_modality(traces: Sequence[Sequence[Decision]]) -> list[Policy]:
+def by_modality(traces: Sequence[Sequence[ExitDecision]]) -> list[Policy]:
     """Which modality may exit early: MuE's exits in the picture's encoder alone (`image only`), in the
     text's, in both, as far as full depth's traces have tests there.
 
@@ -245,10 +245,10 @@ def by_modality(traces: Sequence[Sequence[Decision]]) -> list[Policy]:
     entailment the text's. Exits are by MuE's own score, at the threshold that half of a stack's tests pass.
     """
     traced: dict[str, list[float]] = {}
-    for decision in (d for decisions in traces for d in decisions if d.stack != DECODER and d.gaps):
-        traced.setdefault(decision.stack, []).append(max(decision.gaps))
+    for decision in (d for decisions in traces for d in decisions if d.stack != DECODER and d.distances):
+        traced.setdefault(decision.stack, []).append(max(decision.distances))
     exits = {
-        stack: StackExit(1 - between(values, MODALITY_QUANTILE)) for stack, values in sorted(traced.items())
+        stack: StackExit(1 - midpoint_quantile(values, MODALITY_QUANTILE)) for stack, values in sorted(traced.items())
     }
     policies = [Policy("mue", {stack: own}, name=f"{stack} only") for stack, own in exits.items()]
     return [*policies, Policy("mue", exits, name="both")] if len(exits) == 2 else policies

@@ -21,7 +21,7 @@ from mue_edge.calibrate.traces import live
 from mue_edge.calibrate.traces.live import Progress
 from mue_edge.calibrate.traces.tracing import Sample, TracedRun, traced_decisions, traced_runs
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import DECODER, Decision
+from mue_edge.loop.protocol import DECODER, ExitDecision
 from mue_edge.measuring.profile import Profile
 from mue_edge.sessions.captioner import FULL
 from mue_edge.sessions.session import Session
@@ -117,7 +117,7 @@ class PolicyEvaluator:
             outcomes.append(PolicyOutcome(policy, runs[i], captions[i], scores[i], seconds, quality, bound))
         return outcomes
 
-    def decisions(self, samples: Samples) -> list[tuple[Decision, ...]]:
+    def decisions(self, samples: Samples) -> list[tuple[ExitDecision, ...]]:
         """Full depth's decisions on every sample, every signal read at every boundary."""
         bundle = self.session.bundle.path
         traced = traced_decisions(bundle, self.folder, FULL, samples.samples, workers=self.workers)

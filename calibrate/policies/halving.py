@@ -11,7 +11,7 @@ from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.policies import candidates, savings, signals
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome, pareto_front
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import Decision
+from mue_edge.loop.protocol import ExitDecision
 from mue_edge.rules import RULES
 
 
@@ -72,7 +72,7 @@ def best_of(outcomes: Sequence[PolicyOutcome], least: int) -> set[str]:
 def evaluated_candidates(
     evaluator: PolicyEvaluator,
     tune: Samples,
-    traces: Sequence[Sequence[Decision]],
+    traces: Sequence[Sequence[ExitDecision]],
     rules: Collection[str] | None = None,
 ) -> list[PolicyOutcome]:
     """Outcomes on *tune* of the candidates that are worth all its pictures, full depth's first. `rules`: only

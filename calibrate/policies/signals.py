@@ -17,7 +17,7 @@ import numpy as np
 from mue_edge.calibrate.policies.candidates import widest
 from mue_edge.calibrate.policies.evaluator import PolicyOutcome
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import Decision, Layout
+from mue_edge.loop.protocol import ExitDecision, Layout
 from mue_edge.loop.signals import SIGNALS, SIMILARITY
 
 
@@ -36,7 +36,7 @@ class SignalQuality:
 
 def signals(
     layout: Layout,
-    traces: Sequence[Sequence[Decision]],
+    traces: Sequence[Sequence[ExitDecision]],
     full: PolicyOutcome,
     outcomes: Sequence[PolicyOutcome],
 ) -> tuple[SignalQuality, ...]:
@@ -86,7 +86,7 @@ def end_of(policy: Policy) -> tuple[str, int] | None:
     return ends[0] if policy.rule == "fixed" and len(ends) == 1 else None
 
 
-def _distance(decisions: Sequence[Decision], stack: str, depth: int, signal: str) -> float | None:
+def _distance(decisions: Sequence[ExitDecision], stack: str, depth: int, signal: str) -> float | None:
     """A signal's widest distance of a boundary; one that is no number never lets anything exit."""
     values = [widest(d, signal) for d in decisions if (d.stack, d.depth) == (stack, depth)]
     numbers = [math.inf if math.isnan(value) else value for value in values if value is not None]

@@ -3,7 +3,7 @@
 A sample at a time, its policies in an order in which neighbours run alike. Runs go through the memo
 tree (`memo.py`). Above it stands a tree of exit tests: policies that pass the same tests do the same, so
 the second of them is found without running the loop. Both are exact. Policies must be pure functions
-of what `Decider.threshold` is given. numpy only for pictures.
+of what `ExitPolicy.threshold` is given. numpy only for pictures.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop import replay
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.exit_tests import asks_head
-from mue_edge.loop.policy import Decider, Policy, exits, signal_of, stages_of, words_of
-from mue_edge.loop.protocol import DECODER, Decision, Layout, Outcome
-from mue_edge.loop.search import begin
+from mue_edge.loop.exit_tests import runs_head
+from mue_edge.loop.policy import ExitPolicy, Policy, should_exit
+from mue_edge.loop.protocol import DECODER, ExitDecision, Layout, Outcome
+from mue_edge.loop.search import new_search
 
 AHEAD = 4  # samples that wait for each worker
 NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
@@ -100,19 +100,19 @@ class TestTree:
         self._stacks = layout.stacks
         self._first: dict[_Order, _Test | TracedRun] = {}
 
-    def find(self, policy: Decider) -> TracedRun | None:
+    def find(self, policy: ExitPolicy) -> TracedRun | None:
         """The policy's run, if a run that passed the same tests is known."""
         at = self._first.get(self._order(policy))
         while isinstance(at, _Test):
             threshold = policy.threshold(at.stack, at.depth, at.step, self._max_length)
-            signal = signal_of(policy, at.stack) or ""
+            signal = policy.signal(at.stack) or ""
             if math.isfinite(threshold) and signal not in at.readings:
                 return None
             score, distance = at.readings.get(signal, NOT_READ)
-            at = at.after.get(_way(policy, at.stack, threshold, exits(score, distance, threshold)))
+            at = at.after.get(_way(policy, at.stack, threshold, should_exit(score, distance, threshold)))
         return at
 
-    def add(self, policy: Decider, outcome: Outcome, run: TracedRun) -> None:
+    def add(self, policy: ExitPolicy, outcome: Outcome, run: TracedRun) -> None:
         """A policy's run, and its outcome with every test traced."""
         after: dict[Any, _Test | TracedRun] = self._first
         way: Any = self._order(policy)
@@ -128,13 +128,13 @@ class TestTree:
             after, way = test.after, _way(policy, d.stack, d.threshold, d.exit)
         after[way] = run
 
-    def _order(self, policy: Decider) -> _Order:
-        return tuple(stages_of(policy, stack.name, stack.ends) for stack in self._stacks if stack.stages)
+    def _order(self, policy: ExitPolicy) -> _Order:
+        return tuple(policy.stages(stack.name, stack.ends) for stack in self._stacks if stack.stages)
 
 
-def _way(policy: Decider, stack: str, threshold: float, passed: bool) -> _Way:
-    reads_head = (passed and stack == DECODER) or asks_head(policy, stack, threshold)
-    return passed, words_of(policy) if reads_head else ""
+def _way(policy: ExitPolicy, stack: str, threshold: float, passed: bool) -> _Way:
+    reads_head = (passed and stack == DECODER) or runs_head(policy, stack, threshold)
+    return passed, policy.head_states if reads_head else ""
 
 
 class Tracer:
@@ -162,7 +162,7 @@ class Tracer:
         runs = tuple(by_policy[i] for i in range(len(self._policies)))
         return SampleRuns(sample.id, runs, memo.live, memo.again, memo.tree.size)
 
-    def decisions(self, sample: Sample) -> tuple[Decision, ...]:
+    def decisions(self, sample: Sample) -> tuple[ExitDecision, ...]:
         """The first policy's decisions on a sample, every signal read at every boundary that it reaches."""
         memo, policy = self._memo(sample), self._policies[0]
         return replay.run(
@@ -184,7 +184,7 @@ class Tracer:
 
     def _new(self, policy: Policy, memo: Runtime, source: Sequence[int]) -> tuple[Outcome, TracedRun]:
         segments: list[str] = []
-        loop = caption_loop(self._layout, policy, begin(self._settings, source), trace=True)
+        loop = caption_loop(self._layout, policy, new_search(self._settings, source), trace=True)
         outcome = drive(loop, memo, lambda request, _: segments.append(request.run))
         best = outcome.hypotheses[0]
         depths = tuple(step.depth for step in outcome.steps)
@@ -218,7 +218,7 @@ def traced_runs(
 
 def traced_decisions(
     bundle: str | Path, folder: str | Path, policy: Policy, samples: Sequence[Sample], *, workers: int = 1
-) -> Iterator[tuple[Decision, ...]]:
+) -> Iterator[tuple[ExitDecision, ...]]:
     """One policy's decisions on every sample, as `traced_runs` finds its runs: kept, and by processes."""
     return _each((str(bundle), str(folder), (policy,)), Tracer.decisions, samples, workers)
 

@@ -120,7 +120,7 @@ def calibration(
     )  # fmt: skip
 
 
-def traces() -> tuple[tuple[Decision, ...], ...]:
+def traces() -> tuple[tuple[ExitDecision, ...], ...]:
     """Full depth's decisions on every picture."""
     return tuple(map(_trace, range(PICTURES)))
 

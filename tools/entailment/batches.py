@@ -16,7 +16,7 @@ from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.entail import Encoded
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.objective import Depths
-from tools.entailment.network import fed_of, ids_of
+from tools.entailment.network import fed_of, source_ids
 from tools.entailment.pairs import drawn
 from tools.entailment.rules import LABELS, Names
 
@@ -52,7 +52,7 @@ class Statements:
     def ids(self, hypothesis: str) -> list[int]:
         """The source text."""
         if hypothesis not in self._ids:
-            self._ids[hypothesis] = ids_of(self._tokenizer, hypothesis)
+            self._ids[hypothesis] = source_ids(self._tokenizer, hypothesis)
         return self._ids[hypothesis]
 
     def _encode(self, new: list[str]) -> None:

@@ -110,7 +110,7 @@ def answer_ids(model: Model, tokenizer: Tokenizer) -> Tensor:
     return torch.tensor([made["entail"]["answers"][label]["ids"][0] for label in LABELS])
 
 
-def ids_of(tokenizer: Tokenizer, hypothesis: str) -> list[int]:
+def source_ids(tokenizer: Tokenizer, hypothesis: str) -> list[int]:
     """A statement as the model reads it on a device: bos … eos."""
     return list(statements.source_ids(statements.Template(prompts.ENTAIL), hypothesis, tokenizer))
 

@@ -51,7 +51,7 @@ def shown(p: Preprocess) -> list[StatementBatch]:
     from mue_edge.apps.stickers.dataset import read
     from mue_edge.apps.stickers.evaluation import still
     from tools.entailment.batches import Pairs as Drawn
-    from tools.entailment.network import ids_of, tokenizer_of
+    from tools.entailment.network import source_ids, tokenizer_of
     from tools.entailment.pairs import names_of
 
     data, cache = read(), default_cache()
@@ -63,7 +63,7 @@ def shown(p: Preprocess) -> list[StatementBatch]:
         pixels = still(data, rows[batch.places], p)
         each = torch.arange(len(pixels)).repeat_interleave(len(batch.hypotheses) // len(pixels))
         found.append(
-            StatementBatch(pixels[each], tuple(tuple(ids_of(tokenizer, h)) for h in batch.hypotheses))
+            StatementBatch(pixels[each], tuple(tuple(source_ids(tokenizer, h)) for h in batch.hypotheses))
         )
     return found
 

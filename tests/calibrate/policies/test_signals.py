@@ -43,7 +43,7 @@ def test_a_policy_that_changes_nothing_has_no_auc_and_nan_never_leaves(tmp_path:
     same = replace(ended, captions=full.captions)
     assert signals(layout, traces, full, [same]) == (SignalQuality("image", 1, 8, 0, None),)
     broken = [
-        tuple(replace(d, gaps=(math.nan,)) if i == 4 and d.stack == "image" else d for d in decisions)
+        tuple(replace(d, distances=(math.nan,)) if i == 4 and d.stack == "image" else d for d in decisions)
         for i, decisions in enumerate(traces)
     ]
     (one,) = signals(layout, broken, full, [ended])
