@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from mue_edge.inputs.tokens import Tokenizer
     from mue_edge.models.cut import Cut, CutRequest, StackShape
-    from mue_edge.models.heads import Heads
+    from mue_edge.models.heads import Heads, Steps
     from mue_edge.models.importing import ImportRequest, ModelContent
-    from mue_edge.models.steps import Steps
 
 # The class of a family's networks. It has a class attribute `family`: the family's name.
 Network = TypeVar("Network", bound="nn.Module")

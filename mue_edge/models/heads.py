@@ -1,4 +1,4 @@
-"""Heads for exit tests, in a model folder beside the weights: small networks by kind.
+"""Heads for exit tests, in a model folder beside the weights: small networks by kind, and what trains them.
 
 `heads.safetensors` holds the tensors KIND.NAME of every kind that `mue-edge train --heads` has made; it is
 not there before. A family's cut puts them into the segments.
@@ -6,7 +6,7 @@ not there before. A family's cut puts them into the segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,3 +108,25 @@ def write(folder: Path, heads: Heads) -> None:
     """Into an existing model folder."""
     tensors = {f"{kind}.{name}": v.contiguous() for kind, parts in heads.items() for name, v in parts.items()}
     weights.save(tensors, folder / FILE)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What every decoder layer makes of every word, for training heads. N words: states [N, L + 1, d] after
+    0, 1, … L decoder layers; of each layer but the last [N, L − 1] by how much its best word is likelier than
+    its second, and whether it is the last layer's."""
+
+    states: Tensor
+    margin: Tensor
+    same: Tensor
+
+    @staticmethod
+    def of(states: Tensor, logits: Tensor) -> Steps:
+        """From states [N, L + 1, d] and each layer's logits [N, L, V]."""
+        two = torch.softmax(logits[:, :-1], -1).topk(2).values
+        best = logits.argmax(-1)
+        return Steps(states, two[..., 0] - two[..., 1], best[:, :-1] == best[:, -1:])
+
+    @staticmethod
+    def joined(parts: Sequence[Steps]) -> Steps:
+        return Steps(*(torch.cat([getattr(p, name) for p in parts]) for name in ("states", "margin", "same")))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.model import EncoderOutput, Model
-from mue_edge.models.ofa.options import MUE, MUE_PUBLISHED
+from mue_edge.models.ofa.network import positions as pos
+from mue_edge.models.ofa.network.exits import MUE, MUE_PUBLISHED
 from tests.golden import weights
 from tests.golden.reference import config, model
 

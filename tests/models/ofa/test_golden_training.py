@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.models.ofa.loss import layerwise_loss
+from mue_edge.models.ofa.training.loss import layerwise_loss
 from tests.golden import weights
 from tests.golden.reference import model
 

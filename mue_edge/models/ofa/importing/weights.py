@@ -20,7 +20,7 @@ from mue_edge.models.ofa.importing.contents import ALIASES
 from mue_edge.models.ofa.importing.files import Stored
 from mue_edge.models.ofa.importing.picture_size import choose
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.trunk import Bottleneck
+from mue_edge.models.ofa.network.trunk import Bottleneck
 from mue_edge.models.weights import differences, stored_weights
 
 # Hugging Face's port renamed the parts of a layer, each to one name of fairseq's.

@@ -1,10 +1,20 @@
-"""What passes from the encoder to the decoder. Shapes: B samples, P patches, T words, S = P + T."""
+"""What goes into the network, and from the encoder to the decoder.
+
+Shapes: B samples, P patches, T words, S = P + T."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """Token ids as int64 [rows, longest], padded on the right."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -12,11 +22,11 @@ class EncoderOutput:
     """What the decoder reads, and how it came about.
 
     hidden: [B, S, d] after the final norm.
-    layers: the residual stream [B, S, d] after 0, 1, … all layers; where a modality has left, its exit state.
+    layers: the residual stream [B, S, d] after 0, 1, … all layers; after an exit, its last state.
     padding_mask: boolean [B, S], true = padding.
     positions: normalised position vectors [B, S, d]; the same for every sample.
     scores: modality ("image" and "text", or "encoder") → for each sample the exit score after layers
-        1, 2, … that it ran; empty in training mode.
+        1, 2, … that it ran; empty where no exits were tested.
     exits: modality → for each sample the number of layers that it ran.
     """
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
-from mue_edge.models.ofa.decoder import Decoder
+from mue_edge.models.ofa.network.decoder import Decoder
 
 OverLayers = Literal["sum", "mean", "depth", "last"]
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mue_edge.loop.protocol import HIDDEN
-from mue_edge.models.ofa.decoder import Decoder
-from mue_edge.models.ofa.encoder import Encoder
-from mue_edge.models.ofa.layers import Attention, DecoderLayer, EncoderLayer
+from mue_edge.models.ofa.network.decoder import Decoder
+from mue_edge.models.ofa.network.encoder import Encoder
+from mue_edge.models.ofa.network.layers import Attention, DecoderLayer, EncoderLayer, normed
 from mue_edge.models.outputs import candidates, flat_similarity, similarity
 
 
@@ -57,18 +57,6 @@ def _at(modules: nn.ModuleList, i: int, kind: type[M]) -> M:
     module = modules[i]
     assert isinstance(module, kind)
     return module
-
-
-def _feed_forward(layer: EncoderLayer | DecoderLayer, x: Tensor) -> Tensor:
-    h = F.gelu(layer.fc1(layer.final_layer_norm(x)))
-    if layer.ffn_layernorm is not None:
-        h = layer.ffn_layernorm(h)
-    out: Tensor = layer.fc2(h) + (x if layer.w_resid is None else layer.w_resid * x)
-    return out
-
-
-def _normed(norm: nn.LayerNorm | None, x: Tensor) -> Tensor:
-    return x if norm is None else norm(x)
 
 
 class Gate(nn.Module):
@@ -189,7 +177,7 @@ class TextSegment(nn.Module):
 
 
 def _encoder_tail(layer: EncoderLayer, x: Tensor, attended: Tensor) -> Tensor:
-    return _feed_forward(layer, x + _normed(layer.attn_ln, attended))
+    return layer.feed_forward(x + normed(layer.attn_ln, attended))
 
 
 class CrossKV(nn.Module):
@@ -283,11 +271,11 @@ class DecoderSegment(nn.Module):
             keys = own.split(torch.cat([slots[i, 0], k], 0)).transpose(1, 2)
             values = own.split(torch.cat([slots[i, 1], v], 0))
             logits = torch.bmm(own.split(own.q_proj(h)), keys) + torch.cat([slot_bias[i], own_bias[i]], 2)
-            y = y + _normed(layer.self_attn_ln, own.merge(logits, values))
+            y = y + normed(layer.self_attn_ln, own.merge(logits, values))
             q = cross.split(cross.q_proj(layer.encoder_attn_layer_norm(y)))
             logits = torch.bmm(q, cross_k[i].transpose(1, 2)) + cross_bias
-            y = y + _normed(layer.cross_attn_ln, cross.merge(logits, cross_v[i]))
-            y = _feed_forward(layer, y)
+            y = y + normed(layer.cross_attn_ln, cross.merge(logits, cross_v[i]))
+            y = layer.feed_forward(y)
         signals: tuple[Tensor, ...] = similarity(y, before)
         if self.confidence is not None:
             signals = (*signals, self.confidence(y))
@@ -323,10 +311,10 @@ class Embed(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.positions is None:
-            return _normed(self.norm, self.scale * self.table(ids))
+            return normed(self.norm, self.scale * self.table(ids))
         rows = ids.shape[0] // 2
         at = F.embedding(ids[rows:], self.positions)
-        return _normed(self.norm, self.scale * self.table(ids[:rows]) + at)
+        return normed(self.norm, self.scale * self.table(ids[:rows]) + at)
 
 
 class Head(nn.Module):

@@ -21,11 +21,11 @@ from mue_edge.loop.protocol import CONSTANT, DECODER, LIVE, PICTURE, TEXT, WORDS
 from mue_edge.loop.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
 from mue_edge.models.cut import Cut, CutRequest, Piece, StackShape, Table
 from mue_edge.models.heads import of_depth
-from mue_edge.models.ofa import positions as pos
-from mue_edge.models.ofa import segments as seg
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.layers import DecoderLayer, EncoderLayer
+from mue_edge.models.ofa.cutting import segments as seg
 from mue_edge.models.ofa.model import Model
+from mue_edge.models.ofa.network import positions as pos
+from mue_edge.models.ofa.network.layers import DecoderLayer, EncoderLayer
 from mue_edge.models.outputs import flat_similarity
 
 Array = NDArray[np.float32]
@@ -80,8 +80,8 @@ class _World:
         length = request.text_length if prompt is None else prompt.shape[1]
         return _World(
             model, request, grid,
-            encoder.image_pos_ln(encoder.image_position_vectors(grid)),
-            encoder.pos_ln(encoder.text_position_vectors(length)),
+            encoder.image_positions(grid),
+            encoder.text_positions(length),
             prompt,
         )  # fmt: skip
 
@@ -327,18 +327,10 @@ def _memory(world: _World) -> dict[str, Tensor]:
 
 def _position_columns(world: _World, positions: Tensor) -> dict[str, Array]:
     """The absolute bias as products: pos_q [H, S, w] (scaled) and pos_k [H, S, w]."""
-    c, encoder = world.model.config, world.model.encoder
-    heads = c.encoder_heads
-    scale = (c.encoder_dim // heads * c.attn_scale_factor) ** -0.5
-
-    def split(linear: nn.Linear) -> Tensor:
-        x: Tensor = linear(positions)
-        return x.reshape(len(positions), heads, -1).transpose(0, 1)
-
-    return {
-        "pos_q": _array(split(encoder.pos_q_linear) * scale),
-        "pos_k": _array(split(encoder.pos_k_linear)),
-    }
+    c = world.model.config
+    queries, keys = world.model.encoder.projected_positions(positions)
+    scale = (c.encoder_dim // c.encoder_heads * c.attn_scale_factor) ** -0.5
+    return {"pos_q": _array(queries * scale), "pos_k": _array(keys)}
 
 
 def _table(list_of_tables: nn.ModuleList, first: int, last: int, index: Tensor) -> Table:
