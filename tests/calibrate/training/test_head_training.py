@@ -19,7 +19,8 @@ from mue_edge.calibrate.training.teachers import Answers, CaptionBatch, Statemen
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models import heads
-from mue_edge.models.ofa.cutting.segments import Foresight, Gate, Ramp, Stem
+from mue_edge.models.ofa.cutting.decoder_segments import Imitation, Ramp
+from mue_edge.models.ofa.cutting.encoder_segments import Gate, Stem
 from mue_edge.models.ofa.decoding.greedy import greedy
 from mue_edge.models.ofa.model import head_sizes
 from mue_edge.models.ofa.network.exits import options_for
@@ -99,7 +100,7 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("kind", "trained", "module"),
-    [("foresight", foresight_training.train, Foresight), ("ramps", ramp_training.train, Ramp)],
+    [("foresight", foresight_training.train, Imitation), ("ramps", ramp_training.train, Ramp)],
 )
 @pytest.mark.parametrize("task", ["captions", "answers"])
 def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(

@@ -6,6 +6,9 @@ hide the joints at which layers are exported. Shapes: B rows, L queries, S keys,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +16,12 @@ from torch import Tensor, nn
 from mue_edge.models.ofa.config import OFAConfig
 
 KeysValues = tuple[Tensor, Tensor]
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def each(modules: Iterable[nn.Module], kind: type[Part]) -> list[Part]:
+    """The modules of that class, all of them where a list is of one: so that their types are known."""
+    return [module for module in modules if isinstance(module, kind)]
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
