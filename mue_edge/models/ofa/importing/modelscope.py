@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,6 @@ _KNOWN: Mapping[str, tuple[type, Any]] = {
     "answer2label": (str, None),
     "language": (str, "en"),
 }
-_PLACE = re.compile(r"\{\}")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,11 @@ def read(folder: Path) -> Configuration:
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict):
         raise InputFileError(f"{path} has no table `model`")
-    settings = {name: _value(path, model, name) for name in _KNOWN}
+    settings: dict[str, Any] = {}
+    for name, (kind, default) in _KNOWN.items():
+        value = settings[name] = model.get(name, default)
+        if value is not default and type(value) is not kind:
+            raise InputFileError(f"{path}: model.{name} = {value!r} is no {kind.__name__}")
     if settings["prompt"] is not None:
         settings["prompt"] = _named_places(settings["prompt"])
     if settings["answer2label"] is not None:
@@ -52,19 +54,11 @@ def read(folder: Path) -> Configuration:
     return Configuration(settings, str(data.get("task") or ""), () if language == "en" else (foreign,))
 
 
-def _value(path: Path, model: Mapping[str, Any], name: str) -> Any:
-    kind, default = _KNOWN[name]
-    value = model.get(name, default)
-    if value is not default and type(value) is not kind:
-        raise InputFileError(f"{path}: model.{name} = {value!r} is no {kind.__name__}")
-    return value
-
-
 def _named_places(prompt: str) -> str:
     """ModelScope fills one place with the statement, or two with a caption and the statement."""
-    places = ["{hypothesis}"] if len(_PLACE.findall(prompt)) == 1 else ["{caption}", "{hypothesis}"]
+    places = ["{hypothesis}"] if prompt.count("{}") == 1 else ["{caption}", "{hypothesis}"]
     for place in places:
-        prompt = _PLACE.sub(place, prompt, count=1)
+        prompt = prompt.replace("{}", place, 1)
     return prompt
 
 

@@ -14,14 +14,14 @@ from mue_edge.errors import InputFileError
 
 PATCH = 16  # pixels a side
 USUAL = 480
-_SEPARATOR = r"(?:^|[^a-z])"
-# What a name holds → side in pixels, and what was trained so. The task goes before the size of the network.
+# What a name holds, after no letter → side in pixels, and what was trained so. The task goes before the size
+# of the network.
 _PUBLISHED = (
-    (re.compile(_SEPARATOR + r"(?:caption|coco)"), 480, "OFA's trainings for captions"),
-    (re.compile(_SEPARATOR + r"(?:snli|entail|visual[-_ ]?entailment)"), 480, "OFA's trainings for SNLI-VE"),
-    (re.compile(_SEPARATOR + r"ofa[-_ ]?tiny"), 256, "OFA-tiny"),
-    (re.compile(_SEPARATOR + r"ofa[-_ ]?(?:base|large)"), 384, "OFA-base's and OFA-large's pretraining"),
-    (re.compile(_SEPARATOR + r"ofa[-_ ]?huge"), 480, "OFA-huge"),
+    (r"caption|coco", 480, "OFA's trainings for captions"),
+    (r"snli|entail|visual[-_ ]?entailment", 480, "OFA's trainings for SNLI-VE"),
+    (r"ofa[-_ ]?tiny", 256, "OFA-tiny"),
+    (r"ofa[-_ ]?(?:base|large)", 384, "OFA-base's and OFA-large's pretraining"),
+    (r"ofa[-_ ]?huge", 480, "OFA-huge"),
 )
 
 
@@ -34,33 +34,33 @@ class PictureSize:
     sure: bool
 
 
-def choose(asked: int | None, stated: int | None, names: Iterable[str], buckets: int) -> PictureSize:
+def choose(option: int | None, stated: int | None, names: Iterable[str], buckets: int) -> PictureSize:
     """The size of pictures.
 
-    asked: by the user; stated: by the checkpoint; names: of files and folders that it came from, the most
+    option: the user's; stated: the checkpoint's; names: of files and folders that it came from, the most
     telling first; buckets: patches a side that it has positions for.
     Raises InputFileError for a size that it has no positions for.
     """
-    if asked is not None:
-        found = PictureSize(asked, "--image-size", True)
+    if option is not None:
+        size = PictureSize(option, "--image-size", True)
     elif stated is not None:
-        found = PictureSize(stated, "the checkpoint says so", True)
+        size = PictureSize(stated, "the checkpoint says so", True)
     else:
-        found = _by_name(names, buckets)
-    side = -(-found.side // PATCH)
+        size = _by_name(names, buckets)
+    side = -(-size.side // PATCH)
     if not 0 < side <= buckets:
         raise InputFileError(
-            f"pictures of {found.side} pixels ({found.why}) have {side} patches a side, but the checkpoint "
+            f"pictures of {size.side} pixels ({size.why}) have {side} patches a side, but the checkpoint "
             f"has positions for 1 to {buckets}; choose another --image-size"
         )
-    return found
+    return size
 
 
 def _by_name(names: Iterable[str], buckets: int) -> PictureSize:
     most = buckets * PATCH
     for name in names:
         for pattern, side, what in _PUBLISHED:
-            if side <= most and pattern.search(name.lower()):
+            if side <= most and re.search(rf"(?:^|[^a-z])(?:{pattern})", name.lower()):
                 return PictureSize(side, f"as {what}, by the name {name!r}", False)
     if most < USUAL:
         return PictureSize(most, "the most that it has positions for", False)

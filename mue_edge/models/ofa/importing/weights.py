@@ -39,7 +39,6 @@ _NOT_NEEDED = re.compile(
     r"|decoder\.(code_layernorm_embedding|image_pos_ln)\.(weight|bias)|decoder\.embed_image_positions\.weight"
     r"|decoder\.image_rel_pos_table_list\.\d+\.weight|decoder\.image_position_idx"
 )
-_HEADS = "classification_heads."
 _NAMED_AT_MOST = 40
 
 
@@ -60,14 +59,17 @@ def convert(stored: Stored, *, decomposed: bool | None = None, image_size: int |
     Raises InputFileError that names every key which is missing, surplus or misshaped, and every
     setting that its tensors contradict.
     """
-    named = rename(stored.weights)
-    weights = {key: value for key, value in named.items() if not _NOT_NEEDED.fullmatch(key)}
-    heads = [key for key in weights if key.startswith(_HEADS)]
+    weights = {k: value for k, value in rename(stored.weights).items() if not _NOT_NEEDED.fullmatch(k)}
+    heads = [key for key in weights if key.startswith("classification_heads.")]
     for key in heads:
         del weights[key]
     derived = derive(weights, stored.settings)
     problems, notes = derived.contradictions, derived.notes
-    size = choose(image_size, derived.stated_size, _names(stored), derived.config.image_bucket_size)
+    path = stored.source.absolute()
+    # What the checkpoint is called, the most telling first: a file may lie in a folder of revisions.
+    names = [path.name, *(parent.name for parent in path.parents[:3])]
+    names.append(str(stored.settings.get("_name_or_path") or ""))
+    size = choose(image_size, derived.stated_size, names, derived.config.image_bucket_size)
     config = replace(derived.config, image_size=size.side)
     if not size.sure:
         notes.append(
@@ -80,23 +82,21 @@ def convert(stored: Stored, *, decomposed: bool | None = None, image_size: int |
         config = replace(config, decomposed=decomposed)
     with torch.device("meta"):
         expected = stored_weights(Model(config))
-    found = {key: value for key, value in weights.items() if key in expected or key not in ALIASES}
-    wrong = differences(found, expected)
+    wrong = differences({k: v for k, v in weights.items() if k in expected or k not in ALIASES}, expected)
     if problems and len(wrong) > _NAMED_AT_MOST:
         # A wrong configuration explains them all.
         rest = len(wrong) - _NAMED_AT_MOST
         wrong = [*wrong[:_NAMED_AT_MOST], f"and {rest} more tensors that do not fit"]
     if problems or wrong:
-        said = "; ".join([*problems, *wrong])
-        raise InputFileError(f"{stored.source} does not fit its configuration: {said}")
+        raise InputFileError(
+            f"{stored.source} does not fit its configuration: {'; '.join([*problems, *wrong])}"
+        )
     float32 = {key: weights[key].detach().to(torch.float32, copy=True).contiguous() for key in expected}
     if broken := [key for key, value in float32.items() if not bool(torch.isfinite(value).all())]:
         raise InputFileError(f"{stored.source} holds infinite or undefined numbers in {', '.join(broken)}")
-    return Converted(
-        config, float32,
-        _count(stored.settings, "code_dict_size", "n_codes"), _count(stored.settings, "num_bins", "n_bins"),
-        (*stored.notes, *notes),
-    )  # fmt: skip
+    codes = _count(stored.settings, "code_dict_size", "n_codes")
+    bins = _count(stored.settings, "num_bins", "n_bins")
+    return Converted(config, float32, codes, bins, (*stored.notes, *notes))
 
 
 def rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -127,13 +127,6 @@ def random_weights(config: OFAConfig, seed: int) -> dict[str, Tensor]:
     return stored_weights(model)
 
 
-def _names(stored: Stored) -> list[str]:
-    """What the checkpoint is called, the most telling first: a file may lie in a folder of revisions."""
-    said = str(stored.settings.get("_name_or_path") or "")
-    path = stored.source.absolute()
-    return [path.name, *(parent.name for parent in path.parents[:3]), said]
-
-
 def _count(settings: Mapping[str, Any], *names: str) -> int | None:
-    found = next((settings[name] for name in names if type(settings.get(name)) is int), None)
-    return found if found is not None and 0 <= found < 1 << 20 else None
+    count = next((settings[name] for name in names if type(settings.get(name)) is int), None)
+    return count if count is not None and 0 <= count < 1 << 20 else None
