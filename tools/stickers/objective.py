@@ -73,11 +73,11 @@ def decoder_loss(
         some = tokens[rows, : int(lengths[rows].max())]
         part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
         states = decoder.hidden_states(some[:, :-1], part)[-1 if last_layer_only else 1 :]
-        loss = layerwise_loss(
+        loss, by_layer = layerwise_loss(
             decoder, states, some[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
         )
-        total = total + loss.loss / words
-        last += float(loss.by_layer[-1]) / words
+        total = total + loss / words
+        last += float(by_layer[-1]) / words
     return total, last
 
 

@@ -103,12 +103,6 @@ def _entail(
     return {"entail": {**texts, "answers": answers, "decoder": decoder, "text_length": length}}
 
 
-def around(tokenizer: Tokenizer, template: str = ENTAIL) -> tuple[int, int]:
-    """How many ids of the source text, bos … eos, stand before and after the statement."""
-    before, after = template.split("{hypothesis}")
-    return 1 + len(tokenizer.encode(before.rstrip())), len(tokenizer.encode(after)) + 1
-
-
 def _check(whose: str, problem: str) -> None:
     if problem:
         raise UsageError(f"{whose} --prompt {problem}")

@@ -17,7 +17,14 @@ from mue_edge.errors import UsageError
 from mue_edge.loop.policy import Decider
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.network import positions as pos
-from mue_edge.models.ofa.network.exits import MUE, MueOptions
+from mue_edge.models.ofa.network.exits import (
+    MUE,
+    BiasOfLayer,
+    MueOptions,
+    StackRun,
+    run_layers,
+    run_with_exits,
+)
 from mue_edge.models.ofa.network.layers import (
     EncoderLayer,
     embedding,
@@ -27,7 +34,6 @@ from mue_edge.models.ofa.network.layers import (
     relative_tables,
 )
 from mue_edge.models.ofa.network.outputs import EncoderInput, EncoderOutput
-from mue_edge.models.ofa.network.stack import BiasOfLayer, StackRun, run_layers, run_with_exits
 from mue_edge.models.ofa.network.trunk import Trunk
 
 
@@ -181,10 +187,8 @@ class Encoder(nn.Module):
         text_padding = e.text_padding.expand(samples, -1)
         padding = torch.cat([e.image_padding, text_padding], 1)
         if self.config.decomposed if decomposed is None else decomposed:
-            image_bias, text_bias = (
-                self.image_bias(e.image_positions, e.grid),
-                self.text_bias(e.text_positions),
-            )
+            image_bias = self.image_bias(e.image_positions, e.grid)
+            text_bias = self.text_bias(e.text_positions)
             # No mask among patches: an image is there or not as a whole, and the decoder hides a missing one.
             stacks = {
                 "image": (e.image, image_bias, None, e.image_padding),

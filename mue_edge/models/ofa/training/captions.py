@@ -73,10 +73,9 @@ def loss(
         source = source.expand(len(pixels), -1)
     encoded = model.encoder.encode(source, pixels, depths=depths)
     states = model.decoder.hidden_states(tokens[:, :-1], encoded)[1:]
-    layerwise = layerwise_loss(
+    return layerwise_loss(
         model.decoder, states, tokens[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
     )
-    return layerwise.loss, layerwise.by_layer
 
 
 def heads(model: Model) -> Heads:
