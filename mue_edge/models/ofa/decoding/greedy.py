@@ -23,6 +23,8 @@ from mue_edge.models.ofa.network.outputs import EncoderOutput
 
 # Ended rows leave the batch when no more than this share of it is live: leaving copies what is cached.
 _COMPACT = 0.75
+# Self-attention's by layer [H, L, L], cross-attention's [H, L, S], and its mask [1, 1, 1, S].
+Biases = tuple[list[Tensor], Tensor, Tensor]
 
 
 def greedy(
@@ -55,7 +57,7 @@ def greedy_by_depth(
         if not all(1 <= depth <= layers for depth, layers in zip(cell, most)):
             raise UsageError(f"depths {cell[0]},{cell[1]}: the model has 1 to {most[0]},{most[1]} layers")
     encoded = _encode(model, prompt, pixels, max((encoder for encoder, _ in cells), default=1))
-    biases = Biases.of(model.decoder, encoded, max_length)
+    biases = _biases(model.decoder, encoded, max_length)
     captions: dict[Depths, list[list[int]]] = {}
     for encoder_depth in dict.fromkeys(encoder for encoder, _ in cells):
         depths = [depth for encoder, depth in dict.fromkeys(cells) if encoder == encoder_depth]
@@ -74,7 +76,7 @@ def steps(
     depth = int(torch.randint(1, model.config.encoder_layers + 1, (), generator=rng))
     encoded = _encode(model, prompt, pixels, depth)
     cross = _cross_keys_values(model, encoded, depth, len(prompt), model.config.decoder_layers)
-    biases = Biases.of(model.decoder, encoded, max_length)
+    biases = _biases(model.decoder, encoded, max_length)
     words = _words(model.decoder, cross, biases, max_length, every_layer=True)
     return Steps.joined(
         [Steps.of(torch.cat(word.states, 1)[word.live], word.logits[word.live]) for word in words]
@@ -99,21 +101,9 @@ def _cross_keys_values(
     return [model.decoder.layer(i).encoder_attn.keys_values(hidden) for i in range(layers)]
 
 
-@dataclass(frozen=True)
-class Biases:
-    """Self-attention's by layer [H, L, L], cross-attention's [H, L, S], and its mask [1, 1, 1, S]."""
-
-    own: list[Tensor]
-    cross: Tensor
-    mask: Tensor
-
-    @staticmethod
-    def of(decoder: Decoder, encoded: EncoderOutput, max_length: int) -> Biases:
-        return Biases(
-            decoder.self_biases(max_length),
-            decoder.cross_bias(max_length, encoded.positions),
-            encoded.padding_mask[:1, None, None],
-        )
+def _biases(decoder: Decoder, encoded: EncoderOutput, max_length: int) -> Biases:
+    cross = decoder.cross_bias(max_length, encoded.positions)
+    return decoder.self_biases(max_length), cross, encoded.padding_mask[:1, None, None]
 
 
 @dataclass(frozen=True)
@@ -136,15 +126,16 @@ def _words(
     every_layer: the head reads each layer's states, and no row leaves the batch.
     """
     c, size = decoder.config, len(cross[0][0])
+    self_biases, cross_bias, mask = biases
     rows, live = torch.arange(size), torch.ones(size, dtype=torch.bool)
     past: list[KeysValues | None] = [None] * len(cross)
     tokens = torch.full((size,), c.bos)
     for step in range(max_length):
         states = [decoder.embed(tokens[:, None], start=step)]
         for i, keys_values in enumerate(cross):
-            own = biases.own[i][:, step : step + 1, : step + 1]
-            over = biases.cross[:, step : step + 1]
-            y, past[i] = decoder.layer(i)(states[-1], past[i], own, None, keys_values, over, biases.mask)
+            own = self_biases[i][:, step : step + 1, : step + 1]
+            over = cross_bias[:, step : step + 1]
+            y, past[i] = decoder.layer(i)(states[-1], past[i], own, None, keys_values, over, mask)
             states.append(y)
         logits = decoder.project(torch.cat(states[1:], 1) if every_layer else states[-1])
         logits[..., [c.pad, c.bos]] = -math.inf

@@ -82,7 +82,8 @@ class DecoderCache:
         """Layer i's cross-attention keys and values by sample, computed when first needed."""
         cross = self._cross[i]
         if cross is None:
-            cross = self._cross[i] = self.decoder.cross_keys_values(i, self.encoder_output)
+            attention = self.decoder.layer(i).encoder_attn
+            cross = self._cross[i] = attention.keys_values(self.encoder_output.hidden)
         return cross
 
     def _fill(self, exit_layer: int, x: Tensor) -> None:

@@ -10,8 +10,8 @@ from mue_edge.models.importing import ImportRequest, ModelContent
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import SIZES
 from mue_edge.models.ofa.importing import tokenizer
-from mue_edge.models.ofa.importing.contents import CheckpointSettings
-from mue_edge.models.ofa.importing.files import Stored, read
+from mue_edge.models.ofa.importing.contents import CheckpointSettings, Stored
+from mue_edge.models.ofa.importing.files import read
 from mue_edge.models.ofa.importing.weights import Converted, convert, random_weights
 
 # Tasks by fairseq's and ModelScope's names. Pretraining has captions among its tasks.

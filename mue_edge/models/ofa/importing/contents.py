@@ -39,16 +39,6 @@ _NOT_RUN = "nothing in the file was run"
 
 
 @dataclass(frozen=True)
-class Contents:
-    """`settings`: empty for a file of weights alone. `task`: fairseq's name of it, or ""."""
-
-    weights: dict[str, Tensor]
-    settings: dict[str, Any]
-    task: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Refused:
     """A setting that is no plain value, and the error of its use."""
 
@@ -62,7 +52,23 @@ class CheckpointSettings(UserDict[str, Any]):
         return _usable(self.data[name])
 
 
-def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint: weights under the names of the file, settings of model and task in one table, empty for
+    weights alone.
+
+    `tokenizer`: a folder that came with the weights. `task`: fairseq's name of it, or "".
+    """
+
+    source: Path
+    weights: dict[str, Tensor]
+    settings: CheckpointSettings
+    task: str = ""
+    tokenizer: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Stored:
     """The contents of a .safetensors file, or of a pickle (any other name).
 
     `ema`: the averaged weights of a fairseq file, the plain ones only where it has no average. Raises
@@ -74,7 +80,7 @@ def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
     if path.suffix == ".safetensors":
         if ema:
             raise _no_average(path)
-        return Contents(read_safetensors(path), {})
+        return Stored(path, read_safetensors(path), CheckpointSettings())
     if not allow_pickle:
         raise UsageError(
             f"{path} is a pickle: such files can run code in programs that load them. Add --allow-pickle "
@@ -104,7 +110,7 @@ def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
         notes = ("the averaged (EMA) weights are imported",)
     elif isinstance(extra, dict) and extra.get("ema") is not None:
         notes = ("the file also holds averaged (EMA) weights; --ema imports them instead of the plain ones",)
-    return Contents(weights, settings, task, notes)
+    return Stored(path, weights, CheckpointSettings(settings), task, notes=notes)
 
 
 def without_prefix(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.models.ofa.importing import contents, modelscope
-from mue_edge.models.ofa.importing.contents import CheckpointSettings, Contents
+from mue_edge.models.ofa.importing.contents import CheckpointSettings, Stored
 from mue_edge.models.ofa.importing.tokenizer import HUGGING_FACE
 from mue_edge.reading import read_json
 
@@ -24,21 +24,6 @@ _NAMES = (
 )
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _NAMED_AT_MOST = 12
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A checkpoint: weights under the names of the file, settings of model and task in one table.
-
-    `tokenizer`: a folder that came with the weights. `task`: fairseq's name of it, or "".
-    """
-
-    source: Path
-    weights: dict[str, Tensor]
-    settings: CheckpointSettings
-    task: str = ""
-    tokenizer: Path | None = None
-    notes: tuple[str, ...] = ()
 
 
 def read(path: Path, config: Path | None = None, *, allow_pickle: bool = False, ema: bool = False) -> Stored:
@@ -57,22 +42,23 @@ def read(path: Path, config: Path | None = None, *, allow_pickle: bool = False, 
     settings, beside, extra = stored.settings, file.with_name("config.json"), modelscope.Configuration()
     if not settings and beside.is_file() and (config is None or path.is_dir()):
         extra = modelscope.read(file.parent)
-        settings = {**_json_settings(beside), **extra.settings}
+        settings = CheckpointSettings({**_json_settings(beside), **extra.settings})
     if config is not None:
-        settings = settings | _json_settings(config)
+        settings |= _json_settings(config)
     if not settings:
         raise InputFileError(
             f"{path}: it holds weights without a configuration; give one with --config FILE (fairseq's model "
             "settings as JSON, or a Hugging Face config.json)"
         )
     has_words = path.is_dir() and all((path / name).is_file() for name in HUGGING_FACE)
-    return Stored(
-        path,
-        weights,
-        CheckpointSettings(settings),
-        extra.task or stored.task,
-        path if has_words else None,
-        (*stored.notes, *notes, *extra.notes),
+    return replace(
+        stored,
+        source=path,
+        weights=weights,
+        settings=settings,
+        task=extra.task or stored.task,
+        tokenizer=path if has_words else None,
+        notes=(*stored.notes, *notes, *extra.notes),
     )
 
 
@@ -97,7 +83,7 @@ def _in_folder(folder: Path) -> Path:
     return files[0]
 
 
-def _shards(index: Path, allow_pickle: bool, ema: bool) -> Contents:
+def _shards(index: Path, allow_pickle: bool, ema: bool) -> Stored:
     """The tensors of all files that an index names, each where the index says."""
     data = read_json(index)
     files = data.get("weight_map") if isinstance(data, dict) else None
@@ -117,7 +103,7 @@ def _shards(index: Path, allow_pickle: bool, ema: bool) -> Contents:
             verb = "lacks" if different[0] in expected else "holds, against the index,"
             raise InputFileError(f"{shard} {verb} {different[0][:200]!a}; download it and {index.name} again")
         weights |= part
-    return Contents(weights, {})
+    return Stored(index, weights, CheckpointSettings())
 
 
 def _json_settings(path: Path) -> dict[str, Any]:

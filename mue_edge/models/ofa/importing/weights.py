@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from mue_edge.errors import InputFileError
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.importing.config import derive
-from mue_edge.models.ofa.importing.contents import ALIASES
-from mue_edge.models.ofa.importing.files import Stored
+from mue_edge.models.ofa.importing.contents import ALIASES, Stored
 from mue_edge.models.ofa.importing.picture_size import choose
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.network.trunk import Bottleneck

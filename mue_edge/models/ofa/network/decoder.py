@@ -12,16 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.models.ofa.network import layers
 from mue_edge.models.ofa.network import positions as pos
-from mue_edge.models.ofa.network.layers import (
-    DecoderLayer,
-    KeysValues,
-    embedding,
-    linear,
-    normed,
-    optional_norm,
-    relative_tables,
-)
+from mue_edge.models.ofa.network.layers import DecoderLayer
 from mue_edge.models.ofa.network.outputs import EncoderOutput
 
 # Called after each layer with (layers run so far, states before it, states after it).
@@ -38,22 +31,22 @@ class Decoder(nn.Module):
         self.embed_scale = 1.0 if c.no_scale_embedding else dim**0.5
         # In a tuple, so that a shared table is a parameter of the encoder only.
         self._shared_tokens = (encoder_tokens,)
-        self.embed_tokens = None if c.share_all_embeddings else embedding(c.vocab_size, dim)
+        self.embed_tokens = None if c.share_all_embeddings else layers.embedding(c.vocab_size, dim)
         tied = c.share_all_embeddings or c.share_decoder_input_output_embed
         self.output_projection = None if tied else nn.Linear(dim, c.vocab_size, bias=False)
         if self.output_projection is not None:
             nn.init.normal_(self.output_projection.weight, std=dim**-0.5)
-        self.layernorm_embedding = optional_norm(dim, c.layernorm_embedding)
-        self.embed_positions = embedding(c.max_target_positions + 2, dim)
+        self.layernorm_embedding = layers.optional_norm(dim, c.layernorm_embedding)
+        self.embed_positions = layers.embedding(c.max_target_positions + 2, dim)
         self.pos_ln = nn.LayerNorm(dim)
-        self.self_pos_q_linear = linear(dim, dim)
-        self.self_pos_k_linear = linear(dim, dim)
-        self.cross_pos_q_linear = linear(dim, dim)
-        self.cross_pos_k_linear = linear(c.encoder_dim, dim)
+        self.self_pos_q_linear = layers.linear(dim, dim)
+        self.self_pos_k_linear = layers.linear(dim, dim)
+        self.cross_pos_q_linear = layers.linear(dim, dim)
+        self.cross_pos_k_linear = layers.linear(c.encoder_dim, dim)
         self.layers = nn.ModuleList(DecoderLayer(c) for _ in range(c.decoder_layers))
         self.layer_norm = nn.LayerNorm(dim)
         rows = pos.token_table_rows(c.token_bucket_size)
-        self.token_rel_pos_table_list = relative_tables(c.decoder_layers, rows, c.decoder_heads)
+        self.token_rel_pos_table_list = layers.relative_tables(c.decoder_layers, rows, c.decoder_heads)
 
     @property
     def token_embedding(self) -> nn.Embedding:
@@ -71,7 +64,7 @@ class Decoder(nn.Module):
         x: Tensor = self.embed_scale * self.token_embedding(tokens)
         if not self.config.disable_entangle:
             x = x + self.embed_positions.weight[start : start + tokens.shape[1]]
-        return normed(self.layernorm_embedding, x)
+        return layers.normed(self.layernorm_embedding, x)
 
     def position_vectors(self, length: int) -> Tensor:
         """Normalised position vectors [L, d]."""
@@ -105,10 +98,6 @@ class Decoder(nn.Module):
         assert isinstance(module, DecoderLayer)
         return module
 
-    def cross_keys_values(self, i: int, encoder_output: EncoderOutput) -> KeysValues:
-        """Layer i's cross-attention keys and values [B, H, S, w]."""
-        return self.layer(i).encoder_attn.keys_values(encoder_output.hidden)
-
     def hidden_states(
         self, prev_output_tokens: Tensor, encoder_output: EncoderOutput, stop: StopTest | None = None
     ) -> list[Tensor]:
@@ -126,8 +115,9 @@ class Decoder(nn.Module):
         cross_mask = encoder_output.padding_mask[:, None, None]
         states = [x]
         for i in range(len(self.layers)):
-            cross = self.cross_keys_values(i, encoder_output)
-            y, _ = self.layer(i)(x, None, biases[i], hidden_keys, cross, cross_bias, cross_mask)
+            layer = self.layer(i)
+            cross = layer.encoder_attn.keys_values(encoder_output.hidden)
+            y, _ = layer(x, None, biases[i], hidden_keys, cross, cross_bias, cross_mask)
             states.append(y)
             if stop is not None and stop(i + 1, x, y):
                 break

@@ -16,24 +16,10 @@ from torch import Tensor, nn
 from mue_edge.errors import UsageError
 from mue_edge.loop.policy import Decider
 from mue_edge.models.ofa.config import OFAConfig
+from mue_edge.models.ofa.network import layers
 from mue_edge.models.ofa.network import positions as pos
-from mue_edge.models.ofa.network.exits import (
-    MUE,
-    BiasOfLayer,
-    MueOptions,
-    StackRun,
-    run_layers,
-    run_with_exits,
-)
-from mue_edge.models.ofa.network.layers import (
-    EncoderLayer,
-    embedding,
-    linear,
-    normed,
-    optional_norm,
-    relative_tables,
-)
-from mue_edge.models.ofa.network.outputs import EncoderInput, EncoderOutput
+from mue_edge.models.ofa.network.exits import MUE, BiasOfLayer, MueOptions, run_layers, run_with_exits
+from mue_edge.models.ofa.network.outputs import EncoderOutput
 from mue_edge.models.ofa.network.trunk import Trunk
 
 
@@ -45,38 +31,24 @@ class Encoder(nn.Module):
         c, dim, heads = config, config.encoder_dim, config.encoder_heads
         self.config = config
         self.embed_scale = 1.0 if c.no_scale_embedding else dim**0.5
-        self.embed_tokens = embedding(c.vocab_size, dim)
-        self.layernorm_embedding = optional_norm(dim, c.layernorm_embedding)
-        self.type_embedding = embedding(2, dim) if c.type_embedding else None
+        self.embed_tokens = layers.embedding(c.vocab_size, dim)
+        self.layernorm_embedding = layers.optional_norm(dim, c.layernorm_embedding)
+        self.type_embedding = layers.embedding(2, dim) if c.type_embedding else None
         self.embed_images = Trunk(c.trunk_blocks, c.trunk_width)
-        self.image_proj = linear(c.trunk_channels, dim)
-        self.patch_layernorm_embedding = optional_norm(dim, c.patch_layernorm_embedding)
-        self.embed_positions = embedding(c.max_source_positions + 2, dim)
-        self.embed_image_positions = embedding(c.image_bucket_size**2 + 1, dim)
+        self.image_proj = layers.linear(c.trunk_channels, dim)
+        self.patch_layernorm_embedding = layers.optional_norm(dim, c.patch_layernorm_embedding)
+        self.embed_positions = layers.embedding(c.max_source_positions + 2, dim)
+        self.embed_image_positions = layers.embedding(c.image_bucket_size**2 + 1, dim)
         self.pos_ln = nn.LayerNorm(dim)
         self.image_pos_ln = nn.LayerNorm(dim)
-        self.pos_q_linear = linear(dim, dim)
-        self.pos_k_linear = linear(dim, dim)
-        self.layers = nn.ModuleList(EncoderLayer(c) for _ in range(c.encoder_layers))
+        self.pos_q_linear = layers.linear(dim, dim)
+        self.pos_k_linear = layers.linear(dim, dim)
+        self.layers = nn.ModuleList(layers.EncoderLayer(c) for _ in range(c.encoder_layers))
         self.layer_norm = nn.LayerNorm(dim)
         token_rows = pos.token_table_rows(c.token_bucket_size)
         image_rows = pos.image_table_rows(c.image_bucket_size)
-        self.token_rel_pos_table_list = relative_tables(c.encoder_layers, token_rows, heads)
-        self.image_rel_pos_table_list = relative_tables(c.encoder_layers, image_rows, heads)
-
-    def embed(
-        self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None
-    ) -> EncoderInput:
-        """Words [B, T] and pixels [B, 3, H, W] (patch_masks [B]: false = no image) as the layers' input."""
-        text_padding = src_tokens.eq(self.config.pad)
-        words = self.embed_words(src_tokens).masked_fill(text_padding[..., None], 0.0)
-        image, grid = self.embed_patches(patch_images)
-        image_padding = torch.zeros(image.shape[:2], dtype=torch.bool, device=image.device)
-        if patch_masks is not None:
-            image_padding = image_padding | ~patch_masks.bool()[:, None]
-        image = image.masked_fill(image_padding[..., None], 0.0)
-        positions = self.image_positions(grid), self.text_positions(src_tokens.shape[1])
-        return EncoderInput(image, words, image_padding, text_padding, *positions, grid)
+        self.token_rel_pos_table_list = layers.relative_tables(c.encoder_layers, token_rows, heads)
+        self.image_rel_pos_table_list = layers.relative_tables(c.encoder_layers, image_rows, heads)
 
     def embed_words(self, src_tokens: Tensor) -> Tensor:
         """[B, T] → [B, T, d]."""
@@ -85,7 +57,7 @@ class Encoder(nn.Module):
             x = x + self._text_position_vectors(src_tokens.shape[1])
         if self.type_embedding is not None:
             x = x + self.type_embedding.weight[0]
-        return normed(self.layernorm_embedding, x)
+        return layers.normed(self.layernorm_embedding, x)
 
     def embed_patches(self, patch_images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """[B, 3, H, W] → [B, P, d] and the patch grid (height, width)."""
@@ -102,7 +74,7 @@ class Encoder(nn.Module):
             x = x + self._image_position_vectors(grid)
         if self.type_embedding is not None:
             x = x + self.type_embedding.weight[1]
-        return normed(self.patch_layernorm_embedding, x), grid
+        return layers.normed(self.patch_layernorm_embedding, x), grid
 
     def text_positions(self, length: int) -> Tensor:
         """Normalised position vectors [T, d]."""
@@ -147,13 +119,14 @@ class Encoder(nn.Module):
         buckets = pos.image_buckets(*grid, self.config.image_bucket_size, absolute.device)
         return lambda i: absolute + pos.relative_bias(tables[i], buckets)
 
-    def joint_bias(self, embedded: EncoderInput) -> BiasOfLayer:
+    def joint_bias(
+        self, image_positions: Tensor, text_positions: Tensor, grid: tuple[int, int]
+    ) -> BiasOfLayer:
         """Layer index → [H, S, S]: absolute over all pairs, relative within each modality."""
-        absolute = self.absolute_bias(torch.cat([embedded.image_positions, embedded.text_positions]))
-        patches, words = len(embedded.image_positions), len(embedded.text_positions)
-        device, c = absolute.device, self.config
-        image_buckets = pos.image_buckets(*embedded.grid, c.image_bucket_size, device)
-        token_buckets = pos.token_buckets(words, c.token_bucket_size, device)
+        absolute = self.absolute_bias(torch.cat([image_positions, text_positions]))
+        patches, words, c = len(image_positions), len(text_positions), self.config
+        image_buckets = pos.image_buckets(*grid, c.image_bucket_size, absolute.device)
+        token_buckets = pos.token_buckets(words, c.token_bucket_size, absolute.device)
 
         def bias(i: int) -> Tensor:
             image = pos.relative_bias(self.image_rel_pos_table_list[i], image_buckets)
@@ -178,26 +151,32 @@ class Encoder(nn.Module):
         """Words [B, T] and pixels [B, 3, H, W] through MuE's encoder, words and patches apart, or OFA's joint
         one, [image ; text]; by default the one that the configuration names.
 
-        depths: layers by stack ("image" and "text", or "encoder"; all where none is named), which run without
-        exit tests, as all do in training mode; else a policy may end the stacks earlier. Where depths are
-        given, one text [1, T] may belong to all pictures. Raises UsageError for a depth that is not there.
+        patch_masks [B]: false = no image. depths: layers by stack ("image" and "text", or "encoder"; all
+        where none is named), which run without exit tests, as all do in training mode; else a policy may end
+        the stacks earlier. Where depths are given, one text [1, T] may belong to all pictures.
+        Raises UsageError for a depth that is not there.
         """
-        e = self.embed(src_tokens, patch_images, patch_masks)
-        samples = len(e.image)
-        text_padding = e.text_padding.expand(samples, -1)
-        padding = torch.cat([e.image_padding, text_padding], 1)
+        image, grid = self.embed_patches(patch_images)
+        samples = len(image)
+        image_padding = torch.zeros(image.shape[:2], dtype=torch.bool, device=image.device)
+        if patch_masks is not None:
+            image_padding = image_padding | ~patch_masks.bool()[:, None]
+        image = image.masked_fill(image_padding[..., None], 0.0)
+        text_padding = src_tokens.eq(self.config.pad)
+        text = self.embed_words(src_tokens).masked_fill(text_padding[..., None], 0.0)
+        padding = torch.cat([image_padding, text_padding.expand(samples, -1)], 1)
+        image_positions, text_positions = self.image_positions(grid), self.text_positions(text.shape[1])
         if self.config.decomposed if decomposed is None else decomposed:
-            image_bias = self.image_bias(e.image_positions, e.grid)
-            text_bias = self.text_bias(e.text_positions)
+            image_bias, text_bias = self.image_bias(image_positions, grid), self.text_bias(text_positions)
             # No mask among patches: an image is there or not as a whole, and the decoder hides a missing one.
             stacks = {
-                "image": (e.image, image_bias, None, e.image_padding),
-                "text": (e.text, text_bias, e.text_padding[:, None, None], e.text_padding),
+                "image": (image, image_bias, None, image_padding),
+                "text": (text, text_bias, text_padding[:, None, None], text_padding),
             }
         else:
-            both = torch.cat([e.image, e.text], 1)
-            stacks = {"encoder": (both, self.joint_bias(e), padding[:, None, None], padding)}
-        runs: dict[str, StackRun] = {}
+            bias = self.joint_bias(image_positions, text_positions, grid)
+            stacks = {"encoder": (torch.cat([image, text], 1), bias, padding[:, None, None], padding)}
+        runs = {}
         for stack, (x, bias, mask, pads) in stacks.items():
             if depths is not None or self.training:
                 runs[stack] = run_layers(self.layers, x, bias, mask, (depths or {}).get(stack))
@@ -207,14 +186,13 @@ class Encoder(nn.Module):
         states: list[Tensor] = []
         for i in range(len(self.layers) + 1):
             ran = i < max(len(run.states) for run in runs.values())
-            parts = [run.state(i).expand(samples, -1, -1) for run in runs.values()]
-            states.append(torch.cat(parts, 1) if ran else states[-1])
-        positions = torch.cat([e.image_positions, e.text_positions])
+            by_stack = [run.state(i).expand(samples, -1, -1) for run in runs.values()]
+            states.append(torch.cat(by_stack, 1) if ran else states[-1])
         return EncoderOutput(
             self.layer_norm(states[-1]),
             tuple(states),
             padding,
-            positions.expand(samples, *positions.shape),
+            torch.cat([image_positions, text_positions]).expand(samples, -1, -1),
             {name: run.scores for name, run in runs.items() if run.scores},
             {name: run.exits for name, run in runs.items()},
         )

@@ -48,20 +48,3 @@ class EncoderOutput:
             {name: tuple(values[i] for i in chosen) for name, values in self.scores.items()},
             {name: tuple(values[i] for i in chosen) for name, values in self.exits.items()},
         )
-
-
-@dataclass(frozen=True)
-class EncoderInput:
-    """The encoder's input.
-
-    image [B, P, d] and text [B, T, d] with padding zeroed; boolean padding masks [B, P] and
-    [B, T]; normalised position vectors [P, d] and [T, d]; the patch grid (height, width).
-    """
-
-    image: Tensor
-    text: Tensor
-    image_padding: Tensor
-    text_padding: Tensor
-    image_positions: Tensor
-    text_positions: Tensor
-    grid: tuple[int, int]
