@@ -218,7 +218,7 @@ class Family(Protocol[Network]):
     def cut(self, network: Network, request: CutRequest) -> Cut:
         """The segments of a network, the constants that they are fed, and the layout that drives them.
 
-        Raises UsageError for what cannot be cut as asked.
+        Raises UsageError for what cannot be cut as requested.
         """
 
     @property

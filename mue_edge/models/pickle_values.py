@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -80,9 +80,9 @@ def key(value: Any) -> Any:
     return value
 
 
-def pairs(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    """The items, each with a sound key."""
-    return ((key(name), value) for name, value in items)
+def pairs(items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A table of names and values, if all names are sound keys."""
+    return {key(name): value for name, value in items}
 
 
 def call(function: Any, arguments: tuple[Any, ...], meanings: Mapping[str, Callable[..., Any]]) -> Any:
@@ -132,7 +132,7 @@ def _mapping(items: Any = ()) -> dict[Any, Any]:
     if isinstance(items, dict):
         return dict(items)
     require(isinstance(items, (list, tuple)) and all(isinstance(item, (list, tuple)) for item in items))
-    return dict(pairs((name, value) for name, value in items))
+    return pairs(items)
 
 
 def _sequence(items: Any = ()) -> list[Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickletools
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from mue_edge.errors import InputFileError
@@ -139,7 +139,7 @@ def _put_into(m: _Machine, items: list[Any], *, named: bool) -> None:
     """Entries, or names and values in turn, into the value on top."""
     target = m.stack[-1]
     if named and isinstance(target, dict):
-        target.update(_pairs(items))
+        target.update(_table(items))
     elif not named and isinstance(target, list):
         target.extend(items)
     elif not named and isinstance(target, set):
@@ -148,7 +148,8 @@ def _put_into(m: _Machine, items: list[Any], *, named: bool) -> None:
         raise TypeError("entries are put into what holds none")
 
 
-def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
+def _table(items: list[Any]) -> dict[Any, Any]:
+    """Of names and values in turn."""
     return pairs(zip(items[::2], items[1::2], strict=True))
 
 
@@ -203,7 +204,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE1": lambda m, _: m.push(tuple(_top(m, 1))),
     "TUPLE2": lambda m, _: m.push(tuple(_top(m, 2))),
     "TUPLE3": lambda m, _: m.push(tuple(_top(m, 3))),
-    "DICT": lambda m, _: m.push(dict(_pairs(m.marked()))),
+    "DICT": lambda m, _: m.push(_table(m.marked())),
     "FROZENSET": lambda m, _: m.push(frozenset(map(key, m.marked()))),
     "APPEND": lambda m, _: _put_into(m, _top(m, 1), named=False),
     **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda m, _: _put_into(m, m.marked(), named=False)),

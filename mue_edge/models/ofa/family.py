@@ -44,10 +44,9 @@ class _OFA:
 
     def describe(self, config: Mapping[str, Any]) -> Description:
         c = from_json(config)
-        return Description(
-            c.preprocess, c.vocab_size, c.bos, c.pad, c.eos, c.encoder_layers, c.decoder_layers,
-            c.max_source_positions, c.max_target_positions,
-        )  # fmt: skip
+        special, layers = (c.bos, c.pad, c.eos), (c.encoder_layers, c.decoder_layers)
+        lengths = c.max_source_positions, c.max_target_positions
+        return Description(c.preprocess, c.vocab_size, *special, *layers, *lengths)
 
     def load(self, folder: Path, config: Mapping[str, Any]) -> Model:
         from mue_edge.models.ofa.model import load

@@ -115,8 +115,8 @@ def _spaced(text: str) -> str:
 
 def _ids(text: str, config: OFAConfig, tokenizer: Tokenizer | None) -> list[int] | None:
     if tokenizer is None:
-        known = _RELEASED.get(text) if config.vocab_size == RELEASED_SIZE else None
-        return None if known is None else list(known)
+        released = _RELEASED.get(text) if config.vocab_size == RELEASED_SIZE else None
+        return None if released is None else list(released)
     ids = tokenizer.encode(text)
     if tokenizer.unk in ids:
         raise UsageError(f"the tokenizer has no pieces for {text!r}; is it the one of this checkpoint?")

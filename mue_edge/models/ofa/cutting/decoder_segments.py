@@ -173,7 +173,7 @@ class Head(nn.Module):
 
 
 class ChoiceHead(nn.Module):
-    """y [Q, d] → of C answers, best first, their places [Q, C] and logits [Q, C], their log-sum-exp [Q], and
+    """y [Q, d] → of C answers, best first, their indices [Q, C] and logits [Q, C], their log-sum-exp [Q], and
     as the logit of eos the same: nothing but the end can follow an answer."""
 
     def __init__(self, decoder: Decoder, answers: Sequence[int]) -> None:
@@ -183,5 +183,5 @@ class ChoiceHead(nn.Module):
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = F.linear(self.norm(y), self.weight)
-        places, values, total = candidates(logits, self.weight.shape[0])
-        return places, values, total, total + 0.0
+        indices, values, total = candidates(logits, self.weight.shape[0])
+        return indices, values, total, total + 0.0

@@ -89,15 +89,15 @@ class JointStem(nn.Module):
     """Embedded patches [1, P, d], ids [T], live [1, T, 1] → the joint encoder's x [1, P + T, d], padding
     zeroed, and live [1, P + T, 1]."""
 
-    seen: Tensor
+    live_patches: Tensor
 
     def __init__(self, encoder: Encoder, patches: int) -> None:
         super().__init__()
         self.text = TextStem(encoder)
-        self.register_buffer("seen", torch.ones(1, patches, 1))
+        self.register_buffer("live_patches", torch.ones(1, patches, 1))
 
     def forward(self, patches: Tensor, ids: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.cat([patches, self.text(ids, live)], 1), torch.cat([self.seen, live], 1)
+        return torch.cat([patches, self.text(ids, live)], 1), torch.cat([self.live_patches, live], 1)
 
 
 class TextStem(nn.Module):

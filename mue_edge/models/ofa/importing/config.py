@@ -2,7 +2,7 @@
 
 What the shapes show is checked against what the settings say; what only the settings can say
 (`attn_scale_factor`, `disable_entangle`, …) is taken from them, else it is the published default,
-and the user is told.
+with a note for the user.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def derive(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Derive
         entangled = stated.get("entangle_position_embedding", False)
         stated["disable_entangle"] = stated.get("disable_entangle", False) or not entangled
         stated["share_all_embeddings"] = True
-    shown = _shown(weights)
+    by_shapes = _from_shapes(weights)
     missing = {name: value for name, value in defaults.items() if name not in stated}
-    values = {name: value for name, (value, _) in shown.items()} | missing | stated
+    values = {name: value for name, (value, _) in by_shapes.items()} | missing | stated
     notes = []
     # The ports' classes do not write what equals their defaults, which are these.
     if unsaid := [name for name in missing if not hugging_face and name not in _SILENT]:
@@ -121,7 +121,7 @@ def derive(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Derive
         notes.append(f"the configuration does not say all that shapes the network; taken: {taken}")
     contradictions = [
         f"{names[name]} is {stated[name]!r} in the configuration, but {key} shows {value!r}"
-        for name, (value, key) in shown.items()
+        for name, (value, key) in by_shapes.items()
         if name in stated and stated[name] != value
     ]
     contradictions += _tie(weights, values, stated)
@@ -158,13 +158,13 @@ def _check_supported(settings: Mapping[str, Any]) -> None:
         raise InputFileError(f"the configuration has {variant}; such a variant of OFA is not supported")
 
 
-def _shown(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, str]]:
+def _from_shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, str]]:
     """What tensors show: our name → (value, which tensor shows it)."""
-    shown: dict[str, tuple[Any, str]] = {}
+    by_shapes: dict[str, tuple[Any, str]] = {}
 
     def size(name: str, key: str, axis: int = 0, of: Any = int) -> None:
         if key in weights and weights[key].dim() > axis:
-            shown[name] = (of(weights[key].shape[axis]), key)
+            by_shapes[name] = (of(weights[key].shape[axis]), key)
 
     size("vocab_size", "encoder.embed_tokens.weight")
     size("trunk_width", "encoder.embed_images.conv1.weight")
@@ -177,14 +177,14 @@ def _shown(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, str]]:
         size(f"{stack}_ffn", f"{stack}.layers.0.fc1.weight")
         size(f"{stack}_heads", f"{stack}.token_rel_pos_table_list.0.weight", 1)
         if last := _last(weights, rf"{stack}\.layers\.(\d{{1,6}})\."):
-            shown[f"{stack}_layers"] = last
+            by_shapes[f"{stack}_layers"] = last
     stages = [_last(weights, rf"encoder\.embed_images\.layer{stage}\.(\d{{1,6}})\.") for stage in (1, 2, 3)]
     if all(stages):
-        shown["trunk_blocks"] = ([stage[0] for stage in stages if stage], "encoder.embed_images")
+        by_shapes["trunk_blocks"] = ([stage[0] for stage in stages if stage], "encoder.embed_images")
     for name, ending in _SWITCHES.items():
         key = next((key for key in weights if key.endswith(ending)), None)
-        shown[name] = (key is not None, key or f"the absence of all keys in {ending}")
-    return shown
+        by_shapes[name] = (key is not None, key or f"the absence of all keys in {ending}")
+    return by_shapes
 
 
 def _last(weights: Mapping[str, Tensor], pattern: str) -> tuple[int, str] | None:

@@ -209,17 +209,17 @@ def _plain(path: Path, name: str, value: Any) -> Any:
 
 
 def _tensors(file: TorchFile, name: str, table: Any) -> dict[str, Tensor]:
-    place = f"{file.path}: {name}: " if name else f"{file.path}: "
+    where = f"{file.path}: {name}: " if name else f"{file.path}: "
     if not isinstance(table, dict):
         raise InputFileError(f"{file.path}: {name} is a {kind(table)}, not a table of tensors ({_NOT_RUN})")
     weights = {}
     for key, value in table.items():
         if not isinstance(key, str):
-            raise InputFileError(f"{place}a name is a {kind(key)} ({_NOT_RUN})")
+            raise InputFileError(f"{where}a name is a {kind(key)} ({_NOT_RUN})")
         if not isinstance(value, StoredTensor):
-            raise InputFileError(f"{place}{printable(key)} is a {kind(value)}, not a tensor ({_NOT_RUN})")
+            raise InputFileError(f"{where}{printable(key)} is a {kind(value)}, not a tensor ({_NOT_RUN})")
         try:
             weights[key] = file.tensor(value)
         except InputFileError as problem:
-            raise InputFileError(f"{place}{printable(key)} {problem}") from problem
+            raise InputFileError(f"{where}{printable(key)} {problem}") from problem
     return weights

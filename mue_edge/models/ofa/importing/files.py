@@ -39,27 +39,21 @@ def read(path: Path, config: Path | None = None, *, allow_pickle: bool = False, 
     else:
         stored = contents.read(file, allow_pickle=allow_pickle, ema=ema)
     weights, notes = contents.without_prefix(stored.weights)
-    settings, beside, extra = stored.settings, file.with_name("config.json"), modelscope.Configuration()
-    if not settings and beside.is_file() and (config is None or path.is_dir()):
-        extra = modelscope.read(file.parent)
-        settings = CheckpointSettings({**_json_settings(beside), **extra.settings})
+    has_words = path.is_dir() and all((path / name).is_file() for name in HUGGING_FACE)
+    words = path if has_words else None
+    stored = replace(stored, source=path, weights=weights, tokenizer=words, notes=(*stored.notes, *notes))
+    beside = file.with_name("config.json")
+    if not stored.settings and beside.is_file() and (config is None or path.is_dir()):
+        stored = replace(stored, settings=CheckpointSettings(_json_settings(beside)))
+        stored = modelscope.with_configuration(stored, file.parent)
     if config is not None:
-        settings |= _json_settings(config)
-    if not settings:
+        stored.settings.update(_json_settings(config))
+    if not stored.settings:
         raise InputFileError(
             f"{path}: it holds weights without a configuration; give one with --config FILE (fairseq's model "
             "settings as JSON, or a Hugging Face config.json)"
         )
-    has_words = path.is_dir() and all((path / name).is_file() for name in HUGGING_FACE)
-    return replace(
-        stored,
-        source=path,
-        weights=weights,
-        settings=settings,
-        task=extra.task or stored.task,
-        tokenizer=path if has_words else None,
-        notes=(*stored.notes, *notes, *extra.notes),
-    )
+    return stored
 
 
 def _in_folder(folder: Path) -> Path:

@@ -8,7 +8,7 @@ A score is the cosine of the states before and after a layer; thresholds are the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -20,6 +20,7 @@ from mue_edge.loop.signals import SIMILARITY
 from mue_edge.rules import RULES
 
 _EPS = 1e-8
+Over = Literal["batch", "sample", "rows"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class MueOptions:
     """
 
     encoder: Literal["batch", "sample"] = "sample"
-    decoder: Literal["batch", "sample", "rows"] = "rows"
+    decoder: Over = "rows"
     pads: Literal["included", "masked"] = "masked"
     similarity: Literal["flat", "mean"] = "flat"
 
@@ -65,12 +66,7 @@ def options_for(policy: Decider | None, options: MueOptions | None) -> MueOption
 
 
 def exit_scores(
-    before: Tensor,
-    after: Tensor,
-    live: Tensor,
-    *,
-    over: Literal["batch", "sample", "rows"],
-    similarity: Literal["flat", "mean"],
+    before: Tensor, after: Tensor, live: Tensor, *, over: Over, similarity: Literal["flat", "mean"]
 ) -> Tensor:
     """Cosine of the states before and after a layer: float64 [B] for "sample" and "rows", [1] for "batch".
 
@@ -94,26 +90,24 @@ def exit_scores(
     return torch.where(count > 0, scores, 1.0)
 
 
+@dataclass
 class DecoderExit:
-    """Decides after each decoder layer whether to stop, and keeps the scores of the step."""
+    """Decides after each decoder layer whether to stop, and keeps the scores of the step.
 
-    def __init__(
-        self,
-        policy: Decider | None,
-        options: MueOptions,
-        step: int,
-        max_length: int,
-        live: Tensor | None = None,
-    ) -> None:
-        """live: boolean [R, L], tokens that take part; None: all."""
-        self.policy, self.options, self.step, self.max_length = policy, options, step, max_length
-        self.live = live
-        self.scores: list[float] = []
+    live: boolean [R, L], tokens that take part; None: all.
+    """
+
+    policy: Decider | None
+    options: MueOptions
+    step: int
+    max_length: int
+    live: Tensor | None = None
+    scores: list[float] = field(default_factory=list)
 
     def __call__(self, depth: int, before: Tensor, after: Tensor) -> bool:
         """States [R, L, d] before and after the layer."""
         live = torch.ones_like(before[..., 0], dtype=torch.bool) if self.live is None else self.live
-        over: Literal["rows", "batch"] = "rows" if self.options.decoder == "rows" else "batch"
+        over: Over = "rows" if self.options.decoder == "rows" else "batch"
         score = exit_scores(before, after, live, over=over, similarity=self.options.similarity)
         self.scores.append(float(score.min()))
         if self.policy is None:

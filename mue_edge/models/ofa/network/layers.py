@@ -47,8 +47,8 @@ def relative_tables(layers: int, rows: int, heads: int) -> nn.ModuleList:
     return nn.ModuleList(tables)
 
 
-def optional_norm(dim: int, wanted: bool) -> nn.LayerNorm | None:
-    return nn.LayerNorm(dim) if wanted else None
+def optional_norm(dim: int, present: bool) -> nn.LayerNorm | None:
+    return nn.LayerNorm(dim) if present else None
 
 
 def normed(norm: nn.LayerNorm | None, x: Tensor) -> Tensor:

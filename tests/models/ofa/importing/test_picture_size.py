@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mue_edge.errors import InputFileError
-from mue_edge.models.ofa.importing.picture_size import choose
+from mue_edge.models.ofa.importing.weights import choose
 
 
 @pytest.mark.parametrize(
