@@ -42,24 +42,10 @@ class Model(nn.Module):
         self.decoder = Decoder(config, self.encoder.embed_tokens)
 
     def encode(
-        self,
-        src_tokens: Tensor,
-        patch_images: Tensor,
-        patch_masks: Tensor | None = None,
-        *,
-        decomposed: bool | None = None,
-        policy: Decider | None = None,
-        options: MueOptions | None = None,
+        self, src_tokens: Tensor, patch_images: Tensor, *masks: Tensor, **settings: Any
     ) -> EncoderOutput:
-        """Words [B, T] (right padding) and pixels [B, 3, H, W]; `patch_masks` [B]: false = no image.
-
-        `decomposed` defaults to the configuration's. A policy may end the stacks "image" and "text" (or
-        "encoder") early, in eval mode. `options` default to those of the policy's rule.
-        """
-        options = options_for(policy, options)
-        return self.encoder.encode(
-            src_tokens, patch_images, patch_masks, decomposed=decomposed, policy=policy, options=options
-        )
+        """`Encoder.encode`, whose arguments these are."""
+        return self.encoder.encode(src_tokens, patch_images, *masks, **settings)
 
     def decode(self, prev_output_tokens: Tensor, encoder_output: EncoderOutput) -> Tensor:
         """Teacher-forced logits [B, L, V] at full depth of target prefixes [B, L] (right padding)."""
@@ -85,7 +71,7 @@ class Model(nn.Module):
         max_length (without eos, fairseq's max_len_b), min_length, no_repeat_ngram and length_penalty.
         """
         options, c = options_for(policy, options), self.config
-        encoded = self.encode(
+        encoded = self.encoder.encode(
             src_tokens, patch_images, patch_masks, decomposed=decomposed, policy=policy, options=options
         )
         settings = SearchSettings(**search, bos=c.bos, pad=c.pad, eos=c.eos)

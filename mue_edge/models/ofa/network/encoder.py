@@ -18,7 +18,7 @@ from mue_edge.loop.policy import Decider
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.network import layers
 from mue_edge.models.ofa.network import positions as pos
-from mue_edge.models.ofa.network.exits import MUE, BiasOfLayer, MueOptions, run_layers, run_with_exits
+from mue_edge.models.ofa.network.exits import BiasOfLayer, MueOptions, options_for, run_layers, run_with_exits
 from mue_edge.models.ofa.network.outputs import EncoderOutput
 from mue_edge.models.ofa.network.trunk import Trunk
 
@@ -146,16 +146,18 @@ class Encoder(nn.Module):
         decomposed: bool | None = None,
         depths: Mapping[str, int] | None = None,
         policy: Decider | None = None,
-        options: MueOptions = MUE,
+        options: MueOptions | None = None,
     ) -> EncoderOutput:
         """Words [B, T] and pixels [B, 3, H, W] through MuE's encoder, words and patches apart, or OFA's joint
-        one, [image ; text]; by default the one that the configuration names.
+        one, [image ; text]; by default the one that the configuration names. Right padding is allowed.
 
         patch_masks [B]: false = no image. depths: layers by stack ("image" and "text", or "encoder"; all
         where none is named), which run without exit tests, as all do in training mode; else a policy may end
-        the stacks earlier. Where depths are given, one text [1, T] may belong to all pictures.
-        Raises UsageError for a depth that is not there.
+        the stacks earlier. Where depths are given, one text [1, T] may belong to all pictures. options
+        default to those of the policy's rule. Raises UsageError for a depth that is not there, and for a rule
+        whose tests read what the torch model does not measure.
         """
+        options = options_for(policy, options)
         image, grid = self.embed_patches(patch_images)
         samples = len(image)
         image_padding = torch.zeros(image.shape[:2], dtype=torch.bool, device=image.device)
