@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError
 from mue_edge.models.ofa.config import OFAConfig, from_json
+from mue_edge.models.ofa.importing.contents import ALIASES, EMBEDDING
 
 _NO_SETTINGS = ("trunk_width", "pixel_mean", "pixel_std", "image_relative_bias")
 # Our names → fairseq's.
@@ -166,7 +167,7 @@ def _from_shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, str]]:
         if key in weights and weights[key].dim() > axis:
             by_shapes[name] = (of(weights[key].shape[axis]), key)
 
-    size("vocab_size", "encoder.embed_tokens.weight")
+    size("vocab_size", EMBEDDING)
     size("trunk_width", "encoder.embed_images.conv1.weight")
     size("image_bucket_size", "encoder.image_rel_pos_table_list.0.weight", of=_image_buckets)
     size("max_source_positions", "encoder.embed_positions.weight", of=lambda rows: rows - 2)
@@ -200,14 +201,7 @@ def _image_buckets(rows: int) -> int:
 
 def _tie(weights: Mapping[str, Tensor], values: dict[str, Any], stated: Mapping[str, Any]) -> list[str]:
     """Decide which of the three embeddings are one; a difference where they should be is a contradiction."""
-    encoder, decoder, out = (
-        weights.get(key)
-        for key in (
-            "encoder.embed_tokens.weight",
-            "decoder.embed_tokens.weight",
-            "decoder.output_projection.weight",
-        )
-    )
+    encoder, decoder, out = (weights.get(key) for key in (EMBEDDING, *ALIASES))
 
     def differ(a: Tensor | None, b: Tensor | None) -> bool:
         if a is None or b is None:

@@ -82,7 +82,7 @@ def convert(stored: Stored, *, decomposed: bool | None = None, image_size: int |
     # What the checkpoint is called, the most telling first: a file may lie in a folder of revisions.
     names = [path.name, *(parent.name for parent in path.parents[:3])]
     names.append(str(stored.settings.get("_name_or_path") or ""))
-    size = choose(image_size, derived.stated_size, names, derived.config.image_bucket_size)
+    size = picture_size(image_size, derived.stated_size, names, derived.config.image_bucket_size)
     config = replace(derived.config, image_size=size.side)
     if not size.sure:
         notes.append(
@@ -154,7 +154,7 @@ class PictureSize:
     sure: bool
 
 
-def choose(option: int | None, stated: int | None, names: Iterable[str], buckets: int) -> PictureSize:
+def picture_size(option: int | None, stated: int | None, names: Iterable[str], buckets: int) -> PictureSize:
     """The size of pictures.
 
     option: the user's; stated: the checkpoint's; names: of files and folders that it came from, the most
