@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.network.decoder import Decoder
-from mue_edge.models.ofa.training.loss import OverLayers, layer_weights
 from mue_edge.models.ofa.training.statements import EncodedStatements, last_states
+from tools.stickers.objective import OverLayers, layer_weights
 
 
 def image_states(model: Model, patches: Tensor, depth: int) -> Tensor:
@@ -60,7 +60,7 @@ def logits(
 def loss(
     found: Tensor, labels: Tensor, weights: Tensor, over_layers: OverLayers = "mean"
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy, a mean over statements, of all layers (`layerwise_loss` says how they are weighted), and
+    """Cross entropy, a mean over statements, of all layers (`layer_weights` says how they are weighted), and
     the last layer's, detached.
 
     found: logits [L, B, C]; labels [B]; weights [C] of the labels.

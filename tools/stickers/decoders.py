@@ -47,7 +47,7 @@ COVERED = (
     "calibrate/data/augment.py",
     "calibrate/training/finetune.py",
     "mue_edge/models/ofa/network/decoder.py",
-    "mue_edge/models/ofa/training/loss.py",
+    "mue_edge/models/ofa/training/captions.py",
     "tools/stickers/objective.py",
 )
 SPLIT, POINTS = "val_render", 5  # at most so many points of a learning curve, but for the last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.network.decoder import Decoder
 from mue_edge.models.ofa.network.outputs import EncoderOutput
-from mue_edge.models.ofa.training.loss import OverLayers, layerwise_loss
+from mue_edge.models.ofa.training.captions import layerwise_loss
 
+OverLayers = Literal["sum", "mean", "depth", "last"]
 Depths = tuple[int, int]  # encoder layers for the image and for the prompt
 
 
@@ -60,6 +62,15 @@ class Students(nn.Module):
         return near + far
 
 
+def layer_weights(layers: int, over_layers: OverLayers) -> Tensor:
+    """Of each layer's loss [N]: "depth" is the mean weighted by a layer's number (PABEE, Zhou et al. 2020,
+    equation 5; CALM, Schuster et al. 2022, section 4), "last" the last layer's alone."""
+    if over_layers == "last":
+        return torch.eye(layers)[-1]
+    weight = torch.arange(1.0, layers + 1) if over_layers == "depth" else torch.ones(layers)
+    return weight if over_layers == "sum" else weight / weight.sum()
+
+
 def decoder_loss(
     decoder: Decoder, encoded: EncoderOutput, tokens: Tensor,
     *, label_smoothing: float = 0.0, last_layer_only: bool = False, over_layers: OverLayers = "mean",
@@ -73,9 +84,8 @@ def decoder_loss(
         some = tokens[rows, : int(lengths[rows].max())]
         part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
         states = decoder.hidden_states(some[:, :-1], part)[-1 if last_layer_only else 1 :]
-        loss, by_layer = layerwise_loss(
-            decoder, states, some[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
-        )
+        by_layer = layerwise_loss(decoder, states, some[:, 1:], label_smoothing)
+        loss = by_layer @ layer_weights(len(by_layer), over_layers)
         total = total + loss / words
         last += float(by_layer[-1]) / words
     return total, last

@@ -18,7 +18,7 @@ from mue_edge.models.ofa.model import Model
 from mue_edge.models.ofa.network import positions as pos
 from mue_edge.models.ofa.network.exits import MUE, DecoderExit
 from mue_edge.models.ofa.network.layers import EncoderLayer
-from mue_edge.models.ofa.training.loss import layerwise_loss
+from mue_edge.models.ofa.training.captions import layerwise_loss
 from tests.models.ofa.tiny import TINY, UNEQUAL, inputs, make, targets
 
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -214,8 +214,8 @@ def test_training_runs_chosen_depths_without_scores() -> None:
     assert torch.equal(encoded.layers[3], encoded.layers[2])
     states = model.decoder.hidden_states(targets(), encoded)
     assert len(states) == 4
-    loss, _ = layerwise_loss(model.decoder, states[1:], targets().roll(-1, 1))
-    loss.backward()  # type: ignore[no-untyped-call]
+    by_layer = layerwise_loss(model.decoder, states[1:], targets().roll(-1, 1))
+    by_layer.sum().backward()  # type: ignore[no-untyped-call]
     without = {name for name, p in model.named_parameters() if p.grad is None}
     deeper = ("encoder.layers.2.", "encoder.image_rel_pos", "encoder.token_rel_pos_table_list.2.")
     assert {name for name in without if not name.startswith(deeper)} == set()

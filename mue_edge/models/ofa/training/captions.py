@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mue_edge.errors import InputFileError
+from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs import tokens as words
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.heads import Heads
@@ -20,7 +20,7 @@ from mue_edge.models.ofa.decoding.greedy import greedy_by_depth as greedy_by_dep
 from mue_edge.models.ofa.decoding.greedy import steps as steps
 from mue_edge.models.ofa.importing import tokenizer
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.training.loss import layerwise_loss
+from mue_edge.models.ofa.network.decoder import Decoder
 
 
 def fresh(config: dict[str, Any], vocabulary: Path) -> tuple[Model, Tokenizer, dict[str, Any]]:
@@ -73,9 +73,36 @@ def loss(
         source = source.expand(len(pixels), -1)
     encoded = model.encoder.encode(source, pixels, depths=depths)
     states = model.decoder.hidden_states(tokens[:, :-1], encoded)[1:]
-    return layerwise_loss(
-        model.decoder, states, tokens[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
-    )
+    by_layer = layerwise_loss(model.decoder, states, tokens[:, 1:], label_smoothing)
+    weights = torch.ones(len(by_layer)) / (len(by_layer) if over_layers == "mean" else 1)
+    return by_layer @ weights, by_layer.detach()
+
+
+def layerwise_loss(
+    decoder: Decoder, states: Sequence[Tensor], target: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """MuE's loss: every decoder layer learns to predict the words through the one shared head.
+
+    Cross-entropy [N] (nats, summed over words) of N layers' states [B, L, d] against the next words [B, L],
+    whose padding does not count. The authors take the sum over layers, the slides their mean.
+    Raises UsageError for a target of padding only.
+    """
+    live = target.ne(decoder.config.pad)
+    words = target[live]
+    if not len(words):
+        raise UsageError("no word is left to learn from: the batch holds padding only")
+    return torch.stack([_smoothed(decoder.project(s[live]), words, label_smoothing).sum() for s in states])
+
+
+def _smoothed(logits: Tensor, words: Tensor, epsilon: float) -> Tensor:
+    """Loss of every word [n] from logits [n, V]; smoothing spreads `epsilon` evenly over the other V - 1
+    words, as in OFA's criterion."""
+    logprobs = torch.log_softmax(logits, -1, dtype=torch.float32)
+    nll = -logprobs.gather(1, words[:, None])[:, 0]
+    if not epsilon:
+        return nll
+    each = epsilon / (logits.shape[1] - 1)
+    return (1 - epsilon - each) * nll - each * logprobs.sum(1)
 
 
 def heads(model: Model) -> Heads:
