@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mue_edge.calibrate.policies.signals import area
 from mue_edge.calibrate.training.teachers import Batch, Teacher
 from mue_edge.errors import UsageError
-from mue_edge.models.steps import Steps
+from mue_edge.models.heads import Steps
 
 RIDGE = 1e-2  # of the squared weights, on features of mean 0 and spread 1
 HELD_OUT = 0.2  # of the batches: to measure the AUC on

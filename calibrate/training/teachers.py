@@ -18,7 +18,7 @@ from mue_edge.calibrate.training.caption_training import LONGEST, learner
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
 from mue_edge.inputs import image, tokens
 from mue_edge.loop.search import prompt_ids
-from mue_edge.models.steps import Steps
+from mue_edge.models.heads import Steps
 
 BATCH = 16
 Batch = TypeVar("Batch", contravariant=True)

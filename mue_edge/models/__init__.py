@@ -29,12 +29,11 @@ def family_named(name: object, where: object = "it") -> Family[Any]:
     """The family of that name; `where` names it. Raises InputFileError for one that is not known."""
     if name not in FAMILIES:
         raise InputFileError(f"{where} names the family {name!r}; known families: {', '.join(FAMILIES)}")
-    found: Family[Any] = importlib.import_module(FAMILIES[str(name)]).FAMILY
-    return found
+    family: Family[Any] = importlib.import_module(FAMILIES[str(name)]).FAMILY
+    return family
 
 
 def families() -> list[Family[Any]]:
-    """All of them."""
     return [family_named(name) for name in FAMILIES]
 
 
@@ -69,10 +68,10 @@ def load(folder: str | Path, decomposed: bool | None = None) -> nn.Module:
     Raises InputFileError for a folder, configuration or weights file that does not fit.
     """
     config = read_config(folder)
-    known = family_named(config["family"])
+    family = family_named(config["family"])
     if decomposed is not None:
-        config = _training(known).with_encoder(config, decomposed)
-    network: nn.Module = known.load(Path(folder), config)
+        config = _training(family).with_encoder(config, decomposed)
+    network: nn.Module = family.load(Path(folder), config)
     return network
 
 
@@ -91,14 +90,14 @@ def write_config(config: Mapping[str, Any], folder: Path) -> None:
 
 def config_of(network: nn.Module) -> dict[str, Any]:
     """The content of `config.json` of a network."""
-    known = family_of(network)
-    return {"family": known.name} | known.config(network)
+    family = family_of(network)
+    return {"family": family.name} | family.config(network)
 
 
 def describe(network: nn.Module) -> Description:
     """What a network reads and how deep it is."""
-    known = family_of(network)
-    return known.describe(known.config(network))
+    family = family_of(network)
+    return family.describe(family.config(network))
 
 
 def describe_folder(folder: str | Path) -> Description:
@@ -110,14 +109,15 @@ def describe_folder(folder: str | Path) -> Description:
 def fresh(
     config: Path, vocabulary: Path, decomposed: bool | None = None
 ) -> tuple[nn.Module, Tokenizer, dict[str, Any]]:
-    """An untrained network of a `config.json`, its tokenizer, and the content of `prompts.json`.
+    """`Training.fresh` of a `config.json`; `decomposed` changes which encoder it has.
 
-    vocabulary: a tokenizer.json, or a folder in the family's own format; `decomposed` changes which encoder
-    it has. Raises InputFileError when they do not fit together, UsageError for a family that is not trained.
+    Raises InputFileError when they do not fit together, UsageError for a family that is not trained.
     """
-    data = _config(config)
-    known = _training(family_named(data["family"]))
-    return known.fresh(data if decomposed is None else known.with_encoder(data, decomposed), vocabulary)
+    content = _config(config)
+    training = _training(family_named(content["family"]))
+    return training.fresh(
+        content if decomposed is None else training.with_encoder(content, decomposed), vocabulary
+    )
 
 
 def training(network: nn.Module) -> Training[Any]:
@@ -127,16 +127,16 @@ def training(network: nn.Module) -> Training[Any]:
 
 def judging(network: nn.Module) -> Judging[Any]:
     """How networks of this one's family answer statements. Raises UsageError where they do not."""
-    known = family_of(network)
-    return known.judging or _lacks(known, "judging", "judge statements here")
+    family = family_of(network)
+    return family.judging or _lacks(family, "judging", "judge statements here")
 
 
-def _training(known: Family[Any]) -> Training[Any]:
-    return known.training or _lacks(known, "training", "be trained or caption pictures in torch")
+def _training(family: Family[Any]) -> Training[Any]:
+    return family.training or _lacks(family, "training", "be trained or caption pictures in torch")
 
 
-def _lacks(known: Family[Any], capability: str, what: str) -> Any:
+def _lacks(family: Family[Any], capability: str, what: str) -> Any:
     able = ", ".join(f.name for f in families() if getattr(f, capability) is not None)
     raise UsageError(
-        f"models of the family {known.name!r} cannot {what}; families that can: {able or 'none'}"
+        f"models of the family {family.name!r} cannot {what}; families that can: {able or 'none'}"
     )

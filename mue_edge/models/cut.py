@@ -38,7 +38,7 @@ class CutRequest:
 
 @dataclass(frozen=True)
 class StackShape:
-    """Layers of a stack, and whether the model was trained to be left early there."""
+    """Layers of a stack, and whether the model was trained for exits there."""
 
     layers: int
     trained: bool = True

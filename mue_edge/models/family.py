@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from mue_edge.inputs.tokens import Tokenizer
     from mue_edge.models.cut import Cut, CutRequest, StackShape
-    from mue_edge.models.heads import Heads
+    from mue_edge.models.heads import Heads, Steps
     from mue_edge.models.importing import ImportRequest, ModelContent
-    from mue_edge.models.steps import Steps
 
 # The class of a family's networks. It has a class attribute `family`: the family's name.
 Network = TypeVar("Network", bound="nn.Module")
 Judge = TypeVar("Judge", bound="nn.Module", contravariant=True)
 # Layers of the picture's encoder, and of the decoder.
 Depths = tuple[int, int]
-Ids = Sequence[Sequence[int]]
+Words = Sequence[int]  # ids of a text
+Ids = Sequence[Words]
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,17 @@ class Training(Protocol[Network]):
         """
 
     def loss(
-        self, network: Network, prompt: Sequence[int], pixels: Tensor, tokens: Tensor, *,
-        shallow: float = 0.0, rng: torch.Generator | None = None,
-        label_smoothing: float = 0.0, over_layers: Literal["sum", "mean"] = "sum",
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        self,
+        network: Network,
+        prompt: Words,
+        pixels: Tensor,
+        tokens: Tensor,
+        *,
+        shallow: float = 0.0,
+        rng: torch.Generator | None = None,
+        label_smoothing: float = 0.0,
+        over_layers: Literal["sum", "mean"] = "sum",
+    ) -> tuple[Tensor, Tensor]:
         """Layer-wise loss, in nats and summed over words, and each decoder layer's part [N], detached.
 
         tokens [B, L + 1] (bos … eos, padding).
@@ -100,22 +107,33 @@ class Training(Protocol[Network]):
         """
 
     def greedy(
-        self, network: Network, prompt: Sequence[int], pixels: Tensor, *, max_length: int = 24,
-        encoder_depth: int | None = None, decoder_depth: int | None = None,
-    ) -> list[list[int]]:  # fmt: skip
+        self,
+        network: Network,
+        prompt: Words,
+        pixels: Tensor,
+        *,
+        max_length: int = 24,
+        encoder_depth: int | None = None,
+        decoder_depth: int | None = None,
+    ) -> list[list[int]]:
         """Greedy captions (ids without bos and eos) at fixed depths (default: all layers)."""
 
     def greedy_by_depth(
-        self, network: Network, prompt: Sequence[int], pixels: Tensor, cells: Sequence[Depths],
-        *, max_length: int = 24,
-    ) -> dict[Depths, list[list[int]]]:  # fmt: skip
+        self,
+        network: Network,
+        prompt: Words,
+        pixels: Tensor,
+        cells: Sequence[Depths],
+        *,
+        max_length: int = 24,
+    ) -> dict[Depths, list[list[int]]]:
         """`greedy` at each pair of depths, the pictures encoded once for all.
 
         Raises UsageError for depths that the network does not have.
         """
 
     def steps(
-        self, network: Network, prompt: Sequence[int], pixels: Tensor, rng: torch.Generator, max_length: int
+        self, network: Network, prompt: Words, pixels: Tensor, rng: torch.Generator, max_length: int
     ) -> Steps:
         """The words of greedy captions, at full decoder depth and an encoder depth drawn from `rng`."""
 
@@ -140,17 +158,16 @@ class Judging(Protocol[Judge]):
     """
 
     def steps(
-        self, network: Judge, answers: Sequence[int], pixels: Tensor, sources: Ids, fed: Ids,
-        rng: torch.Generator,
-    ) -> Steps:  # fmt: skip
+        self, network: Judge, answers: Words, pixels: Tensor, sources: Ids, fed: Ids, rng: torch.Generator
+    ) -> Steps:
         """The words in which statements are answered, at encoder depths drawn from `rng`."""
 
     def by_encoder_depth(
-        self, network: Judge, answers: Sequence[int], pixels: Tensor, sources: Ids, fed: Ids
+        self, network: Judge, answers: Words, pixels: Tensor, sources: Ids, fed: Ids
     ) -> Tensor:
-        """Places of the answers [E, B] when the picture's encoder is left after 1, 2, … E layers."""
+        """Places of the answers [E, B] when the picture's encoder exits after 1, 2, … E layers."""
 
-    def logits(self, network: Judge, answers: Sequence[int], states: Tensor) -> Tensor:
+    def logits(self, network: Judge, answers: Words, states: Tensor) -> Tensor:
         """[..., answers] that the decoder's head gives to states [..., d]."""
 
 
@@ -201,7 +218,7 @@ class Family(Protocol[Network]):
     def cut(self, network: Network, request: CutRequest) -> Cut:
         """The segments of a network, the constants that they are fed, and the layout that drives them.
 
-        Raises UsageError for what cannot be cut as asked.
+        Raises UsageError for what cannot be cut as requested.
         """
 
     @property

@@ -1,4 +1,4 @@
-"""Heads for exit tests, in a model folder beside the weights: small networks by kind.
+"""Heads for exit tests, in a model folder beside the weights: small networks by kind, and what trains them.
 
 `heads.safetensors` holds the tensors KIND.NAME of every kind that `mue-edge train --heads` has made; it is
 not there before. A family's cut puts them into the segments.
@@ -6,7 +6,7 @@ not there before. A family's cut puts them into the segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,62 +35,63 @@ class Sizes:
 Shapes = dict[str, tuple[int, ...]]
 
 
-def _confidence(s: Sizes) -> Shapes:
-    """For every decoder boundary, by the layers before it: a vector and a bias."""
-    depths = range(1, s.decoder_layers)
-    return {f"{d}.weight": (s.decoder_dim,) for d in depths} | {f"{d}.bias": () for d in depths}
-
-
 def _gate(s: Sizes) -> Shapes:
     """Features → HIDDEN units → a logit for every encoder boundary."""
     boundaries = s.encoder_layers - 1
     return {
-        "hidden.weight": (HIDDEN, s.encoder_dim), "hidden.bias": (HIDDEN,),
-        "out.weight": (boundaries, HIDDEN), "out.bias": (boundaries,),
-    }  # fmt: skip
+        "hidden.weight": (HIDDEN, s.encoder_dim),
+        "hidden.bias": (HIDDEN,),
+        "out.weight": (boundaries, HIDDEN),
+        "out.bias": (boundaries,),
+    }
 
 
-def _foresight(s: Sizes) -> Shapes:
-    """For every decoder boundary: a network that imitates the last layer's state, and what mixes the two."""
-    d = s.decoder_dim
-    own = {
+def _of_decoder(boundary: Callable[[int], Shapes]) -> Callable[[Sizes], Shapes]:
+    """For every decoder boundary, by the layers before it: the shapes that the decoder's width makes."""
+
+    def shapes(s: Sizes) -> Shapes:
+        depths = range(1, s.decoder_layers)
+        return {f"{k}.{name}": shape for name, shape in boundary(s.decoder_dim).items() for k in depths}
+
+    return shapes
+
+
+def _imitation(d: int) -> Shapes:
+    """A network that imitates the last layer's state, and what mixes the two."""
+    return {
         "inner.weight": (d, d),
         "inner.bias": (d,),
         "outer.weight": (d, d),
         "mix.weight": (d, d),
         "mix.bias": (d,),
     }
-    return {f"{depth}.{name}": shape for depth in range(1, s.decoder_layers) for name, shape in own.items()}
 
 
-def _ramps(s: Sizes) -> Shapes:
-    """For every decoder boundary a linear map of its states."""
-    d, depths = s.decoder_dim, range(1, s.decoder_layers)
-    return {f"{k}.weight": (d, d) for k in depths} | {f"{k}.bias": (d,) for k in depths}
-
-
+# "confidence": a vector and a bias; "ramps": a linear map of the states.
 KINDS: Mapping[str, Callable[[Sizes], Shapes]] = {
-    "confidence": _confidence, "gate": _gate, "foresight": _foresight, "ramps": _ramps,
-}  # fmt: skip
+    "confidence": _of_decoder(lambda d: {"weight": (d,), "bias": ()}),
+    "gate": _gate,
+    "foresight": _of_decoder(_imitation),
+    "ramps": _of_decoder(lambda d: {"weight": (d, d), "bias": (d,)}),
+}
 
 
 def of_depth(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
     """The tensors of one boundary."""
     start = f"{depth}."
-    return {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
 def read(folder: Path, sizes: Sizes) -> Heads:
     """The heads of a folder, none if it has no such file. Raises InputFileError for one that does not fit."""
     path = folder / FILE
+    heads: Heads = {}
     if not path.is_file():
-        return {}
-    tensors = weights.read(path)
-    found: Heads = {}
-    for key, value in tensors.items():
+        return heads
+    for key, value in weights.read(path).items():
         kind, _, name = key.partition(".")
-        found.setdefault(kind, {})[name] = value.float()
-    for kind, parts in found.items():
+        heads.setdefault(kind, {})[name] = value.float()
+    for kind, parts in heads.items():
         if kind not in KINDS:
             raise InputFileError(f"{path} holds heads of the kind {kind!r}; known: {', '.join(KINDS)}")
         if {name: tuple(value.shape) for name, value in parts.items()} != KINDS[kind](sizes):
@@ -101,10 +102,32 @@ def read(folder: Path, sizes: Sizes) -> Heads:
             )
         if not all(bool(torch.isfinite(value).all()) for value in parts.values()):
             raise InputFileError(f"{path} holds values that are not finite ({kind})")
-    return found
+    return heads
 
 
 def write(folder: Path, heads: Heads) -> None:
     """Into an existing model folder."""
     tensors = {f"{kind}.{name}": v.contiguous() for kind, parts in heads.items() for name, v in parts.items()}
     weights.save(tensors, folder / FILE)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What every decoder layer makes of every word, for training heads. N words: states [N, L + 1, d] after
+    0, 1, … L decoder layers; of each layer but the last [N, L − 1] by how much its best word is likelier than
+    its second, and whether it is the last layer's."""
+
+    states: Tensor
+    margin: Tensor
+    same: Tensor
+
+    @staticmethod
+    def of(states: Tensor, logits: Tensor) -> Steps:
+        """From states [N, L + 1, d] and each layer's logits [N, L, V]."""
+        two = torch.softmax(logits[:, :-1], -1).topk(2).values
+        best = logits.argmax(-1)
+        return Steps(states, two[..., 0] - two[..., 1], best[:, :-1] == best[:, -1:])
+
+    @staticmethod
+    def joined(parts: Sequence[Steps]) -> Steps:
+        return Steps(*(torch.cat([getattr(p, name) for p in parts]) for name in ("states", "margin", "same")))

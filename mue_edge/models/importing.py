@@ -70,55 +70,50 @@ def write(request: ImportRequest, out: str | Path) -> Imported:
     Raises InputFileError for a checkpoint or vocabulary that does not fit, UsageError for options
     that do not.
     """
-    _check_out(Path(out))
+    if (Path(out) / "config.json").exists():
+        try:  # a Hugging Face folder also holds a config.json: only a model folder of ours may be replaced
+            models.read_config(out)
+        except InputFileError as problem:
+            raise UsageError(
+                f"{out} exists and is not a model folder of mue-edge; choose another --out"
+            ) from problem
     family = _family(request)
-    made = family.content(request)
-    description = family.describe(made.config)
+    content = family.content(request)
+    description = family.describe(content.config)
     with atomic_folder(out, "config.json") as work:
-        save(made.weights, work / WEIGHTS)
-        if made.tokenizer is not None:
-            made.tokenizer.save(work / "tokenizer.json")
-        if made.prompts is not None:
-            (work / "prompts.json").write_text(json.dumps(made.prompts, indent=1) + "\n", encoding="utf-8")
-        models.write_config({"family": family.name, **made.config}, work)
-    task, asked = next(iter((made.prompts or {}).items()), ("", {}))
-    parameters = sum(value.numel() for value in made.weights.values())
-    return Imported(made.what, description, parameters, made.notes, task, "with_caption" in asked)
+        save(content.weights, work / WEIGHTS)
+        if content.tokenizer is not None:
+            content.tokenizer.save(work / "tokenizer.json")
+        if content.prompts is not None:
+            prompts = json.dumps(content.prompts, indent=1) + "\n"
+            (work / "prompts.json").write_text(prompts, encoding="utf-8")
+        models.write_config({"family": family.name, **content.config}, work)
+    task, prompt = next(iter((content.prompts or {}).items()), ("", {}))
+    parameters = sum(value.numel() for value in content.weights.values())
+    return Imported(content.what, description, parameters, content.notes, task, "with_caption" in prompt)
 
 
 def _family(request: ImportRequest) -> Family[Any]:
-    """The one that is asked for, that has the size, or that alone recognises the checkpoint."""
+    """The family that the request names, that has its size, or that alone recognises its checkpoint."""
     if request.family is not None and request.family not in models.FAMILIES:
         raise UsageError(f"--family {request.family}: known families are {', '.join(models.FAMILIES)}")
-    asked = models.families() if request.family is None else [models.family_named(request.family)]
+    families = models.families() if request.family is None else [models.family_named(request.family)]
     if request.checkpoint is None:
-        able = [family for family in asked if request.size in family.sizes]
+        able = [family for family in families if request.size in family.sizes]
         if not able:
-            known = ", ".join(size for family in asked for size in family.sizes)
-            raise UsageError(f"--random {request.size}: known sizes are {known}")
+            sizes = ", ".join(size for family in families for size in family.sizes)
+            raise UsageError(f"--random {request.size}: known sizes are {sizes}")
         return able[0]
     if request.family is not None:
-        return asked[0]
-    able = [family for family in asked if family.recognises(request.checkpoint, request.config)]
+        return families[0]
+    able = [family for family in families if family.recognises(request.checkpoint, request.config)]
     if len(able) == 1:
         return able[0]
     if able:
         names = ", ".join(family.name for family in able)
         raise UsageError(f"{request.checkpoint} may be of several families ({names}): name one by --family")
-    known = "; ".join(f"{family.name}: {family.checkpoints}" for family in asked)
+    known = "; ".join(f"{family.name}: {family.checkpoints}" for family in families)
     raise InputFileError(
         f"{request.checkpoint} is not recognised as a checkpoint. Known are, by family, {known}. "
         "If it is one of these: --family NAME"
     )
-
-
-def _check_out(out: Path) -> None:
-    """A Hugging Face folder also holds a config.json: only a model folder of ours may be replaced."""
-    if not (out / "config.json").exists():
-        return
-    try:
-        models.read_config(out)
-    except InputFileError as problem:
-        raise UsageError(
-            f"{out} exists and is not a model folder of mue-edge; choose another --out"
-        ) from problem

@@ -1,4 +1,4 @@
-"""What segments of every family put out beside their states, exit scores and a head's candidates, written so
+"""What segments of every family put out beside their states: exit scores and a head's candidates, written so
 that every converter takes it and every target keeps it in float32."""
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from torch import Tensor
 
 
 def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and gap over the last dimension, in float32: 1 − cos = ‖a/‖a‖ − b/‖b‖‖² / 2.
+    """Cosine and distance over the last dimension, in float32: 1 − cos = ‖a/‖a‖ − b/‖b‖‖² / 2.
 
-    This form keeps the gap's digits where the cosine is all but 1.
+    This form keeps the distance's digits where the cosine is all but 1.
     """
     a, b = a.float(), b.float()
     unit_a = a * torch.rsqrt((a * a).sum(-1, keepdim=True) + 1e-12)
     unit_b = b * torch.rsqrt((b * b).sum(-1, keepdim=True) + 1e-12)
     difference = unit_a - unit_b
-    gap = 0.5 * (difference * difference).sum(-1)
-    return 1 - gap, gap
+    distance = 0.5 * (difference * difference).sum(-1)
+    return 1 - distance, distance
 
 
 def flat_similarity(a: Tensor, b: Tensor, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One score for [S, d] against [S, d], live rows only: shapes [1]."""
+    """Cosine and distance [1] of [S, d] and [S, d] as one vector each, of live rows only."""
     if live is not None:
         a, b = a * live, b * live
     return similarity(a.reshape(1, -1), b.reshape(1, -1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -45,11 +45,12 @@ class Attributes(dict[Any, Any]):
     """The attributes of an argparse.Namespace."""
 
 
+@dataclass(eq=False)
 class _NumpyType:
     """A numpy dtype that is still being built: code ("f8") and byte order."""
 
-    def __init__(self, code: str, order: str = "=") -> None:
-        self.code, self.order = code, order
+    code: str
+    order: str = "="
 
 
 def kind(value: Any) -> str:
@@ -79,9 +80,9 @@ def key(value: Any) -> Any:
     return value
 
 
-def pairs(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    """The items, each with a sound key."""
-    return ((key(name), value) for name, value in items)
+def pairs(items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A table of names and values, if all names are sound keys."""
+    return {key(name): value for name, value in items}
 
 
 def call(function: Any, arguments: tuple[Any, ...], meanings: Mapping[str, Callable[..., Any]]) -> Any:
@@ -92,11 +93,10 @@ def call(function: Any, arguments: tuple[Any, ...], meanings: Mapping[str, Calla
     if name.startswith(_ENUMS) and len(arguments) == 1 and isinstance(arguments[0], (str, int)):
         return arguments[0]  # an enum's member, by its value
     if name in _MAKERS and arguments and isinstance(arguments[0], Global):
-        # Makes an instance of its first argument.
-        made = arguments[0]
-        if made.name == "argparse.Namespace" or name.endswith("newobj__"):
-            return call(made, arguments[1:] if name.endswith("newobj__") else (), meanings)
-        return Placeholder.of(made)
+        instance_of, *rest = arguments
+        if name.endswith("newobj__"):
+            return call(instance_of, tuple(rest), meanings)
+        return Attributes() if instance_of.name == "argparse.Namespace" else Placeholder.of(instance_of)
     if name in meanings:
         try:
             return meanings[name](*arguments)
@@ -107,9 +107,8 @@ def call(function: Any, arguments: tuple[Any, ...], meanings: Mapping[str, Calla
 
 def blame(arguments: Iterable[Any], name: str) -> Placeholder:
     """Instead of `name` made of arguments that do not fit: the first of them that is inert itself."""
-    return next(
-        (Placeholder.of(a) for a in arguments if isinstance(a, (Placeholder, Global))), Placeholder(name)
-    )
+    inert = (Placeholder.of(a) for a in arguments if isinstance(a, (Placeholder, Global)))
+    return next(inert, Placeholder(name))
 
 
 def build(target: Any, state: Any) -> None:
@@ -119,78 +118,78 @@ def build(target: Any, state: Any) -> None:
     if isinstance(target, Attributes) and isinstance(state, dict):
         target.update(state)
     elif isinstance(target, _NumpyType):
-        known = isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "=")
-        target.order = state[1] if known else ""
+        sound = isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "=")
+        target.order = state[1] if sound else ""
+
+
+def require(sound: bool) -> None:
+    """Raise TypeError for arguments that a meaning does not take, which makes a placeholder of its call."""
+    if not sound:
+        raise TypeError("arguments that do not fit")
 
 
 def _mapping(items: Any = ()) -> dict[Any, Any]:
     if isinstance(items, dict):
         return dict(items)
-    if not isinstance(items, (list, tuple)) or not all(isinstance(i, (list, tuple)) for i in items):
-        raise TypeError("no pairs")
-    return dict(pairs((name, value) for name, value in items))
+    require(isinstance(items, (list, tuple)) and all(isinstance(item, (list, tuple)) for item in items))
+    return pairs(items)
 
 
 def _sequence(items: Any = ()) -> list[Any]:
-    if not isinstance(items, (list, tuple, set, frozenset)):
-        raise TypeError("no sequence")
+    require(isinstance(items, (list, tuple, set, frozenset)))
     return list(items)
 
 
 def _bytes(data: Any = b"", encoding: str = "latin1") -> bytes:
     if isinstance(data, str):
         return _encode(data, encoding)
-    if not isinstance(data, (bytes, bytearray)):
-        raise TypeError("no bytes")  # a number would be a size
+    require(isinstance(data, (bytes, bytearray)))  # a number would be a size
     return bytes(data)
 
 
 def _encode(text: Any, encoding: Any = "utf-8", *_: Any) -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8", "utf8", "ascii"):
-        raise TypeError("no text")
-    return text.encode(encoding)
+    require(isinstance(text, str) and encoding in ("latin1", "latin-1", "utf-8", "utf8", "ascii"))
+    return bytes(text, encoding)
 
 
 def _complex(real: Any = 0, imaginary: Any = 0) -> complex:
-    if not all(isinstance(part, (int, float)) for part in (real, imaginary)):
-        raise TypeError("no numbers")
+    require(isinstance(real, (int, float)) and isinstance(imaginary, (int, float)))
     return complex(real, imaginary)
 
 
 def _enum_member(owner: Any, name: Any) -> Any:
     """getattr(class, name): how Python 3.11 writes an enum's member."""
-    if not isinstance(owner, Global) or not isinstance(name, str):
-        raise TypeError("no class")
+    require(isinstance(owner, Global) and isinstance(name, str))
     return name if owner.name.startswith(_ENUMS) else Placeholder(Global.of(owner.name, name).name)
 
 
 def _numpy_type(code: Any, *_: Any) -> _NumpyType:
-    if not isinstance(code, str):
-        raise TypeError("no dtype")
+    require(isinstance(code, str))
     return _NumpyType(code)
 
 
 def _numpy_scalar(kind: Any, data: Any) -> Any:
-    if not isinstance(kind, _NumpyType) or not kind.order or not _NUMPY_CODE.fullmatch(kind.code):
-        raise TypeError("no number")
-    value = _bytes(data)
-    dtype = np.dtype(kind.order + kind.code)
-    if not 0 < len(value) == dtype.itemsize:
-        raise ValueError("another size")
+    require(isinstance(kind, _NumpyType) and kind.order != "" and bool(_NUMPY_CODE.fullmatch(kind.code)))
+    value, dtype = _bytes(data), np.dtype(kind.order + kind.code)
+    require(0 < len(value) == dtype.itemsize)
     return np.frombuffer(value, dtype)[0].item()
 
 
-def _builtins(table: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Under the names of Python 3 and of Python 2, which protocols 0 to 2 use."""
-    return {f"{module}.{name}": made for name, made in table.items() for module in _BUILTINS}
-
-
-_COPYREG = ("_reconstructor", "__newobj__")
-_BUILTINS = ("builtins", "__builtin__")
 _MAKERS = {
-    f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")
+    *(f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")),
+    *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
 }
-_MAKERS |= {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
+_BUILTINS: dict[str, Callable[..., Any]] = {
+    "dict": _mapping,
+    "list": _sequence,
+    "tuple": lambda items=(): tuple(_sequence(items)),
+    "set": lambda items=(): set(map(key, _sequence(items))),
+    "frozenset": lambda items=(): frozenset(map(key, _sequence(items))),
+    "bytes": _bytes,
+    "bytearray": lambda *data: bytearray(_bytes(*data)),
+    "complex": _complex,
+    "getattr": _enum_member,
+}
 MEANINGS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _mapping,
     "argparse.Namespace": lambda: Attributes(),
@@ -198,17 +197,8 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _numpy_type,
     "numpy.core.multiarray.scalar": _numpy_scalar,
     "numpy._core.multiarray.scalar": _numpy_scalar,
-    **_builtins(
-        {
-            "dict": _mapping,
-            "list": _sequence,
-            "tuple": lambda items=(): tuple(_sequence(items)),
-            "set": lambda items=(): set(map(key, _sequence(items))),
-            "frozenset": lambda items=(): frozenset(map(key, _sequence(items))),
-            "bytes": _bytes,
-            "bytearray": lambda *given: bytearray(_bytes(*given)),
-            "complex": _complex,
-            "getattr": _enum_member,
-        }
-    ),
+    # Under the names of Python 3 and of Python 2, which protocols 0 to 2 use.
+    **{
+        f"{module}.{name}": make for name, make in _BUILTINS.items() for module in ("builtins", "__builtin__")
+    },
 }

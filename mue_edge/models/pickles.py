@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickletools
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from mue_edge.errors import InputFileError
@@ -23,6 +23,11 @@ MOST_STEPS = 10_000_000
 MOST_COPIED = 256 << 20
 
 Meaning = Callable[..., Any]
+# What a damaged stream makes of lookups, conversions, hashes and nesting.
+_DAMAGE = (
+    *(ValueError, LookupError, TypeError, OverflowError, AttributeError, struct.error),
+    *(RecursionError, MemoryError, AssertionError),
+)
 
 
 def read(
@@ -39,37 +44,31 @@ def read(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in text
-            return _run(machine, file)
-    # What a damaged stream makes of lookups, conversions, hashes and nesting.
-    except (
-        *(ValueError, LookupError, TypeError, OverflowError, AttributeError, struct.error),
-        *(RecursionError, MemoryError, AssertionError),
-    ) as problem:
-        said = str(problem)[:100] or type(problem).__name__
-        raise InputFileError(f"its pickle is damaged ({type(problem).__name__}: {said!a})") from problem
-
-
-def _run(machine: _Machine, file: IO[bytes]) -> Any:
-    for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
-        if count > MOST_STEPS:
-            raise InputFileError(f"its pickle has more than {MOST_STEPS} instructions")
-        name = operation.name
-        if name in _PUSHED:
-            machine.push(argument)
-        elif name in _CONSTANTS:
-            machine.push(_CONSTANTS[name])
-        else:
-            _STEPS[name](machine, argument)
-    return machine.stack.pop()
+            return machine.run(file)
+    except _DAMAGE as problem:
+        kind = type(problem).__name__
+        raise InputFileError(f"its pickle is damaged ({kind}: {str(problem)[:100] or kind!a})") from problem
 
 
 class _Machine:
+    """The stack, the stacks under its marks, and the memo."""
+
     def __init__(self, meanings: Mapping[str, Meaning], persistent: Callable[[Any], Any]) -> None:
         self.meanings, self.persistent = meanings, persistent
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks under the marks
+        self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.copied = 0
+
+    def run(self, file: IO[bytes]) -> Any:
+        for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
+            if count > MOST_STEPS:
+                raise InputFileError(f"its pickle has more than {MOST_STEPS} instructions")
+            if operation.name in _PUSHED:
+                self.push(argument)
+            else:
+                _STEPS[operation.name](self, argument)
+        return self.stack.pop()
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -136,26 +135,27 @@ def _build(m: _Machine, _: Any) -> None:
     build(m.stack[-1], state)
 
 
-def _add(m: _Machine, items: list[Any]) -> None:
+def _put_into(m: _Machine, items: list[Any], *, named: bool) -> None:
+    """Entries, or names and values in turn, into the value on top."""
     target = m.stack[-1]
-    if isinstance(target, list):
+    if named and isinstance(target, dict):
+        target.update(_table(items))
+    elif not named and isinstance(target, list):
         target.extend(items)
-    elif isinstance(target, set):
+    elif not named and isinstance(target, set):
         target.update(map(key, items))
     elif not isinstance(target, (Global, Placeholder)):
         raise TypeError("entries are put into what holds none")
 
 
-def _set(m: _Machine, items: list[Any]) -> None:
-    target = m.stack[-1]
-    if isinstance(target, dict):
-        target.update(pairs(_two_by_two(items)))
-    elif not isinstance(target, (Global, Placeholder)):
-        raise TypeError("named entries are put into what holds none")
+def _table(items: list[Any]) -> dict[Any, Any]:
+    """Of names and values in turn."""
+    return pairs(zip(items[::2], items[1::2], strict=True))
 
 
-def _two_by_two(items: list[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(items[::2], items[1::2], strict=True)
+def _top(m: _Machine, count: int) -> list[Any]:
+    """The last `count` values, taken off."""
+    return [m.stack.pop() for _ in range(count)][::-1]
 
 
 def _pop(m: _Machine, _: Any) -> None:
@@ -170,64 +170,49 @@ def _mark(m: _Machine, _: Any) -> None:
     m.stack = []
 
 
-def _put(m: _Machine, index: int) -> None:
+def _memoize(m: _Machine, index: int) -> None:
     m.memo[index] = m.stack[-1]
-
-
-def _tuple(count: int) -> Callable[[_Machine, Any], None]:
-    def step(m: _Machine, _: Any) -> None:
-        items = tuple(m.stack.pop() for _ in range(count))
-        m.push(items[::-1])
-
-    return step
 
 
 def _refuse(m: _Machine, _: Any) -> None:
     raise ValueError("an instruction that no checkpoint has")
 
 
-_PUSHED = frozenset(
-    (
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE"),
-        *("BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-    )
-)
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_PUSHED = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING",
+    "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "BINBYTES",
+    "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+}  # fmt: skip
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": lambda m, _: None,
-    "FRAME": lambda m, _: None,
-    "STOP": lambda m, _: None,
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda m, _: None),
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
     "MARK": _mark,
     "POP": _pop,
     "POP_MARK": lambda m, _: m.marked().clear(),
     "DUP": lambda m, _: m.push(m.stack[-1]),
-    "PUT": _put,
-    "BINPUT": _put,
-    "LONG_BINPUT": _put,
-    "MEMOIZE": lambda m, _: _put(m, len(m.memo)),
-    "GET": lambda m, index: m.push(m.memo[index]),
-    "BINGET": lambda m, index: m.push(m.memo[index]),
-    "LONG_BINGET": lambda m, index: m.push(m.memo[index]),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _memoize),
+    "MEMOIZE": lambda m, _: _memoize(m, len(m.memo)),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, index: m.push(m.memo[index])),
     "EMPTY_LIST": lambda m, _: m.push([]),
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_SET": lambda m, _: m.push(set()),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
     "LIST": lambda m, _: m.push(m.marked()),
     "TUPLE": lambda m, _: m.push(tuple(m.marked())),
-    "TUPLE1": _tuple(1),
-    "TUPLE2": _tuple(2),
-    "TUPLE3": _tuple(3),
-    "DICT": lambda m, _: m.push(dict(pairs(_two_by_two(m.marked())))),
+    "TUPLE1": lambda m, _: m.push(tuple(_top(m, 1))),
+    "TUPLE2": lambda m, _: m.push(tuple(_top(m, 2))),
+    "TUPLE3": lambda m, _: m.push(tuple(_top(m, 3))),
+    "DICT": lambda m, _: m.push(_table(m.marked())),
     "FROZENSET": lambda m, _: m.push(frozenset(map(key, m.marked()))),
-    "APPEND": lambda m, _: _add(m, [m.stack.pop()]),
-    "APPENDS": lambda m, _: _add(m, m.marked()),
-    "ADDITEMS": lambda m, _: _add(m, m.marked()),
-    "SETITEM": lambda m, _: _set(m, [m.stack.pop(), m.stack.pop()][::-1]),
-    "SETITEMS": lambda m, _: _set(m, m.marked()),
+    "APPEND": lambda m, _: _put_into(m, _top(m, 1), named=False),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda m, _: _put_into(m, m.marked(), named=False)),
+    "SETITEM": lambda m, _: _put_into(m, _top(m, 2), named=True),
+    "SETITEMS": lambda m, _: _put_into(m, m.marked(), named=True),
     "GLOBAL": _global,
     "STACK_GLOBAL": _stack_global,
-    "REDUCE": _reduce,
-    "NEWOBJ": _reduce,
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), _reduce),
     "NEWOBJ_EX": _new_with_keywords,
     "INST": _inst,
     "OBJ": _obj,

@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import InputFileError
-from mue_edge.models.pickle_values import MEANINGS, Global
+from mue_edge.models.pickle_values import MEANINGS, Global, require
 
 _STORAGES = {
-    "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",
-    "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
-    "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128", "UntypedStorage": "uint8",
+    "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
+    "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
+    "ComplexFloat": "complex64", "ComplexDouble": "complex128", "Untyped": "uint8",
     # Of quantised tensors, which are not rebuilt; their size is needed to find what lies behind them.
-    "QInt8Storage": "int8", "QUInt8Storage": "uint8", "QInt32Storage": "int32", "QUInt4x2Storage": "uint8",
-    "QUInt2x4Storage": "uint8",
+    "QInt8": "int8", "QUInt8": "uint8", "QInt32": "int32", "QUInt4x2": "uint8", "QUInt2x4": "uint8",
 }  # fmt: skip
 _TYPES = frozenset(_STORAGES.values()) | {
     *("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
@@ -69,14 +67,13 @@ class StoredTensor:
 
 def storage(persistent: Any) -> Storage:
     """The storage that a persistent id names. Raises TypeError for what is no such id."""
-    if not isinstance(persistent, tuple) or len(persistent) > 6:
-        raise TypeError("no storage")
+    require(isinstance(persistent, tuple) and len(persistent) <= 6)
     mark, kind, key, _, count, *view = persistent
-    if mark != "storage" or not isinstance(kind, Global) or kind.name.partition(".")[0] != "torch":
-        raise TypeError("no storage")
-    if not isinstance(key, str) or not _counts(count) or view not in ([], [None]):
-        raise TypeError("no storage")
-    return Storage(key, _STORAGES[kind.name.rpartition(".")[2]], count)
+    require(mark == "storage" and isinstance(kind, Global) and kind.name.partition(".")[0] == "torch")
+    require(isinstance(key, str) and _counts(count) and view in ([], [None]))
+    name = kind.name.rpartition(".")[2]
+    require(name.endswith("Storage"))
+    return Storage(key, _STORAGES[name.removesuffix("Storage")], count)
 
 
 def realise(stored: StoredTensor, numbers: Callable[[Storage], Tensor], *, order: str) -> Tensor:
@@ -113,40 +110,35 @@ def _counts(*values: Any) -> bool:
 
 
 def _tensor(of: Any, offset: Any, shape: Any, stride: Any, *, dtype: str | None = None) -> StoredTensor:
-    if not isinstance(of, Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        raise TypeError("no tensor")
-    if len(shape) != len(stride) or len(shape) > _MOST_DIMENSIONS or not _counts(offset, *shape, *stride):
-        raise TypeError("no tensor")
+    require(isinstance(of, Storage) and isinstance(shape, tuple) and isinstance(stride, tuple))
+    require(len(shape) == len(stride) <= _MOST_DIMENSIONS and _counts(offset, *shape, *stride))
     return StoredTensor(of, dtype or of.dtype, offset, shape, stride)
 
 
 def _rebuild_v2(
     of: Any, offset: Any, shape: Any, stride: Any, _grad: Any = None, _hooks: Any = None, marks: Any = None
 ) -> StoredTensor:
-    if marks:
-        raise TypeError("conjugate or negative views are not read")
+    require(not marks)  # conjugate or negative views are not read
     return _tensor(of, offset, shape, stride)
 
 
 def _rebuild_v3(
     of: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, marks: Any = None
 ) -> StoredTensor:
-    if marks or not isinstance(dtype, Global) or dtype.name.removeprefix("torch.") not in _TYPES:
-        raise TypeError("no tensor")
+    require(not marks and isinstance(dtype, Global) and dtype.name.removeprefix("torch.") in _TYPES)
     return _tensor(of, offset, shape, stride, dtype=dtype.name.removeprefix("torch."))
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> StoredTensor:
-    if not isinstance(data, StoredTensor):
-        raise TypeError("no tensor")
-    return data
+    require(isinstance(data, StoredTensor))
+    tensor: StoredTensor = data
+    return tensor
 
 
 def _rebuild_with_attributes(function: Any, kind: Any, arguments: Any, _state: Any = None) -> StoredTensor:
     """A tensor to which Python attributes were given."""
-    plain = isinstance(kind, Global) and kind.name in _KINDS and isinstance(function, Global)
-    if not plain or not isinstance(arguments, tuple) or function.name not in _REBUILT:
-        raise TypeError("no plain tensor")
+    require(isinstance(kind, Global) and kind.name in _KINDS and isinstance(arguments, tuple))
+    require(isinstance(function, Global) and function.name in _REBUILT)
     return _REBUILT[function.name](*arguments)
 
 

@@ -1,4 +1,4 @@
-"""Files of torch.save, read without torch.load: nothing is run, and only what is asked for is read.
+"""Files of torch.save, read without torch.load: nothing is run, and a tensor is read when it is taken.
 
 Zip files (since torch 1.6): `NAME/data.pkl` and one entry per storage. Older ones: five pickles,
 then the storages one after the other. Both are mapped, so that an optimiser's state costs nothing.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import re
 import struct
 import zipfile
 import zlib
@@ -34,20 +35,20 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 class TorchFile:
     """What a file holds: `content` is its object, with every tensor a StoredTensor.
 
-    `left`: how many bytes of tensors may still be asked for. Compression, strides of 0 and tensors that
+    `budget`: how many bytes of tensors may still be read. Compression, strides of 0 and tensors that
     share numbers can make much of a small file; honest ones are hardly larger than theirs.
     """
 
     path: Path
     content: Any
     numbers: Callable[[Storage], Tensor]
-    left: int
+    budget: int
     order: str = "little"
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """The tensor. Raises InputFileError, without the file's name, if the file does not hold it."""
-        self.left -= stored.size
-        if self.left < 0:
+        self.budget -= stored.size
+        if self.budget < 0:
             raise InputFileError("makes the tensors far larger than their file")
         try:
             return realise(stored, self.numbers, order=self.order)
@@ -83,7 +84,7 @@ def _read_zip(path: Path, mapped: mmap.mmap) -> TorchFile:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise InputFileError("it holds two entries of one name")
-        roots = [name.removesuffix("data.pkl") for name in entries if _is_object(name)]
+        roots = [name.removesuffix("data.pkl") for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
         if len(roots) != 1:
             raise InputFileError("it is a zip file, but not one of torch.save")
         root = roots[0]
@@ -96,7 +97,7 @@ def _read_zip(path: Path, mapped: mmap.mmap) -> TorchFile:
         if order not in ("little", "big"):
             raise InputFileError(f"its byte order is {order!r}")
 
-    room = _most_bytes(mapped)
+    budget = _most_bytes(mapped)
     unpacked: dict[str, bytearray] = {}
 
     def numbers(of: Storage) -> Tensor:
@@ -104,19 +105,19 @@ def _read_zip(path: Path, mapped: mmap.mmap) -> TorchFile:
         if entry is None:
             raise ValueError("the file lacks its numbers")
         if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
-            at = entry.header_offset
-            mark, name, extra = _LOCAL_HEADER.unpack(mapped[at : at + _LOCAL_HEADER.size])
+            start = entry.header_offset
+            mark, name, extra = _LOCAL_HEADER.unpack(mapped[start : start + _LOCAL_HEADER.size])
             if mark != b"PK\x03\x04":
                 raise ValueError("an entry of the zip file is not where it should be")
-            return _bytes(mapped, at + _LOCAL_HEADER.size + name + extra, entry.file_size)
+            return _bytes(mapped, start + _LOCAL_HEADER.size + name + extra, entry.file_size)
         if of.key not in unpacked:
-            if entry.file_size > room - sum(map(len, unpacked.values())):
+            if entry.file_size > budget - sum(map(len, unpacked.values())):
                 raise ValueError("its compressed numbers are far more than the file")
             with zipfile.ZipFile(path) as archive:
                 unpacked[of.key] = bytearray(_unpack(archive, entry, entry.file_size))
         return _bytes(unpacked[of.key], 0, len(unpacked[of.key]))
 
-    return TorchFile(path, _object(io.BytesIO(data)), numbers, room, order)
+    return TorchFile(path, _object(io.BytesIO(data)), numbers, budget, order)
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
@@ -130,44 +131,50 @@ def _most_bytes(mapped: mmap.mmap) -> int:
     return 4 * len(mapped) + SLACK
 
 
-def _is_object(name: str) -> bool:
-    folder, _, file = name.partition("/")
-    return bool(folder) and file == "data.pkl"
-
-
 def _read_old(path: Path, mapped: mmap.mmap, file: IO[bytes]) -> TorchFile:
     # The pickles come first. Of this second map none can claim more than is allowed.
     start = mmap.mmap(file.fileno(), min(len(mapped), MOST_PICKLED), access=mmap.ACCESS_READ)
     stream = cast("IO[bytes]", start)
-    first = _object(stream)
-    if type(first) is not int or first != _MAGIC:
-        return TorchFile(path, first, _no_numbers, _most_bytes(mapped))
-    if pickles.read(stream) != _PROTOCOL:
-        raise InputFileError("its protocol is not the one of torch.save")
-    pickles.read(stream)  # sizes of C types where it was made; the numbers are always little-endian
-    storages: dict[str, Storage] = {}
-    content = _object(stream, storages)
-    keys, at = pickles.read(stream), start.tell()
+    spans: dict[str, tuple[int, int]] = {}
+    content = _object(stream)
+    plain = type(content) is not int or content != _MAGIC
+    if not plain:
+        if pickles.read(stream) != _PROTOCOL:
+            raise InputFileError("its protocol is not the one of torch.save")
+        pickles.read(stream)  # sizes of C types where it was made; the numbers are always little-endian
+        storages: dict[str, Storage] = {}
+        content = _object(stream, storages)
+        spans = _spans(pickles.read(stream), storages, mapped, start.tell())
+
+    def numbers(of: Storage) -> Tensor:
+        if plain:
+            raise ValueError("a plain pickle holds no tensors; save with torch.save")
+        if of.key not in spans:
+            raise ValueError("the file lacks its numbers")
+        return _bytes(mapped, *spans[of.key])
+
+    return TorchFile(path, content, numbers, _most_bytes(mapped))
+
+
+def _spans(
+    keys: Any, storages: dict[str, Storage], mapped: mmap.mmap, position: int
+) -> dict[str, tuple[int, int]]:
+    """Offset and length of the storages, which lie one after the other from `position`."""
     if not isinstance(keys, list):
         raise InputFileError("its list of storages is none")
-    places: dict[str, tuple[int, int]] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for key in keys:
         if key not in storages:
             raise InputFileError("its list of storages does not fit its pickle")
         size = storages[key].size
-        if int.from_bytes(mapped[at : at + 8], "little") != storages[key].count or key in places:
+        count = int.from_bytes(mapped[position : position + 8], "little")
+        if count != storages[key].count or key in spans:
             raise InputFileError("it is damaged, or cut short")
-        places[key] = at + 8, size
-        at += 8 + size
-    if at > len(mapped):
+        spans[key] = position + 8, size
+        position += 8 + size
+    if position > len(mapped):
         raise InputFileError("it is cut short")
-
-    def numbers(of: Storage) -> Tensor:
-        if of.key not in places:
-            raise ValueError("the file lacks its numbers")
-        return _bytes(mapped, *places[of.key])
-
-    return TorchFile(path, content, numbers, _most_bytes(mapped))
+    return spans
 
 
 def _object(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
@@ -175,12 +182,12 @@ def _object(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> An
 
     def persistent(value: Any) -> Any:
         try:
-            found = storage(value)
+            of = storage(value)
         except (TypeError, ValueError, KeyError):
             return blame(value if isinstance(value, tuple) else (value,), "persistent id of no storage")
         if storages is not None:
-            storages.setdefault(found.key, found)
-        return found
+            storages.setdefault(of.key, of)
+        return of
 
     return pickles.read(stream, TENSOR_MEANINGS, persistent)
 
@@ -190,7 +197,3 @@ def _bytes(source: mmap.mmap | bytearray, offset: int, count: int) -> Tensor:
     if offset + count > len(source):
         raise ValueError("an entry reaches beyond the end of the file")
     return torch.frombuffer(source, dtype=torch.uint8, offset=offset, count=count)
-
-
-def _no_numbers(of: Storage) -> Tensor:
-    raise ValueError("a plain pickle holds no tensors; save with torch.save")

@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError, missing_extra
 
+try:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+except ImportError as problem:
+    raise missing_extra("safetensors", "torch") from problem
+
 WEIGHTS = "model.safetensors"
 # BatchNorm's counter is of no use in inference and is not stored.
 _NOT_STORED = ".num_batches_tracked"
@@ -27,11 +33,6 @@ def stored_weights(network: nn.Module) -> dict[str, Tensor]:
 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of safetensors. Raises InputFileError for one that is damaged."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as problem:
-        raise missing_extra("safetensors", "torch") from problem
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as problem:
@@ -55,32 +56,28 @@ def fill(network: nn.Module, folder: Path) -> None:
 def differences(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """What is missing, surplus, misshaped or no floating point, sorted."""
     problems = [f"missing {key}" for key in expected.keys() - weights.keys()]
-    problems += [f"surplus {_printable(key)}" for key in weights.keys() - expected.keys()]
+    problems += [f"surplus {printable(key)}" for key in weights.keys() - expected.keys()]
     for key in expected.keys() & weights.keys():
-        found, wanted = list(weights[key].shape), list(expected[key].shape)
-        if found != wanted:
-            problems.append(f"{key} has shape {found}, expected {wanted}")
+        shape, expected_shape = list(weights[key].shape), list(expected[key].shape)
+        if shape != expected_shape:
+            problems.append(f"{key} has shape {shape}, expected {expected_shape}")
         elif not weights[key].is_floating_point():
             problems.append(f"{key} has type {weights[key].dtype}, expected floating point")
     return sorted(problems)
 
 
-def _printable(key: str) -> str:
-    return key if key.isprintable() and len(key) < 200 else repr(key[:200])
+def printable(key: str) -> str:
+    """A name from a file, for messages."""
+    return key if key.isprintable() and len(key) < 200 else ascii(key[:200])
 
 
 def save(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raises OSError, of `path`, where the system refuses."""
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-    except ImportError as problem:
-        raise missing_extra("safetensors", "torch") from problem
-    try:
         save_file(dict(tensors), path, metadata={"format": "pt"})
-    except SafetensorError as problem:  # tells the system's errors in its text only
-        found = re.search(r"os error (\d+)", str(problem))
-        if found is None:
+    except SafetensorError as problem:  # has the system's error number in its text only
+        number = re.search(r"os error (\d+)", str(problem))
+        if number is None:
             raise
-        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from problem
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from problem
     path.chmod(0o644)  # safetensors writes for the owner only

@@ -29,8 +29,8 @@ from mue_edge.loop.signals import SIGNALS, SIMILARITY
 from mue_edge.models.cut import Cut, CutRequest
 from mue_edge.models.heads import KINDS, Heads
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.cut import cut
-from mue_edge.models.ofa.generate import GeneratedHypothesis
+from mue_edge.models.ofa.cutting.cut import cut
+from mue_edge.models.ofa.decoding.generate import GeneratedHypothesis
 from mue_edge.models.ofa.model import Model, head_sizes
 from mue_edge.rules import RULES
 from tests.models.ofa.tiny import make

@@ -13,7 +13,7 @@ from mue_edge.loop.policy import ExitPolicy
 from mue_edge.loop.protocol import Answer, Outcome, Request
 from mue_edge.loop.replay import run
 from mue_edge.loop.search import BeamSearch
-from mue_edge.models.ofa.generate import GeneratedHypothesis
+from mue_edge.models.ofa.decoding.generate import GeneratedHypothesis
 from tests.contract.cuts import (
     FULL,
     LATE,

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mue_edge.models.ofa import positions
+from mue_edge.models.ofa.network import positions
 from tests.golden import weights as golden
 
 FOLDER = Path(__file__).parent

@@ -190,9 +190,10 @@ def test_it_is_calibrated(run: Runner, folder: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """OFA's folder copied, as the family "alias" of a package of that name."""
-    for source in Path(models.__file__).with_name("ofa").glob("*.py"):
+    folder = Path(models.__file__).with_name("ofa")
+    for source in folder.rglob("*.py"):
         text = source.read_text(encoding="utf-8").replace("mue_edge.models.ofa", "alias_ofa")
-        copy = tmp_path / "packages" / "alias_ofa" / source.name
+        copy = tmp_path / "packages" / "alias_ofa" / source.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(text.replace('NAME = "ofa"', 'NAME = "alias"'), encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path / "packages"))

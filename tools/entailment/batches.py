@@ -12,13 +12,13 @@ from torch import Tensor
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.loop.search import prompt_ids
-from mue_edge.models.ofa import entail
-from mue_edge.models.ofa.entail import Encoded
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import Depths
+from mue_edge.models.ofa.training.statements import EncodedStatements
+from tools.entailment import states as encoder_states
 from tools.entailment.network import fed_of, source_ids
 from tools.entailment.pairs import drawn
 from tools.entailment.rules import LABELS, Names
+from tools.stickers.objective import Depths
 
 # Statements about each picture: of one that has undecided ones, and of another.
 UNDECIDED = ("maybe", "maybe", "yes", "yes", "no", "no")
@@ -62,7 +62,7 @@ class Statements:
         longest, pad = max(map(len, ids)), self._tokenizer.pad
         words = torch.tensor([row + [pad] * (longest - len(row)) for row in ids])
         with torch.no_grad():
-            states = entail.text_states(self._model, words).half().numpy()
+            states = encoder_states.text_states(self._model, words).half().numpy()
         for h, row, state in zip(new, ids, states):
             self._states[h] = state[:, : len(row)].copy()
 
@@ -112,10 +112,10 @@ class Pairs:
 
 def encoded(
     model: Model, patches: Tensor, said: Statements, hypotheses: list[str], of: Tensor, depths: Depths
-) -> Encoded:
+) -> EncodedStatements:
     """The decoder's input for statements [B] about the pictures `of` [B] with `patches` [N, P, d]."""
     with torch.no_grad():
-        image = entail.image_states(model, patches, depths.image)
-        text, padding = said(hypotheses, depths.text)
-        where = entail.positions(model, image.shape[1], text.shape[1])
-    return Encoded(image, text, padding, of, where)
+        image = encoder_states.image_states(model, patches, depths[0])
+        text, padding = said(hypotheses, depths[1])
+        where = encoder_states.positions(model, image.shape[1], text.shape[1])
+    return EncodedStatements(image, text, padding, of, where)

@@ -22,7 +22,6 @@ from mue_edge.apps.stickers.dataset import Stickers, default_cache, read
 from mue_edge.calibrate.metrics.bootstrap import estimate, mean_of
 from mue_edge.inputs import tokens
 from mue_edge.models.ofa.model import load
-from mue_edge.models.ofa.objective import Depths
 from tools.entailment.baseline import Guesser
 from tools.entailment.batches import Statements
 from tools.entailment.network import answer_ids
@@ -49,12 +48,12 @@ def measured(folder: Path, cache: Path, splits: tuple[str, ...] = SPLITS) -> dic
         seen, labels = embedded(model, data, pairs), _labels(pairs)
         cells: dict[str, float] = {}
         for image, text in ((1, 1), (1, layers), (3, 3), (layers, 1), (layers, layers)):
-            right = answered(model, said, answers, seen, pairs, Depths(image, text)) == labels
+            right = answered(model, said, answers, seen, pairs, (image, text)) == labels
             cells |= {f"{image} {text} {i}": float(r) for i, r in enumerate(right.mean(1), 1)}
             if (image, text) == (layers, layers):
                 full = right[-1]
         far = _far(data, split, names)
-        said_no = answered(model, said, answers, embedded(model, data, far), far, Depths(layers, layers))[-1]
+        said_no = answered(model, said, answers, embedded(model, data, far), far, (layers, layers))[-1]
         found[split] = _figures(data, pairs, full, guess(pairs) == labels) | {
             "by_depth": cells, "far": {"pairs": len(far), "no": float((said_no == LABELS.index("no")).mean())}
         }  # fmt: skip

@@ -100,7 +100,9 @@ def said_of(names: Sequence[str]) -> dict[str, Any]:
 
 def fed_of(tokenizer: Tokenizer, feed: str) -> tuple[int, ...]:
     """`feed` as `SearchSettings.fed` says it."""
-    return {"bos": (), "prev_output": (1, 1), "statement": prompts.around(tokenizer)}[feed]
+    before, after = prompts.ENTAIL.split("{hypothesis}")
+    around = 1 + len(tokenizer.encode(before.rstrip())), len(tokenizer.encode(after)) + 1
+    return {"bos": (), "prev_output": (1, 1), "statement": around}[feed]
 
 
 def answer_ids(model: Model, tokenizer: Tokenizer) -> Tensor:

@@ -21,14 +21,15 @@ from mue_edge.apps.stickers.dataset import Stickers, default_cache, read
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, train
 from mue_edge.files import sha256
-from mue_edge.models.ofa import entail
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import Depths, sample_depths
+from mue_edge.models.ofa.training.captions import sample_depths
+from tools.entailment import states
 from tools.entailment.batches import Pairs, Statements, encoded
 from tools.entailment.network import FEEDS, answer_ids, cut, from_captioner, tokenizer_of, write_model
 from tools.entailment.pairs import Pair, balanced, names_of
 from tools.entailment.patches import patches
 from tools.entailment.rules import LABELS
+from tools.stickers.objective import Depths
 from tools.stickers.small import Loss
 
 PICTURES = 16_600
@@ -51,8 +52,8 @@ def objective(
     seen = torch.from_numpy(kept[view, batch.places]).float()
     of = torch.arange(len(seen)).repeat_interleave(len(batch.labels) // len(seen))
     asked = encoded(model, seen, said, batch.hypotheses, of, depths)
-    found = entail.logits(model.decoder, asked, said.prompts(batch.hypotheses), answers)
-    loss, last = entail.loss(found, batch.labels, pairs.weights, by)
+    found = states.logits(model.decoder, asked, said.prompts(batch.hypotheses), answers)
+    loss, last = states.loss(found, batch.labels, pairs.weights, by)
     right = found.detach().argmax(-1).eq(batch.labels).float().mean(1)
     return loss, {"last": float(last), "right": float(right[-1]), "right_first": float(right[0])}
 
@@ -81,7 +82,7 @@ def answered(
         patches = torch.stack([seen[row] for row in rows.tolist()])
         hypotheses = [pair.hypothesis for pair in part]
         asked = encoded(model, patches, said, hypotheses, torch.from_numpy(of), depths)
-        found.append(entail.logits(model.decoder, asked, said.prompts(hypotheses), answers).argmax(-1))
+        found.append(states.logits(model.decoder, asked, said.prompts(hypotheses), answers).argmax(-1))
     return torch.cat(found, 1).numpy()
 
 
@@ -125,7 +126,7 @@ def main(
     pairs, said = Pairs(data, names, batch, seed, places), Statements(model, tokenizer, feed)
     answers, held = answer_ids(model, tokenizer), balanced(data, "val_render", names)
     labels = np.array([LABELS.index(pair.label) for pair in held])
-    full, seen = Depths(*2 * (model.config.encoder_layers,)), embedded(model, data, held)
+    full, seen = 2 * (model.config.encoder_layers,), embedded(model, data, held)
     trainer = Trainer(
         model, nn.Module(), lambda step, _progress: objective(model, answers, kept, pairs, said, loss, step),
         TrainingSettings(steps=steps, learning_rate=rate, save_every=save_every, ema=0.995, bf16=False),

@@ -24,7 +24,7 @@ PICTURES = (".webp", ".png", ".jpg")
 PYTHON_PATH = os.pathsep.join(map(str, (Path(sitecustomize.__file__).parent, ROOT / "tools", ROOT)))
 
 
-def new_search(log: Path) -> None:
+def begin(log: Path) -> None:
     """This process and those that it starts add to `log` what they read; earlier runs may have begun it."""
     os.environ["PYTHONPATH"] = PYTHON_PATH
     os.environ[sitecustomize.LOG] = str(log)

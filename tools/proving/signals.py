@@ -22,7 +22,7 @@ from mue_edge.calibrate.data import augment
 from mue_edge.calibrate.policies.signals import area
 from mue_edge.calibrate.training import head_training, teachers
 from mue_edge.calibrate.training.caption_training import LONGEST, learner
-from mue_edge.models.steps import Steps
+from mue_edge.models.heads import Steps
 
 FITTED, BATCH = 4000, 100  # pictures that heads are fitted on, and in one batch
 

@@ -26,7 +26,7 @@ from mue_edge.calibrate.data.augment import (
     warps,
 )
 from mue_edge.inputs.tokens import Tokenizer
-from mue_edge.models.ofa.objective import Batch
+from tools.stickers.objective import Batch
 
 VIEWED_SHARE = 0.6  # of a batch: views that the teacher has seen; the rest moves and warps freely
 HALVES_SHARE = 0.3  # of that rest: half of it another drawing of the same emoji

@@ -37,7 +37,7 @@ COVERED = (
     "calibrate/metrics/bootstrap.py",
     "calibrate/metrics/coco_metrics.py",
     "calibrate/metrics/quality.py",
-    "mue_edge/models/ofa/greedy.py",
+    "mue_edge/models/ofa/decoding/greedy.py",
 )
 PARTS = ("test_render", "test_comp")
 # Relative loss of CIDEr-D on the union that is allowed at most.

@@ -26,13 +26,13 @@ from mue_edge.calibrate.training.caption_training import Learner, learner
 from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, train
 from mue_edge.errors import missing_extra
 from mue_edge.files import atomic_write, sha256
-from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import decoder_loss
+from mue_edge.models.ofa.network.decoder import Decoder
 from tools.stickers import compare
 from tools.stickers.encoded import Encoded, EncodedBatches, encoded
 from tools.stickers.evidence import header, write
 from tools.stickers.figures import UNION, by_depth, shown
+from tools.stickers.objective import decoder_loss
 from tools.stickers.study import VAL, claim, curve, finished, log_of
 from tools.stickers.tables import CARD, ROOT
 from tools.stickers.train import LABEL_SMOOTHING, exact_match, write_model
@@ -46,9 +46,9 @@ COVERED = (
     "apps/stickers/model/model.safetensors",
     "calibrate/data/augment.py",
     "calibrate/training/finetune.py",
-    "mue_edge/models/ofa/decoder.py",
-    "mue_edge/models/ofa/loss.py",
-    "mue_edge/models/ofa/objective.py",
+    "mue_edge/models/ofa/network/decoder.py",
+    "mue_edge/models/ofa/training/captions.py",
+    "tools/stickers/objective.py",
 )
 SPLIT, POINTS = "val_render", 5  # at most so many points of a learning curve, but for the last
 EMA = 0.995  # of the weights: over about a sixth of these short runs; the shipped run, .999, over a fifth

@@ -24,9 +24,9 @@ from mue_edge.calibrate.data.augment import moves
 from mue_edge.files import atomic_write, sha256
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import Depths, encode
-from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.models.ofa.network.outputs import EncoderOutput
 from tools.stickers.batches import Rows, Views
+from tools.stickers.objective import encode
 
 _CHUNK = 64  # pictures that are encoded together
 _NOTED = 20  # chunks between two notes of how far it is
@@ -56,7 +56,7 @@ def encoded(
     `weights`: the hash of the model's file; it and that of the folder's records name what is kept.
     """
     words, layers = torch.tensor([prompt]), model.config.encoder_layers
-    depths = Depths(layers, layers)
+    depths = (layers, layers)
     with torch.inference_mode():
         side = data.pixels.shape[1]
         blank, _ = encode(model, words, torch.zeros(1, 3, side, side), depths)

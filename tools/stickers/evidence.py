@@ -43,7 +43,7 @@ COVERED = (
     "calibrate/metrics/coco_metrics.py",
     "calibrate/metrics/corpus_scores.py",
     "calibrate/metrics/quality.py",
-    "mue_edge/models/ofa/greedy.py",
+    "mue_edge/models/ofa/decoding/greedy.py",
 )
 COMMAND = "python -m tools.stickers.evidence"
 DECODING = "greedy, fp32, fixed depth; reference: the CLDR name, lower case; clusters: emoji"

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import default_cache
 from mue_edge.calibrate.training.finetune import Trainer, TrainingSettings, train
-from mue_edge.models.ofa.decoder import Decoder
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import decoder_loss
+from mue_edge.models.ofa.network.decoder import Decoder
 from tools.stickers.decoders import SPLIT, Arm, Frozen, fresh, frozen, joined
 from tools.stickers.encoded import EncodedBatches
+from tools.stickers.objective import decoder_loss
 from tools.stickers.study import VAL, claim, finished
 from tools.stickers.train import LABEL_SMOOTHING, exact_match, write_model
 

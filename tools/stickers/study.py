@@ -53,7 +53,7 @@ COVERED = (
     "apps/stickers/evaluation.py",
     "calibrate/data/augment.py",
     "calibrate/training/finetune.py",
-    "mue_edge/models/ofa/objective.py",
+    "tools/stickers/objective.py",
 )
 
 

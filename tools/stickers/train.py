@@ -25,11 +25,12 @@ from mue_edge.files import atomic_folder
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa import prompts
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.greedy import greedy
+from mue_edge.models.ofa.decoding.greedy import greedy
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import Students, losses, sample_depths
+from mue_edge.models.ofa.training.captions import sample_depths
 from mue_edge.models.weights import save, stored_weights
 from tools.stickers.batches import StickerBatches
+from tools.stickers.objective import Students, losses
 from tools.stickers.vocabulary import sticker_tokenizer
 
 SHALLOW_SHARE = 0.4  # of the steps: encoder depths drawn at random, so that early exits work together

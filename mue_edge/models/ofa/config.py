@@ -6,7 +6,7 @@ Standard library only, so that a model folder can be inspected without torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mue_edge import schema
@@ -86,8 +86,8 @@ class OFAConfig:
         return 16 * self.trunk_width
 
     def to_json(self) -> dict[str, Any]:
-        lists = {k: list(v) for k, v in vars(self).items() if isinstance(v, tuple)}
-        return {"family": NAME} | asdict(self) | lists
+        values = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        return {"family": NAME} | values
 
 
 def from_json(data: Mapping[str, Any]) -> OFAConfig:
@@ -96,12 +96,11 @@ def from_json(data: Mapping[str, Any]) -> OFAConfig:
 
 
 def _size(layers: tuple[int, int], dim: int, heads: int, trunk: tuple[int, int, int]) -> OFAConfig:
-    return replace(
-        OFAConfig(),
-        encoder_layers=layers[0], decoder_layers=layers[1],
-        encoder_dim=dim, decoder_dim=dim, encoder_ffn=4 * dim, decoder_ffn=4 * dim,
-        encoder_heads=heads, decoder_heads=heads, trunk_blocks=trunk,
-    )  # fmt: skip
+    both = {"dim": dim, "ffn": 4 * dim, "heads": heads}
+    sizes: dict[str, Any] = {
+        f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in both.items()
+    }
+    return OFAConfig(encoder_layers=layers[0], decoder_layers=layers[1], trunk_blocks=trunk, **sizes)
 
 
 SIZES: dict[str, OFAConfig] = {

@@ -44,10 +44,9 @@ class _OFA:
 
     def describe(self, config: Mapping[str, Any]) -> Description:
         c = from_json(config)
-        return Description(
-            c.preprocess, c.vocab_size, c.bos, c.pad, c.eos, c.encoder_layers, c.decoder_layers,
-            c.max_source_positions, c.max_target_positions,
-        )  # fmt: skip
+        special, layers = (c.bos, c.pad, c.eos), (c.encoder_layers, c.decoder_layers)
+        lengths = c.max_source_positions, c.max_target_positions
+        return Description(c.preprocess, c.vocab_size, *special, *layers, *lengths)
 
     def load(self, folder: Path, config: Mapping[str, Any]) -> Model:
         from mue_edge.models.ofa.model import load
@@ -58,26 +57,26 @@ class _OFA:
         return network.config.to_json()
 
     def stacks(self, network: Model) -> dict[str, StackShape]:
-        from mue_edge.models.ofa.cut import stacks
+        from mue_edge.models.ofa.cutting.cut import stacks
 
         return stacks(network)
 
     def cut(self, network: Model, request: CutRequest) -> Cut:
-        from mue_edge.models.ofa.cut import cut
+        from mue_edge.models.ofa.cutting.cut import cut
 
         return cut(network, request)
 
     @property
     def training(self) -> Training[Model]:
-        from mue_edge.models.ofa import training
+        from mue_edge.models.ofa.training import captions
 
-        return training
+        return captions
 
     @property
     def judging(self) -> Judging[Model]:
-        from mue_edge.models.ofa import judging
+        from mue_edge.models.ofa.training import statements
 
-        return judging
+        return statements
 
 
 FAMILY: Family[Model] = _OFA()

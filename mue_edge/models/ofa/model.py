@@ -10,19 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError
-from mue_edge.loop.policy import ExitPolicy
+from mue_edge.loop.policy import Decider
 from mue_edge.loop.search import SearchSettings
 from mue_edge.models import heads, weights
 from mue_edge.models.ofa.config import NAME, OFAConfig, from_json
-from mue_edge.models.ofa.decoder import Decoder
-from mue_edge.models.ofa.encoder import Encoder
-from mue_edge.models.ofa.generate import GeneratedHypothesis, generate
-from mue_edge.models.ofa.incremental import KvMode
-from mue_edge.models.ofa.options import MueOptions, options_for
-from mue_edge.models.ofa.outputs import EncoderOutput
-from mue_edge.models.ofa.score import Form, Scores, score
-
-__all__ = ["EncoderOutput", "GeneratedHypothesis", "Model", "Scores", "load"]
+from mue_edge.models.ofa.decoding.generate import GeneratedHypothesis, generate
+from mue_edge.models.ofa.decoding.incremental import KvMode
+from mue_edge.models.ofa.decoding.score import Form, Scores, score
+from mue_edge.models.ofa.network.decoder import Decoder
+from mue_edge.models.ofa.network.encoder import Encoder
+from mue_edge.models.ofa.network.exits import MueOptions, options_for
+from mue_edge.models.ofa.network.outputs import EncoderOutput
 
 
 class Model(nn.Module):
@@ -44,22 +42,10 @@ class Model(nn.Module):
         self.decoder = Decoder(config, self.encoder.embed_tokens)
 
     def encode(
-        self, src_tokens: Tensor, patch_images: Tensor, patch_masks: Tensor | None = None,
-        *, decomposed: bool, policy: ExitPolicy | None = None, options: MueOptions | None = None,
-    ) -> EncoderOutput:  # fmt: skip
-        """Words [B, T] (right padding) and pixels [B, 3, H, W]; `patch_masks` [B]: false = no image.
-
-        A policy may end the stacks "image" and "text" (or "encoder") early, in eval mode.
-        `options` default to those of the policy's rule.
-        """
-        chosen = options_for(policy, options)
-        if not decomposed:
-            return self.encoder.forward_joint(
-                src_tokens, patch_images, patch_masks, policy=policy, options=chosen
-            )
-        return self.encoder.forward_decomposed(
-            src_tokens, patch_images, patch_masks, policy=policy, options=chosen
-        )
+        self, src_tokens: Tensor, patch_images: Tensor, *masks: Tensor, **settings: Any
+    ) -> EncoderOutput:
+        """`Encoder.encode`, whose arguments these are."""
+        return self.encoder.encode(src_tokens, patch_images, *masks, **settings)
 
     def decode(self, prev_output_tokens: Tensor, encoder_output: EncoderOutput) -> Tensor:
         """Teacher-forced logits [B, L, V] at full depth of target prefixes [B, L] (right padding)."""
@@ -67,47 +53,50 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def generate(
-        self, src_tokens: Tensor, patch_images: Tensor,
-        *, patch_masks: Tensor | None = None, decomposed: bool | None = None,
-        policy: ExitPolicy | None = None, options: MueOptions | None = None, kv: KvMode = "propagate",
-        beam: int = 1, max_length: int = 16, min_length: int = 1,
-        no_repeat_ngram: int = 3, length_penalty: float = 1.0,
-    ) -> list[list[GeneratedHypothesis]]:  # fmt: skip
+        self,
+        src_tokens: Tensor,
+        patch_images: Tensor,
+        *,
+        patch_masks: Tensor | None = None,
+        decomposed: bool | None = None,
+        policy: Decider | None = None,
+        options: MueOptions | None = None,
+        kv: KvMode = "propagate",
+        **search: Any,
+    ) -> list[list[GeneratedHypothesis]]:
         """For each sample its finished hypotheses, best first.
 
-        Source words [B, T] and pixels [B, 3, H, W]. `decomposed` defaults to the configuration's;
-        `kv` is what skipped decoder layers remember (`mue_edge.models.ofa.incremental`);
-        `max_length` words at most, without eos (fairseq's max_len_b).
+        The encoder's input and options as in `encode`. `kv` is what skipped decoder layers remember
+        (`mue_edge.models.ofa.decoding.incremental`); `search`: fields of `SearchSettings`, such as beam,
+        max_length (without eos, fairseq's max_len_b), min_length, no_repeat_ngram and length_penalty.
         """
-        chosen = options_for(policy, options)
-        encoder_output = self.encode(
-            src_tokens, patch_images, patch_masks,
-            decomposed=self.config.decomposed if decomposed is None else decomposed,
-            policy=policy, options=chosen,
-        )  # fmt: skip
-        c = self.config
-        settings = SearchSettings(
-            beam, max_length, min_length, no_repeat_ngram, length_penalty, c.bos, c.pad, c.eos
+        options, c = options_for(policy, options), self.config
+        encoded = self.encoder.encode(
+            src_tokens, patch_images, patch_masks, decomposed=decomposed, policy=policy, options=options
         )
-        return generate(self.decoder, encoder_output, settings, policy=policy, options=chosen, kv=kv)
+        settings = SearchSettings(**search, bos=c.bos, pad=c.pad, eos=c.eos)
+        return generate(self.decoder, encoded, settings, policy, options, kv)
 
     @torch.inference_mode()
     def score(
-        self, src_tokens: Tensor, patch_images: Tensor,
-        prompt: Sequence[int], answers: Sequence[Sequence[int]],
-        *, decomposed: bool | None = None, policy: ExitPolicy | None = None,
-        options: MueOptions | None = None, form: Form = "joint",
-    ) -> Scores:  # fmt: skip
+        self,
+        src_tokens: Tensor,
+        patch_images: Tensor,
+        prompt: Sequence[int],
+        answers: Sequence[Sequence[int]],
+        *,
+        decomposed: bool | None = None,
+        policy: Decider | None = None,
+        options: MueOptions | None = None,
+        form: Form = "joint",
+    ) -> Scores:
         """Which of `answers` continues the decoder input `prompt` best, for one sample (entailment).
 
-        Source words [1, T], pixels [1, 3, H, W]; see `mue_edge.models.ofa.score.score`.
+        Source words [1, T], pixels [1, 3, H, W]; see `mue_edge.models.ofa.decoding.score.score`.
         """
-        chosen = options_for(policy, options)
-        decomposed = self.config.decomposed if decomposed is None else decomposed
-        encoder_output = self.encode(
-            src_tokens, patch_images, decomposed=decomposed, policy=policy, options=chosen
-        )
-        return score(self.decoder, encoder_output, prompt, answers, policy=policy, options=chosen, form=form)
+        options = options_for(policy, options)
+        encoded = self.encode(src_tokens, patch_images, decomposed=decomposed, policy=policy, options=options)
+        return score(self.decoder, encoded, prompt, answers, policy, options, form)
 
 
 def load(folder: Path, config: Mapping[str, Any]) -> Model:

@@ -12,11 +12,10 @@ from typing import Any
 
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs.statements import CAPTION as CAPTION_PLACE
-from mue_edge.inputs.statements import TEXT_LENGTH, field_problem, field_problems
+from mue_edge.inputs.statements import TEXT_LENGTH, misplaced, misplaced_of
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa.config import OFAConfig
 
-TASKS = ("caption", "entail")
 CAPTION = " what does the image describe?"
 ENTAIL = ' does the image describe " {hypothesis} "?'
 ENTAIL_WITH_CAPTION = ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'
@@ -31,8 +30,8 @@ _RELEASED = {CAPTION: (99, 473, 5, 2274, 6190, 116), " no": (117,), " yes": (442
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a checkpoint says of its prompts; the defaults are those of one that says nothing.
+class StatedPrompts:
+    """What a checkpoint states of its prompts; the defaults are those of one that states nothing.
 
     captions: entailment saw the picture's caption as well. text: its prompt. decoder: what is fed before an
     answer (`prompts.json`). answers: word → label.
@@ -44,68 +43,64 @@ class Said:
     answers: Mapping[str, str] = field(default_factory=lambda: ANSWERS)
 
 
-NOTHING_SAID = Said()
+NOTHING_STATED = StatedPrompts()
 # `prompt_type` of fairseq's and ModelScope's settings → `decoder` of prompts.json.
-_DECODERS = {"none": "bos", "src": "source", "prev_output": "prev_output"}
+_DECODERS = {None: None, "none": "bos", "src": "source", "prev_output": "prev_output"}
 
 
-def said_by(settings: Mapping[str, Any]) -> Said:
+def stated_by(settings: Mapping[str, Any]) -> StatedPrompts:
     """Raises InputFileError for a prompt_type that is not known."""
     kind, text = settings.get("prompt_type"), settings.get("prompt")
-    if kind is not None and kind not in _DECODERS:
-        raise InputFileError(f"the checkpoint has prompt_type {kind!r}; known: {', '.join(_DECODERS)}")
-    return Said(
-        bool(settings.get("add_caption")), text if isinstance(text, str) else None,
-        None if kind is None else _DECODERS[kind], settings.get("answers") or ANSWERS,
-    )  # fmt: skip
+    if not isinstance(kind, str | None) or kind not in _DECODERS:
+        known = ", ".join(filter(None, _DECODERS))
+        raise InputFileError(f"the checkpoint has prompt_type {kind!r}; known: {known}")
+    captions, answers = bool(settings.get("add_caption")), settings.get("answers") or ANSWERS
+    return StatedPrompts(captions, text if isinstance(text, str) else None, _DECODERS[kind], answers)
 
 
 def make(
-    task: str, config: OFAConfig, tokenizer: Tokenizer | None, text: str | None = None,
-    said: Said = NOTHING_SAID,
-) -> dict[str, Any] | None:  # fmt: skip
+    task: str,
+    config: OFAConfig,
+    tokenizer: Tokenizer | None,
+    text: str | None = None,
+    stated: StatedPrompts = NOTHING_STATED,
+) -> dict[str, Any] | None:
     """`prompts.json` for a task; None where no tokenizer gives the ids and they are not known.
 
     text: another prompt than the checkpoint's; for entailment a template with {hypothesis}, and with
     {caption} where it stands in for the one with captions. Raises UsageError for a text that cannot serve.
     """
     if task == "entail":
-        return _entail(config, tokenizer, text, said)
-    text = text or said.text or CAPTION
-    _check("a caption's", field_problem(text))
-    ids = _ids(_spaced(text), config, tokenizer)
-    if ids is None:
+        return _entail(config, tokenizer, text, stated)
+    text = text or stated.text or CAPTION
+    _check("a caption's", misplaced(text))
+    words = _ids(_spaced(text), config, tokenizer)
+    if words is None:
         return None
-    ids = [config.bos, *ids, config.eos]
+    ids = [config.bos, *words, config.eos]
     if len(ids) > config.max_source_positions:
         raise UsageError(f"the prompt has {len(ids)} tokens, the model reads {config.max_source_positions}")
     return {"caption": {"text": _spaced(text), "ids": ids}}
 
 
 def _entail(
-    config: OFAConfig, tokenizer: Tokenizer | None, text: str | None, said: Said
+    config: OFAConfig, tokenizer: Tokenizer | None, text: str | None, stated: StatedPrompts
 ) -> dict[str, Any] | None:
-    texts = {"template": ENTAIL} | ({"with_caption": ENTAIL_WITH_CAPTION} if said.captions else {})
-    for given in (said.text, text):
-        if given is not None:
-            texts["with_caption" if CAPTION_PLACE in given else "template"] = _spaced(given)
+    texts = {"template": ENTAIL} | ({"with_caption": ENTAIL_WITH_CAPTION} if stated.captions else {})
+    for template in (stated.text, text):
+        if template is not None:
+            texts["with_caption" if CAPTION_PLACE in template else "template"] = _spaced(template)
     with_caption = texts.get("with_caption", "")
-    _check("entailment's", field_problems(texts["template"], with_caption))
+    _check("entailment's", misplaced_of(texts["template"], with_caption))
     length = min(LENGTH_WITH_CAPTION if with_caption else TEXT_LENGTH, config.max_source_positions)
     answers = {}
-    for word, meaning in said.answers.items():
+    for word, label in stated.answers.items():
         ids = _ids(_spaced(word), config, tokenizer)
         if ids is None:
             return None
-        answers[word.strip()] = {"ids": ids, "means": meaning}
-    decoder = said.decoder or "prev_output"
+        answers[word.strip()] = {"ids": ids, "means": label}
+    decoder = stated.decoder or "prev_output"
     return {"entail": {**texts, "answers": answers, "decoder": decoder, "text_length": length}}
-
-
-def around(tokenizer: Tokenizer, template: str = ENTAIL) -> tuple[int, int]:
-    """How many ids of the source text, bos … eos, stand before and after the statement."""
-    before, after = template.split("{hypothesis}")
-    return 1 + len(tokenizer.encode(before.rstrip())), len(tokenizer.encode(after)) + 1
 
 
 def _check(whose: str, problem: str) -> None:
@@ -120,8 +115,8 @@ def _spaced(text: str) -> str:
 
 def _ids(text: str, config: OFAConfig, tokenizer: Tokenizer | None) -> list[int] | None:
     if tokenizer is None:
-        known = _RELEASED.get(text) if config.vocab_size == RELEASED_SIZE else None
-        return None if known is None else list(known)
+        released = _RELEASED.get(text) if config.vocab_size == RELEASED_SIZE else None
+        return None if released is None else list(released)
     ids = tokenizer.encode(text)
     if tokenizer.unk in ids:
         raise UsageError(f"the tokenizer has no pieces for {text!r}; is it the one of this checkpoint?")

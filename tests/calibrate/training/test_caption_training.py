@@ -27,7 +27,7 @@ from mue_edge.calibrate.training.caption_training import CaptionRun, Learner, Re
 from mue_edge.calibrate.training.finetune import TrainingSettings
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs import image
-from mue_edge.models.ofa import training
+from mue_edge.models.ofa.training import captions as training
 from tests.calibrate import captioned
 
 SIZE = Preprocess(32, 32)

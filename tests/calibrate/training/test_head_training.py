@@ -19,11 +19,12 @@ from mue_edge.calibrate.training.teachers import Answers, CaptionBatch, Statemen
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models import heads
-from mue_edge.models.ofa import training
-from mue_edge.models.ofa.greedy import greedy
+from mue_edge.models.ofa.cutting.decoder_segments import Imitation, Ramp
+from mue_edge.models.ofa.cutting.encoder_segments import Gate, Stem
+from mue_edge.models.ofa.decoding.greedy import greedy
 from mue_edge.models.ofa.model import head_sizes
-from mue_edge.models.ofa.options import options_for
-from mue_edge.models.ofa.segments import Foresight, Gate, Ramp, Stem
+from mue_edge.models.ofa.network.exits import options_for
+from mue_edge.models.ofa.training import captions as training
 from tests.models.ofa.tiny import TINY, make
 
 PROMPT = [0, 5, 6, 7, 2]
@@ -99,7 +100,7 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("kind", "trained", "module"),
-    [("foresight", foresight_training.train, Foresight), ("ramps", ramp_training.train, Ramp)],
+    [("foresight", foresight_training.train, Imitation), ("ramps", ramp_training.train, Ramp)],
 )
 @pytest.mark.parametrize("task", ["captions", "answers"])
 def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
@@ -136,9 +137,9 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
     for i, ids in enumerate(batch.sources):
         pixels, words = batch.pixels[i : i + 1], torch.tensor([ids])
         if decomposed:
-            encoded = model.encoder.forward_decomposed(words, pixels, image_depth=image, text_depth=text)
+            encoded = model.encoder.encode(words, pixels, depths={"image": image, "text": text})
         else:
-            encoded = model.encoder.forward_joint(words, pixels, depth=image)
+            encoded = model.encoder.encode(words, pixels, depths={"encoder": image})
         prompt = torch.tensor([[TINY.bos, *ids[fed[0] : -fed[1]]] if fed else [TINY.bos]])
         with torch.no_grad():
             states = torch.stack([x[0, -1] for x in model.decoder.hidden_states(prompt, encoded)])
@@ -155,8 +156,8 @@ def test_what_an_encoder_depth_keeps_is_what_its_answer_is() -> None:
     for depth in range(1, TINY.encoder_layers + 1):
         found = []
         for i, ids in enumerate(batch.sources):
-            encoded = model.encoder.forward_decomposed(
-                torch.tensor([ids]), batch.pixels[i : i + 1], image_depth=depth
+            encoded = model.encoder.encode(
+                torch.tensor([ids]), batch.pixels[i : i + 1], depths={"image": depth}
             )
             with torch.no_grad():
                 last = model.decoder.project(model.decoder.hidden_states(words[:1], encoded)[-1])

@@ -12,10 +12,9 @@ import torch.nn.functional as F
 
 from mue_edge.errors import UsageError
 from mue_edge.loop.policy import ForcedExits, Policy, StackExit
-from mue_edge.models.ofa.incremental import KV_MODES, KvMode
-from mue_edge.models.ofa.options import MUE, MUE_PUBLISHED, MueOptions
-from mue_edge.models.ofa.score import Form
-from mue_edge.models.ofa.similarity import exit_scores
+from mue_edge.models.ofa.decoding.incremental import KV_MODES, KvMode
+from mue_edge.models.ofa.decoding.score import Form
+from mue_edge.models.ofa.network.exits import MUE, MUE_PUBLISHED, MueOptions, exit_scores
 from tests.models.ofa.tiny import UNEQUAL, inputs, make
 
 BEFORE, AFTER = torch.randn(2, 3, 2, 4, generator=torch.Generator().manual_seed(5)).unbind(0)

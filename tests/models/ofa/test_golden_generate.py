@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.models.ofa.incremental import KV_MODES, DecoderCache
+from mue_edge.models.ofa.decoding.incremental import KV_MODES, DecoderCache
 from mue_edge.models.ofa.model import GeneratedHypothesis
 from tests.golden import weights
 from tests.golden.reference import model

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.model import EncoderOutput, Model
-from mue_edge.models.ofa.options import MUE, MUE_PUBLISHED
+from mue_edge.models.ofa.network import positions as pos
+from mue_edge.models.ofa.network.exits import MUE, MUE_PUBLISHED
 from tests.golden import weights
 from tests.golden.reference import config, model
 
@@ -82,8 +82,9 @@ def test_joint_encoder_layer_by_layer(joint: EncoderOutput) -> None:
 
 def test_encoder_bias(joint: EncoderOutput) -> None:
     encoder = model().encoder
-    embedded = encoder.embed(BASE["in.src_tokens"], weights.images())
-    bias = encoder.joint_bias(embedded)
+    _, grid = encoder.embed_patches(weights.images())
+    words = encoder.text_positions(BASE["in.src_tokens"].shape[1])
+    bias = encoder.joint_bias(encoder.image_positions(grid), words, grid)
     for i in (0, 3):
         close(bias(i)[None], BASE[f"enc.self_attn_bias.{i}"])
 

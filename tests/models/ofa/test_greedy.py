@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
-from mue_edge.models.ofa.greedy import greedy, greedy_by_depth
+from mue_edge.models.ofa.decoding.greedy import greedy, greedy_by_depth
 from mue_edge.models.ofa.model import Model
 from tests.models.ofa import tiny
 
@@ -23,9 +23,9 @@ def plain(model: Model, pixels: Tensor, image_depth: int, depth: int, length: in
     source = torch.tensor([PROMPT]).expand(rows, -1)
     with torch.inference_mode():
         if c.decomposed:
-            encoded = model.encoder.forward_decomposed(source, pixels, image_depth=image_depth)
+            encoded = model.encoder.encode(source, pixels, depths={"image": image_depth})
         else:
-            encoded = model.encoder.forward_joint(source, pixels, depth=image_depth)
+            encoded = model.encoder.encode(source, pixels, depths={"encoder": image_depth})
         tokens, ended = torch.full((rows, 1), c.bos), torch.zeros(rows, dtype=torch.bool)
         for _ in range(length):
             states = model.decoder.hidden_states(tokens, encoded, lambda done, _b, _a: done == depth)

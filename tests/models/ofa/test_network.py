@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.config import SIZES
-from mue_edge.models.ofa.generate import DecoderExit
-from mue_edge.models.ofa.incremental import DecoderCache
-from mue_edge.models.ofa.layers import EncoderLayer
-from mue_edge.models.ofa.loss import layerwise_loss
+from mue_edge.models.ofa.decoding.incremental import DecoderCache
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.options import MUE
+from mue_edge.models.ofa.network import positions as pos
+from mue_edge.models.ofa.network.exits import MUE, DecoderExit
+from mue_edge.models.ofa.network.layers import EncoderLayer
+from mue_edge.models.ofa.training.captions import layerwise_loss
 from tests.models.ofa.tiny import TINY, UNEQUAL, inputs, make, targets
 
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -210,12 +209,13 @@ def test_what_has_no_position_is_refused() -> None:
 def test_training_runs_chosen_depths_without_scores() -> None:
     model = make(decomposed=True).train()
     tokens, pixels = inputs()
-    encoded = model.encoder.forward_decomposed(tokens, pixels, image_depth=1, text_depth=2)
+    encoded = model.encoder.encode(tokens, pixels, depths={"image": 1, "text": 2})
     assert encoded.scores == {} and encoded.exits == {"image": (1, 1), "text": (2, 2)}
     assert torch.equal(encoded.layers[3], encoded.layers[2])
     states = model.decoder.hidden_states(targets(), encoded)
     assert len(states) == 4
-    layerwise_loss(model.decoder, states[1:], targets().roll(-1, 1)).loss.backward()
+    by_layer = layerwise_loss(model.decoder, states[1:], targets().roll(-1, 1))
+    by_layer.sum().backward()  # type: ignore[no-untyped-call]
     without = {name for name, p in model.named_parameters() if p.grad is None}
     deeper = ("encoder.layers.2.", "encoder.image_rel_pos", "encoder.token_rel_pos_table_list.2.")
     assert {name for name in without if not name.startswith(deeper)} == set()
@@ -226,12 +226,12 @@ def test_training_runs_chosen_depths_without_scores() -> None:
 def test_chosen_depths_equal_the_layers_of_a_full_run() -> None:
     model = make()
     full = model.encode(*inputs(), decomposed=True)
-    some = model.encoder.forward_decomposed(*inputs(), image_depth=2, text_depth=0)
+    some = model.encoder.encode(*inputs(), decomposed=True, depths={"image": 2, "text": 0})
     assert torch.equal(some.layers[3][:, :9], full.layers[2][:, :9])
     assert torch.equal(some.layers[3][:, 9:], full.layers[0][:, 9:])
     close(some.hidden, model.encoder.layer_norm(some.layers[3]))
     with pytest.raises(UsageError, match="depth 4"):
-        model.encoder.forward_decomposed(*inputs(), image_depth=4)
+        model.encoder.encode(*inputs(), decomposed=True, depths={"image": 4})
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,10 @@ import pytest
 import torch
 
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.greedy import greedy
-from mue_edge.models.ofa.loss import layerwise_loss
+from mue_edge.models.ofa.decoding.greedy import greedy
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.objective import (
-    Batch,
-    Depths,
-    Students,
-    decoder_loss,
-    encode,
-    losses,
-    sample_depths,
-)
+from mue_edge.models.ofa.training.captions import layerwise_loss, sample_depths
+from tools.stickers.objective import Batch, Depths, Students, decoder_loss, encode, losses
 
 PROMPT = [0, 5, 6, 2]
 
@@ -44,13 +36,13 @@ def _batch() -> Batch:
     return Batch(torch.randn(4, 3, 64, 64, generator=rng), tokens, torch.randn(2, 16, 5, generator=rng))
 
 
-@pytest.mark.parametrize("depths", [Depths(3, 3), Depths(1, 2), Depths(3, 1)])
+@pytest.mark.parametrize("depths", [(3, 3), (1, 2), (3, 1)])
 def test_encoding_under_a_constant_prompt_equals_the_encoder_s(model: Model, depths: Depths) -> None:
     batch = _batch()
     with torch.no_grad():
         found, trunk = encode(model, torch.tensor([PROMPT]), batch.pixels, depths)
-        expected = model.encoder.forward_decomposed(
-            torch.tensor([PROMPT] * 4), batch.pixels, image_depth=depths.image, text_depth=depths.text
+        expected = model.encoder.encode(
+            torch.tensor([PROMPT] * 4), batch.pixels, depths=dict(zip(("image", "text"), depths))
         )
     assert torch.allclose(found.hidden, expected.hidden, atol=1e-5)
     assert torch.allclose(found.positions[0], expected.positions[0], atol=1e-6)
@@ -60,38 +52,33 @@ def test_encoding_under_a_constant_prompt_equals_the_encoder_s(model: Model, dep
 def test_splitting_by_length_changes_no_loss(model: Model) -> None:
     batch, students = _batch(), Students(model, 5)
     with torch.no_grad():
-        loss, figures = losses(
-            model, students, torch.tensor([PROMPT]), batch, Depths(3, 3), label_smoothing=0.1
-        )
-        encoded, _ = encode(model, torch.tensor([PROMPT]), batch.pixels, Depths(3, 3))
+        loss, figures = losses(model, students, torch.tensor([PROMPT]), batch, (3, 3), label_smoothing=0.1)
+        encoded, _ = encode(model, torch.tensor([PROMPT]), batch.pixels, (3, 3))
         states = model.decoder.hidden_states(batch.tokens[:, :-1], encoded)[1:]
-        expected = layerwise_loss(
-            model.decoder, states, batch.tokens[:, 1:], label_smoothing=0.1, over_layers="mean"
-        )
+        by_layer = layerwise_loss(model.decoder, states, batch.tokens[:, 1:], 0.1)
     words = int(batch.tokens[:, 1:].ne(1).sum())
-    assert float(loss) == pytest.approx(float(expected.loss) / words, rel=1e-5)
-    assert figures["words"] == pytest.approx(float(expected.by_layer[-1]) / words, rel=1e-5)
+    assert float(loss) == pytest.approx(float(by_layer.mean()) / words, rel=1e-5)
+    assert figures["words"] == pytest.approx(float(by_layer[-1]) / words, rel=1e-5)
     assert figures["distance"] == 0.0
 
 
 def test_deep_layers_may_count_more(model: Model) -> None:
     batch = _batch()
     with torch.no_grad():
-        encoded, _ = encode(model, torch.tensor([PROMPT]), batch.pixels, Depths(3, 3))
+        encoded, _ = encode(model, torch.tensor([PROMPT]), batch.pixels, (3, 3))
         states = model.decoder.hidden_states(batch.tokens[:, :-1], encoded)[1:]
-        found = layerwise_loss(model.decoder, states, batch.tokens[:, 1:], over_layers="depth")
+        by_layer = layerwise_loss(model.decoder, states, batch.tokens[:, 1:])
         words = int(batch.tokens[:, 1:].ne(1).sum())
         loss, _ = decoder_loss(model.decoder, encoded, batch.tokens, over_layers="depth")
-    first, second, third = found.by_layer.tolist()
-    assert float(found.loss) == pytest.approx((first + 2 * second + 3 * third) / 6, rel=1e-5)
-    assert float(loss) == pytest.approx(float(found.loss) / words, rel=1e-5)
+    first, second, third = by_layer.tolist()
+    assert float(loss) == pytest.approx((first + 2 * second + 3 * third) / 6 / words, rel=1e-5)
 
 
 def test_the_teacher_reaches_trunk_and_encoder(model: Model) -> None:
     batch, students = _batch(), Students(model, 5)
     prompt = torch.tensor([PROMPT])
-    plain, _ = losses(model, students, prompt, batch, Depths(3, 3))
-    taught, figures = losses(model, students, prompt, batch, Depths(3, 3), distil=2.0)
+    plain, _ = losses(model, students, prompt, batch, (3, 3))
+    taught, figures = losses(model, students, prompt, batch, (3, 3), distil=2.0)
     assert float(taught.detach()) == pytest.approx(float(plain.detach()) + 2 * figures["distance"], rel=1e-4)
     model.zero_grad()
     taught.backward()  # type: ignore[no-untyped-call]
@@ -104,9 +91,9 @@ def test_the_teacher_reaches_trunk_and_encoder(model: Model) -> None:
 def test_sampled_depths_cover_all_layers_and_are_repeatable() -> None:
     rng = torch.Generator().manual_seed(0)
     drawn = [sample_depths(4, 0.5, rng) for _ in range(400)]
-    full = sum(d == Depths(4, 4) for d in drawn) / len(drawn)
+    full = sum(d == (4, 4) for d in drawn) / len(drawn)
     assert 0.4 < full < 0.65
-    assert {d.image for d in drawn} == {d.text for d in drawn} == {1, 2, 3, 4}
+    assert {image for image, _ in drawn} == {text for _, text in drawn} == {1, 2, 3, 4}
     rng.manual_seed(0)
     assert [sample_depths(4, 0.5, rng) for _ in range(400)] == drawn
 

@@ -15,7 +15,7 @@ from mue_edge.errors import UsageError
 from mue_edge.inputs import tokens as vocabulary_of
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.family import Depths
-from mue_edge.models.steps import Steps
+from mue_edge.models.heads import Steps
 from tests.models.toy.network import Toy, config_of
 
 PROMPTS = {"caption": {"text": "", "ids": [0, 2]}}  # it reads no text

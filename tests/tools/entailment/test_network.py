@@ -8,7 +8,7 @@ import torch
 from mue_edge import models
 from mue_edge.apps.entailment import model_folder
 from mue_edge.errors import UsageError
-from mue_edge.models.ofa import entail
+from tools.entailment import states
 from tools.entailment.network import cut
 
 
@@ -29,10 +29,10 @@ def test_a_cut_has_no_more_layers_than_there_are() -> None:
 @pytest.mark.parametrize(
     ("by", "weights"), [("mean", [1 / 3] * 3), ("depth", [1 / 6, 2 / 6, 3 / 6]), ("last", [0, 0, 1])]
 )
-def test_layers_weigh_as_the_papers_say(by: entail.OverLayers, weights: list[float]) -> None:
+def test_layers_weigh_as_the_papers_say(by: states.OverLayers, weights: list[float]) -> None:
     found = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(0))
     labels, even = torch.tensor([0, 1, 2, 1]), torch.ones(3)
     each = [torch.nn.functional.cross_entropy(layer, labels) for layer in found]
-    total, last = entail.loss(found, labels, even, by)
+    total, last = states.loss(found, labels, even, by)
     assert float(total) == pytest.approx(sum(w * float(e) for w, e in zip(weights, each)), rel=1e-5)
     assert float(last) == pytest.approx(float(each[-1]))

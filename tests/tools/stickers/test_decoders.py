@@ -21,13 +21,13 @@ from mue_edge.calibrate.data import augment
 from mue_edge.calibrate.metrics import coco_metrics
 from mue_edge.calibrate.training.finetune import TrainingSettings
 from mue_edge.errors import UsageError
-from mue_edge.models.ofa.objective import encode
 from tests.tools.stickers import made_set
 from tools.stickers import decoders, encoded
 from tools.stickers.batches import Views
 from tools.stickers.decoders import ARMS, LAST, SHARED, SINGLE, Arm, Frozen, fresh, frozen, train_arm
 from tools.stickers.encoded import EncodedBatches
 from tools.stickers.figures import UNION
+from tools.stickers.objective import encode
 from tools.stickers.study import log_of
 
 SETTINGS = TrainingSettings(steps=6, learning_rate=1e-2, log_every=2, save_every=0.0, bf16=False)

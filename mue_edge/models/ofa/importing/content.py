@@ -8,10 +8,10 @@ from pathlib import Path
 from mue_edge.errors import UsageError
 from mue_edge.models.importing import ImportRequest, ModelContent
 from mue_edge.models.ofa import prompts
-from mue_edge.models.ofa.config import SIZES, OFAConfig
+from mue_edge.models.ofa.config import SIZES
 from mue_edge.models.ofa.importing import tokenizer
-from mue_edge.models.ofa.importing.contents import CheckpointSettings
-from mue_edge.models.ofa.importing.files import Stored, read
+from mue_edge.models.ofa.importing.contents import CheckpointSettings, Stored
+from mue_edge.models.ofa.importing.files import read
 from mue_edge.models.ofa.importing.weights import Converted, convert, random_weights
 
 # Tasks by fairseq's and ModelScope's names. Pretraining has captions among its tasks.
@@ -27,26 +27,31 @@ def content(request: ImportRequest) -> ModelContent:
     """
     if request.checkpoint is not None:
         stored = read(request.checkpoint, request.config, allow_pickle=request.allow_pickle, ema=request.ema)
-        made = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
+        converted = convert(stored, decomposed=request.decomposed, image_size=request.image_size)
     else:
-        stored, made = Stored(Path(), {}, CheckpointSettings({})), _random(request)
-    config, notes = made.config, list(made.notes)
+        stored, converted = Stored(Path(), {}, CheckpointSettings()), _random(request)
+    config, notes = converted.config, list(converted.notes)
     words, folder = None, request.tokenizer or stored.tokenizer
     if folder is not None:
-        words, more = tokenizer.read(folder, config.vocab_size, codes=made.codes, bins=made.bins)
+        words, more = tokenizer.read(folder, config.vocab_size, codes=converted.codes, bins=converted.bins)
         notes += more
     else:
         notes.append(
             f"no vocabulary, so captions will be ids; --tokenizer DIR gives words: {tokenizer.WHERE}"
         )
-    task = request.task or _task(stored.task, notes)
-    said = prompts.said_by(stored.settings)
-    texts = prompts.make(task, config, words, request.prompt, said)
+    task = request.task or ("entail" if stored.task in ENTAIL_TASKS else "caption")
+    if request.task is None and stored.task not in ("", *CAPTION_TASKS, *ENTAIL_TASKS):
+        notes.append(
+            f"it was trained for the task {stored.task!r}, which is not run here; taken: captions "
+            "(for statements about pictures: --task entail)"
+        )
+    stated = prompts.stated_by(stored.settings)
+    texts = prompts.make(task, config, words, request.prompt, stated)
     if texts is None:
         if request.prompt is not None:
             raise UsageError(f"a prompt needs the vocabulary: --tokenizer DIR; {tokenizer.WHERE}")
         notes.append("no prompt: without the vocabulary its ids are not known")
-    elif task == "entail" and said.decoder is None:
+    elif task == "entail" and stated.decoder is None:
         notes.append(
             "the checkpoint does not say what its decoder reads before the answer (prompt_type); taken: "
             "prev_output, as in OFA's SNLI-VE scripts"
@@ -56,26 +61,10 @@ def content(request: ImportRequest) -> ModelContent:
             "trained with a caption of the picture in the text: give one with `mue-edge entail --caption "
             "TEXT`, else the statement-only text is used"
         )
-    return ModelContent(config.to_json(), made.weights, _what(config), words, texts, tuple(notes))
-
-
-def _what(c: OFAConfig) -> str:
-    encoder = "decomposed (MuE)" if c.decomposed else "joint"
-    return (
-        f"OFA with {encoder} encoder, {c.encoder_layers}+{c.decoder_layers} layers of width {c.encoder_dim}"
-    )
-
-
-def _task(name: str, notes: list[str]) -> str:
-    """The task that fairseq or ModelScope call by that name; captions, with a note, where it is another."""
-    if name in ENTAIL_TASKS:
-        return "entail"
-    if name and name not in CAPTION_TASKS:
-        notes.append(
-            f"it was trained for the task {name!r}, which is not run here; taken: captions "
-            "(for statements about pictures: --task entail)"
-        )
-    return "caption"
+    encoder = "decomposed (MuE)" if config.decomposed else "joint"
+    layers = f"{config.encoder_layers}+{config.decoder_layers}"
+    network = f"OFA with {encoder} encoder, {layers} layers of width {config.encoder_dim}"
+    return ModelContent(config.to_json(), converted.weights, network, words, texts, tuple(notes))
 
 
 def _random(request: ImportRequest) -> Converted:

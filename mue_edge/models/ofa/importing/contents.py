@@ -7,9 +7,10 @@ and each setting at the moment when it is used. All else may be what it likes, f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import UserDict
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from torch import Tensor
@@ -19,16 +20,13 @@ from mue_edge.models import torch_files
 from mue_edge.models.pickle_values import kind
 from mue_edge.models.stored_tensors import StoredTensor
 from mue_edge.models.torch_files import TorchFile
+from mue_edge.models.weights import printable
 from mue_edge.models.weights import read as read_safetensors
 
 # The task's part of a fairseq configuration that a model needs.
 _TASK_KEYS = (
-    "patch_image_size",
-    "num_bins",
-    "code_dict_size",
-    "add_caption",
-    "imagenet_default_mean_and_std",
-    "prompt_type",
+    *("patch_image_size", "num_bins", "code_dict_size", "add_caption"),
+    *("imagenet_default_mean_and_std", "prompt_type"),
 )
 # The embedding, and the names under which a state dict holds a tied one again.
 EMBEDDING = "encoder.embed_tokens.weight"
@@ -41,45 +39,36 @@ _NOT_RUN = "nothing in the file was run"
 
 
 @dataclass(frozen=True)
-class Contents:
-    """`settings`: empty for a file of weights alone. `task`: fairseq's name of it, or ""."""
+class Refused:
+    """A setting that is no plain value, and the error of its use."""
 
-    weights: dict[str, Tensor]
-    settings: dict[str, Any]
-    task: str = ""
-    notes: tuple[str, ...] = ()
+    message: str
+
+
+class CheckpointSettings(UserDict[str, Any]):
+    """Settings; the use of one that is no plain value raises InputFileError."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _usable(self.data[name])
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A setting that is no plain value, and what to say if it is needed."""
+class Stored:
+    """A checkpoint: weights under the names of the file, settings of model and task in one table, empty for
+    weights alone.
 
-    said: str
+    `tokenizer`: a folder that came with the weights. `task`: fairseq's name of it, or "".
+    """
 
-
-class CheckpointSettings(Mapping[str, Any]):
-    """Settings; the use of one that is no plain value raises InputFileError."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> Any:
-        return _usable(self._values[name])
-
-    def __or__(self, other: Mapping[str, Any]) -> CheckpointSettings:
-        return CheckpointSettings({**self._values, **other})
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
+    source: Path
+    weights: dict[str, Tensor]
+    settings: CheckpointSettings
+    task: str = ""
+    tokenizer: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
-def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
+def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Stored:
     """The contents of a .safetensors file, or of a pickle (any other name).
 
     `ema`: the averaged weights of a fairseq file, the plain ones only where it has no average. Raises
@@ -91,43 +80,44 @@ def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Contents:
     if path.suffix == ".safetensors":
         if ema:
             raise _no_average(path)
-        return Contents(read_safetensors(path), {})
+        return Stored(path, read_safetensors(path), CheckpointSettings())
     if not allow_pickle:
         raise UsageError(
             f"{path} is a pickle: such files can run code in programs that load them. Add --allow-pickle "
             "to read it here: weights and plain values are read, and nothing in the file is run"
         )
     file = torch_files.read(path)
-    loaded = file.content
-    if not isinstance(loaded, dict):
+    content = file.content
+    if not isinstance(content, dict):
         raise InputFileError(
-            f"{path} holds a {kind(loaded)}; a checkpoint holds a table of tensors ({_NOT_RUN})"
+            f"{path} holds a {kind(content)}; a checkpoint holds a table of tensors ({_NOT_RUN})"
         )
-    name = next((n for n in _TABLES if n in loaded and not isinstance(loaded[n], StoredTensor)), "")
-    table = loaded[name] if name else loaded
-    _check_whole(path, table)
+    name = next((n for n in _TABLES if n in content and not isinstance(content[n], StoredTensor)), "")
+    table = content[name] if name else content
+    flat = isinstance(table, dict) and any("flat_param" in key for key in table if isinstance(key, str))
+    if flat or _SHARD.search(path.name):  # fairseq's shards hold slices of flat vectors
+        raise InputFileError(
+            f"{path} is one shard of several. Join them where fairseq is: models, cfg, task = "
+            "fairseq.checkpoint_utils.load_model_ensemble_and_task([FILE], num_shards=N); then torch.save("
+            "{'model': models[0].state_dict(), 'cfg': OmegaConf.to_container(cfg)}, 'whole.pt')"
+        )
     weights = _tensors(file, name, table)
-    settings, task = _fairseq_settings(path, loaded) if name == "model" else ({}, "")
-    extra = loaded.get("extra_state")
-    notes = []
+    settings, task = _fairseq_settings(path, content) if name == "model" else ({}, "")
+    extra = content.get("extra_state")
+    notes: tuple[str, ...] = ()
     if ema:
         weights = _averaged(file, weights, extra)
-        notes.append("the averaged (EMA) weights are imported")
+        notes = ("the averaged (EMA) weights are imported",)
     elif isinstance(extra, dict) and extra.get("ema") is not None:
-        notes.append(
-            "the file also holds averaged (EMA) weights; --ema imports them instead of the plain ones"
-        )
-    return Contents(weights, settings, task, tuple(notes))
+        notes = ("the file also holds averaged (EMA) weights; --ema imports them instead of the plain ones",)
+    return Stored(path, weights, CheckpointSettings(settings), task, notes=notes)
 
 
 def without_prefix(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The weights without a wrapper's name that all keys begin with, and a note if there was one."""
     prefix = ""
-    while weights:
-        more = (p for p in _PREFIXES if all(key.startswith(prefix + p) for key in weights))
-        if (found := next(more, None)) is None:
-            break
-        prefix += found
+    while more := [p for p in _PREFIXES if weights and all(key.startswith(prefix + p) for key in weights)]:
+        prefix += more[0]
     if not prefix:
         return weights, []
     note = f"all names in the file begin with {prefix[:80]!r}; it was taken off"
@@ -138,63 +128,42 @@ def _averaged(file: TorchFile, plain: dict[str, Tensor], extra: Any) -> dict[str
     """Averages where the file has them, in float32 where it has those too; the rest from `plain`."""
     if extra is not None and not isinstance(extra, dict):
         raise InputFileError(f"{file.path}: extra_state is a {kind(extra)}, not a table ({_NOT_RUN})")
-    if extra is None or extra.get("ema") is None:
-        raise _no_average(file.path)
     weights, _ = without_prefix(plain)
-    ema, _ = without_prefix(_tensors(file, "extra_state.ema", extra["ema"]))
+    ema, exact = (
+        without_prefix(_tensors(file, f"extra_state.{name}", extra[name]))[0]
+        if extra is not None and extra.get(name) is not None
+        else {}
+        for name in ("ema", "ema_fp32_params")
+    )
     if not ema:
         raise _no_average(file.path)
-    exact: dict[str, Tensor] = {}
-    if extra.get("ema_fp32_params") is not None:
-        exact, _ = without_prefix(_tensors(file, "extra_state.ema_fp32_params", extra["ema_fp32_params"]))
     # There may be more among the exact ones, which the average itself was made with.
     exact = {key: value for key, value in exact.items() if key in weights or key in ema}
-    return _tied(weights, [ema, exact], weights | ema | exact)
-
-
-def _tied(
-    plain: dict[str, Tensor], averages: list[dict[str, Tensor]], made: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """`made` without older copies of the embedding: a table of parameters holds a tied one once."""
-    table = plain.get(EMBEDDING)
-    last = next((average for average in reversed(averages) if EMBEDDING in average), None)
-    if table is None or last is None:
-        return made
-    older = {
-        key
-        for key in ALIASES
-        if key in plain and key not in last and plain[key].shape == table.shape and plain[key].equal(table)
-    }
-    return {key: value for key, value in made.items() if key not in older}
+    table = weights.get(EMBEDDING)
+    last = exact if EMBEDDING in exact else ema
+    older = set()
+    if table is not None and EMBEDDING in last:
+        # A table of parameters holds a tied embedding once: its copies in the plain weights are older.
+        copies = (key for key in ALIASES if key in weights and key not in last)
+        older = {key for key in copies if weights[key].shape == table.shape and weights[key].equal(table)}
+    return {key: value for key, value in (weights | ema | exact).items() if key not in older}
 
 
 def _no_average(path: Path) -> InputFileError:
     return InputFileError(f"{path} holds no averaged (EMA) weights; import it without --ema")
 
 
-def _check_whole(path: Path, table: Any) -> None:
-    """fairseq's shards hold slices of flat vectors."""
-    flat = isinstance(table, dict) and any("flat_param" in key for key in table if isinstance(key, str))
-    if flat or _SHARD.search(path.name):
-        raise InputFileError(
-            f"{path} is one shard of several. Join them where fairseq is: models, cfg, task = "
-            "fairseq.checkpoint_utils.load_model_ensemble_and_task([FILE], num_shards=N); then torch.save("
-            "{'model': models[0].state_dict(), 'cfg': OmegaConf.to_container(cfg)}, 'whole.pt')"
-        )
-
-
-def _fairseq_settings(path: Path, loaded: dict[Any, Any]) -> tuple[dict[str, Any], str]:
+def _fairseq_settings(path: Path, content: dict[Any, Any]) -> tuple[dict[str, Any], str]:
     """Settings and task of `args` (which wins, as in fairseq) or `cfg`, each a Namespace or a table."""
-    if loaded.get("args") is not None:
-        args = _table(path, "args", loaded["args"])
+    if content.get("args") is not None:
+        args = _table(path, "args", content["args"])
         return args, _name(args.get("task"))
-    if loaded.get("cfg") is None:
+    if content.get("cfg") is None:
         return {}, ""
-    cfg = _table(path, "cfg", loaded["cfg"], of_tables=True)
+    cfg = _table(path, "cfg", content["cfg"], of_tables=True)
     model, task = (_table(path, f"cfg.{part}", cfg.get(part) or {}) for part in ("model", "task"))
-    return model | {key: task[key] for key in _TASK_KEYS if task.get(key) is not None}, _name(
-        task.get("_name")
-    )
+    model |= {key: task[key] for key in _TASK_KEYS if task.get(key) is not None}
+    return model, _name(task.get("_name"))
 
 
 def _name(value: Any) -> str:
@@ -203,7 +172,7 @@ def _name(value: Any) -> str:
 
 def _usable(value: Any) -> Any:
     if isinstance(value, Refused):
-        raise InputFileError(value.said)
+        raise InputFileError(value.message)
     return value
 
 
@@ -215,50 +184,42 @@ def _table(path: Path, name: str, value: Any, *, of_tables: bool = False) -> dic
         raise InputFileError(f"{path}: {name} has a name that is no text, but a {odd[0]}")
     if of_tables:
         return dict(value)
-    return {key: _plain(path, f"{name}.{key}", found) for key, found in value.items()}
+    return {key: _plain(path, f"{name}.{key}", part) for key, part in value.items()}
 
 
 def _plain(path: Path, name: str, value: Any) -> Any:
     """`value`, or Refused: settings are short, and messages may show them."""
-    said = f"{path}: {_printable(name)} is"
-    todo, seen = [value], 0
+    start = f"{path}: {printable(name)} is"
+    todo, size = [value], 0  # of all parts together, for messages may show a whole list
     while todo:
-        part, seen = todo.pop(), seen + 1
-        if isinstance(part, int):
-            large = part.bit_length() > _PLAIN_BITS
-        elif isinstance(part, (str, dict, list, tuple)):
-            large = len(part) > _PLAIN_SIZE
-        elif part is None or isinstance(part, float):
-            large = False
-        else:
-            return Refused(f"{said} or contains a {kind(part)}, which is no plain value ({_NOT_RUN})")
-        if large or seen > _PLAIN_SIZE:
-            return Refused(f"{said} too large for a setting")
+        part, size = todo.pop(), size + 1
+        if not isinstance(part, (int, float, str, dict, list, tuple, NoneType)):
+            return Refused(f"{start} or contains a {kind(part)}, which is no plain value ({_NOT_RUN})")
+        large = isinstance(part, int) and part.bit_length() > _PLAIN_BITS
+        large = large or (isinstance(part, (str, dict, list, tuple)) and len(part) > _PLAIN_SIZE)
+        if large or size > _PLAIN_SIZE:
+            return Refused(f"{start} too large for a setting")
         if isinstance(part, str):
-            seen += len(part)  # together, for messages may show a whole list
-        elif isinstance(part, (list, tuple)):
-            todo += part
+            size += len(part)
         elif isinstance(part, dict):
             todo += [*part, *part.values()]
+        elif isinstance(part, (list, tuple)):
+            todo += part
     return value
 
 
 def _tensors(file: TorchFile, name: str, table: Any) -> dict[str, Tensor]:
-    place = f"{file.path}: {name}: " if name else f"{file.path}: "
+    where = f"{file.path}: {name}: " if name else f"{file.path}: "
     if not isinstance(table, dict):
         raise InputFileError(f"{file.path}: {name} is a {kind(table)}, not a table of tensors ({_NOT_RUN})")
     weights = {}
     for key, value in table.items():
         if not isinstance(key, str):
-            raise InputFileError(f"{place}a name is a {kind(key)} ({_NOT_RUN})")
+            raise InputFileError(f"{where}a name is a {kind(key)} ({_NOT_RUN})")
         if not isinstance(value, StoredTensor):
-            raise InputFileError(f"{place}{_printable(key)} is a {kind(value)}, not a tensor ({_NOT_RUN})")
+            raise InputFileError(f"{where}{printable(key)} is a {kind(value)}, not a tensor ({_NOT_RUN})")
         try:
             weights[key] = file.tensor(value)
         except InputFileError as problem:
-            raise InputFileError(f"{place}{_printable(key)} {problem}") from problem
+            raise InputFileError(f"{where}{printable(key)} {problem}") from problem
     return weights
-
-
-def _printable(key: str) -> str:
-    return key if key.isprintable() and len(key) < 200 else ascii(key[:200])

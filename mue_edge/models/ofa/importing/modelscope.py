@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mue_edge.errors import InputFileError
+from mue_edge.models.ofa.importing.contents import Stored
 from mue_edge.reading import read_json
 
 FILE = "configuration.json"
@@ -21,50 +21,38 @@ _KNOWN: Mapping[str, tuple[type, Any]] = {
     "answer2label": (str, None),
     "language": (str, "en"),
 }
-_PLACE = re.compile(r"\{\}")
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """Settings of model and task, ModelScope's name of the task, and what to tell the user."""
-
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    task: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def read(folder: Path) -> Configuration:
-    """What the folder's configuration.json says; nothing if there is none. Raises InputFileError."""
+def with_configuration(stored: Stored, folder: Path) -> Stored:
+    """The checkpoint with what its folder's configuration.json says, if any. Raises InputFileError."""
     path = folder / FILE
     if not path.is_file():
-        return Configuration()
+        return stored
     data = read_json(path)
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict):
         raise InputFileError(f"{path} has no table `model`")
-    settings = {name: _value(path, model, name) for name in _KNOWN}
+    settings: dict[str, Any] = {}
+    for name, (kind, default) in _KNOWN.items():
+        value = settings[name] = model.get(name, default)
+        if value is not default and type(value) is not kind:
+            raise InputFileError(f"{path}: model.{name} = {value!r} is no {kind.__name__}")
     if settings["prompt"] is not None:
         settings["prompt"] = _named_places(settings["prompt"])
     if settings["answer2label"] is not None:
         settings["answers"] = _answers(folder, settings["answer2label"])
-    language = settings["language"]
-    foreign = f"the model's language is {language!r}, and only English tokenizers are known here"
-    return Configuration(settings, str(data.get("task") or ""), () if language == "en" else (foreign,))
-
-
-def _value(path: Path, model: Mapping[str, Any], name: str) -> Any:
-    kind, default = _KNOWN[name]
-    value = model.get(name, default)
-    if value is not default and type(value) is not kind:
-        raise InputFileError(f"{path}: model.{name} = {value!r} is no {kind.__name__}")
-    return value
+    notes, language = stored.notes, settings["language"]
+    if language != "en":
+        notes += (f"the model's language is {language!r}, and only English tokenizers are known here",)
+    task = str(data.get("task") or stored.task)
+    return replace(stored, settings=stored.settings | settings, task=task, notes=notes)
 
 
 def _named_places(prompt: str) -> str:
     """ModelScope fills one place with the statement, or two with a caption and the statement."""
-    places = ["{hypothesis}"] if len(_PLACE.findall(prompt)) == 1 else ["{caption}", "{hypothesis}"]
-    for place in places:
-        prompt = _PLACE.sub(place, prompt, count=1)
+    names = ["{hypothesis}"] if prompt.count("{}") == 1 else ["{caption}", "{hypothesis}"]
+    for name in names:
+        prompt = prompt.replace("{}", name, 1)
     return prompt
 
 

@@ -66,10 +66,10 @@ def _fairseq(folder: Path, size: int, codes: int | None, bins: int | None) -> tu
     pieces.append("<mask>")
     pieces += [f"<code_{i}>" for i in range(_CODES if codes is None else codes)]
     pieces += [f"<bin_{i}>" for i in range(_BINS if bins is None else bins)]
-    known = codes is not None and bins is not None
-    if words > size or (known and len(pieces) > size):
+    exact = codes is not None and bins is not None
+    if words > size or (exact and len(pieces) > size):
         raise InputFileError(
-            f"{folder}: the dictionary has {len(pieces) if known else words} entries, but the model only "
+            f"{folder}: the dictionary has {len(pieces) if exact else words} entries, but the model only "
             f"{size}; this is not its dictionary"
         )
     notes = []

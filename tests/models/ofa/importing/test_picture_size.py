@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mue_edge.errors import InputFileError
-from mue_edge.models.ofa.importing.picture_size import choose
+from mue_edge.models.ofa.importing.weights import picture_size
 
 
 @pytest.mark.parametrize(
@@ -25,20 +25,20 @@ from mue_edge.models.ofa.importing.picture_size import choose
     ],
 )
 def test_published_sizes_go_by_name(names: list[str], side: int, why: str) -> None:
-    found = choose(None, None, names, 42)
+    found = picture_size(None, None, names, 42)
     assert found.side == side
     assert why in found.why
     assert not found.sure
 
 
 def test_the_user_goes_before_the_checkpoint_and_that_before_a_name() -> None:
-    assert choose(96, 128, ["ofa-tiny"], 42).side == 96
-    stated = choose(None, 128, ["ofa-tiny"], 42)
+    assert picture_size(96, 128, ["ofa-tiny"], 42).side == 96
+    stated = picture_size(None, 128, ["ofa-tiny"], 42)
     assert (stated.side, stated.sure) == (128, True)
 
 
 def test_no_more_than_there_are_positions_for() -> None:
-    assert choose(None, None, ["ofa-huge"], 10).side == 160
+    assert picture_size(None, None, ["ofa-huge"], 10).side == 160
     for asked, stated in ((176, None), (None, 176), (0, None), (-16, None)):
         with pytest.raises(InputFileError, match="--image-size"):
-            choose(asked, stated, [], 10)
+            picture_size(asked, stated, [], 10)

@@ -60,19 +60,21 @@ def image_table_rows(bucket_size: int) -> int:
     return int((2 * bucket_size - 1) ** 2 + 3)
 
 
-def relative_bias(table: nn.Embedding, buckets: Tensor) -> Tensor:
+def relative_bias(table: nn.Module, buckets: Tensor) -> Tensor:
     """[H, L, L] from a table [rows, H] and the rows of every pair [L, L]."""
     values: Tensor = table(buckets)
     return values.permute(2, 0, 1)
 
 
-def absolute_bias(
-    queries: Tensor, keys: Tensor, q_linear: nn.Linear, k_linear: nn.Linear, heads: int, scale_factor: float
-) -> Tensor:
-    """[H, Lq, Lk]: scaled products of projected position vectors `queries` [Lq, dq] and `keys` [Lk, dk]."""
-    q: Tensor = q_linear(queries).view(len(queries), heads, -1).transpose(0, 1)
-    k: Tensor = k_linear(keys).view(len(keys), heads, -1).permute(1, 2, 0)
-    return torch.matmul(q * (q.shape[-1] * scale_factor) ** -0.5, k)
+def projected(vectors: Tensor, linear: nn.Linear, heads: int) -> Tensor:
+    """[H, L, w] of position vectors [L, d]."""
+    x: Tensor = linear(vectors)
+    return x.view(len(vectors), heads, -1).transpose(0, 1)
+
+
+def absolute_bias(queries: Tensor, keys: Tensor, scale_factor: float) -> Tensor:
+    """[H, Lq, Lk]: scaled products of `projected` positions [H, Lq, w] and [H, Lk, w]."""
+    return torch.matmul(queries * (queries.shape[-1] * scale_factor) ** -0.5, keys.transpose(1, 2))
 
 
 def image_position_vectors(

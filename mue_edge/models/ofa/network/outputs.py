@@ -1,10 +1,20 @@
-"""What passes from the encoder to the decoder. Shapes: B samples, P patches, T words, S = P + T."""
+"""What goes into the network, and from the encoder to the decoder.
+
+Shapes: B samples, P patches, T words, S = P + T."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """Token ids as int64 [rows, longest], padded on the right."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -12,11 +22,11 @@ class EncoderOutput:
     """What the decoder reads, and how it came about.
 
     hidden: [B, S, d] after the final norm.
-    layers: the residual stream [B, S, d] after 0, 1, … all layers; where a modality has left, its exit state.
+    layers: the residual stream [B, S, d] after 0, 1, … all layers; after an exit, its last state.
     padding_mask: boolean [B, S], true = padding.
     positions: normalised position vectors [B, S, d]; the same for every sample.
     scores: modality ("image" and "text", or "encoder") → for each sample the exit score after layers
-        1, 2, … that it ran; empty in training mode.
+        1, 2, … that it ran; empty where no exits were tested.
     exits: modality → for each sample the number of layers that it ran.
     """
 
@@ -38,20 +48,3 @@ class EncoderOutput:
             {name: tuple(values[i] for i in chosen) for name, values in self.scores.items()},
             {name: tuple(values[i] for i in chosen) for name, values in self.exits.items()},
         )
-
-
-@dataclass(frozen=True)
-class EncoderInput:
-    """The encoder's input.
-
-    image [B, P, d] and text [B, T, d] with padding zeroed; boolean padding masks [B, P] and
-    [B, T]; normalised position vectors [P, d] and [T, d]; the patch grid (height, width).
-    """
-
-    image: Tensor
-    text: Tensor
-    image_padding: Tensor
-    text_padding: Tensor
-    image_positions: Tensor
-    text_positions: Tensor
-    grid: tuple[int, int]

@@ -1,11 +1,11 @@
-"""Decoding one word at a time, and what deeper layers remember of words that left early.
+"""Decoding one word at a time, and what deeper layers remember of words that exited early.
 
 Four ways exist (`KV_MODES`); a skipped layer's keys and values for a word are, in
-    propagate    its own projections of the state with which the word left (CALM, Schuster et al. 2022);
+    propagate    its own projections of the state with which the word exited (CALM, Schuster et al. 2022);
     published    missing, as in the authors' code: such a layer sees fewer words, and their position
                  biases are those of later positions;
-    copy_clone   with all of its past and its cross-attention replaced by the leaving layer's;
-    full_prefix  never asked for: every step runs the whole prefix again.
+    copy_clone   with all of its past and its cross-attention replaced by the exit layer's;
+    full_prefix  never needed: every step runs the whole prefix again.
 Shapes: R rows, t words so far, H heads, S encoder positions.
 """
 
@@ -16,9 +16,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from mue_edge.models.ofa.decoder import Decoder, StopTest
-from mue_edge.models.ofa.layers import KeysValues
-from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.models.ofa.network.decoder import Decoder, StopTest
+from mue_edge.models.ofa.network.layers import KeysValues
+from mue_edge.models.ofa.network.outputs import EncoderOutput
 
 KvMode = Literal["propagate", "published", "copy_clone", "full_prefix"]
 KV_MODES: tuple[KvMode, ...] = get_args(KvMode)
@@ -52,7 +52,8 @@ class DecoderCache:
         return [0 if kv is None else kv[0].shape[2] for kv in self._self]
 
     def step(self, tokens: Tensor, stop: StopTest) -> Tensor:
-        """Take the rows' next words [R]; returns the last states [R, 1, d] before `stop` said so."""
+        """Take the rows' next words [R]; returns the states [R, 1, d] after the layer at which `stop` ends
+        the step, or after the last one."""
         self.prefix = torch.cat([self.prefix, tokens[:, None]], 1)
         if self.kv == "full_prefix":
             one = len(self.encoder_output.hidden) == 1
@@ -62,17 +63,13 @@ class DecoderCache:
         x = self.decoder.embed(tokens[:, None], start=position)
         cross_bias = self._cross_bias[:, position : position + 1]
         hidden = self._of_rows(self.encoder_output.padding_mask)[:, None, None]
-        for i in range(len(self.decoder.layers)):
-            past = self._self[i]
-            first = position - (0 if past is None else past[0].shape[2])
-            self_bias = self._self_biases[i][:, position : position + 1, first : position + 1]
+        for i, length in enumerate(self.lengths()):
+            self_bias = self._self_biases[i][:, position : position + 1, position - length : position + 1]
             keys, values = self._cross_of(i)
             cross = self._of_rows(keys), self._of_rows(values)
-            layer = self.decoder.layer(i)
-            y, self._self[i] = layer(x, past, self_bias, None, cross, cross_bias, hidden)
-            left = stop(i + 1, x, y)
-            x = y
-            if left:
+            layer, before = self.decoder.layer(i), x
+            x, self._self[i] = layer(before, self._self[i], self_bias, None, cross, cross_bias, hidden)
+            if stop(i + 1, before, x):
                 self._fill(i, x)
                 break
         return x
@@ -83,19 +80,16 @@ class DecoderCache:
 
     def _cross_of(self, i: int) -> KeysValues:
         """Layer i's cross-attention keys and values by sample, computed when first needed."""
-        made = self._cross[i]
-        if made is None:
-            made = self._cross[i] = self.decoder.cross_keys_values(i, self.encoder_output)
-        return made
+        cross = self._cross[i]
+        if cross is None:
+            attention = self.decoder.layer(i).encoder_attn
+            cross = self._cross[i] = attention.keys_values(self.encoder_output.hidden)
+        return cross
 
-    def _fill(self, left: int, x: Tensor) -> None:
-        """The layers after `left`, the last that ran, remember the word that left with the state x."""
-        for j in range(left + 1, len(self.decoder.layers)):
+    def _fill(self, exit_layer: int, x: Tensor) -> None:
+        """The layers after `exit_layer`, the last that ran, keep the word that exited with the state x."""
+        for j in range(exit_layer + 1, len(self.decoder.layers)):
             if self.kv == "copy_clone":
-                self._self[j], self._cross[j] = self._self[left], self._cross_of(left)
+                self._self[j], self._cross[j] = self._self[exit_layer], self._cross_of(exit_layer)
             elif self.kv == "propagate":
-                keys, values = self.decoder.layer(j).self_keys_values(x)
-                past = self._self[j]
-                if past is not None:
-                    keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
-                self._self[j] = keys, values
+                self._self[j] = self.decoder.layer(j).self_keys_values(x, self._self[j])

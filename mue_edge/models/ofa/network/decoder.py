@@ -11,12 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mue_edge.models.ofa import positions as pos
 from mue_edge.models.ofa.config import OFAConfig
-from mue_edge.models.ofa.layers import DecoderLayer, KeysValues, embedding, linear, tables
-from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.models.ofa.network import layers
+from mue_edge.models.ofa.network import positions as pos
+from mue_edge.models.ofa.network.layers import DecoderLayer
+from mue_edge.models.ofa.network.outputs import EncoderOutput
 
-# Asked after each layer with (layers run so far, states before it, states after it).
+# Called after each layer with (layers run so far, states before it, states after it).
 StopTest = Callable[[int, Tensor, Tensor], bool]
 
 
@@ -25,34 +26,27 @@ class Decoder(nn.Module):
 
     def __init__(self, config: OFAConfig, encoder_tokens: nn.Embedding) -> None:
         super().__init__()
-        c, dim, heads = config, config.decoder_dim, config.decoder_heads
+        c, dim = config, config.decoder_dim
         self.config = config
         self.embed_scale = 1.0 if c.no_scale_embedding else dim**0.5
         # In a tuple, so that a shared table is a parameter of the encoder only.
         self._shared_tokens = (encoder_tokens,)
-        self.embed_tokens = None if c.share_all_embeddings else embedding(c.vocab_size, dim)
+        self.embed_tokens = None if c.share_all_embeddings else layers.embedding(c.vocab_size, dim)
         tied = c.share_all_embeddings or c.share_decoder_input_output_embed
         self.output_projection = None if tied else nn.Linear(dim, c.vocab_size, bias=False)
         if self.output_projection is not None:
             nn.init.normal_(self.output_projection.weight, std=dim**-0.5)
-        self.layernorm_embedding = nn.LayerNorm(dim) if c.layernorm_embedding else None
-        self.embed_positions = embedding(c.max_target_positions + 2, dim)
+        self.layernorm_embedding = layers.optional_norm(dim, c.layernorm_embedding)
+        self.embed_positions = layers.embedding(c.max_target_positions + 2, dim)
         self.pos_ln = nn.LayerNorm(dim)
-        self.self_pos_q_linear = linear(dim, dim)
-        self.self_pos_k_linear = linear(dim, dim)
-        self.cross_pos_q_linear = linear(dim, dim)
-        self.cross_pos_k_linear = linear(c.encoder_dim, dim)
-        self.layers = nn.ModuleList(
-            DecoderLayer(
-                dim, c.decoder_ffn, heads, c.attn_scale_factor,
-                c.scale_attn, c.scale_fc, c.scale_heads, c.scale_resids, c.encoder_dim,
-            )
-            for _ in range(c.decoder_layers)
-        )  # fmt: skip
+        self.self_pos_q_linear = layers.linear(dim, dim)
+        self.self_pos_k_linear = layers.linear(dim, dim)
+        self.cross_pos_q_linear = layers.linear(dim, dim)
+        self.cross_pos_k_linear = layers.linear(c.encoder_dim, dim)
+        self.layers = nn.ModuleList(DecoderLayer(c) for _ in range(c.decoder_layers))
         self.layer_norm = nn.LayerNorm(dim)
-        self.token_rel_pos_table_list = tables(
-            c.decoder_layers, pos.token_table_rows(c.token_bucket_size), heads
-        )
+        rows = pos.token_table_rows(c.token_bucket_size)
+        self.token_rel_pos_table_list = layers.relative_tables(c.decoder_layers, rows, c.decoder_heads)
 
     @property
     def token_embedding(self) -> nn.Embedding:
@@ -70,7 +64,7 @@ class Decoder(nn.Module):
         x: Tensor = self.embed_scale * self.token_embedding(tokens)
         if not self.config.disable_entangle:
             x = x + self.embed_positions.weight[start : start + tokens.shape[1]]
-        return x if self.layernorm_embedding is None else self.layernorm_embedding(x)
+        return layers.normed(self.layernorm_embedding, x)
 
     def position_vectors(self, length: int) -> Tensor:
         """Normalised position vectors [L, d]."""
@@ -80,34 +74,29 @@ class Decoder(nn.Module):
 
     def self_biases(self, length: int) -> list[Tensor]:
         """Each layer's self-attention bias [H, L, L], causal mask not included."""
-        c, vectors = self.config, self.position_vectors(length)
-        absolute = pos.absolute_bias(
-            vectors, vectors,
-            self.self_pos_q_linear, self.self_pos_k_linear, c.decoder_heads, c.attn_scale_factor,
-        )  # fmt: skip
-        buckets = pos.token_buckets(length, c.token_bucket_size, vectors.device)
-        biases = []
-        for table in self.token_rel_pos_table_list:
-            assert isinstance(table, nn.Embedding)
-            biases.append(absolute + pos.relative_bias(table, buckets))
-        return biases
+        vectors = self.position_vectors(length)
+        absolute = self._absolute_bias(vectors, vectors, self.self_pos_q_linear, self.self_pos_k_linear)
+        buckets = pos.token_buckets(length, self.config.token_bucket_size, vectors.device)
+        return [absolute + pos.relative_bias(table, buckets) for table in self.token_rel_pos_table_list]
 
     def cross_bias(self, length: int, encoder_positions: Tensor) -> Tensor:
         """All layers' cross-attention bias [H, L, S]; `encoder_positions` [B, S, d] are equal over B."""
-        c = self.config
-        return pos.absolute_bias(
-            self.position_vectors(length), encoder_positions[0],
-            self.cross_pos_q_linear, self.cross_pos_k_linear, c.decoder_heads, c.attn_scale_factor,
-        )  # fmt: skip
+        words = self.position_vectors(length)
+        return self._absolute_bias(
+            words, encoder_positions[0], self.cross_pos_q_linear, self.cross_pos_k_linear
+        )
+
+    def _absolute_bias(
+        self, queries: Tensor, keys: Tensor, q_linear: nn.Linear, k_linear: nn.Linear
+    ) -> Tensor:
+        heads = self.config.decoder_heads
+        q, k = pos.projected(queries, q_linear, heads), pos.projected(keys, k_linear, heads)
+        return pos.absolute_bias(q, k, self.config.attn_scale_factor)
 
     def layer(self, i: int) -> DecoderLayer:
         module = self.layers[i]
         assert isinstance(module, DecoderLayer)
         return module
-
-    def cross_keys_values(self, i: int, encoder_output: EncoderOutput) -> KeysValues:
-        """Layer i's cross-attention keys and values [B, H, S, w]."""
-        return self.layer(i).encoder_attn.keys_values(encoder_output.hidden)
 
     def hidden_states(
         self, prev_output_tokens: Tensor, encoder_output: EncoderOutput, stop: StopTest | None = None
@@ -126,8 +115,9 @@ class Decoder(nn.Module):
         cross_mask = encoder_output.padding_mask[:, None, None]
         states = [x]
         for i in range(len(self.layers)):
-            cross = self.cross_keys_values(i, encoder_output)
-            y, _ = self.layer(i)(x, None, biases[i], hidden_keys, cross, cross_bias, cross_mask)
+            layer = self.layer(i)
+            cross = layer.encoder_attn.keys_values(encoder_output.hidden)
+            y, _ = layer(x, None, biases[i], hidden_keys, cross, cross_bias, cross_mask)
             states.append(y)
             if stop is not None and stop(i + 1, x, y):
                 break

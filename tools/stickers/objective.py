@@ -1,21 +1,21 @@
-"""What one training step minimises: MuE's layer-wise loss at sampled encoder depths, and distillation.
-
-The caption prompt is the same for every picture and MuE's text branch never sees the picture, so
-that branch runs once a batch.
-"""
+"""What one step minimises: MuE's layer-wise loss at sampled encoder depths, and distillation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mue_edge.models.ofa.decoder import Decoder
-from mue_edge.models.ofa.loss import OverLayers, layerwise_loss
 from mue_edge.models.ofa.model import Model
-from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.models.ofa.network.decoder import Decoder
+from mue_edge.models.ofa.network.outputs import EncoderOutput
+from mue_edge.models.ofa.training.captions import layerwise_loss
+
+OverLayers = Literal["sum", "mean", "depth", "last"]
+Depths = tuple[int, int]  # encoder layers for the image and for the prompt
 
 
 @dataclass(frozen=True)
@@ -30,48 +30,20 @@ class Batch:
     features: Tensor
 
 
-@dataclass(frozen=True)
-class Depths:
-    """Layers that the image and the prompt pass through in the encoder."""
-
-    image: int
-    text: int
-
-
-def sample_depths(layers: int, share: float, rng: torch.Generator) -> Depths:
-    """Full depth, or, in a share of the steps, depths drawn evenly from 1 … layers."""
-    if torch.rand((), generator=rng) >= share:
-        return Depths(layers, layers)
-    image, text = (torch.randint(1, layers + 1, (2,), generator=rng)).tolist()
-    return Depths(image, text)
-
-
 def encode(model: Model, prompt: Tensor, pixels: Tensor, depths: Depths) -> tuple[EncoderOutput, Tensor]:
     """Decomposed encoding of pictures [B, 3, H, W] under one prompt [1, T], without exits.
 
     Returns the decoder's input and the trunk's features [B, P, 16 * trunk_width].
     """
-    encoder = model.encoder
-    seen: list[Tensor] = []
-    hook = encoder.embed_images.register_forward_hook(lambda _module, _inputs, out: seen.append(out))
+    trunk: list[Tensor] = []
+    images = model.encoder.embed_images
+    hook = images.register_forward_hook(lambda _module, _inputs, out: trunk.append(out))
     try:
-        image, grid = encoder.embed_patches(pixels)
+        by_stack = dict(zip(("image", "text"), depths))
+        encoded = model.encoder.encode(prompt, pixels, decomposed=True, depths=by_stack)
     finally:
         hook.remove()
-    text = encoder.embed_words(prompt)
-    image_positions = encoder.image_pos_ln(encoder.image_position_vectors(grid))
-    text_positions = encoder.pos_ln(encoder.text_position_vectors(prompt.shape[1]))
-    image_bias = encoder.image_bias(image_positions, grid, model.config.image_relative_bias)
-    text_bias = encoder.text_bias(text_positions)
-    for i, layer in enumerate(encoder.layers):
-        if i < depths.image:
-            image = layer(image, image_bias(i), None)
-        if i < depths.text:
-            text = layer(text, text_bias(i), None)
-    both = torch.cat([image, text.expand(len(image), -1, -1)], 1)
-    padding = torch.zeros(both.shape[:2], dtype=torch.bool)
-    positions = torch.cat([image_positions, text_positions])[None]
-    return EncoderOutput(encoder.layer_norm(both), (), padding, positions), seen[0].flatten(2).transpose(1, 2)
+    return encoded, trunk[0].flatten(2).transpose(1, 2)
 
 
 class Students(nn.Module):
@@ -90,6 +62,15 @@ class Students(nn.Module):
         return near + far
 
 
+def layer_weights(layers: int, over_layers: OverLayers) -> Tensor:
+    """Of each layer's loss [N]: "depth" is the mean weighted by a layer's number (PABEE, Zhou et al. 2020,
+    equation 5; CALM, Schuster et al. 2022, section 4), "last" the last layer's alone."""
+    if over_layers == "last":
+        return torch.eye(layers)[-1]
+    weight = torch.arange(1.0, layers + 1) if over_layers == "depth" else torch.ones(layers)
+    return weight if over_layers == "sum" else weight / weight.sum()
+
+
 def decoder_loss(
     decoder: Decoder, encoded: EncoderOutput, tokens: Tensor,
     *, label_smoothing: float = 0.0, last_layer_only: bool = False, over_layers: OverLayers = "mean",
@@ -103,11 +84,10 @@ def decoder_loss(
         some = tokens[rows, : int(lengths[rows].max())]
         part = EncoderOutput(encoded.hidden[rows], (), encoded.padding_mask[rows], encoded.positions)
         states = decoder.hidden_states(some[:, :-1], part)[-1 if last_layer_only else 1 :]
-        loss = layerwise_loss(
-            decoder, states, some[:, 1:], label_smoothing=label_smoothing, over_layers=over_layers
-        )
-        total = total + loss.loss / words
-        last += float(loss.by_layer[-1]) / words
+        by_layer = layerwise_loss(decoder, states, some[:, 1:], label_smoothing)
+        loss = by_layer @ layer_weights(len(by_layer), over_layers)
+        total = total + loss / words
+        last += float(by_layer[-1]) / words
     return total, last
 
 

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import ExitPolicy, Policy
-from mue_edge.models.ofa.decoder import Decoder
-from mue_edge.models.ofa.generate import DecoderExit
-from mue_edge.models.ofa.options import MueOptions
-from mue_edge.models.ofa.outputs import EncoderOutput
+from mue_edge.loop.policy import Decider, Policy
+from mue_edge.models.ofa.network.decoder import Decoder
+from mue_edge.models.ofa.network.exits import DecoderExit, MueOptions
+from mue_edge.models.ofa.network.outputs import EncoderOutput, padded
 
 Form = Literal["joint", "prompt"]
 
@@ -35,9 +34,14 @@ class Scores:
 
 
 def score(
-    decoder: Decoder, encoder_output: EncoderOutput, prompt: Sequence[int], answers: Sequence[Sequence[int]],
-    *, policy: ExitPolicy | None, options: MueOptions, form: Form,
-) -> Scores:  # fmt: skip
+    decoder: Decoder,
+    encoder_output: EncoderOutput,
+    prompt: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    policy: Decider | None,
+    options: MueOptions,
+    form: Form,
+) -> Scores:
     """Scores of `answers` (token ids) after the decoder input `prompt` (bos first), for one sample.
 
     form "joint": all answers in one call, as in the authors' code, whose exit test covers them all;
@@ -50,40 +54,20 @@ def score(
         raise UsageError("scoring needs a prompt and at least one answer, none of them empty")
     if form == "prompt" and any(len(answer) != 1 for answer in answers):
         raise UsageError('form "prompt" takes answers of one token each; use form "joint"')
-    pad, eos = decoder.config.pad, decoder.config.eos
-    fed = [list(prompt)] if form == "prompt" else [[*prompt, *answer] for answer in answers]
-    length = max(map(len, fed))
-    device = encoder_output.hidden.device
-    tokens = torch.tensor([row + [pad] * (length - len(row)) for row in fed], device=device)
-    test = _PrefixExit(_held(policy), options, tokens.ne(pad))
+    eos = decoder.config.eos
+    fed = [prompt] if form == "prompt" else [[*prompt, *answer] for answer in answers]
+    tokens = padded(fed, decoder.config.pad).to(encoder_output.hidden.device)
+    live = tokens.ne(decoder.config.pad) if options.pads == "masked" else None
+    if isinstance(policy, Policy) and policy.rule in ("mue", "mue-published"):
+        policy = replace(policy, rule="mue", beta=1.0, warmup=0.0)
+    test = DecoderExit(policy, options, 0, tokens.shape[1], live)
     x = decoder.hidden_states(tokens, encoder_output, test)[-1]
     logits = decoder.project(x[:, len(prompt) - 1 :])
-    each = []
-    for i, answer in enumerate(answers):
-        row = logits[0 if form == "prompt" else i]
-        # In the form "prompt" there is no logit for the end, and no alternative to it.
-        ends = () if form == "prompt" else (eos,)
-        each.append(_restricted(row, [*answer, *ends], answers, eos))
-    best = max(range(len(each)), key=each.__getitem__)
-    return Scores(tuple(each), best, len(test.scores), tuple(test.scores))
-
-
-class _PrefixExit(DecoderExit):
-    """The exit test of a teacher-forced call."""
-
-    def __init__(self, policy: ExitPolicy | None, options: MueOptions, words: Tensor) -> None:
-        super().__init__(policy, options, 0, words.shape[1])
-        self.live = words if options.pads == "masked" else torch.ones_like(words)
-
-    def __call__(self, depth: int, before: Tensor, after: Tensor) -> bool:
-        return self.decide(depth, before, after, self.live)
-
-
-def _held(policy: ExitPolicy | None) -> ExitPolicy | None:
-    """The policy with its decoder threshold held at θ."""
-    if isinstance(policy, Policy) and policy.rule in ("mue", "mue-published"):
-        return replace(policy, rule="mue", beta=1.0, warmup=0.0)
-    return policy
+    # In the form "prompt" there is no logit for the end, and no alternative to it.
+    ends = () if form == "prompt" else (eos,)
+    rows = logits.expand(len(answers), -1, -1)
+    scores = [_restricted(row, [*answer, *ends], answers, eos) for row, answer in zip(rows, answers)]
+    return Scores(tuple(scores), scores.index(max(scores)), len(test.scores), tuple(test.scores))
 
 
 def _restricted(logits: Tensor, words: Sequence[int], answers: Sequence[Sequence[int]], eos: int) -> float:

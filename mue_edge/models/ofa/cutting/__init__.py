@@ -1,0 +1,1 @@
+"""The cut of the network into segments for devices."""

@@ -1,0 +1,1 @@
+"""Captions and answers from the network, a word at a time."""

@@ -1,0 +1,1 @@
+"""What training and measuring need of the network."""
