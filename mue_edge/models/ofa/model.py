@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import InputFileError
-from mue_edge.loop.policy import Decider
+from mue_edge.loop.policy import ExitPolicy
 from mue_edge.loop.search import SearchSettings
 from mue_edge.models import heads, weights
 from mue_edge.models.ofa.config import NAME, OFAConfig, from_json
@@ -59,7 +59,7 @@ class Model(nn.Module):
         *,
         patch_masks: Tensor | None = None,
         decomposed: bool | None = None,
-        policy: Decider | None = None,
+        policy: ExitPolicy | None = None,
         options: MueOptions | None = None,
         kv: KvMode = "propagate",
         **search: Any,
@@ -86,7 +86,7 @@ class Model(nn.Module):
         answers: Sequence[Sequence[int]],
         *,
         decomposed: bool | None = None,
-        policy: Decider | None = None,
+        policy: ExitPolicy | None = None,
         options: MueOptions | None = None,
         form: Form = "joint",
     ) -> Scores:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs.statements import CAPTION as CAPTION_PLACE
-from mue_edge.inputs.statements import TEXT_LENGTH, misplaced, misplaced_of
+from mue_edge.inputs.statements import TEXT_LENGTH, field_problem, field_problems
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models.ofa.config import OFAConfig
 
@@ -73,7 +73,7 @@ def make(
     if task == "entail":
         return _entail(config, tokenizer, text, stated)
     text = text or stated.text or CAPTION
-    _check("a caption's", misplaced(text))
+    _check("a caption's", field_problem(text))
     words = _ids(_spaced(text), config, tokenizer)
     if words is None:
         return None
@@ -91,7 +91,7 @@ def _entail(
         if template is not None:
             texts["with_caption" if CAPTION_PLACE in template else "template"] = _spaced(template)
     with_caption = texts.get("with_caption", "")
-    _check("entailment's", misplaced_of(texts["template"], with_caption))
+    _check("entailment's", field_problems(texts["template"], with_caption))
     length = min(LENGTH_WITH_CAPTION if with_caption else TEXT_LENGTH, config.max_source_positions)
     answers = {}
     for word, label in stated.answers.items():

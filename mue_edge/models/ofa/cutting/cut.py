@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.protocol import CONSTANT, DECODER, LIVE, PICTURE, TEXT, WORDS, Layout, Stack, Stage
-from mue_edge.loop.signals import CONFIDENCE, ENOUGH, FORESIGHT, RAMP, SIGNALS, SIMILARITY
+from mue_edge.loop.protocol import CONSTANT, DECODER, LIVE_TOKENS, PICTURE, TEXT, WORDS, Layout, Stack, Stage
+from mue_edge.loop.signals import CONFIDENCE, DEPTH_GATE, IMITATION, RAMP, SIGNALS, SIMILARITY
 from mue_edge.models.cut import Cut, CutRequest, Piece, StackShape, Table
 from mue_edge.models.heads import of_depth
 from mue_edge.models.ofa.cutting import decoder_segments as dec
@@ -32,7 +32,7 @@ SCORED = ("y", "score", "gap")
 HEAD_OUTPUTS = ("top_ids", "top_values", "logsumexp", "eos")
 # Modules that make the states which a signal of the vocabulary's head reads, by the kind of heads.
 STATE_HEADS: dict[str, tuple[str, Callable[[dict[str, Tensor]], nn.Module]]] = {
-    "foresight": (FORESIGHT, dec.Imitation),
+    "foresight": (IMITATION, dec.Imitation),
     "ramps": (RAMP, dec.Ramp),
 }
 
@@ -121,11 +121,11 @@ def _add_image(parts: _Parts) -> None:
     """MuE's stack of patches, with the depth gate if the model has one."""
     c, tensors = parts.config, parts.model.heads.get("gate")
     gate = None if tensors is None else enc.Gate(tensors)
-    outputs = ("x",) if gate is None else ("x", *SIGNALS[ENOUGH].ports)
+    outputs = ("x",) if gate is None else ("x", *SIGNALS[DEPTH_GATE].ports)
     stem = enc.Stem(parts.model.encoder, gate=gate)
     parts.piece("stem", stem, {"pixels": parts.pixels}, outputs)
     index = pos.image_buckets(*parts.grid, c.image_bucket_size) if c.image_relative_bias else None
-    signals = (SIMILARITY,) if gate is None else (SIMILARITY, ENOUGH)
+    signals = (SIMILARITY,) if gate is None else (SIMILARITY, DEPTH_GATE)
     _add_picture_stack(parts, "image", parts.image_positions, index, signals)
 
 
@@ -207,7 +207,7 @@ def _add_picture_stack(
             constants["rel"] = f"constant:{name}_rel.{j}"
             inputs["rel"] = torch.zeros(last - first, c.encoder_heads, size, size)
         if of.get("joins"):
-            constants["live"], inputs["live"] = LIVE, torch.ones(1, size, 1)
+            constants["live"], inputs["live"] = LIVE_TOKENS, torch.ones(1, size, 1)
         module = enc.EncoderSegment(each(parts.model.encoder.layers[first:last], EncoderLayer))
         parts.piece(f"{name}.{j}", module, inputs, SCORED, name, first, last)
         tested = signals if last < c.encoder_layers else (SIMILARITY,)
@@ -236,7 +236,7 @@ def _add_decoder(parts: _Parts) -> None:
     dim, biases = c.decoder_dim, decoder.self_biases(steps)
     positions = torch.cat([parts.image_positions, parts.text_positions])[None]
     parts.constant("cross_bias", decoder.cross_bias(steps, positions).transpose(0, 1))
-    answers, top = request.search.answers, min(request.search.needed, c.vocab_size)
+    answers, top = request.search.answers, min(request.search.candidate_count, c.vocab_size)
     head = dec.ChoiceHead(decoder, answers) if answers else dec.Head(decoder, top, c.eos)
     embed = dec.Embed(decoder, steps)
     parts.piece("embed", embed, {"ids": _ids(parts, rows)}, ("x",))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mue_edge.loop.protocol import HIDDEN
+from mue_edge.loop.protocol import MASKED
 from mue_edge.models.ofa.network.encoder import Encoder
 from mue_edge.models.ofa.network.layers import Attention, EncoderLayer, each, normed
 from mue_edge.models.outputs import flat_similarity
@@ -146,7 +146,7 @@ class EncoderSegment(_EncoderLayers):
         self, x: Tensor, pos_q: Tensor, pos_k: Tensor, rel: Tensor | None = None, live: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         keys = pos_k.transpose(1, 2)
-        hidden = None if live is None else (live.transpose(1, 2) - 1) * -HIDDEN
+        hidden = None if live is None else (live.transpose(1, 2) - 1) * -MASKED
 
         def logits(i: int, attend: Attend, h: Tensor) -> Tensor:
             q = torch.cat([attend.split(attend.q_proj(h)), pos_q], 2)

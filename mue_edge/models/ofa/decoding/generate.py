@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mue_edge.errors import UsageError
 from mue_edge.loop import search
-from mue_edge.loop.policy import Decider
+from mue_edge.loop.policy import ExitPolicy
 from mue_edge.models.ofa.decoding.incremental import KV_MODES, DecoderCache, KvMode
 from mue_edge.models.ofa.network.decoder import Decoder
 from mue_edge.models.ofa.network.exits import DecoderExit, MueOptions
@@ -35,7 +35,7 @@ def generate(
     decoder: Decoder,
     encoder_output: EncoderOutput,
     settings: search.SearchSettings,
-    policy: Decider | None,
+    policy: ExitPolicy | None,
     options: MueOptions,
     kv: KvMode,
 ) -> list[list[GeneratedHypothesis]]:
@@ -93,6 +93,6 @@ def generate(
 def _candidates(logits: Tensor, settings: search.SearchSettings) -> list[search.Row]:
     """Each row's best words, their log-probabilities and that of eos, from logits [R, V]."""
     logprobs = torch.log_softmax(logits.float(), -1)
-    values, ids = logprobs.topk(min(settings.needed, logprobs.shape[1]))
+    values, ids = logprobs.topk(min(settings.candidate_count, logprobs.shape[1]))
     eos = logprobs[:, settings.eos].tolist()
     return list(zip(ids.tolist(), values.tolist(), eos, strict=True))

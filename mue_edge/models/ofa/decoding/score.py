@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import Decider, Policy
+from mue_edge.loop.policy import ExitPolicy, Policy
 from mue_edge.models.ofa.network.decoder import Decoder
 from mue_edge.models.ofa.network.exits import DecoderExit, MueOptions
 from mue_edge.models.ofa.network.outputs import EncoderOutput, padded
@@ -38,7 +38,7 @@ def score(
     encoder_output: EncoderOutput,
     prompt: Sequence[int],
     answers: Sequence[Sequence[int]],
-    policy: Decider | None,
+    policy: ExitPolicy | None,
     options: MueOptions,
     form: Form,
 ) -> Scores:

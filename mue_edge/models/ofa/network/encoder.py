@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import Decider
+from mue_edge.loop.policy import ExitPolicy
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.network import layers
 from mue_edge.models.ofa.network import positions as pos
@@ -145,7 +145,7 @@ class Encoder(nn.Module):
         *,
         decomposed: bool | None = None,
         depths: Mapping[str, int] | None = None,
-        policy: Decider | None = None,
+        policy: ExitPolicy | None = None,
         options: MueOptions | None = None,
     ) -> EncoderOutput:
         """Words [B, T] and pixels [B, 3, H, W] through MuE's encoder, words and patches apart, or OFA's joint

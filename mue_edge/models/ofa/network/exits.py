@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mue_edge.errors import UsageError
-from mue_edge.loop.policy import NEVER, Decider, Policy, exits
+from mue_edge.loop.policy import NEVER, ExitPolicy, Policy, should_exit
 from mue_edge.loop.signals import SIMILARITY
 from mue_edge.rules import RULES
 
@@ -44,7 +44,7 @@ MUE = MueOptions()
 MUE_PUBLISHED = MueOptions(encoder="batch", decoder="batch", pads="included")
 
 
-def options_for(policy: Decider | None, options: MueOptions | None) -> MueOptions:
+def options_for(policy: ExitPolicy | None, options: MueOptions | None) -> MueOptions:
     """`options` if given; else those that belong to the policy's rule.
 
     Raises UsageError for a rule whose tests read what the torch model does not measure.
@@ -97,7 +97,7 @@ class DecoderExit:
     live: boolean [R, L], tokens that take part; None: all.
     """
 
-    policy: Decider | None
+    policy: ExitPolicy | None
     options: MueOptions
     step: int
     max_length: int
@@ -113,7 +113,7 @@ class DecoderExit:
         if self.policy is None:
             return False
         threshold = self.policy.threshold("decoder", depth, self.step, self.max_length)
-        return exits(self.scores[-1], None, threshold)
+        return should_exit(self.scores[-1], None, threshold)
 
 
 BiasOfLayer = Callable[[int], Tensor]
@@ -172,7 +172,7 @@ def run_with_exits(
         for sample, value in enumerate(score.expand(samples).tolist()):
             if active[sample]:
                 scores[sample].append(value)
-                active[sample] = not exits(value, None, limit)
+                active[sample] = not should_exit(value, None, limit)
         if not any(active):
             break
     return StackRun(states, tuple(map(tuple, scores)), tuple(map(len, scores)))
