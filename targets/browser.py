@@ -1,5 +1,4 @@
-"""The browser target: in a page onnxruntime-web (apps/web/page/runtime.mjs), elsewhere ONNX Runtime on the
-same segments, which is how a bundle is verified where it is made."""
+"""The browser target: in a page onnxruntime-web (apps/web/page/runtime.mjs), elsewhere ONNX Runtime."""
 
 from __future__ import annotations
 

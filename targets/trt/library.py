@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from mue_edge.bundle.folder import Bundle
@@ -22,9 +21,6 @@ class Identity:
     tensorrt: str
     sm: str
     driver: str
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
 
 
 class Library:
@@ -50,16 +46,15 @@ class Library:
         wanted = bundle.manifest.runtime.versions
         if not fits(self.version, wanted):
             raise EnvironmentLacksError(
-                f"{bundle.path} was exported for TensorRT {wanted}, here is {self.version}; export "
-                "it for this "
-                "JetPack: mue-edge export --target jetson --backend jetpack-6|jetpack-7"
+                f"{bundle.path} was exported for TensorRT {wanted}, here is {self.version}; export it for "
+                "this JetPack: mue-edge export --target jetson --backend jetpack-6|jetpack-7"
             )
 
     def complaints(self) -> str:
         """TensorRT's error messages since the last call, in one line."""
-        said = "; ".join(dict.fromkeys(message.strip() for message in self.errors))
+        messages = dict.fromkeys(message.strip() for message in self.errors)
         self.errors.clear()
-        return said or "TensorRT says no more"
+        return "; ".join(messages) or "TensorRT says no more"
 
 
 def _tensorrt() -> Any:
@@ -67,11 +62,9 @@ def _tensorrt() -> Any:
         return importlib.import_module("tensorrt")
     except ImportError as problem:
         raise EnvironmentLacksError(
-            f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: "
-            "sudo apt install "
-            "python3-libnvinfer, and a virtual environment made with --system-site-packages. On "
-            "another machine "
-            "try the bundle with: MUE_EDGE_JETSON=onnxruntime"
+            f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: sudo apt "
+            "install python3-libnvinfer, and a virtual environment made with --system-site-packages. On "
+            "another machine try the bundle with: MUE_EDGE_JETSON=onnxruntime"
         ) from problem
 
 
@@ -79,9 +72,6 @@ def _logger(trt: Any, errors: list[str]) -> Any:
     """A logger that keeps errors. The class is made here, since its base comes with TensorRT."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 errors.append(message)

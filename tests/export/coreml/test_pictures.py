@@ -14,7 +14,8 @@ from mue_edge.bundle.manifest import Preprocess
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.export.coreml import format as coreml
 from mue_edge.export.coreml.lints import floats
-from mue_edge.targets.coreml.runtime import MODEL, levels
+from mue_edge.targets.coreml.packages import MODEL
+from mue_edge.targets.coreml.runtime import levels
 from mue_edge.targets.golden import pixels
 from mue_edge.targets.mil.evaluator import Mode, load
 from mue_edge.targets.mil.program import read

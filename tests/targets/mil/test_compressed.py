@@ -54,7 +54,7 @@ def test_weights_are_decompressed(
 ) -> None:
     small = coreml.compressed(product(system), precision)
     found = weight_of(small, tmp_path / "small.mlpackage")
-    used = {op.type for op in read(tmp_path / "small.mlpackage").functions["main"].block.operations}
+    used = {op.type for op in read(tmp_path / "small.mlpackage").functions["main"].operations}
     assert operation in used
     with coreml.silent():
         whole = coreml.cto.decompress_weights(small)
