@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,7 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
     surplus = set(plan.ends) - set(ends)
     if surplus:
         raise UsageError(f"plan: no stack {sorted(surplus)[0]!r} in this model; it has: {', '.join(ends)}")
-    complete = {"backend": backend, "ends": {k: list(v) for k, v in ends.items()}}
-    return schema.decode(Plan, plan.to_json() | complete, "plan")
+    return replace(plan, backend=backend, ends=ends)
 
 
 def _named_ends(model: Any, name: str) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mue_edge.bundle.manifest import Port, Segment
-from mue_edge.export.onnx.island import FLOAT32, PRODUCTS, WHOLE
+from mue_edge.export.coreml.island import FLOAT32, PRODUCTS, WHOLE
 from mue_edge.targets.coreml.packages import LEVELS
 from mue_edge.targets.coreml.runtime import Evaluated
 from mue_edge.targets.mil.program import Function, Operation

@@ -104,19 +104,11 @@ def _unsqueeze(friendly: Friendly, x: Tensor, dim: int) -> Tensor:
     return x.reshape([*x.shape[:dim], 1, *x.shape[dim:]])
 
 
-def _stack(friendly: Friendly, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    return _cat(friendly, [_unsqueeze(friendly, x, dim) for x in tensors], dim)
-
-
 def _cat(friendly: Friendly, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     while len(tensors) > WIDEST_CAT:
         groups = [tensors[i : i + WIDEST_CAT] for i in range(0, len(tensors), WIDEST_CAT)]
         tensors = [_cat(friendly, group, dim) for group in groups]
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
-
-
-def _to(friendly: Friendly, x: Tensor, dtype: torch.dtype, *options: Any) -> Any:
-    return x if x.dtype == dtype else NotImplemented
 
 
 def _rsub(friendly: Friendly, x: Tensor, other: float, alpha: float = 1) -> Tensor:
@@ -130,9 +122,11 @@ RULES: Mapping[Any, Rule] = {
     aten.mean.dim: _mean,
     aten.select.int: _select,
     aten.unsqueeze.default: _unsqueeze,
-    aten.stack.default: _stack,
+    aten.stack.default: lambda friendly, xs, dim=0: _cat(
+        friendly, [_unsqueeze(friendly, x, dim) for x in xs], dim
+    ),
     aten.cat.default: _cat,
-    aten.to.dtype: _to,
+    aten.to.dtype: lambda friendly, x, dtype, *options: x if x.dtype == dtype else NotImplemented,
     aten.rsub.Scalar: _rsub,
     aten._assert_tensor_metadata.default: lambda friendly, *args, **options: None,
 }

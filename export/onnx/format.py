@@ -145,47 +145,35 @@ def _reweighted(
     return out
 
 
-class SharedWeights:
-    """The file that all graphs' large tensors lie in: each distinct content once, page-aligned."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._places: dict[bytes, tuple[int, int]] = {}
-
-    def move_out(self, model: onnx.ModelProto) -> int:
-        """Point the model's large tensors into the file; returns the bytes that it refers to."""
-        total = 0
-        for tensor in model.graph.initializer:
-            raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
-            if len(raw) < EXTERNAL_BYTES:
-                continue
-            offset, length = self._place(raw)
-            for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-                tensor.ClearField(field)
-            tensor.raw_data = raw  # set_external_data wants it there
-            set_external_data(tensor, WEIGHTS, offset=offset, length=length)
-            tensor.ClearField("raw_data")
-            total += length
-        return total
-
-    def _place(self, raw: bytes) -> tuple[int, int]:
+def _move_weights(model: onnx.ModelProto, file: BinaryIO, places: dict[bytes, int]) -> int:
+    """Point a model's large tensors into the shared file, where each distinct content lies once, at the start
+    of a page; places: hash → where. Returns the bytes that the model refers to."""
+    total = 0
+    for tensor in model.graph.initializer:
+        raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
+        if len(raw) < EXTERNAL_BYTES:
+            continue
         digest = hashlib.sha256(raw).digest()
-        if digest not in self._places:
-            end = self._file.tell()
-            self._file.write(b"\0" * (-end % PAGE))
-            self._places[digest] = (self._file.tell(), len(raw))
-            self._file.write(raw)
-        return self._places[digest]
+        if digest not in places:
+            file.write(b"\0" * (-file.tell() % PAGE))
+            places[digest] = file.tell()
+            file.write(raw)
+        for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+            tensor.ClearField(field)
+        tensor.raw_data = raw  # set_external_data wants it there
+        set_external_data(tensor, WEIGHTS, offset=places[digest], length=len(raw))
+        tensor.ClearField("raw_data")
+        total += len(raw)
+    return total
 
 
 def write_segments(graphs: Sequence[Graph], folder: Path) -> dict[str, Segment]:
     """Write `folder`/segments/NAME.onnx and the shared weights; returns the manifest's entries."""
     (folder / "segments").mkdir(parents=True, exist_ok=True)
-    entries = {}
+    entries, places = {}, dict[bytes, int]()
     with (folder / "segments" / WEIGHTS).open("wb") as file:
-        weights = SharedWeights(file)
         for piece, model in graphs:
-            size, name = weights.move_out(model), f"segments/{piece.name}.onnx"
+            size, name = _move_weights(model, file, places), f"segments/{piece.name}.onnx"
             (folder / name).write_bytes(model.SerializeToString())
             ports, macs = (_ports(model.graph.input), _ports(model.graph.output)), count(model, piece.name)
             entries[piece.name] = Segment(name, *ports, piece.stack, piece.first, piece.last, size, macs)

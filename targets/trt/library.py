@@ -27,11 +27,27 @@ class Library:
     """TensorRT and CUDA of this machine. Raises EnvironmentLacksError where one of them is missing."""
 
     def __init__(self) -> None:
-        self.trt = _tensorrt()
+        try:
+            trt: Any = importlib.import_module("tensorrt")
+        except ImportError as problem:
+            raise EnvironmentLacksError(
+                f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: sudo "
+                "apt install python3-libnvinfer, and a virtual environment made with --system-site-packages. "
+                "On another machine try the bundle with: MUE_EDGE_JETSON=onnxruntime"
+            ) from problem
+        errors: list[str] = []
+
+        class Logger(trt.ILogger):  # type: ignore[misc]
+            """Keeps errors. The class is made here, since its base comes with TensorRT."""
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                    errors.append(message)
+
+        self.trt = trt
+        self.errors, self.logger = errors, Logger()
         self.cuda = Cuda()
         self.gpu = self.cuda.gpu()
-        self.errors: list[str] = []
-        self.logger = _logger(self.trt, self.errors)
 
     @property
     def version(self) -> str:
@@ -55,25 +71,3 @@ class Library:
         messages = dict.fromkeys(message.strip() for message in self.errors)
         self.errors.clear()
         return "; ".join(messages) or "TensorRT says no more"
-
-
-def _tensorrt() -> Any:
-    try:
-        return importlib.import_module("tensorrt")
-    except ImportError as problem:
-        raise EnvironmentLacksError(
-            f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: sudo apt "
-            "install python3-libnvinfer, and a virtual environment made with --system-site-packages. On "
-            "another machine try the bundle with: MUE_EDGE_JETSON=onnxruntime"
-        ) from problem
-
-
-def _logger(trt: Any, errors: list[str]) -> Any:
-    """A logger that keeps errors. The class is made here, since its base comes with TensorRT."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                errors.append(message)
-
-    return Logger()
