@@ -89,12 +89,9 @@ class StepBiases:
     def _own(self, segment: int, position: Position, rows: int) -> Floats:
         table, first = self._constants[f"self_bias.{segment}"], position.step
         out = np.full((*table.shape[:2], rows, rows), HIDDEN, np.float32)
-        if not position.together:
-            for row in range(rows):
-                out[:, :, row, row] = table[:, :, first, first]
-            return out
-        for row in range(len(position.ancestry)):
-            out[:, :, row, : row + 1] = table[:, :, first + row, first : first + row + 1]
+        for row in range(len(position.ancestry) if position.together else rows):
+            step, begin = (first + row, 0) if position.together else (first, row)
+            out[:, :, row, begin : row + 1] = table[:, :, step, step - row + begin : step + 1]
         return out
 
     def _cross(self, position: Position, rows: int) -> Floats:

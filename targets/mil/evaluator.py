@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,7 +19,6 @@ from mue_edge.targets.mil import arithmetic, compressed, shapes
 from mue_edge.targets.mil.arguments import Arguments, Evaluated, Rule
 from mue_edge.targets.mil.blob import Blob, read
 from mue_edge.targets.mil.program import Function, Kind, Operation, Program, Value
-from mue_edge.targets.mil.program import read as read_program
 
 Mode = Literal["fp32", "declared", "native"]
 # Sees every operation with what it made.
@@ -136,8 +134,3 @@ class Evaluator:
             if int(value.min()) < limits.min or int(value.max()) > limits.max:
                 raise VerificationError(f"{name} holds values that are no {kind.dtype}")
         return value.int()
-
-
-def load(package: Path, function: str = "main", mode: Mode = "declared") -> Evaluator:
-    """A function of an `.mlpackage`, ready to run."""
-    return Evaluator(read_program(package), function, mode)

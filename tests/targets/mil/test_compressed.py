@@ -12,8 +12,8 @@ import torch
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
 from mue_edge.export.coreml import format as coreml
-from mue_edge.targets.mil.evaluator import load
 from mue_edge.targets.mil.program import read
+from tests.targets.mil.loading import load
 from tests.targets.mil.made import mb
 
 ROWS, COLUMNS = 32, 64

@@ -16,8 +16,9 @@ pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 from mue_edge.errors import InputFileError, UsageError, VerificationError
 from mue_edge.export.coreml import format as coreml
 from mue_edge.targets.mil import blob
-from mue_edge.targets.mil.evaluator import Evaluator, load
+from mue_edge.targets.mil.evaluator import Evaluator
 from mue_edge.targets.mil.program import Kind, NamedType, Program, package_model, read
+from tests.targets.mil.loading import load
 from tests.targets.mil.made import mb, outputs, program
 
 WEIGHT = np.arange(64 * 32, dtype=np.float32).reshape(64, 32) / 7

@@ -67,7 +67,7 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
     )
     for name, times in found.sums.items():
         click.echo(f"int8     {name}: error {times:.3f} times that of exact sums")
-    click.echo(f"export   reached verification level {manifest.evidence.rung}")
+    click.echo(f"export   reached rung {manifest.evidence.rung}")
     if promised:
         click.echo(f"{bundle} is verified on this machine ({manifest.target}, {manifest.precision})")
     else:
