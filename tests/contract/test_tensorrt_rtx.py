@@ -44,7 +44,9 @@ def test_segments_build_with_their_signature(precision: str, tmp_path: Path) -> 
     found = rtx.build(files)
     assert found.keys() == pieces.keys()
     for name, built in found.items():
-        inputs, outputs = ({k: v[0] for k, v in side.items()} for side in (built["inputs"], built["outputs"]))
+        inputs, outputs = (
+            {k: tuple(v[0]) for k, v in side.items()} for side in (built["inputs"], built["outputs"])
+        )
         assert Ports(inputs, outputs) == signature(pieces[name][1]), name
         assert built["bytes"] > 0
         types = {k: kind for side in (built["inputs"], built["outputs"]) for k, (_, kind) in side.items()}
