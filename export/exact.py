@@ -55,7 +55,6 @@ def sums(
 
 
 def has_integers(model: onnx.ModelProto) -> bool:
-    """Whether a graph has products of integers."""
     return any(node.op_type == "MatMulInteger" for node in model.graph.node)
 
 

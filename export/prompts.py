@@ -35,7 +35,6 @@ class Prompt:
 
     @property
     def template(self) -> Template:
-        """How a statement is asked about."""
         return Template(self.text, self.with_caption, self.articles_in, self.words)
 
 

@@ -52,7 +52,6 @@ class TorchRuntime:
 
     @torch.no_grad()
     def execute(self, request: Request) -> Answer:
-        """Run one segment."""
         piece = self._pieces[request.run]
         if request.position is not None:
             self._write_biases(request, request.position)
@@ -78,7 +77,6 @@ class TorchRuntime:
         return answer_of(request, results)
 
     def close(self) -> None:
-        """Drop the buffers."""
         self._buffers.clear()
 
     def _input(self, example: Tensor, name: str) -> Tensor:
@@ -147,7 +145,6 @@ def check_graphs(cut: Cut, call: Call, preprocess: Preprocess, *, strict: bool) 
 
 
 def random_pixels(shape: Sequence[int], p: Preprocess) -> torch.Tensor:
-    """Pixels [1, 3, H, W] of random grey levels."""
     picture = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (*shape[2:], 3), np.uint8)
     return torch.from_numpy(as_pixels(picture, p))
 

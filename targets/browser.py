@@ -7,5 +7,4 @@ from mue_edge.targets import host
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> host.HostRuntime:
-    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     return host.open_runtime(bundle, threads)

@@ -39,7 +39,6 @@ class Buffers(HostInputs):
         return self.arrays[name]
 
     def fill(self, name: str, port: Port, value: object) -> None:
-        """Write a value that broadcasts to the buffer's shape."""
         self.array(name, port)
         self._write(name)[...] = value
 

@@ -48,7 +48,6 @@ class HostRuntime(Buffers):
         self._bindings: dict[tuple[str, ...], Any] = {}
 
     def execute(self, request: Request) -> Answer:
-        """Run one segment; see `protocol.Request`."""
         key = (request.run, *request.inputs.values())
         if key not in self._bindings:
             self._bindings[key] = self._bind(request)
@@ -65,7 +64,6 @@ class HostRuntime(Buffers):
         return output
 
     def close(self) -> None:
-        """Drop sessions and buffers."""
         for dropped in (self._bindings, self._sessions, self._values, self.arrays):
             dropped.clear()
 
@@ -151,5 +149,4 @@ def onnxruntime() -> Any:
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> HostRuntime:
-    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     return HostRuntime(bundle, threads)

@@ -29,7 +29,6 @@ PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecution
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
-    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     if chosen() == "onnxruntime":
         return HostRuntime(bundle, threads, PROVIDERS if _is_jetson() else PROVIDERS[-1:])
     from mue_edge.targets.trt import cuda

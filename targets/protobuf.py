@@ -77,19 +77,15 @@ class Message:
         return value
 
     def texts(self, number: int) -> tuple[str, ...]:
-        """All values of a field that holds text."""
         return tuple(bytes(value).decode("utf-8") for value in self.raw(number))
 
     def text(self, number: int) -> str:
-        """The text that a field holds."""
         return self.texts(number)[-1]
 
     def messages(self, number: int) -> list[Message]:
-        """All messages of a field."""
         return list(map(Message, self.raw(number)))
 
     def message(self, number: int) -> Message:
-        """The message that a field holds."""
         return Message(self.raw(number)[-1])
 
     def map(self, number: int) -> dict[str, Message]:

@@ -77,7 +77,6 @@ class Levelled(torch.nn.Module):
 
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
-    """Convert every segment, compress its weights, and write the packages."""
     system, precision = str(manifest.plan["backend"]), manifest.precision
     if precision == "int4" and system != "ios18":
         raise UsageError("int4 needs iOS 18; for iOS 17 take --precision int8")
@@ -99,7 +98,6 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:
-    """The packages just written, through the evaluator."""
     call = calls(Evaluated(folder, manifest.segments), manifest)
 
     def call_with_pictures(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
@@ -197,7 +195,6 @@ def merge(single: Mapping[str, Path], package: Path, *, several: bool) -> None:
 
 
 def by_package(segments: Mapping[str, Segment]) -> dict[str, list[str]]:
-    """Package's folder → its segments."""
     packages: dict[str, list[str]] = {}
     for name, segment in segments.items():
         packages.setdefault(package_of(segment), []).append(name)

@@ -120,7 +120,6 @@ def constants(manifest: Manifest, segments: Mapping[str, Segment]) -> dict[str, 
 
 
 def delegation(edge: Any, segment: str) -> Lowered:
-    """What became of a segment's operators."""
     info = get_delegation_info(edge.exported_program(method_name(segment)).graph_module)
     host = {
         operator: counts.non_delegated

@@ -38,7 +38,6 @@ PAGE = 4096
 
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
-    """Trace every segment and write its graph, in the manifest's precision."""
     graphs = Exporter().graphs(cut, progress)
     if manifest.precision == "int8":
         graphs = [Graph(piece, int8(piece, model)) for piece, model in graphs]
@@ -46,7 +45,6 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:
-    """The graphs just written, in ONNX Runtime."""
     options = host.session_options(manifest.precision)
 
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
@@ -66,7 +64,6 @@ class Exporter:
         self._seen: dict[tuple[Any, ...], tuple[onnx.ModelProto, list[str]]] = {}
 
     def graphs(self, cut: Cut, progress: Progress) -> list[Graph]:
-        """Every piece of a cut with its graph."""
         graphs = []
         for i, piece in enumerate(cut.pieces):
             progress(piece.name, i, len(cut.pieces))

@@ -20,7 +20,6 @@ class Graph(NamedTuple):
 
 
 def copy_of(model: ModelProto) -> ModelProto:
-    """The same model apart from it."""
     out = ModelProto()
     out.CopyFrom(model)
     return out
@@ -43,7 +42,6 @@ def users(graph: onnx.GraphProto) -> dict[str, list[NodeProto]]:
 
 
 def float_weights(model: ModelProto) -> dict[str, TensorProto]:
-    """The float32 weights by name."""
     return {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
 
 

@@ -22,7 +22,6 @@ SECONDS_A_SEGMENT = 120
 
 
 def is_here() -> bool:
-    """Whether the extra is installed."""
     return _version() is not None
 
 

@@ -29,7 +29,6 @@ class Compiled(CompiledModels):
         self._units = getattr(self._ct.ComputeUnit, UNITS[units])
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Array]:
-        """Tensors in and arrays out, in the order of the segment's ports."""
         entry = self._bundle.manifest.segments[segment]
         outputs = self.model(segment).predict(dict(zip(entry.inputs, inputs, strict=True)))
         return [outputs[port] for port in entry.outputs]
@@ -41,7 +40,6 @@ class Compiled(CompiledModels):
         return array.astype("float16" if self._halves and array.dtype == "float32" else array.dtype)
 
     def array(self, tensor: Array, port: Port) -> Array:
-        """The numbers in the port's type."""
         return tensor.astype(port.dtype)
 
     def _compile(self, package: str, out: str) -> object:

@@ -51,7 +51,6 @@ class Models(CompiledModels):
         self._class = {name: bridge.objc_class(name) for name in CLASSES}
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Any]:
-        """MLMultiArrays in and out, in the order of the segment's ports."""
         entry, model = self._bundle.manifest.segments[segment], self.model(segment)
         what = f"run the segment {segment} of {self._bundle.path}"
         provider = self._class["MLDictionaryFeatureProvider"].alloc()

@@ -126,5 +126,4 @@ class CompiledModels(ABC):
         return path, function if len(program.functions) > 1 else None
 
     def close(self) -> None:
-        """Drop the models."""
         self._models.clear()

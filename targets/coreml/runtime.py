@@ -53,7 +53,6 @@ class Evaluated:
         self._evaluators: dict[str, Evaluator] = {}
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Any]:
-        """Tensors in and out, in the order of the segment's ports."""
         entry = self._segments[segment]
         outputs = self.evaluator(segment)(dict(zip(entry.inputs, inputs, strict=True)))
         return [outputs[port] for port in entry.outputs]
@@ -63,12 +62,10 @@ class Evaluated:
         return self._torch.from_numpy(np.array(array))
 
     def array(self, tensor: Any, port: Port) -> Array:
-        """The numbers in the port's type."""
         values: Array = tensor.numpy().astype(port.dtype)
         return values
 
     def close(self) -> None:
-        """Drop programs and constants."""
         self._evaluators.clear()
         self._packages.programs.clear()
 

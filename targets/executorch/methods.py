@@ -22,7 +22,8 @@ Tensor = Any
 
 
 class Methods(Protocol):
-    """A loaded program. Tensors that `run` returns stay as they are until the same segment runs again."""
+    """A loaded program. `run`: tensors in and out, in the order of the segment's ports; those that it returns
+    stay as they are until the same segment runs again. `array`: a tensor's numbers in the port's type."""
 
     def run(self, segment: str, inputs: Sequence[Tensor]) -> Sequence[Tensor]: ...
 
@@ -65,7 +66,6 @@ class MethodsRuntime(Buffers):
         super().__init__(bundle, self._sides)
 
     def execute(self, request: Request) -> Answer:
-        """Run one segment; see `protocol.Request`."""
         segment, sides = self.bundle.manifest.segments[request.run], self._sides
         names = [source(request, port) for port in segment.inputs]
         for name, port in zip(names, segment.inputs.values()):
@@ -87,7 +87,6 @@ class MethodsRuntime(Buffers):
         return answer
 
     def close(self) -> None:
-        """Drop the program and the buffers."""
         self._sides.clear()
         self._methods.close()
 

@@ -73,7 +73,6 @@ class ExecuTorchProgram:
         return np.asarray(tensor.numpy())
 
     def close(self) -> None:
-        """Drop the methods."""
         self._loaded.clear()
         self._program = None
 

@@ -94,7 +94,6 @@ class Function:
     pictures: frozenset[str] = frozenset()
 
     def kinds(self) -> dict[str, Kind]:
-        """The declared type of every input and value."""
         values = [out for op in self.operations for out in op.outputs]
         return {value.name: value.kind for value in (*values, *self.inputs)}
 

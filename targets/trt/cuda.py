@@ -58,7 +58,6 @@ class Cuda:
         self.waits = waits
 
     def gpu(self) -> Gpu:
-        """What this GPU is."""
         gpu, driver = self.call("cudaGetDeviceProperties", 0), self.call("cudaDriverGetVersion")
         name = gpu.name.decode() if isinstance(gpu.name, bytes) else str(gpu.name)
         version = f"{driver // 1000}.{driver % 1000 // 10}"

@@ -32,7 +32,6 @@ class Buffer:
 
 
 def size(port: Port) -> int:
-    """Bytes of a port's tensor."""
     return math.prod(port.shape) * np.dtype(port.dtype).itemsize
 
 
