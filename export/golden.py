@@ -1,8 +1,6 @@
-"""Golden answers: decision logs of the torch reference on a few pictures, kept in the bundle.
-
-On a device without torch, `mue-edge verify` replays them. The pictures are made, not taken: smooth
-random colours, the same on every machine, so that a bundle of any model can carry them.
-"""
+"""Golden answers: decision logs of the torch reference on a few pictures, kept in the bundle, which
+`mue-edge verify` replays on devices without torch. The pictures are smooth random colours, the same on
+every machine."""
 
 from __future__ import annotations
 
@@ -11,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mue_edge import schema
-from mue_edge.bundle.manifest import Preprocess
-from mue_edge.loop.driver import Runtime, set_inputs
+from mue_edge.arrays import Array
+from mue_edge.bundle.manifest import Manifest
+from mue_edge.loop.driver import Runtime, show
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import Layout
-from mue_edge.loop.replay import DecisionLog, decision_log, quantile_policy, run
+from mue_edge.loop.replay import Log, log_of, quantile_policy, run
 from mue_edge.loop.search import SearchSettings
 from mue_edge.loop.signals import SIMILARITY
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
@@ -26,19 +23,16 @@ from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
 COUNT = 4
 
 
-def pictures(height: int, width: int, count: int = COUNT) -> NDArray[np.uint8]:
+def pictures(height: int, width: int, count: int = COUNT) -> Array:
     """[count, H, W, 3]: bilinear blends of a 4 × 4 grid of colours from a fixed generator."""
     rng = np.random.Generator(np.random.PCG64(7))
     corners = rng.uniform(0, 255, (count, 4, 4, 3))
-    out = np.empty((count, height, width, 3))
-    for axis_y, y in enumerate(np.linspace(0, 3, height)):
-        top, fy = min(int(y), 2), y - min(int(y), 2)
-        row = corners[:, top] * (1 - fy) + corners[:, top + 1] * fy
-        for channel in range(3):
-            for i in range(count):
-                out[i, axis_y, :, channel] = np.interp(
-                    np.linspace(0, 3, width), np.arange(4), row[i, :, channel]
-                )
+    columns, out = np.linspace(0, 3, width), np.empty((count, height, width, 3))
+    for row, y in enumerate(np.linspace(0, 3, height)):
+        top = min(int(y), 2)
+        colours = corners[:, top] * (1 - (y - top)) + corners[:, top + 1] * (y - top)
+        for i, channel in np.ndindex(count, 3):
+            out[i, row, :, channel] = np.interp(columns, np.arange(4), colours[i, :, channel])
     return out.round().astype(np.uint8)
 
 
@@ -49,46 +43,32 @@ def sources(
     if not length:
         return ((),) * count
     rng = np.random.Generator(np.random.PCG64(7))
-    made = []
-    for i in range(count):
-        words = rng.integers(settings.eos + 1, vocabulary, max(3, length * (i + 1) // count) - 2)
-        made.append((settings.bos, *words.tolist(), settings.eos))
-    return tuple(made)
+    lengths = (max(3, length * (i + 1) // count) - 2 for i in range(count))
+    words = (rng.integers(settings.eos + 1, vocabulary, size).tolist() for size in lengths)
+    return tuple((settings.bos, *ids, settings.eos) for ids in words)
 
 
-def make(
-    layout: Layout, settings: SearchSettings, reference: Runtime, preprocess: Preprocess,
-    texts: Sequence[tuple[int, ...]],
-) -> tuple[NDArray[np.uint8], list[Golden]]:  # fmt: skip
-    """Logs at full depth, and with thresholds at the median gap, so that about half exit; `texts`: what each
-    picture is shown with."""
-    shown = pictures(preprocess.height, preprocess.width)
-    made: list[Golden] = []
+def write(folder: Path, manifest: Manifest, reference: Runtime, texts: Sequence[tuple[int, ...]]) -> None:
+    """Write into a bundle in the making the reference's logs at full depth, and with thresholds at the median
+    distance, so that about half exit. texts: what comes with each picture."""
+    preprocess = manifest.preprocess
+    images = pictures(preprocess.height, preprocess.width)
+    golden: list[Golden] = []
 
-    def answer(policy: Policy) -> None:
-        for i, (picture, text) in enumerate(zip(shown, texts, strict=True)):
-            set_inputs(reference, pixels(picture, preprocess), text)
-            log = decision_log(run(layout, settings, policy, reference, trace=True, source=text))
-            made.append(Golden(i, policy.to_json(), log, text))
+    def caption_all(policy: Policy) -> None:
+        for i, (picture, text) in enumerate(zip(images, texts, strict=True)):
+            show(reference, pixels(picture, preprocess), text)
+            outcome = run(manifest.layout, manifest.search, policy, reference, trace=True, source=text)
+            golden.append(Golden(i, policy.to_json(), log_of(outcome), text))
 
-    answer(Policy("never", name="full"))
-    answer(median_policy([g.log for g in made]))
-    return shown, made
-
-
-def median_policy(logs: Iterable[DecisionLog]) -> Policy:
-    """A constant threshold for each stack, such that half of the tests in traced logs would pass."""
-    tests = [
-        (entry.stack, 1 - min(entry.scores))
-        for log in logs
-        for entry in log.scores
-        if entry.signal == SIMILARITY
-    ]
-    return quantile_policy(tests, 0.5, "median")
-
-
-def write(folder: Path, shown: NDArray[np.uint8], golden: Sequence[Golden]) -> None:
-    """Into a bundle that is being made."""
+    caption_all(Policy("never", name="full"))
+    caption_all(median_policy([entry.log for entry in golden]))
     (folder / "golden").mkdir()
-    np.save(folder / PICTURES, shown)
+    np.save(folder / PICTURES, images)
     (folder / LOGS).write_text(json.dumps([schema.encode(g) for g in golden]) + "\n", encoding="utf-8")
+
+
+def median_policy(logs: Iterable[Log]) -> Policy:
+    """A constant threshold for each stack, such that half of the tests in traced logs would pass."""
+    entries = (entry for log in logs for entry in log.scores if entry.signal == SIMILARITY)
+    return quantile_policy([(entry.stack, 1 - min(entry.scores)) for entry in entries], 0.5, "median")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,16 @@ class Plan:
 
 
 def default_ends(model: Any, target: Target) -> dict[str, tuple[int, ...]]:
-    """A boundary after every layer where calls are cheap, else the target's number of segments.
-
-    A stack that was not trained to be left early is one segment.
-    """
+    """A boundary after every layer where calls are cheap, else the target's number of segments; one segment
+    for a stack that was not trained to be left early."""
     ends = {}
     for stack, shape in family_of(model).stacks(model).items():
         depth = shape.layers
-        wanted = depth if target.calls == "per-layer" else min(depth, target.segments.get(stack, depth))
-        wanted = wanted if shape.trained else 1
-        ends[stack] = tuple(round(depth * (i + 1) / wanted) for i in range(wanted))
+        grouped = min(depth, target.segments.get(stack, depth))
+        count = depth if target.calls == "per-layer" else grouped
+        if not shape.trained:
+            count = 1
+        ends[stack] = tuple(round(depth * (i + 1) / count) for i in range(count))
     return ends
 
 
@@ -77,22 +77,18 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str, Any]) -> Plan:
-    """A complete plan for a model and a target; `options` (a plan file, the command line) override.
-
-    Instead of boundaries, "ends" may be a name of NAMED. Raises UsageError or InputFileError for
-    what the target or the model cannot do.
-    """
-    options = dict(options)
+    """A complete plan for a model and a target; `options` (a plan file, the command line) override. Instead
+    of boundaries, "ends" may be a name of NAMED. Raises UsageError or InputFileError for what the target or
+    the model cannot do."""
+    defaults: dict[str, Any] = {"height": size[0], "width": size[1], "precision": target.precisions[0]}
+    options = defaults | dict(options)
     if isinstance(options.get("ends"), str):
         options["ends"] = _named_ends(model, options["ends"])
-    given = {"height": size[0], "width": size[1], "precision": target.precisions[0]}
-    plan = schema.decode(Plan, given | options, "plan")
+    plan = schema.decode(Plan, options, "plan")
     if plan.precision not in target.precisions:
-        known, why = ", ".join(target.precisions), target.refused.get(plan.precision, "")
-        raise UsageError(
-            f"target {target.name} has no precision {plan.precision!r}"
-            f"{f' ({why})' if why else ''}; it has: {known}"
-        )
+        why = f" ({target.refused[plan.precision]})" if plan.precision in target.refused else ""
+        known = ", ".join(target.precisions)
+        raise UsageError(f"target {target.name} has no precision {plan.precision!r}{why}; it has: {known}")
     backend = plan.backend or next(iter(target.backends), "")
     if backend and backend not in target.backends:
         known = ", ".join(target.backends) or "none to choose from"
@@ -110,8 +106,7 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
     surplus = set(plan.ends) - set(ends)
     if surplus:
         raise UsageError(f"plan: no stack {sorted(surplus)[0]!r} in this model; it has: {', '.join(ends)}")
-    complete = {"backend": backend, "ends": {k: list(v) for k, v in ends.items()}}
-    return schema.decode(Plan, plan.to_json() | complete, "plan")
+    return replace(plan, backend=backend, ends=ends)
 
 
 def _named_ends(model: Any, name: str) -> dict[str, list[int]]:
@@ -124,16 +119,16 @@ def _named_ends(model: Any, name: str) -> dict[str, list[int]]:
 
 
 def cut_request(
-    plan: Plan, prompt: tuple[int, ...] | None, model: Description, answers: tuple[int, ...] = (),
+    plan: Plan,
+    prompt: tuple[int, ...] | None,
+    model: Description,
+    answers: tuple[int, ...] = (),
     fed: tuple[int, ...] = (),
-) -> CutRequest:  # fmt: skip
+) -> CutRequest:
     """The plan in the words of the cut; `prompt` None: a text comes with the picture. `answers`: ids
     that are chosen among, after the decoder was `fed` (`SearchSettings`)."""
-    search = SearchSettings(
-        plan.beam, plan.max_length, plan.min_length, plan.no_repeat_ngram, plan.length_penalty,
-        model.bos, model.pad, model.eos, answers, fed,
-    )  # fmt: skip
-    return CutRequest(
-        plan.height, plan.width, plan.ends, search, prompt, plan.text_length,
-        fill_rows=plan.fill_rows, verify_rows=plan.verify_rows,
-    )  # fmt: skip
+    names = ("beam", "max_length", "min_length", "no_repeat_ngram", "length_penalty")
+    own = {name: getattr(plan, name) for name in names}
+    search = SearchSettings(bos=model.bos, pad=model.pad, eos=model.eos, answers=answers, fed=fed, **own)
+    rows = {"fill_rows": plan.fill_rows, "verify_rows": plan.verify_rows}
+    return CutRequest(plan.height, plan.width, plan.ends, search, prompt, plan.text_length, **rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.inputs.statements import TEXT_LENGTH, Template, field_problem, field_problems
+from mue_edge.inputs.statements import TEXT_LENGTH, Template, misplaced, misplaced_of
 from mue_edge.reading import read_json
 
 CAPTION, ENTAIL = "caption", "entail"
@@ -21,8 +21,7 @@ class Prompt:
 
     with_caption, articles_in, words: see `statements.Template`. knows: what little the model was trained on.
     answers: word → id, where one is chosen; fed: what the decoder reads before that (`SearchSettings.fed`).
-    options: what the plan takes from here unless it says otherwise.
-    """
+    options: what the plan takes from here unless it says otherwise."""
 
     text: str
     ids: tuple[int, ...] | None
@@ -36,7 +35,6 @@ class Prompt:
 
     @property
     def template(self) -> Template:
-        """How a statement is asked about."""
         return Template(self.text, self.with_caption, self.articles_in, self.words)
 
 
@@ -76,20 +74,20 @@ def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prom
     many as stand there. Raises InputFileError when there is none, UsageError for a length that has no effect.
     """
     path = folder / "prompts.json"
-    where, data = f"{path}: {task}", _entries(path).get(task)
-    if data is None:
+    where, entry = f"{path}: {task}", _entries(path).get(task)
+    if entry is None:
         raise InputFileError(
             f"{folder} holds no prompt for the task {task!r} in prompts.json; import the checkpoint with "
             "--tokenizer DIR"
         )
     if task == ENTAIL:
-        return _statement(schema.decode(_Statement, data, where), text_length, where)
+        return _statement(schema.decode(_Statement, entry, where), text_length, where)
     if text_length is not None:
         raise UsageError("--text-length is of models that judge statements; this one reads a constant text")
-    found = schema.decode(_Constant, data, where)
-    _check_fields(field_problem(found.text), where)
-    options = {} if found.max_length is None else {"max_length": found.max_length}
-    return Prompt(found.text, found.ids, options=options, knows=found.knows)
+    constant = schema.decode(_Constant, entry, where)
+    _check_fields(misplaced(constant.text), where)
+    options = {} if constant.max_length is None else {"max_length": constant.max_length}
+    return Prompt(constant.text, constant.ids, options=options, knows=constant.knows)
 
 
 def task_of(folder: Path) -> str:
@@ -103,30 +101,30 @@ def tasks(folder: Path) -> tuple[str, ...]:
     return tuple(_entries(folder / "prompts.json"))
 
 
-def _statement(found: _Statement, text_length: int | None, where: str) -> Prompt:
-    length = found.text_length if text_length is None else text_length
-    known = {"bos": (), "prev_output": (1, 1), "source": (1, 0), "statement": found.around}
-    if found.decoder not in known:
-        raise InputFileError(f"{where}: a decoder that reads {found.decoder!r}; known: {', '.join(known)}")
-    fed = known[found.decoder]
-    if found.decoder == "statement" and (len(fed) != 2 or min(fed) < 1 or sum(fed) >= length):
+def _statement(entry: _Statement, text_length: int | None, where: str) -> Prompt:
+    length = entry.text_length if text_length is None else text_length
+    known = {"bos": (), "prev_output": (1, 1), "source": (1, 0), "statement": entry.around}
+    if entry.decoder not in known:
+        raise InputFileError(f"{where}: a decoder that reads {entry.decoder!r}; known: {', '.join(known)}")
+    fed = known[entry.decoder]
+    if entry.decoder == "statement" and (len(fed) != 2 or min(fed) < 1 or sum(fed) >= length):
         raise InputFileError(
             f'{where}: a decoder that reads the statement needs "around": the ids before and after it, two '
             f"numbers that leave room in a text of {length}, not {list(fed)}"
         )
-    if found.decoder == "statement" and found.with_caption:
+    if entry.decoder == "statement" and entry.with_caption:
         raise InputFileError(
             f'{where}: a decoder that reads the statement alone takes no caption ("around" counts the ids of '
             'one text only): leave out "with_caption", or let it read "prev_output"'
         )
-    _check_fields(field_problems(found.template, found.with_caption), where)
-    if any(len(a.ids) != 1 for a in found.answers.values()):
+    _check_fields(misplaced_of(entry.template, entry.with_caption), where)
+    if any(len(answer.ids) != 1 for answer in entry.answers.values()):
         raise InputFileError(f"{where} needs answers of one token each")
-    answers = {word: answer.ids[0] for word, answer in found.answers.items()}
-    steps = 1 + length - sum(fed) if fed else 1
-    options = {"max_length": steps - 1, "min_length": 0, "no_repeat_ngram": 0, "text_length": length}
-    more = found.with_caption, found.articles_in, found.words, found.knows
-    return Prompt(found.template, None, answers, options, fed, *more)
+    answers = {word: answer.ids[0] for word, answer in entry.answers.items()}
+    steps = length - sum(fed) if fed else 0
+    options = {"max_length": steps, "min_length": 0, "no_repeat_ngram": 0, "text_length": length}
+    texts = {name: getattr(entry, name) for name in ("with_caption", "articles_in", "words", "knows")}
+    return Prompt(entry.template, None, answers, options, fed, **texts)
 
 
 def _check_fields(problem: str, where: str) -> None:
@@ -135,7 +133,5 @@ def _check_fields(problem: str, where: str) -> None:
 
 
 def _entries(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    data = read_json(path)
-    return data if isinstance(data, dict) else {}
+    entries = read_json(path) if path.is_file() else {}
+    return entries if isinstance(entries, dict) else {}

@@ -1,32 +1,37 @@
-"""The cut run by torch: the reference that exported segments are compared with.
-
-Follows the same requests as every device, on the segment modules before conversion.
-"""
+"""The cut run by torch: the reference that exported segments are compared with."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mue_edge.loop.protocol import DECODER, HEAD_PORTS, Answer, Request
-from mue_edge.models.cut import Cut, Table
+from mue_edge.bundle.manifest import Preprocess
+from mue_edge.errors import VerificationError
+from mue_edge.export.formats import Call, outputs
+from mue_edge.loop.protocol import DECODER, Answer, Position, Request
+from mue_edge.models.cut import Cut, Piece, Table
+from mue_edge.targets.golden import pixels as as_pixels
+from mue_edge.targets.tensors import answer_of
+
+# Largest allowed difference between a runtime and torch, relative to the size of the output.
+TOLERANCE = 1e-4
+# Runs a piece: inputs and outputs in its ports' order.
+RunPiece = Callable[[Piece, Sequence[Tensor]], Sequence[Tensor]]
 
 
 class TorchRuntime:
-    """A cut as a runtime; see `driver.Runtime`."""
+    """A cut as a runtime; see `driver.Runtime`. run_piece: by default the piece's torch module."""
 
-    def __init__(self, cut: Cut) -> None:
-        self.cut = cut
+    def __init__(self, cut: Cut, run_piece: RunPiece = outputs) -> None:
+        self.cut, self._run_piece = cut, run_piece
         self._pieces = {piece.name: piece for piece in cut.pieces}
         self._buffers: dict[str, Tensor] = {}
         constants = {name: torch.from_numpy(value) for name, value in cut.constants.items()}
-        tables = {name: expand(table) for name, table in cut.tables.items()}
-        self._constants = constants | tables
+        self._constants = constants | {name: expand(table) for name, table in cut.tables.items()}
 
     def set_pixels(self, pixels: object) -> None:
         """float32 [1, 3, H, W]."""
@@ -47,47 +52,36 @@ class TorchRuntime:
 
     @torch.no_grad()
     def execute(self, request: Request) -> Answer:
-        """Run one segment."""
         piece = self._pieces[request.run]
         if request.position is not None:
-            self._place(request)
+            self._write_biases(request, request.position)
         if request.run == "head" and request.store:
-            kept = request.store[0]
-            self._rows_into(kept.buffer, kept.rows, self._buffers[kept.port])
-        inputs = {port: self._input(piece.inputs[port], buffer) for port, buffer in request.inputs.items()}
+            store = request.store[0]
+            states = self._buffers[store.port]
+            empty = torch.zeros(self.cut.layout.slots, states.shape[1])
+            self._buffers.setdefault(store.buffer, empty)[list(store.rows)] = states
+        inputs = {port: self._input(piece.inputs[port], name) for port, name in request.inputs.items()}
         if request.ids:
             inputs["ids"] = torch.tensor(request.ids)
         if request.gather:
             chunk = torch.zeros_like(piece.inputs["x"])
             chunk[: len(request.gather)] = self._buffers[request.inputs["x"]][list(request.gather)]
             inputs["x"] = chunk
-        out = piece.module.eval()(*(inputs[port] for port in piece.inputs))
-        results = dict(zip(piece.outputs, out if isinstance(out, tuple) else (out,)))
+        results = dict(zip(piece.outputs, self._run_piece(piece, [inputs[port] for port in piece.inputs])))
         for port, buffer in request.outputs.items():
             self._buffers[buffer] = results[port]
         for store in request.store:
             if store.port == "kv_rows":
                 rows = results["kv_rows"][:, : len(store.rows)]
                 self._slots(store.buffer)[:, :, list(store.rows)] = rows.transpose(1, 2)
-        return self._answer(request, results)
+        return answer_of(request, results)
 
     def close(self) -> None:
-        """Drop the buffers."""
         self._buffers.clear()
-
-    def _answer(self, request: Request, results: dict[str, Tensor]) -> Answer:
-        now = time.perf_counter()
-        if request.read == HEAD_PORTS:
-            ids, values, total, eos = (results[port] for port in HEAD_PORTS)
-            rows = zip(ids.tolist(), (values - total[:, None]).tolist(), (eos - total).tolist())
-            return Answer(candidates=list(rows), now=now)
-        return Answer({port: results[port].tolist() for port in request.read}, now=now)
 
     def _input(self, example: Tensor, name: str) -> Tensor:
         constant = name.partition("constant:")[2]
-        if constant:
-            return self._constants[constant]
-        return self._buffers.get(name, example)
+        return self._constants[constant] if constant else self._buffers.get(name, example)
 
     def _slots(self, name: str) -> Tensor:
         if name not in self._buffers:
@@ -95,45 +89,27 @@ class TorchRuntime:
             self._buffers[name] = torch.zeros_like(self._pieces[segment].inputs["slots"])
         return self._buffers[name]
 
-    def _rows_into(self, name: str, rows: tuple[int, ...], values: Tensor) -> None:
-        if name not in self._buffers:
-            self._buffers[name] = torch.zeros(self.cut.layout.slots, values.shape[1])
-        self._buffers[name][list(rows)] = values
-
-    def _place(self, request: Request) -> None:
-        """The step's biases; written plainly and apart from the devices' code, to check that."""
-        assert request.position is not None
-        step, segment = request.position.step, request.run.partition(".")[2]
-        table = self._constants[f"self_bias.{segment}"]
-        if request.position.together:
-            self._place_together(request, table)
-            return
-        layout = self.cut.layout
-        slot = torch.full((*table.shape[:2], layout.rows, layout.slots), -1e9)
-        own = torch.full((*table.shape[:2], layout.rows, layout.rows), -1e9)
-        for row, ancestors in enumerate(request.position.ancestry):
-            for position, where in enumerate(ancestors):
-                slot[:, :, row, where] = table[:, :, step, position]
-        for row in range(layout.rows):
-            own[:, :, row, row] = table[:, :, step, step]
-        cross = self._constants["cross_bias"][step][:, None].expand(-1, layout.rows, -1)
-        self._slots(request.inputs["slots"])
-        for port, value in (("slot_bias", slot), ("own_bias", own), ("cross_bias", cross)):
-            self._buffers[request.inputs[port]] = value
-
-    def _place_together(self, request: Request, table: Tensor) -> None:
-        """Row i is of step + i; it sees the slots before `step`, the rows before it and itself."""
-        assert request.position is not None
-        step, rows = request.position.step, self.cut.layout.verify_rows
-        slot = torch.full((*table.shape[:2], rows, self.cut.layout.slots), -1e9)
+    def _write_biases(self, request: Request, position: Position) -> None:
+        """The step's biases; written plainly and apart from the devices' code, to check that. Together, row i
+        is of step + i; it sees the slots before `step`, the rows before it and itself."""
+        layout, step, together = self.cut.layout, position.step, position.together
+        table = self._constants[f"self_bias.{request.run.partition('.')[2]}"]
+        rows = layout.verify_rows if together else layout.rows
+        slot = torch.full((*table.shape[:2], rows, layout.slots), -1e9)
         own = torch.full((*table.shape[:2], rows, rows), -1e9)
-        cross = torch.zeros_like(self._constants["cross_bias"][:rows].transpose(0, 1))
-        for row in range(len(request.position.ancestry)):
-            cross[:, row] = self._constants["cross_bias"][step + row]
-            for before in range(step):
-                slot[:, :, row, before] = table[:, :, step + row, before]
-            for before in range(row + 1):
-                own[:, :, row, before] = table[:, :, step + row, step + before]
+        cross = self._constants["cross_bias"][step][:, None].repeat(1, rows, 1)
+        for row, ancestors in enumerate(position.ancestry):
+            at = step + row if together else step
+            cross[:, row] = self._constants["cross_bias"][at]
+            for place, ancestor in enumerate(ancestors[:step]):
+                slot[:, :, row, ancestor] = table[:, :, at, place]
+        if together:
+            for row in range(len(position.ancestry)):
+                for before in range(row + 1):
+                    own[:, :, row, before] = table[:, :, step + row, step + before]
+        else:
+            for row in range(rows):
+                own[:, :, row, row] = table[:, :, step, step]
         self._slots(request.inputs["slots"])
         for port, value in (("slot_bias", slot), ("own_bias", own), ("cross_bias", cross)):
             self._buffers[request.inputs[port]] = value
@@ -142,3 +118,39 @@ class TorchRuntime:
 def expand(table: Table) -> Tensor:
     """[n, H, i, j] of a table."""
     return torch.from_numpy(table.rows)[:, torch.from_numpy(table.index).long()].permute(0, 3, 1, 2)
+
+
+def check_graphs(cut: Cut, call: Call, preprocess: Preprocess, *, strict: bool) -> float:
+    """Largest error of any output of any segment that `call` runs, relative to max(1, |output|); pixels are
+    of random grey levels. Raises VerificationError above TOLERANCE if `strict` (fp32)."""
+    worst = 0.0
+    for piece in cut.pieces:
+        inputs = [
+            random_pixels(x.shape, preprocess) if port == "pixels" else _random(x, i)
+            for i, (port, x) in enumerate(piece.inputs.items())
+        ]
+        results = call(piece.name, [x.numpy() for x in inputs])
+        for port, wanted, result in zip(piece.outputs, outputs(piece, inputs), results):
+            if port == "top_ids":  # equal logits may come in any order; their values are compared
+                continue
+            reference = wanted.numpy()
+            error = float(np.max(np.abs(reference - result) / np.maximum(1, np.abs(reference))))
+            worst = max(worst, error)
+            if strict and not error <= TOLERANCE:
+                raise VerificationError(
+                    f"segment {piece.name}: output {port} differs from torch by {error:.1e} "
+                    f"(allowed {TOLERANCE:.0e})"
+                )
+    return worst
+
+
+def random_pixels(shape: Sequence[int], p: Preprocess) -> torch.Tensor:
+    picture = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (*shape[2:], 3), np.uint8)
+    return torch.from_numpy(as_pixels(picture, p))
+
+
+def _random(example: torch.Tensor, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    if example.is_floating_point():
+        return torch.randn(example.shape, generator=generator)
+    return torch.randint(0, 4, example.shape, generator=generator)

@@ -33,11 +33,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Device:
-    """A concrete device, with what is published of it; what is not known is left out.
-
-    memory: in GB. bandwidth: of memory, in GB/s. rates: precision ("fp32", "fp16", "int8") → dense arithmetic
-    in 10¹² operations a second, a multiply-add being two. dispatch: microseconds that a call of a graph
-    costs, whatever is in it."""
+    """A concrete device, with what is published of it. memory: in GB. bandwidth: of memory, in GB/s. rates:
+    precision ("fp32", "fp16", "int8") → dense arithmetic in 10¹² operations a second, a multiply-add being
+    two. dispatch: microseconds that a call of a graph costs, whatever is in it."""
 
     title: str
     notes: str = ""
@@ -53,11 +51,10 @@ class Target:
 
     calls: "per-layer" where a call is cheap, else "grouped", with `segments` stages a stack. format: the
     module of the export room that writes its segments. backends: what a runtime can hand segments to, or
-    what a format has variants for, the default first. outputs: "caller" where the adapter gives segments the
-    memory that they write to, "program" where the runtime cannot. precisions: the default first; refused:
-    others that users ask for, and why not. site: the application whose folder holds the
-    bundle, if one does.
-    """
+    variants of the format, the default first. outputs: "caller" where the adapter gives segments the
+    memory that they write to, else "program". precisions: the default first; refused: others that users
+    ask for, and why not. rung: the verification level. site: the application whose folder holds the
+    bundle, if one does."""
 
     name: str
     title: str
@@ -93,14 +90,14 @@ def target(name: str) -> Target:
         raise UsageError(
             f"unknown target {name!r}{suggestion(name, names())}; known targets: {', '.join(names())}"
         )
-    return decode(Target, {"name": name} | _table(name), f"{name}.toml")
+    return decode(Target, {"name": name} | read_toml(FOLDER / f"{name}.toml"), f"{name}.toml")
 
 
 def devices() -> dict[str, Device]:
     """Every device that something is known of: the rows of all targets, then those without a target."""
     rows = {name: device for known in names() for name, device in target(known).devices.items()}
-    plain = _table(DEVICES)
-    return rows | {name: decode(Device, row, f"{DEVICES}.toml: {name}") for name, row in plain.items()}
+    others = read_toml(FOLDER / f"{DEVICES}.toml")
+    return rows | {name: decode(Device, row, f"{DEVICES}.toml: {name}") for name, row in others.items()}
 
 
 def device(name: str) -> Device:
@@ -113,8 +110,8 @@ def device(name: str) -> Device:
     return known[name]
 
 
-def _table(name: str) -> dict[str, Any]:
-    path = FOLDER / f"{name}.toml"
+def read_toml(path: Path) -> dict[str, Any]:
+    """A file of data of this package."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
@@ -134,10 +131,8 @@ def open(
     path: str | Path, *, threads: int | None = None, paranoid: bool = False, max_pixels: int | None = None
 ) -> Captioner:
     """Check a bundle (see `bundle.open_bundle`) and start its target's runtime; also `mue_edge.open`.
-
-    max_pixels: of a picture, width × height; None: 25 million. Raises UsageError for a bundle
-    that judges statements.
-    """
+    max_pixels: of a picture, width × height; None: 25 million. Raises UsageError for a bundle that judges
+    statements."""
     session = open_session(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)
     if not isinstance(session, Captioner):
         session.close()

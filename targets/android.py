@@ -9,7 +9,6 @@ from mue_edge.targets.executorch.methods import MethodsRuntime, program_file
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> MethodsRuntime:
-    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     if hasattr(sys, "getandroidapilevel"):
         from mue_edge.targets.executorch import java as executorch_java
 

@@ -1,5 +1,4 @@
-"""The browser target: in a page onnxruntime-web (apps/web/page/runtime.mjs), elsewhere ONNX Runtime on the
-same segments, which is how a bundle is verified where it is made."""
+"""The browser target: in a page onnxruntime-web (apps/web/page/runtime.mjs), elsewhere ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,5 +7,4 @@ from mue_edge.targets import host
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> host.HostRuntime:
-    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     return host.open_runtime(bundle, threads)

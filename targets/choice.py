@@ -22,16 +22,16 @@ LEAST_PSNR = 35.0
 
 def units(measured: Mapping[str, Any]) -> dict[str, str]:
     """The fastest unit of every stack, of those on which each of its functions is near enough to the
-    evaluator's answers; a stack for which none is has no entry. measured: `coreml_check.check`'s."""
+    evaluator's answers, if there is one. measured: as `coreml.check.check` has it."""
     seconds: dict[str, dict[str, float]] = defaultdict(dict)
-    for unit, found in measured.items():
+    for unit, figures in measured.items():
         stacks: dict[str, list[Mapping[str, float]]] = defaultdict(list)
-        for name, function in found["functions"].items():
+        for name, function in figures["functions"].items():
             stacks[name.partition(".")[0]].append(function)
         for stack, functions in stacks.items():
             if min(f["psnr"] for f in functions) >= LEAST_PSNR:
                 seconds[stack][unit] = sum(f["seconds"] for f in functions)
-    return {f"unit.{stack}": min(by, key=lambda unit: by[unit]) for stack, by in seconds.items()}
+    return {f"unit.{stack}": min(of_unit, key=of_unit.__getitem__) for stack, of_unit in seconds.items()}
 
 
 def plans(manifest: Manifest, times: profile.Profile) -> dict[str, str]:
@@ -39,10 +39,9 @@ def plans(manifest: Manifest, times: profile.Profile) -> dict[str, str]:
 
     A call costs what the cheapest segment takes, which does next to nothing. More boundaries add calls, L − S
     in a run of all L layers; they save the layers that run after a test would have stopped, on average half
-    of what a segment of L / S layers has beyond its first.
-    """
+    of what a segment of L / S layers has beyond its first."""
     call = min(t.median for t in times.segments.values()) + times.loop_seconds_per_call
-    wanted, found = target(manifest.target).segments, {}
+    wanted, best = target(manifest.target).segments, {}
     for stack in manifest.layout.stacks:
         layers, segments = stack.depth, wanted.get(stack.name, stack.depth)
         if segments >= layers or not stack.stages:
@@ -50,41 +49,33 @@ def plans(manifest: Manifest, times: profile.Profile) -> dict[str, str]:
         own = sum(times.segments[stage.name].median for stage in stack.stages)
         layer = max(0.0, own - len(stack.stages) * call) / layers
         saved, added = (layers / segments - 1) / 2 * layer, (layers - segments) * call
-        found[f"plan.{stack.name}"] = PER_LAYER if added < saved else GROUPED
-    return found
+        best[f"plan.{stack.name}"] = PER_LAYER if added < saved else GROUPED
+    return best
 
 
 def finer(manifest: Manifest, times: profile.Profile) -> list[str]:
     """Stacks that the bundle has in groups although the profile says that a segment a layer pays."""
-    return [
-        stack.name
-        for stack in manifest.layout.stacks
-        if times.chosen.get(f"plan.{stack.name}") == PER_LAYER and len(stack.stages) < stack.depth
-    ]
+    grouped = (stack.name for stack in manifest.layout.stacks if len(stack.stages) < stack.depth)
+    return [name for name in grouped if times.chosen.get(f"plan.{name}") == PER_LAYER]
 
 
 def keep(bundle: Bundle, signed: Path, times: Path) -> Mapping[str, str]:
-    """Write into the profile `times` what the sign-off `signed` and the profile itself say is best.
-
-    Nothing where one of them is not there, or is of another bundle or device than the other.
-    """
+    """Write into the profile `times` what the sign-off `signed` and the profile itself say is best; nothing
+    where one of them is missing, or of another bundle or device than the other."""
     if not (signed.is_file() and times.is_file()):
         return {}
-    record, made = json.loads(signed.read_text(encoding="utf-8")), profile.read(times)
-    m = bundle.manifest
-    same = (made.plan_hash, made.target, made.precision) == (m.plan_hash, m.target, m.precision)
-    if (
-        not same
-        or record["manifest_sha256"] != sha256(bundle.path / MANIFEST)
-        or record["device"] != made.device
-    ):
+    record, own, manifest = json.loads(signed.read_text("utf-8")), profile.read(times), bundle.manifest
+    here = manifest.plan_hash, manifest.target, manifest.precision, sha256(bundle.path / MANIFEST)
+    if (own.plan_hash, own.target, own.precision, record["manifest_sha256"]) != here:
         return {}
-    chosen = {**record["measured"].get("chosen", {}), **plans(m, made)}
-    profile.write(times, replace(made, chosen=chosen))
+    if record["device"] != own.device:
+        return {}
+    chosen = {**record["measured"].get("chosen", {}), **plans(manifest, own)}
+    profile.write(times, replace(own, chosen=chosen))
     return chosen
 
 
-def said(chosen: Mapping[str, str]) -> list[str]:
-    """A line, if anything was chosen."""
+def lines(chosen: Mapping[str, str]) -> list[str]:
+    """A line for a report, if anything was chosen."""
     listed = ", ".join(f"{what.replace('.', ' of ')} {best}" for what, best in chosen.items())
     return [f"chosen     {listed}; kept in the bundle's profile"] if chosen else []

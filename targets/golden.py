@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mue_edge import schema
+from mue_edge.arrays import Array, Floats
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Manifest, Preprocess
 from mue_edge.errors import InputFileError
@@ -43,21 +44,21 @@ class Sums:
 
     segment: str
     port: str
-    inputs: Mapping[str, NDArray[Any]]
-    wanted: NDArray[np.float32]
+    inputs: Mapping[str, Array]
+    wanted: Floats
     error: float
 
 
-def pixels(picture: NDArray[np.uint8], p: Preprocess) -> NDArray[np.float32]:
+def pixels(picture: Array, p: Preprocess) -> Floats:
     """[H, W, 3] bytes → [1, 3, H, W] float32, as `image.preprocess` does after resizing."""
     return image.as_input(picture, p.mean, p.std)
 
 
-def read(bundle: Bundle) -> tuple[NDArray[np.uint8], list[Golden]]:
+def read(bundle: Bundle) -> tuple[Array, list[Golden]]:
     """Pictures [n, H, W, 3] and logs. Raises InputFileError for files that do not fit."""
     try:
         raw = io.BytesIO(bundle.file(PICTURES).read_bytes())
-        shown: NDArray[np.uint8] = np.load(raw, allow_pickle=False)
+        pictures: Array = np.load(raw, allow_pickle=False)
     except ValueError as problem:
         raise InputFileError(f"{bundle.path}: golden answers cannot be read: {problem}") from problem
     data = read_json(bundle.file(LOGS))
@@ -65,14 +66,15 @@ def read(bundle: Bundle) -> tuple[NDArray[np.uint8], list[Golden]]:
         raise InputFileError(f"{bundle.path}: {LOGS} is no list of golden answers")
     logs = [schema.decode(Golden, entry, f"{LOGS}[{i}]") for i, entry in enumerate(data)]
     p = bundle.manifest.preprocess
-    if shown.shape[1:] != (p.height, p.width, 3) or any(not 0 <= g.picture < len(shown) for g in logs):
+    unknown = any(not 0 <= entry.picture < len(pictures) for entry in logs)
+    if pictures.shape[1:] != (p.height, p.width, 3) or unknown:
         raise InputFileError(f"{bundle.path}: golden pictures do not fit the logs")
-    return shown, logs
+    return pictures, logs
 
 
 def write_sums(path: Path, sums: Sequence[Sums]) -> None:
     """An entry for each array: segment, what it is, and its port."""
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Array] = {}
     for one in sums:
         arrays |= {f"{one.segment} in {port}": x for port, x in one.inputs.items()}
         arrays[f"{one.segment} out {one.port}"] = one.wanted
@@ -84,39 +86,38 @@ def read_sums(bundle: Bundle) -> list[Sums]:
     """Of an int8 bundle that has them. Raises InputFileError for a file that does not fit."""
     if SUMS not in bundle.manifest.files:
         return []
+    inputs: dict[str, dict[str, Array]] = defaultdict(dict)
+    outputs: list[Sums] = []
     try:
         with np.load(io.BytesIO(bundle.file(SUMS).read_bytes()), allow_pickle=False) as file:
-            arrays = {tuple(key.split(" ")): file[key] for key in file.files}
-        found = [
-            Sums(
-                segment, port, {k[2]: x for k, x in arrays.items() if k[:2] == (segment, "in")},
-                wanted, float(arrays[segment, "error", port]),
-            )
-            for (segment, kind, port), wanted in arrays.items()
-            if kind == "out"
-        ]  # fmt: skip
+            for segment, kind, port in (key.split(" ") for key in file.files):
+                values = file[f"{segment} {kind} {port}"]
+                if kind == "in":
+                    inputs[segment][port] = values
+                elif kind == "out":
+                    error = float(file[f"{segment} error {port}"])
+                    outputs.append(Sums(segment, port, inputs[segment], values, error))
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as problem:
         raise InputFileError(f"{bundle.path}: {SUMS} cannot be read: {problem}") from problem
-    unfit = [sums.segment for sums in found if not _fit(bundle.manifest, sums)]
+    unfit = [sums.segment for sums in outputs if not _fits(bundle.manifest, sums)]
     if unfit:
         raise InputFileError(f"{bundle.path}: {SUMS} does not fit the segments {', '.join(unfit)}")
-    return found
+    return outputs
 
 
-def _fit(manifest: Manifest, sums: Sums) -> bool:
+def _fits(manifest: Manifest, sums: Sums) -> bool:
     """Whether shapes are the segment's, no input is lacking and there is an error to compare with."""
-    constants = manifest.layout.constants()
-    if sums.segment not in constants or sums.segment not in manifest.segments or not 0 < sums.error < np.inf:
+    constants, entry = manifest.layout.constants().get(sums.segment), manifest.segments.get(sums.segment)
+    if constants is None or entry is None or not 0 < sums.error < np.inf:
         return False
-    entry, given = manifest.segments[sums.segment], {*sums.inputs, *constants[sums.segment]}
     return (
-        given == set(entry.inputs)
+        {*sums.inputs, *constants} == set(entry.inputs)
         and all(x.shape == entry.inputs[port].shape for port, x in sums.inputs.items())
         and sums.port in entry.outputs
         and sums.wanted.shape == entry.outputs[sums.port].shape
     )
 
 
-def rms(a: NDArray[Any], b: NDArray[Any]) -> float:
+def rms(a: Array, b: Array) -> float:
     """Root mean square of the differences."""
     return float(np.sqrt(np.mean(np.square(a.astype(np.float64) - b))))

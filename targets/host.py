@@ -1,9 +1,7 @@
-"""The host target: ONNX Runtime on a CPU.
+"""The host target: ONNX Runtime on a CPU, a session a segment.
 
-One session a segment, created at first use. All buffers are made once and bound for good: a call
-copies nothing but the few scalars that it reads and one cache row. Sessions share one memory
-arena, do not spin while idle, and keep their weights memory-mapped.
-"""
+Buffers are bound for good: a call copies nothing but the few scalars that it reads and one cache row.
+Sessions share one memory arena, do not spin while idle, and keep their weights memory-mapped."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
 from mue_edge.loop.protocol import DECODER, Answer, Request
 from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
-from mue_edge.targets.buffers import Buffers
+from mue_edge.targets.buffers import Buffers, source
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.
@@ -32,73 +30,56 @@ _PRODUCT = bytes.fromhex(
     "08083a5e0a180a01610a0162120179220d4d61744d756c496e74656765721201675a140a0161120f0a0d080212090a0312016d0a"
     "0208405a130a0162120e0a0c080312080a0208400a02081062140a0179120f0a0d080612090a0312016d0a02081042040a00100d"
 )
-_arena_registered = False
 
 
-class HostRuntime:
-    """A bundle on ONNX Runtime. Not for several threads at once: buffers are shared by all calls.
-
-    providers: names of ONNX Runtime's execution providers in the order of preference; those that it was not
-    built with are left out.
-    """
+class HostRuntime(Buffers):
+    """A bundle on ONNX Runtime. Not for several threads at once: buffers are shared by all calls. providers:
+    execution providers in the order of preference; those that it was not built with are left out."""
 
     def __init__(
         self, bundle: Bundle, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
     ) -> None:
-        self._ort = _onnxruntime()
+        super().__init__(bundle)
+        self._ort = onnxruntime()
         self._providers = [name for name in providers if name in self._ort.get_available_providers()]
-        self.bundle, self.threads = bundle, threads or default_threads()
-        self._rows = bundle.manifest.layout.rows
-        self._buffers = Buffers(bundle)
+        self.threads = threads or default_threads()
         self._sessions: dict[str, Any] = {}
         self._values: dict[str, Any] = {}
         self._bindings: dict[tuple[str, ...], Any] = {}
 
-    def set_pixels(self, pixels: object) -> None:
-        """The picture to caption: float32 [1, 3, H, W]."""
-        self._buffers.set_pixels(pixels)
-
-    def set_source(self, ids: Sequence[int]) -> None:
-        """The ids of the text that the bundle's text branch reads."""
-        self._buffers.set_source(ids)
-
     def execute(self, request: Request) -> Answer:
-        """Run one segment; see `protocol.Request`."""
         key = (request.run, *request.inputs.values())
-        binding = self._bindings.get(key) or self._bind(key, request)
-        self._buffers.before(request)
-        self._sessions[request.run].run_with_iobinding(binding)
-        return self._buffers.after(request)
+        if key not in self._bindings:
+            self._bindings[key] = self._bind(request)
+        self.before(request)
+        self._sessions[request.run].run_with_iobinding(self._bindings[key])
+        return self.after(request)
 
     def call(self, run: str, port: str, inputs: Mapping[str, Array]) -> Array:
-        """One output of a segment of a stack for these inputs; the bundle's constants need not be given."""
-        entries = self.bundle.manifest.segments[run].inputs
+        """One output of a segment of a stack for these inputs; the bundle's constants may be left out."""
+        ports = self.bundle.manifest.segments[run].inputs
         constants = self.bundle.manifest.layout.constants()[run]
-        fed = {key: self._buffers.array(name, entries[key]) for key, name in constants.items()}
-        found: Array = self._session(run).run([port], fed | dict(inputs))[0]
-        return found
+        feeds = {key: self.array(name, ports[key]) for key, name in constants.items()} | dict(inputs)
+        output: Array = self._session(run).run([port], feeds)[0]
+        return output
 
     def close(self) -> None:
-        """Drop sessions and buffers."""
-        for held in (self._bindings, self._sessions, self._values, self._buffers.arrays):
-            held.clear()
+        for dropped in (self._bindings, self._sessions, self._values, self.arrays):
+            dropped.clear()
 
-    def _bind(self, key: tuple[str, ...], request: Request) -> Any:
-        session = self._session(request.run)
+    def _bind(self, request: Request) -> Any:
+        binding = self._session(request.run).io_binding()
         segment = self.bundle.manifest.segments[request.run]
-        binding = session.io_binding()
         for port in request.inputs:
-            name = self._buffers.source(request, port)
-            binding.bind_ortvalue_input(port, self._value(name, segment.inputs[port]))
-        for port in segment.outputs:
+            binding.bind_ortvalue_input(port, self._value(source(request, port), segment.inputs[port]))
+        for port, shape in segment.outputs.items():
             name = request.outputs.get(port, f"unused.{port}")
-            binding.bind_ortvalue_output(port, self._value(name, segment.outputs[port]))
-        self._bindings[key] = binding
+            binding.bind_ortvalue_output(port, self._value(name, shape))
         return binding
 
     def _value(self, name: str, port: Port) -> Any:
         """The buffer of that name as ONNX Runtime's tensor on the same memory."""
-        array = self._buffers.array(name, port)
+        array = self.array(name, port)
         if name not in self._values:
             value = self._ort.OrtValue.ortvalue_from_numpy(array)
             if array.size and value.data_ptr() != array.ctypes.data:
@@ -110,64 +91,62 @@ class HostRuntime:
 
     def _session(self, name: str) -> Any:
         if name not in self._sessions:
-            entry = self.bundle.manifest.segments[name]
-            onnx_guard.check(self.bundle, entry.file)
-            path = self.bundle.path / entry.file
+            file = self.bundle.manifest.segments[name].file
+            onnx_guard.check(self.bundle, file)
+            path, options = str(self.bundle.path / file), self._options(name)
             try:
-                self._sessions[name] = self._ort.InferenceSession(
-                    str(path), self._options(name),
-                    providers=self._providers,
-                )  # fmt: skip
+                session = self._ort.InferenceSession(path, options, providers=self._providers)
             except Exception as problem:  # ONNX Runtime's own exceptions share no base class
-                raise InputFileError(f"ONNX Runtime cannot load {entry.file}: {problem}") from problem
+                raise InputFileError(f"ONNX Runtime cannot load {file}: {problem}") from problem
+            self._sessions[name] = session
         return self._sessions[name]
 
     def _options(self, name: str) -> Any:
-        options = self._ort.SessionOptions()
+        manifest = self.bundle.manifest
+        options = session_options(manifest.precision)
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        options.log_severity_level = 3
         options.add_session_config_entry("session.use_env_allocators", "1")
-        options.add_session_config_entry(*AS_WRITTEN)
-        if self.bundle.manifest.precision == "int8":
-            options.add_session_config_entry(EXACT_SUMS, "1" if saturates() else "0")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        decoder = self.bundle.manifest.segments[name].stack == DECODER or name == "head"
-        if decoder and self._rows == 1 and not name.startswith("verify"):
+        decoder = manifest.segments[name].stack == DECODER or name == "head"
+        if decoder and manifest.layout.rows == 1 and not name.startswith("verify"):
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options
 
 
+def session_options(precision: str = "fp32") -> Any:
+    """Of a session that computes what the graph says, in this precision, and prints errors only."""
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry(*AS_WRITTEN)
+    if precision == "int8":
+        options.add_session_config_entry(EXACT_SUMS, "1" if saturates() else "0")
+    return options
+
+
 @functools.cache
 def saturates() -> bool:
-    """Whether ONNX Runtime's usual int8 kernels add pairs of products in 16 bits here: on x86 without VNNI.
-
-    Found by the largest factors, for one row and for several, which have kernels of their own.
-    """
-    ort = _onnxruntime()
-    options = ort.SessionOptions()
+    """Whether ONNX Runtime's usual int8 kernels add pairs of products in 16 bits here (on x86 without VNNI),
+    by the largest factors, for one row and for several, which have kernels of their own."""
+    options = session_options()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime().InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])
     b = np.full((64, 16), 127, np.int8)
     sums = (session.run(["y"], {"a": np.full((rows, 64), 255, np.uint8), "b": b})[0] for rows in (1, 8))
-    return any(np.any(found != 64 * 255 * 127) for found in sums)
+    return any(np.any(result != 64 * 255 * 127) for result in sums)
 
 
-def _onnxruntime() -> Any:
-    global _arena_registered
+@functools.cache
+def onnxruntime() -> Any:
+    """The package, with one memory arena for all sessions. Raises EnvironmentLacksError without it."""
     try:
         import onnxruntime as ort
     except ImportError as problem:
         raise missing_extra("onnxruntime", "host") from problem
-    if not _arena_registered:
-        kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-        info = ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT)
-        ort.create_and_register_allocator(info, None)
-        _arena_registered = True
+    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(info, None)
     return ort
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> HostRuntime:
-    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     return HostRuntime(bundle, threads)

@@ -4,32 +4,59 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mue_edge.arrays import Array
 from mue_edge.bundle.folder import Bundle
+from mue_edge.bundle.manifest import Port
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.loop.policy import Policy
 from mue_edge.measuring import profile
 from mue_edge.targets import choice
-from mue_edge.targets.coreml.by_stack import ByStack
 from mue_edge.targets.coreml.runtime import CoreMLRuntime, Evaluated
 from mue_edge.targets.executorch.methods import Methods
 
 UNITS = ("cpu", "gpu", "ane")
-_told = False
+# Core ML chooses.
+ALL = "all"
+_warned = False
+
+
+class ByStack:
+    """As `methods.Methods`, each stack on a unit of its own. units: stack → unit; on: unit → methods."""
+
+    def __init__(self, units: Mapping[str, str], on: Mapping[str, Methods]) -> None:
+        self._units, self._on, self._default = units, on, on[ALL]
+
+    def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Any]:
+        return self._on[self._units.get(segment.partition(".")[0], ALL)].run(segment, inputs)
+
+    def tensor(self, array: Array) -> Any:
+        return self._default.tensor(array)
+
+    def array(self, tensor: Any, port: Port) -> Array:
+        return self._default.array(tensor, port)
+
+    def close(self) -> None:
+        for methods in self._on.values():
+            methods.close()
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> CoreMLRuntime:
     """A bundle of ML packages on this machine, each stack on the unit that was chosen for it here."""
-    chosen = profile.chosen_of(bundle)
-    if any(name.startswith("unit.") for name in chosen) and native(bundle) is not None:
-        return CoreMLRuntime(bundle, ByStack(chosen, lambda units: _there(native(bundle, units))))
-    return CoreMLRuntime(bundle, native(bundle) or evaluated(bundle, threads))
+    chosen = profile.chosen_of(bundle).items()
+    units = {what.removeprefix("unit."): unit for what, unit in chosen if what.startswith("unit.")}
+    on = _native(bundle, {ALL, *units.values()})
+    if not on:
+        return CoreMLRuntime(bundle, evaluated(bundle, threads))
+    return CoreMLRuntime(bundle, ByStack(units, on) if units else on[ALL])
 
 
-def _there(methods: Methods | None) -> Methods:
-    assert methods is not None
-    return methods
+def _native(bundle: Bundle, units: Iterable[str]) -> dict[str, Methods]:
+    """Unit → Core ML on it; empty where there is no Core ML."""
+    on = {unit: native(bundle, unit) for unit in units}
+    return {unit: methods for unit, methods in on.items() if methods is not None}
 
 
 def native(bundle: Bundle, units: str = "all") -> Methods | None:
@@ -47,14 +74,14 @@ def native(bundle: Bundle, units: str = "all") -> Methods | None:
 
 def evaluated(bundle: Bundle, threads: int | None = None) -> Methods:
     """The evaluator, in the declared precision. It says once that this is slow."""
-    global _told
+    global _warned
     methods = Evaluated(bundle.path, bundle.manifest.segments, bundle=bundle)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    if not _told:
-        _told = True
+    if not _warned:
+        _warned = True
         logging.getLogger("mue_edge").warning(
             "no Core ML on this machine: mue-edge's own evaluator runs the ML programs, slowly; it shows "
             "what they answer, not how fast a phone is"
@@ -68,12 +95,11 @@ def measure(runtime: Any, pictures: list[object], policies: list[Policy]) -> dic
     from mue_edge.targets.coreml.check import check
 
     bundle: Bundle = runtime.bundle
-    made = {units: native(bundle, units) for units in UNITS}
-    on = {units: methods for units, methods in made.items() if methods is not None}
+    on = _native(bundle, UNITS)
     if not on:
         raise EnvironmentLacksError(
             "there is no Core ML here: only a Mac or a phone signs off a bundle for iphone; on a Mac: "
             "mue-edge verify BUNDLE --device"
         )
-    found = check(bundle, on)
-    return {"units": found, "chosen": choice.units(found)}
+    measured = check(bundle, on)
+    return {"units": measured, "chosen": choice.units(measured)}

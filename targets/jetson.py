@@ -1,9 +1,7 @@
 """The Jetson target: TensorRT on the device; elsewhere the same graphs on ONNX Runtime, to verify and to try.
 
-`MUE_EDGE_JETSON` chooses: `tensorrt`, or `onnxruntime`, which is also the fallback on a Jetson (with NVIDIA's
-build of it on the GPU: TensorRT's or CUDA's provider). Without it, TensorRT is used where there is one or
-where this is a Jetson.
-"""
+`MUE_EDGE_JETSON` chooses: `tensorrt`, or `onnxruntime`, which on a Jetson uses the GPU if NVIDIA's build is
+there. Without it, TensorRT is used where there is one or where this is a Jetson."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import EnvironmentLacksError, UsageError
@@ -21,6 +19,9 @@ from mue_edge.loop.policy import Policy
 from mue_edge.measuring import profile
 from mue_edge.targets.host import HostRuntime
 
+if TYPE_CHECKING:
+    from mue_edge.targets.trt.engines import Engine
+
 CHOICE = "MUE_EDGE_JETSON"
 # What JetPack leaves on a Jetson.
 _RELEASE = Path("/etc/nv_tegra_release")
@@ -28,15 +29,13 @@ PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecution
 
 
 def open_runtime(bundle: Bundle, threads: int | None = None) -> Runtime:
-    """The adapter's entry point for `mue_edge.targets.open_runtime`."""
     if chosen() == "onnxruntime":
         return HostRuntime(bundle, threads, PROVIDERS if _is_jetson() else PROVIDERS[-1:])
-    from mue_edge.targets.trt.cuda import CHOICE as WAITS_CHOICE
-    from mue_edge.targets.trt.cuda import WAITS
+    from mue_edge.targets.trt import cuda
     from mue_edge.targets.trt.runtime import TensorRTRuntime
 
     runtime, waits = TensorRTRuntime(bundle), profile.chosen_of(bundle).get("waits")
-    if waits in WAITS and not os.environ.get(WAITS_CHOICE):
+    if waits in cuda.WAITS and not os.environ.get(cuda.CHOICE):
         runtime.set_waits(waits)
     return runtime
 
@@ -49,12 +48,13 @@ def chosen() -> str:
     return value or ("tensorrt" if _is_jetson() or importlib.util.find_spec("tensorrt") else "onnxruntime")
 
 
-def build(bundle: Bundle, force: bool, workspace: int | None, progress: Callable[[str], object]) -> list[Any]:
-    """Engines for every segment, in the user's cache; see `trt.build.build`."""
-    from mue_edge.targets.trt.build import build as build_engines
+def build(
+    bundle: Bundle, force: bool, workspace: int | None, progress: Callable[[str], object]
+) -> list[Engine]:
+    """Engines for every segment, in the user's cache; see `trt.engines.build`."""
+    from mue_edge.targets.trt import engines
 
-    made: list[Any] = list(build_engines(bundle, force=force, workspace=workspace, progress=progress))
-    return made
+    return engines.build(bundle, force=force, workspace=workspace, progress=progress)
 
 
 def measure(runtime: Any, pictures: list[object], policies: list[Policy]) -> dict[str, Any]:

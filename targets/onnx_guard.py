@@ -1,8 +1,7 @@
 """What an ONNX file refers to outside of itself, read without trusting it to a parser.
 
-Runtimes follow a graph's external data to other files; loaders had escapes of this kind. Only the
-few protobuf fields on the way to tensors are walked (field numbers of onnx.proto).
-"""
+Runtimes follow a graph's external data to other files; loaders had escapes of this kind. Only the few
+protobuf fields on the way to tensors are walked (field numbers of onnx.proto)."""
 
 from __future__ import annotations
 
@@ -26,10 +25,8 @@ _EXTERNAL_DATA = 13
 
 
 def check(bundle: Bundle, name: str) -> None:
-    """Every external tensor of the graph lies inside a listed file of the same folder.
-
-    Raises InputFileError, also for a file that is not a readable protobuf.
-    """
+    """Raises InputFileError unless every external tensor of the graph lies inside a listed file of the same
+    folder, and for a file that is not a readable protobuf."""
     path = bundle.file(name)
     folder = name.rpartition("/")[0]
     try:
@@ -53,14 +50,14 @@ def _external(data: memoryview, message: str, depth: int) -> Iterator[dict[str, 
     if depth > 64:
         raise ValueError("nested too deeply")
     inside = _INSIDE.get(message, {})
-    found: dict[str, str] = {}
+    external: dict[str, str] = {}
     for number, value in fields(data):
         if isinstance(value, int):
             continue
         if message == "tensor" and number == _EXTERNAL_DATA:
             pair = {n: bytes(v).decode("utf-8") for n, v in fields(value) if not isinstance(v, int)}
-            found[pair.get(1, "")] = pair.get(2, "")
+            external[pair.get(1, "")] = pair.get(2, "")
         elif number in inside:
             yield from _external(value, inside[number], depth + 1)
-    if found:
-        yield found
+    if external:
+        yield external

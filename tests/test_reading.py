@@ -69,9 +69,9 @@ def _manifest(path: Path) -> object:
 
 def _front(path: Path) -> object:
     pytest.importorskip("torch")
-    from mue_edge.export.build import read_front
+    from mue_edge.export.build import read_policies
 
-    return read_front(path.rename(path.with_name("policies.json")).parent)
+    return read_policies(path.rename(path.with_name("policies.json")).parent)
 
 
 def _prompts(path: Path) -> object:

@@ -48,7 +48,7 @@ from mue_edge.loop.replay import run  # noqa: E402
 from mue_edge.targets import golden  # noqa: E402
 from mue_edge.targets.host import HostRuntime  # noqa: E402
 from mue_edge.targets.trt import cuda, memory, report  # noqa: E402
-from mue_edge.targets.trt.build import build  # noqa: E402
+from mue_edge.targets.trt.engines import build  # noqa: E402
 from mue_edge.targets.trt.runtime import TensorRTRuntime  # noqa: E402
 from tests.targets.trt import fake_tensorrt  # noqa: E402
 
@@ -204,8 +204,8 @@ def _staged(calls: cuda.Cuda) -> bool:
     staging.free()
     reads.free()
     for buffer in buffers:
-        calls.free(buffer.pointer)
-    calls.destroy_stream(stream)
+        calls.call("cudaFree", buffer.pointer)
+    calls.call("cudaStreamDestroy", stream)
     return right
 
 

@@ -1,16 +1,15 @@
 """Segments to Core ML: ML packages with a function a segment, equal weights once in each package.
 
-For iOS 18 there are two packages, `encoder` and `decoder`, of several functions each; for iOS 17, which has
-no such packages, one for each segment. Halves are the type of calculation unless the precision is fp32, and
-of inputs and outputs too, but for scores (see `island`), ids and the picture, which is an image (8-bit RGB).
-"""
+For iOS 18 two packages, `encoder` and `decoder`, of several functions each; for iOS 17 one for each segment.
+Unless the precision is fp32, halves are the type of calculation, inputs and outputs, but for scores (see
+`island`), ids and the picture, which is an image (8-bit RGB)."""
 
 from __future__ import annotations
 
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Manifest, Port, Preprocess, Segment
 from mue_edge.errors import UsageError, VerificationError, missing_extra
+from mue_edge.export.coreml.island import FLOAT32, Island
 from mue_edge.export.coreml.lints import lint
-from mue_edge.export.entry import entry
-from mue_edge.export.formats import Call, Progress, Written
-from mue_edge.export.onnx.island import FLOAT32, Island
-from mue_edge.export.quiet import quiet
+from mue_edge.export.formats import Call, Progress, Written, calls, entry, quiet
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.targets.coreml.runtime import LEVELS, MODEL, Evaluated, levels
+from mue_edge.targets.coreml.packages import LEVELS, MODEL, package_of
+from mue_edge.targets.coreml.runtime import Evaluated, levels
 from mue_edge.targets.executorch.methods import method_name
-from mue_edge.targets.mil.program import read, weight_bytes
+from mue_edge.targets.mil.program import read
 
 
 @contextmanager
@@ -51,6 +50,11 @@ PACKAGES = ("coremltools", "torch")
 DECODER = ("cross_kv", "decoder", "fill", "mix", "ramp", "embed", "head")
 # Smaller weights stay as they are: their scales would cost what they save.
 COMPRESSED_FROM = 512
+# Precisions that coremltools quantises linearly to.
+LINEAR: Mapping[str, Mapping[str, Any]] = {
+    "int8": {"dtype": "int8", "granularity": "per_channel"},
+    "int4": {"dtype": "int4", "granularity": "per_block", "block_size": 32},
+}
 SYSTEMS = {"ios18": "iOS18", "ios17": "iOS17"}
 # The stem's port, which is given as a picture.
 PIXELS = "pixels"
@@ -73,7 +77,6 @@ class Levelled(torch.nn.Module):
 
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
-    """Convert every segment, compress its weights, and write the packages."""
     system, precision = str(manifest.plan["backend"]), manifest.precision
     if precision == "int4" and system != "ios18":
         raise UsageError("int4 needs iOS 18; for iOS 17 take --precision int8")
@@ -90,57 +93,58 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
         (folder / "segments").mkdir()
         for package, names in by_package(segments).items():
             merge({name: single[name] for name in names}, folder / package, several=system == "ios18")
-    weights = {
-        piece.name: frozenset(x.numel() for x in piece.module.state_dict().values()) for piece in cut.pieces
-    }
+    weights = {p.name: frozenset(x.numel() for x in p.module.state_dict().values()) for p in cut.pieces}
     return Written(segments, summary=lint(segments, folder, precision, weights))
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:
-    """The packages just written, through the evaluator."""
-    evaluated = Evaluated(folder, manifest.segments)
+    call = calls(Evaluated(folder, manifest.segments), manifest)
 
-    def call(name: str, inputs: Any) -> Any:
+    def call_with_pictures(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         ports = manifest.segments[name].inputs.values()
-        given = [levels(x, manifest.preprocess) if p.dtype == LEVELS else x for x, p in zip(inputs, ports)]
-        outputs = evaluated.run(name, [evaluated.tensor(x) for x in given])
-        return [
-            evaluated.array(y, port) for y, port in zip(outputs, manifest.segments[name].outputs.values())
-        ]
+        grey = [levels(x, manifest.preprocess) if p.dtype == LEVELS else x for x, p in zip(inputs, ports)]
+        return call(name, grey)
 
-    return call
+    return call_with_pictures
 
 
 def converted(
-    piece: Piece, precision: str, system: str, island: Callable[[Any], bool] | None = None,
+    piece: Piece,
+    precision: str,
+    system: str,
+    island: Callable[[Any], bool] | None = None,
     preprocess: Preprocess | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """The ML program of a segment, its ports named. island: whether an operation becomes half. preprocess:
     of the picture that is given for the port `pixels`; without it the port takes numbers."""
     picture = preprocess if PIXELS in piece.inputs else None
+    half = precision != "fp32"
+
+    def typed(port: str, shape: tuple[int, ...] | None, whole: bool) -> Any:
+        if picture is not None and shape:
+            return ct.ImageType(port, shape, bias=[-255 * mean for mean in picture.mean])
+        floating = np.float16 if half and port not in FLOAT32 else np.float32
+        return ct.TensorType(port, shape, dtype=np.int32 if whole else floating)
+
     module = piece.module if picture is None else Levelled(piece.module, picture)
     with torch.no_grad(), silent():
         program = torch.export.export(module.eval(), tuple(piece.inputs.values()))
         # Not to core operators: coremltools knows layers as such, and would be given their parts.
         program = program.run_decompositions({})
         forbid(program, piece.name)
-        half = precision != "fp32"
         calculation = ct.transform.FP16ComputePrecision(island or Island()) if half else ct.precision.FLOAT32
         return ct.convert(
-            program, convert_to="mlprogram",
+            program,
+            convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, SYSTEMS[system]),
-            inputs=[
-                ct.TensorType(port, tuple(x.shape), dtype=_dtype(port, x, half))
-                if picture is None
-                else ct.ImageType(port, tuple(x.shape), bias=[-255 * mean for mean in picture.mean])
-                for port, x in piece.inputs.items()
-            ],
+            inputs=[typed(p, tuple(x.shape), not x.is_floating_point()) for p, x in piece.inputs.items()],
             outputs=[
-                ct.TensorType(port, dtype=None if port == "top_ids" else _dtype(port, None, half))
+                ct.TensorType(port) if port == "top_ids" else typed(port, None, False)
                 for port in piece.outputs
             ],
-            compute_precision=calculation, skip_model_load=True,
-        )  # fmt: skip
+            compute_precision=calculation,
+            skip_model_load=True,
+        )
 
 
 def forbid(program: torch.export.ExportedProgram, name: str) -> None:
@@ -156,24 +160,16 @@ def forbid(program: torch.export.ExportedProgram, name: str) -> None:
 
 def compressed(model: Any, precision: str) -> Any:
     """The program with its weights in fewer bits, as the precision says."""
-    config = {
-        "int8": lambda: cto.OpLinearQuantizerConfig(
-            mode="linear_symmetric", dtype="int8", granularity="per_channel",
-            weight_threshold=COMPRESSED_FROM,
-        ),
-        "int4": lambda: cto.OpLinearQuantizerConfig(
-            mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=32,
-            weight_threshold=COMPRESSED_FROM,
-        ),
-        "palette6": lambda: cto.OpPalettizerConfig(
-            mode="kmeans", nbits=6, weight_threshold=COMPRESSED_FROM
-        ),
-    }.get(precision)  # fmt: skip
-    if config is None:
+    if precision in LINEAR:
+        options = {"mode": "linear_symmetric", "weight_threshold": COMPRESSED_FROM, **LINEAR[precision]}
+        config, compress = cto.OpLinearQuantizerConfig(**options), cto.linear_quantize_weights
+    elif precision == "palette6":
+        config = cto.OpPalettizerConfig(mode="kmeans", nbits=6, weight_threshold=COMPRESSED_FROM)
+        compress = cto.palettize_weights
+    else:
         return model
-    shrink = cto.palettize_weights if precision == "palette6" else cto.linear_quantize_weights
     with silent():
-        return shrink(model, cto.OptimizationConfig(global_config=config()))
+        return compress(model, cto.OptimizationConfig(global_config=config))
 
 
 def save(model: Any, package: Path) -> None:
@@ -186,12 +182,12 @@ def save(model: Any, package: Path) -> None:
 def merge(single: Mapping[str, Path], package: Path, *, several: bool) -> None:
     """One package of the segments' packages; if not `several`, there is one, and it is moved."""
     if not several:
-        (place,) = single.values()
-        shutil.move(place, package)
+        (path,) = single.values()
+        shutil.move(path, package)
         return
     parts = ct.utils.MultiFunctionDescriptor()
-    for name, place in single.items():
-        parts.add_function(str(place), src_function_name="main", target_function_name=method_name(name))
+    for name, path in single.items():
+        parts.add_function(str(path), src_function_name="main", target_function_name=method_name(name))
     parts.default_function_name = method_name(next(iter(single)))
     with silent():
         ct.utils.save_multifunction(parts, str(package))
@@ -199,11 +195,10 @@ def merge(single: Mapping[str, Path], package: Path, *, several: bool) -> None:
 
 
 def by_package(segments: Mapping[str, Segment]) -> dict[str, list[str]]:
-    """Package's folder → its segments."""
-    found: dict[str, list[str]] = {}
+    packages: dict[str, list[str]] = {}
     for name, segment in segments.items():
-        found.setdefault(segment.file.removesuffix(f"/{MODEL}"), []).append(name)
-    return found
+        packages.setdefault(package_of(segment), []).append(name)
+    return packages
 
 
 def described(piece: Piece, system: str, precision: str, package: Path) -> Segment:
@@ -211,24 +206,18 @@ def described(piece: Piece, system: str, precision: str, package: Path) -> Segme
     stage = "decoder" if piece.name.partition(".")[0] in DECODER else "encoder"
     name = stage if system == "ios18" else method_name(piece.name)
     file = f"segments/{name}.mlpackage/{MODEL}"
-    made = entry(piece, file, weight_bytes(read(package).functions["main"]))
+    segment = entry(piece, file, read(package).functions["main"].weight_bytes())
     half = precision != "fp32"
-    return replace(made, inputs=_ports(made.inputs, half), outputs=_ports(made.outputs, half))
+    return replace(segment, inputs=_ports(segment.inputs, half), outputs=_ports(segment.outputs, half))
 
 
 def _ports(ports: Mapping[str, Port], half: bool) -> dict[str, Port]:
     names = {"int64": "int32"} | ({"float32": "float16"} if half else {})
-    kept = {PIXELS: LEVELS} | dict.fromkeys(FLOAT32, "float32")
+    fixed = {PIXELS: LEVELS} | dict.fromkeys(FLOAT32, "float32")
     return {
-        name: replace(port, dtype=kept.get(name) or names.get(port.dtype, port.dtype))
+        name: replace(port, dtype=fixed.get(name) or names.get(port.dtype, port.dtype))
         for name, port in ports.items()
     }
-
-
-def _dtype(port: str, example: torch.Tensor | None, half: bool) -> Any:
-    if example is not None and not example.is_floating_point():
-        return np.int32
-    return np.float16 if half and port not in FLOAT32 else np.float32
 
 
 def _tidy(package: Path) -> None:

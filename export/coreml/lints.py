@@ -1,12 +1,10 @@
 """What may make an ML program slow or wrong on a device, as far as its file says; warnings, not errors.
 
-Rules of rank, alignment and size are knowledge of the community, not of Apple's documentation. Those of
-states have no place here: the segments have none.
-"""
+Rules of rank, alignment and size are knowledge of the community, not of Apple's documentation."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,9 +12,10 @@ import numpy as np
 import torch
 
 from mue_edge.bundle.manifest import Port, Segment
-from mue_edge.export.onnx.island import FLOAT32, PRODUCTS, WHOLE
-from mue_edge.targets.coreml.runtime import LEVELS, Evaluated
-from mue_edge.targets.mil.program import Function, Operation, count, stored
+from mue_edge.export.coreml.island import FLOAT32, PRODUCTS, WHOLE
+from mue_edge.targets.coreml.packages import LEVELS
+from mue_edge.targets.coreml.runtime import Evaluated
+from mue_edge.targets.mil.program import Function, Operation
 
 HIGHEST_RANK = 5
 LARGEST_SIZE = 16384
@@ -35,8 +34,7 @@ def lint(
     segments: Mapping[str, Segment], folder: Path, precision: str, weights: Mapping[str, frozenset[int]]
 ) -> tuple[str, ...]:
     """Lines for the report. weights: segment → how many values each of its weights has."""
-    found: Counter[str] = Counter()
-    first: dict[str, str] = {}
+    segments_of: dict[str, list[str]] = defaultdict(list)
     halves, exact = Evaluated(folder, segments), Evaluated(folder, segments, "fp32")
     for name, segment in segments.items():
         function = halves.evaluator(name).function
@@ -44,12 +42,11 @@ def lint(
         if precision != "fp32":
             problems += [*floats(function), *overflow(halves, exact, name, segment)]
         for problem in dict.fromkeys(problems):
-            found[problem] += 1
-            first.setdefault(problem, name)
-    lines = [
-        f"warning: {problem}: {first[problem]}{f' and {n - 1} more segments' if n > 1 else ''}"
-        for problem, n in found.items()
-    ]
+            segments_of[problem].append(name)
+    lines = []
+    for problem, (first, *others) in segments_of.items():
+        more = f" and {len(others)} more segments" if others else ""
+        lines.append(f"warning: {problem}: {first}{more}")
     for file in {s.file for s in segments.values()}:
         weight_file = (folder / file).with_name("weights") / "weight.bin"
         if weight_file.is_file() and weight_file.stat().st_size > LARGEST_WEIGHTS:
@@ -64,7 +61,7 @@ def lint(
 
 def shapes(function: Function) -> Iterator[str]:
     """Ranks and sizes that the Neural Engine is said not to take, and padding that wastes memory."""
-    for op in function.block.operations:
+    for op in function.operations:
         if op.type in ELSEWHERE:
             yield f"operation {op.type} does not run on the Neural Engine"
         if op.type == "linear":
@@ -85,11 +82,9 @@ def shapes(function: Function) -> Iterator[str]:
 
 def whole(function: Function) -> Iterator[str]:
     """Calculations on 32-bit integers, which only the CPU is said to do."""
-    kinds = {out.name: out.kind.dtype for op in function.block.operations for out in op.outputs}
-    kinds |= {given.name: given.kind.dtype for given in function.inputs}
-    for op in function.block.operations:
-        taken = {kinds[n] for names in op.inputs.values() for n in names if isinstance(n, str)}
-        if op.type in CALCULATIONS and "int32" in taken:
+    kinds = function.kinds()
+    for op in function.operations:
+        if op.type in CALCULATIONS and any(kinds[name].dtype == "int32" for name in op.reads):
             yield f"operation {op.type} on int32"
 
 
@@ -103,37 +98,34 @@ def floats(function: Function) -> Iterator[str]:
         if out.name in FLOAT32 and out.kind.dtype != "float32":
             yield f"{out.name} is not float32"
     needed = {out.name for out in function.outputs() if out.name not in (*FLOAT32, *WHOLE)}
-    for op in reversed(function.block.operations):
-        taken = {n for names in op.inputs.values() for n in names if isinstance(n, str)}
-        half = op.type in ("const", "cast") or op.outputs[0].kind.dtype != "float32"
-        if needed.isdisjoint(out.name for out in op.outputs):
-            if op.type in PRODUCTS and not half:
-                yield f"{op.type} in float32"
-            continue
-        needed |= taken
-        if not half and taken.isdisjoint(function.pictures):
-            yield f"{op.type} in float32 for what is no score"
+    for op in reversed(function.operations):
+        wide = op.type not in ("const", "cast") and op.outputs[0].kind.dtype == "float32"
+        if not needed.isdisjoint(out.name for out in op.outputs):
+            needed |= op.reads
+            if wide and op.reads.isdisjoint(function.pictures):
+                yield f"{op.type} in float32 for what is no score"
+        elif wide and op.type in PRODUCTS:
+            yield f"{op.type} in float32"
 
 
 def folded(function: Function, weights: frozenset[int]) -> Iterator[str]:
     """Large constants that are no weight, such as an expanded table of position biases."""
-    for op in function.block.operations:
-        size = count(op.outputs[0].kind) if any(stored(op)) else 0
+    for op in function.operations:
+        size = op.outputs[0].kind.count if any(op.stored()) else 0
         if size * 2 > FOLDED_BYTES and size not in weights:
             yield f"a constant of {size} values that is no weight ({op.name})"
 
 
 def overflow(halves: Evaluated, exact: Evaluated, name: str, segment: Segment) -> Iterator[str]:
-    """Results that no half can hold, for inputs of normal size: found by running the function in halves, and
-    told from what they lead to by running it in float32."""
+    """Results that no half can hold, for inputs of normal size, and their magnitudes in float32."""
     inputs = {port: _example(p) for port, p in segment.inputs.items()}
     lost, sizes = set[str](), dict[str, float]()
 
-    def finite(op: Operation, made: tuple[torch.Tensor, ...]) -> None:
-        lost.update(out.name for out, value in zip(op.outputs, made) if not bool(value.isfinite().all()))
+    def finite(op: Operation, results: tuple[torch.Tensor, ...]) -> None:
+        lost.update(out.name for out, value in zip(op.outputs, results) if not bool(value.isfinite().all()))
 
-    def size(op: Operation, made: tuple[torch.Tensor, ...]) -> None:
-        for out, value in zip(op.outputs, made):
+    def size(op: Operation, results: tuple[torch.Tensor, ...]) -> None:
+        for out, value in zip(op.outputs, results):
             if out.name in lost:
                 sizes[op.type] = max(sizes.get(op.type, 0.0), float(value.abs().max()))
 

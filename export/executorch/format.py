@@ -1,14 +1,13 @@
 """Segments to ExecuTorch: one program (.pte) with a method a segment, static shapes.
 
 A program of many methods keeps equal constants once on disk, and a method costs memory only when it is
-loaded. The bundle's manifest is in it too, as constant methods, for hosts that get the program alone.
-"""
+loaded. The bundle's manifest is in it too, as constant methods, for hosts that get the program alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,8 @@ import torch
 from mue_edge import schema
 from mue_edge.bundle.manifest import Manifest, Segment
 from mue_edge.errors import UsageError, VerificationError, missing_extra
-from mue_edge.export.entry import entry
 from mue_edge.export.executorch import linear_int8, xnnpack
-from mue_edge.export.formats import Call, Progress, Written
-from mue_edge.export.quiet import quiet
+from mue_edge.export.formats import Call, Progress, Written, calls, entry, quiet
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets import target
 from mue_edge.targets.executorch.methods import method_name
@@ -74,14 +71,7 @@ def caller(manifest: Manifest, folder: Path) -> Call | None:
 
     if not executorch.available(str(manifest.plan["backend"])):
         return None
-    program = executorch.ExecuTorchProgram(folder / PROGRAM, manifest.segments)
-
-    def call(name: str, inputs: Any) -> Any:
-        outputs = program.run(name, [program.tensor(x) for x in inputs])
-        ports = manifest.segments[name].outputs.values()
-        return [program.array(x, port).copy() for x, port in zip(outputs, ports)]
-
-    return call
+    return calls(executorch.ExecuTorchProgram(folder / PROGRAM, manifest.segments), manifest)
 
 
 def traced(piece: Piece, backend: str, precision: str) -> tuple[torch.export.ExportedProgram, int]:
@@ -90,11 +80,12 @@ def traced(piece: Piece, backend: str, precision: str) -> tuple[torch.export.Exp
     with torch.no_grad(), quiet():
         plain = torch.export.export(piece.module.eval(), inputs)
         graph: Any = plain.module(check_guards=False)
-        kept = precision == "fp32" or piece.name.partition(".")[0] in linear_int8.KEPT_IN_FLOAT
-        size = linear_int8.weight_bytes(graph, quantised=not kept)
+        kind = piece.name.partition(".")[0]
+        quantised = precision != "fp32" and kind not in linear_int8.KEPT_IN_FLOAT
+        size = linear_int8.weight_bytes(graph, quantised=quantised)
         if backend != "xnnpack":
             return plain, size
-        if not kept:
+        if quantised:
             linear_int8.quantise(graph)
         return torch.export.export(xnnpack.friendly(graph, inputs), inputs), size
 
@@ -103,52 +94,50 @@ def lower(programs: Mapping[str, Any], backend: str, constant_methods: Mapping[s
     """An edge program with everything delegated that the backend takes."""
     with quiet():
         return to_edge_transform_and_lower(
-            dict(programs), partitioner=[_partitioner(backend)], constant_methods=dict(constant_methods),
+            dict(programs),
+            partitioner=[_partitioner(backend)],
+            constant_methods=dict(constant_methods),
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
-        )  # fmt: skip
+        )
 
 
 def save(edge: Any, path: Path, *, planned: bool) -> None:
-    """The program's file; `edge` is used up. Inputs are the caller's memory always. Outputs are too,
-    unless `planned`: then they lie in the memory that all methods of the program share, and are gone
-    with the next call."""
+    """The program's file; `edge` is used up. Inputs are the caller's memory; outputs too, unless `planned`:
+    then they lie in memory that all methods share, and are gone with the next call."""
     plan = MemoryPlanningPass(alloc_graph_input=False, alloc_graph_output=planned)
     with quiet():
-        made = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=plan))
+        program = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=plan))
     with path.open("wb") as file:
-        made.write_to_file(file)
+        program.write_to_file(file)
 
 
 def constants(manifest: Manifest, segments: Mapping[str, Segment]) -> dict[str, int | str]:
     """Methods without inputs that say what the program is."""
-    facts = {k: v for k, v in schema.encode(manifest).items() if k not in OUTSIDE}
-    facts["segments"] = schema.encode(dict(segments))
-    return {
-        "manifest": json.dumps(facts), "schema": manifest.schema, "model_name": manifest.name,
-        "plan_hash": manifest.plan_hash,
-    }  # fmt: skip
+    fields = schema.encode(replace(manifest, segments=segments))
+    facts = json.dumps({name: value for name, value in fields.items() if name not in OUTSIDE})
+    about: dict[str, int | str] = {"schema": manifest.schema, "plan_hash": manifest.plan_hash}
+    return {"manifest": facts, "model_name": manifest.name, **about}
 
 
 def delegation(edge: Any, segment: str) -> Lowered:
-    """What became of a segment's operators."""
     info = get_delegation_info(edge.exported_program(method_name(segment)).graph_module)
-    left = {
-        operator: found.non_delegated
-        for operator, found in info.delegation_by_operator.items()
-        if found.non_delegated and operator != "getitem"
+    host = {
+        operator: counts.non_delegated
+        for operator, counts in info.delegation_by_operator.items()
+        if counts.non_delegated and operator != "getitem"
     }
-    return Lowered(info.num_delegated_subgraphs, left)
+    return Lowered(info.num_delegated_subgraphs, host)
 
 
-def check_delegates(found: Mapping[str, Lowered], segments: Mapping[str, Segment]) -> None:
+def check_delegates(lowered: Mapping[str, Lowered], segments: Mapping[str, Segment]) -> None:
     """XNNPACK takes a segment whole; choosing the best of many (topk) stays outside, and parts the head."""
-    for name, lowered in found.items():
-        parts = 1 + sum(count for operator, count in lowered.host.items() if "topk" in operator)
+    for name, segment in lowered.items():
+        parts = 1 + sum(count for operator, count in segment.host.items() if "topk" in operator)
         least = 1 if segments[name].macs else 0
-        if not least <= lowered.delegates <= parts:
+        if not least <= segment.delegates <= parts:
             raise VerificationError(
-                f"segment {name}: XNNPACK took it in {lowered.delegates} parts instead of {parts}; left to "
-                f"ExecuTorch: {', '.join(lowered.host) or 'nothing'}. This ExecuTorch lowers it otherwise "
+                f"segment {name}: XNNPACK took it in {segment.delegates} parts instead of {parts}; left to "
+                f"ExecuTorch: {', '.join(segment.host) or 'nothing'}. This ExecuTorch lowers it otherwise "
                 "than 1.4.1 does"
             )
 

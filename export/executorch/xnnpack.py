@@ -1,9 +1,7 @@
-"""Graphs that XNNPACK takes whole: norms and sums as products with constants, nothing it does not know.
+"""Graphs that XNNPACK takes whole, as one delegate: norms and sums as products with constants.
 
-One segment is then one delegate. What stays on the host costs a crossing each, and the layer norms of a
-decoder layer alone cost a quarter of its time. The canonical modules stay as they are: an exported graph
-is run again with other operators, and traced anew.
-"""
+What stays on the host costs a crossing each: layer norms alone a quarter of a decoder layer's time. An
+exported graph is run again with other operators, and traced anew."""
 
 from __future__ import annotations
 
@@ -23,11 +21,9 @@ Rule = Callable[..., Any]
 
 
 class Friendly(nn.Module):
-    """An exported graph with its operators replaced by RULES; takes and returns what the graph does.
-
-    The constants of sums are buffers, made by the first call, which comes before tracing: as parts of
-    the graph they would be computed on the device, and as layers they would be quantised.
-    """
+    """An exported graph with its operators replaced by RULES; takes and returns what the graph does. The
+    constants of sums are buffers, made by a call before tracing: as parts of the graph they would be computed
+    on the device, and as layers they would be quantised."""
 
     def __init__(self, inner: torch.fx.GraphModule) -> None:
         super().__init__()
@@ -41,8 +37,7 @@ class Friendly(nn.Module):
         name = f"ones_{n}"
         if not hasattr(self, name):
             self.register_buffer(name, torch.ones(1, n))
-        found: Tensor = getattr(self, name)
-        return found
+        return self.get_buffer(name)
 
 
 class _Interpreter(torch.fx.Interpreter):
@@ -51,12 +46,8 @@ class _Interpreter(torch.fx.Interpreter):
         self._friendly = friendly
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rule = RULES.get(target)
-        if rule is not None:
-            out = rule(self._friendly, *args, **kwargs)
-            if out is not NotImplemented:
-                return out
-        return super().call_function(target, args, kwargs)
+        out = RULES[target](self._friendly, *args, **kwargs) if target in RULES else NotImplemented
+        return super().call_function(target, args, kwargs) if out is NotImplemented else out
 
 
 def _sum(friendly: Friendly, x: Tensor, dim: Sequence[int], keepdim: bool = False, **options: Any) -> Any:
@@ -84,9 +75,14 @@ def _total(friendly: Friendly, x: Tensor) -> Tensor:
 
 
 def _layer_norm(
-    friendly: Friendly, x: Tensor, shape: Sequence[int], weight: Tensor | None = None,
-    bias: Tensor | None = None, eps: float = 1e-5, *options: Any,
-) -> Any:  # fmt: skip
+    friendly: Friendly,
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *options: Any,
+) -> Any:
     if len(shape) != 1:
         return NotImplemented
     scale = 1 / shape[0]
@@ -108,10 +104,6 @@ def _unsqueeze(friendly: Friendly, x: Tensor, dim: int) -> Tensor:
     return x.reshape([*x.shape[:dim], 1, *x.shape[dim:]])
 
 
-def _stack(friendly: Friendly, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    return _cat(friendly, [_unsqueeze(friendly, x, dim) for x in tensors], dim)
-
-
 def _cat(friendly: Friendly, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     while len(tensors) > WIDEST_CAT:
         groups = [tensors[i : i + WIDEST_CAT] for i in range(0, len(tensors), WIDEST_CAT)]
@@ -119,17 +111,9 @@ def _cat(friendly: Friendly, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
 
 
-def _to(friendly: Friendly, x: Tensor, dtype: torch.dtype, *options: Any) -> Any:
-    return x if x.dtype == dtype else NotImplemented
-
-
 def _rsub(friendly: Friendly, x: Tensor, other: float, alpha: float = 1) -> Tensor:
     """other − x with a constant of x's type: an integer would be converted on the host in every run."""
     return float(other) - x * alpha if alpha != 1 else float(other) - x
-
-
-def _nothing(friendly: Friendly, *args: Any, **options: Any) -> None:
-    """For assertions of the tracer."""
 
 
 RULES: Mapping[Any, Rule] = {
@@ -138,17 +122,19 @@ RULES: Mapping[Any, Rule] = {
     aten.mean.dim: _mean,
     aten.select.int: _select,
     aten.unsqueeze.default: _unsqueeze,
-    aten.stack.default: _stack,
+    aten.stack.default: lambda friendly, xs, dim=0: _cat(
+        friendly, [_unsqueeze(friendly, x, dim) for x in xs], dim
+    ),
     aten.cat.default: _cat,
-    aten.to.dtype: _to,
+    aten.to.dtype: lambda friendly, x, dtype, *options: x if x.dtype == dtype else NotImplemented,
     aten.rsub.Scalar: _rsub,
-    aten._assert_tensor_metadata.default: _nothing,
+    aten._assert_tensor_metadata.default: lambda friendly, *args, **options: None,
 }
 
 
 def friendly(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Friendly:
     """The graph in XNNPACK's words, ready to be traced."""
-    made = Friendly(graph)
+    module = Friendly(graph)
     with torch.no_grad():
-        made(*inputs)
-    return made
+        module(*inputs)
+    return module

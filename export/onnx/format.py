@@ -1,13 +1,10 @@
 """Segments to ONNX: typed graphs with named ports that share one weights file.
 
-Layers of one stack have the same graph and other weights. Tracing costs seconds a graph, so a
-structure is traced once and its weights are exchanged, provided that the trace left every weight
-as it is (checked, else the piece is traced by itself).
-"""
+Layers of one stack have the same graph: it is traced once and its weights are exchanged, if the trace kept
+every weight as it is (else the piece is traced by itself)."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import importlib
@@ -19,24 +16,20 @@ import numpy as np
 import onnx
 import onnxscript  # noqa: F401  torch's exporter wants it: say so before it traces
 import torch
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
+from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Manifest, Port, Segment
-from mue_edge.errors import missing_extra
-from mue_edge.export import exact
-from mue_edge.export.formats import Call, Progress, Written
-from mue_edge.export.onnx import macs
+from mue_edge.export.exact import sums as sums  # part of the format: see `formats`
+from mue_edge.export.formats import Call, Progress, Written, quiet
+from mue_edge.export.onnx.graphs import Graph, copy_of
+from mue_edge.export.onnx.macs import count
 from mue_edge.export.onnx.quantise import int8
-from mue_edge.export.quiet import quiet
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.targets.host import AS_WRITTEN, EXACT_SUMS, saturates
-
-Array = NDArray[Any]
+from mue_edge.targets import host
 
 PACKAGES = ("onnxruntime", "torch")
-sums = exact.make
 OPSET = 18
 WEIGHTS = "weights.bin"
 # Smaller tensors stay inside the graph: a page of the shared file would be wasted on them.
@@ -45,32 +38,20 @@ PAGE = 4096
 
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
-    """Trace every segment and write its graph, in the manifest's precision."""
-    exporter, graphs = Exporter(), []
-    for i, piece in enumerate(cut.pieces):
-        progress(piece.name, i, len(cut.pieces))
-        graph = exporter.graph(piece)
-        graphs.append((piece, int8(piece, graph) if manifest.precision == "int8" else graph))
+    graphs = Exporter().graphs(cut, progress)
+    if manifest.precision == "int8":
+        graphs = [Graph(piece, int8(piece, model)) for piece, model in graphs]
     return Written(write_segments(graphs, folder))
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:
-    """The graphs just written, in ONNX Runtime."""
-    try:
-        import onnxruntime as ort
-    except ImportError as problem:
-        raise missing_extra("onnxruntime", "host") from problem
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry(*AS_WRITTEN)
-    if manifest.precision == "int8":
-        options.add_session_config_entry(EXACT_SUMS, "1" if saturates() else "0")
+    options = host.session_options(manifest.precision)
 
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]
-        session = ort.InferenceSession(str(folder / segment.file), options)
-        found: list[Array] = session.run(list(segment.outputs), dict(zip(segment.inputs, inputs)))
-        return found
+        session = host.onnxruntime().InferenceSession(str(folder / segment.file), options)
+        outputs: list[Array] = session.run(list(segment.outputs), dict(zip(segment.inputs, inputs)))
+        return outputs
 
     return call
 
@@ -82,15 +63,19 @@ class Exporter:
         _read_operators_once()
         self._seen: dict[tuple[Any, ...], tuple[onnx.ModelProto, list[str]]] = {}
 
+    def graphs(self, cut: Cut, progress: Progress) -> list[Graph]:
+        graphs = []
+        for i, piece in enumerate(cut.pieces):
+            progress(piece.name, i, len(cut.pieces))
+            graphs.append(Graph(piece, self.graph(piece)))
+        return graphs
+
     def graph(self, piece: Piece) -> onnx.ModelProto:
         """The ONNX model of a piece, weights inside; ports named as the piece says."""
         module = piece.module.eval()
         state = {k: v.detach() for k, v in module.state_dict().items()}
-        key = (
-            type(module), tuple(piece.outputs),
-            tuple((k, tuple(v.shape)) for k, v in piece.inputs.items()),
-            tuple((k, tuple(v.shape)) for k, v in state.items()),
-        )  # fmt: skip
+        shapes = (tuple((k, tuple(v.shape)) for k, v in tensors.items()) for tensors in (piece.inputs, state))
+        key = (type(module), tuple(piece.outputs), *shapes)
         if key in self._seen:
             return _reweighted(*self._seen[key], state)
         model = _trace(piece)
@@ -115,17 +100,21 @@ def _read_operators_once() -> None:
 def _trace(piece: Piece) -> onnx.ModelProto:
     with quiet():
         program = torch.onnx.export(
-            piece.module.eval(), tuple(piece.inputs.values()), dynamo=True, opset_version=OPSET,
-            input_names=list(piece.inputs), output_names=list(piece.outputs), verbose=False,
-        )  # fmt: skip
+            piece.module.eval(),
+            tuple(piece.inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(piece.inputs),
+            output_names=list(piece.outputs),
+            verbose=False,
+        )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
-    for node in model.graph.node:  # the exporter's stack traces would hold paths of this machine
-        del node.metadata_props[:]
-        node.doc_string = ""
-    del model.graph.metadata_props[:]
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        del value.metadata_props[:]
+    graph = model.graph
+    # The exporter's stack traces would hold paths of this machine.
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
     return model
 
 
@@ -146,62 +135,45 @@ def _plain_weights(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) ->
 def _reweighted(
     model: onnx.ModelProto, names: Sequence[str], state: Mapping[str, torch.Tensor]
 ) -> onnx.ModelProto:
-    made = copy.deepcopy(model)
-    for tensor in made.graph.initializer:
+    out = copy_of(model)
+    for tensor in out.graph.initializer:
         if tensor.name in names:
-            fresh = numpy_helper.from_array(state[tensor.name].numpy(), tensor.name)
-            tensor.CopyFrom(fresh)
-    return made
+            tensor.CopyFrom(numpy_helper.from_array(state[tensor.name].numpy(), tensor.name))
+    return out
 
 
-class SharedWeights:
-    """The file that all graphs' large tensors lie in: each distinct content once, page-aligned."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._places: dict[bytes, tuple[int, int]] = {}
-
-    def move_out(self, model: onnx.ModelProto) -> int:
-        """Point the model's large tensors into the file; returns the bytes that it refers to."""
-        total = 0
-        for tensor in model.graph.initializer:
-            raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
-            if len(raw) < EXTERNAL_BYTES:
-                continue
-            offset, length = self._place(raw)
-            for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-                tensor.ClearField(field)
-            tensor.raw_data = raw  # set_external_data wants it there
-            set_external_data(tensor, WEIGHTS, offset=offset, length=length)
-            tensor.ClearField("raw_data")
-            total += length
-        return total
-
-    def _place(self, raw: bytes) -> tuple[int, int]:
+def _move_weights(model: onnx.ModelProto, file: BinaryIO, places: dict[bytes, int]) -> int:
+    """Point a model's large tensors into the shared file, where each distinct content lies once, at the start
+    of a page; places: hash → where. Returns the bytes that the model refers to."""
+    total = 0
+    for tensor in model.graph.initializer:
+        raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
+        if len(raw) < EXTERNAL_BYTES:
+            continue
         digest = hashlib.sha256(raw).digest()
-        if digest not in self._places:
-            end = self._file.tell()
-            self._file.write(b"\0" * (-end % PAGE))
-            self._places[digest] = (self._file.tell(), len(raw))
-            self._file.write(raw)
-        return self._places[digest]
+        if digest not in places:
+            file.write(b"\0" * (-file.tell() % PAGE))
+            places[digest] = file.tell()
+            file.write(raw)
+        for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+            tensor.ClearField(field)
+        tensor.raw_data = raw  # set_external_data wants it there
+        set_external_data(tensor, WEIGHTS, offset=places[digest], length=len(raw))
+        tensor.ClearField("raw_data")
+        total += len(raw)
+    return total
 
 
-def write_segments(graphs: Sequence[tuple[Piece, onnx.ModelProto]], folder: Path) -> dict[str, Segment]:
+def write_segments(graphs: Sequence[Graph], folder: Path) -> dict[str, Segment]:
     """Write `folder`/segments/NAME.onnx and the shared weights; returns the manifest's entries."""
-    target = folder / "segments"
-    target.mkdir(parents=True, exist_ok=True)
-    entries = {}
-    with (target / WEIGHTS).open("wb") as file:
-        weights = SharedWeights(file)
+    (folder / "segments").mkdir(parents=True, exist_ok=True)
+    entries, places = {}, dict[bytes, int]()
+    with (folder / "segments" / WEIGHTS).open("wb") as file:
         for piece, model in graphs:
-            size = weights.move_out(model)
-            name = f"segments/{piece.name}.onnx"
+            size, name = _move_weights(model, file, places), f"segments/{piece.name}.onnx"
             (folder / name).write_bytes(model.SerializeToString())
-            entries[piece.name] = Segment(
-                name, _ports(model.graph.input), _ports(model.graph.output),
-                piece.stack, piece.first, piece.last, size, macs.count(model, piece.name),
-            )  # fmt: skip
+            ports, macs = (_ports(model.graph.input), _ports(model.graph.output)), count(model, piece.name)
+            entries[piece.name] = Segment(name, *ports, piece.stack, piece.first, piece.last, size, macs)
     return entries
 
 

@@ -2,67 +2,49 @@
 
 from __future__ import annotations
 
-import copy
-
 import onnx
 from onnx import helper
+
+from mue_edge.export.onnx.graphs import copy_of, replace
 
 # The first opset that has LayerNormalization.
 HAS_NORM = 17
 
 
 def to_opset(model: onnx.ModelProto, opset: int, ir: int) -> onnx.ModelProto:
-    """A copy of the model that says it is of that opset and IR version.
-
-    Below opset 17 layer norms become means, differences and products. Other operators keep their form,
-    which is sound for those whose meaning did not change in between: the gates' checker tells.
-    """
-    made = copy.deepcopy(model)
+    """A copy of the model that says it is of that opset and IR version. Below opset 17 layer norms become
+    means, differences and products; other operators keep their form, which the gates' checker judges."""
+    out = copy_of(model)
     if opset < HAS_NORM:
-        _take_norms_apart(made.graph)
-    del made.opset_import[:]
-    made.opset_import.append(helper.make_opsetid("", opset))
-    made.ir_version = ir
-    return made
+        graph = out.graph
+        parts = (_parts(graph, n) if n.op_type == "LayerNormalization" else [n] for n in model.graph.node)
+        replace(graph.node, [part for node in parts for part in node])
+    replace(out.opset_import, [helper.make_opsetid("", opset)])
+    out.ir_version = ir
+    return out
 
 
-def _take_norms_apart(graph: onnx.GraphProto) -> None:
-    nodes = [
-        part
-        for node in graph.node
-        for part in (_norm(graph, node) if node.op_type == "LayerNormalization" else [node])
-    ]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _norm(graph: onnx.GraphProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def _parts(graph: onnx.GraphProto, norm: onnx.NodeProto) -> list[onnx.NodeProto]:
     """(x − mean) / √(variance + ε) · scale + bias over the last axis."""
-    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    assert given.get("axis", -1) == -1 and len(node.output) == 1
-    x, scale, *bias = node.input
-    out = node.output[0]
+    options = {a.name: helper.get_attribute_value(a) for a in norm.attribute}
+    assert options.get("axis", -1) == -1 and len(norm.output) == 1
+    x, scale, *bias = norm.input
+    (out,) = norm.output
     epsilon = f"{out}.epsilon"
-    graph.initializer.append(
-        helper.make_tensor(epsilon, onnx.TensorProto.FLOAT, [], [given.get("epsilon", 1e-5)])
-    )
+    value = options.get("epsilon", 1e-5)
+    graph.initializer.append(helper.make_tensor(epsilon, onnx.TensorProto.FLOAT, [], [value]))
+    nodes: list[onnx.NodeProto] = []
 
-    def part(operator: str, inputs: list[str], name: str, **attributes: object) -> onnx.NodeProto:
+    def part(operator: str, inputs: list[str], name: str, **attributes: object) -> str:
         output = out if name == "out" else f"{out}.{name}"
-        return helper.make_node(operator, inputs, [output], f"{node.name}.{name}", **attributes)
+        nodes.append(helper.make_node(operator, inputs, [output], f"{norm.name}.{name}", **attributes))
+        return output
 
-    def of(name: str) -> str:
-        return f"{out}.{name}"
-
-    scaled = "scaled" if bias else "out"
-    parts = [
-        part("ReduceMean", [x], "mean", axes=[-1]),
-        part("Sub", [x, of("mean")], "centred"),
-        part("Mul", [of("centred"), of("centred")], "square"),
-        part("ReduceMean", [of("square")], "variance", axes=[-1]),
-        part("Add", [of("variance"), epsilon], "positive"),
-        part("Sqrt", [of("positive")], "deviation"),
-        part("Div", [of("centred"), of("deviation")], "unit"),
-        part("Mul", [of("unit"), scale], scaled),
-    ]
-    return parts + ([part("Add", [of("scaled"), bias[0]], "out")] if bias else [])
+    centred = part("Sub", [x, part("ReduceMean", [x], "mean", axes=[-1])], "centred")
+    variance = part("ReduceMean", [part("Mul", [centred, centred], "square")], "variance", axes=[-1])
+    deviation = part("Sqrt", [part("Add", [variance, epsilon], "positive")], "deviation")
+    unit = part("Div", [centred, deviation], "unit")
+    scaled = part("Mul", [unit, scale], "scaled" if bias else "out")
+    if bias:
+        part("Add", [scaled, *bias], "out")
+    return nodes

@@ -1,8 +1,7 @@
 """int8: dynamic quantisation of the matrix products that have constant weights.
 
-The stem stays in float (its convolutions would need calibration pictures), and so do the fill
-segments, where one activation scale a tensor would let rows influence one another.
-"""
+The stem stays in float (its convolutions would need calibration pictures), and so do the fill segments, where
+one activation scale a tensor would let rows influence one another."""
 
 from __future__ import annotations
 
@@ -10,8 +9,6 @@ import copy
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from mue_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -28,13 +25,12 @@ def int8(piece: Piece, model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    from mue_edge.export.formats import quiet
+
     with quiet(), tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "int8.onnx"
-        plain = copy.deepcopy(model)
+        path, plain = Path(folder) / "int8.onnx", copy.deepcopy(model)
         del plain.graph.value_info[:]  # the quantiser infers shapes itself, and trips over given ones
         # Attention and other nodes are left alone: the quantiser would break some of them.
-        quantize_dynamic(
-            plain, made, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
-            weight_type=QuantType.QInt8,
-        )  # fmt: skip
-        return onnx.load(str(made))
+        options = {"op_types_to_quantize": ["MatMul", "Gemm"], "weight_type": QuantType.QInt8}
+        quantize_dynamic(plain, path, per_channel=True, **options)
+        return onnx.load(str(path))

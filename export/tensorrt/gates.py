@@ -1,7 +1,5 @@
-"""Gates that a segment's graph passes before it is called fit for a TensorRT: on any machine, without a GPU.
-
-They are necessary, not sufficient: only TensorRT on the device can say that it builds a graph.
-"""
+"""Gates that a segment's graph passes before it is called fit for a TensorRT, on any machine, without a GPU:
+necessary, not sufficient."""
 
 from __future__ import annotations
 
@@ -20,18 +18,14 @@ _STANDARD = ("", "ai.onnx")
 
 
 def check(model: onnx.ModelProto, name: str, profile: JetPackProfile) -> None:
-    """Raises VerificationError, with every finding, for a graph that the profile's TensorRT cannot take.
-
-    Weights may still be inside the model. Checked: opset and IR version, ONNX's own checker with shape
-    inference, operators and tensor types of the version's table, static shapes, symmetric quantisation.
-    """
-    found = list(_findings(model, profile))
-    if not found:
-        found = _onnx_checker(model)
-    if found:
-        listed = "; ".join(dict.fromkeys(found))
+    """Raises VerificationError, with every finding, for a graph that the profile's TensorRT cannot take:
+    opset and IR version, operators and tensor types of the version's table, static shapes, symmetric
+    quantisation, and ONNX's own checker with shape inference."""
+    findings = list(_findings(model, profile)) or list(_onnx_checker(model))
+    if findings:
         raise VerificationError(
-            f"segment {name} is not fit for {profile.title} (TensorRT {profile.tensorrt}): {listed}"
+            f"segment {name} is not fit for {profile.title} (TensorRT {profile.tensorrt}): "
+            + "; ".join(dict.fromkeys(findings))
         )
 
 
@@ -83,9 +77,8 @@ def _quantisation(graph: onnx.GraphProto) -> Iterator[str]:
             yield f"{node.op_type} of {node.input[0]} is not symmetric int8"
 
 
-def _onnx_checker(model: onnx.ModelProto) -> list[str]:
+def _onnx_checker(model: onnx.ModelProto) -> Iterator[str]:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:
-        return [f"ONNX's checker: {str(problem).strip().splitlines()[0]}"]
-    return []
+        yield f"ONNX's checker: {str(problem).strip().splitlines()[0]}"

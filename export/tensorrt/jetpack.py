@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mue_edge.errors import UsageError
 from mue_edge.schema import decode
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from mue_edge.targets import read_toml
 
 
 @dataclass(frozen=True)
@@ -66,4 +61,4 @@ def operators(version: str) -> Operators:
 
 
 def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8"))
+    return read_toml(Path(__file__).with_name(f"{name}.toml"))

@@ -1,9 +1,7 @@
 """The proxy build: every segment through TensorRT-RTX's ahead-of-time builder, in a process of its own.
 
-TensorRT itself needs a GPU and is not on the package index; its sibling for desktop GPUs builds without one.
-It is another product, with other kernels and a newer parser, so that this is evidence of a kind and is named
-literally.
-"""
+TensorRT itself needs a GPU and is not on the package index; its sibling for desktop GPUs builds without one,
+with other kernels and a newer parser."""
 
 from __future__ import annotations
 
@@ -11,7 +9,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,17 +21,7 @@ MARK = "rtx:"
 SECONDS_A_SEGMENT = 120
 
 
-@dataclass(frozen=True)
-class Built:
-    """A segment as the proxy took it: port → (shape, type), and the plan's bytes."""
-
-    inputs: Mapping[str, tuple[tuple[int, ...], str]]
-    outputs: Mapping[str, tuple[tuple[int, ...], str]]
-    bytes: int
-
-
 def is_here() -> bool:
-    """Whether the extra is installed."""
     return _version() is not None
 
 
@@ -46,38 +33,28 @@ def label() -> str:
     return f"TensorRT-RTX {'.'.join(version.split('.')[:3])}, sm_86; not Jetson TensorRT"
 
 
-def build(files: Mapping[str, Path]) -> dict[str, Built]:
-    """Build every file. Raises VerificationError that names those that cannot be built, and why."""
-    found = attempt(files)
-    errors = [f"{name}: {' '.join(result['error'])}" for name, result in found.items() if "error" in result]
-    missing = sorted(set(files) - set(found))
-    errors += [f"{name}: the builder ended before it was done" for name in missing]
-    if errors:
-        raise VerificationError(f"the proxy build ({label()}) refuses " + "; ".join(errors))
-    return {name: _built(result) for name, result in found.items()}
-
-
-def attempt(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """What the builder said of each file: see rtx_build.py. A file at which it crashed is absent."""
-    label()
+def build(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Build every file; what came of each: see rtx_build.py. Raises VerificationError that names those that
+    cannot be built, and why; a file at which the builder crashed has no result."""
+    proxy = label()
     script = Path(__file__).with_name("rtx_build.py")
-    request = json.dumps({name: str(path) for name, path in files.items()})
     ran = subprocess.run(
-        [sys.executable, str(script)], input=request, capture_output=True, text=True, check=False,
+        [sys.executable, str(script)],
+        input=json.dumps({name: str(path) for name, path in files.items()}),
+        capture_output=True,
+        text=True,
         timeout=SECONDS_A_SEGMENT * max(1, len(files)),
-    )  # fmt: skip
-    found: dict[str, dict[str, Any]] = {}
+    )
+    results: dict[str, dict[str, Any]] = {}
     for line in ran.stdout.splitlines():
         if line.startswith(MARK):
-            found |= json.loads(line.removeprefix(MARK))
-    return found
-
-
-def _built(result: Mapping[str, Any]) -> Built:
-    def ports(entries: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
-        return {name: (tuple(shape), kind) for name, (shape, kind) in entries.items()}
-
-    return Built(ports(result["inputs"]), ports(result["outputs"]), result["bytes"])
+            results |= json.loads(line.removeprefix(MARK))
+    errors = [f"{name}: {' '.join(result['error'])}" for name, result in results.items() if "error" in result]
+    missing = sorted(set(files) - set(results))
+    errors += [f"{name}: the builder ended before it was done" for name in missing]
+    if errors:
+        raise VerificationError(f"the proxy build ({proxy}) refuses " + "; ".join(errors))
+    return results
 
 
 def _version() -> str | None:

@@ -1,12 +1,10 @@
-"""Core ML on a Mac through coremltools: compiled models, a function a segment.
-
-A package is compiled once into the user's cache. Unverified on hardware; on a Mac: `mue-edge verify BUNDLE
---device`.
-"""
+"""Core ML on a Mac through coremltools: compiled models, a function a segment. Unverified on hardware; on a
+Mac: `mue-edge verify BUNDLE --device`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,30 +14,24 @@ from mue_edge.arrays import Array
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Port
 from mue_edge.errors import EnvironmentLacksError, missing_extra
-from mue_edge.targets.coreml.packages import Packages, halves
-from mue_edge.targets.coreml.runtime import LEVELS
+from mue_edge.targets.coreml.packages import LEVELS, CompiledModels
 
 # What a segment may run on → coremltools' name for it.
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}
 
 
-class Compiled:
+class Compiled(CompiledModels):
     """Packages as `methods.Methods`: tensors are numpy arrays, or Pillow's picture where a port takes one."""
 
     def __init__(self, bundle: Bundle, units: str = "all", coremltools: Any = None) -> None:
+        super().__init__(bundle)
         self._ct = coremltools or _coremltools()
-        self._bundle, self._units = bundle, getattr(self._ct.ComputeUnit, UNITS[units])
-        self._models: dict[str, Any] = {}
-        self._packages = Packages(bundle, self._ct.models.utils.compile_model)
-        self._halves = halves(bundle)
+        self._units = getattr(self._ct.ComputeUnit, UNITS[units])
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Array]:
-        """Tensors in and arrays out, in the order of the segment's ports."""
         entry = self._bundle.manifest.segments[segment]
-        if segment not in self._models:
-            self._models[segment] = self._load(segment)
-        made = self._models[segment].predict(dict(zip(entry.inputs, inputs, strict=True)))
-        return [made[port] for port in entry.outputs]
+        outputs = self.model(segment).predict(dict(zip(entry.inputs, inputs, strict=True)))
+        return [outputs[port] for port in entry.outputs]
 
     def tensor(self, array: Array) -> Any:
         """A copy in the ports' types; of grey levels [1, 3, H, W] a picture."""
@@ -48,16 +40,13 @@ class Compiled:
         return array.astype("float16" if self._halves and array.dtype == "float32" else array.dtype)
 
     def array(self, tensor: Array, port: Port) -> Array:
-        """The numbers in the port's type."""
         return tensor.astype(port.dtype)
 
-    def close(self) -> None:
-        """Drop the models."""
-        self._models.clear()
+    def _compile(self, package: str, out: str) -> object:
+        return self._ct.models.utils.compile_model(package, out)
 
-    def _load(self, segment: str) -> Any:
-        place, function = self._packages.ready(segment)
-        return self._ct.models.CompiledMLModel(str(place), self._units, function_name=function)
+    def _load(self, segment: str, path: Path, function: str | None) -> Any:
+        return self._ct.models.CompiledMLModel(str(path), self._units, function_name=function)
 
 
 def _coremltools() -> Any:

@@ -3,8 +3,7 @@
 Runs inside an app (CPython's iOS support, packaged by BeeWare). Unverified on hardware: tested against a
 stand-in of exactly the Objective-C calls made here. What rubicon-objc 0.5 returns (read in its `api.py` and
 `collections.py`): a method's C number is an int, an NSNumber stays an object that is no int, in arrays too;
-its `longLongValue` is one (`py_from_ns` reads that).
-"""
+its `longLongValue` is one (`py_from_ns` reads that)."""
 
 from __future__ import annotations
 
@@ -12,16 +11,20 @@ import ctypes
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mue_edge.arrays import Array, np
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Port
 from mue_edge.errors import EnvironmentLacksError, InputFileError
-from mue_edge.targets.coreml.packages import Packages, halves
+from mue_edge.targets.coreml.packages import LEVELS, CompiledModels
 from mue_edge.targets.coreml.pixels import pixel_buffer
-from mue_edge.targets.coreml.runtime import LEVELS
 
+CLASSES = (
+    *("MLModel", "MLModelConfiguration", "MLMultiArray"),
+    *("MLDictionaryFeatureProvider", "MLFeatureValue", "NSURL"),
+)
 # MLComputeUnits of Core ML.
 UNITS = {"cpu": 0, "gpu": 1, "all": 2, "ane": 3}
 # MLMultiArrayDataType of Core ML, by numpy's names.
@@ -39,32 +42,22 @@ class CoreMLBridge:
     instance: Callable[[Any], Any]
 
 
-class Models:
+class Models(CompiledModels):
     """Packages as `methods.Methods`: tensors are MLMultiArrays, or an MLFeatureValue with a picture."""
 
     def __init__(self, bundle: Bundle, bridge: CoreMLBridge, units: str = "all") -> None:
-        self._bundle, self._units, self._halves = bundle, UNITS[units], halves(bundle)
-        self._bridge, self._packages = bridge, Packages(bundle, self._compile)
-        self._class = {
-            name: bridge.objc_class(name)
-            for name in (
-                "MLModel", "MLModelConfiguration", "MLMultiArray", "MLDictionaryFeatureProvider",
-                "MLFeatureValue", "NSURL",
-            )
-        }  # fmt: skip
-        self._models: dict[str, Any] = {}
+        super().__init__(bundle)
+        self._bridge, self._units = bridge, UNITS[units]
+        self._class = {name: bridge.objc_class(name) for name in CLASSES}
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Any]:
-        """MLMultiArrays in and out, in the order of the segment's ports."""
-        entry = self._bundle.manifest.segments[segment]
-        if segment not in self._models:
-            self._models[segment] = self._load(segment)
-        named = dict(zip(entry.inputs, inputs, strict=True))
+        entry, model = self._bundle.manifest.segments[segment], self.model(segment)
         what = f"run the segment {segment} of {self._bundle.path}"
         provider = self._class["MLDictionaryFeatureProvider"].alloc()
-        features = self._made(what, provider.initWithDictionary, named)
-        made = self._made(what, self._models[segment].predictionFromFeatures, features)
-        return [made.featureValueForName(port).multiArrayValue for port in entry.outputs]
+        named = dict(zip(entry.inputs, inputs, strict=True))
+        features = self._result(what, provider.initWithDictionary, named)
+        outputs = self._result(what, model.predictionFromFeatures, features)
+        return [outputs.featureValueForName(port).multiArrayValue for port in entry.outputs]
 
     def tensor(self, array: Array) -> Any:
         """A new MLMultiArray with the numbers, floats as halves where the bundle takes them; of grey levels
@@ -75,54 +68,46 @@ class Models:
         half = self._halves and array.dtype == np.float32
         own = array.astype(np.float16) if half else array
         kind, raw, empty = DTYPES[str(own.dtype)], own.tobytes(), self._class["MLMultiArray"].alloc()
-        made = self._made("make an array", empty.initWithShape, list(own.shape), dataType=kind)
-        ctypes.memmove(made.dataPointer, raw, len(raw))
-        return made
+        tensor = self._result("make an array", empty.initWithShape, list(own.shape), dataType=kind)
+        ctypes.memmove(tensor.dataPointer, raw, len(raw))
+        return tensor
 
     def array(self, tensor: Any, port: Port) -> Array:
         """A copy; Core ML pads the rows of what it returns as it likes."""
         shape, strides = ([n.longLongValue for n in ns] for ns in (tensor.shape, tensor.strides))
         (dtype,) = (np.dtype(name) for name, kind in DTYPES.items() if kind == tensor.dataType)
-        starts, run = [0], 1  # of what lies together: the last axis, or single numbers
-        if shape and strides[-1] == 1:
-            run, shape_of_runs = shape[-1], shape[:-1]
-        else:
-            shape_of_runs = shape
-        for size, stride in zip(shape_of_runs, strides):
+        # What lies together: the last axis, or single numbers.
+        run, axes = (shape[-1], shape[:-1]) if shape and strides[-1] == 1 else (1, shape)
+        starts = [0]
+        for size, stride in zip(axes, strides):
             starts = [start + i * stride for start in starts for i in range(size)]
         first, item = tensor.dataPointer, dtype.itemsize
         raw = b"".join(ctypes.string_at(first + start * item, run * item) for start in starts)
         return np.frombuffer(raw, dtype).reshape(shape).astype(port.dtype)
 
-    def close(self) -> None:
-        """Drop the models."""
-        self._models.clear()
-
-    def _load(self, segment: str) -> Any:
-        place, function = self._packages.ready(segment)
+    def _load(self, segment: str, path: Path, function: str | None) -> Any:
         configuration = self._class["MLModelConfiguration"].alloc().init()
         configuration.computeUnits = self._units
         if function is not None:
             configuration.functionName = function
-        url = self._class["NSURL"].fileURLWithPath(str(place))
-        what = f"load the segment {segment} of {self._bundle.path}"
-        load = self._class["MLModel"].modelWithContentsOfURL
-        return self._made(what, load, url, configuration=configuration)
+        url = self._class["NSURL"].fileURLWithPath(str(path))
+        what, load = f"load the segment {segment} of {self._bundle.path}", self._class["MLModel"]
+        return self._result(what, load.modelWithContentsOfURL, url, configuration=configuration)
 
     def _compile(self, package: str, out: str) -> None:
         url = self._class["NSURL"].fileURLWithPath(package)
-        made = self._made(f"compile {package}", self._class["MLModel"].compileModelAtURL, url)
-        shutil.move(str(made.path), out)
+        model = self._result(f"compile {package}", self._class["MLModel"].compileModelAtURL, url)
+        shutil.move(str(model.path), out)
 
-    def _made(self, what: str, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    def _result(self, what: str, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """What a method returns that gives nothing, and an NSError by address, when it fails. Raises
         InputFileError with the error's own words."""
         error = self._bridge.pointer()
-        made = method(*given, **named, error=ctypes.byref(error))
-        if made is None:
+        result = method(*arguments, **options, error=ctypes.byref(error))
+        if result is None:
             why = self._bridge.instance(error).localizedDescription if error else "no reason given"
             raise InputFileError(f"Core ML could not {what}: {why}")
-        return made
+        return result
 
 
 def rubicon() -> CoreMLBridge:

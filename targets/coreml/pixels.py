@@ -1,7 +1,6 @@
-"""A picture as Core Video's pixel buffer, the form in which Core ML takes image inputs on a phone.
+"""A picture as Core Video's pixel buffer, the form in which Core ML takes image inputs on a phone, by ctypes.
 
-Called through ctypes. Unverified on hardware: tested against a stand-in of exactly these functions.
-"""
+Unverified on hardware: tested against a stand-in of exactly these functions."""
 
 from __future__ import annotations
 
@@ -20,9 +19,7 @@ BGRA = int.from_bytes(b"BGRA", "big")
 @contextmanager
 def pixel_buffer(core_video: Any, picture: Array) -> Iterator[ctypes.c_void_p]:
     """A buffer with the picture (uint8 [1, 3, H, W], RGB), released at the end: who keeps it retains it.
-
-    core_video: the library's functions. Raises EnvironmentLacksError if it makes none.
-    """
+    core_video: the library's functions. Raises EnvironmentLacksError if it makes none."""
     height, width = picture.shape[2:]
     planes, size = picture.tobytes(), height * width
     bgra = bytearray(b"\xff") * (4 * size)

@@ -1,14 +1,14 @@
-"""ExecuTorch's Java library (`org.pytorch.executorch`), called from Python on the phone.
+"""ExecuTorch's Java library (`org.pytorch.executorch`), called from Python on the phone by Chaquopy's `java`.
 
-The bridge is Chaquopy's module `java`. What a method returns is a view of memory that the next call of the
-module writes over, so it is copied at once, from buffer to buffer, and stays on the Java side until the host
-reads it. Direct buffers count on the Java heap of old Androids and are freed when Java likes, so there is one
-for each output and for each of the host's arrays. Numbers cross the bridge as byte arrays, which it copies as
-a block. Names and what is thrown: read in ExecuTorch 1.4.1's Kotlin sources.
-"""
+What a method returns is a view of memory that the next call writes over, so it is copied at once, from buffer
+to buffer, and stays on the Java side until the host reads it. Direct buffers count on the Java heap of old
+Androids and are freed when Java likes, so there is one for each output and for each of the host's arrays.
+Numbers cross the bridge as byte arrays, which it copies as a block. Names and exceptions: ExecuTorch 1.4.1's
+Kotlin sources."""
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,14 @@ import numpy as np
 from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Port, Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
-from mue_edge.targets.executorch.methods import method_name
+from mue_edge.targets.executorch.methods import method_of
 
 PACKAGE = "org.pytorch.executorch"
 # numpy's names → the library's, and the view of a byte buffer that it takes.
 DTYPES = {"float32": ("FLOAT", "asFloatBuffer"), "int64": ("INT64", "asLongBuffer")}
+
+
+Error = type[UsageError | InputFileError]
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,16 @@ def chaquopy() -> JavaBridge:
 
 
 class Module:
-    """An `org.pytorch.executorch.Module` as `methods.Methods`; its tensors are Java's.
-
-    Raises InputFileError for a file that it does not load or whose methods are not the segments.
-    """
+    """An `org.pytorch.executorch.Module` as `methods.Methods`; its tensors are Java's. Raises InputFileError
+    for a file that it does not load or whose methods are not the segments."""
 
     def __init__(
-        self, path: Path, segments: Mapping[str, Segment], threads: int | None = None,
+        self,
+        path: Path,
+        segments: Mapping[str, Segment],
+        threads: int | None = None,
         bridge: JavaBridge | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path, self._segments, self._bridge = path, segments, bridge or chaquopy()
         module, self._tensor, self._value = (self._class(name) for name in ("Module", "Tensor", "EValue"))
         self._bytes, self._order = (self._bridge.jclass(f"java.nio.{c}") for c in ("ByteBuffer", "ByteOrder"))
@@ -69,17 +73,16 @@ class Module:
         self._inputs: dict[int, tuple[Any, Any]] = {}  # an array's id → buffer, tensor
 
     def run(self, segment: str, inputs: Sequence[Any]) -> Sequence[Any]:
-        """Java tensors in and out, in the order of the segment's ports.
-
-        Raises UsageError for tensors that the segment does not take, InputFileError for what Java throws.
-        """
-        if segment not in self._loaded:
-            self._load(segment)
-        entry = self._segments[segment]
+        """Java tensors in and out, in the order of the segment's ports. Raises UsageError for tensors that
+        the segment does not take, InputFileError for what Java throws."""
+        entry, method = self._segments[segment], method_of(self.path, segment, self._known)
+        if method not in self._loaded:
+            self._call(f"load method {method}", self._module.loadMethod, method)
+            self._loaded.add(method)
         self._check(segment, "input", entry.inputs, inputs, UsageError)
-        values = [self._evalue(x) for x in inputs]
-        found = self._call(f"segment {segment}", self._module.execute, method_name(segment), *values)
-        views = [value.toTensor() for value in found]
+        values = [self._value.from_(x) for x in inputs]  # bridges give Python's keywords an underscore
+        results = self._call(f"segment {segment}", self._module.execute, method, *values)
+        views = [value.toTensor() for value in results]
         self._check(segment, "output", entry.outputs, views, InputFileError)
         return [self._copy(segment, name, view) for name, view in zip(entry.outputs, views)]
 
@@ -99,11 +102,9 @@ class Module:
 
     def array(self, tensor: Any, port: Port) -> Array:
         """The values of a Java tensor, which is a copy already."""
-        dtype = np.dtype(port.dtype)
-        size = int(np.prod(port.shape)) * dtype.itemsize
-        raw = self._bytes.allocate(size).order(self._order.nativeOrder())
+        raw = self._bytes.allocate(_size(port)).order(self._order.nativeOrder())
         getattr(raw, DTYPES[port.dtype][1])().put(_data(tensor))
-        return np.frombuffer(self._bridge.to_bytes(raw.array()), dtype).reshape(port.shape).copy()
+        return np.frombuffer(self._bridge.to_bytes(raw.array()), port.dtype).reshape(port.shape).copy()
 
     def close(self) -> None:
         """Free the native module now, not when Java collects it."""
@@ -111,34 +112,22 @@ class Module:
         self._inputs.clear()
         self._module.destroy()
 
-    def _load(self, segment: str) -> None:
-        name = method_name(segment)
-        if name not in self._known:
-            known = ", ".join(sorted(self._known))
-            raise InputFileError(f"{self.path} has no method {name!r}; it has: {known}. Export again")
-        self._call(f"load method {name}", self._module.loadMethod, name)
-        self._loaded.add(segment)
-
     def _check(
-        self, segment: str, kind: str, ports: Mapping[str, Port], tensors: Sequence[Any],
-        error: type[UsageError | InputFileError],
-    ) -> None:  # fmt: skip
+        self, segment: str, kind: str, ports: Mapping[str, Port], tensors: Sequence[Any], error: Error
+    ) -> None:
         if len(tensors) != len(ports):
             raise error(f"segment {segment} has {len(ports)} {kind}s, not {len(tensors)}")
         for (name, port), x in zip(ports.items(), tensors):
-            shape, dtype = tuple(int(n) for n in x.shape()), str(x.dtype())
-            if shape != port.shape or dtype != DTYPES[port.dtype][0]:
-                raise error(
-                    f"segment {segment}: {kind} {name} is {dtype} {list(shape)}, "
-                    f"not {port.dtype} {list(port.shape)}"
-                )
+            shape, dtype = [int(n) for n in x.shape()], str(x.dtype())
+            if shape != list(port.shape) or dtype != DTYPES[port.dtype][0]:
+                what = f"segment {segment}: {kind} {name} is {dtype} {shape}"
+                raise error(f"{what}, not {port.dtype} {list(port.shape)}")
 
     def _copy(self, segment: str, name: str, view: Any) -> Any:
         """A tensor with memory of its own, which stays until the segment runs again."""
         if (segment, name) not in self._outputs:
             port = self._segments[segment].outputs[name]
-            size = int(np.prod(port.shape)) * np.dtype(port.dtype).itemsize
-            values = getattr(self._direct(size), DTYPES[port.dtype][1])()
+            values = getattr(self._direct(_size(port)), DTYPES[port.dtype][1])()
             self._outputs[segment, name] = values, self._blob(values, port.shape)
         values, tensor = self._outputs[segment, name]
         values.rewind()
@@ -150,9 +139,6 @@ class Module:
 
     def _blob(self, values: Any, shape: Sequence[int]) -> Any:
         return self._tensor.fromBlob(values, self._bridge.long_array(list(shape)))
-
-    def _evalue(self, tensor: Any) -> Any:
-        return self._value.from_(tensor)  # bridges give Python's keywords an underscore
 
     def _class(self, name: str) -> Any:
         try:
@@ -167,6 +153,10 @@ class Module:
             return function(*args)
         except Exception as problem:  # as above
             raise InputFileError(f"{self.path}: {what}: ExecuTorch says: {problem}") from problem
+
+
+def _size(port: Port) -> int:
+    return math.prod(port.shape) * np.dtype(port.dtype).itemsize
 
 
 def _data(tensor: Any) -> Any:

@@ -1,13 +1,12 @@
 """A runtime over a program of named methods that take and return tensors by position (ExecuTorch).
 
-Buffers live on either side: as arrays, which the host writes, and as the program's own tensors,
-which segments pass to one another. Each is made from the other only when it is asked for, so cross K/V
-and hidden states stay where the program left them, and constants are handed over once.
-"""
+Buffers are arrays, which the host writes, or the program's own tensors, which segments pass to one another.
+Each is made of the other only when it is needed, so cross K/V and hidden states stay in the program, and
+constants are handed over once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,14 +15,15 @@ from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Port
 from mue_edge.errors import InputFileError
 from mue_edge.loop.protocol import Answer, Request
-from mue_edge.targets.buffers import Buffers
+from mue_edge.targets.buffers import Buffers, source
 
 # One tensor of a program: torch's, Java's.
 Tensor = Any
 
 
 class Methods(Protocol):
-    """A loaded program. Tensors that `run` returns stay as they are until the same segment runs again."""
+    """A loaded program. `run`: tensors in and out, in the order of the segment's ports; those that it returns
+    stay as they are until the same segment runs again. `array`: a tensor's numbers in the port's type."""
 
     def run(self, segment: str, inputs: Sequence[Tensor]) -> Sequence[Tensor]: ...
 
@@ -39,6 +39,15 @@ def method_name(segment: str) -> str:
     return segment.replace(".", "_")
 
 
+def method_of(path: Path, segment: str, known: Collection[str]) -> str:
+    """The method of a segment in an open program. Raises InputFileError if it has none."""
+    name = method_name(segment)
+    if name not in known:
+        names = ", ".join(sorted(known))
+        raise InputFileError(f"{path} has no method {name!r}; it has: {names}. Export again")
+    return name
+
+
 def program_file(bundle: Bundle) -> Path:
     """The file that all segments are in, its hash checked now. Raises InputFileError if there are several."""
     files = {segment.file for segment in bundle.manifest.segments.values()}
@@ -49,46 +58,35 @@ def program_file(bundle: Bundle) -> Path:
     return bundle.file(files.pop())
 
 
-class MethodsRuntime:
+class MethodsRuntime(Buffers):
     """A bundle on such a program. Not for several threads at once: buffers are shared by all calls."""
 
     def __init__(self, bundle: Bundle, methods: Methods) -> None:
-        self.bundle, self._methods = bundle, methods
-        self._sides = _Sides(methods)
-        self._buffers = Buffers(bundle, self._sides)
-
-    def set_pixels(self, pixels: object) -> None:
-        """The picture to caption: float32 [1, 3, H, W]."""
-        self._buffers.set_pixels(pixels)
-
-    def set_source(self, ids: Sequence[int]) -> None:
-        """The ids of the text that the bundle's text branch reads."""
-        self._buffers.set_source(ids)
+        self._methods, self._sides = methods, _Sides(methods)
+        super().__init__(bundle, self._sides)
 
     def execute(self, request: Request) -> Answer:
-        """Run one segment; see `protocol.Request`."""
-        segment, buffers, sides = self.bundle.manifest.segments[request.run], self._buffers, self._sides
-        names = {port: buffers.source(request, port) for port in segment.inputs}
-        for port, name in names.items():
-            if not sides.holds(name, segment.inputs[port]):
-                buffers.array(name, segment.inputs[port])
-        buffers.before(request)
-        sides.outdate(buffers.written)
-        outputs = self._methods.run(request.run, [sides.tensor(name) for name in names.values()])
+        segment, sides = self.bundle.manifest.segments[request.run], self._sides
+        names = [source(request, port) for port in segment.inputs]
+        for name, port in zip(names, segment.inputs.values()):
+            if not sides.holds(name, port):
+                self.array(name, port)
+        self.before(request)
+        sides.outdate(self.written)
+        outputs = self._methods.run(request.run, list(map(sides.tensor, names)))
         if len(outputs) != len(segment.outputs):
             raise InputFileError(
                 f"{self.bundle.path}: segment {request.run} returned {len(outputs)} tensors, the manifest "
                 f"lists {len(segment.outputs)}; export again"
             )
-        for (port, shape), tensor in zip(segment.outputs.items(), outputs):
-            if port in request.outputs:
-                sides.put(request.outputs[port], tensor, shape)
-        answer = buffers.after(request)
-        sides.outdate(buffers.written)
+        for (name, port), tensor in zip(segment.outputs.items(), outputs):
+            if name in request.outputs:
+                sides.put(request.outputs[name], tensor, port)
+        answer = self.after(request)
+        sides.outdate(self.written)
         return answer
 
     def close(self) -> None:
-        """Drop the program and the buffers."""
         self._sides.clear()
         self._methods.close()
 
@@ -128,13 +126,13 @@ class _Sides(MutableMapping[str, Array]):
         return self._arrays[name]
 
     def __setitem__(self, name: str, array: Array) -> None:
-        self._tensors.pop(name, None)
-        self._ports.pop(name, None)
+        del self[name]
         self._arrays[name] = array
 
     def __delitem__(self, name: str) -> None:
-        self._arrays.pop(name, None)
-        self._tensors.pop(name, None)
+        sides: tuple[dict[str, Any], ...] = (self._arrays, self._tensors, self._ports)
+        for side in sides:
+            side.pop(name, None)
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self._arrays, **self._tensors})

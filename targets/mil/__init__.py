@@ -1,6 +1,2 @@
-"""ML programs (Core ML) read from an `.mlpackage` and executed without Core ML.
-
-`program` reads the protobuf, `blob` the weights, `evaluator` runs functions; the operations stand in modules
-by what they do. For machines that are not Apple's: it checks names, shapes, weights, precision and the loop,
-not Core ML's kernels, placement or speed.
-"""
+"""ML programs (Core ML) read from an `.mlpackage` and executed without Core ML: names, shapes, weights,
+precision and the loop are checked on any machine, not Core ML's kernels, placement or speed."""

@@ -10,47 +10,48 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError
 
-Evaluated = Tensor | str | tuple[str, ...]
+# None: a constant of a kind that no operation here takes.
+Evaluated = Tensor | str | None
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """`given`: parameter → values; most parameters take one. What is not given has the default that the
+    """`values`: parameter → values; most parameters take one. A missing parameter has the default that the
     operation's specification names."""
 
-    given: Mapping[str, tuple[Evaluated, ...]]
+    values: Mapping[str, tuple[Evaluated, ...]]
 
     def has(self, name: str) -> bool:
-        return name in self.given
+        return name in self.values
 
     def tensor(self, name: str = "x") -> Tensor:
         return self._one(name, Tensor)
 
+    def optional(self, name: str) -> Tensor | None:
+        return self.tensor(name) if name in self.values else None
+
     def tensors(self, name: str = "values") -> list[Tensor]:
-        return [value for value in self.given[name] if isinstance(value, Tensor)]
+        return [value for value in self.values[name] if isinstance(value, Tensor)]
 
     def text(self, name: str, default: str) -> str:
-        return self._one(name, str) if name in self.given else default
+        return self._one(name, str) if name in self.values else default
 
     def flag(self, name: str, default: bool = False) -> bool:
-        return bool(self.tensor(name)) if name in self.given else default
+        return bool(self.number(name, default))
 
     def number(self, name: str, default: float) -> float:
-        return float(self.tensor(name)) if name in self.given else default
+        return float(self.tensor(name)) if name in self.values else default
 
-    def whole(self, name: str, default: int) -> int:
-        return int(self.tensor(name)) if name in self.given else default
+    def integer(self, name: str, default: int) -> int:
+        return int(self.tensor(name)) if name in self.values else default
 
-    def wholes(self, name: str, default: list[int]) -> list[int]:
+    def integers(self, name: str, default: list[int]) -> list[int]:
         """A list; a single number is a list of one."""
-        if name not in self.given:
-            return default
-        found = self.tensor(name).tolist()
-        return found if isinstance(found, list) else [int(found)]
+        return self.tensor(name).reshape(-1).tolist() if name in self.values else default
 
     def _one(self, name: str, kind: type[T]) -> T:
-        values = self.given.get(name, ())
+        values = self.values.get(name, ())
         if len(values) != 1 or not isinstance(values[0], kind):
             raise InputFileError(f"parameter {name!r} is not one {kind.__name__.lower()}")
         return values[0]

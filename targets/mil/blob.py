@@ -2,11 +2,11 @@
 
 Version 2 of the format: a header of 64 bytes (count, version), then records. A record, at an offset that the
 program gives: u32 magic, u32 data type, u64 bytes, u64 where the data is, u64 bits of padding. Types of less
-than a byte are packed, lowest bits first.
-"""
+than a byte are packed, lowest bits first."""
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,26 +36,24 @@ class Blob:
 
 
 def read(folder: Path, blob: Blob, dtype: str, shape: tuple[int, ...]) -> Array:
-    """The constant of that declared type, not copied where memory can be mapped.
-
-    folder: the one of `model.mlmodel`. Raises InputFileError for a record that does not hold just that.
-    """
-    path = place(folder, blob.file)
+    """The constant of that declared type, not copied where memory can be mapped. folder: the one of
+    `model.mlmodel`. Raises InputFileError for a record that does not hold just that."""
+    path = path_inside(folder, blob.file)
     try:
         raw = np.memmap(path, np.uint8, mode="r")
     except (OSError, ValueError) as problem:
         raise InputFileError(f"{path} cannot be read: {problem}; export the bundle again") from problem
-    where = f"{path} at {blob.offset}"
     if len(raw) < 64 or _HEADER.unpack(raw[:8].tobytes())[1] != _VERSION:
         raise InputFileError(f"{path} is not a weight file of version {_VERSION}")
-    if blob.offset + _RECORD.size > len(raw):
+    record, where = raw[blob.offset : blob.offset + _RECORD.size].tobytes(), f"{path} at {blob.offset}"
+    if len(record) < _RECORD.size:
         raise InputFileError(f"{where}: beyond the end of the file")
-    magic, kind, size, start, _ = _RECORD.unpack(raw[blob.offset : blob.offset + _RECORD.size].tobytes())
+    magic, kind, size, start, _ = _RECORD.unpack(record)
     if magic != _MAGIC:
         raise InputFileError(f"{where}: no record begins here")
     if _TYPES.get(kind) != dtype:
         raise InputFileError(f"{where}: holds {_TYPES.get(kind, kind)}, the program says {dtype}")
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     wanted = -(-count * PACKED[dtype] // 8) if dtype in PACKED else count * np.dtype(dtype).itemsize
     if size != wanted or start + size > len(raw):
         raise InputFileError(f"{where}: holds {size} bytes, {dtype} {list(shape)} takes {wanted}")
@@ -64,7 +62,7 @@ def read(folder: Path, blob: Blob, dtype: str, shape: tuple[int, ...]) -> Array:
     return values.reshape(shape)
 
 
-def place(folder: Path, name: str) -> Path:
+def path_inside(folder: Path, name: str) -> Path:
     """The file that a program calls `name` (as in "@model_path/weights/weight.bin"), inside of `folder`."""
     parts = name.split("/")
     if parts[0] != "@model_path" or any(part in ("", ".", "..") or "\\" in part for part in parts):
@@ -73,8 +71,8 @@ def place(folder: Path, name: str) -> Path:
 
 
 def unpack(data: Array, dtype: str, count: int) -> Array:
-    """`count` integers of a type of PACKED, as int8 or uint8."""
-    bits = PACKED[dtype]
+    """`count` integers of a type of PACKED, or bytes, as int8 or uint8."""
+    bits = PACKED.get(dtype, 8)
     single = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
     values: Array = (single << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
     if dtype != "int4":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mue_edge.errors import InputFileError
 from mue_edge.targets.mil.arguments import Arguments, Rule
+from mue_edge.targets.mil.blob import unpack
 
 
 def _blockwise_shift_scale(a: Arguments) -> Tensor:
@@ -22,13 +24,10 @@ def _blockwise_shift_scale(a: Arguments) -> Tensor:
 
 def _affine_dequantize(a: Arguments) -> Tensor:
     """The form before iOS 18: one scale and zero point a channel of `axis`, or one for all."""
-    data, scale, zero = a.tensor("quantized_data"), a.tensor("scale"), a.tensor("zero_point")
+    data = a.tensor("quantized_data")
     shape = [1] * data.dim()
-    shape[a.whole("axis", 0)] = -1
-    if scale.dim():
-        scale = scale.reshape(shape)
-    if zero.dim():
-        zero = zero.reshape(shape)
+    shape[a.integer("axis", 0)] = -1
+    scale, zero = (x.reshape(shape) if x.dim() else x for x in (a.tensor("scale"), a.tensor("zero_point")))
     return scale * (data.to(scale.dtype) - zero.to(scale.dtype))
 
 
@@ -36,29 +35,24 @@ def _lut_to_dense(a: Arguments) -> Tensor:
     """Indices into tables of values, [groups …, entries, 1]; before iOS 18 one table, and packed indices."""
     indices, lut = a.tensor("indices"), a.tensor("lut")
     if a.has("shape"):
-        shape = a.wholes("shape", [])
-        bits = (len(lut) - 1).bit_length()
-        octets = indices.reshape(-1, 1).int()
-        single = (octets >> torch.arange(8, dtype=torch.int32) & 1).reshape(-1)
-        count = int(torch.tensor(shape).prod())
-        weights = 1 << torch.arange(bits, dtype=torch.int32)
-        flat = (single[: count * bits].reshape(count, bits) * weights).sum(1)
-        return lut[flat.long()].reshape(shape)
+        shape = a.integers("shape", [])
+        octets = indices.reshape(-1).to(torch.uint8).numpy()
+        flat = unpack(octets, f"uint{(len(lut) - 1).bit_length()}", math.prod(shape))
+        return lut[torch.from_numpy(flat).long()].reshape(shape)
     if lut.shape[-1] != 1:
         raise InputFileError("tables of vectors are not evaluated here")
     groups = lut.shape[:-2]
-    numbers = torch.arange(int(torch.tensor(groups).prod())).reshape(groups)
-    flat = _spread(numbers, indices.shape) * lut.shape[-2] + indices.long()
-    return lut.reshape(-1)[flat]
+    numbers = torch.arange(math.prod(groups)).reshape(groups)
+    return lut.reshape(-1)[_spread(numbers, indices.shape) * lut.shape[-2] + indices.long()]
 
 
 def _spread(values: Tensor, shape: Sequence[int]) -> Tensor:
     """Repeat along every axis until the shape fits."""
-    for axis, (have, wanted) in enumerate(zip(values.shape, shape, strict=True)):
-        if wanted % have:
+    for axis, (size, wanted) in enumerate(zip(values.shape, shape, strict=True)):
+        if wanted % size:
             raise InputFileError(f"blocks of {list(values.shape)} do not divide {list(shape)}")
-        if 1 < have < wanted:
-            values = values.repeat_interleave(wanted // have, axis)
+        if 1 < size < wanted:
+            values = values.repeat_interleave(wanted // size, axis)
     return values.expand(*shape)
 
 

@@ -1,9 +1,7 @@
-"""The CUDA calls that the adapter makes, through `cuda-python`'s runtime bindings or libcudart itself;
-nothing else touches CUDA.
+"""The CUDA calls that the adapter makes, through `cuda-python`'s runtime bindings or libcudart itself.
 
 Pointers are integers, streams and events are the binding's own handles. Every call's status is checked.
-`MUE_EDGE_WAITS` says how to wait for the GPU: see `WAITS`.
-"""
+`MUE_EDGE_WAITS` says how to wait for the GPU: see `WAITS`."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mue_edge.errors import EnvironmentLacksError, UsageError
@@ -45,7 +44,7 @@ class Cuda:
             raise UsageError(f"{CHOICE}={waits!r} is none of {', '.join(WAITS)}")
         self._rt = _runtime()
         self.source, self.waits = str(self._rt.__name__), "auto"
-        if self._call("cudaGetDeviceCount", missing=True) < 1:
+        if self.call("cudaGetDeviceCount", missing=True) < 1:
             raise EnvironmentLacksError("CUDA finds no GPU here; a bundle for Jetson runs on a Jetson")
         kinds = self._rt.cudaMemcpyKind
         self._to_device, self._to_host = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
@@ -55,132 +54,95 @@ class Cuda:
 
     def set_waits(self, waits: str) -> None:
         """How to wait from now on; an event keeps the way of the time when it was made."""
-        self._call("cudaSetDeviceFlags", WAITS[waits])
+        self.call("cudaSetDeviceFlags", WAITS[waits])
         self.waits = waits
 
     def gpu(self) -> Gpu:
-        """What this GPU is."""
-        found = self._call("cudaGetDeviceProperties", 0)
-        name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
-        driver = self._call("cudaDriverGetVersion")
-        return Gpu(
-            name.rstrip("\0"), f"{found.major}.{found.minor}", f"{driver // 1000}.{driver % 1000 // 10}",
-            int(found.totalGlobalMem),
-        )  # fmt: skip
+        gpu, driver = self.call("cudaGetDeviceProperties", 0), self.call("cudaDriverGetVersion")
+        name = gpu.name.decode() if isinstance(gpu.name, bytes) else str(gpu.name)
+        version = f"{driver // 1000}.{driver % 1000 // 10}"
+        return Gpu(name.rstrip("\0"), f"{gpu.major}.{gpu.minor}", version, int(gpu.totalGlobalMem))
 
     def free_memory(self) -> int:
         """Bytes that are free now; on a Jetson the system's and the GPU's memory are one."""
-        free, _ = self._call("cudaMemGetInfo")
+        free, _ = self.call("cudaMemGetInfo")
         return int(free)
 
     def malloc(self, size: int) -> int:
-        return int(self._call("cudaMalloc", max(1, size)))
-
-    def free(self, pointer: int) -> None:
-        self._call("cudaFree", pointer)
+        return int(self.call("cudaMalloc", max(1, size)))
 
     def pinned(self, size: int) -> int:
-        return int(self._call("cudaMallocHost", max(1, size)))
-
-    def free_pinned(self, pointer: int) -> None:
-        self._call("cudaFreeHost", pointer)
+        return int(self.call("cudaMallocHost", max(1, size)))
 
     def stream(self) -> Any:
-        return self._call("cudaStreamCreateWithFlags", _NON_BLOCKING)
-
-    def destroy_stream(self, stream: Any) -> None:
-        self._call("cudaStreamDestroy", stream)
-
-    def synchronize(self, stream: Any) -> None:
-        self._call("cudaStreamSynchronize", stream)
+        return self.call("cudaStreamCreateWithFlags", _NON_BLOCKING)
 
     def event(self) -> Any:
         blocks = _EVENT_BLOCKS if self.waits == "block" else 0
-        return self._call("cudaEventCreateWithFlags", _NO_TIMING | blocks)
-
-    def destroy_event(self, event: Any) -> None:
-        self._call("cudaEventDestroy", event)
-
-    def record(self, event: Any, stream: Any) -> None:
-        self._call("cudaEventRecord", event, stream)
-
-    def wait(self, event: Any) -> None:
-        """Until everything before the event's last record is done; at once if it was never recorded."""
-        self._call("cudaEventSynchronize", event)
+        return self.call("cudaEventCreateWithFlags", _NO_TIMING | blocks)
 
     def upload(self, device: int, host: int, size: int, stream: Any) -> None:
-        self._call("cudaMemcpyAsync", device, host, size, self._to_device, stream)
+        self.call("cudaMemcpyAsync", device, host, size, self._to_device, stream)
 
     def download(self, host: int, device: int, size: int, stream: Any) -> None:
-        self._call("cudaMemcpyAsync", host, device, size, self._to_host, stream)
+        self.call("cudaMemcpyAsync", host, device, size, self._to_host, stream)
 
     def copy(self, to: int, source: int, size: int, stream: Any) -> None:
-        """Within the device, as `copy_rows`."""
-        self._call("cudaMemcpyAsync", to, source, size, self._within, stream)
+        self.call("cudaMemcpyAsync", to, source, size, self._within, stream)
 
     def copy_rows(
         self, to: int, to_pitch: int, source: int, pitch: int, width: int, rows: int, stream: Any
     ) -> None:
         """`rows` runs of `width` bytes, their starts `pitch` bytes apart."""
-        self._call("cudaMemcpy2DAsync", to, to_pitch, source, pitch, width, rows, self._within, stream)
+        self.call("cudaMemcpy2DAsync", to, to_pitch, source, pitch, width, rows, self._within, stream)
 
     def zero(self, pointer: int, size: int, stream: Any) -> None:
-        self._call("cudaMemsetAsync", pointer, 0, size, stream)
+        self.call("cudaMemsetAsync", pointer, 0, size, stream)
 
     def begin_capture(self, stream: Any) -> None:
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._call("cudaStreamBeginCapture", stream, mode)
+        self.call("cudaStreamBeginCapture", stream, mode)
 
     def end_capture(self, stream: Any) -> Any:
         """What was captured, ready to be launched."""
-        graph = self._call("cudaStreamEndCapture", stream)
-        made = self._call("cudaGraphInstantiate", graph, 0)
-        self._call("cudaGraphDestroy", graph)
-        return made
+        graph = self.call("cudaStreamEndCapture", stream)
+        executable = self.call("cudaGraphInstantiate", graph, 0)
+        self.call("cudaGraphDestroy", graph)
+        return executable
 
-    def launch(self, graph: Any, stream: Any) -> None:
-        self._call("cudaGraphLaunch", graph, stream)
-
-    def destroy_graph(self, graph: Any) -> None:
-        self._call("cudaGraphExecDestroy", graph)
-
-    def _call(self, name: str, *arguments: Any, missing: bool = False) -> Any:
+    def call(self, name: str, *arguments: Any, missing: bool = False) -> Any:
+        """What a function of CUDA's returns beside its status. Raises EnvironmentLacksError if it fails."""
         status, *values = getattr(self._rt, name)(*arguments)
-        if int(status) != 0:
-            known = str(getattr(status, "name", status))
-            if "MemoryAllocation" in known:
-                raise EnvironmentLacksError(
-                    f"the GPU has no memory left ({name}); close other programs, or export a "
-                    "smaller --image-size"
-                )
-            what = "CUDA finds no GPU or no driver" if missing else f"CUDA's {name} failed"
+        if int(status) == 0:
+            return values[0] if len(values) == 1 else tuple(values)
+        error = str(getattr(status, "name", status))
+        if "MemoryAllocation" in error:
             raise EnvironmentLacksError(
-                f"{what}: {known} ({int(status)}). A bundle for Jetson runs on a Jetson; on another "
-                "machine try "
-                "it with: MUE_EDGE_JETSON=onnxruntime"
+                f"the GPU has no memory left ({name}); close other programs, or export a smaller --image-size"
             )
-        return values[0] if len(values) == 1 else tuple(values)
+        what = "CUDA finds no GPU or no driver" if missing else f"CUDA's {name} failed"
+        raise EnvironmentLacksError(
+            f"{what}: {error} ({int(status)}). A bundle for Jetson runs on a Jetson; on another machine try "
+            "it with: MUE_EDGE_JETSON=onnxruntime"
+        )
 
 
 def _runtime() -> Any:
-    """The first of the sources that finds a GPU, else the first that is there, whose complaint is told.
-
-    Raises EnvironmentLacksError if none is there.
-    """
-    silent: list[Any] = []
-    problems = []
+    """The first source of CUDA calls that finds a GPU, else the first that is there, which then says why.
+    Raises EnvironmentLacksError if none is there."""
+    without_gpu, problems = [], []
     for load in _sources():
         try:
-            found = load()
-            status, *_ = found.cudaGetDeviceCount()
+            runtime = load()
+            status, *_ = runtime.cudaGetDeviceCount()
         except (ImportError, OSError, RuntimeError, AttributeError) as problem:
             problems.append(str(problem))
             continue
         if int(status) == 0:
-            return found
-        silent.append(found)
-    if silent:
-        return silent[0]
+            return runtime
+        without_gpu.append(runtime)
+    if without_gpu:
+        return without_gpu[0]
     raise EnvironmentLacksError(
         f"neither cuda-python nor libcudart can be loaded ({'; '.join(problems)}); on a Jetson: "
         "pip install 'mue-edge[jetson-device]', or sudo apt install the cuda-cudart of your JetPack"
@@ -189,6 +151,6 @@ def _runtime() -> Any:
 
 def _sources() -> Iterator[Callable[[], Any]]:
     for module in ("cuda.bindings.runtime", "cuda.cudart"):  # the second before cuda-python 12.6
-        yield lambda: importlib.import_module(module)  # noqa: B023
+        yield partial(importlib.import_module, module)
     for name in cudart.NAMES:
-        yield lambda: cudart.Cudart(name)  # noqa: B023
+        yield partial(cudart.Cudart, name)

@@ -1,11 +1,9 @@
-"""JetPack's own libcudart through ctypes: where cuda-python's wheel does not load or wants a newer driver.
+"""JetPack's own libcudart through ctypes: where cuda-python's wheel does not load or wants a newer driver
+(PyPI's aarch64 wheels are built for servers: bitsandbytes#1941).
 
-`Cudart` looks like `cuda.bindings.runtime` as far as the adapter uses that: the same names and arguments, and
-the same tuples, a status first and None for every value of a call that failed. PyPI's aarch64 wheels are
-built for servers (bitsandbytes#1941), while this library comes with the driver that is there. C signatures:
-the CUDA runtime API of 12.x and 13.x, where they are the same; a CUDA graph is instantiated by the call whose
-signature never changed.
-"""
+`Cudart` has the calls of `cuda.bindings.runtime` that the adapter uses: the same names, arguments and tuples,
+a status first and None for every value of a call that failed. C signatures: the CUDA runtime API of 12.x and
+13.x, where they are the same; a CUDA graph is instantiated by the call whose signature never changed."""
 
 from __future__ import annotations
 
@@ -87,31 +85,33 @@ class Cudart:
         """Name, compute capability and memory of a GPU, without the rest of the struct, which changes."""
         raw = ctypes.create_string_buffer(_PROPERTIES_BYTES)
         status = self._status(self._library.cudaGetDeviceProperties(raw, device))
-        made = SimpleNamespace(name=raw.raw[:_NAME_BYTES].partition(b"\0")[0])
-        wanted: dict[str, tuple[Any, ...]] = {
-            "major": ("cudaDeviceGetAttribute", _MAJOR, device),
-            "minor": ("cudaDeviceGetAttribute", _MINOR, device),
-            "totalGlobalMem": ("cudaMemGetInfo",),
-        }
-        for field, (call, *arguments) in wanted.items():
-            if status == 0:
-                status, *values = getattr(self, call)(*arguments)
-                setattr(made, field, values[-1])
-        return status, made if status == 0 else None
+        name = raw.raw[:_NAME_BYTES].partition(b"\0")[0]
+        results = [(status,)]
+        for call, *arguments in (
+            ("cudaDeviceGetAttribute", _MAJOR, device),
+            ("cudaDeviceGetAttribute", _MINOR, device),
+            ("cudaMemGetInfo",),
+        ):
+            if results[-1][0] == 0:
+                results.append(getattr(self, str(call))(*arguments))
+        if results[-1][0] != 0:
+            return results[-1][0], None
+        major, minor, memory = (values[-1] for values in results[1:])
+        return status, SimpleNamespace(name=name, major=major, minor=minor, totalGlobalMem=memory)
 
     def _bound(self, name: str, parameters: tuple[Any, ...]) -> Callable[..., tuple[Any, ...]]:
         function = getattr(self._library, _SYMBOLS.get(name, name))
 
         def call(*arguments: Any) -> tuple[Any, ...]:
-            given, outs, passed = iter(arguments), [], []
+            values, outputs, pointers = iter(arguments), [], []
             for parameter in parameters:
                 if isinstance(parameter, _Out):
-                    outs.append(parameter.type())
-                    passed.append(ctypes.byref(outs[-1]))
+                    outputs.append(parameter.type())
+                    pointers.append(ctypes.byref(outputs[-1]))
                 else:
-                    passed.append(parameter(next(given)))
-            status = self._status(function(*passed))
-            return (status, *(out.value if status == 0 else None for out in outs))
+                    pointers.append(parameter(next(values)))
+            status = self._status(function(*pointers))
+            return (status, *(out.value if status == 0 else None for out in outputs))
 
         return call
 

@@ -1,22 +1,25 @@
-"""The engine cache: one file a segment in the user's cache folder, never in a bundle.
+"""A bundle's engines: built here, and kept one file a segment in the user's cache folder, never in a bundle.
 
-A file is a line that names the format, a line of JSON (what the engine depends on, its size and hash) and the
-engine. It appears whole or not at all, and nothing of it reaches TensorRT before all of that was compared.
-"""
+A file is a line that names the format, a line of JSON (what the engine depends on, its hash) and the engine.
+It appears whole or not at all, and nothing of it reaches TensorRT before all of that was compared."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
-from dataclasses import asdict
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.files import atomic_write, user_cache
-from mue_edge.targets.trt.library import Identity
+from mue_edge.targets import onnx_guard
+from mue_edge.targets.trt.library import Identity, Library
 
 _FORMAT = b"mue-edge engine 1\n"
 _MAX_HEADER = 4096
@@ -25,21 +28,19 @@ _MAX_HEADER = 4096
 class EngineCache:
     """Engines of one bundle's segments. `folder` is shared by all bundles."""
 
-    def __init__(self, bundle: Bundle, folder: Path | None = None) -> None:
-        self.bundle = bundle
-        self.folder = folder or _default_folder()
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.folder = bundle, user_cache() / "engines"
 
     def segment_hash(self, name: str) -> str:
         """Of a segment's graph and of the files beside it that hold weights."""
         manifest = self.bundle.manifest
         graphs = {segment.file for segment in manifest.segments.values()}
-        file = manifest.segments[name].file
-        beside = [
-            entry.sha256
-            for other, entry in sorted(manifest.files.items())
-            if other not in graphs and PurePosixPath(other).parent == PurePosixPath(file).parent
-        ]
-        return hashlib.sha256("\n".join([manifest.files[file].sha256, *beside]).encode()).hexdigest()
+        file = PurePosixPath(manifest.segments[name].file)
+        beside = sorted(
+            f for f in manifest.files if f not in graphs and PurePosixPath(f).parent == file.parent
+        )
+        hashes = [manifest.files[f].sha256 for f in (str(file), *beside)]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def path(self, identity: Identity) -> Path:
         return self.folder / f"{identity.segment[:32]}.engine"
@@ -68,8 +69,7 @@ class EngineCache:
         header, engine = _parse(raw)
         if header is None:
             raise InputFileError(f"{path} is no engine file; {cure}")
-        wanted = asdict(identity)
-        other = [f"{k} {header.get(k)}, not {v}" for k, v in wanted.items() if header.get(k) != v]
+        other = [f"{k} {header.get(k)}, not {v}" for k, v in asdict(identity).items() if header.get(k) != v]
         if other:
             raise InputFileError(f"the engine of segment {name} was made for {', '.join(other)}; {cure}")
         if hashlib.sha256(engine).hexdigest() != header.get("sha256"):
@@ -90,15 +90,14 @@ class EngineCache:
             full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "the disk is full" if full else problem.strerror
             raise EnvironmentLacksError(
-                f"cannot write {path} ({len(data) / 1e6:.1f} MB): {why}; make room, or choose "
-                "another place with "
-                f"XDG_CACHE_HOME, then: {command_line('build', self.bundle.path)}"
+                f"cannot write {path} ({len(data) / 1e6:.1f} MB): {why}; make room, or choose another place "
+                f"with XDG_CACHE_HOME, then: {command_line('build', self.bundle.path)}"
             ) from problem
 
     def sweep(self) -> None:
-        """Remove what a build that was killed has left: files that never got their name."""
-        for left in self.folder.glob(".*.engine.*"):
-            left.unlink(missing_ok=True)
+        """Remove the unfinished files of a build that was killed."""
+        for unfinished in self.folder.glob(".*.engine.*"):
+            unfinished.unlink(missing_ok=True)
 
 
 def _parse(raw: bytes) -> tuple[dict[str, Any] | None, bytes]:
@@ -112,5 +111,80 @@ def _parse(raw: bytes) -> tuple[dict[str, Any] | None, bytes]:
     return (header, raw[end + 1 :]) if isinstance(header, dict) else (None, b"")
 
 
-def _default_folder() -> Path:
-    return user_cache() / "engines"
+@dataclass(frozen=True)
+class Engine:
+    """An engine in the cache. seconds: of building it, 0 if it was there."""
+
+    segment: str
+    bytes: int
+    seconds: float
+
+
+def build(
+    bundle: Bundle,
+    *,
+    force: bool = False,
+    workspace: int | None = None,
+    progress: Callable[[str], object] = lambda segment: None,
+) -> list[Engine]:
+    """An engine for every segment; `progress` is called before each. workspace: the most bytes that a layer
+    may use for itself. Raises EnvironmentLacksError without TensorRT, GPU, memory or disk, InputFileError for
+    a graph that TensorRT does not take. What was built before stays."""
+    library = Library()
+    library.check(bundle)
+    cache = EngineCache(bundle)
+    cache.sweep()
+    engines = []
+    for name in bundle.manifest.segments:
+        progress(name)
+        identity = library.identity(cache.segment_hash(name))
+        if not force and cache.has(identity):
+            engines.append(Engine(name, cache.path(identity).stat().st_size, 0.0))
+            continue
+        start, timing = time.perf_counter(), cache.timing(identity)
+        timings = b""
+        with suppress(OSError):
+            timings = timing.read_bytes()
+        engine, timings = _build(bundle, name, library, timings, workspace)
+        cache.write(identity, engine)
+        cache.put(timing, timings)
+        engines.append(Engine(name, len(engine), time.perf_counter() - start))
+    return engines
+
+
+def _build(
+    bundle: Bundle, name: str, library: Library, timings: bytes, workspace: int | None
+) -> tuple[bytes, bytes]:
+    """The serialised engine and the timings, which now hold its kernels' too."""
+    trt = library.trt
+    file = bundle.manifest.segments[name].file
+    onnx_guard.check(bundle, file)
+    builder = trt.Builder(library.logger)
+    # Types are the graph's. TensorRT 11 knows nothing else and may have no flag for it.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, library.logger)
+    if not parser.parse_from_file(str(bundle.path / file)):
+        errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        raise InputFileError(
+            f"TensorRT {library.version} does not take segment {name}: {errors}. Export the bundle for this "
+            "JetPack: mue-edge export --target jetson --backend NAME"
+        )
+    config = builder.create_builder_config()
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+    config.set_timing_cache(config.create_timing_cache(timings), False)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EnvironmentLacksError(_failure(bundle, name, library))
+    return bytes(plan), bytes(config.get_timing_cache().serialize())
+
+
+def _failure(bundle: Bundle, name: str, library: Library) -> str:
+    errors = library.complaints()
+    cure = f"then try again: {command_line('build', bundle.path)}"
+    if "memory" in errors.lower():
+        smaller = command_line("build", bundle.path, "--workspace", 256)
+        cure = f"close other programs, or allow less: {smaller}"
+    free = library.cuda.free_memory() / 1e6
+    return f"TensorRT could not build segment {name}: {errors}. {free:.0f} MB of GPU memory are free; {cure}"

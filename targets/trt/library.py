@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from mue_edge.bundle.folder import Bundle
@@ -23,19 +22,32 @@ class Identity:
     sm: str
     driver: str
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
 
 class Library:
     """TensorRT and CUDA of this machine. Raises EnvironmentLacksError where one of them is missing."""
 
     def __init__(self) -> None:
-        self.trt = _tensorrt()
+        try:
+            trt: Any = importlib.import_module("tensorrt")
+        except ImportError as problem:
+            raise EnvironmentLacksError(
+                f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: sudo "
+                "apt install python3-libnvinfer, and a virtual environment made with --system-site-packages. "
+                "On another machine try the bundle with: MUE_EDGE_JETSON=onnxruntime"
+            ) from problem
+        errors: list[str] = []
+
+        class Logger(trt.ILogger):  # type: ignore[misc]
+            """Keeps errors. The class is made here, since its base comes with TensorRT."""
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                    errors.append(message)
+
+        self.trt = trt
+        self.errors, self.logger = errors, Logger()
         self.cuda = Cuda()
         self.gpu = self.cuda.gpu()
-        self.errors: list[str] = []
-        self.logger = _logger(self.trt, self.errors)
 
     @property
     def version(self) -> str:
@@ -50,40 +62,12 @@ class Library:
         wanted = bundle.manifest.runtime.versions
         if not fits(self.version, wanted):
             raise EnvironmentLacksError(
-                f"{bundle.path} was exported for TensorRT {wanted}, here is {self.version}; export "
-                "it for this "
-                "JetPack: mue-edge export --target jetson --backend jetpack-6|jetpack-7"
+                f"{bundle.path} was exported for TensorRT {wanted}, here is {self.version}; export it for "
+                "this JetPack: mue-edge export --target jetson --backend jetpack-6|jetpack-7"
             )
 
     def complaints(self) -> str:
         """TensorRT's error messages since the last call, in one line."""
-        said = "; ".join(dict.fromkeys(message.strip() for message in self.errors))
+        messages = dict.fromkeys(message.strip() for message in self.errors)
         self.errors.clear()
-        return said or "TensorRT says no more"
-
-
-def _tensorrt() -> Any:
-    try:
-        return importlib.import_module("tensorrt")
-    except ImportError as problem:
-        raise EnvironmentLacksError(
-            f"TensorRT's Python module is not here ({problem}). On a Jetson it comes with JetPack: "
-            "sudo apt install "
-            "python3-libnvinfer, and a virtual environment made with --system-site-packages. On "
-            "another machine "
-            "try the bundle with: MUE_EDGE_JETSON=onnxruntime"
-        ) from problem
-
-
-def _logger(trt: Any, errors: list[str]) -> Any:
-    """A logger that keeps errors. The class is made here, since its base comes with TensorRT."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                errors.append(message)
-
-    return Logger()
+        return "; ".join(messages) or "TensorRT says no more"

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Port
 from mue_edge.targets.trt.cuda import Cuda
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ class Buffer:
 
 
 def size(port: Port) -> int:
-    """Bytes of a port's tensor."""
     return math.prod(port.shape) * np.dtype(port.dtype).itemsize
 
 
@@ -48,15 +45,12 @@ class Pinned:
         self.array: Array = np.frombuffer(memoryview(raw), np.dtype(port.dtype)).reshape(port.shape)
 
     def free(self) -> None:
-        self._cuda.free_pinned(self.pointer)
+        self._cuda.call("cudaFreeHost", self.pointer)
 
 
 class Staging:
-    """Host values on their way into a device buffer.
-
-    The copy is asynchronous, so the pinned side must not change before it is done: `fill` waits for its own
-    last copy, which is long over in a running loop.
-    """
+    """Host values on their way into a device buffer. The copy is asynchronous: `fill` waits for its own last
+    copy, which is long over in a running loop, before it changes the pinned side."""
 
     def __init__(self, cuda: Cuda, stream: Any, buffer: Buffer) -> None:
         self._cuda, self._stream, self._buffer = cuda, stream, buffer
@@ -65,15 +59,15 @@ class Staging:
 
     def fill(self, value: object) -> None:
         """Copy a value that broadcasts to the buffer's shape, cast to its type."""
-        self._cuda.wait(self._copied)
+        self._cuda.call("cudaEventSynchronize", self._copied)
         self._pinned.array[...] = value
         self._cuda.upload(self._buffer.pointer, self._pinned.pointer, self._pinned.bytes, self._stream)
-        self._cuda.record(self._copied, self._stream)
+        self._cuda.call("cudaEventRecord", self._copied, self._stream)
 
     def free(self) -> None:
         """After the last copy, which reads the pinned side."""
-        self._cuda.wait(self._copied)
-        self._cuda.destroy_event(self._copied)
+        self._cuda.call("cudaEventSynchronize", self._copied)
+        self._cuda.call("cudaEventDestroy", self._copied)
         self._pinned.free()
 
 
@@ -90,14 +84,14 @@ class Readback:
         """Enqueue the copies of what the buffers hold at this point of the stream."""
         for port, buffer in self._buffers.items():
             self._cuda.download(self._pinned[port].pointer, buffer.pointer, buffer.bytes, self._stream)
-        self._cuda.record(self._arrived, self._stream)
+        self._cuda.call("cudaEventRecord", self._arrived, self._stream)
 
     def wait(self) -> dict[str, Array]:
         """The values, once they are there; they stand until the next `start`."""
-        self._cuda.wait(self._arrived)
+        self._cuda.call("cudaEventSynchronize", self._arrived)
         return {port: pinned.array for port, pinned in self._pinned.items()}
 
     def free(self) -> None:
-        self._cuda.destroy_event(self._arrived)
+        self._cuda.call("cudaEventDestroy", self._arrived)
         for pinned in self._pinned.values():
             pinned.free()

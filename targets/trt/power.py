@@ -1,6 +1,5 @@
-"""What a Jetson says of itself: power mode, clocks, and the power that its sensors measure. Plain files, no
-tools but `nvpmodel`; what is not there is left out.
-"""
+"""What a Jetson says of itself: power mode, clocks, and the power that its sensors measure, from plain files
+and `nvpmodel`; what is not there is left out."""
 
 from __future__ import annotations
 
@@ -24,39 +23,31 @@ _EVERY = 0.02
 
 def mode() -> dict[str, str]:
     """Power mode, release, and GPU clocks in MHz, as far as they can be read."""
-    found = {"power_mode": _nvpmodel(), "l4t": _read(Path("/etc/nv_tegra_release")).partition(",")[0]}
-    for folder in sorted(GPU_CLOCKS.glob("*gpu*")) + sorted(GPU_CLOCKS.glob("*gv11b*")):
-        for name in ("cur_freq", "min_freq", "max_freq"):
-            hertz = _read(folder / name)
-            if hertz.isdigit():
-                found[f"gpu_{name}_mhz"] = str(int(hertz) // 1_000_000)
-        break
-    return {name: value for name, value in found.items() if value}
+    figures = {"power_mode": _nvpmodel(), "l4t": _read(Path("/etc/nv_tegra_release")).partition(",")[0]}
+    clocks = [*sorted(GPU_CLOCKS.glob("*gpu*")), *sorted(GPU_CLOCKS.glob("*gv11b*"))][:1]
+    for file in (folder / name for folder in clocks for name in ("cur_freq", "min_freq", "max_freq")):
+        hertz = _read(file)
+        if hertz.isdigit():
+            figures[f"gpu_{file.name}_mhz"] = str(int(hertz) // 1_000_000)
+    return {name: value for name, value in figures.items() if value}
 
 
 def watts(folder: Path = SENSORS) -> float | None:
     """Of the module now; None where its rails are not known."""
-    found = _rails(folder)
-    return sum(found.values()) if found else None
+    powers = rails(folder)
+    return sum(powers.values()) if powers else None
 
 
-def rails(folder: Path = SENSORS) -> list[str]:
-    """The rails whose power `watts` adds up."""
-    return list(_rails(folder))
-
-
-def _rails(folder: Path) -> dict[str, float]:
-    found = {}
+def rails(folder: Path = SENSORS) -> dict[str, float]:
+    """The rails whose power `watts` adds up, and the power of each."""
+    powers = {}
     for label in sorted(folder.glob("*/in*_label")):
         number = label.name.removeprefix("in").removesuffix("_label")
-        volts, amperes = (
-            _read(label.with_name(f"in{number}_input")),
-            _read(label.with_name(f"curr{number}_input")),
-        )
+        volts, amperes = (_read(label.with_name(f"{kind}{number}_input")) for kind in ("in", "curr"))
         if volts.isdigit() and amperes.isdigit():
-            found[_read(label)] = int(volts) * int(amperes) / 1e6
-    complete = (rails for rails in TOTALS if found.keys() >= set(rails))
-    return {rail: found[rail] for rail in next(complete, ())}
+            powers[_read(label)] = int(volts) * int(amperes) / 1e6
+    complete = (names for names in TOTALS if powers.keys() >= set(names))
+    return {rail: powers[rail] for rail in next(complete, ())}
 
 
 class PowerMeter:
@@ -97,10 +88,9 @@ def integral(samples: Sequence[tuple[float, float]]) -> float | None:
 
 def _nvpmodel() -> str:
     with suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=5).stdout
-        return next(
-            (line.partition(":")[2].strip() for line in said.splitlines() if "Power Mode" in line), ""
-        )
+        text = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=5).stdout
+        modes = (line.partition(":")[2].strip() for line in text.splitlines() if "Power Mode" in line)
+        return next(modes, "")
     return ""
 
 

@@ -1,6 +1,4 @@
-"""What `mue-edge verify --device` measures on a Jetson beside the golden answers: calls, memory, energy,
-latency.
-"""
+"""What `mue-edge verify --device` measures on a Jetson: calls, memory, energy, latency."""
 
 from __future__ import annotations
 
@@ -26,27 +24,24 @@ def report(
     runtime: TensorRTRuntime, pictures: Sequence[object], policies: Sequence[Policy]
 ) -> dict[str, Any]:
     """Figures for the evidence file: of the GPU and its software, a launch and a wait in microseconds, memory
-    in bytes, and for each policy latency and CPU time in seconds and energy in joules a caption, with
-    look-ahead on and off; for the first policy also by the way of waiting."""
-    library, gpu = runtime.library, runtime.library.gpu
+    in bytes, and for each policy latency and CPU time in seconds and energy in joules a caption, with and
+    without look-ahead; for the first policy also by the way of waiting."""
+    cuda, gpu = runtime.library.cuda, runtime.library.gpu
+    versions = {"tensorrt": runtime.library.version, "cuda_driver": gpu.driver, "cuda_calls": cuda.source}
+    workspace = runtime.engines.workspace_bytes
     waits = _waits(runtime, pictures, policies[0])
     return {
         "gpu": {"name": gpu.name, "sm": gpu.sm, "memory": gpu.memory},
-        "versions": {
-            "tensorrt": library.version, "cuda_driver": gpu.driver, "cuda_calls": library.cuda.source,
-        },
+        "versions": versions,
         "mode": power.mode(),
-        "rails": power.rails(),
+        "rails": list(power.rails()),
         "calls": micro(runtime),
         "captions": {p.name or p.rule: _captions(runtime, pictures, p) for p in policies},
         "waits": waits,
         "chosen": {"waits": waits["fastest"]},
-        "memory": {
-            "buffers": runtime.buffer_bytes(), "workspace": runtime.engines.workspace_bytes,
-            "free": library.cuda.free_memory(),
-        },
+        "memory": {"buffers": runtime.buffer_bytes(), "workspace": workspace, "free": cuda.free_memory()},
         "plainly_run": runtime.plainly_run(),
-    }  # fmt: skip
+    }
 
 
 def micro(runtime: TensorRTRuntime, calls: int = CALLS) -> dict[str, float]:
@@ -63,11 +58,11 @@ def micro(runtime: TensorRTRuntime, calls: int = CALLS) -> dict[str, float]:
         reads.start()
         reads.wait()
 
-    found = {"launch_us": _median(launch, calls), "read_and_wait_us": _median(wait, calls)}
-    cuda.synchronize(stream)
+    medians = {"launch_us": _median(launch, calls), "read_and_wait_us": _median(wait, calls)}
+    cuda.call("cudaStreamSynchronize", stream)
     reads.free()
-    cuda.free(pointer)
-    return found
+    cuda.call("cudaFree", pointer)
+    return medians
 
 
 def _median(act: Callable[[], None], calls: int) -> float:
@@ -80,36 +75,38 @@ def _median(act: Callable[[], None], calls: int) -> float:
 
 
 def _captions(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Policy) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, ahead in (("look_ahead", True), ("one_by_one", False)):
         runtime.look_ahead = ahead
-        found[name] = _timed(runtime, pictures, policy)
+        figures[name] = _timed(runtime, pictures, policy)
     runtime.look_ahead = True
-    return found
+    return figures
 
 
 def _waits(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Policy) -> dict[str, Any]:
     """The same captions by each way of waiting, and which was the fastest."""
     before = runtime.library.cuda.waits
-    found: dict[str, Any] = {}
+    ways: dict[str, Any] = {}
     for waits in WAITS:
         runtime.set_waits(waits)
-        found[waits] = _timed(runtime, pictures, policy) | micro(runtime)
+        ways[waits] = _timed(runtime, pictures, policy) | micro(runtime)
     runtime.set_waits(before)
-    return {"used": before, "fastest": min(WAITS, key=lambda w: found[w]["median_s"]), "ways": found}
+    return {"used": before, "fastest": min(WAITS, key=lambda w: ways[w]["median_s"]), "ways": ways}
 
 
 def _timed(runtime: TensorRTRuntime, pictures: Sequence[object], policy: Policy) -> dict[str, Any]:
     _caption(runtime, pictures[0], policy)  # the first may still capture graphs
-    busy = time.process_time()
+    before = time.process_time()
     with power.PowerMeter() as meter:
         seconds = [_caption(runtime, pictures[i % len(pictures)], policy) for i in range(CAPTIONS)]
-    busy, joules = time.process_time() - busy, meter.joules
+    cpu, joules = time.process_time() - before, meter.joules
     return {
-        "median_s": statistics.median(seconds), "p95_s": sorted(seconds)[int(0.95 * len(seconds))],
-        "cpu_s": busy / len(seconds), "captions": len(seconds),
-        "joules": None if joules is None else joules / len(seconds),
-    }  # fmt: skip
+        "median_s": statistics.median(seconds),
+        "p95_s": sorted(seconds)[int(0.95 * CAPTIONS)],
+        "cpu_s": cpu / CAPTIONS,
+        "captions": CAPTIONS,
+        "joules": None if joules is None else joules / CAPTIONS,
+    }
 
 
 def _caption(runtime: TensorRTRuntime, picture: object, policy: Policy) -> float:

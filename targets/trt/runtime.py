@@ -1,84 +1,66 @@
 """A bundle on TensorRT: one stream, buffers made once, exit tests hidden behind the next segment.
 
-Everything is enqueued in the order of the host loop and nothing waits but a read of scores. Where the loop
-offers the next request (`then`), that is enqueued before the scores of this one are waited for: if nothing
-exits, the GPU has been busy all the while. Two buffers a stack, which segments read and write in turn, are
-enough for one segment of look-ahead: the state at which a stack is left is the one that the segment ahead
-only reads.
-"""
+Nothing waits but a read of scores. Where the loop offers the next request (`then`), that is enqueued before
+the scores of this one are waited for: if nothing exits, the GPU has been busy all the while. Two buffers a
+stack, which segments read and write in turn, are enough for one segment of look-ahead: the state at which a
+stack is left is the one that the segment ahead only reads."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mue_edge.arrays import Array
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Port
 from mue_edge.errors import InputFileError
-from mue_edge.loop.protocol import DECODER, HEAD_PORTS, Answer, Request, Store
+from mue_edge.loop.protocol import HEAD_PORTS, Answer, Request, Store
 from mue_edge.loop.signals import PORTS
-from mue_edge.targets.tensors import Constants, SourceText, StepBiases
+from mue_edge.targets.buffers import slots_port, source
+from mue_edge.targets.tensors import HostInputs, answer_of
 from mue_edge.targets.trt.library import Library
-from mue_edge.targets.trt.memory import Array, Buffer, Readback, Staging, size
+from mue_edge.targets.trt.memory import Buffer, Readback, Staging, size
 from mue_edge.targets.trt.segments import Bound, Engines
 
-GATHERED = "fill_x"
 
-
-@dataclass(frozen=True)
-class _Launched:
+class _Launched(NamedTuple):
     """A request that is on the stream, and where its scalars arrive."""
 
     work: tuple[Any, ...]
     reads: Readback | None
 
 
-class TensorRTRuntime:
+class TensorRTRuntime(HostInputs):
     """A bundle on the installed TensorRT. Not for several threads at once: buffers are shared by all calls.
-
-    look_ahead: run `then` before the scores are there. stepwise: wait for every segment, so that the time
-    between answers is the segment's; for profiles. Raises EnvironmentLacksError and InputFileError: see
-    `Library`, `Engines`.
-    """
+    look_ahead: run `then` before the scores are there. stepwise: wait for every segment, for profiles. Raises
+    EnvironmentLacksError and InputFileError: see `Library`, `Engines`."""
 
     def __init__(self, bundle: Bundle, library: Library | None = None, *, look_ahead: bool = True) -> None:
-        self.bundle, self.look_ahead, self.stepwise = bundle, look_ahead, False
+        super().__init__(bundle)
+        self.look_ahead, self.stepwise = look_ahead, False
         self.library = library or Library()
         self.library.check(bundle)
         self._cuda = self.library.cuda
         self.engines = Engines(bundle, self.library)
         self.stream = self._cuda.stream()
-        layout = bundle.manifest.layout
-        self._constants = Constants(bundle)
-        self._biases = StepBiases(self._constants, layout.rows, layout.slots)
         self._buffers: dict[str, Buffer] = {}
         self._staging: dict[str, Staging] = {}
         self._bound: dict[tuple[Any, ...], Bound] = {}
         self._reads: dict[tuple[str, ...], list[Readback]] = {}
-        self._placed: dict[str, object] = {}
         self._ahead: _Launched | None = None
 
     def set_pixels(self, pixels: object) -> None:
         """The picture to caption: float32 [1, 3, H, W]. Raises InputFileError for another shape."""
-        port = self.bundle.manifest.segments[self.bundle.manifest.layout.picture.stem].inputs["pixels"]
-        value = np.asarray(pixels, np.float32)
-        if value.shape != port.shape:
-            raise InputFileError(f"pixels have shape {value.shape}, this bundle takes {port.shape}")
         self._ahead = None
-        self._fill("pixels", port, value)
+        super().set_pixels(pixels)
 
-    def set_source(self, ids: Sequence[int]) -> None:
-        """The ids of the text that the bundle's text branch reads. Raises UsageError for one that is too
-        long."""
-        text = SourceText.of(self.bundle, self._constants, ids)
-        for name, (port, value) in text.buffers.items():
-            self._fill(name, port, value)
-        self._biases.hide(text.hidden)
-        self._placed.clear()
+    def fill(self, name: str, port: Port, value: object) -> None:
+        """Enqueue a copy of a value that broadcasts to the buffer's shape."""
+        if name not in self._staging:
+            self._staging[name] = Staging(self._cuda, self.stream, self._buffer(name, port))
+        self._staging[name].fill(value)
 
     def execute(self, request: Request) -> Answer:
         """Enqueue one segment, unless it ran ahead, and wait for what the request reads; see
@@ -88,19 +70,13 @@ class TensorRTRuntime:
             launched = self._launch(request, bool(request.read))
         if request.then is not None and request.read and self.look_ahead and not self.stepwise:
             self._ahead = self._launch(request.then, True)
-        found: Mapping[str, Array] = {}
+        values: Mapping[str, Array] = {}
         if request.read:
             assert launched.reads is not None
-            found = launched.reads.wait()
+            values = launched.reads.wait()
         elif self.stepwise:
-            self._cuda.synchronize(self.stream)
-        now = time.perf_counter()
-        ahead = self._ahead is not None
-        if request.read == HEAD_PORTS:
-            ids, values, total, eos = (found[port] for port in HEAD_PORTS)
-            rows = zip(ids.tolist(), (values - total[:, None]).tolist(), (eos - total).tolist())
-            return Answer(candidates=list(rows), now=now, ran_ahead=ahead)
-        return Answer({port: found[port].tolist() for port in request.read}, now=now, ran_ahead=ahead)
+            self._cuda.call("cudaStreamSynchronize", self.stream)
+        return answer_of(request, values, ran_ahead=self._ahead is not None)
 
     def plainly_run(self) -> dict[str, str]:
         """Segments that could not be captured as CUDA graphs, and why."""
@@ -112,25 +88,25 @@ class TensorRTRuntime:
 
     def set_waits(self, waits: str) -> None:
         """How to wait for scores from now on: of `cuda.WAITS`."""
-        self._cuda.synchronize(self.stream)
+        self._cuda.call("cudaStreamSynchronize", self.stream)
         self._ahead = None
         self._free_reads()
         self._cuda.set_waits(waits)
 
     def close(self) -> None:
         """Wait for the stream, then give everything back."""
-        self._cuda.synchronize(self.stream)
+        self._cuda.call("cudaStreamSynchronize", self.stream)
         for bound in self._bound.values():
             bound.close()
         for staging in self._staging.values():
             staging.free()
         self._free_reads()
         for buffer in self._buffers.values():
-            self._cuda.free(buffer.pointer)
-        for dropped in (self._bound, self._staging, self._buffers, self._placed):
+            self._cuda.call("cudaFree", buffer.pointer)
+        for dropped in (self._bound, self._staging, self._buffers):
             dropped.clear()
         self.engines.close()
-        self._cuda.destroy_stream(self.stream)
+        self._cuda.call("cudaStreamDestroy", self.stream)
 
     def _free_reads(self) -> None:
         for reads in self._reads.values():
@@ -141,18 +117,9 @@ class TensorRTRuntime:
     def _launch(self, request: Request, read: bool) -> _Launched:
         segment = self.bundle.manifest.segments[request.run]
         bound = self._bind(request)
-        if request.run == "head" and request.store:
-            self._keep(request.store[0])
-        if request.ids:
-            self._fill(request.inputs["ids"], segment.inputs["ids"], request.ids)
-        if request.gather:
-            self._gather(request, segment.inputs["x"])
-        if request.position is not None:
-            self._place(request)
+        self.before(request)
         bound.enqueue()
-        for store in request.store:
-            if store.port == "kv_rows":
-                self._store_rows(request, store)
+        self.store(request)
         tested = tuple(port for port in PORTS if port in segment.outputs)
         ports = HEAD_PORTS if request.run == "head" else tested
         reads = None
@@ -165,8 +132,9 @@ class TensorRTRuntime:
         key = (request.run, *request.inputs.values(), *request.outputs.values())
         if key not in self._bound:
             segment = self.bundle.manifest.segments[request.run]
-            names = {port: GATHERED if request.gather else name for port, name in request.inputs.items()}
-            buffers = {port: self._buffer(name, segment.inputs[port]) for port, name in names.items()}
+            buffers = {
+                port: self._buffer(source(request, port), segment.inputs[port]) for port in request.inputs
+            }
             for port, shape in segment.outputs.items():
                 name = request.outputs.get(port, f"unused.{request.run}.{port}")
                 buffers[port] = self._buffer(name, shape)
@@ -180,51 +148,22 @@ class TensorRTRuntime:
             self._buffers[name] = buffer
             constant = name.partition("constant:")[2]
             if constant:
-                self._fill(name, port, self._constants[constant])
+                self.fill(name, port, self._constants[constant])
                 self._staging.pop(name).free()
             else:
                 self._cuda.zero(buffer.pointer, buffer.bytes, self.stream)
-        have = self._buffers[name].port
-        if have != port:
-            raise InputFileError(f"buffer {name} is {have}, a segment wants {port}; export again")
-        return self._buffers[name]
-
-    def _fill(self, name: str, port: Port, value: object) -> None:
-        if name not in self._staging:
-            self._staging[name] = Staging(self._cuda, self.stream, self._buffer(name, port))
-        self._staging[name].fill(value)
-
-    def _place(self, request: Request) -> None:
-        """Position biases of this step, where the buffers do not hold them already."""
-        assert request.position is not None
-        position, j = request.position, int(request.run.partition(".")[2])
-        ports = self.bundle.manifest.segments[request.run].inputs
-        for port, key in (
-            ("slot_bias", position),
-            ("own_bias", position.step),
-            ("cross_bias", position.step),
-        ):
-            name = request.inputs[port]
-            if self._placed.get(name) == key:
-                continue
-            if port == "slot_bias":
-                value = self._biases.slot_bias(j, position)
-            elif port == "own_bias":
-                value = self._biases.own_bias(j, position.step)
-            else:
-                value = self._biases.cross_bias(position.step)
-            self._fill(name, ports[port], value)
-            self._placed[name] = key
+        buffer = self._buffers[name]
+        if buffer.port != port:
+            raise InputFileError(f"buffer {name} is {buffer.port}, a segment wants {port}; export again")
+        return buffer
 
     def _gather(self, request: Request, port: Port) -> None:
-        """Exit states of the rows to be filled, one after the other."""
-        states, chunk = self._buffers[request.inputs["x"]], self._buffer(GATHERED, port)
+        states, chunk = self._buffers[request.inputs["x"]], self._buffer(source(request, "x"), port)
         for i, row in enumerate(request.gather):
-            self._cuda.copy(chunk.pointer + i * chunk.row, states.pointer + row * states.row, chunk.row,
-                            self.stream)  # fmt: skip
+            to, origin = chunk.pointer + i * chunk.row, states.pointer + row * states.row
+            self._cuda.copy(to, origin, chunk.row, self.stream)
 
     def _keep(self, store: Store) -> None:
-        """Exit states of this step, for the layers that they skipped."""
         rows = self._buffers[store.port]
         slots = self.bundle.manifest.layout.slots
         states = self._buffer(store.buffer, Port((slots, *rows.port.shape[1:]), rows.port.dtype))
@@ -232,22 +171,20 @@ class TensorRTRuntime:
         self._cuda.copy(states.pointer + first * states.row, rows.pointer, count * rows.row, self.stream)
 
     def _store_rows(self, request: Request, store: Store) -> None:
-        """kv_rows [n, rows, 2, d] to slots [n, 2, M, d]: a copy of strided rows for each layer's K and V."""
-        decoder = f"{DECODER}.{request.run.partition('.')[2]}"
-        slots = self._buffer(store.buffer, self.bundle.manifest.segments[decoder].inputs["slots"])
+        slots = self._buffer(store.buffer, slots_port(self.bundle, request))
         rows = self._buffers[request.outputs["kv_rows"]]
         layers, _, capacity, width = slots.port.shape
         one = width * np.dtype(slots.port.dtype).itemsize
         first, count = store.rows[0], len(store.rows)  # always contiguous
-        for layer in range(layers):
+        for layer in range(layers):  # a copy of strided rows for each layer's K and V
             for i in range(2):
                 to = slots.pointer + ((layer * 2 + i) * capacity + first) * one
-                source = rows.pointer + layer * rows.row + i * one
-                self._cuda.copy_rows(to, one, source, 2 * one, one, count, self.stream)
+                origin = rows.pointer + layer * rows.row + i * one
+                self._cuda.copy_rows(to, one, origin, 2 * one, one, count, self.stream)
 
     def _readback(self, names: Mapping[str, str]) -> Readback:
-        """Of those buffers (port → name). Two take turns: one for the request that is waited for, one for the
-        segment ahead of it."""
+        """Of those buffers (port → name). Two take turns: for the request that is waited for and the one
+        ahead."""
         key = tuple(names.values())
         if key not in self._reads:
             buffers = {port: self._buffers[name] for port, name in names.items()}

@@ -1,6 +1,4 @@
-"""Loaded engines: contexts with bound addresses, CUDA graphs of them, and the one memory that all execute
-in.
-"""
+"""Loaded engines: contexts with bound addresses, CUDA graphs of them, and the memory that all execute in."""
 
 from __future__ import annotations
 
@@ -20,20 +18,17 @@ from mue_edge.targets.trt.memory import Buffer
 
 class Engines:
     """The engines of a bundle. They run one after the other on one stream, so their workspaces are one
-    memory: as large as the largest needs.
-
-    Raises InputFileError for engines that are missing, stale or not those of the manifest.
-    """
+    memory: as large as the largest needs. Raises InputFileError for engines that are missing, stale or not
+    those of the manifest."""
 
     def __init__(self, bundle: Bundle, library: Library) -> None:
         self._library = library
         cache = EngineCache(bundle)
-        runtime = library.trt.Runtime(library.logger)
-        self._runtime = runtime  # engines need it as long as they live
+        self._runtime = library.trt.Runtime(library.logger)  # engines need it as long as they live
         self._engines: dict[str, Any] = {}
         for name, segment in bundle.manifest.segments.items():
             raw = cache.read(name, library.identity(cache.segment_hash(name)))
-            engine = runtime.deserialize_cuda_engine(raw)
+            engine = self._runtime.deserialize_cuda_engine(raw)
             if engine is None:
                 raise InputFileError(
                     f"TensorRT cannot load the engine of segment {name}: {library.complaints()}; "
@@ -52,9 +47,8 @@ class Engines:
         )
         if context is None:
             raise EnvironmentLacksError(
-                f"TensorRT cannot make a context for segment {name}: {self._library.complaints()}; "
-                "close other "
-                "programs"
+                f"TensorRT cannot make a context for segment {name}: {self._library.complaints()}; close "
+                "other programs"
             )
         context.set_device_memory(self._workspace, self.workspace_bytes)
         for port, buffer in buffers.items():
@@ -64,13 +58,12 @@ class Engines:
 
     def close(self) -> None:
         self._engines.clear()
-        self._library.cuda.free(self._workspace)
+        self._library.cuda.call("cudaFree", self._workspace)
 
 
 @dataclass
 class Bound:
-    """A segment whose addresses are fixed: run plainly once, which lets TensorRT set itself up, then as a
-    CUDA graph."""
+    """A segment whose addresses are fixed: run plainly once, which TensorRT needs, then as a CUDA graph."""
 
     name: str
     context: Any
@@ -88,12 +81,12 @@ class Bound:
         if self.graph is None:
             self._run()
         else:
-            self.library.cuda.launch(self.graph, self.stream)
+            self.library.cuda.call("cudaGraphLaunch", self.graph, self.stream)
         self.runs += 1
 
     def close(self) -> None:
         if self.graph is not None:
-            self.library.cuda.destroy_graph(self.graph)
+            self.library.cuda.call("cudaGraphExecDestroy", self.graph)
         self.graph = self.context = None
 
     def _run(self) -> None:
@@ -103,33 +96,33 @@ class Bound:
             )
 
     def _capture(self) -> None:
-        """Make the graph, or remember why there is none. A capture that failed must be ended too, or the
-        stream stays unusable."""
-        cuda, graph, problem = self.library.cuda, None, ""
+        """Make the graph, or keep why there is none. A failed capture is ended too, or the stream stays
+        unusable."""
+        cuda, graph = self.library.cuda, None
         cuda.begin_capture(self.stream)
         try:
-            self._run()
+            try:
+                self._run()
+            finally:
+                graph = cuda.end_capture(self.stream)
         except EnvironmentLacksError as refused:
-            problem = str(refused)
-        try:
-            graph = cuda.end_capture(self.stream)
-        except EnvironmentLacksError as refused:
-            problem = problem or str(refused)
-        if problem and graph is not None:
-            cuda.destroy_graph(graph)
-        self.graph, self.plain = (None, problem) if problem else (graph, "")
+            # Of two failures the first: the second says only that nothing was captured.
+            self.plain = str(refused.__context__ or refused)
+            if graph is not None:
+                cuda.call("cudaGraphExecDestroy", graph)
+            return
+        self.graph = graph
 
 
 def _check(bundle: Bundle, name: str, segment: Segment, engine: Any, trt: Any) -> None:
-    """The engine's ports are the manifest's."""
-    found = {}
-    for i in range(engine.num_io_tensors):
-        port = engine.get_tensor_name(i)
+    """Raises InputFileError for an engine whose ports are not the manifest's."""
+    ports = {}
+    for port in map(engine.get_tensor_name, range(engine.num_io_tensors)):
         dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(port))).name
-        found[port] = (tuple(engine.get_tensor_shape(port)), dtype)
-    wanted = {p: (port.shape, port.dtype) for p, port in (*segment.inputs.items(), *segment.outputs.items())}
-    if found != wanted:
+        ports[port] = (tuple(engine.get_tensor_shape(port)), dtype)
+    wanted = {p: (port.shape, port.dtype) for p, port in {**segment.inputs, **segment.outputs}.items()}
+    if ports != wanted:
         raise InputFileError(
-            f"the engine of segment {name} has ports {found}, the manifest says {wanted}; build it again: "
+            f"the engine of segment {name} has ports {ports}, the manifest says {wanted}; build it again: "
             + command_line("build", bundle.path, "--force")
         )

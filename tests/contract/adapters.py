@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mue_edge.export.verify import random_pixels
+from mue_edge.export.reference import random_pixels
 from mue_edge.loop.driver import Runtime
 from mue_edge.loop.policy import ExitPolicy, Policy
 from mue_edge.loop.replay import decision_log, replay, run

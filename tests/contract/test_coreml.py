@@ -20,7 +20,8 @@ ct = pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 from mue_edge.bundle.manifest import Segment  # noqa: E402
 from mue_edge.export.coreml import format as coreml  # noqa: E402
 from mue_edge.models.cut import Cut, Piece  # noqa: E402
-from mue_edge.targets.coreml.runtime import LEVELS, Evaluated, levels  # noqa: E402
+from mue_edge.targets.coreml.packages import LEVELS  # noqa: E402
+from mue_edge.targets.coreml.runtime import Evaluated, levels  # noqa: E402
 from tests.contract.adapters import (  # noqa: E402
     assert_loop_equals_reference,
     assert_piece_equals_torch,

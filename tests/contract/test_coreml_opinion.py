@@ -41,7 +41,7 @@ def inferred(program: Program, inputs: Mapping[str, Array]) -> dict[str, Any]:
         )
 
     def build(start: Any) -> Any:
-        for op in function.block.operations:
+        for op in function.operations:
             if op.type == "const":
                 values[op.name] = constant(op.attributes["val"])
                 continue
@@ -59,7 +59,7 @@ def inferred(program: Program, inputs: Mapping[str, Array]) -> dict[str, Any]:
 
     with coreml.silent():
         mb.program(input_specs=[mb.TensorSpec((1,))], opset_version=ct.target.iOS18)(build)
-    return {name: values[name] for name in function.block.outputs}
+    return {name: values[name] for name in function.results}
 
 
 @pytest.mark.parametrize("name", ["image.0", "cross_kv.0", "decoder.0", "fill.1", "embed", "head"])

@@ -258,7 +258,7 @@ def test_a_damaged_program_never_reaches_the_runtime(copied: Path, monkeypatch: 
         path.write_bytes(damaged)
         with pytest.raises(InputFileError, match=r"model\.pte"):
             open_bundle(copied)
-        monkeypatch.setattr(targets.executorch, "ExecuTorchProgram", None)  # would be called
+        monkeypatch.setattr(targets.executorch.python, "ExecuTorchProgram", None)  # would be called
         with pytest.raises(InputFileError, match="hash differs"):
             targets.open_runtime(opened, 1)
 

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mue_edge.errors import VerificationError
 from mue_edge.export.onnx.format import write_segments
+from mue_edge.export.onnx.graphs import Graph
 from mue_edge.export.onnx.half import HOST_PORTS
-from mue_edge.export.ranges import Graph
 from mue_edge.export.tensorrt import jetpack, rtx, rtx_build
 from mue_edge.export.tensorrt.format import typed
 from tests.contract.adapters import Ports, signature, structures
@@ -44,10 +44,12 @@ def test_segments_build_with_their_signature(precision: str, tmp_path: Path) -> 
     found = rtx.build(files)
     assert found.keys() == pieces.keys()
     for name, built in found.items():
-        inputs, outputs = ({k: v[0] for k, v in side.items()} for side in (built.inputs, built.outputs))
+        inputs, outputs = (
+            {k: tuple(v[0]) for k, v in side.items()} for side in (built["inputs"], built["outputs"])
+        )
         assert Ports(inputs, outputs) == signature(pieces[name][1]), name
-        assert built.bytes > 0
-        types = {k: kind for side in (built.inputs, built.outputs) for k, (_, kind) in side.items()}
+        assert built["bytes"] > 0
+        types = {k: kind for side in (built["inputs"], built["outputs"]) for k, (_, kind) in side.items()}
         assert {types[port] for port in types if port in HOST_PORTS} <= {"FLOAT", "INT64"}, name
         states = {types[port] for port in ("x", "y") if port in types}
         assert states <= {"FLOAT" if precision == "fp32" else "HALF"}, name
@@ -95,7 +97,7 @@ REFUSED = {
 def test_the_proxy_takes_the_symmetric_twin(tmp_path: Path) -> None:
     path = tmp_path / "fine.onnx"
     onnx.save(quantised(TensorProto.INT8, 0), str(path))
-    assert rtx.build({"fine": path})["fine"].bytes > 0
+    assert rtx.build({"fine": path})["fine"]["bytes"] > 0
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from mue_edge.export.onnx.format import Exporter
-from mue_edge.export.ranges import Graph, Ranges, scan
+from mue_edge.export.onnx.graphs import Graph
+from mue_edge.export.ranges import Ranges, scan
 from tests.contract.cuts import make_case, pictures
 
 _EXPORTER = Exporter()

@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
 
-from mue_edge.export.build import export, read_front  # noqa: E402
+from mue_edge.export.build import export, read_policies  # noqa: E402
 from mue_edge.export.onnx import format as exporter  # noqa: E402
 from mue_edge.export.plan import make  # noqa: E402
 from mue_edge.export.prompts import read_prompt  # noqa: E402
@@ -160,14 +160,14 @@ def test_a_longer_text_takes_more_decoder_steps(tiny_captions_folder: Path, tmp_
 
 
 def test_policies_of_the_model_stand_before_full_depth(tmp_path: Path) -> None:
-    assert [p["name"] for p in read_front(tmp_path)] == ["full"]
+    assert [p["name"] for p in read_policies(tmp_path)] == ["full"]
     path = tmp_path / "policies.json"
     path.write_text(json.dumps([{"rule": "mue", "theta_image": 0.9, "name": "fast"}]))
-    assert [p["name"] for p in read_front(tmp_path)] == ["fast", "full"]
+    assert [p["name"] for p in read_policies(tmp_path)] == ["fast", "full"]
     for bad in ('{"rule": "mue"}', '[{"rule": "mue"}]', '[{"rule": "mue", "name": "full"}]', "[1]", "["):
         path.write_text(bad)
         with pytest.raises(InputFileError):
-            read_front(tmp_path)
+            read_policies(tmp_path)
 
 
 def test_plans_name_what_does_not_fit(tiny_model_folder: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mue_edge.targets.mil.evaluator import Evaluator, load
+from mue_edge.targets.mil.evaluator import Evaluator
+from tests.targets.mil.loading import load
 from tests.targets.objective_c import Compiler, Tensor
 
 

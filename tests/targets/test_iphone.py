@@ -18,11 +18,12 @@ from mue_edge.measuring import measure, profile
 from mue_edge.targets import iphone, open_runtime
 from mue_edge.targets.coreml import check as coreml_check
 from mue_edge.targets.coreml import objc as coreml_objc
-from mue_edge.targets.coreml import packages as coreml_native
+from mue_edge.targets.coreml import packages as coreml_packages
 from mue_edge.targets.coreml.check import BEST_PSNR, check
 from mue_edge.targets.coreml.mac import Compiled
 from mue_edge.targets.coreml.objc import Models
-from mue_edge.targets.coreml.runtime import MODEL, CoreMLRuntime
+from mue_edge.targets.coreml.packages import MODEL
+from mue_edge.targets.coreml.runtime import CoreMLRuntime
 from mue_edge.targets.verify import verify
 from tests.apps.cli.run import Runner, picture
 from tests.apps.cli.test_profile import steady
@@ -83,7 +84,7 @@ def test_through_objective_c(packages: Path, tmp_path: Path) -> None:
 def test_each_package_is_hashed_and_read_once(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(packages)
     hashed, parsed = list[str](), list[str]()
-    real_file, real_read = Bundle.file, coreml_native.read
+    real_file, real_read = Bundle.file, coreml_packages.read
 
     def file(self: Bundle, name: str) -> Path:
         hashed.append(name)
@@ -94,9 +95,9 @@ def test_each_package_is_hashed_and_read_once(packages: Path, monkeypatch: pytes
         return real_read(package, **options)
 
     monkeypatch.setattr(Bundle, "file", file)
-    monkeypatch.setattr(coreml_native, "read", read)
-    made = coreml_native.Packages(bundle, Compiler())
-    names = {made.ready(name)[1] for name in bundle.manifest.segments}
+    monkeypatch.setattr(coreml_packages, "read", read)
+    made = Compiled(bundle, "cpu", coremltools(Compiler()))
+    names = {made.compiled(name)[1] for name in bundle.manifest.segments}
     assert len(names) == len(bundle.manifest.segments) > 2
     assert sorted(parsed) == ["decoder.mlpackage", "encoder.mlpackage"]
     assert len(hashed) == len(set(hashed)) and any(name.endswith("weight.bin") for name in hashed)

@@ -18,7 +18,7 @@ ARRAYS = {"shape", "strides"}  # an MLMultiArray's, which are NSArrays of NSNumb
 def bridged() -> list[Path]:
     """Every file that names rubicon-objc or its modules, and what these share."""
     named = [file for file in source_files() if "rubicon" in file.read_text(encoding="utf-8")]
-    return [*named, ROOT / "targets" / "coreml_native.py"]
+    return [*named, ROOT / "targets" / "coreml" / "packages.py"]
 
 
 def unconverted(source: str) -> list[int]:
@@ -80,7 +80,7 @@ def _ours(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
 
 def test_no_number_is_converted_by_python() -> None:
     files = bridged()
-    assert {"coreml_objc.py", "ios.py", "coreml_native.py"} <= {file.name for file in files}
+    assert {"objc.py", "ios.py", "packages.py"} <= {file.name for file in files}
     found = [f"{f.name}:{line}" for f in files for line in unconverted(f.read_text(encoding="utf-8"))]
     assert not found, f"use longLongValue (rubicon-objc does not convert an NSNumber): {', '.join(found)}"
 

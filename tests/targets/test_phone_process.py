@@ -80,11 +80,13 @@ def test_biases_of_beams_and_drafts(both: Any) -> None:
     """What greedy captions do not ask for."""
 
     def biases(bundle: Bundle) -> list[Any]:
-        beams, rows = StepBiases(Constants(bundle), 3, 12), StepBiases(Constants(bundle), 1, 12)
+        steps = StepBiases(Constants(bundle), 12)
         beam = Position(2, ((0, 3), (1, 4), (0, 5)))
         draft = Position(1, ((0,), (0,)), together=True)
-        found = [beams.slot_bias(0, beam), beams.own_bias(0, 2), rows.slot_bias(1, Position(0, ((),)))]
-        found += [rows.cross_bias(3), *rows.together(0, draft, 4)]
+        ports = ("slot_bias", "own_bias", "cross_bias")
+        found = [steps.bias(port, 0, beam, 3) for port in ports]
+        found += [steps.bias("slot_bias", 1, Position(0, ((),)), 1)]
+        found += [steps.bias(port, 0, draft, 4) for port in ports]
         constants = Constants(bundle)
         return [*found, *(constants.typed(name, "float16") for name in bundle.manifest.constants)]
 

@@ -62,7 +62,12 @@ def test_an_early_read_fails(check: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_memory_that_stays_fails(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "SLACK", 0)
     monkeypatch.setattr(memory.Pinned, "free", lambda self: None)
-    monkeypatch.setattr(Cuda, "free", lambda self, pointer: None)
+    call = Cuda.call
+
+    def without_free(self: Cuda, name: str, *arguments: Any, **options: Any) -> Any:
+        return None if name == "cudaFree" else call(self, name, *arguments, **options)
+
+    monkeypatch.setattr(Cuda, "call", without_free)
     assert "memory" in check()["failed"]
 
 

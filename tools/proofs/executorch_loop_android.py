@@ -1,4 +1,4 @@
-"""Rung `loop` for `android`, on ExecuTorch's own runtime."""
+"""Verification level `loop` for `android`, on ExecuTorch's own runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rung `loop` for `embedded-linux`, on ExecuTorch's own runtime."""
+"""Verification level `loop` for `embedded-linux`, on ExecuTorch's own runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rung `loop` on the host, greedy: the bundle against the torch model."""
+"""Verification level `loop` on the host, greedy: the bundle against the torch model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rung `loop` on the host with five beams."""
+"""Verification level `loop` on the host with five beams."""
 
 from __future__ import annotations
 

@@ -17,11 +17,13 @@ import onnx
 
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.export import exact
+from mue_edge.export.onnx import graphs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Answer, Request
 from mue_edge.loop.replay import decision_log, run
 from mue_edge.measuring import bench
 from mue_edge.targets import golden, host
+from mue_edge.targets.buffers import source
 
 FULL, TWIN = "exact", "exact again (A/A control)"
 BEFORE, SEVEN = "usual kernels", "7-bit weights"
@@ -52,7 +54,7 @@ class Listening(host.HostRuntime):
     def execute(self, request: Request) -> Answer:
         answer = super().execute(request)
         self.fed[request.run] = {
-            port: self._buffers.arrays[self._buffers.source(request, port)].copy() for port in request.inputs
+            port: self.arrays[source(request, port)].copy() for port in request.inputs
         }
         return answer
 
@@ -84,7 +86,7 @@ def errors(bundles: Mapping[str, Bundle], pixels: Any) -> dict[str, dict[str, fl
         wanted = plain._session(name).run([port], fed)[0]
         size = float(np.sqrt(np.mean(np.square(wanted, dtype=np.float64))))
         answers = {kind: runtime._session(name).run([port], fed)[0] for kind, runtime in systems.items()}
-        answers["sums in integers"] = exact.session(exact.with_exact_sums(model)).run([port], fed)[0]
+        answers["sums in integers"] = graphs.session(exact.with_exact_sums(model)).run([port], fed)[0]
         found[name] = {kind: golden.rms(answer, wanted) / size for kind, answer in answers.items()}
     return found
 
@@ -149,9 +151,9 @@ def products() -> dict[str, dict[str, Any]]:
         constants = [onnx.numpy_helper.from_array(weights, "b")]
         graph = onnx.helper.make_graph([node], "product", ports[:1], ports[1:], constants)
         opsets = [onnx.helper.make_opsetid("", 18)]
-        session = exact.session(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9))
-        runs[name] = lambda i, session=session, a=a: [session.run(None, {"a": a}) for _ in range(100)]
-        right = np.array_equal(session.run(None, {"a": a})[0], a.astype(np.int64) @ weights.astype(np.int64))
+        product = graphs.session(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9))
+        runs[name] = lambda i, product=product, a=a: [product.run(None, {"a": a}) for _ in range(100)]
+        right = np.array_equal(product.run(None, {"a": a})[0], a.astype(np.int64) @ weights.astype(np.int64))
         found[name] = {"exact": bool(right)}
     samples = bench.interleave(runs, "uint8", range(ROUNDS))
     for name in runs:

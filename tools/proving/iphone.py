@@ -24,9 +24,9 @@ from mue_edge.export.golden import median_policy
 from mue_edge.export.prompts import read_prompt
 from mue_edge.inputs import image
 from mue_edge.loop.policy import Policy
-from mue_edge.targets.coreml.runtime import MODEL
+from mue_edge.targets.coreml.packages import MODEL
 from mue_edge.targets.mil import blob
-from mue_edge.targets.mil.program import read, stored
+from mue_edge.targets.mil.program import read
 from proving.bundles import BUNDLES, cli
 from proving.recalibration import EVERY, int8_holds, recalibrated
 from tools.verification.loop import AtBoundaries, prove, reference_log
@@ -82,10 +82,9 @@ def packages(bundle: Bundle) -> dict[str, Any]:
         program = read(folder)
         distinct: dict[bytes, int] = {}
         for function in program.functions.values():
-            for value in (value for op in function.block.operations for value in stored(op)):
+            for value in (value for op in function.operations for value in op.stored()):
                 assert isinstance(value.data, blob.Blob)
-                shape = tuple(size or 0 for size in value.kind.shape)
-                data = blob.read(program.folder, value.data, value.kind.dtype, shape).tobytes()
+                data = blob.read(program.folder, value.data, value.kind.dtype, value.kind.sizes).tobytes()
                 distinct[hashlib.sha256(data).digest()] = len(data)
         found[Path(package).name] = {
             "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),

@@ -55,7 +55,7 @@ def gated(folder: Path) -> dict[str, Any]:
     from mue_edge.export import golden, plan
     from mue_edge.export.onnx import format as onnx
     from mue_edge.export.prompts import read_prompt
-    from mue_edge.export.ranges import Graph, scan
+    from mue_edge.export.ranges import scan
     from mue_edge.export.tensorrt import gates, jetpack, rtx
     from mue_edge.export.tensorrt.format import typed
     from mue_edge.targets.golden import pixels
@@ -67,8 +67,7 @@ def gated(folder: Path) -> dict[str, Any]:
     planned = plan.make(model, targets.target("jetson"), size, prompt.options)
     request = plan.cut_request(planned, prompt.ids, described)
     pieces = models.family_of(model).cut(model, request)
-    exporter = onnx.Exporter()
-    graphs = [Graph(piece, exporter.graph(piece)) for piece in pieces.pieces]
+    graphs = onnx.Exporter().graphs(pieces, lambda what, done, total: None)
     shown = golden.pictures(planned.height, planned.width, 2)
     ranges = scan(
         pieces, graphs, pieces.layout, request.search,
@@ -84,12 +83,12 @@ def gated(folder: Path) -> dict[str, Any]:
             said = {"segments": len(ready), "opset": profile.opset, "gates": "pass"}
             if profile.typed and name == jetpack.names()[0]:
                 with tempfile.TemporaryDirectory() as work:
-                    entries = onnx.write_segments([(g.piece, g.model) for g in ready], Path(work))
+                    entries = onnx.write_segments(ready, Path(work))
                     begin = time.perf_counter()
                     built = rtx.build({n: Path(work) / e.file for n, e in entries.items()})
                 said["proxy"] = f"{len(built)} built ({rtx.label()})"
                 said["proxy_seconds"] = round(time.perf_counter() - begin, 1)
-                said["plan_bytes"] = sum(b.bytes for b in built.values())
+                said["plan_bytes"] = sum(b["bytes"] for b in built.values())
             found[f"{name} {precision}"] = said
             print(name, precision, said, flush=True)
     return found
@@ -133,7 +132,7 @@ def adapted(folder: Path, count: int) -> dict[str, Any]:
     from mue_edge.loop.policy import Policy
     from mue_edge.loop.replay import run
     from mue_edge.targets.host import HostRuntime
-    from mue_edge.targets.trt.build import build
+    from mue_edge.targets.trt.engines import build
     from mue_edge.targets.trt.runtime import TensorRTRuntime
     from tests.targets.trt.fake_cuda import FakeCuda
     from tests.targets.trt.fake_tensorrt import FakeTensorRT
@@ -171,7 +170,7 @@ def adapted(folder: Path, count: int) -> dict[str, Any]:
 
 
 def looped(folder: Path, precision: str, count: int) -> dict[str, Any]:
-    """Criteria (a) and (b) of the rung `loop`, at full depth and with exits."""
+    """Criteria (a) and (b) of the verification level `loop`, at full depth and with exits."""
     import torch
 
     from mue_edge import models, targets

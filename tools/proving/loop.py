@@ -1,4 +1,4 @@
-"""Rung `loop`: a bundle against the torch model, in forced replay and in a free run."""
+"""Verification level `loop`: a bundle against the torch model, in forced replay and in a free run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Criterion (c) of the rung `loop`: int8 against fp32, each under thresholds of its own scores."""
+"""Criterion (c) of the level `loop`: int8 against fp32, each under thresholds of its own scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rung `loop` on many pictures: a bundle against the torch model itself.
+"""Verification level `loop` on many pictures: a bundle against the torch model itself.
 
 (a) forced replay of the model's decisions: score errors and tokens; (b) free run: how many captions
 differ, and how close to the threshold the first differing decision was.

@@ -58,7 +58,7 @@ class Saturating(host.HostRuntime):
 
         manifest = self.bundle.manifest
         constants, segment = manifest.layout.constants()[run], manifest.segments[run]
-        fed = {k: self._buffers.array(name, segment.inputs[k]) for k, name in constants.items()}
+        fed = {k: self.array(name, segment.inputs[k]) for k, name in constants.items()}
         model = onnx.load(str(self.bundle.path / segment.file))
         found: NDArray[Any] = ReferenceEvaluator(model, new_ops=[MatMulInteger]).run(
             [port], fed | dict(inputs)
@@ -137,7 +137,7 @@ def test_saturation_is_found_by_trying(
         def run(self, names: object, fed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
             return [product(fed["a"], fed["b"])]
 
-    monkeypatch.setattr(host._onnxruntime(), "InferenceSession", lambda *args, **options: Session())
+    monkeypatch.setattr(host.onnxruntime(), "InferenceSession", lambda *args, **options: Session())
     assert host.saturates.__wrapped__() is answer
 
 

@@ -15,8 +15,8 @@ from mue_edge.bundle.manifest import Segment
 from mue_edge.export.coreml import format as coreml
 from mue_edge.export.coreml import lints as coreml_lints
 from mue_edge.export.coreml.lints import floats, lint, shapes
-from mue_edge.targets.coreml.runtime import MODEL, signature
-from mue_edge.targets.mil.program import Block, Function, Kind, NamedType, Operation, read, weight_bytes
+from mue_edge.targets.coreml.packages import MODEL, signature
+from mue_edge.targets.mil.program import Function, Kind, NamedType, Operation, read
 from tests.targets.mil.made import mb, program
 
 X = {"x": np.ones((2, 64), np.float32)}
@@ -57,8 +57,8 @@ def test_each_rule(words: str, build: Callable[..., Any], tmp_path: Path) -> Non
 def test_rank() -> None:
     """coremltools makes no such program, others may."""
     out = NamedType("y", Kind("float16", (1,) * 6))
-    op = Operation("exp", {"x": ("x",)}, (out,), (), {})
-    function = Function((), "CoreML8", Block((), ("y",), (op,)))
+    op = Operation("exp", {"x": ("x",)}, (out,), {})
+    function = Function((), ("y",), (op,))
     assert "rank over 5" in list(shapes(function))
 
 
@@ -70,10 +70,10 @@ def test_a_float32_input_is_all_there_is_to_say(tmp_path: Path) -> None:
 def typed(*operations: tuple[str, str, str, str], outputs: tuple[str, ...]) -> Function:
     """Of (type, input, output, type of the output), on one input x of halves."""
     made = tuple(
-        Operation(kind, {"x": (given,)}, (NamedType(name, Kind(dtype, (2, 64))),), (), {})
+        Operation(kind, {"x": (given,)}, (NamedType(name, Kind(dtype, (2, 64))),), {})
         for kind, given, name, dtype in operations
     )
-    return Function((NamedType("x", Kind("float16", (2, 64))),), "CoreML8", Block((), outputs, made))
+    return Function((NamedType("x", Kind("float16", (2, 64))),), outputs, made)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_float32_belongs_to_scores(words: list[str], operations: list[tuple[str,
 
 def test_sizes_that_are_not_static() -> None:
     out = NamedType("y", Kind("float16", (None, 64)))
-    function = Function((), "CoreML8", Block((), ("y",), (Operation("exp", {}, (out,), (), {}),)))
+    function = Function((), ("y",), (Operation("exp", {}, (out,), {}),))
     assert list(shapes(function)) == ["a size that is not static"]
 
 
@@ -123,4 +123,4 @@ def test_compressed_constants_are_seen(tmp_path: Path) -> None:
     (line,) = coreml_lints.folded(function, frozenset({64}))
     assert "1048576 values" in line
     assert not list(coreml_lints.folded(function, frozenset({1024 * 1024})))
-    assert weight.size < weight_bytes(function) < 1.01 * weight.size
+    assert weight.size < function.weight_bytes() < 1.01 * weight.size

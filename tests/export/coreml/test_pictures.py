@@ -14,11 +14,13 @@ from mue_edge.bundle.manifest import Preprocess
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.export.coreml import format as coreml
 from mue_edge.export.coreml.lints import floats
-from mue_edge.targets.coreml.runtime import MODEL, levels
+from mue_edge.targets.coreml.packages import MODEL
+from mue_edge.targets.coreml.runtime import levels
 from mue_edge.targets.golden import pixels
-from mue_edge.targets.mil.evaluator import Mode, load
+from mue_edge.targets.mil.evaluator import Mode
 from mue_edge.targets.mil.program import read
 from tests.contract.cuts import SIDE, make_case
+from tests.targets.mil.loading import load
 
 OTHER = Preprocess(SIDE, SIDE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 SHOWN = np.random.Generator(np.random.PCG64(5)).integers(0, 256, (SIDE, SIDE, 3), np.uint8)

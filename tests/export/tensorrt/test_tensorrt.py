@@ -24,10 +24,10 @@ from mue_edge import targets
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import Port, Segment
 from mue_edge.errors import UsageError, VerificationError
-from mue_edge.export import fit
+from mue_edge.export import report
 from mue_edge.export.build import export
 from mue_edge.export.onnx import half, lower, qdq
-from mue_edge.export.ranges import Graph
+from mue_edge.export.onnx.graphs import Graph
 from mue_edge.export.tensorrt import gates, jetpack, rtx
 from mue_edge.export.tensorrt.format import typed
 from mue_edge.targets.host import AS_WRITTEN
@@ -325,9 +325,9 @@ def test_fp8_is_refused_with_the_reason(tiny_model_folder: Path, tmp_path: Path)
 def test_memory_that_does_not_fit_is_said() -> None:
     port = Port((1000, 1000), "float16")
     segment = Segment("a", {"x": port}, {"y": port}, weight_bytes=5 * 10**9)
-    needed = fit.bytes_needed({"a": segment, "b": segment})
+    needed = report.bytes_needed({"a": segment, "b": segment})
     assert needed == (10 * 10**9, 4 * 2 * 10**6)
-    said = fit.lines(targets.target("jetson"), needed)
+    said = report.memory_lines(targets.target("jetson"), needed)
     assert any("Orin Nano 8GB:" in line and "does not fit" in line for line in said)
     assert any("AGX Orin 64GB:" in line and line.endswith("fits") for line in said)
     assert any("Orin NX 16GB:" in line and "tight" in line for line in said)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mue_edge.targets.mil.evaluator import Mode, load
+from mue_edge.targets.mil.evaluator import Mode
+from tests.targets.mil.loading import load
 
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 

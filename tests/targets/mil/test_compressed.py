@@ -12,8 +12,8 @@ import torch
 pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 
 from mue_edge.export.coreml import format as coreml
-from mue_edge.targets.mil.evaluator import load
 from mue_edge.targets.mil.program import read
+from tests.targets.mil.loading import load
 from tests.targets.mil.made import mb
 
 ROWS, COLUMNS = 32, 64
@@ -54,7 +54,7 @@ def test_weights_are_decompressed(
 ) -> None:
     small = coreml.compressed(product(system), precision)
     found = weight_of(small, tmp_path / "small.mlpackage")
-    used = {op.type for op in read(tmp_path / "small.mlpackage").functions["main"].block.operations}
+    used = {op.type for op in read(tmp_path / "small.mlpackage").functions["main"].operations}
     assert operation in used
     with coreml.silent():
         whole = coreml.cto.decompress_weights(small)

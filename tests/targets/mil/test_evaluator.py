@@ -16,8 +16,9 @@ pytest.importorskip("coremltools", reason="pip install 'mue-edge[coreml]'")
 from mue_edge.errors import InputFileError, UsageError, VerificationError
 from mue_edge.export.coreml import format as coreml
 from mue_edge.targets.mil import blob
-from mue_edge.targets.mil.evaluator import Evaluator, load
+from mue_edge.targets.mil.evaluator import Evaluator
 from mue_edge.targets.mil.program import Kind, NamedType, Program, package_model, read
+from tests.targets.mil.loading import load
 from tests.targets.mil.made import mb, outputs, program
 
 WEIGHT = np.arange(64 * 32, dtype=np.float32).reshape(64, 32) / 7
@@ -36,9 +37,9 @@ def changed(package: Path, **changes: Any) -> Program:
     """The program with its last operation changed."""
     found = read(package)
     main = found.functions["main"]
-    operations = main.block.operations
-    block = replace(main.block, operations=(*operations[:-1], replace(operations[-1], **changes)))
-    return replace(found, functions={"main": replace(main, block=block)})
+    operations = main.operations
+    operations = (*operations[:-1], replace(operations[-1], **changes))
+    return replace(found, functions={"main": replace(main, operations=operations)})
 
 
 def test_unknown_operation_is_named(package: Path) -> None:
@@ -48,7 +49,7 @@ def test_unknown_operation_is_named(package: Path) -> None:
 
 
 def test_declared_shape_is_held(package: Path) -> None:
-    name = read(package).functions["main"].block.outputs[0]
+    name = read(package).functions["main"].results[0]
     evaluator = Evaluator(changed(package, outputs=(NamedType(name, Kind("float32", (2, 63))),)))
     with pytest.raises(VerificationError, match=r"\[2, 64\], the program declares \[2, 63\]"):
         evaluator({"x": torch.ones(2, 32)})
@@ -99,7 +100,7 @@ def test_damaged_weights(at: int, value: int, words: str, package: Path, tmp_pat
 def test_weights_stay_inside(package: Path) -> None:
     for name in ("@model_path/../secret", "/etc/passwd", "@model_path//x", "weights/weight.bin"):
         with pytest.raises(InputFileError, match="not inside"):
-            blob.place(package, name)
+            blob.path_inside(package, name)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), blob.PACKED.items())
@@ -116,7 +117,7 @@ def test_reading_equals_the_generated_classes(package: Path) -> None:
     """coremltools' own protobuf classes as the second opinion on ours."""
     spec = coreml.ct.utils.load_spec(str(package)).mlProgram.functions["main"]
     theirs = spec.block_specializations[spec.opset].operations
-    ours = read(package).functions["main"].block.operations
+    ours = read(package).functions["main"].operations
     assert [op.type for op in ours] == [op.type for op in theirs]
     for mine, other in zip(ours, theirs):
         assert [out.name for out in mine.outputs] == [out.name for out in other.outputs]

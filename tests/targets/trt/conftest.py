@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime")
 
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.targets.trt import cudart
-from mue_edge.targets.trt.build import build
+from mue_edge.targets.trt.engines import build
 from mue_edge.targets.trt.library import Library
 from mue_edge.targets.trt.runtime import TensorRTRuntime
 from tests.targets.trt.fake_cuda import FakeCuda

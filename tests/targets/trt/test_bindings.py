@@ -113,18 +113,18 @@ def recorded(board: Board, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[l
     made.upload(device, pinned, 64, stream)
     made.zero(device, 64, stream)
     made.download(pinned, device, 64, stream)
-    made.record(event, stream)
-    made.wait(event)
+    made.call("cudaEventRecord", event, stream)
+    made.call("cudaEventSynchronize", event)
     made.begin_capture(stream)
     made.copy_rows(device, 16, device + 32, 16, 16, 2, stream)
     graph = made.end_capture(stream)
-    made.launch(graph, stream)
-    made.synchronize(stream)
-    made.destroy_graph(graph)
-    made.destroy_event(event)
-    made.destroy_stream(stream)
-    made.free(device)
-    made.free_pinned(pinned)
+    made.call("cudaGraphLaunch", graph, stream)
+    made.call("cudaStreamSynchronize", stream)
+    made.call("cudaGraphExecDestroy", graph)
+    made.call("cudaEventDestroy", event)
+    made.call("cudaStreamDestroy", stream)
+    made.call("cudaFree", device)
+    made.call("cudaFreeHost", pinned)
     return rt.calls
 
 
@@ -144,11 +144,11 @@ def answered(source: str, path: list[Path], calls: dict[str, tuple[list[Any], li
 def test_the_stand_in_and_ctypes_have_just_the_calls_that_the_adapter_makes(
     recorded: dict[str, tuple[list[Any], list[Any]]],
 ) -> None:
-    tree = ast.parse(Path(cuda.__file__).read_text(encoding="utf-8"))
+    sources = Path(cuda.__file__).parent.glob("*.py")
     made = {
         node.args[0].value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "_call"
+        for node in (node for file in sources for node in ast.walk(ast.parse(file.read_text("utf-8"))))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "call"
         and node.args and isinstance(node.args[0], ast.Constant)
     }  # fmt: skip
     assert made == NAMES == recorded.keys()

@@ -146,7 +146,7 @@ def test_power_is_that_of_the_rail_that_feeds_the_module(tmp_path: Path) -> None
     """Orin Nano and NX."""
     folder = tmp_path / "hwmon1"
     sensors(folder, ("VDD_IN", 5000, 1200), ("VDD_CPU_GPU_CV", 5000, 400), ("VDD_SOC", 5000, 300))
-    assert power.watts(tmp_path) == pytest.approx(6.0) and power.rails(tmp_path) == ["VDD_IN"]
+    assert power.watts(tmp_path) == pytest.approx(6.0) and list(power.rails(tmp_path)) == ["VDD_IN"]
     (folder / "in1_label").write_text("VDD_X\n")
     assert power.watts(tmp_path) is None and not power.rails(tmp_path)
 
@@ -156,7 +156,7 @@ def test_power_of_agx_orin_is_the_sum_of_its_rails(tmp_path: Path) -> None:
             ("VIN_SYS_5V0", 5000, 800))  # fmt: skip
     sensors(tmp_path / "hwmon4", ("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 5000, 200), ("NC", 0, 0))
     assert power.watts(tmp_path) == pytest.approx(3.8 + 1.9 + 4.0)
-    assert power.rails(tmp_path) == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"]
+    assert list(power.rails(tmp_path)) == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"]
     (tmp_path / "hwmon3" / "curr2_input").unlink()
     assert power.watts(tmp_path) is None, "a part is not the whole"
 

@@ -17,8 +17,7 @@ from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import EnvironmentLacksError, InputFileError
 from mue_edge.targets import jetson
 from mue_edge.targets.trt import engines as engines_module
-from mue_edge.targets.trt.build import build
-from mue_edge.targets.trt.engines import EngineCache
+from mue_edge.targets.trt.engines import EngineCache, build
 from mue_edge.targets.trt.library import Library
 from mue_edge.targets.trt.runtime import TensorRTRuntime
 from tests.targets.trt.conftest import Board

@@ -210,7 +210,7 @@ def scores_copied_late(patch: pytest.MonkeyPatch) -> None:
     def wait(self: memory.Readback) -> object:
         for port, buffer in self._buffers.items():
             self._cuda.download(self._pinned[port].pointer, buffer.pointer, buffer.bytes, self._stream)
-        self._cuda.record(self._arrived, self._stream)
+        self._cuda.call("cudaEventRecord", self._arrived, self._stream)
         return plain(self)
 
     patch.setattr(memory.Readback, "wait", wait)

@@ -44,7 +44,8 @@ def command(
     from mue_edge.errors import UsageError
     from mue_edge.inputs import gathering
     from mue_edge.measuring import profile, profiling
-    from mue_edge.targets import choice, signoff
+    from mue_edge.targets import choice
+    from mue_edge.targets.verify import signoff_path
 
     if clock == "cpu" and threads not in (None, 1):
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
@@ -54,9 +55,9 @@ def command(
         with _progress(captions + captions // 2) as step:
             made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)
     profile.write(place, made)
-    chosen = choice.keep(captioner.bundle, signoff.place_of(Path(bundle)), place)
+    chosen = choice.keep(captioner.bundle, signoff_path(Path(bundle)), place)
     click.echo(place.read_text(encoding="utf-8") if as_json else _text(made, full_depth), nl=not as_json)
-    for line in choice.said(chosen):
+    for line in choice.lines(chosen):
         click.echo(line, err=as_json)
     click.echo(f"wrote {place}; next: mue-edge calibrate --budget 50%", err=as_json)
 

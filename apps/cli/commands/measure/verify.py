@@ -33,8 +33,8 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
     from mue_edge.apps.cli.default_bundle import bundle_folder
     from mue_edge.bundle.folder import open_bundle
     from mue_edge.measuring import profile
-    from mue_edge.targets import choice, signoff
-    from mue_edge.targets.verify import SCORE_TOLERANCE, verify
+    from mue_edge.targets import choice
+    from mue_edge.targets.verify import SCORE_TOLERANCE, sign_off, signoff_path, verify
 
     opened = open_bundle(bundle_folder(bundle), paranoid=True)
     manifest = opened.manifest
@@ -43,8 +43,8 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
     try:
         found = verify(opened, runtime)
         if measure is not None:
-            place = out or signoff.place_of(Path(bundle))
-            signed = signoff.sign_off(opened, runtime, found, measure, place)
+            place = out or signoff_path(Path(bundle))
+            signed = sign_off(opened, runtime, found, measure, place)
             chosen = choice.keep(opened, place, profile.place_of(Path(bundle)))
             click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place, chosen))
             return
@@ -106,7 +106,7 @@ def _signed(record: Mapping[str, Any], place: Path, chosen: Mapping[str, str]) -
         ),
     ]
     lines += _gpu(measured) if "calls" in measured else _units(measured)
-    lines += choice.said(chosen) or ["next       mue-edge profile BUNDLE, which keeps what was chosen"]
+    lines += choice.lines(chosen) or ["next       mue-edge profile BUNDLE, which keeps what was chosen"]
     return "\n".join([*lines, f"wrote {place}: signed off on this device"])
 
 

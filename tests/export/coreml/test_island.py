@@ -17,8 +17,9 @@ from mue_edge.errors import VerificationError
 from mue_edge.export.coreml import format as coreml
 from mue_edge.models.cut import Piece
 from mue_edge.models.outputs import flat_similarity
-from mue_edge.targets.mil.evaluator import Mode, load
+from mue_edge.targets.mil.evaluator import Mode
 from mue_edge.targets.mil.program import read
+from tests.targets.mil.loading import load
 
 ROWS, WIDTH = 40, 256
 

@@ -1,13 +1,11 @@
 """What stays in float32 when a segment is calculated in halves: exit scores and the head's logarithms.
 
 A sum of squares over a picture's hidden states overflows a half, and a score near 1 has no digits left in
-one: it would be 0, NaN or 1, and the model would leave never or at once. So whatever leads to such an output
-alone, after the last matrix product, keeps its 32 bits.
-"""
+one. So whatever leads to such an output alone, after the last matrix product, keeps its 32 bits."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mue_edge.loop.signals import PORTS
@@ -45,19 +43,17 @@ def kept(block: Any) -> Iterator[str]:
 
 def _ancestors(variables: Iterable[Any]) -> set[Any]:
     """Every operation that the variables are made by, directly or not."""
-    found: set[Any] = set()
+    operations: set[Any] = set()
     waiting = [var.op for var in variables if var.op is not None]
     while waiting:
         op = waiting.pop()
-        if op not in found:
-            found.add(op)
+        if op not in operations:
+            operations.add(op)
             waiting += [var.op for var in _inputs(op) if var.op is not None]
-    return found
+    return operations
 
 
-def _inputs(op: Any) -> Collection[Any]:
-    """Variables that an operation takes, those of lists too."""
-    taken = []
-    for value in op.inputs.values():
-        taken += list(value) if isinstance(value, (list, tuple)) else [value]
-    return [var for var in taken if hasattr(var, "op")]
+def _inputs(op: Any) -> list[Any]:
+    """Variables that an operation reads, those of lists too."""
+    values = [value if isinstance(value, (list, tuple)) else [value] for value in op.inputs.values()]
+    return [var for listed in values for var in listed if hasattr(var, "op")]
