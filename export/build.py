@@ -34,7 +34,7 @@ from mue_edge.export.prompts import Prompt, read_prompt, task_of
 from mue_edge.export.reference import TorchRuntime, check_graphs
 from mue_edge.files import atomic_folder, sha256
 from mue_edge.inputs import image, tokens
-from mue_edge.inputs.statements import ids_of
+from mue_edge.inputs.statements import source_ids
 from mue_edge.models.cut import Cut
 from mue_edge.models.family import Description
 from mue_edge.reading import read_json
@@ -87,7 +87,7 @@ def export(
     options: Mapping[str, Any] | None = None,
     progress: formats.Progress | None = None,
     name: str | None = None,
-    pictures: Sequence[image.Given] = (),
+    pictures: Sequence[image.PictureSource] = (),
 ) -> Exported:
     """Make and verify the bundle `out` of a model folder; on an error nothing of it stays. name: of the
     model, by default the folder's. pictures: what a format scans ranges on."""
@@ -172,7 +172,7 @@ def _check_text_length(folder: Path, prompt: Prompt, compiled: plan.Plan, model:
     if (folder / "tokenizer.json").is_file():
         words = tokens.load(folder / "tokenizer.json")
         captions = (None, "a" if prompt.with_caption else None)
-        needed = max(len(ids_of(prompt.template, "a", words, caption)) for caption in captions)
+        needed = max(len(source_ids(prompt.template, "a", words, caption)) for caption in captions)
         if needed > longest:
             raise UsageError(
                 f"a text of {longest} tokens has no room for a statement: with a word it has {needed}; give "
@@ -180,7 +180,7 @@ def _check_text_length(folder: Path, prompt: Prompt, compiled: plan.Plan, model:
             )
 
 
-def _samples(files: Sequence[image.Given], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:
+def _samples(files: Sequence[image.PictureSource], count: int, p: Preprocess) -> tuple[np.ndarray[Any, Any], ...]:
     """Up to `count` of the pictures, evenly chosen, as the network takes them."""
     chosen = files[:: math.ceil(len(files) / count)] if count and files else ()
     return tuple(image.network_input(p, file) for file in chosen)

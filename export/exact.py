@@ -19,7 +19,7 @@ from mue_edge.export.formats import outputs
 from mue_edge.export.onnx.graphs import copy_of, replace, session
 from mue_edge.export.ranges import fed
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.loop.driver import show
+from mue_edge.loop.driver import set_inputs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.replay import run
 from mue_edge.models.cut import Cut, Piece
@@ -38,7 +38,7 @@ def sums(
         return outputs(piece, values)
 
     runtime = TorchRuntime(cut, record)
-    show(runtime, pixels, source)
+    set_inputs(runtime, pixels, source)
     run(manifest.layout, manifest.search, Policy("never"), runtime, source=source)
     constants, results = manifest.layout.constants(), []
     for stage in (stack.stages[0] for stack in manifest.layout.stacks if stack.stages):

@@ -13,9 +13,9 @@ import numpy as np
 from mue_edge import schema
 from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Manifest
-from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.driver import Runtime, set_inputs
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.replay import Log, log_of, quantile_policy, run
+from mue_edge.loop.replay import DecisionLog, decision_log, quantile_policy, run
 from mue_edge.loop.search import SearchSettings
 from mue_edge.loop.signals import SIMILARITY
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
@@ -57,9 +57,9 @@ def write(folder: Path, manifest: Manifest, reference: Runtime, texts: Sequence[
 
     def caption_all(policy: Policy) -> None:
         for i, (picture, text) in enumerate(zip(images, texts, strict=True)):
-            show(reference, pixels(picture, preprocess), text)
+            set_inputs(reference, pixels(picture, preprocess), text)
             outcome = run(manifest.layout, manifest.search, policy, reference, trace=True, source=text)
-            golden.append(Golden(i, policy.to_json(), log_of(outcome), text))
+            golden.append(Golden(i, policy.to_json(), decision_log(outcome), text))
 
     caption_all(Policy("never", name="full"))
     caption_all(median_policy([entry.log for entry in golden]))
@@ -68,7 +68,7 @@ def write(folder: Path, manifest: Manifest, reference: Runtime, texts: Sequence[
     (folder / LOGS).write_text(json.dumps([schema.encode(g) for g in golden]) + "\n", encoding="utf-8")
 
 
-def median_policy(logs: Iterable[Log]) -> Policy:
+def median_policy(logs: Iterable[DecisionLog]) -> Policy:
     """A constant threshold for each stack, such that half of the tests in traced logs would pass."""
     entries = (entry for log in logs for entry in log.scores if entry.signal == SIMILARITY)
     return quantile_policy([(entry.stack, 1 - min(entry.scores)) for entry in entries], 0.5, "median")

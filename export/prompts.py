@@ -9,7 +9,7 @@ from typing import Any
 
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.inputs.statements import TEXT_LENGTH, Template, misplaced, misplaced_of
+from mue_edge.inputs.statements import TEXT_LENGTH, Template, field_problem, field_problems
 from mue_edge.reading import read_json
 
 CAPTION, ENTAIL = "caption", "entail"
@@ -85,7 +85,7 @@ def read_prompt(folder: Path, task: str, text_length: int | None = None) -> Prom
     if text_length is not None:
         raise UsageError("--text-length is of models that judge statements; this one reads a constant text")
     constant = schema.decode(_Constant, entry, where)
-    _check_fields(misplaced(constant.text), where)
+    _check_fields(field_problem(constant.text), where)
     options = {} if constant.max_length is None else {"max_length": constant.max_length}
     return Prompt(constant.text, constant.ids, options=options, knows=constant.knows)
 
@@ -117,7 +117,7 @@ def _statement(entry: _Statement, text_length: int | None, where: str) -> Prompt
             f'{where}: a decoder that reads the statement alone takes no caption ("around" counts the ids of '
             'one text only): leave out "with_caption", or let it read "prev_output"'
         )
-    _check_fields(misplaced_of(entry.template, entry.with_caption), where)
+    _check_fields(field_problems(entry.template, entry.with_caption), where)
     if any(len(answer.ids) != 1 for answer in entry.answers.values()):
         raise InputFileError(f"{where} needs answers of one token each")
     answers = {word: answer.ids[0] for word, answer in entry.answers.items()}

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from mue_edge.export.onnx.graphs import Graph, copy_of, float_values, session
 from mue_edge.export.reference import TorchRuntime
-from mue_edge.loop.driver import show
+from mue_edge.loop.driver import set_inputs
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import HIDDEN, Layout
+from mue_edge.loop.protocol import MASKED, Layout
 from mue_edge.loop.replay import run
 from mue_edge.loop.search import SearchSettings
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.sessions.captioner import InTurns
+from mue_edge.sessions.captioner import AlternatingExits
 from mue_edge.targets import host
 
 _PEAKS = "mue_edge.peaks"
@@ -54,9 +54,9 @@ def scan(
 
     runtime = TorchRuntime(cut, run_graph)
     for i, picture in enumerate(pictures):
-        for policy in (Policy("never"), InTurns()):
+        for policy in (Policy("never"), AlternatingExits()):
             source = cut.sources[i % len(cut.sources)] if cut.sources else ()
-            show(runtime, picture, source)
+            set_inputs(runtime, picture, source)
             run(layout, search, policy, runtime, trace=True, heads=True, source=source)
         step()
     return peaks
@@ -65,7 +65,7 @@ def scan(
 def fed(piece: Piece, inputs: Sequence[Tensor]) -> dict[str, Any]:
     """Port → the array that devices feed it: the reference hides cache slots with another number than
     they."""
-    hidden = (torch.where(x < -1e8, HIDDEN, x) if x.is_floating_point() else x for x in inputs)
+    hidden = (torch.where(x < -1e8, MASKED, x) if x.is_floating_point() else x for x in inputs)
     return {port: x.contiguous().numpy() for port, x in zip(piece.inputs, hidden)}
 
 

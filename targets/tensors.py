@@ -14,7 +14,7 @@ from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Constant, Port
 from mue_edge.errors import InputFileError
 from mue_edge.inputs.statements import check_length
-from mue_edge.loop.protocol import HEAD_PORTS, HIDDEN, TEXT, Answer, Position, Request, Store
+from mue_edge.loop.protocol import HEAD_PORTS, MASKED, TEXT, Answer, Position, Request, Store
 
 
 class Constants:
@@ -56,7 +56,7 @@ class Constants:
 
 class StepBiases:
     """The decoder's position biases and masks of one step, from self_bias.j and cross_bias. `hidden` [S],
-    HIDDEN where the source text is padding, is added to cross_bias."""
+    MASKED where the source text is padding, is added to cross_bias."""
 
     def __init__(self, constants: Constants, slots: int) -> None:
         self._constants, self._slots = constants, slots
@@ -65,7 +65,7 @@ class StepBiases:
 
     def bias(self, port: str, segment: int, position: Position, rows: int) -> Floats:
         """The bias of a port with `rows` rows: slot_bias [n, H, Q, M] is the position bias of each ancestor's
-        slot, elsewhere HIDDEN; own_bias [n, H, Q, Q] lets a query see itself, and where they go together
+        slot, elsewhere MASKED; own_bias [n, H, Q, Q] lets a query see itself, and where they go together
         the queries before it; cross_bias [H, Q or 1, S]. What follows from the step alone is kept."""
         if port == "cross_bias":
             return self._cross(position, rows)
@@ -79,7 +79,7 @@ class StepBiases:
 
     def _slot(self, segment: int, position: Position, rows: int) -> Floats:
         table = self._constants[f"self_bias.{segment}"]
-        out = np.full((*table.shape[:2], rows, self._slots), HIDDEN, np.float32)
+        out = np.full((*table.shape[:2], rows, self._slots), MASKED, np.float32)
         for row, ancestors in enumerate(position.ancestry):
             slots = list(ancestors[: position.step])
             step = position.step + row * position.together
@@ -88,7 +88,7 @@ class StepBiases:
 
     def _own(self, segment: int, position: Position, rows: int) -> Floats:
         table, first = self._constants[f"self_bias.{segment}"], position.step
-        out = np.full((*table.shape[:2], rows, rows), HIDDEN, np.float32)
+        out = np.full((*table.shape[:2], rows, rows), MASKED, np.float32)
         for row in range(len(position.ancestry) if position.together else rows):
             step, begin = (first + row, 0) if position.together else (first, row)
             out[:, :, row, begin : row + 1] = table[:, :, step, step - row + begin : step + 1]
@@ -167,7 +167,7 @@ class HostInputs(ABC):
         check_length(ids, length)
         padding = length - len(ids)
         live = np.array([1.0] * len(ids) + [0.0] * padding, np.float32)
-        masked = [0.0] * len(ids) + [HIDDEN] * padding
+        masked = [0.0] * len(ids) + [MASKED] * padding
         self.fill("source_ids", inputs["ids"], np.array([*ids, *[manifest.search.pad] * padding]))
         self.fill("source_live", inputs["live"], live.reshape(1, length, 1))
         for stage in (stage for stack in manifest.layout.of_source(TEXT) for stage in stack.stages):

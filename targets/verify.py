@@ -19,9 +19,9 @@ from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.bundle.policy_files import from_json
 from mue_edge.errors import VerificationError
 from mue_edge.files import atomic_write, sha256
-from mue_edge.loop.driver import Runtime, show
+from mue_edge.loop.driver import Runtime, set_inputs
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.replay import log_of, replay, run
+from mue_edge.loop.replay import decision_log, replay, run
 from mue_edge.targets import golden
 
 # A replayed score may differ by this much; other precisions report and do not promise.
@@ -49,7 +49,7 @@ def shown(bundle: Bundle, runtime: Runtime) -> Iterator[golden.Golden]:
     """Every golden answer of a bundle, after the runtime was given its picture and text."""
     pictures, entries = golden.read(bundle)
     for entry in entries:
-        show(runtime, golden.pixels(pictures[entry.picture], bundle.manifest.preprocess), entry.source)
+        set_inputs(runtime, golden.pixels(pictures[entry.picture], bundle.manifest.preprocess), entry.source)
         yield entry
 
 
@@ -66,7 +66,7 @@ def verify(bundle: Bundle, runtime: Runtime) -> Verified:
         difference = replay(entry.log, layout, settings, runtime, source=entry.source)
         errors += difference.score_errors
         same += difference.same_tokens
-        again = log_of(run(layout, settings, from_json(entry.policy), runtime, source=entry.source))
+        again = decision_log(run(layout, settings, from_json(entry.policy), runtime, source=entry.source))
         free += again.tokens == entry.log.tokens
         exits += (again.depths, again.decoder) == (dict(entry.log.depths), entry.log.decoder)
     worst, p99 = max(errors), float(np.percentile(errors, 99))
