@@ -1,5 +1,5 @@
-"""What heads for exit tests are trained from: a frozen model that is shown batches, and says what every layer
-makes of them. One for captions and one for answers about statements; the trainers know neither."""
+"""What heads for exit tests are trained from: a frozen model and what its every layer makes of batches. One
+for captions and one for answers about statements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mue_edge import models
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.training.caption_training import LONGEST, learner
+from mue_edge.calibrate.training.caption_training import learner, longest_caption
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
 from mue_edge.inputs import image, tokens
 from mue_edge.loop.search import prompt_of
@@ -44,25 +44,24 @@ class Teacher(Protocol[Batch]):
 
 
 @dataclass(frozen=True)
-class CaptionBatch:
+class CaptionTeacher:
     """A captioner; batches are pictures [B, 3, H, W]."""
 
     model: nn.Module
     prompt: Sequence[int]
 
     def steps(self, batch: Tensor, rng: torch.Generator) -> Steps:
-        longest = _longest(self.model)
+        longest = longest_caption(self.model)
         return models.training(self.model).steps(self.model, self.prompt, batch, rng, longest)
 
     def kept(self, batch: Tensor) -> Tensor:
         encoder, decoder = models.describe(self.model).depths
         cells = [(depth, decoder) for depth in range(1, encoder + 1)]
-        found = models.training(self.model).greedy_by_depth(
-            self.model, self.prompt, batch, cells, max_length=_longest(self.model)
+        captions = models.training(self.model).greedy_by_depth(
+            self.model, self.prompt, batch, cells, max_length=longest_caption(self.model)
         )
-        full = found[cells[-1]]
-        same = [[mine == whole for mine, whole in zip(found[cell], full)] for cell in cells[:-1]]
-        return torch.tensor(same).T
+        full = captions[cells[-1]]
+        return torch.tensor([[a == b for a, b in zip(captions[cell], full)] for cell in cells[:-1]]).T
 
     def features(self, batch: Tensor) -> Tensor:
         return models.training(self.model).features(self.model, batch)
@@ -80,7 +79,7 @@ class StatementBatch:
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerTeacher:
     """A model that judges statements. `answers`: ids of its answers; `fed`: what the decoder reads before it
     answers (`SearchSettings.fed`)."""
 
@@ -95,10 +94,10 @@ class Answers:
         )
 
     def kept(self, batch: StatementBatch) -> Tensor:
-        found = models.judging(self.model).by_encoder_depth(
+        answers = models.judging(self.model).by_encoder_depth(
             self.model, self.answers, batch.pixels, batch.sources, self._fed(batch)
         )
-        return (found[:-1] == found[-1]).T
+        return (answers[:-1] == answers[-1]).T
 
     def features(self, batch: StatementBatch) -> Tensor:
         return models.training(self.model).features(self.model, batch.pixels)
@@ -110,39 +109,35 @@ class Answers:
         return [prompt_of(self.bos, self.fed, ids) for ids in batch.sources]
 
 
-def _longest(model: nn.Module) -> int:
-    return min(LONGEST, models.describe(model).longest_caption)
-
-
 class Once:
     """A teacher that answers each batch once, for all kinds of heads: they draw the same encoder depths."""
 
     def __init__(self, teacher: Teacher[Any]) -> None:
-        self.model, self.kept, self.features, self.logits = (
-            teacher.model, teacher.kept, teacher.features, teacher.logits,
-        )  # fmt: skip
-        self._teacher, self._steps = teacher, dict[int, Steps]()
+        self.model, self.kept, self.features = teacher.model, teacher.kept, teacher.features
+        self.logits, self._steps_of, self._steps = teacher.logits, teacher.steps, dict[int, Steps]()
 
     def steps(self, batch: Any, rng: torch.Generator) -> Steps:
         if id(batch) not in self._steps:
-            self._steps[id(batch)] = self._teacher.steps(batch, rng)
+            self._steps[id(batch)] = self._steps_of(batch, rng)
         return self._steps[id(batch)]
 
 
-def of_folder(folder: Path) -> CaptionBatch | Answers:
+def of_folder(folder: Path) -> CaptionTeacher | AnswerTeacher:
     """The teacher that a model folder is. Raises InputFileError for one that lacks vocabulary or prompt."""
     if task_of(folder) == ENTAIL:
         prompt = read_prompt(folder, ENTAIL)
         bos = tokens.load(folder / "tokenizer.json").bos
-        return Answers(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
-    taught = learner(folder, None)
-    return CaptionBatch(taught.model, taught.prompt)
+        return AnswerTeacher(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
+    captioner = learner(folder, None)
+    return CaptionTeacher(captioner.model, captioner.prompt)
 
 
 def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[StatementBatch]:
     """Samples as their model's teacher takes them, with statements if they have any."""
     parts = [samples.samples[i : i + batch] for i in range(0, len(samples), batch)]
-    shown = [torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts]
+    pixels = [
+        torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts
+    ]
     if not all(sample.source for sample in samples.samples):
-        return shown
-    return [StatementBatch(pixels, tuple(s.source for s in part)) for pixels, part in zip(shown, parts)]
+        return pixels
+    return [StatementBatch(inputs, tuple(s.source for s in part)) for inputs, part in zip(pixels, parts)]
