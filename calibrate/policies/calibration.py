@@ -20,12 +20,12 @@ from mue_edge.calibrate.policies import candidates, savings, signals, tuning
 from mue_edge.calibrate.policies.certifier import Certifier, bound
 from mue_edge.calibrate.policies.setting import FULL, Held, Setting, runs_of, score_of, speak
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.traces import live
 from mue_edge.calibrate.traces.outcomes import decisions
 from mue_edge.durations import Span
 from mue_edge.errors import CannotBeMetError
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import TEXT, Decision
+from mue_edge.measuring import bench
 from mue_edge.rules import RULES
 
 
@@ -261,5 +261,5 @@ def live_times(setting: Setting, found: Calibration) -> dict[str, NDArray[np.flo
     samples = [setting.certify.samples[i] for i in rows.tolist()]
     with setting.progress("live, interleaved", len(samples)) as step:
         runs = [(setting.captioner, policy) for policy in named.values()]
-        times = live.seconds(runs, samples, clock=setting.clock, progress=step)
+        times = bench.policy_seconds(runs, samples, clock=setting.clock, progress=step)
     return dict(zip(named, times, strict=True))

@@ -9,8 +9,8 @@ from mue_edge.calibrate.certificate.binomial import upper_limit
 from mue_edge.calibrate.certificate.claim import LIVE, Candidate, Claim
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies.setting import FULL, Held, Setting, runs_of, score_of, speak
-from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
+from mue_edge.measuring import bench
 
 
 class Certifier:
@@ -42,7 +42,7 @@ class Certifier:
             return pareto_testing.HeldOutScores(full.scores, exits.scores)
         samples = [self._setting.certify.samples[i] for i in self._drawn.tolist()]
         with self._setting.progress(f"live: {candidate.name}", len(samples)) as step:
-            times = live.seconds(
+            times = bench.policy_seconds(
                 [(self._setting.captioner, self._policies[candidate.name])], samples,
                 clock=self._setting.clock, progress=step,
             )  # fmt: skip

@@ -25,8 +25,8 @@ from mue_edge.calibrate.policies import held, savings
 from mue_edge.calibrate.policies.held import HeldOutOutcome
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.policies.tuning import Judged, mean_layers
-from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
+from mue_edge.measuring import bench
 from mue_edge.rules import RULES
 from mue_edge.sessions.session import Session
 
@@ -196,7 +196,7 @@ def compare(
     with first.setting.progress("in turns", len(drawn)) as step:
         samples = [others.samples[i] for i in drawn.tolist()]
         twin = (first.setting.captioner, bases[0].judged.policy)
-        seconds = live.seconds([*runs, twin], samples, clock=first.setting.clock, progress=step)
+        seconds = bench.policy_seconds([*runs, twin], samples, clock=first.setting.clock, progress=step)
     times = dict(zip(everything, seconds, strict=False))
     table = ComparisonTable(
         held_out, times, bases, others.clusters, [others.clusters[i] for i in drawn.tolist()]

@@ -55,21 +55,26 @@ class Share:
     words: int
 
 
+@dataclass
 class CaptionBatches:
-    """Batches over the processes: the same step is the same pictures, however many processes share it."""
+    """Batches over the processes: the same step is the same pictures, however many processes share it.
 
-    def __init__(
-        self, pictures: Pictures, targets: Sequence[CaptionTarget], batch: int, seed: int, pad: int,
-        *, augment: bool = False, rank: int = 0, world: int = 1,
-    ) -> None:  # fmt: skip
-        """`batch` captions a step over all processes; `augment` moves, bends, redraws and recolours pictures.
+    `batch` captions a step over all processes; `augment` moves, bends, redraws and recolours pictures.
+    Raises UsageError for more processes than captions."""
 
-        Raises UsageError for more processes than captions."""
-        self.pictures, self.targets, self.seed, self.pad = pictures, targets, seed, pad
-        self.augment, self.rank, self.world = augment, rank, world
-        self.batch = min(batch, len(targets))
-        if self.batch < world:
-            raise UsageError(f"{world} processes cannot share a step of {self.batch} captions")
+    pictures: Pictures
+    targets: Sequence[CaptionTarget]
+    batch: int
+    seed: int
+    pad: int
+    augment: bool = False
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        self.batch = min(self.batch, len(self.targets))
+        if self.batch < self.world:
+            raise UsageError(f"{self.world} processes cannot share a step of {self.batch} captions")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -95,32 +95,40 @@ def split(examples: Sequence[Example], share: float) -> tuple[list[Example], lis
     return parts
 
 
+@dataclass
 class CaptionRun:
-    """One run: the objective of a step, validation, and what is written."""
+    """One run: the objective of a step, validation, and what is written to `out`."""
 
-    def __init__(
-        self, learner: Learner, recipe: Recipe, settings: TrainingSettings, batches: CaptionBatches,
-        validation: tuple[Pictures, Sequence[CaptionTarget]] | None, out: Path,
-    ) -> None:  # fmt: skip
-        self.learner, self.recipe, self.batches = learner, recipe, batches
-        self.validation, self.out = validation, out
-        self._reported = False
-        self.trainer = Trainer(learner.model, nn.Module(), self.objective, settings)
-        if not recipe.train_batchnorm:
-            for module in learner.model.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+    learner: Learner
+    recipe: Recipe
+    settings: TrainingSettings
+    batches: CaptionBatches
+    validation: tuple[Pictures, Sequence[CaptionTarget]] | None
+    out: Path
+    _reported: bool = False
+
+    def __post_init__(self) -> None:
+        self.trainer = Trainer(self.learner.model, nn.Module(), self.objective, self.settings)
+        for module in self.learner.model.modules():
+            if isinstance(module, nn.BatchNorm2d) and not self.recipe.train_batchnorm:
+                module.eval()
 
     def objective(self, step: int, _progress: float) -> tuple[Tensor, dict[str, float]]:
         """Loss a word of this process's share; the mean over processes is that of the whole step."""
-        share = self.batches(step)
-        loss, by_layer = models.training(self.learner.model).loss(
-            self.learner.model, self.learner.prompt, share.pixels, share.tokens,
-            shallow=self.recipe.shallow, rng=self.batches.generator(step, 7),
-            label_smoothing=self.recipe.label_smoothing, over_layers=self.recipe.over_layers,
-        )  # fmt: skip
+        share, rng = self.batches(step), self.batches.generator(step, 7)
+        options = {"shallow": self.recipe.shallow, "over_layers": self.recipe.over_layers, "rng": rng}
+        loss, by_layer = self._loss(self.learner.model, share.pixels, share.tokens, **options)
         words = share.words / self.batches.world
         return loss / words, {f"layer {i}": v for i, v in enumerate((by_layer / words).tolist(), start=1)}
+
+    def _loss(
+        self, model: nn.Module, pixels: Tensor, tokens: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Of the words in all, and by layer."""
+        smoothing, prompt = self.recipe.label_smoothing, self.learner.prompt
+        return models.training(model).loss(
+            model, prompt, pixels, tokens, label_smoothing=smoothing, **options
+        )
 
     def run(self, command: dict[str, Any], watch: Watch) -> None:
         """Train to the end, or go on. `command` is what a later run must repeat to go on.
@@ -182,7 +190,29 @@ class CaptionRun:
         self._reported = True
         if self.validation is None:
             return {}
-        return validate(averaged, self.learner, self.batches, *self.validation, self.recipe.label_smoothing)
+        return self._validate(averaged, *self.validation)
+
+    @torch.no_grad()
+    def _validate(
+        self, model: nn.Module, pictures: Pictures, targets: Sequence[CaptionTarget]
+    ) -> dict[str, float]:
+        """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
+        sums, words, tokenizer = torch.zeros(models.describe(model).decoder_layers), 0, self.learner.tokenizer
+        for start in range(0, len(targets), 32):
+            part = targets[start : start + 32]
+            inputs, tokens = pictures.inputs([t.row for t in part]), self.batches.tokens(part)
+            sums += self._loss(model, inputs, tokens)[1]
+            words += sum(len(t.ids) - 1 for t in part)
+        correct, written = 0, min(WRITTEN, len(pictures))
+        for start in range(0, written, 32):
+            rows = range(start, min(start + 32, written))
+            ids = models.training(model).greedy(
+                model, self.learner.prompt, pictures.inputs(rows), max_length=longest_caption(model)
+            )
+            for row, text in zip(rows, caption_texts(tokenizer, ids)):
+                correct += text in {as_spoken(tokenizer, c) for c in pictures.examples[row].captions}
+        by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
+        return by_layer | {"val exact match": correct / written, "val captions written": written}
 
     def _draw(self) -> None:
         curves: dict[str, list[tuple[float, float]]] = {}
@@ -194,30 +224,3 @@ class CaptionRun:
         smoothing = self.recipe.label_smoothing
         unit = f"nats a word, label smoothing {smoothing:g}" if smoothing else "nats a word"
         atomic_write(self.out / "loss.svg", charts.lines(curves, "step", f"loss by decoder layer ({unit})"))
-
-
-@torch.no_grad()
-def validate(
-    model: nn.Module, learner: Learner, batches: CaptionBatches, pictures: Pictures,
-    targets: Sequence[CaptionTarget], label_smoothing: float,
-) -> dict[str, float]:  # fmt: skip
-    """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
-    family = models.training(model)
-    sums, words = torch.zeros(models.describe(model).decoder_layers), 0
-    for start in range(0, len(targets), 32):
-        part = targets[start : start + 32]
-        pixels = pictures.inputs([t.row for t in part])
-        sums += family.loss(
-            model, learner.prompt, pixels, batches.tokens(part), label_smoothing=label_smoothing
-        )[1]
-        words += sum(len(t.ids) - 1 for t in part)
-    correct, written = 0, min(WRITTEN, len(pictures))
-    for start in range(0, written, 32):
-        rows = range(start, min(start + 32, written))
-        inputs = pictures.inputs(rows)
-        ids = family.greedy(model, learner.prompt, inputs, max_length=longest_caption(model))
-        for row, text in zip(rows, caption_texts(learner.tokenizer, ids)):
-            references = pictures.examples[row].captions
-            correct += text in {as_spoken(learner.tokenizer, reference) for reference in references}
-    by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
-    return by_layer | {"val exact match": correct / written, "val captions written": written}

@@ -99,9 +99,8 @@ def texts_by_depth(
 
 
 def caption(
-    learner: Learner, pictures: Pictures, depths: Sequence[Depths], *,
-    batch: int = 32, progress: Progress = iter,
-) -> list[Captioned]:  # fmt: skip
+    learner: Learner, pictures: Pictures, depths: Sequence[Depths], batch: int = 32, progress: Progress = iter
+) -> list[Captioned]:
     """Greedy captions of the pictures at each depth; every picture counts as one draw."""
     starts = progress(range(0, len(pictures), batch))
     inputs = (pictures.inputs(range(start, min(start + batch, len(pictures)))) for start in starts)
@@ -115,9 +114,8 @@ def caption(
 
 
 def judge(
-    captioned: Sequence[Captioned], *, scores: Mapping[str, Score] | None = None,
-    coco: Collection[str] = METRICS,
-) -> ByDepth:  # fmt: skip
+    captioned: Sequence[Captioned], scores: Mapping[str, Score] | None = None, coco: Collection[str] = METRICS
+) -> ByDepth:
     """The scores (default: exact match, token F1, ROUGE-L), and COCO's metrics that can be measured here."""
     references = [c.references for c in captioned]
     sets = {cell: [c.captions[cell] for c in captioned] for cell in captioned[0].captions}

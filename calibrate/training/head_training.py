@@ -67,12 +67,12 @@ class Trained:
 # What a kind fits at a boundary after `depth` layers, on the first steps, and how it does on the second:
 # tensors, whether exiting keeps the word, and signs of that.
 Fitted = tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]
-Fit = Callable[[Teacher[Any], int, Steps, Steps, torch.Generator], Fitted]
+Fit = Callable[[Teacher, int, Steps, Steps, torch.Generator], Fitted]
 
 
 def train(
     kind: str,
-    teacher: Teacher[Any],
+    teacher: Teacher,
     batches: Iterable[Any],
     *,
     seed: int = 0,
@@ -134,9 +134,7 @@ def _minimise(
         optimiser.step()
 
 
-def _train_gate(
-    teacher: Teacher[Any], batches: Iterable[Any], seed: int, progress: Callable[[], None]
-) -> Trained:
+def _train_gate(teacher: Teacher, batches: Iterable[Any], seed: int, progress: Callable[[], None]) -> Trained:
     boundaries = models.describe(teacher.model).encoder_layers - 1
     if boundaries < 1:
         raise UsageError("an encoder of one layer needs no gate")
@@ -160,7 +158,7 @@ def _train_gate(
     return Trained(tensors, "picture", tuple(results))
 
 
-def _confidence(_teacher: Teacher[Any], depth: int, fit: Steps, test: Steps, _rng: torch.Generator) -> Fitted:
+def _confidence(_teacher: Teacher, depth: int, fit: Steps, test: Steps, _rng: torch.Generator) -> Fitted:
     """Logistic regression of margins on states."""
     states, mean, spread = _standardised(fit.states[:, depth])
     weight, bias = torch.zeros(states.shape[1], requires_grad=True), torch.zeros((), requires_grad=True)
@@ -185,7 +183,7 @@ def _confidence(_teacher: Teacher[Any], depth: int, fit: Steps, test: Steps, _rn
     return head, test.same[:, depth - 1], signs
 
 
-def _foresight(teacher: Teacher[Any], depth: int, fit: Steps, test: Steps, rng: torch.Generator) -> Fitted:
+def _foresight(teacher: Teacher, depth: int, fit: Steps, test: Steps, rng: torch.Generator) -> Fitted:
     torch.manual_seed(int(torch.randint(1 << 30, (), generator=rng)))
     network = _ForesightNetwork(fit.states.shape[-1])
     states, last = fit.states[:, depth], fit.states[:, -1]
@@ -216,7 +214,7 @@ class _ForesightNetwork(nn.Module):
         return share * states + (1 - share) * self.imitated(states)
 
 
-def _ramp(teacher: Teacher[Any], depth: int, fit: Steps, test: Steps, rng: torch.Generator) -> Fitted:
+def _ramp(teacher: Teacher, depth: int, fit: Steps, test: Steps, rng: torch.Generator) -> Fitted:
     """Begins as the shared head alone."""
     width = fit.states.shape[-1]
     ramp = nn.Linear(width, width)
@@ -226,7 +224,7 @@ def _ramp(teacher: Teacher[Any], depth: int, fit: Steps, test: Steps, rng: torch
 
 
 def _mapped(
-    teacher: Teacher[Any],
+    teacher: Teacher,
     depth: int,
     fit: Steps,
     test: Steps,

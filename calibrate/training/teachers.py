@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,22 +21,21 @@ from mue_edge.loop.search import prompt_of
 from mue_edge.models.steps import Steps
 
 BATCH = 16
-Batch = TypeVar("Batch", contravariant=True)
 
 
-class Teacher(Protocol[Batch]):
+class Teacher(Protocol):
     """Shapes: B samples of a batch, N words of their answers, d the decoder's width, E encoder layers."""
 
     @property
     def model(self) -> nn.Module: ...
 
-    def steps(self, batch: Batch, rng: torch.Generator) -> Steps:
+    def steps(self, batch: Any, rng: torch.Generator) -> Steps:
         """The words of the answers at full decoder depth and drawn encoder depths."""
 
-    def kept(self, batch: Batch) -> Tensor:
+    def kept(self, batch: Any) -> Tensor:
         """[B, E − 1]: whether leaving the picture's encoder after 1, 2, … layers keeps the answer."""
 
-    def features(self, batch: Batch) -> Tensor:
+    def features(self, batch: Any) -> Tensor:
         """[B, d]: means over the picture's tokens before the first encoder layer."""
 
     def logits(self, states: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ class AnswerTeacher:
 class Once:
     """A teacher that answers each batch once, for all kinds of heads: they draw the same encoder depths."""
 
-    def __init__(self, teacher: Teacher[Any]) -> None:
+    def __init__(self, teacher: Teacher) -> None:
         self.model, self.kept, self.features = teacher.model, teacher.kept, teacher.features
         self.logits, self._steps_of, self._steps = teacher.logits, teacher.steps, dict[int, Steps]()
 

@@ -1,9 +1,11 @@
-"""Paired ratios, the A/A twin's verdict, and policies that come from traces."""
+"""Paired ratios, the A/A control's verdict, and policies that come from traces."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import Decision
 from mue_edge.loop.replay import exit_tests, quantile_policy
 from mue_edge.measuring import bench
-from mue_edge.measuring.bench import Quartiles, TimeSample, interleave, quartiles, ratios, twin_problem
+from mue_edge.measuring.bench import Quartiles, TimeSample, control_problem, interleave, quartiles, ratios
 
 
 def test_quartiles() -> None:
@@ -39,8 +41,8 @@ def test_ratios_pair_the_samples_of_a_round() -> None:
         (Quartiles(float("nan"), float("nan"), float("nan")), False),
     ],
 )
-def test_the_twin_decides(ratio: Quartiles, fine: bool) -> None:
-    assert (twin_problem(ratio) is None) is fine
+def test_the_control_decides(ratio: Quartiles, fine: bool) -> None:
+    assert (control_problem(ratio) is None) is fine
 
 
 def test_systems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +69,25 @@ def test_systems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all({name for name, _ in turn} == {"a", "b"} for turn in turns)
     assert {turn[0][0] for turn in turns} == {"a", "b"}  # neither always goes first
     assert [i for _, i in work] == sorted(i for _, i in work) and {i for _, i in work} == {3, 4, 5, 6}
+
+
+def test_policies_are_timed_by_picture_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(bench.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: 2 * clock[0])
+    calls: list[tuple[str, int]] = []
+
+    class Timed:
+        def run(self, picture: int, source: tuple[int, ...], policy: Policy) -> None:
+            calls.append((policy.name, picture))
+            clock[0] += picture * (1.0 if policy.name == "full" else 0.5)
+
+    runs: Any = [(Timed(), Policy("never", name=name)) for name in ("full", "early")]
+    samples, steps = [SimpleNamespace(picture=i, source=()) for i in (1, 2, 4)], list[int]()
+    seconds = bench.policy_seconds(runs, samples, clock="cpu", progress=lambda: steps.append(1))
+    assert seconds.tolist() == [[1, 2, 4], [0.5, 1, 2]] and len(steps) == 3
+    assert bench.policy_seconds(runs, samples).tolist() == [[2, 4, 8], [1, 2, 4]]
+    assert [picture for _, picture in calls[6:12]] == [1, 1, 2, 2, 4, 4]
 
 
 def decision(stack: str, *gaps: float) -> Decision:

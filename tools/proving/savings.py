@@ -15,9 +15,9 @@ from typing import Any
 
 from mue_edge import models, targets
 from mue_edge.apps.cli.terminal import progress
-from mue_edge.calibrate.plans.plan_search import search_plans
+from mue_edge.calibrate.plans.plan_search import drawn, search_plans
 from mue_edge.calibrate.plans.plan_space import FINE, PATCH, Space
-from mue_edge.calibrate.plans.plan_trial import BUNDLE
+from mue_edge.calibrate.plans.plan_trial import BUNDLE, Bench
 from mue_edge.calibrate.policies import calibration, held, savings, tuning
 from mue_edge.measuring import profile
 from proving.savings_data import data, opened, spoken
@@ -55,10 +55,8 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     known = data(spoken(model), limit)
     size, precisions = models.describe_folder(model).preprocess.height, targets.target("host").precisions
     space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE,), (size, size))
-    found = search_plans(
-        model, "host", known.tune, known.known, None, trials=len(space.choices), seed=0, workdir=workdir,
-        clock=profile.CPU, progress=progress, subset=SUBSET, space=space, workers=2,
-    )  # fmt: skip
+    bench = Bench(model, "host", drawn(known.tune, SUBSET, 0), known.known, progress, profile.CPU, workers=2)
+    found = search_plans(bench, space, None, workdir, progress, trials=len(space.choices), seed=0)
     made = [trial for trial in found.trials if not trial.measured.problem]
     top = max(trial.measured.full.quality for trial in made)
     able = [trial for trial in made if trial.measured.full.quality >= AS_GOOD * top]
@@ -68,7 +66,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     numbers = dict.fromkeys([base_trial.number, *(number for number, _ in on_front.most_common(MOST_PLANS))])
     fronts, base = [], None
     for trial in (t for t in made if t.number in numbers):
-        setting = opened(trial.place / BUNDLE, trial.place, known)
+        setting = opened(trial.folder / BUNDLE, trial.folder, known)
         all_of = held.judged(setting, calibration.traces(setting))
         fronts.append((setting, all_of, tuning.expected_noise(setting.profile)))
         if trial is base_trial:

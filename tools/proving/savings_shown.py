@@ -15,8 +15,8 @@ from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import held, savings
 from mue_edge.calibrate.policies.setting import Setting
 from mue_edge.calibrate.policies.tuning import Judged
-from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
+from mue_edge.measuring import bench
 from mue_edge.rules import RULES
 
 
@@ -95,7 +95,7 @@ def shown(choices: Sequence[Choice], base: Choice, pictures: int) -> dict[str, A
     first = (id(base.setting), base.judged.policy.name)
     twin = (base.setting.captioner, base.judged.policy)
     with progress("in turns", len(drawn)):
-        times = ratios(live.seconds([*live_runs.values(), twin], drawn, clock=base.setting.clock))
+        times = ratios(bench.policy_seconds([*live_runs.values(), twin], drawn, clock=base.setting.clock))
     timed = dict(zip(live_runs, times))
     rows = []
     for c in choices:

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from mue_edge.calibrate.plans.planner import SegmentWork, boundaries, expected_seconds
+from mue_edge.calibrate.plans.planning import SegmentWork, boundaries, expected_seconds
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -227,7 +227,7 @@ def _opened(
     bundle = bundle_of(model, place / "bundle", o.target, {}, model.resolve().name)
     with targets.open_session(bundle.path, threads=1) as captioner:
         asked = times.ProfileRequest(place / "profile.json", None, None, 1, o.clock)
-        profile, conditions = times.known(captioner, tune, asked, progress, say)
+        profile, conditions = times.obtain(captioner, tune, asked, progress, say)
         yield Setting(
             captioner, profile, tune, held, place / "traces", known, conditions, progress,
             o.workers or machine.cores(), o.clock,
