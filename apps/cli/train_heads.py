@@ -18,7 +18,7 @@ from mue_edge.apps.cli.training_pictures import pictures
 from mue_edge.calibrate.data import statement_tables
 from mue_edge.calibrate.training import head_training, missing_heads, teachers
 from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
-from mue_edge.calibrate.training.teachers import AnswerTeacher, CaptionTeacher
+from mue_edge.calibrate.training.teachers import Teacher
 from mue_edge.errors import UsageError, command_line
 from mue_edge.inputs import tokens
 from mue_edge.rules import RULES
@@ -44,9 +44,7 @@ def train_heads(o: TrainingOptions) -> None:
     click.echo(f"wrote {o.out / 'model'}; next: {after}")
 
 
-def _shown(
-    o: TrainingOptions, folder: Path, teacher: CaptionTeacher | AnswerTeacher
-) -> tuple[int, Iterable[Any]]:
+def _shown(o: TrainingOptions, folder: Path, teacher: Teacher) -> tuple[int, Iterable[Any]]:
     """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
     p, tokenizer = models.describe(teacher.model).preprocess, tokens.load(folder / "tokenizer.json")
     asked = asked_of(folder, tokenizer)

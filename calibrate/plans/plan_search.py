@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.plans.plan_space import FINE, PAIRS, PLANNED, PlanChoice, Space, ends, proposed
-from mue_edge.calibrate.plans.plan_trial import Judge, MeasuredPlan, PlanPoint, Reference, policy_within
+from mue_edge.calibrate.plans.plan_trial import Bench, MeasuredPlan, PlanPoint, Reference, policy_within
 from mue_edge.calibrate.policies.setting import Progress
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
@@ -66,7 +64,7 @@ class PlanSearch:
 
 
 def search_plans(
-    judge: Judge, space: Space, budget: Span | None, workdir: Path, progress: Progress, trials: int, seed: int
+    bench: Bench, space: Space, budget: Span | None, workdir: Path, progress: Progress, trials: int, seed: int
 ) -> PlanSearch:
     """Try `trials` plans of a space in folders of `workdir`.
 
@@ -75,8 +73,8 @@ def search_plans(
     """
     if trials < 1:
         raise UsageError(f"a search needs a trial, not {trials}")
-    _claim(workdir, {"schema": SCHEMA, **judge.identity})
-    plans = _Plans(judge, workdir, budget, space.choices[0])
+    _claim(workdir, {"schema": SCHEMA, **bench.identity})
+    plans = _Plans(bench, workdir, budget, space.choices[0])
     done: list[Trial] = []
     tried: list[tuple[PlanChoice, float]] = []
     with progress("plans", min(trials, len(space.choices))) as step:
@@ -86,14 +84,6 @@ def search_plans(
             tried.append((choice, worth(done[-1].measured, plans.budget, plans.reference.full.seconds)))
             step()
     return PlanSearch(tuple(done), pareto_front(done), plans.reference, plans.budget)
-
-
-def drawn(tune: Samples, subset: int, seed: int) -> Samples:
-    """So many pictures, at random, in their order; all, if there are no more."""
-    if subset >= len(tune):
-        return tune
-    rows = sorted(random.Random(seed).sample(range(len(tune)), subset))
-    return tune.rows(rows, f"{tune.source} ({subset} of {len(tune)})")
 
 
 def worth(measured: MeasuredPlan, budget: float | None, top: float) -> float:
@@ -129,8 +119,8 @@ def pareto_front(trials: Sequence[Trial]) -> tuple[TriedPolicy, ...]:
 class _Plans:
     """Choices as plans, measured at most once each."""
 
-    def __init__(self, judge: Judge, workdir: Path, budget: Span | None, first: PlanChoice) -> None:
-        self._judge, self._workdir = judge, workdir
+    def __init__(self, bench: Bench, workdir: Path, budget: Span | None, first: PlanChoice) -> None:
+        self._bench, self._workdir = bench, workdir
         self._measured: dict[Path, MeasuredPlan] = {}
         self._reference: Reference | None = None
         options = self.options(PlanChoice(first.size, first.precision, FINE))
@@ -144,22 +134,22 @@ class _Plans:
         """For `export`. Planned boundaries need the measured plans with a segment a layer and two layers."""
         common = {"height": choice.size[0], "width": choice.size[1], "precision": choice.precision}
         if choice.cut != PLANNED:
-            return common | {"ends": ends(choice.cut, self._judge.depths)}
-        fine, coarse = (common | {"ends": ends(cut, self._judge.depths)} for cut in (FINE, PAIRS))
+            return common | {"ends": ends(choice.cut, self._bench.depths)}
+        fine, coarse = (common | {"ends": ends(cut, self._bench.depths)} for cut in (FINE, PAIRS))
         one, other = self.measured(fine), self.measured(coarse)
         if one.problem or other.problem:
             return fine
         policy = policy_within(one, self.budget, KEPT)
-        planned = self._judge.propose(self.folder(fine), self.folder(coarse), policy)
+        planned = self._bench.propose(self.folder(fine), self.folder(coarse), policy)
         return common | {
-            "ends": {**ends(FINE, self._judge.depths), **{k: list(v) for k, v in planned.items()}}
+            "ends": {**ends(FINE, self._bench.depths), **{k: list(v) for k, v in planned.items()}}
         }
 
     def measured(self, options: Mapping[str, Any]) -> MeasuredPlan:
         """Of the plan with these options for `export`."""
         folder = self.folder(options)
         if folder not in self._measured:
-            self._measured[folder] = self._judge.measure(options, folder, self._reference)
+            self._measured[folder] = self._bench.measure(options, folder, self._reference)
         return self._measured[folder]
 
     def folder(self, options: Mapping[str, Any]) -> Path:

@@ -32,10 +32,6 @@ class PlanChoice:
     precision: str
     cut: str = FINE
 
-    @property
-    def name(self) -> str:
-        return f"{self.size[0]}x{self.size[1]} {self.precision} {self.cut}"
-
 
 @dataclass(frozen=True)
 class Space:

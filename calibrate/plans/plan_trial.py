@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mue_edge import models, schema, targets
 from mue_edge.bundle.folder import Bundle, open_bundle
@@ -73,32 +73,9 @@ class Reference:
     captions: tuple[str, ...]
 
 
-class Judge(Protocol):
-    """What a search needs to know of plans."""
-
-    @property
-    def depths(self) -> Mapping[str, int]:
-        """Stack → layers."""
-        ...
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What results depend on beside the plan, for a file."""
-        ...
-
-    def measure(self, options: Mapping[str, Any], folder: Path, reference: Reference | None) -> MeasuredPlan:
-        """A plan in its folder. `reference`: the plan by whose profile times are levelled, and by whose
-        captions consistency is counted where people wrote none; None: this plan itself."""
-        ...
-
-    def propose(self, fine: Path, coarse: Path, policy: Policy) -> Mapping[str, Sequence[int]]:
-        """The ends that suit the policy, from the folders of two measured plans that only differ in cuts."""
-        ...
-
-
 @dataclass(frozen=True)
 class Bench:
-    """Judges by export and measurement on this machine. `captions` are timed for a profile."""
+    """Judges plans by export and measurement on this machine. `captions` are timed for a profile."""
 
     model: Path
     target: str
@@ -118,7 +95,7 @@ class Bench:
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """Model, target, pictures, frequencies and clock."""
+        """What results depend on beside the plan."""
         return {
             "model": sha256(self.model / "model.safetensors"),
             "target": self.target,
@@ -128,7 +105,9 @@ class Bench:
         }
 
     def measure(self, options: Mapping[str, Any], folder: Path, reference: Reference | None) -> MeasuredPlan:
-        """A plan in its folder, unless its result is there already."""
+        """A plan in its folder, unless its result is there already. `reference`: the plan by whose profile
+        times are levelled, and by whose captions consistency is counted where people wrote none; None: this
+        plan itself."""
         result = folder / RESULT
         if not result.is_file():
             folder.mkdir(parents=True, exist_ok=True)
@@ -145,13 +124,13 @@ class Bench:
         return schema.decode(MeasuredPlan, json.loads(result.read_text(encoding="utf-8")), str(result))
 
     def propose(self, fine: Path, coarse: Path, policy: Policy) -> Mapping[str, Sequence[int]]:
-        """Boundaries from what the layers cost and from what the policy does to the pictures."""
+        """The ends that suit the policy, from the folders of two measured plans that only differ in cuts."""
         bundle, coarse_bundle = (open_bundle(folder / BUNDLE) for folder in (fine, coarse))
         own, coarse_times = (profile.read(folder / PROFILE) for folder in (fine, coarse))
         costs = planning.boundary_costs(bundle.manifest, own, coarse_bundle.manifest, coarse_times)
         runs = outcomes(bundle.path, fine / TRACES, [policy], self.tune.samples, workers=self.workers)
         captions = [of_sample.runs[0].segments for of_sample in runs]
-        return planning.plan(bundle.manifest.layout, own, captions, costs).ends
+        return planning.plan(bundle.manifest.layout, own, captions, costs)
 
     def _bundle(self, options: Mapping[str, Any], folder: Path) -> Bundle:
         out = folder / BUNDLE

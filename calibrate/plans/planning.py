@@ -70,26 +70,6 @@ def boundaries(works: Sequence[SegmentWork]) -> Boundaries:
     return best[0]
 
 
-def expected_seconds(works: Sequence[SegmentWork], ends: Sequence[int]) -> float:
-    """Expected seconds a run of a stack that is cut at `ends` (the last being its depth)."""
-    return sum(w.cost(start, end) for w in works for start, end in zip((0, *ends[:-1]), ends))
-
-
-@dataclass(frozen=True)
-class Planned:
-    """`ends`: stack → layers after which a segment ends, for a plan; mean seconds of a caption as the bundle
-    is cut now, and as it would be cut then."""
-
-    ends: Mapping[str, tuple[int, ...]]
-    now: float
-    planned: float
-
-    @property
-    def options(self) -> dict[str, object]:
-        """For a plan file or `export`."""
-        return {"ends": {stack: list(ends) for stack, ends in self.ends.items()}}
-
-
 def boundary_costs(
     fine: Manifest, fine_times: Profile, coarse: Manifest, coarse_times: Profile
 ) -> dict[str, float]:
@@ -113,8 +93,9 @@ def boundary_costs(
 
 def plan(
     layout: Layout, times: Profile, captions: Sequence[Sequence[str]], costs: Mapping[str, float]
-) -> Planned:
-    """The boundaries that make these captions cheapest, of those that the bundle has.
+) -> dict[str, tuple[int, ...]]:
+    """Stack → layers after which a segment ends: the boundaries that make these captions cheapest, of those
+    that the bundle has.
 
     layout, times: of the finely cut bundle. captions: the segments that each one called under the policy
     (`outcomes.Run.segments`; `plain_replay.Guess.segments` without a run). costs: see `boundary_costs`;
@@ -124,17 +105,13 @@ def plan(
         raise UsageError("boundaries cannot be planned without captions")
     calls = Counter(name for caption in captions for name in caption)
     mean = {name: count / len(captions) for name, count in calls.items()}
-    ends, saved = {}, 0.0
+    ends = {}
     for stack in layout.stacks:
-        if not stack.stages:
-            continue
-        kinds = KINDS if stack.name == DECODER else (stack.name,)
-        works = [_work(kind, len(stack.stages), times, mean, costs.get(kind, 0.0)) for kind in kinds]
-        best = boundaries(works)
-        saved += expected_seconds(works, range(1, len(stack.stages) + 1)) - best.seconds
-        ends[stack.name] = tuple(stack.ends[end - 1] for end in best.ends)
-    now = sum(map(times.predict, captions)) / len(captions)
-    return Planned(ends, now, now - saved)
+        if stack.stages:
+            kinds = KINDS if stack.name == DECODER else (stack.name,)
+            works = [_work(kind, len(stack.stages), times, mean, costs.get(kind, 0.0)) for kind in kinds]
+            ends[stack.name] = tuple(stack.ends[end - 1] for end in boundaries(works).ends)
+    return ends
 
 
 def _work(

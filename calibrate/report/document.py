@@ -37,13 +37,15 @@ def render(
     """The page. pareto: a PNG; command: what made this calibration."""
     manifest = setting.captioner.bundle.manifest
     budget = milliseconds(calibration.budget)
+    words = "Quality over predicted time of every candidate, on the pictures to tune on."
+    figure = page.tag("figure", page.picture(pareto, "image/png", words), page.tag("figcaption", words))
     return page.document(
         f"{manifest.name} on {manifest.target}: calibrated for {budget}",
         page.tag("h1", f"{manifest.name} on {manifest.target}, calibrated for {budget} a caption"),
         page.tag("p", f"Times: {setting.profile.label}.", class_="note"),
         _facts(setting, calibration, findings),
         page.section("Certificate", *_certificate(calibration)),
-        page.section("The Pareto front", _front(calibration, findings), _figure(pareto)),
+        page.section("The Pareto front", _front(calibration, findings), figure),
         page.section("Quality left when time is saved", *_savings(findings)),
         page.section("Exits of the chosen policy", *_exits(findings)),
         page.section("How much the exit signals say", _signals(findings)),
@@ -69,12 +71,14 @@ def _facts(setting: Setting, calibration: Calibration, findings: Findings) -> Ht
     if chosen.on_certify:
         entries.append(("quality kept", f"{chosen.on_certify[1]:.1%}", "on the pictures of the certificate"))
     if live := findings.live.get(chosen.policy.name):
-        late = (
-            f"{live.late} of {live.captions} late. Full: {milliseconds(findings.live[full.policy.name].mean)}"
-        )
-        words = f"mean; 95 % within {milliseconds(live.p95)}; {late}"
+        late, whole = f"{live.late} of {live.captions} late", findings.live[full.policy.name]
+        words = f"mean; 95 % within {milliseconds(live.p95)}; {late}. Full: {milliseconds(whole.mean)}"
         entries.append((f"live{CLOCKS[setting.clock]}", milliseconds(live.mean), words))
-    return page.facts(entries)
+    cards = [
+        page.tag("div", page.tag("dt", term), page.tag("dd", figure, page.tag("small", note)))
+        for term, figure, note in entries
+    ]
+    return page.tag("dl", *cards, class_="facts")
 
 
 def _certificate(calibration: Calibration) -> list[Html]:
@@ -105,28 +109,14 @@ def _front(calibration: Calibration, findings: Findings) -> Html:
         if p.policy.name == findings.chosen.policy.name:
             strong.append(i)
         saved = None if p.policy == full.policy else p.mean / full.mean - 1
-        rows.append(
-            (
-                p.policy.name,
-                f"{1e3 * p.mean:.3g}",
-                f"{1e3 * p.p95:.3g}",
-                optional(saved, "+.0%"),
-                f"{p.quality:.3f}",
-                f"{p.kept:.1%}",
-                optional(p.on_certify and p.on_certify[1], ".1%"),
-                *(f"{p.layers[stack]:.2f}" for stack in full.layers),
-                "yes" if p.policy.name in certified else "",
-            )
-        )
+        times = f"{1e3 * p.mean:.3g}", f"{1e3 * p.p95:.3g}", optional(saved, "+.0%")
+        quality = f"{p.quality:.3f}", f"{p.kept:.1%}", optional(p.on_certify and p.on_certify[1], ".1%")
+        layers = [f"{p.layers[stack]:.2f}" for stack in full.layers]
+        rows.append((p.policy.name, *times, *quality, *layers, "yes" if p.policy.name in certified else ""))
     head = ("policy", "mean ms", "p95 ms", "time", "quality", "kept", "kept, certify", *full.layers)
     title = f"From the fastest to full depth: predicted times, {losses.NAMES[findings.loss]}, mean layers. "
     title += "The chosen one is in bold."
     return page.table(title, (*head, "certified"), rows, strong=strong)
-
-
-def _figure(pareto: bytes) -> Html:
-    words = "Quality over predicted time of every candidate, on the pictures to tune on."
-    return page.tag("figure", page.picture(pareto, "image/png", words), page.tag("figcaption", words))
 
 
 def _savings(findings: Findings) -> list[Html]:
@@ -152,12 +142,8 @@ def _savings(findings: Findings) -> list[Html]:
         "pairs that others beat by far were left out on a part of the pictures"
     )
     columns = ("pair", "mean ms", "quality", "exits by score", "their time", "10 % faster")
-    words = savings.verdict(findings.duels, findings.signals)
-    return [
-        page.table(title, head, rows),
-        page.tag("p", words, class_="note"),
-        page.table(against, columns, duels),
-    ]
+    verdict = page.tag("p", savings.verdict(findings.duels, findings.signals), class_="note")
+    return [page.table(title, head, rows), verdict, page.table(against, columns, duels)]
 
 
 def _exits(findings: Findings) -> list[Html]:
@@ -230,7 +216,8 @@ def _changed(setting: Setting, calibration: Calibration) -> list[Html]:
         captions = [("full depth", full.captions[i]), ("chosen policy", exits.captions[i])]
         if part.references is not None:
             captions.insert(0, ("people", "; ".join(part.references[i])))
-        cards.append(page.tag("li", thumbnail(part.samples[i].picture), page.definitions(captions)))
+        texts = [page.tag(name, text) for pair in captions for name, text in zip(("dt", "dd"), pair)]
+        cards.append(page.tag("li", thumbnail(part.samples[i].picture), page.tag("dl", *texts)))
     return [page.tag("p", words + ".", class_="note"), page.tag("ul", *cards, class_="cards")]
 
 

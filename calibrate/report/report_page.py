@@ -79,17 +79,6 @@ def picture(data: bytes, mime: str, description: str) -> Html:
     return Html(f'<img alt="{escape(description)}" src="{source}">')
 
 
-def definitions(pairs: Sequence[tuple[str, object]]) -> Html:
-    """Terms with what they are."""
-    return tag("dl", *(part for term, what in pairs for part in (tag("dt", term), tag("dd", what))))
-
-
-def facts(entries: Sequence[tuple[str, object, object]]) -> Html:
-    """The figures to be seen first: term, figure, what to know of it."""
-    cards = [tag("div", tag("dt", a), tag("dd", b, tag("small", c))) for a, b, c in entries]
-    return tag("dl", *cards, class_="facts")
-
-
 def document(title: str, *body: object, head: str = "") -> str:
     """The whole page; `head`, HTML already, is what its head holds besides."""
     inner = "\n".join(map(text, body))

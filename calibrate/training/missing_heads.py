@@ -39,10 +39,10 @@ def completed(
     if not missing:
         return model
     pictures = batches(models.describe(teacher.model).preprocess)
-    once = teachers.Once(teacher)
+    teacher = teachers.once(teacher)
     for kind in missing:
         with progress(f"heads: {kind}", len(pictures)) as step:
-            complete[kind] = head_training.train(kind, once, pictures, seed=seed, progress=step).tensors
+            complete[kind] = head_training.train(kind, teacher, pictures, seed=seed, progress=step).tensors
     write(model, out, complete)
     return out
 

@@ -3,10 +3,11 @@ for captions and one for answers about statements."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,50 +24,38 @@ from mue_edge.models.steps import Steps
 BATCH = 16
 
 
-class Teacher(Protocol):
-    """Shapes: B samples of a batch, N words of their answers, d the decoder's width, E encoder layers."""
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def steps(self, batch: Any, rng: torch.Generator) -> Steps:
-        """The words of the answers at full decoder depth and drawn encoder depths."""
-
-    def kept(self, batch: Any) -> Tensor:
-        """[B, E − 1]: whether leaving the picture's encoder after 1, 2, … layers keeps the answer."""
-
-    def features(self, batch: Any) -> Tensor:
-        """[B, d]: means over the picture's tokens before the first encoder layer."""
-
-    def logits(self, states: Tensor) -> Tensor:
-        """[..., V] of states [..., d]; −inf of what is no answer."""
-
-
 @dataclass(frozen=True)
-class CaptionTeacher:
-    """A captioner; batches are pictures [B, 3, H, W]."""
+class Teacher:
+    """A frozen model. Shapes: B samples of a batch, d the decoder's width, E encoder layers.
+
+    steps: of a batch, the words of its answers at full decoder depth and drawn encoder depths.
+    kept: of a batch, whether exiting the picture's encoder after 1, 2, … layers keeps the answer [B, E − 1].
+    features: of a batch, means over the picture's tokens before the first encoder layer [B, d].
+    logits: [..., V] of states [..., d]; −inf of what is no answer.
+    """
 
     model: nn.Module
-    prompt: Sequence[int]
+    steps: Callable[[Any, torch.Generator], Steps]
+    kept: Callable[[Any], Tensor]
+    features: Callable[[Any], Tensor]
+    logits: Callable[[Tensor], Tensor]
 
-    def steps(self, batch: Tensor, rng: torch.Generator) -> Steps:
-        longest = longest_caption(self.model)
-        return models.training(self.model).steps(self.model, self.prompt, batch, rng, longest)
 
-    def kept(self, batch: Tensor) -> Tensor:
-        encoder, decoder = models.describe(self.model).depths
+def caption_teacher(model: nn.Module, prompt: Sequence[int]) -> Teacher:
+    """Of a captioner; batches are pictures [B, 3, H, W]."""
+    family, longest = models.training(model), longest_caption(model)
+
+    def steps(pixels: Tensor, rng: torch.Generator) -> Steps:
+        return family.steps(model, prompt, pixels, rng, longest)
+
+    def kept(pixels: Tensor) -> Tensor:
+        encoder, decoder = models.describe(model).depths
         cells = [(depth, decoder) for depth in range(1, encoder + 1)]
-        captions = models.training(self.model).greedy_by_depth(
-            self.model, self.prompt, batch, cells, max_length=longest_caption(self.model)
-        )
+        captions = family.greedy_by_depth(model, prompt, pixels, cells, max_length=longest)
         full = captions[cells[-1]]
         return torch.tensor([[a == b for a, b in zip(captions[cell], full)] for cell in cells[:-1]]).T
 
-    def features(self, batch: Tensor) -> Tensor:
-        return models.training(self.model).features(self.model, batch)
-
-    def logits(self, states: Tensor) -> Tensor:
-        return models.training(self.model).logits(self.model, states)
+    return Teacher(model, steps, kept, partial(family.features, model), partial(family.logits, model))
 
 
 @dataclass(frozen=True)
@@ -77,58 +66,47 @@ class StatementBatch:
     sources: tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True)
-class AnswerTeacher:
-    """A model that judges statements. `answers`: ids of its answers; `fed`: what the decoder reads before it
-    answers (`SearchSettings.fed`)."""
+def answer_teacher(model: nn.Module, answers: tuple[int, ...], bos: int, fed: tuple[int, ...]) -> Teacher:
+    """Of a model that judges statements; batches are StatementBatch. `answers`: ids of its answers; `fed`:
+    what the decoder reads before it answers (`SearchSettings.fed`)."""
+    family = models.judging(model)
 
-    model: nn.Module
-    answers: tuple[int, ...]
-    bos: int
-    fed: tuple[int, ...]
+    def prompts(batch: StatementBatch) -> list[tuple[int, ...]]:
+        return [prompt_of(bos, fed, ids) for ids in batch.sources]
 
-    def steps(self, batch: StatementBatch, rng: torch.Generator) -> Steps:
-        return models.judging(self.model).steps(
-            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng
-        )
+    def steps(batch: StatementBatch, rng: torch.Generator) -> Steps:
+        return family.steps(model, answers, batch.pixels, batch.sources, prompts(batch), rng)
 
-    def kept(self, batch: StatementBatch) -> Tensor:
-        answers = models.judging(self.model).by_encoder_depth(
-            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch)
-        )
-        return (answers[:-1] == answers[-1]).T
+    def kept(batch: StatementBatch) -> Tensor:
+        by_depth = family.by_encoder_depth(model, answers, batch.pixels, batch.sources, prompts(batch))
+        return (by_depth[:-1] == by_depth[-1]).T
 
-    def features(self, batch: StatementBatch) -> Tensor:
-        return models.training(self.model).features(self.model, batch.pixels)
+    def features(batch: StatementBatch) -> Tensor:
+        return models.training(model).features(model, batch.pixels)
 
-    def logits(self, states: Tensor) -> Tensor:
-        return models.judging(self.model).logits(self.model, self.answers, states)
-
-    def _fed(self, batch: StatementBatch) -> list[tuple[int, ...]]:
-        return [prompt_of(self.bos, self.fed, ids) for ids in batch.sources]
+    return Teacher(model, steps, kept, features, partial(family.logits, model, answers))
 
 
-class Once:
-    """A teacher that answers each batch once, for all kinds of heads: they draw the same encoder depths."""
+def once(teacher: Teacher) -> Teacher:
+    """Goes through each batch once, for all kinds of heads: they draw the same encoder depths."""
+    known: dict[int, Steps] = {}
 
-    def __init__(self, teacher: Teacher) -> None:
-        self.model, self.kept, self.features = teacher.model, teacher.kept, teacher.features
-        self.logits, self._steps_of, self._steps = teacher.logits, teacher.steps, dict[int, Steps]()
+    def steps(batch: Any, rng: torch.Generator) -> Steps:
+        if id(batch) not in known:
+            known[id(batch)] = teacher.steps(batch, rng)
+        return known[id(batch)]
 
-    def steps(self, batch: Any, rng: torch.Generator) -> Steps:
-        if id(batch) not in self._steps:
-            self._steps[id(batch)] = self._steps_of(batch, rng)
-        return self._steps[id(batch)]
+    return replace(teacher, steps=steps)
 
 
-def of_folder(folder: Path) -> CaptionTeacher | AnswerTeacher:
+def of_folder(folder: Path) -> Teacher:
     """The teacher that a model folder is. Raises InputFileError for one that lacks vocabulary or prompt."""
     if task_of(folder) == ENTAIL:
         prompt = read_prompt(folder, ENTAIL)
         bos = tokens.load(folder / "tokenizer.json").bos
-        return AnswerTeacher(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
+        return answer_teacher(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
     captioner = learner(folder, None)
-    return CaptionTeacher(captioner.model, captioner.prompt)
+    return caption_teacher(captioner.model, captioner.prompt)
 
 
 def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[StatementBatch]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mue_edge import models, targets
 from mue_edge.apps.cli.terminal import progress
-from mue_edge.calibrate.plans.plan_search import drawn, search_plans
+from mue_edge.calibrate.plans.plan_search import search_plans
 from mue_edge.calibrate.plans.plan_space import FINE, PATCH, Space
 from mue_edge.calibrate.plans.plan_trial import BUNDLE, Bench
 from mue_edge.calibrate.policies import calibration, held, savings, tuning
@@ -55,7 +55,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     known = data(spoken(model), limit)
     size, precisions = models.describe_folder(model).preprocess.height, targets.target("host").precisions
     space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE,), (size, size))
-    bench = Bench(model, "host", drawn(known.tune, SUBSET, 0), known.known, progress, profile.CPU, workers=2)
+    bench = Bench(model, "host", known.tune.at_most(SUBSET), known.known, progress, profile.CPU, workers=2)
     found = search_plans(bench, space, None, workdir, progress, trials=len(space.choices), seed=0)
     made = [trial for trial in found.trials if not trial.measured.problem]
     top = max(trial.measured.full.quality for trial in made)

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.plans.plan_search import PlanSearch, drawn, search_plans, worth
+from mue_edge.calibrate.plans.plan_search import PlanSearch, search_plans, worth
 from mue_edge.calibrate.plans.plan_space import CUTS, PlanChoice, Space
 from mue_edge.calibrate.plans.plan_trial import (
     Bench,
-    Judge,
     MeasuredPlan,
     PlanPoint,
     Reference,
@@ -89,7 +88,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def search(judge: Judge, workdir: Path, space: Space, trials: int, budget: Span | None = None) -> PlanSearch:
+def search(judge: Any, workdir: Path, space: Space, trials: int, budget: Span | None = None) -> PlanSearch:
     return search_plans(judge, space, budget, workdir, silent, trials, seed=1)
 
 
@@ -156,7 +155,7 @@ def test_a_large_search_that_was_killed_ends_as_an_undisturbed_one(
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, model: Path, tune: Samples) -> None:
     def tried(subset: int, workdir: Path = tmp_path / "w", trials: int = 1) -> None:
         judge = Formula()
-        judge.identity = Bench(model, "host", drawn(tune, subset, 1), None, silent).identity
+        judge.identity = Bench(model, "host", tune.at_most(subset), None, silent).identity
         search(judge, workdir, SMALL, trials)
 
     tried(4)
@@ -197,7 +196,7 @@ def test_two_real_trials_go_on_behind_a_kill(
     from mue_edge.export import build
 
     space = Space(((32, 32),), ("fp32",), ("per-layer", "pairs"))
-    bench = Bench(tiny_model_folder, "host", drawn(tune, 3, 1), None, silent, "cpu", captions=24)
+    bench = Bench(tiny_model_folder, "host", tune.at_most(3), None, silent, "cpu", captions=24)
 
     def go(workdir: Path) -> PlanSearch:
         return search(bench, workdir, space, 2)

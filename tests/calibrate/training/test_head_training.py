@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from mue_edge.calibrate.training.head_training import train
-from mue_edge.calibrate.training.teachers import AnswerTeacher, CaptionTeacher, StatementBatch
+from mue_edge.calibrate.training.teachers import StatementBatch, answer_teacher, caption_teacher
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models import heads
@@ -58,7 +58,7 @@ def test_steps_are_the_words_of_greedy_captions() -> None:
 def test_a_head_learns_the_margin() -> None:
     model = make(decomposed=True)
     batches = [pictures(4, seed) for seed in range(5)]
-    found = train("confidence", CaptionTeacher(model, PROMPT), batches)
+    found = train("confidence", caption_teacher(model, PROMPT), batches)
     assert [b.depth for b in found.boundaries] == [1, 2]
     assert set(found.boundaries[0].auc) == {"head", "similarity", "margin"}
     held = training.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0), 24)
@@ -68,7 +68,7 @@ def test_a_head_learns_the_margin() -> None:
         both = torch.corrcoef(torch.stack([told, held.margin[:, depth - 1]]))
         assert both[0, 1] > 0.5, depth
     with pytest.raises(UsageError, match="at least two batches"):
-        train("confidence", CaptionTeacher(model, PROMPT), batches[:1])
+        train("confidence", caption_teacher(model, PROMPT), batches[:1])
 
 
 def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
     model = make(decomposed=True)
     shades = torch.rand(12, 16, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
     batches = [0.1 * pictures(16, i) + s for i, s in enumerate(shades)]
-    found = train("gate", CaptionTeacher(model, PROMPT), batches)
+    found = train("gate", caption_teacher(model, PROMPT), batches)
     assert [b.auc["head"] for b in found.boundaries] == pytest.approx([1, 1], abs=0.05)
     shapes = heads.KINDS["gate"](head_sizes(TINY))
     assert {name: tuple(t.shape) for name, t in found.tensors.items()} == shapes
@@ -104,9 +104,9 @@ def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
 ) -> None:
     model = make(decomposed=True)
     teacher: Any = (
-        CaptionTeacher(model, PROMPT)
+        caption_teacher(model, PROMPT)
         if task == "captions"
-        else AnswerTeacher(model, ANSWERS, TINY.bos, (1, 1))
+        else answer_teacher(model, ANSWERS, TINY.bos, (1, 1))
     )
     batches: list[Any] = [pictures(4, seed) if task == "captions" else pairs(4, seed) for seed in range(6)]
     found = train(kind, teacher, batches)
@@ -128,7 +128,7 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
 ) -> None:
     """As one statement alone runs, whatever it is padded with in a batch."""
     model, batch = make(decomposed=decomposed), pairs(3, 1)
-    teacher = AnswerTeacher(model, ANSWERS, TINY.bos, fed)
+    teacher = answer_teacher(model, ANSWERS, TINY.bos, fed)
     found = teacher.steps(batch, torch.Generator().manual_seed(4))
     drawn = torch.randint(1, TINY.encoder_layers + 1, (2,), generator=torch.Generator().manual_seed(4))
     image, text = drawn.tolist()
@@ -148,7 +148,7 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
 
 def test_what_an_encoder_depth_keeps_is_what_its_answer_is() -> None:
     model, batch = make(decomposed=True), pairs(12, 1)
-    kept = AnswerTeacher(model, ANSWERS, TINY.bos, ()).kept(batch)
+    kept = answer_teacher(model, ANSWERS, TINY.bos, ()).kept(batch)
     words = torch.tensor([[TINY.bos]]).expand(12, -1)
     answers = []
     for depth in range(1, TINY.encoder_layers + 1):

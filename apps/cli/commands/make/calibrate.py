@@ -173,14 +173,14 @@ def _searched(
 
     Raises CannotBeMetError when no plan keeps the budget."""
     from mue_edge import models, targets
-    from mue_edge.calibrate.plans.plan_search import drawn, search_plans
+    from mue_edge.calibrate.plans.plan_search import search_plans
     from mue_edge.calibrate.plans.plan_space import around
     from mue_edge.calibrate.plans.plan_trial import Bench
     from mue_edge.durations import Span
     from mue_edge.errors import CannotBeMetError
 
     assert o.plans is not None
-    part = drawn(tune, PLAN_PICTURES, o.seed)
+    part = tune.at_most(PLAN_PICTURES)
     bench = Bench(source, o.target, part, known, progress, o.clock, workers=o.workers or machine.cores())
     size = models.describe_folder(source).preprocess
     space = around((size.height, size.width), targets.target(o.target).precisions)
