@@ -80,7 +80,7 @@ class Bench:
     model: Path
     target: str
     tune: Samples
-    known: Frequencies | None
+    frequencies: Frequencies | None
     progress: setting.Progress
     clock: str = profile.WALL
     captions: int = 120
@@ -100,7 +100,7 @@ class Bench:
             "model": sha256(self.model / "model.safetensors"),
             "target": self.target,
             "pictures": self.tune.fingerprint(),
-            "frequencies": self.known.fingerprint() if self.known else "",
+            "frequencies": self.frequencies.fingerprint() if self.frequencies else "",
             "clock": self.clock,
         }
 
@@ -147,7 +147,7 @@ class Bench:
         with targets.open(bundle.path, threads=THREADS) as captioner:
             times = self._profile(captioner, folder / PROFILE, reference)
             here = Setting(
-                captioner, times, self.tune, self.tune, folder / TRACES, self.known,
+                captioner, times, self.tune, self.tune, folder / TRACES, self.frequencies,
                 # Nothing is certified here, so nothing is opened that a certificate needs.
                 Conditions(SIMULATION, times.device, times.runtime, times.threads, "", ""),
                 self.progress, self.workers, self.clock,

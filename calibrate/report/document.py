@@ -45,7 +45,7 @@ def render(
         page.tag("p", f"Times: {setting.profile.label}.", class_="note"),
         _facts(setting, calibration, findings),
         page.section("Certificate", *_certificate(calibration)),
-        page.section("The Pareto front", _front(calibration, findings), figure),
+        page.section("The Pareto front", _pareto_front(calibration, findings), figure),
         page.section("Quality left when time is saved", *_savings(findings)),
         page.section("Exits of the chosen policy", *_exits(findings)),
         page.section("How much the exit signals say", _signals(findings)),
@@ -102,7 +102,7 @@ def _certificate(calibration: Calibration) -> list[Html]:
     return [statement, page.table(title, head, rows), page.tag("p", words, class_="note")]
 
 
-def _front(calibration: Calibration, findings: Findings) -> Html:
+def _pareto_front(calibration: Calibration, findings: Findings) -> Html:
     certified, full = {t.name for t in calibration.certificate.certified}, findings.full
     rows, strong = [], []
     for i, p in enumerate(findings.front):

@@ -64,10 +64,8 @@ class Trained:
     boundaries: tuple[Boundary, ...]
 
 
-# What a kind fits at a boundary after `depth` layers, on the first steps, and how it does on the second:
-# tensors, whether exiting keeps the word, and signs of that.
+# Of a boundary: tensors, whether exiting keeps the word of each step that was held out, and signs of that.
 Fitted = tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]
-Fit = Callable[[Teacher, int, Steps, Steps, torch.Generator], Fitted]
 
 
 def train(
@@ -90,7 +88,10 @@ def train(
     tensors: dict[str, Tensor] = {}
     boundaries = []
     for depth in range(1, fit.states.shape[1] - 1):
-        own, same, signs = DECODER_KINDS[kind](teacher, depth, fit, test, rng)
+        if kind == "confidence":
+            own, same, signs = _confidence(depth, fit, test)
+        else:
+            own, same, signs = _mapped(kind, teacher, depth, fit, test, rng)
         tensors |= {f"{depth}.{name}": value.detach() for name, value in own.items()}
         boundaries.append(_boundary(depth, same, signs))
     return Trained(tensors, "step", tuple(boundaries))
@@ -158,7 +159,7 @@ def _train_gate(teacher: Teacher, batches: Iterable[Any], seed: int, progress: C
     return Trained(tensors, "picture", tuple(results))
 
 
-def _confidence(_teacher: Teacher, depth: int, fit: Steps, test: Steps, _rng: torch.Generator) -> Fitted:
+def _confidence(depth: int, fit: Steps, test: Steps) -> Fitted:
     """Logistic regression of margins on states."""
     states, mean, spread = _standardised(fit.states[:, depth])
     weight, bias = torch.zeros(states.shape[1], requires_grad=True), torch.zeros((), requires_grad=True)
@@ -183,18 +184,6 @@ def _confidence(_teacher: Teacher, depth: int, fit: Steps, test: Steps, _rng: to
     return head, test.same[:, depth - 1], signs
 
 
-def _foresight(teacher: Teacher, depth: int, fit: Steps, test: Steps, rng: torch.Generator) -> Fitted:
-    torch.manual_seed(int(torch.randint(1 << 30, (), generator=rng)))
-    network = _ForesightNetwork(fit.states.shape[-1])
-    states, last = fit.states[:, depth], fit.states[:, -1]
-    spread = last.var(0).mean()
-
-    def error(rows: Tensor) -> Tensor:
-        return F.mse_loss(network.imitated(states[rows]), last[rows]) / spread
-
-    return _mapped(teacher, depth, fit, test, rng, network, "mix's entropy", error)
-
-
 class _ForesightNetwork(nn.Module):
     """Names its tensors as `models.heads` does."""
 
@@ -214,34 +203,40 @@ class _ForesightNetwork(nn.Module):
         return share * states + (1 - share) * self.imitated(states)
 
 
-def _ramp(teacher: Teacher, depth: int, fit: Steps, test: Steps, rng: torch.Generator) -> Fitted:
+def _foresight(width: int, rng: torch.Generator) -> nn.Module:
+    torch.manual_seed(int(torch.randint(1 << 30, (), generator=rng)))
+    return _ForesightNetwork(width)
+
+
+def _ramp(width: int, _rng: torch.Generator) -> nn.Module:
     """Begins as the shared head alone."""
-    width = fit.states.shape[-1]
     ramp = nn.Linear(width, width)
     nn.init.eye_(ramp.weight)
     nn.init.zeros_(ramp.bias)
-    return _mapped(teacher, depth, fit, test, rng, ramp, "off-ramp's entropy")
+    return ramp
 
 
-def _mapped(
-    teacher: Teacher,
-    depth: int,
-    fit: Steps,
-    test: Steps,
-    rng: torch.Generator,
-    network: nn.Module,
-    sign: str,
-    error: Callable[[Tensor], Tensor] | None = None,
-) -> Fitted:
+# Kind → how its sign is called, and a network for states of a width.
+MAPS: dict[str, tuple[str, Callable[[int, torch.Generator], nn.Module]]] = {
+    "foresight": ("mix's entropy", _foresight),
+    "ramps": ("off-ramp's entropy", _ramp),
+}
+
+
+def _mapped(kind: str, teacher: Teacher, depth: int, fit: Steps, test: Steps, rng: torch.Generator) -> Fitted:
     """A network that maps a boundary's states [N, d], so that the vocabulary's head reads the last layer's
-    word from them; `error`: of these rows, what it is to learn beside the word."""
-    states = fit.states[:, depth]
+    word from them."""
+    states, last = fit.states[:, depth], fit.states[:, -1]
+    sign, make = MAPS[kind]
+    network, spread = make(states.shape[-1], rng), last.var(0).mean()
     with torch.no_grad():
-        words = teacher.logits(fit.states[:, -1]).argmax(-1)
+        words = teacher.logits(last).argmax(-1)
 
     def loss(rows: Tensor) -> Tensor:
-        of_words = F.cross_entropy(teacher.logits(network(states[rows])), words[rows])
-        return of_words if error is None else of_words + error(rows)
+        error = F.cross_entropy(teacher.logits(network(states[rows])), words[rows])
+        if isinstance(network, _ForesightNetwork):
+            error = error + F.mse_loss(network.imitated(states[rows]), last[rows]) / spread
+        return error
 
     def parts() -> Iterator[Tensor]:
         for _ in range(MAP_EPOCHS):
@@ -253,6 +248,3 @@ def _mapped(
         same = logits.argmax(-1) == teacher.logits(test.states[:, -1]).argmax(-1)
         certain = -torch.special.entr(torch.softmax(logits, -1)).sum(-1)  # excluded words: 0
     return network.state_dict(), same, {sign: certain}
-
-
-DECODER_KINDS: dict[str, Fit] = {"confidence": _confidence, "foresight": _foresight, "ramps": _ramp}
