@@ -125,10 +125,8 @@ class CaptionRun:
         self, model: nn.Module, pixels: Tensor, tokens: Tensor, **options: Any
     ) -> tuple[Tensor, Tensor]:
         """Of the words in all, and by layer."""
-        smoothing, prompt = self.recipe.label_smoothing, self.learner.prompt
-        return models.training(model).loss(
-            model, prompt, pixels, tokens, label_smoothing=smoothing, **options
-        )
+        loss, prompt = models.training(model).loss, self.learner.prompt
+        return loss(model, prompt, pixels, tokens, label_smoothing=self.recipe.label_smoothing, **options)
 
     def run(self, command: dict[str, Any], watch: Watch) -> None:
         """Train to the end, or go on. `command` is what a later run must repeat to go on.

@@ -19,12 +19,7 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 def completed(
-    model: Path,
-    out: Path,
-    batches: Callable[[Preprocess], Sequence[Any]],
-    progress: Progress,
-    *,
-    seed: int = 0,
+    model: Path, out: Path, batches: Callable[[Preprocess], Sequence[Any]], progress: Progress, seed: int = 0
 ) -> Path:
     """The model's folder if it has heads of every kind, else `out`: a copy with those that it lacks.
 
