@@ -25,10 +25,10 @@ class Span:
 
 def parse(text: str) -> Span:
     """A time above 0, or a percentage up to 100 %. Raises UsageError for everything else."""
-    found = _FORM.fullmatch(text)
-    if found is None:
+    match = _FORM.fullmatch(text)
+    if match is None:
         raise UsageError(f"{text!r} is neither a time nor a share; write for instance 50ms, 0.05s or 50%")
-    number, unit = float(found[1]), (found[2] or "").lower()
+    number, unit = float(match[1]), (match[2] or "").lower()
     if not unit:
         raise UsageError(f"{text!r} has no unit; write {text.strip()}ms or {text.strip()}s")
     if unit != "%" and unit not in UNITS:

@@ -30,32 +30,30 @@ def default_threads() -> int:
 
 def versions() -> dict[str, str]:
     """Of what has a part in a measured time: the runtimes, numpy, Python, the system."""
-    found = {name: packages.installed(name) for name in ("onnxruntime", "executorch", "numpy")}
+    installed = {name: packages.installed(name) for name in ("onnxruntime", "executorch", "numpy")}
     system = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    return {name: version for name, version in found.items() if version} | system
+    return {name: version for name, version in installed.items() if version} | system
 
 
 def device() -> str:
     """The board's name where it has one (Jetson, Raspberry Pi), else the processor's."""
     for line in _read("/proc/device-tree/model").rstrip("\0").splitlines():
         return line
-    for line in _read("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def clocks() -> dict[str, str]:
     """Cores that this process may use and, where readable, what governs their clock, and its MHz."""
-    found = {"cores": str(cores()), "governor": _read(f"{_CPU_CLOCK}scaling_governor").strip()}
-    khz = _read(f"{_CPU_CLOCK}scaling_cur_freq").strip()
-    found["mhz"] = str(int(khz) // 1000) if khz.isdigit() else _cpuinfo_mhz()
-    return {name: value for name, value in found.items() if value}
+    governor, khz = (_read(_CPU_CLOCK + name).strip() for name in ("scaling_governor", "scaling_cur_freq"))
+    mhz = str(int(khz) // 1000) if khz.isdigit() else _cpuinfo("cpu MHz")
+    values = {"cores": str(cores()), "governor": governor, "mhz": mhz}
+    return {name: value for name, value in values.items() if value}
 
 
-def _cpuinfo_mhz() -> str:
+def _cpuinfo(field: str) -> str:
+    """Of the first processor, empty where it is not there."""
     lines = _read("/proc/cpuinfo").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("cpu MHz")), "")
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def _read(path: str) -> str:

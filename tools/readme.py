@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from mue_edge.calibrate.report.pages import fill
-from mue_edge.calibrate.report.pages import names as blocks
+from pages import fill
+from pages import names as blocks
+
 from proofs import load, names
 from proving import ROOT
 from proving.record import read, source

@@ -16,10 +16,9 @@ from mue_edge.apps.cli.options.training import TrainingOptions
 from mue_edge.apps.cli.terminal import say
 from mue_edge.apps.cli.training_pictures import pictures
 from mue_edge.calibrate.data import statement_tables
-from mue_edge.calibrate.training import missing_heads, teachers
+from mue_edge.calibrate.training import head_training, missing_heads, teachers
 from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
-from mue_edge.calibrate.training.teachers import Answers, CaptionBatch
-from mue_edge.calibrate.training.trainers import TRAINERS
+from mue_edge.calibrate.training.teachers import Teacher
 from mue_edge.errors import UsageError, command_line
 from mue_edge.inputs import tokens
 from mue_edge.rules import RULES
@@ -31,7 +30,7 @@ def train_heads(o: TrainingOptions) -> None:
     teacher = teachers.of_folder(folder)
     steps, shown = _shown(o, folder, teacher)
     with click.progressbar(length=steps, label="answers", file=sys.stderr) as bar:
-        found = TRAINERS[kind](teacher, shown, seed=o.seed, progress=lambda: bar.update(1))
+        found = head_training.train(kind, teacher, shown, seed=o.seed, progress=lambda: bar.update(1))
     missing_heads.write(
         folder, o.out / "model", models.training(teacher.model).heads(teacher.model) | {kind: found.tensors}
     )
@@ -45,7 +44,7 @@ def train_heads(o: TrainingOptions) -> None:
     click.echo(f"wrote {o.out / 'model'}; next: {after}")
 
 
-def _shown(o: TrainingOptions, folder: Path, teacher: CaptionBatch | Answers) -> tuple[int, Iterable[Any]]:
+def _shown(o: TrainingOptions, folder: Path, teacher: Teacher) -> tuple[int, Iterable[Any]]:
     """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
     p, tokenizer = models.describe(teacher.model).preprocess, tokens.load(folder / "tokenizer.json")
     asked = asked_of(folder, tokenizer)

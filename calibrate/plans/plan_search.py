@@ -1,7 +1,7 @@
-"""Searches plans (image size, precision, boundaries) for the front of quality against time.
+"""Searches plans (image size, precision, boundaries) for the Pareto front of quality against time.
 
 Every trial is a plan with its own policies, since thresholds do not carry over: exported, profiled (side by
-side with the reference, see `yardstick`), and judged on a part of *tune*. What wins here is calibrated and
+side with the reference, see `times.level`), and judged on a part of *tune*. What wins here is calibrated and
 certified like any other plan, on all pictures. Plans are kept in folders below `workdir`, by their content;
 a search that was killed goes on with them.
 """
@@ -10,37 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mue_edge import models, targets
-from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.metrics.cider import Frequencies
-from mue_edge.calibrate.plans.plan_space import (
-    FINE,
-    PAIRS,
-    PLANNED,
-    PlanChoice,
-    Space,
-    around,
-    ends,
-    proposed,
-)
-from mue_edge.calibrate.plans.plan_trial import (
-    Bench,
-    Judge,
-    MeasuredPlan,
-    PlanPoint,
-    Reference,
-    policy_within,
-)
-from mue_edge.calibrate.traces.live import Progress
+from mue_edge.calibrate.plans.plan_space import FINE, PAIRS, PLANNED, PlanChoice, Space, ends, proposed
+from mue_edge.calibrate.plans.plan_trial import Bench, MeasuredPlan, PlanPoint, Reference, policy_within
+from mue_edge.calibrate.traces.tracing import Progress
 from mue_edge.durations import Span
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.files import atomic_write, sha256
+from mue_edge.files import atomic_write
 
 SCHEMA, HEADER = 1, "search.json"
 # Of full depth's quality: what boundaries are planned for where no budget says it.
@@ -49,18 +29,18 @@ KEPT = 0.97
 
 @dataclass(frozen=True)
 class Trial:
-    """A plan that was tried, in its order: options for `export`, its folder, what was found."""
+    """A plan that was tried, in its order: options for `export`, its folder, and its measurements."""
 
     number: int
     choice: PlanChoice
     options: Mapping[str, Any]
-    place: Path
+    folder: Path
     measured: MeasuredPlan
 
 
 @dataclass(frozen=True)
-class Found:
-    """A policy on the front of all plans."""
+class TriedPolicy:
+    """A policy on the Pareto front of all plans."""
 
     trial: Trial
     point: PlanPoint
@@ -72,54 +52,38 @@ class PlanSearch:
     segment a layer. `budget` in seconds; one that was given as a share is of the reference's full depth."""
 
     trials: tuple[Trial, ...]
-    front: tuple[Found, ...]
+    front: tuple[TriedPolicy, ...]
     reference: MeasuredPlan
     budget: float | None
 
     @property
-    def best(self) -> Found | None:
+    def best(self) -> TriedPolicy | None:
         """The best quality within the budget (any, without one); None if nothing is fast enough."""
-        fitting = [f for f in self.front if self.budget is None or f.point.tail <= self.budget]
-        return max(fitting, key=lambda f: (f.point.quality, -f.point.seconds), default=None)
+        fitting = [t for t in self.front if self.budget is None or t.point.tail <= self.budget]
+        return max(fitting, key=lambda t: (t.point.quality, -t.point.seconds), default=None)
 
 
 def search_plans(
-    model_folder: str | Path, target: str, tune: Samples, known: Frequencies | None, budget: Span | None, *,
-    trials: int, seed: int, workdir: str | Path, clock: str, progress: Progress, subset: int,
-    space: Space | None = None, workers: int = 1, judge: Judge | None = None,
-) -> PlanSearch:  # fmt: skip
-    """Try `trials` plans on `subset` pictures of *tune*. `space` if it is not `plan_space.around` the model.
+    bench: Bench, space: Space, budget: Span | None, workdir: Path, progress: Progress, trials: int, seed: int
+) -> PlanSearch:
+    """Try `trials` plans of a space in folders of `workdir`.
 
     A plan that the model or the target cannot have counts as a trial, with its problem. Raises UsageError for
     a `workdir` of another search, and where even the reference cannot be had.
     """
-    folder, place = Path(model_folder), Path(workdir)
-    if trials < 1 or subset < 1:
-        raise UsageError(f"a search needs a trial and a picture, not {trials} and {subset}")
-    part = drawn(tune, subset, seed)
-    _claim(place, folder, target, part, known, clock)
-    judge = judge or Bench(folder, target, part, known, progress, clock, workers=workers)
-    if space is None:
-        size = models.describe_folder(folder).preprocess
-        space = around((size.height, size.width), targets.target(target).precisions)
-    plans = _Plans(judge, place, budget, space.choices[0])
-    made: list[Trial] = []
+    if trials < 1:
+        raise UsageError(f"a search needs a trial, not {trials}")
+    _claim(workdir, {"schema": SCHEMA, **bench.identity})
+    plans = _Plans(bench, workdir, budget, space.choices[0])
+    done: list[Trial] = []
     tried: list[tuple[PlanChoice, float]] = []
     with progress("plans", min(trials, len(space.choices))) as step:
         while (choice := proposed(space, tried, trials, seed)) is not None:
             options = plans.options(choice)
-            made.append(Trial(len(made), choice, options, plans.place(options), plans.measured(options)))
-            tried.append((choice, worth(made[-1].measured, plans.budget, plans.reference.full.seconds)))
+            done.append(Trial(len(done), choice, options, plans.folder(options), plans.measured(options)))
+            tried.append((choice, worth(done[-1].measured, plans.budget, plans.reference.full.seconds)))
             step()
-    return PlanSearch(tuple(made), front(made), plans.reference, plans.budget)
-
-
-def drawn(tune: Samples, subset: int, seed: int) -> Samples:
-    """So many pictures, at random, in their order; all, if there are no more."""
-    if subset >= len(tune):
-        return tune
-    rows = sorted(random.Random(seed).sample(range(len(tune)), subset))
-    return tune.rows(rows, f"{tune.source} ({subset} of {len(tune)})")
+    return PlanSearch(tuple(done), pareto_front(done), plans.reference, plans.budget)
 
 
 def worth(measured: MeasuredPlan, budget: float | None, top: float) -> float:
@@ -142,78 +106,74 @@ def worth(measured: MeasuredPlan, budget: float | None, top: float) -> float:
     return (area + (top - last) * best) / top
 
 
-def front(trials: Sequence[Trial]) -> tuple[Found, ...]:
+def pareto_front(trials: Sequence[Trial]) -> tuple[TriedPolicy, ...]:
     """Policies of any plan that no faster one equals in quality, from fastest to best."""
-    found = [Found(trial, point) for trial in trials for point in trial.measured.points]
-    kept: list[Found] = []
-    for one in sorted(found, key=lambda f: (f.point.seconds, -f.point.quality, f.trial.number)):
-        if not kept or one.point.quality > kept[-1].point.quality:
-            kept.append(one)
-    return tuple(kept)
+    policies = [TriedPolicy(trial, point) for trial in trials for point in trial.measured.points]
+    front: list[TriedPolicy] = []
+    for one in sorted(policies, key=lambda p: (p.point.seconds, -p.point.quality, p.trial.number)):
+        if not front or one.point.quality > front[-1].point.quality:
+            front.append(one)
+    return tuple(front)
 
 
 class _Plans:
     """Choices as plans, measured at most once each."""
 
-    def __init__(self, judge: Judge, workdir: Path, budget: Span | None, first: PlanChoice) -> None:
-        self._judge, self._workdir, self._depths = judge, workdir, judge.depths()
-        self._known: dict[Path, MeasuredPlan] = {}
+    def __init__(self, bench: Bench, workdir: Path, budget: Span | None, first: PlanChoice) -> None:
+        self._bench, self._workdir = bench, workdir
+        self._measured: dict[Path, MeasuredPlan] = {}
+        self._reference: Reference | None = None
         options = self.options(PlanChoice(first.size, first.precision, FINE))
-        self.reference = self._measure(options, None)
+        self.reference = self.measured(options)
         if self.reference.problem:
             raise UsageError(f"the plan to compare others with cannot be had: {self.reference.problem}")
-        self._compared = Reference(self.place(options), self.reference.captions)
+        self._reference = Reference(self.folder(options), self.reference.captions)
         self.budget = None if budget is None else budget.of(self.reference.full.tail)
 
     def options(self, choice: PlanChoice) -> dict[str, Any]:
         """For `export`. Planned boundaries need the measured plans with a segment a layer and two layers."""
         common = {"height": choice.size[0], "width": choice.size[1], "precision": choice.precision}
         if choice.cut != PLANNED:
-            return common | {"ends": ends(choice.cut, self._depths)}
-        fine, coarse = (common | {"ends": ends(cut, self._depths)} for cut in (FINE, PAIRS))
+            return common | {"ends": ends(choice.cut, self._bench.depths)}
+        fine, coarse = (common | {"ends": ends(cut, self._bench.depths)} for cut in (FINE, PAIRS))
         one, other = self.measured(fine), self.measured(coarse)
         if one.problem or other.problem:
             return fine
         policy = policy_within(one, self.budget, KEPT)
-        planned = self._judge.propose(self.place(fine), self.place(coarse), policy)
-        return common | {"ends": ends(FINE, self._depths) | {k: list(v) for k, v in planned.items()}}
+        planned = self._bench.propose(self.folder(fine), self.folder(coarse), policy)
+        return common | {
+            "ends": {**ends(FINE, self._bench.depths), **{k: list(v) for k, v in planned.items()}}
+        }
 
     def measured(self, options: Mapping[str, Any]) -> MeasuredPlan:
-        return self._measure(options, self._compared)
+        """Of the plan with these options for `export`."""
+        folder = self.folder(options)
+        if folder not in self._measured:
+            self._measured[folder] = self._bench.measure(options, folder, self._reference)
+        return self._measured[folder]
 
-    def place(self, options: Mapping[str, Any]) -> Path:
-        """A plan's folder: readable, and its own."""
+    def folder(self, options: Mapping[str, Any]) -> Path:
+        """A plan's own, with a name to read."""
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
         return self._workdir / f"{options['height']}x{options['width']}-{options['precision']}-{digest}"
 
-    def _measure(self, options: Mapping[str, Any], reference: Reference | None) -> MeasuredPlan:
-        place = self.place(options)
-        if place not in self._known:
-            self._known[place] = self._judge.measure(options, place, reference)
-        return self._known[place]
 
-
-def _claim(
-    place: Path, model: Path, target: str, part: Samples, known: Frequencies | None, clock: str
-) -> None:
-    """Leave a header that refuses other searches: results only compare within one."""
-    said = {
-        "schema": SCHEMA, "model": sha256(model / "model.safetensors"), "target": target,
-        "pictures": part.fingerprint(), "frequencies": known.fingerprint() if known else "", "clock": clock,
-    }  # fmt: skip
-    header = place / HEADER
+def _claim(folder: Path, own: Mapping[str, Any]) -> None:
+    """Write a header that refuses other searches: results only compare within one."""
+    header = folder / HEADER
     if header.is_file():
         try:
-            found = json.loads(header.read_text(encoding="utf-8"))
+            before = json.loads(header.read_text(encoding="utf-8"))
         except ValueError as problem:
-            raise InputFileError(f"{header} is not JSON: {problem}; remove {place}") from problem
-        if found != said:
-            off = [key for key in said if not isinstance(found, dict) or found.get(key) != said[key]]
+            raise InputFileError(f"{header} is not JSON: {problem}; remove {folder}") from problem
+        if before != own:
+            changed = [key for key in own if not isinstance(before, dict) or before.get(key) != own[key]]
             raise UsageError(
-                f"{place} holds a search with another {', '.join(off)}; give another folder, or remove it"
+                f"{folder} holds a search with another {', '.join(changed)}; "
+                "give another folder, or remove it"
             )
         return
-    if place.is_dir() and any(not path.name.startswith(".") for path in place.iterdir()):
-        raise UsageError(f"{place} is there and holds no search of plans; give another folder")
-    place.mkdir(parents=True, exist_ok=True)
-    atomic_write(header, json.dumps(said, indent=1) + "\n")
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise UsageError(f"{folder} is there and holds no search of plans; give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(header, json.dumps(own, indent=1) + "\n")

@@ -32,10 +32,6 @@ class PlanChoice:
     precision: str
     cut: str = FINE
 
-    @property
-    def name(self) -> str:
-        return f"{self.size[0]}x{self.size[1]} {self.precision} {self.cut}"
-
 
 @dataclass(frozen=True)
 class Space:
@@ -55,16 +51,16 @@ class Space:
     @property
     def choices(self) -> list[PlanChoice]:
         """All, the reference first: the model's own size, else the first one."""
-        found = [PlanChoice(*each) for each in product(self.sizes, self.precisions, self.cuts)]
+        combinations = [PlanChoice(*each) for each in product(self.sizes, self.precisions, self.cuts)]
         size = self.own_size if self.own_size in self.sizes else self.sizes[0]
         first = PlanChoice(size, self.precisions[0], self.cuts[0])
-        return [first, *(choice for choice in found if choice != first)]
+        return [first, *(choice for choice in combinations if choice != first)]
 
 
 def around(size: tuple[int, int], precisions: Sequence[str]) -> Space:
     """Sizes around the model's own, rounded to whole patches; every precision, every cut.
 
-    One that the model has no positions for is found out when its trial is cut.
+    One that the model has no positions for shows when its trial is cut.
     """
     sizes = [(_patches(size[0] * share), _patches(size[1] * share)) for share in SHARES]
     return Space(tuple(dict.fromkeys(sizes)), tuple(precisions), CUTS, size)
@@ -78,18 +74,18 @@ def ends(cut: str, layers: Mapping[str, int]) -> dict[str, list[int]]:
 def proposed(
     space: Space, tried: Sequence[tuple[PlanChoice, float]], trials: int, seed: int
 ) -> PlanChoice | None:
-    """What to try after `tried` (with what each was worth), None when nothing is left.
+    """What to try after `tried` (with what each was worth), None when nothing remains.
 
     Raises EnvironmentLacksError when Optuna is needed and is not installed.
     """
-    choices, seen = space.choices, {choice for choice, _ in tried}
-    unseen = [choice for choice in choices if choice not in seen]
-    if not unseen or len(tried) >= trials:
+    choices, done = space.choices, {choice for choice, _ in tried}
+    untried = [choice for choice in choices if choice not in done]
+    if not untried or len(tried) >= trials:
         return None
     if len(choices) <= trials or not tried:
-        return unseen[0]
-    asked = _sampled(space, tried, seed)
-    return asked if asked is not None else random.Random(f"{seed} {len(tried)}").choice(unseen)
+        return untried[0]
+    sampled = _sampled(space, tried, seed)
+    return sampled if sampled is not None else random.Random(f"{seed} {len(tried)}").choice(untried)
 
 
 def _sampled(space: Space, tried: Sequence[tuple[PlanChoice, float]], seed: int) -> PlanChoice | None:
@@ -118,11 +114,11 @@ def _sampled(space: Space, tried: Sequence[tuple[PlanChoice, float]], seed: int)
                     params=named | {"cut": choice.cut}, distributions=kinds, value=value
                 )
             )
-        seen = {choice for choice, _ in tried}
+        done = {choice for choice, _ in tried}
         for _ in range(ASKED):
             trial = study.ask(kinds)
             choice = PlanChoice(sizes[trial.params["size"]], trial.params["precision"], trial.params["cut"])
-            if choice not in seen:
+            if choice not in done:
                 return choice
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return None

@@ -24,8 +24,8 @@ from mue_edge.calibrate.metrics.bootstrap import Estimate, change_of_means
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import savings
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
-from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
+from mue_edge.measuring import bench
 from mue_edge.rules import RULES
 from mue_edge.sessions.captioner import FULL
 
@@ -208,7 +208,8 @@ def compare(
     # Full depth once more at the end: its time against itself.
     runs = [(p.entrant.evaluator.session, p.outcome.policy) for p in [*everything.values(), bases[0]]]
     evaluator = first.evaluator
-    seconds = live.seconds(runs, part.samples, "in turns", evaluator.progress, evaluator.clock)
+    with evaluator.progress("in turns", len(part.samples)) as step:
+        seconds = bench.policy_seconds(runs, part.samples, clock=evaluator.clock, progress=step)
     times = dict(zip(everything, seconds, strict=False))
     table = ComparisonTable(outcomes, times, bases, certify.clusters, part.clusters)
     published = {aim: chosen for (method, aim), chosen in picks.items() if method.name == MUE}

@@ -17,11 +17,10 @@ from mue_edge.calibrate.certificate.claim import Scope
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
 from mue_edge.calibrate.metrics.clusters import Clusters
-from mue_edge.calibrate.traces import live
-from mue_edge.calibrate.traces.live import Progress
-from mue_edge.calibrate.traces.tracing import Sample, TracedRun, traced_decisions, traced_runs
+from mue_edge.calibrate.traces.tracing import Progress, Sample, TracedRun, traced_decisions, traced_runs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER, ExitDecision
+from mue_edge.measuring import bench
 from mue_edge.measuring.profile import Profile
 from mue_edge.sessions.captioner import FULL
 from mue_edge.sessions.session import Session
@@ -128,7 +127,8 @@ class PolicyEvaluator:
     ) -> NDArray[np.float64]:
         """Live seconds [policies, samples]."""
         runs = [(self.session, policy) for policy in policies]
-        return live.seconds(runs, samples, label, self.progress, self.clock)
+        with self.progress(label, len(samples)) as step:
+            return bench.policy_seconds(runs, samples, clock=self.clock, progress=step)
 
     def _collected(self, label: str, count: int, results: Iterable[Result]) -> list[Result]:
         collected = []

@@ -21,20 +21,20 @@ def lines(curves: Mapping[str, Sequence[tuple[float, float]]], across: str, up: 
     x0, x1 = _range([x for x, _ in points])
     y0, y1 = _range([y for _, y in points])
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def position(x: float, y: float) -> tuple[float, float]:
         return _LEFT + (x - x0) / (x1 - x0) * _WIDTH, _TOP + (y1 - y) / (y1 - y0) * _HEIGHT
 
     body = [f'<rect x="{_LEFT}" y="{_TOP}" width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="{PALE}"/>']
     for value in _ticks(y0, y1):
-        y = place(x0, value)[1]
+        y = position(x0, value)[1]
         body.append(f'<path d="M{_LEFT} {y:.1f}h{_WIDTH}" stroke="{PALE}"/>')
         body.append(_text(_LEFT - 8, y + 4, f"{value:g}", "end"))
-    body += [_text(place(v, y0)[0], _TOP + _HEIGHT + 18, f"{v:g}", "middle") for v in _ticks(x0, x1)]
+    body += [_text(position(v, y0)[0], _TOP + _HEIGHT + 18, f"{v:g}", "middle") for v in _ticks(x0, x1)]
     body.append(_text(_LEFT + _WIDTH / 2, _TOP + _HEIGHT + 38, across, "middle"))
     body.append(_text(_LEFT, _TOP - 8, up, "start"))
     kinds = list(dict.fromkeys(name.removeprefix("val ") for name in curves))
     for i, (name, curve) in enumerate(curves.items()):
-        placed = [place(*point) for point in curve]
+        placed = [position(*point) for point in curve]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         colour = f"hsl({360 * kinds.index(name.removeprefix('val ')) / len(kinds):.0f}, 60%, 42%)"
         dash = ' stroke-dasharray="5 4"' if name.startswith("val ") else ""
@@ -44,16 +44,13 @@ def lines(curves: Mapping[str, Sequence[tuple[float, float]]], across: str, up: 
     return _svg(_LEFT + _WIDTH + 130, max(_TOP + _HEIGHT + 52, _TOP + 18 * len(curves) + 20), body, up)
 
 
-def heat_map(
-    values: Mapping[tuple[int, int], float], title: str,
-    across: str = "decoder layers", up: str = "encoder layers",
-) -> str:  # fmt: skip
-    """Values by (row, column), the largest darkest; rows from the bottom up, gaps left white."""
+def heat_map(values: Mapping[tuple[int, int], float], title: str) -> str:
+    """Values by (encoder layers, decoder layers), the largest darkest; pairs without a value are white."""
     rows, columns = sorted({r for r, _ in values}), sorted({c for _, c in values})
     low, high = _range(list(values.values()))
     wide, tall, left, top = 74, 40, 104, 56
     bottom = top + tall * len(rows)
-    body = [_text(left, 26, title, "start", INK, 16), _text(left, 46, up, "end")]
+    body = [_text(left, 26, title, "start", INK, 16), _text(left, 46, "encoder layers", "end")]
     for (row, column), value in values.items():
         x, y = left + wide * columns.index(column), bottom - tall * (rows.index(row) + 1)
         share = (value - low) / (high - low)
@@ -63,7 +60,7 @@ def heat_map(
         body.append(_text(x + (wide - 3) / 2, y + tall / 2 + 4, f"{value:.3g}", "middle", ink, 14))
     body += [_text(left - 12, bottom - tall * (i + 0.5) + 3, str(r), "end") for i, r in enumerate(rows)]
     body += [_text(left + wide * (i + 0.5), bottom + 18, str(c), "middle") for i, c in enumerate(columns)]
-    body.append(_text(left + wide * len(columns) / 2, bottom + 38, across, "middle"))
+    body.append(_text(left + wide * len(columns) / 2, bottom + 38, "decoder layers", "middle"))
     return _svg(max(left + wide * len(columns) + 24, left + 9 * len(title) + 24), bottom + 54, body, title)
 
 
@@ -81,8 +78,8 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = GREY, size: int = 13) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}" {FONT}>{escape(text)}</text>'
+    position = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"'
+    return f'<text {position} fill="{colour}" {FONT}>{escape(text)}</text>'
 
 
 def _svg(width: float, height: float, body: Sequence[str], title: str) -> str:

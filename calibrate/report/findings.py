@@ -6,16 +6,16 @@ Predicted times are the profile's with its noise: the mean, and the time that 95
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.calibrate.certificate import losses
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import predicted_times, savings, signals
-from mue_edge.calibrate.policies.calibration import Calibration, PolicySearch
+from mue_edge.calibrate.policies.calibration import Calibration
 from mue_edge.calibrate.policies.evaluator import PolicyOutcome
 from mue_edge.calibrate.policies.savings import Duel
 from mue_edge.calibrate.policies.signals import SignalQuality
@@ -31,7 +31,7 @@ Live = Mapping[str, NDArray[np.float64]]
 @dataclass(frozen=True)
 class FrontPoint:
     """A policy on *tune*, ready for a front: predicted seconds, quality as scored, and as a share of full
-    depth's; mean layers by stack. `held`: the same two on *certify*, where it was run there."""
+    depth's; mean layers by stack. `on_certify`: the same two on *certify*, where it was run there."""
 
     policy: Policy
     mean: float
@@ -39,7 +39,7 @@ class FrontPoint:
     quality: float
     kept: float
     layers: Mapping[str, float]
-    held: tuple[float, float] | None = None
+    on_certify: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Saving:
 @dataclass(frozen=True)
 class Findings:
     """`fits`: full depth itself keeps the budget. `exits`: of the chosen policy, stack → layer → share of
-    the captions (for the decoder: of the tokens) that left there; `positions`: its decoder by token.
+    the captions (for the decoder: of the tokens) that exited there; `positions`: its decoder by token.
     `parts`: predicted mean seconds a caption by kind of segment, at full depth and under the chosen policy.
     `duels`: every pair of fixed depths against exits by score.
     `live` has the policies that were timed side by side, by name."""
@@ -95,47 +95,46 @@ class Findings:
     duels: tuple[Duel, ...]
 
 
-def find(found: Calibration, live: Live | None) -> Findings:
+def find(calibration: Calibration, live: Live | None) -> Findings:
     """`live`: policy → seconds of the same captions in the same order, full depth's among them."""
-    searched, profile, claim = found.search, found.evaluator.profile, found.certificate.claim
+    searched, full, runs = calibration.search, calibration.search.full, calibration.chosen.runs
+    point = partial(_point, calibration)
 
-    def point(judged: PolicyOutcome) -> FrontPoint:
-        return _point(found, judged)
+    def optional_point(judged: PolicyOutcome | None) -> FrontPoint | None:
+        return None if judged is None else point(judged)
 
-    layout = found.evaluator.session.layout
-    late = predicted_times.late_fraction(searched.full.seconds, profile, found.budget)
-    runs = found.chosen.runs
+    def saving(share: float) -> Saving:
+        limit = (1 - share) * full.mean_seconds
+        published_mue = [o for o in searched.outcomes if savings.is_published_mue(o.policy)]
+        published = savings.best_within(published_mue, limit)
+        best = savings.best_within(searched.outcomes, limit)
+        return Saving(share, optional_point(published), optional_point(best))
+
+    late = predicted_times.late_fraction(full.seconds, calibration.evaluator.profile, calibration.budget)
     return Findings(
-        claim.loss,
-        point(searched.full),
-        point(found.chosen),
-        point(found.fastest) if found.fastest else None,
-        tuple(point(judged) for judged in shortened(found)),
-        late <= 1 - claim.share,
-        signals.signals(layout, found.traces, searched.full, searched.outcomes),
+        calibration.certificate.claim.loss,
+        point(full),
+        point(calibration.chosen),
+        optional_point(calibration.fastest),
+        tuple(map(point, shortened(calibration))),
+        late <= 1 - calibration.certificate.claim.share,
+        signals.signals(calibration.evaluator.session.layout, calibration.traces, full, searched.outcomes),
         exits(runs),
         positions(runs),
-        parts(searched.full.runs, runs, profile),
-        timed(live, searched.full.policy.name, found.budget) if live else {},
-        tuple(saved(searched, share, point) for share in savings.SHARES),
+        parts(full.runs, runs, calibration.evaluator.profile),
+        timed(live, full.policy.name, calibration.budget) if live else {},
+        tuple(map(saving, savings.SHARES)),
         savings.duels(searched.outcomes),
     )
 
 
-def saved(searched: PolicySearch, share: float, point: Callable[[PolicyOutcome], FrontPoint]) -> Saving:
-    """What is left of quality when this share of full depth's mean time is saved."""
-    limit = (1 - share) * searched.full.mean_seconds
-    published_mue = [o for o in searched.outcomes if savings.is_published_mue(o.policy)]
-    both = (savings.best_within(outcomes, limit) for outcomes in (published_mue, searched.outcomes))
-    published, best = (None if found is None else point(found) for found in both)
-    return Saving(share, published, best)
-
-
-def shortened(found: Calibration) -> tuple[PolicyOutcome, ...]:
+def shortened(calibration: Calibration) -> tuple[PolicyOutcome, ...]:
     """At most MOST_POLICIES of the front, from the fastest to full depth, evenly spread in time; always with
     the fastest, the fastest certified, the chosen one and full depth."""
-    full, front = found.search.full, found.search.pareto_front
-    kept = {j.policy.name: j for j in (front[0], found.fastest, found.chosen, full) if j is not None}
+    full, front = calibration.search.full, calibration.search.pareto_front
+    kept = {
+        j.policy.name: j for j in (front[0], calibration.fastest, calibration.chosen, full) if j is not None
+    }
     others = {j.policy.name: j for j in front if j.policy.name not in kept}
 
     def apart(judged: PolicyOutcome) -> float:
@@ -149,16 +148,16 @@ def shortened(found: Calibration) -> tuple[PolicyOutcome, ...]:
 
 
 def exits(runs: Sequence[TracedRun]) -> dict[str, dict[int, float]]:
-    """Stack → layer → share of the runs (decoder: of all their tokens) that left there; one that stayed to
-    the end left at the last layer."""
+    """Stack → layer → share of the runs (decoder: of all their tokens) that exited there; one that stayed to
+    the end at the last layer."""
     counts: dict[str, Counter[int]] = defaultdict(Counter)
     for run in runs:
         for stack, depth in run.depths.items():
             counts[stack][depth] += 1
         counts[DECODER].update(run.decoder)
     return {
-        stack: {depth: count / seen.total() for depth, count in sorted(seen.items())}
-        for stack, seen in counts.items()
+        stack: {depth: count / own.total() for depth, count in sorted(own.items())}
+        for stack, own in counts.items()
     }
 
 
@@ -173,51 +172,44 @@ def parts(
     full: Sequence[TracedRun], chosen: Sequence[TracedRun], profile: Profile
 ) -> dict[str, tuple[float, float]]:
     """Kind of segment → predicted mean seconds (full depth, chosen policy), in the order of their calls."""
-    both = (_parts(full, profile), _parts(chosen, profile))
-    return {kind: (both[0].get(kind, 0.0), both[1].get(kind, 0.0)) for kind in {**both[0], **both[1]}}
+    of_full, of_chosen = _parts(full, profile), _parts(chosen, profile)
+    return {kind: (of_full.get(kind, 0.0), of_chosen.get(kind, 0.0)) for kind in of_full | of_chosen}
 
 
 def timed(live: Live, full: str, budget: float) -> dict[str, Timed]:
     """Figures of live times."""
-    return {
-        name: Timed(
-            float(seconds.mean()),
-            float(np.percentile(seconds, 95)),
-            float(np.median(seconds / live[full])),
-            int((seconds > budget).sum()),
-            len(seconds),
-        )
-        for name, seconds in live.items()
-    }
+    figures = {}
+    for name, seconds in live.items():
+        p95, ratio = float(np.percentile(seconds, 95)), float(np.median(seconds / live[full]))
+        late = int((seconds > budget).sum())
+        figures[name] = Timed(float(seconds.mean()), p95, ratio, late, len(seconds))
+    return figures
 
 
 def _parts(runs: Sequence[TracedRun], profile: Profile) -> dict[str, float]:
-    noise = predicted_times.expected_noise(profile) / len(runs)
-    seconds = {"picture": (profile.preprocess_seconds or 0.0) * len(runs)}
-    seconds["once a caption"] = profile.caption_seconds * len(runs)
+    noise = predicted_times.expected_noise(profile)
+    once = {"picture": profile.preprocess_seconds or 0.0, "once a caption": profile.caption_seconds}
+    seconds = defaultdict(float, once)
     for run in runs:
         for segment in run.segments:
-            kind = segment.partition(".")[0]
-            seconds[kind] = seconds.get(kind, 0.0) + profile.call_seconds(segment)
+            seconds[segment.partition(".")[0]] += profile.call_seconds(segment) / len(runs)
     return {kind: value * noise for kind, value in seconds.items() if value}
 
 
-def _point(found: Calibration, judged: PolicyOutcome) -> FrontPoint:
-    profile, full = found.evaluator.profile, found.search.full
-    mean = judged.mean_seconds * predicted_times.expected_noise(profile)
-    kept = _share(judged.quality, full.quality)
-    held = None
-    if judged.policy.name in found.certify_outcomes:
-        groups = Clusters(found.certify.clusters)
+def _point(calibration: Calibration, judged: PolicyOutcome) -> FrontPoint:
+    full, name = calibration.search.full, judged.policy.name
+    mean = judged.mean_seconds * predicted_times.expected_noise(calibration.evaluator.profile)
+    p95 = predicted_times.quantile_seconds(judged.seconds, calibration.evaluator.profile, 0.95)
+    kept, on_certify = _share(judged.quality, full.quality), None
+    if name in calibration.certify_outcomes:
+        groups = Clusters(calibration.certify.clusters)
         quality, whole = (
-            float(groups.means(found.certify_outcomes[name].scores).mean())
-            for name in (judged.policy.name, full.policy.name)
+            float(groups.means(calibration.certify_outcomes[n].scores).mean()) for n in (name, full.policy.name)
         )
-        held = quality, _share(quality, whole)
-    plan = found.evaluator.manifest.plan_hash
+        on_certify = quality, _share(quality, whole)
+    plan = calibration.evaluator.manifest.plan_hash
     policy = replace(judged.policy, plan=plan, seconds=mean, quality=kept)
-    p95 = predicted_times.quantile_seconds(judged.seconds, profile, 0.95)
-    return FrontPoint(policy, mean, p95, judged.quality, kept, judged.layers, held)
+    return FrontPoint(policy, mean, p95, judged.quality, kept, judged.layers, on_certify)
 
 
 def _share(quality: float, full: float) -> float:
@@ -225,6 +217,11 @@ def _share(quality: float, full: float) -> float:
     return quality / full if full > 0 else 1.0
 
 
-def unit(loss: str) -> str:
-    """What quality is measured in, for a reader."""
-    return losses.NAMES[loss]
+def milliseconds(seconds: float) -> str:
+    """For a reader."""
+    return f"{1e3 * seconds:.3g} ms"
+
+
+def optional(value: float | None, form: str) -> str:
+    """A figure for a reader, or a dash."""
+    return "–" if value is None else format(value, form).replace("-", "−")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mue_edge.calibrate.certificate import losses
 from mue_edge.calibrate.policies.evaluator import PolicyOutcome
-from mue_edge.calibrate.report.findings import Findings, FrontPoint, unit
+from mue_edge.calibrate.report.findings import Findings, FrontPoint
 from mue_edge.errors import missing_extra
 from mue_edge.rules import RULES
 
@@ -26,9 +27,7 @@ def require() -> None:
         raise missing_extra("matplotlib", "calibrate")
 
 
-def pareto(
-    found: Findings, judged: Sequence[PolicyOutcome], noise: float, budget: float, label: str
-) -> bytes:
+def pareto(findings: Findings, judged: Sequence[PolicyOutcome], noise: float, budget: float, label: str) -> bytes:
     """A PNG of 1000 × 650 pixels: every candidate's quality on *tune* over its predicted mean time (times
     `noise`), the front, full depth and the chosen policy with a line to the time that 95 % of their captions
     keep, and the budget in seconds. `label` says where times come from."""
@@ -39,25 +38,27 @@ def pareto(
     figure = Figure(figsize=_SIZE, dpi=_DOTS, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
 
-    def place(chosen: Sequence[PolicyOutcome]) -> tuple[list[float], list[float]]:
-        return [1e3 * noise * j.mean_seconds for j in chosen], [j.quality for j in chosen]
+    def plot(points: Iterable[tuple[float, float]], marker: str, **style: Any) -> None:
+        pairs = [(1e3 * seconds, quality) for seconds, quality in points]
+        axes.plot([x for x, _ in pairs], [y for _, y in pairs], marker, markersize=5, **style)
 
-    others = [j for j in judged if RULES[j.policy.rule].by_score]
-    fixed = [j for j in judged if j.policy.rule != "never" and not RULES[j.policy.rule].by_score]
-    axes.plot(*place(others), "o", color=_PALE, markersize=5, label="exits by score")
-    axes.plot(*place(fixed), "s", color=_GREY, markersize=5, fillstyle="none", label="fixed depths or layers")
-    axes.plot(
-        [1e3 * p.mean for p in found.front], [p.quality for p in found.front],
-        "-o", color=_BLUE, markersize=5, linewidth=1.8, label="the front",
-    )  # fmt: skip
-    _mark(axes, found.full, "D", _INK, "full depth")
-    if found.chosen.policy.name != found.full.policy.name:
-        _mark(axes, found.chosen, "*", _RED, f"chosen: {found.chosen.policy.name}")
+    def places(by_score: bool) -> Iterator[tuple[float, float]]:
+        for j in judged:
+            if j.policy.rule != "never" and RULES[j.policy.rule].by_score == by_score:
+                yield noise * j.mean_seconds, j.quality
+
+    plot(places(True), "o", color=_PALE, label="exits by score")
+    plot(places(False), "s", color=_GREY, fillstyle="none", label="fixed depths or layers")
+    front = [(p.mean, p.quality) for p in findings.front]
+    plot(front, "-o", color=_BLUE, linewidth=1.8, label="Pareto front")
+    _mark(axes, findings.full, "D", _INK, "full depth")
+    if findings.chosen.policy.name != findings.full.policy.name:
+        _mark(axes, findings.chosen, "*", _RED, f"chosen: {findings.chosen.policy.name}")
     axes.axvline(
         1e3 * budget, color=_RED, linestyle="--", linewidth=1.2, label=f"budget {1e3 * budget:.3g} ms"
     )
     axes.set_xlabel("predicted time of a caption in ms: mean (thin lines: to what 95 % of the captions keep)")
-    axes.set_ylabel(unit(found.loss) + ", pictures to tune on")
+    axes.set_ylabel(losses.NAMES[findings.loss] + ", pictures to tune on")
     axes.set_title(label, fontsize=9, color=_GREY)
     axes.set_xlim(left=0)
     axes.grid(color="#e4e8ef")

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +35,8 @@ from mue_edge.loop.search import new_search
 AHEAD = 4  # samples that wait for each worker
 NOT_READ = (0.0, 1.0)  # by a policy whose tests ask for no score
 Result = TypeVar("Result")  # of a sample
+# Label and number of steps → a context that gives what to call after each step.
+Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True)

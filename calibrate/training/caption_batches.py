@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mue_edge.calibrate.data import augment as vary
 from mue_edge.calibrate.data.examples import Example, reference_text
@@ -31,19 +31,19 @@ def targets(
 
     Captions of more than `longest` tokens are cut there.
     """
-    found, cut, unknown = [], 0, 0
+    result, cut, unknown = [], 0, 0
     for row, example in enumerate(examples):
         for caption in example.captions:
             ids = tokenizer.encode(f" {reference_text(tokenizer, caption)}")
             cut += len(ids) > longest
             unknown += tokenizer.unk in ids
-            found.append(CaptionTarget(row, (tokenizer.bos, *ids[:longest], tokenizer.eos)))
+            result.append(CaptionTarget(row, (tokenizer.bos, *ids[:longest], tokenizer.eos)))
     notes = []
     if cut:
-        notes.append(f"{cut} of {len(found)} captions were cut to {longest} tokens (--max-tokens)")
+        notes.append(f"{cut} of {len(result)} captions were cut to {longest} tokens (--max-tokens)")
     if unknown:
-        notes.append(f"{unknown} of {len(found)} captions hold pieces that the vocabulary lacks")
-    return found, notes
+        notes.append(f"{unknown} of {len(result)} captions hold pieces that the vocabulary lacks")
+    return result, notes
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,26 @@ class Share:
     words: int
 
 
+@dataclass
 class CaptionBatches:
-    """Batches over the processes: the same step is the same pictures, however many processes share it."""
+    """Batches over the processes: the same step is the same pictures, however many processes share it.
 
-    def __init__(
-        self, pictures: Pictures, targets: Sequence[CaptionTarget], batch: int, seed: int, pad: int,
-        *, augment: bool = False, rank: int = 0, world: int = 1,
-    ) -> None:  # fmt: skip
-        """`batch` captions a step over all processes; `augment` moves, bends, redraws and recolours pictures.
+    `batch` captions a step over all processes; `augment` moves, bends, redraws and recolours pictures.
+    Raises UsageError for more processes than captions."""
 
-        Raises UsageError for more processes than captions."""
-        self.pictures, self.targets, self.seed, self.pad = pictures, targets, seed, pad
-        self.augment, self.rank, self.world = augment, rank, world
-        self.batch = min(batch, len(targets))
-        if self.batch < world:
-            raise UsageError(f"{world} processes cannot share a step of {self.batch} captions")
+    pictures: Pictures
+    targets: Sequence[CaptionTarget]
+    batch: int
+    seed: int
+    pad: int
+    augment: bool = False
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        self.batch = min(self.batch, len(self.targets))
+        if self.batch < self.world:
+            raise UsageError(f"{self.world} processes cannot share a step of {self.batch} captions")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,21 +89,21 @@ class CaptionBatches:
         """This process's share of a step."""
         epoch, part = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.targets))
-        together = [self.targets[i] for i in order[part * self.batch : (part + 1) * self.batch].tolist()]
-        places = range(self.rank, self.batch, self.world)
-        chosen = [together[place] for place in places]
-        rows = [t.row for t in chosen]
+        whole = [self.targets[i] for i in order[part * self.batch : (part + 1) * self.batch].tolist()]
+        positions = range(self.rank, self.batch, self.world)
+        own = [whole[position] for position in positions]
+        rows = [t.row for t in own]
         if self.augment:
-            pixels = self.pictures.pixels(rows)
-            seen = torch.cat([self._augmented(one[None], step, at) for one, at in zip(pixels, places)])
+            pictures = zip(self.pictures.pixels(rows), positions)
+            pixels = torch.cat([self._augmented(one[None], step, at) for one, at in pictures])
         else:
-            seen = self.pictures.inputs(rows)
-        return Share(seen, self.tokens(chosen), sum(len(t.ids) - 1 for t in together))
+            pixels = self.pictures.inputs(rows)
+        return Share(pixels, self.tokens(own), sum(len(t.ids) - 1 for t in whole))
 
-    def tokens(self, chosen: Sequence[CaptionTarget]) -> Tensor:
+    def tokens(self, targets: Sequence[CaptionTarget]) -> Tensor:
         """[B, L + 1], padded on the right."""
-        longest = max(len(t.ids) for t in chosen)
-        return torch.tensor([[*t.ids, *[self.pad] * (longest - len(t.ids))] for t in chosen])
+        rows = [torch.tensor(t.ids) for t in targets]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
 
     def _augmented(self, picture: Tensor, step: int, at: int) -> Tensor:
         """One picture [1, H, W, 3]: its draws belong to its place in the step, whoever computes it."""

@@ -33,7 +33,7 @@ from mue_edge.reading import read_json
 _STATISTICS = 1024  # pictures from which BatchNorm's statistics are taken anew
 VALIDATED = 512  # pictures of the validation at most, of which
 WRITTEN = 128  # captions are written for
-LONGEST = 24  # tokens of a caption that is written in torch
+LONGEST = 24  # tokens of a caption that is written in torch, for a model that can write so many
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Recipe:
     train_batchnorm: bool = False
 
 
+def longest_caption(model: nn.Module) -> int:
+    """Tokens of a caption that is written in torch, at most."""
+    return min(LONGEST, models.describe(model).longest_caption)
+
+
 def learner(folder: Path, decomposed: bool | None) -> Learner:
     """The model folder to start from. Raises InputFileError when it lacks vocabulary or caption prompt."""
     model = models.load(folder, decomposed)
@@ -83,40 +88,45 @@ def learner(folder: Path, decomposed: bool | None) -> Learner:
 
 def split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
     """Training and validation examples: by a hash of the id, so that a picture keeps its side."""
-    train_part: list[Example] = []
-    held: list[Example] = []
+    parts: tuple[list[Example], list[Example]] = [], []
     for example in examples:
         number = int.from_bytes(hashlib.sha256(example.id.encode()).digest()[:8], "big")
-        (held if number < share * 2**64 else train_part).append(example)
-    return train_part, held
+        parts[number < share * 2**64].append(example)
+    return parts
 
 
+@dataclass
 class CaptionRun:
-    """One run: the objective of a step, validation, and what is written."""
+    """One run: the objective of a step, validation, and what is written to `out`."""
 
-    def __init__(
-        self, learner: Learner, recipe: Recipe, settings: TrainingSettings, batches: CaptionBatches,
-        validation: tuple[Pictures, Sequence[CaptionTarget]] | None, out: Path,
-    ) -> None:  # fmt: skip
-        self.learner, self.recipe, self.batches = learner, recipe, batches
-        self.validation, self.out = validation, out
-        self._reported = False
-        self.trainer = Trainer(learner.model, nn.Module(), self.objective, settings)
-        if not recipe.train_batchnorm:
-            for module in learner.model.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+    learner: Learner
+    recipe: Recipe
+    settings: TrainingSettings
+    batches: CaptionBatches
+    validation: tuple[Pictures, Sequence[CaptionTarget]] | None
+    out: Path
+    _reported: bool = False
+
+    def __post_init__(self) -> None:
+        self.trainer = Trainer(self.learner.model, nn.Module(), self.objective, self.settings)
+        for module in self.learner.model.modules():
+            if isinstance(module, nn.BatchNorm2d) and not self.recipe.train_batchnorm:
+                module.eval()
 
     def objective(self, step: int, _progress: float) -> tuple[Tensor, dict[str, float]]:
         """Loss a word of this process's share; the mean over processes is that of the whole step."""
-        share = self.batches(step)
-        loss, by_layer = models.training(self.learner.model).loss(
-            self.learner.model, self.learner.prompt, share.pixels, share.tokens,
-            shallow=self.recipe.shallow, rng=self.batches.generator(step, 7),
-            label_smoothing=self.recipe.label_smoothing, over_layers=self.recipe.over_layers,
-        )  # fmt: skip
+        share, rng = self.batches(step), self.batches.generator(step, 7)
+        options = {"shallow": self.recipe.shallow, "over_layers": self.recipe.over_layers, "rng": rng}
+        loss, by_layer = self._loss(self.learner.model, share.pixels, share.tokens, **options)
         words = share.words / self.batches.world
         return loss / words, {f"layer {i}": v for i, v in enumerate((by_layer / words).tolist(), start=1)}
+
+    def _loss(
+        self, model: nn.Module, pixels: Tensor, tokens: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Of the words in all, and by layer."""
+        loss, prompt = models.training(model).loss, self.learner.prompt
+        return loss(model, prompt, pixels, tokens, label_smoothing=self.recipe.label_smoothing, **options)
 
     def run(self, command: dict[str, Any], watch: Watch) -> None:
         """Train to the end, or go on. `command` is what a later run must repeat to go on.
@@ -134,88 +144,81 @@ class CaptionRun:
             self._draw()
 
     def _claim(self, command: dict[str, Any]) -> None:
-        known = self.out / "run.json"
-        asked = command | {"recipe": asdict(self.recipe), "data": self._fingerprint()}
-        if known.is_file():
-            before = read_json(known)
-            changed = [k for k in sorted(set(before) | set(asked)) if before.get(k) != asked.get(k)]
+        digest = hashlib.sha256()
+        for target in self.batches.targets:
+            digest.update(f"{self.batches.pictures.examples[target.row].id} {target.ids}\n".encode())
+        header = self.out / "run.json"
+        own = command | {"recipe": asdict(self.recipe), "data": digest.hexdigest()[:16]}
+        if header.is_file():
+            before = read_json(header)
+            changed = [k for k in sorted(set(before) | set(own)) if before.get(k) != own.get(k)]
             if changed:
                 raise UsageError(
                     f"{self.out} holds a run with another {', '.join(changed)}; repeat its command to go on, "
                     "or choose another --out"
                 )
-            for left in self.out.glob(".model.*"):  # half-written by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            for unfinished in self.out.glob(".model.*"):  # by a run that was killed
+                shutil.rmtree(unfinished, ignore_errors=True)
             return
         if self.out.is_dir() and any(self.out.iterdir()):
             raise UsageError(f"{self.out} exists and holds other things; choose another --out or empty it")
         self.out.mkdir(parents=True, exist_ok=True)
-        atomic_write(known, json.dumps(asked, indent=1) + "\n")
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for target in self.batches.targets:
-            digest.update(f"{self.batches.pictures.examples[target.row].id} {target.ids}\n".encode())
-        return digest.hexdigest()[:16]
+        atomic_write(header, json.dumps(own, indent=1) + "\n")
 
     def _report(self, trainer: Trainer[nn.Module]) -> dict[str, float]:
         """Writes the model with averaged weights, and validates it."""
-        count = min(_STATISTICS, len(self.batches.pictures))
-        rows = torch.randperm(len(self.batches.pictures), generator=self.batches.generator(0, 7)).tolist()
+        pictures = self.batches.pictures
+        order = torch.randperm(len(pictures), generator=self.batches.generator(0, 7))
+        rows = order[:_STATISTICS].tolist() if self.recipe.train_batchnorm else []
 
-        def look(copy: nn.Module) -> None:
-            for start in range(0, count, 64):
-                part = rows[start : start + 64]
-                models.training(copy).see(copy, self.batches.pictures.inputs(part))
+        def gather_statistics(copy: nn.Module) -> None:
+            for start in range(0, len(rows), 64):
+                models.training(copy).see(copy, pictures.inputs(rows[start : start + 64]))
 
-        averaged = trainer.averaged(look if self.recipe.train_batchnorm else lambda _copy: None)
+        averaged = trainer.averaged(gather_statistics)
         with atomic_folder(self.out / "model", "config.json") as work:
             models.write(averaged, work)
             self.learner.tokenizer.save(work / "tokenizer.json")
             # What it knew before is not what it knows after these pictures.
-            asked = {
-                k: {n: v for n, v in of.items() if n != "knows"} for k, of in self.learner.prompts.items()
+            prompts = {
+                task: {key: value for key, value in prompt.items() if key != "knows"}
+                for task, prompt in self.learner.prompts.items()
             }
-            (work / "prompts.json").write_text(json.dumps(asked, indent=1) + "\n", "utf-8")
+            (work / "prompts.json").write_text(json.dumps(prompts, indent=1) + "\n", "utf-8")
         self._reported = True
         if self.validation is None:
             return {}
-        return validate(averaged, self.learner, self.batches, *self.validation, self.recipe.label_smoothing)
+        return self._validate(averaged, *self.validation)
+
+    @torch.no_grad()
+    def _validate(
+        self, model: nn.Module, pictures: Pictures, targets: Sequence[CaptionTarget]
+    ) -> dict[str, float]:
+        """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
+        sums, words, tokenizer = torch.zeros(models.describe(model).decoder_layers), 0, self.learner.tokenizer
+        for start in range(0, len(targets), 32):
+            part = targets[start : start + 32]
+            inputs, tokens = pictures.inputs([t.row for t in part]), self.batches.tokens(part)
+            sums += self._loss(model, inputs, tokens)[1]
+            words += sum(len(t.ids) - 1 for t in part)
+        correct, written = 0, min(WRITTEN, len(pictures))
+        for start in range(0, written, 32):
+            rows = range(start, min(start + 32, written))
+            ids = models.training(model).greedy(
+                model, self.learner.prompt, pictures.inputs(rows), max_length=longest_caption(model)
+            )
+            for row, text in zip(rows, caption_texts(tokenizer, ids)):
+                correct += text in {reference_text(tokenizer, c) for c in pictures.examples[row].captions}
+        by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
+        return by_layer | {"val exact match": correct / written, "val captions written": written}
 
     def _draw(self) -> None:
-        lines = [json.loads(line) for line in (self.out / "log.jsonl").read_text("utf-8").splitlines()]
         curves: dict[str, list[tuple[float, float]]] = {}
-        for line in lines:
-            for name, value in line.items():
+        for line in (self.out / "log.jsonl").read_text("utf-8").splitlines():
+            figures = json.loads(line)
+            for name, value in figures.items():
                 if name.startswith(("layer ", "val layer ")):
-                    curves.setdefault(name, []).append((line["step"], value))
+                    curves.setdefault(name, []).append((figures["step"], value))
         smoothing = self.recipe.label_smoothing
         unit = f"nats a word, label smoothing {smoothing:g}" if smoothing else "nats a word"
         atomic_write(self.out / "loss.svg", charts.lines(curves, "step", f"loss by decoder layer ({unit})"))
-
-
-@torch.no_grad()
-def validate(
-    model: nn.Module, learner: Learner, batches: CaptionBatches, pictures: Pictures,
-    targets: Sequence[CaptionTarget], label_smoothing: float,
-) -> dict[str, float]:  # fmt: skip
-    """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
-    family, described = models.training(model), models.describe(model)
-    sums, words = torch.zeros(described.decoder_layers), 0
-    for start in range(0, len(targets), 32):
-        part = targets[start : start + 32]
-        pixels = pictures.inputs([t.row for t in part])
-        sums += family.loss(
-            model, learner.prompt, pixels, batches.tokens(part), label_smoothing=label_smoothing
-        )[1]
-        words += sum(len(t.ids) - 1 for t in part)
-    right, longest = 0, min(LONGEST, described.longest_caption)
-    shown = list(range(len(pictures)))[:WRITTEN]
-    for start in range(0, len(shown), 32):
-        some = shown[start : start + 32]
-        ids = family.greedy(model, learner.prompt, pictures.inputs(some), max_length=longest)
-        for row, text in zip(some, caption_texts(learner.tokenizer, ids)):
-            references = pictures.examples[row].captions
-            right += text in {reference_text(learner.tokenizer, reference) for reference in references}
-    by_layer = {f"val layer {i}": v / words for i, v in enumerate(sums.tolist(), start=1)}
-    return by_layer | {"val exact match": right / len(shown), "val captions written": len(shown)}

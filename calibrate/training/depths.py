@@ -17,7 +17,7 @@ from mue_edge.calibrate.metrics.bootstrap import LEVEL, Estimate, Tally, relativ
 from mue_edge.calibrate.metrics.coco_metrics import METRICS
 from mue_edge.calibrate.metrics.coco_metrics import measure as coco_measure
 from mue_edge.calibrate.metrics.quality import Quality, Score, caption_texts, summary, tallies
-from mue_edge.calibrate.training.caption_training import LONGEST, Learner
+from mue_edge.calibrate.training.caption_training import Learner, longest_caption
 from mue_edge.errors import UsageError
 from mue_edge.models.family import Depths
 
@@ -65,7 +65,7 @@ def parse(texts: Sequence[str], layers: Depths) -> list[Depths]:
 
     Raises UsageError for anything else, and for layers that the model does not have.
     """
-    found: dict[Depths, None] = {}
+    depths: dict[Depths, None] = {}
     for text in texts:
         parts = ["all", "all"] if text == "all" else text.split(",")
         if len(parts) != 2:
@@ -75,8 +75,8 @@ def parse(texts: Sequence[str], layers: Depths) -> list[Depths]:
             if part != "all" and not (part.isdecimal() and 1 <= int(part) <= most):
                 raise UsageError(f"--depths {text!r}: the model has 1 to {layers[0]},{layers[1]} layers")
             choices.append(list(range(1, most + 1)) if part == "all" else [int(part)])
-        found |= dict.fromkeys(product(choices[0], choices[1]))
-    return list(found)
+        depths |= dict.fromkeys(product(choices[0], choices[1]))
+    return list(depths)
 
 
 def mixed(examples: Sequence[Example], limit: int | None) -> list[Example]:
@@ -89,49 +89,40 @@ def texts_by_depth(
     learner: Learner, batches: Iterable[Tensor], depths: Sequence[Depths]
 ) -> dict[Depths, list[str]]:
     """Greedy captions of batches of pictures [B, 3, H, W] at each depth."""
-    longest = min(LONGEST, models.describe(learner.model).longest_caption)
-    family = models.training(learner.model)
-    found: dict[Depths, list[str]] = {cell: [] for cell in depths}
+    family, longest = models.training(learner.model), longest_caption(learner.model)
+    texts: dict[Depths, list[str]] = {cell: [] for cell in depths}
     for pixels in batches:
         ids = family.greedy_by_depth(learner.model, learner.prompt, pixels, depths, max_length=longest)
         for cell, rows in ids.items():
-            found[cell] += caption_texts(learner.tokenizer, rows)
-    return found
+            texts[cell] += caption_texts(learner.tokenizer, rows)
+    return texts
 
 
 def caption(
-    learner: Learner, pictures: Pictures, depths: Sequence[Depths], *,
-    batch: int = 32, progress: Progress = iter,
-) -> list[Captioned]:  # fmt: skip
+    learner: Learner, pictures: Pictures, depths: Sequence[Depths], batch: int = 32, progress: Progress = iter
+) -> list[Captioned]:
     """Greedy captions of the pictures at each depth; every picture counts as one draw."""
-    shown = (
-        pictures.inputs(range(start, min(start + batch, len(pictures))))
-        for start in progress(range(0, len(pictures), batch))
-    )
-    found = texts_by_depth(learner, shown, depths)
-    return [
-        Captioned(
-            example.id,
-            tuple(reference_text(learner.tokenizer, text) for text in example.captions),
-            example.id,
-            {cell: found[cell][i] for cell in depths},
-        )
-        for i, example in enumerate(pictures.examples)
-    ]
+    starts = progress(range(0, len(pictures), batch))
+    inputs = (pictures.inputs(range(start, min(start + batch, len(pictures)))) for start in starts)
+    texts = texts_by_depth(learner, inputs, depths)
+    captioned = []
+    for i, example in enumerate(pictures.examples):
+        references = tuple(reference_text(learner.tokenizer, text) for text in example.captions)
+        captions = {cell: texts[cell][i] for cell in depths}
+        captioned.append(Captioned(example.id, references, example.id, captions))
+    return captioned
 
 
 def judge(
-    captioned: Sequence[Captioned], *, scores: Mapping[str, Score] | None = None,
-    coco: Collection[str] = METRICS,
-) -> ByDepth:  # fmt: skip
+    captioned: Sequence[Captioned], scores: Mapping[str, Score] | None = None, coco: Collection[str] = METRICS
+) -> ByDepth:
     """The scores (default: exact match, token F1, ROUGE-L), and COCO's metrics that can be measured here."""
     references = [c.references for c in captioned]
     sets = {cell: [c.captions[cell] for c in captioned] for cell in captioned[0].captions}
-    found = {cell: tallies(texts, references, scores) for cell, texts in sets.items()}
+    metrics = {cell: tallies(texts, references, scores) for cell, texts in sets.items()}
     clusters = tuple(c.cluster for c in captioned)
     if not coco:
-        return ByDepth(clusters, found, "spaces", ())
+        return ByDepth(clusters, metrics, "spaces", ())
     more = coco_measure(sets, references, coco)
-    return ByDepth(
-        clusters, {cell: found[cell] | dict(more.scores[cell]) for cell in sets}, more.words, more.notes
-    )
+    metrics = {cell: metrics[cell] | dict(more.scores[cell]) for cell in sets}
+    return ByDepth(clusters, metrics, more.words, more.notes)

@@ -24,6 +24,15 @@ from mue_edge.files import atomic_file, atomic_write
 Network = TypeVar("Network", bound=nn.Module)
 # (step, progress in 0 … 1) → the loss with its graph, and figures for the log.
 Objective = Callable[[int, float], tuple[Tensor, dict[str, float]]]
+# Parts of a trainer with a state of their own.
+CHECKPOINTED = ("network", "along", "optimiser")
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16; one that does not emulates it, many times slower than
+    float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 @dataclass(frozen=True)
@@ -37,20 +46,13 @@ class TrainingSettings:
     weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.999
-    bf16: bool = field(default_factory=lambda: has_bf16())
+    bf16: bool = field(default_factory=has_bf16)
     save_every: float = 300.0  # seconds
     log_every: int = 20  # steps; checkpoints lie on the same steps
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise UsageError("training takes either a number of steps or of minutes")
-
-
-def has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16. One that does not emulates it, many times slower than
-    float32 is."""
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 @dataclass
@@ -99,8 +101,8 @@ class Trainer(Generic[Network]):
             loss, figures = self.objective(state.step, state.progress)
         loss.backward()  # type: ignore[no-untyped-call]
         now = time.monotonic()
-        shown = {"loss": float(loss.detach()), **figures}
-        elapsed, shown = self._synchronise(now - self._clock, shown)
+        figures = {"loss": float(loss.detach()), **figures}
+        elapsed, figures = self._synchronise(now - self._clock, figures)
         self._clock = now
         norm = nn.utils.clip_grad_norm_(self.parameters, s.clip)
         self.optimiser.step()
@@ -112,7 +114,7 @@ class Trainer(Generic[Network]):
         state.seconds += elapsed
         done = state.step / s.steps if s.steps else state.seconds / (60 * (s.minutes or 1.0))
         state.progress = min(1.0, done)
-        return {**shown, "rate": rate, "norm": float(norm)}
+        return {**figures, "rate": rate, "norm": float(norm)}
 
     def _synchronise(self, seconds: float, figures: dict[str, float]) -> tuple[float, dict[str, float]]:
         """Average gradients, the step's time and figures over the processes: all see one schedule."""
@@ -125,11 +127,10 @@ class Trainer(Generic[Network]):
         flat = torch.cat([*(g.reshape(-1) for g in grads), torch.tensor([seconds, *figures.values()])])
         torch.distributed.all_reduce(flat)
         flat /= torch.distributed.get_world_size()
-        start = 0
-        for g in grads:
-            g.copy_(flat[start : start + g.numel()].view_as(g))
-            start += g.numel()
-        seconds, *values = flat[start:].tolist()
+        *parts, times = flat.split([*(g.numel() for g in grads), 1 + len(figures)])  # type: ignore[no-untyped-call]
+        for grad, part in zip(grads, parts):
+            grad.copy_(part.view_as(grad))
+        seconds, *values = times.tolist()
         return seconds, dict(zip(figures, values))
 
     def averaged(self, run: Callable[[Network], None]) -> Network:
@@ -153,14 +154,11 @@ class Trainer(Generic[Network]):
         """Everything that a resumed run needs; only the leader of several processes writes."""
         if not self.leader:
             return
-        kept = {
-            "network": self.network.state_dict(), "along": self.along.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "average": self.average,
-            "state": asdict(self.state),
-        }  # fmt: skip
+        checkpoint = {part: getattr(self, part).state_dict() for part in CHECKPOINTED}
+        checkpoint |= {"average": self.average, "state": asdict(self.state)}
         with atomic_file(path) as file:
             try:
-                torch.save(kept, file)
+                torch.save(checkpoint, file)
             except RuntimeError as problem:
                 if isinstance(problem.__context__, OSError):  # of the file, behind an error of torch's own
                     raise problem.__context__ from problem
@@ -169,9 +167,8 @@ class Trainer(Generic[Network]):
     def resume(self, path: Path) -> None:
         """Continue from what `save` wrote."""
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.along.load_state_dict(saved["along"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        for part in CHECKPOINTED:
+            getattr(self, part).load_state_dict(saved[part])
         self.average = saved["average"]
         self.state = State(**saved["state"])
 
@@ -196,10 +193,14 @@ def train(
     checkpoint = folder / "checkpoint.pt"
     if resumed := checkpoint.is_file():
         trainer.resume(checkpoint)
+
+    def log(figures: dict[str, float]) -> None:
+        _log(folder, trainer.state, figures, quiet=watch is not None)
+
     if trainer.leader:
         at_checkpoint = _cut_log(folder / "log.jsonl", trainer.state.step)
         if resumed and after_save is not None and at_checkpoint < 2:
-            _log(folder, trainer.state, after_save(trainer), quiet=watch is not None)
+            log(after_save(trainer))
     saved_at, sums, count = trainer.state.seconds, dict[str, float](), 0
     while trainer.state.progress < 1.0:
         for key, value in trainer.step().items():
@@ -211,15 +212,16 @@ def train(
         means = {key: value / count for key, value in sums.items()} if logged else None
         if means is not None:
             sums, count = {}, 0
-            if trainer.leader:
-                _log(folder, state, means, quiet=watch is not None)
-        if watch is not None and trainer.leader:
-            watch(state, means)
+        if trainer.leader:
+            if means is not None:
+                log(means)
+            if watch is not None:
+                watch(state, means)
         if ended or (logged and state.seconds - saved_at >= trainer.settings.save_every):
             saved_at = state.seconds
             trainer.save(checkpoint)
             if after_save is not None and trainer.leader:
-                _log(folder, state, after_save(trainer), quiet=watch is not None)
+                log(after_save(trainer))
 
 
 def _cut_log(path: Path, step: int) -> int:
@@ -227,9 +229,9 @@ def _cut_log(path: Path, step: int) -> int:
     if not path.is_file():
         return 0
     whole = [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line.endswith("}")]
-    kept = [line for line in whole if json.loads(line)["step"] <= step]
-    atomic_write(path, "".join(f"{line}\n" for line in kept))
-    return sum(json.loads(line)["step"] == step for line in kept)
+    steps = [json.loads(line)["step"] for line in whole]
+    atomic_write(path, "".join(f"{line}\n" for line, at in zip(whole, steps) if at <= step))
+    return steps.count(step)
 
 
 def _log(folder: Path, state: State, figures: dict[str, float], *, quiet: bool) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 from mue_edge import models
 from mue_edge.bundle.manifest import Preprocess
-from mue_edge.calibrate.training import teachers
-from mue_edge.calibrate.training.trainers import TRAINERS
+from mue_edge.calibrate.training import head_training, teachers
 from mue_edge.files import atomic_folder
 from mue_edge.models import heads
 
@@ -20,12 +19,7 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 def completed(
-    model: Path,
-    out: Path,
-    batches: Callable[[Preprocess], Sequence[Any]],
-    progress: Progress,
-    *,
-    seed: int = 0,
+    model: Path, out: Path, batches: Callable[[Preprocess], Sequence[Any]], progress: Progress, seed: int = 0
 ) -> Path:
     """The model's folder if it has heads of every kind, else `out`: a copy with those that it lacks.
 
@@ -35,22 +29,22 @@ def completed(
     if (out / heads.FILE).is_file():
         return out
     teacher = teachers.of_folder(model)
-    found = models.training(teacher.model).heads(teacher.model)
-    missing = [kind for kind in TRAINERS if kind not in found]
+    complete = models.training(teacher.model).heads(teacher.model)
+    missing = [kind for kind in heads.KINDS if kind not in complete]
     if not missing:
         return model
-    shown = batches(models.describe(teacher.model).preprocess)
-    once = teachers.Once(teacher)
+    pictures = batches(models.describe(teacher.model).preprocess)
+    teacher = teachers.once(teacher)
     for kind in missing:
-        with progress(f"heads: {kind}", len(shown)) as step:
-            found[kind] = TRAINERS[kind](once, shown, seed=seed, progress=step).tensors
-    write(model, out, found)
+        with progress(f"heads: {kind}", len(pictures)) as step:
+            complete[kind] = head_training.train(kind, teacher, pictures, seed=seed, progress=step).tensors
+    write(model, out, complete)
     return out
 
 
-def write(model: Path, out: Path, found: heads.Heads) -> None:
+def write(model: Path, out: Path, kinds: heads.Heads) -> None:
     """A copy of the model's folder with these heads."""
     with atomic_folder(out, "config.json") as work:
         for file in model.iterdir():
             shutil.copyfile(file, work / file.name)
-        heads.write(work, found)
+        heads.write(work, kinds)

@@ -1,12 +1,13 @@
-"""What heads for exit tests are trained from: a frozen model that is shown batches, and says what every layer
-makes of them. One for captions and one for answers about statements; the trainers know neither."""
+"""What heads for exit tests are trained from: a frozen model and what its every layer makes of batches. One
+for captions and one for answers about statements."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,61 +15,47 @@ from torch import Tensor, nn
 from mue_edge import models
 from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.training.caption_training import LONGEST, learner
+from mue_edge.calibrate.training.caption_training import learner, longest_caption
 from mue_edge.export.prompts import ENTAIL, read_prompt, task_of
 from mue_edge.inputs import image, tokens
 from mue_edge.loop.search import prompt_ids
 from mue_edge.models.heads import Steps
 
 BATCH = 16
-Batch = TypeVar("Batch", contravariant=True)
-
-
-class Teacher(Protocol[Batch]):
-    """Shapes: B samples of a batch, N words of their answers, d the decoder's width, E encoder layers."""
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def steps(self, batch: Batch, rng: torch.Generator) -> Steps:
-        """The words of the answers at full decoder depth and drawn encoder depths."""
-
-    def kept(self, batch: Batch) -> Tensor:
-        """[B, E − 1]: whether leaving the picture's encoder after 1, 2, … layers keeps the answer."""
-
-    def features(self, batch: Batch) -> Tensor:
-        """[B, d]: means over the picture's tokens before the first encoder layer."""
-
-    def logits(self, states: Tensor) -> Tensor:
-        """[..., V] of states [..., d]; −inf of what is no answer."""
 
 
 @dataclass(frozen=True)
-class CaptionBatch:
-    """A captioner; batches are pictures [B, 3, H, W]."""
+class Teacher:
+    """A frozen model. Shapes: B samples of a batch, d the decoder's width, E encoder layers.
+
+    steps: of a batch, the words of its answers at full decoder depth and drawn encoder depths.
+    kept: of a batch, whether exiting the picture's encoder after 1, 2, … layers keeps the answer [B, E − 1].
+    features: of a batch, means over the picture's tokens before the first encoder layer [B, d].
+    logits: [..., V] of states [..., d]; −inf of what is no answer.
+    """
 
     model: nn.Module
-    prompt: Sequence[int]
+    steps: Callable[[Any, torch.Generator], Steps]
+    kept: Callable[[Any], Tensor]
+    features: Callable[[Any], Tensor]
+    logits: Callable[[Tensor], Tensor]
 
-    def steps(self, batch: Tensor, rng: torch.Generator) -> Steps:
-        longest = _longest(self.model)
-        return models.training(self.model).steps(self.model, self.prompt, batch, rng, longest)
 
-    def kept(self, batch: Tensor) -> Tensor:
-        encoder, decoder = models.describe(self.model).depths
+def caption_teacher(model: nn.Module, prompt: Sequence[int]) -> Teacher:
+    """Of a captioner; batches are pictures [B, 3, H, W]."""
+    family, longest = models.training(model), longest_caption(model)
+
+    def steps(pixels: Tensor, rng: torch.Generator) -> Steps:
+        return family.steps(model, prompt, pixels, rng, longest)
+
+    def kept(pixels: Tensor) -> Tensor:
+        encoder, decoder = models.describe(model).depths
         cells = [(depth, decoder) for depth in range(1, encoder + 1)]
-        found = models.training(self.model).greedy_by_depth(
-            self.model, self.prompt, batch, cells, max_length=_longest(self.model)
-        )
-        full = found[cells[-1]]
-        same = [[mine == whole for mine, whole in zip(found[cell], full)] for cell in cells[:-1]]
-        return torch.tensor(same).T
+        captions = family.greedy_by_depth(model, prompt, pixels, cells, max_length=longest)
+        full = captions[cells[-1]]
+        return torch.tensor([[a == b for a, b in zip(captions[cell], full)] for cell in cells[:-1]]).T
 
-    def features(self, batch: Tensor) -> Tensor:
-        return models.training(self.model).features(self.model, batch)
-
-    def logits(self, states: Tensor) -> Tensor:
-        return models.training(self.model).logits(self.model, states)
+    return Teacher(model, steps, kept, partial(family.features, model), partial(family.logits, model))
 
 
 @dataclass(frozen=True)
@@ -79,70 +66,55 @@ class StatementBatch:
     sources: tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True)
-class Answers:
-    """A model that judges statements. `answers`: ids of its answers; `fed`: what the decoder reads before it
-    answers (`SearchSettings.fed`)."""
+def answer_teacher(model: nn.Module, answers: tuple[int, ...], bos: int, fed: tuple[int, ...]) -> Teacher:
+    """Of a model that judges statements; batches are StatementBatch. `answers`: ids of its answers; `fed`:
+    what the decoder reads before it answers (`SearchSettings.fed`)."""
+    family = models.judging(model)
 
-    model: nn.Module
-    answers: tuple[int, ...]
-    bos: int
-    fed: tuple[int, ...]
+    def prompts(batch: StatementBatch) -> list[tuple[int, ...]]:
+        return [prompt_ids(bos, fed, ids) for ids in batch.sources]
 
-    def steps(self, batch: StatementBatch, rng: torch.Generator) -> Steps:
-        return models.judging(self.model).steps(
-            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch), rng
-        )
+    def steps(batch: StatementBatch, rng: torch.Generator) -> Steps:
+        return family.steps(model, answers, batch.pixels, batch.sources, prompts(batch), rng)
 
-    def kept(self, batch: StatementBatch) -> Tensor:
-        found = models.judging(self.model).by_encoder_depth(
-            self.model, self.answers, batch.pixels, batch.sources, self._fed(batch)
-        )
-        return (found[:-1] == found[-1]).T
+    def kept(batch: StatementBatch) -> Tensor:
+        by_depth = family.by_encoder_depth(model, answers, batch.pixels, batch.sources, prompts(batch))
+        return (by_depth[:-1] == by_depth[-1]).T
 
-    def features(self, batch: StatementBatch) -> Tensor:
-        return models.training(self.model).features(self.model, batch.pixels)
+    def features(batch: StatementBatch) -> Tensor:
+        return models.training(model).features(model, batch.pixels)
 
-    def logits(self, states: Tensor) -> Tensor:
-        return models.judging(self.model).logits(self.model, self.answers, states)
-
-    def _fed(self, batch: StatementBatch) -> list[tuple[int, ...]]:
-        return [prompt_ids(self.bos, self.fed, ids) for ids in batch.sources]
+    return Teacher(model, steps, kept, features, partial(family.logits, model, answers))
 
 
-def _longest(model: nn.Module) -> int:
-    return min(LONGEST, models.describe(model).longest_caption)
+def once(teacher: Teacher) -> Teacher:
+    """Goes through each batch once, for all kinds of heads: they draw the same encoder depths."""
+    known: dict[int, Steps] = {}
+
+    def steps(batch: Any, rng: torch.Generator) -> Steps:
+        if id(batch) not in known:
+            known[id(batch)] = teacher.steps(batch, rng)
+        return known[id(batch)]
+
+    return replace(teacher, steps=steps)
 
 
-class Once:
-    """A teacher that answers each batch once, for all kinds of heads: they draw the same encoder depths."""
-
-    def __init__(self, teacher: Teacher[Any]) -> None:
-        self.model, self.kept, self.features, self.logits = (
-            teacher.model, teacher.kept, teacher.features, teacher.logits,
-        )  # fmt: skip
-        self._teacher, self._steps = teacher, dict[int, Steps]()
-
-    def steps(self, batch: Any, rng: torch.Generator) -> Steps:
-        if id(batch) not in self._steps:
-            self._steps[id(batch)] = self._teacher.steps(batch, rng)
-        return self._steps[id(batch)]
-
-
-def of_folder(folder: Path) -> CaptionBatch | Answers:
+def of_folder(folder: Path) -> Teacher:
     """The teacher that a model folder is. Raises InputFileError for one that lacks vocabulary or prompt."""
     if task_of(folder) == ENTAIL:
         prompt = read_prompt(folder, ENTAIL)
         bos = tokens.load(folder / "tokenizer.json").bos
-        return Answers(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
-    taught = learner(folder, None)
-    return CaptionBatch(taught.model, taught.prompt)
+        return answer_teacher(models.load(folder), tuple(prompt.answers.values()), bos, prompt.fed)
+    captioner = learner(folder, None)
+    return caption_teacher(captioner.model, captioner.prompt)
 
 
 def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[StatementBatch]:
     """Samples as their model's teacher takes them, with statements if they have any."""
     parts = [samples.samples[i : i + batch] for i in range(0, len(samples), batch)]
-    shown = [torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts]
+    pixels = [
+        torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts
+    ]
     if not all(sample.source for sample in samples.samples):
-        return shown
-    return [StatementBatch(pixels, tuple(s.source for s in part)) for pixels, part in zip(shown, parts)]
+        return pixels
+    return [StatementBatch(inputs, tuple(s.source for s in part)) for inputs, part in zip(pixels, parts)]

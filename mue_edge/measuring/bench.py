@@ -1,9 +1,9 @@
-"""Comparing systems on a machine that is never quiet: interleaved rounds, paired ratios, an A/A twin.
+"""Comparing systems on a machine that is never quiet: interleaved rounds, paired ratios, an A/A control.
 
 A sample is the time of the same work done by one system. Each round takes one sample of every
 system, in random order, so that whatever disturbs the machine disturbs all; a ratio pairs the
-samples of one round. The twin is a second instance of the reference: its ratio must be 1, and how
-far it strays says what the others' ratios are worth. Standard library only.
+samples of one round. The A/A control is a second instance of the reference: its ratio must be 1, and
+how far it strays says what the others' ratios are worth.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import math
 import random
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, Stopwatch, drive
@@ -24,10 +28,11 @@ from mue_edge.loop.protocol import Answer, Layout, Request
 from mue_edge.loop.replay import exit_distances, quantile_policy, run
 from mue_edge.loop.search import BeamSearch, SearchSettings
 from mue_edge.sessions.captioner import Captioner
+from mue_edge.sessions.session import Session
 
-# A twin outside of these bounds means that the run is noise.
-TWIN_SPREAD = 0.10
-TWIN_MEDIAN = 0.05
+# An A/A control outside of these bounds means that the run is noise.
+CONTROL_SPREAD = 0.10
+CONTROL_MEDIAN = 0.05
 # Shorter samples measure the clock, the scheduler, and on a virtual machine what its neighbours take.
 SAMPLE_SECONDS = 0.2
 MAX_REPEATS = 100
@@ -63,37 +68,64 @@ def sample(work: Callable[[], object]) -> TimeSample:
 
 
 def interleave(
-    systems: Mapping[str, System], reference: str, rounds: range, *, warm_up: int = 2, seed: int = 0
+    systems: Mapping[str, System],
+    reference: str | None,
+    rounds: range,
+    *,
+    warm_up: int = 2,
+    seed: int = 0,
+    step: Callable[[], object] = lambda: None,
 ) -> dict[str, list[TimeSample]]:
-    """One sample of every system in each round, in random order; systems are called with the round.
+    """One sample of every system in each round, in random order; systems are called with the round, and
+    `step` after each.
 
     Short work is repeated within a round, the systems taking turns: a sample is the mean. How often
-    follows from the reference's time.
+    follows from the reference's time; without a reference a sample is one call.
     """
-    order = random.Random(seed)
+    order, repeats = random.Random(seed), 1
     for i in range(warm_up):
         for system in systems.values():
             system(rounds[i % len(rounds)])
-    once = sample(partial(systems[reference], rounds[0]))
-    repeats = min(MAX_REPEATS, max(1, math.ceil(SAMPLE_SECONDS / max(once.cpu, 1e-6))))
+    if reference is not None:
+        once = sample(partial(systems[reference], rounds[0]))
+        repeats = min(MAX_REPEATS, max(1, math.ceil(SAMPLE_SECONDS / max(once.cpu, 1e-6))))
     samples: dict[str, list[TimeSample]] = {name: [] for name in systems}
     for i in rounds:
         turns: dict[str, list[TimeSample]] = {name: [] for name in systems}
         for _ in range(repeats):
             for name in order.sample(list(systems), len(systems)):
                 turns[name].append(sample(partial(systems[name], i)))
-        for name, found in turns.items():
-            cpu, wall = (statistics.fmean(getattr(s, clock) for s in found) for clock in ("cpu", "wall"))
+        for name, turn in turns.items():
+            cpu, wall = (statistics.fmean(getattr(s, clock) for s in turn) for clock in ("cpu", "wall"))
             samples[name].append(TimeSample(cpu, wall))
+        step()
     return samples
 
 
+def policy_seconds(
+    runs: Sequence[tuple[Session, Policy]],
+    samples: Sequence[Any],
+    *,
+    clock: str = "wall",
+    progress: Callable[[], object] = lambda: None,
+) -> NDArray[np.float64]:
+    """Live seconds [runs, samples] of policies from the picture's file to the caption: wall-clock, or the
+    process's CPU time (`clock` "cpu", which needs one thread) on machines that others use too.
+
+    samples: anything with a `picture` and a `source`. `progress` is called after each.
+    """
+
+    def system(session: Session, policy: Policy) -> System:
+        return lambda i: session.run(samples[i].picture, samples[i].source, policy)
+
+    systems = {str(i): system(*run) for i, run in enumerate(runs)}
+    times = interleave(systems, None, range(len(samples)), warm_up=3, step=progress)
+    return np.array([[getattr(t, clock) for t in times[name]] for name in systems])
+
+
 def quartiles(values: Sequence[float]) -> Quartiles:
-    """Median and quartiles, interpolated between the values; of one value, that value."""
-    if len(values) == 1:
-        return Quartiles(values[0], values[0], values[0])
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Quartiles(median, low, high)
+    """Interpolated between the values."""
+    return Quartiles(*np.quantile(values, (0.5, 0.25, 0.75)).tolist())
 
 
 def ratios(system: Sequence[TimeSample], reference: Sequence[TimeSample], clock: str = "cpu") -> Quartiles:
@@ -101,12 +133,18 @@ def ratios(system: Sequence[TimeSample], reference: Sequence[TimeSample], clock:
     return quartiles([getattr(a, clock) / getattr(b, clock) for a, b in zip(system, reference)])
 
 
-def twin_problem(ratio: Quartiles) -> str | None:
-    """Why a run with this A/A ratio is not to be believed, or None."""
-    if not (ratio.low >= 1 - TWIN_SPREAD and ratio.high <= 1 + TWIN_SPREAD):
-        return f"the twin's ratio spreads over {ratio}; quartiles within 1 ± {TWIN_SPREAD:.2f} are wanted"
-    if not abs(ratio.median - 1) <= TWIN_MEDIAN:
-        return f"the twin's median ratio is {ratio.median:.3f}; within 1 ± {TWIN_MEDIAN:.2f} is wanted"
+def control_problem(ratio: Quartiles) -> str | None:
+    """Why a run whose A/A control has this ratio is not to be believed, or None."""
+    if not (ratio.low >= 1 - CONTROL_SPREAD and ratio.high <= 1 + CONTROL_SPREAD):
+        return (
+            f"the A/A control's ratio spreads over {ratio}; "
+            f"quartiles within 1 ± {CONTROL_SPREAD:.2f} are required"
+        )
+    if not abs(ratio.median - 1) <= CONTROL_MEDIAN:
+        return (
+            f"the A/A control's median ratio is {ratio.median:.3f}; "
+            f"within 1 ± {CONTROL_MEDIAN:.2f} is required"
+        )
     return None
 
 
@@ -122,35 +160,34 @@ def segment_costs(
     layout: Layout, settings: SearchSettings, runtime: Runtime, pictures: Sequence[object], runs: int = 5
 ) -> dict[str, SegmentCost]:
     """Where the time of a full-depth caption goes, by kind of segment; medians over pictures × runs."""
-    seconds: dict[str, list[float]] = defaultdict(list)
-    calls: dict[str, list[int]] = defaultdict(list)
-    for i in range(1 + runs):
-        for pixels in pictures:
-            runtime.set_pixels(pixels)
-            counted: dict[str, int] = defaultdict(int)
-            watch = Stopwatch()
 
-            def see(
-                request: Request, answer: Answer, watch: Stopwatch = watch, n: dict[str, int] = counted
-            ) -> None:
-                watch(request, answer)
-                n[request.run.partition(".")[0]] += 1
+    def caption(pixels: object) -> dict[str, SegmentCost]:
+        watch, calls = Stopwatch(), Counter[str]()
 
-            drive(caption_loop(layout, Policy("never"), BeamSearch(settings)), runtime, see)
-            for kind, value in watch.seconds.items() if i else ():  # the first pass loads the segments
-                seconds[kind].append(value)
-                calls[kind].append(counted[kind])
-    return {
-        kind: SegmentCost(round(statistics.median(calls[kind])), statistics.median(values))
-        for kind, values in seconds.items()
-    }
+        def count(request: Request, answer: Answer) -> None:
+            watch(request, answer)
+            calls[request.run.partition(".")[0]] += 1
+
+        runtime.set_pixels(pixels)
+        drive(caption_loop(layout, Policy("never"), BeamSearch(settings)), runtime, count)
+        return {kind: SegmentCost(calls[kind], seconds) for kind, seconds in watch.seconds.items()}
+
+    for pixels in pictures:  # loads the segments
+        caption(pixels)
+    captions = [caption(pixels) for _ in range(runs) for pixels in pictures]
+    costs = {}
+    for kind in dict.fromkeys(kind for costs_of_one in captions for kind in costs_of_one):
+        own = [c[kind] for c in captions if kind in c]
+        calls = round(statistics.median(cost.calls for cost in own))
+        costs[kind] = SegmentCost(calls, statistics.median(cost.seconds for cost in own))
+    return costs
 
 
 def exiting_policy(captioner: Captioner, pictures: Sequence[object]) -> tuple[Policy, str]:
     """A policy of the bundle that exits, and where it comes from.
 
-    The chosen one; else the one next to full depth in the front; else thresholds at the median gap
-    of these pictures ([1, 3, H, W] each), of whose quality nothing is known.
+    The chosen one; else the one next to full depth on the Pareto front; else thresholds at the median
+    distance of these pictures ([1, 3, H, W] each), whose quality is unknown.
     """
     manifest = captioner.bundle.manifest
     front = manifest.policies()
@@ -166,4 +203,4 @@ def exiting_policy(captioner: Captioner, pictures: Sequence[object]) -> tuple[Po
         outcome = run(captioner.layout, settings, Policy("never"), captioner.runtime, trace=True)
         tests += exit_distances(outcome.decisions)
     policy = quantile_policy(tests, 0.5, "median", manifest.plan_hash)
-    return policy, "median, uncalibrated: thresholds at the median gap of these pictures"
+    return policy, "median, uncalibrated: thresholds at the median distance of these pictures"

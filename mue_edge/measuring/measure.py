@@ -1,9 +1,8 @@
-"""Live captions, timed segment by segment: what a measured profile is made of.
+"""Makes the profile of an opened bundle on the machine that runs this, from live captions.
 
 Captions of several depths take turns, so that a disturbance meets all: full depth, the shallowest,
 and exits drawn at random for every step, which reach every segment that catches up on skipped rows.
-Two of three fit the model; every third runs without clocks inside and only checks it. Standard
-library only.
+Two of three fit the model; every third runs without clocks inside and only checks it.
 """
 
 from __future__ import annotations
@@ -13,208 +12,227 @@ import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+
+from mue_edge import machine
 from mue_edge.errors import VerificationError
+from mue_edge.inputs.image import PictureSource
 from mue_edge.loop import search
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.driver import Runtime, drive, set_inputs
 from mue_edge.loop.lossless import lossless_loop
 from mue_edge.loop.policy import ForcedExits
-from mue_edge.loop.protocol import Answer, Layout, Request
-from mue_edge.loop.search import SearchSettings
-from mue_edge.measuring.profile import Noise, ProfileCheck, SegmentTime
+from mue_edge.loop.protocol import Answer, Request
+from mue_edge.measuring import profile
+from mue_edge.measuring.profile import Noise, Profile, ProfileCheck, SegmentTime
+from mue_edge.sessions.session import Session
 
 FULL, SHALLOW, MIXED = "full depth", "shallowest", "mixed"
 # Mixed twice: they are what policies do.
 TURNS = (FULL, SHALLOW, MIXED, MIXED)
 WARM_UP = 64
-Clock = Callable[[], float]
+# Pictures stay in memory, so that reading them does not disturb what is timed.
+MAX_PICTURES = 64
+CAPTIONS = 300
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What a profile says of time (see `profile.Profile`), and the calls of a caption at full depth."""
+class NetworkInputs:
+    """The network's inputs, and the median seconds of making one from a picture (None: none was made);
+    `sources`: ids of texts, where the network reads one."""
 
-    segments: Mapping[str, SegmentTime]
-    loop_seconds_per_call: float
-    caption_seconds: float
-    noise: Noise
-    error: float
-    checks: Mapping[str, ProfileCheck]
-    full_depth: tuple[str, ...]
+    pixels: Sequence[object]
+    preprocess: float | None
+    sources: Sequence[Sequence[int]] = ()
 
-    def predict(self, runs: Sequence[str]) -> float:
-        """As `Profile.predict`."""
-        return _predict(self.segments, self.loop_seconds_per_call, self.caption_seconds, runs)
+
+def network_inputs(
+    session: Session, files: Sequence[PictureSource], sources: Sequence[Sequence[int]] = ()
+) -> NetworkInputs:
+    """Of up to MAX_PICTURES of the files, evenly chosen, and the texts."""
+    pixels, seconds = [], []
+    for file in files[:: math.ceil(len(files) / MAX_PICTURES)]:
+        begin = time.perf_counter()
+        pixels.append(session.pixels(file))
+        seconds.append(time.perf_counter() - begin)
+    return NetworkInputs(pixels, statistics.median(seconds), sources)
+
+
+def measure(
+    session: Session,
+    inputs: NetworkInputs,
+    captions: int = CAPTIONS,
+    *,
+    clock: str = profile.WALL,
+    seed: int = 0,
+    step: Callable[[], object] = lambda: None,
+) -> tuple[Profile, tuple[str, ...]]:
+    """The profile, from `captions` timed captions and half as many that check it, and the segments of a
+    caption at full depth; `step` is called after each caption.
+
+    `clock`: "wall", or "cpu" for one thread's CPU time. Raises VerificationError when some segments are never
+    reached, naming them.
+    """
+    load, m = machine.load_average(), session.bundle.manifest
+    captioning = _Captioning(session, inputs, random.Random(seed), clock)
+    fitted: list[_TimedCaption] = []
+    checked: list[_TimedCaption] = []
+    turns: list[str] = []
+    with _stepwise(session.runtime):
+        captioning.warm_up()
+        for i in range(captions + captions // 2):
+            turns = turns or captioning.random.sample(TURNS, len(TURNS))
+            check = i % 3 == 2
+            (checked if check else fitted).append(captioning.caption(turns.pop(), timed=not check))
+            step()
+    blank = profile.blank(
+        m,
+        kind=profile.MEASURED,
+        device=machine.device(),
+        runtime=m.runtime.name,
+        threads=getattr(session.runtime, "threads", 0),
+        preprocess_seconds=inputs.preprocess,
+        clock=clock,
+        clocks=machine.clocks(),
+        versions=machine.versions(),
+        load=tuple(filter(math.isfinite, (load, machine.load_average()))),
+    )
+    full = sorted((c for c in fitted if c.kind == FULL), key=lambda c: len(c.runs))
+    return _fit(blank, m.segments, fitted, checked), full[len(full) // 2].runs
+
+
+@contextmanager
+def _stepwise(runtime: Any) -> Iterator[None]:
+    """A runtime with a queue waits for every segment, or its time would be counted to a later one."""
+    if not hasattr(runtime, "stepwise"):
+        yield
+        return
+    runtime.stepwise = True
+    try:
+        yield
+    finally:
+        runtime.stepwise = False
 
 
 @dataclass(frozen=True)
-class _Live:
-    """One caption: its segments in order, its seconds and, if it was timed inside, each call's begin
-    and end."""
+class _TimedCaption:
+    """Its segments in order, its seconds and, if it was timed inside, each call's begin and end."""
 
     kind: str
     runs: tuple[str, ...]
     seconds: float
-    calls: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def between(self) -> float:
-        """Seconds from the end of a call to the begin of the next, over all."""
-        return sum(b[0] - a[1] for a, b in zip(self.calls, self.calls[1:]))
-
-    @property
-    def outside(self) -> float:
-        """Seconds before the first call and after the last."""
-        return self.seconds - (self.calls[-1][1] - self.calls[0][0])
+    calls: tuple[tuple[float, float], ...]
 
 
-class _Timed:
+class _TimedRuntime:
     """A runtime that notes when each call begins and ends. One that returns before its device is done
     has that time in the next call that waits."""
 
-    def __init__(self, runtime: Runtime, clock: Clock) -> None:
-        self._runtime, self._clock = runtime, clock
+    def __init__(self, runtime: Runtime, now: Callable[[], float]) -> None:
+        self._runtime, self._now = runtime, now
         self.calls: list[tuple[float, float]] = []
 
-    def set_pixels(self, pixels: object) -> None:
-        self._runtime.set_pixels(pixels)
-
     def execute(self, request: Request) -> Answer:
-        begin = self._clock()
+        begin = self._now()
         answer = self._runtime.execute(request)
-        self.calls.append((begin, self._clock()))
+        self.calls.append((begin, self._now()))
         return answer
 
-    def close(self) -> None:
-        self._runtime.close()
+
+class _Captioning:
+    """Captions of drawn inputs, by a clock."""
+
+    def __init__(self, session: Session, inputs: NetworkInputs, draw: random.Random, clock: str) -> None:
+        self._session, self._inputs, self.random = session, inputs, draw
+        self._now = time.process_time if clock == profile.CPU else time.perf_counter
+
+    def warm_up(self) -> None:
+        """Until every segment was loaded: the first call of each takes its session's making."""
+        segments, reached = self._session.bundle.manifest.segments, set[str]()
+        for i in range(WARM_UP):
+            reached.update(self.caption(TURNS[i % len(TURNS)], timed=False).runs)
+            if i + 1 >= len(TURNS) and reached.issuperset(segments):
+                return
+        _check_reached(reached, segments)
+
+    def caption(self, kind: str, *, timed: bool) -> _TimedCaption:
+        """One of FULL, SHALLOW or MIXED depth; `timed`: each call, too."""
+        session, draw, now = self._session, self.random, self._now
+        layout = session.layout
+        picture, policy = draw.choice(self._inputs.pixels), self._exits(kind)
+        source = draw.choice(self._inputs.sources) if self._inputs.sources else ()
+        # What a head reads but the states themselves is made for tests only.
+        heads = kind == MIXED and any(len(stage.states) > 1 for stage in layout.decoder.stages)
+        begun = search.new_search(session.settings(), source)
+        if kind == MIXED and layout.verify_rows and draw.random() < 0.5:
+            loop = lossless_loop(layout, policy, begun)
+        else:
+            loop = caption_loop(layout, policy, begun, trace=kind == MIXED, heads=heads)
+        runs: list[str] = []
+        clocked = _TimedRuntime(session.runtime, now)
+        runtime: Any = clocked if timed else session.runtime
+        begin = now()
+        set_inputs(session.runtime, picture, source)
+        drive(loop, runtime, lambda request, _: runs.append(request.run))
+        return _TimedCaption(kind, tuple(runs), now() - begin, tuple(clocked.calls))
+
+    def _exits(self, kind: str) -> ForcedExits:
+        """Depths at which this caption exits its stacks, of those that the plan has boundaries at."""
+
+        def pick(depths: Sequence[int]) -> int:
+            if kind == MIXED:
+                return self.random.choice(depths)
+            return depths[-1] if kind == FULL else depths[0]
+
+        layout, steps = self._session.layout, self._session.settings().max_length + 2
+        # Constants of every depth cost the same.
+        encoder = {s.name: pick(s.ends) if s.stages else s.depth for s in layout.encoders}
+        return ForcedExits(encoder, tuple(pick(layout.decoder.ends) for _ in range(steps)))
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What is measured, on what, by which clock; `sources`: texts, for a bundle with a text branch."""
-
-    layout: Layout
-    settings: SearchSettings
-    segments: tuple[str, ...]
-    runtime: Runtime
-    pictures: Sequence[object]
-    clock: Clock = time.perf_counter
-    sources: Sequence[Sequence[int]] = ()
-
-
-def measure(
-    setup: Setup, captions: int, *, seed: int = 0, step: Callable[[], object] = lambda: None
-) -> Costs:
-    """Costs from `captions` timed captions, checked on half as many more; `step` is called after each.
-
-    Raises VerificationError when some segments are never reached, naming them.
-    """
-    draw = random.Random(seed)
-    _warm_up(setup, draw)
-    fitted: list[_Live] = []
-    held: list[_Live] = []
-    turns: list[str] = []
-    for i in range(captions + captions // 2):
-        turns = turns or draw.sample(TURNS, len(TURNS))
-        check = i % 3 == 2
-        (held if check else fitted).append(_caption(setup, turns.pop(), draw, timed=not check))
-        step()
-    return _fit(fitted, held, setup.segments)
-
-
-def _fit(fitted: Sequence[_Live], held: Sequence[_Live], wanted: Iterable[str]) -> Costs:
+def _fit(
+    blank: Profile, segments: Iterable[str], fitted: Sequence[_TimedCaption], checked: Sequence[_TimedCaption]
+) -> Profile:
+    """The profile with the times of these captions, and how well it predicts the others."""
     calls: dict[str, list[float]] = defaultdict(list)
-    for live in fitted:
-        for run, (begin, end) in zip(live.runs, live.calls):
+    between, outside = [], []  # seconds from a call to the next, and before the first and after the last
+    for caption in fitted:
+        for run, (begin, end) in zip(caption.runs, caption.calls):
             calls[run].append(end - begin)
-    _check_reached(calls, wanted)
-    segments = {name: _segment_time(calls[name]) for name in wanted}
-    loop = statistics.median(live.between / len(live.runs) for live in fitted)
-    fixed = statistics.median(live.outside for live in fitted)
-    factors = [live.seconds / _predict(segments, loop, fixed, live.runs) for live in fitted]
-    noise = Noise(quantile(factors, 0.5), quantile(factors, 0.95))
-    expected = [noise.p50 * _predict(segments, loop, fixed, live.runs) for live in held]
-    error = statistics.median(abs(e / live.seconds - 1) for e, live in zip(expected, held))
-    full = sorted((live for live in fitted if live.kind == FULL), key=lambda live: len(live.runs))
-    return Costs(segments, loop, fixed, noise, error, _checks(held, expected), full[len(full) // 2].runs)
-
-
-def _checks(held: Sequence[_Live], expected: Sequence[float]) -> dict[str, ProfileCheck]:
-    found = {}
+        pauses = sum(b[0] - a[1] for a, b in zip(caption.calls, caption.calls[1:]))
+        between.append(pauses / len(caption.runs))
+        outside.append(caption.seconds - (caption.calls[-1][1] - caption.calls[0][0]))
+    _check_reached(calls, segments)
+    fit = replace(
+        blank,
+        segments={name: _segment_time(calls[name]) for name in segments},
+        loop_seconds_per_call=statistics.median(between),
+        caption_seconds=statistics.median(outside),
+    )
+    noise = Noise(*np.quantile([c.seconds / fit.predict(c.runs) for c in fitted], (0.5, 0.95)).tolist())
+    pairs = [(c.kind, noise.p50 * fit.predict(c.runs), c.seconds) for c in checked]
+    checks = {}
     for kind in (FULL, MIXED, SHALLOW):
-        pairs = [(e, live.seconds) for e, live in zip(expected, held) if live.kind == kind]
-        if pairs:
-            found[kind] = ProfileCheck(len(pairs), *(statistics.median(column) for column in zip(*pairs)))
-    return found
-
-
-def _predict(segments: Mapping[str, SegmentTime], loop: float, fixed: float, runs: Sequence[str]) -> float:
-    return fixed + sum(segments[run].median + loop for run in runs)
+        if own := [pair[1:] for pair in pairs if pair[0] == kind]:
+            checks[kind] = ProfileCheck(len(own), *(statistics.median(column) for column in zip(*own)))
+    error = statistics.median(abs(predicted / live - 1) for _, predicted, live in pairs)
+    return replace(fit, noise=noise, error=error, checks=checks)
 
 
 def _segment_time(seconds: Sequence[float]) -> SegmentTime:
-    spread = quantile(seconds, 0.75) - quantile(seconds, 0.25)
-    return SegmentTime(quantile(seconds, 0.5), quantile(seconds, 0.95), spread, len(seconds))
+    low, median, high, p95 = np.quantile(seconds, (0.25, 0.5, 0.75, 0.95)).tolist()
+    return SegmentTime(median, p95, high - low, len(seconds))
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """Interpolated between the two nearest values."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low + (high - low) * (place - math.floor(place))
-
-
-def _warm_up(setup: Setup, draw: random.Random) -> None:
-    """Until every segment was loaded: the first call of each takes its session's making."""
-    seen: set[str] = set()
-    for i in range(WARM_UP):
-        seen.update(_caption(setup, TURNS[i % len(TURNS)], draw, timed=False).runs)
-        if i + 1 >= len(TURNS) and seen.issuperset(setup.segments):
-            return
-    _check_reached(seen, setup.segments)
-
-
-def _check_reached(reached: Iterable[str], wanted: Iterable[str]) -> None:
-    missing = sorted(set(wanted) - set(reached))
+def _check_reached(reached: Iterable[str], segments: Iterable[str]) -> None:
+    missing = sorted(set(segments) - set(reached))
     if missing:
         raise VerificationError(
             f"no caption reached {', '.join(missing)}, so their cost is unknown; give other IMAGES "
             "(catching up on skipped rows takes captions of several tokens)"
         )
-
-
-def _caption(setup: Setup, kind: str, draw: random.Random, *, timed: bool) -> _Live:
-    picture, policy = draw.choice(setup.pictures), _exits(setup, kind, draw)
-    source = draw.choice(setup.sources) if setup.sources else ()
-    # What a head reads but the states themselves is made for tests only.
-    heads = kind == MIXED and any(len(stage.states) > 1 for stage in setup.layout.decoder.stages)
-    begun = search.new_search(setup.settings, source)
-    if kind == MIXED and setup.layout.verify_rows and draw.random() < 0.5:
-        loop = lossless_loop(setup.layout, policy, begun)
-    else:
-        loop = caption_loop(setup.layout, policy, begun, trace=kind == MIXED, heads=heads)
-    runs: list[str] = []
-    runtime = _Timed(setup.runtime, setup.clock) if timed else setup.runtime
-    begin = setup.clock()
-    set_inputs(setup.runtime, picture, source)
-    drive(loop, runtime, lambda request, answer: runs.append(request.run))
-    seconds = setup.clock() - begin
-    return _Live(kind, tuple(runs), seconds, tuple(runtime.calls) if isinstance(runtime, _Timed) else ())
-
-
-def _exits(setup: Setup, kind: str, draw: random.Random) -> ForcedExits:
-    """Depths at which this caption leaves its stacks, of those that the plan has boundaries at."""
-
-    def pick(depths: Sequence[int]) -> int:
-        return depths[-1] if kind == FULL else depths[0] if kind == SHALLOW else draw.choice(depths)
-
-    layout = setup.layout
-    # Constants of every depth cost the same.
-    encoder = {s.name: pick(s.ends) if s.stages else s.depth for s in layout.encoders}
-    return ForcedExits(
-        encoder, tuple(pick(layout.decoder.ends) for _ in range(setup.settings.max_length + 2))
-    )

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from mue_edge import machine, schema
 from mue_edge.bundle.folder import Bundle
@@ -64,8 +66,8 @@ class Profile:
     kind: "measured", or "estimate", which has no noise and no error, since nothing ran. clock: "wall";
     or "cpu", the process's CPU time on one thread: what it would take on an idle machine. device: the
     machine's own name, or the row that was estimated from. threads: 0 where the runtime has no such
-    choice. loop_seconds_per_call: what the host loop
-    adds to every call. caption_seconds: once a caption (handing over the picture, beginning, ending).
+    choice. loop_seconds_per_call: what the host loop adds to every call. caption_seconds: once a caption
+    (handing over the picture, beginning, ending).
     preprocess_seconds: reading and resizing a picture, which is not in predictions; None if no picture
     was read. error: median relative error on live captions that took no part in the fit; checks:
     the same captions by kind. macs: of all segments. load: load average before and after.
@@ -114,40 +116,22 @@ class Profile:
         """Seconds of a caption that runs these segments: fixed + Σ call_seconds, without noise."""
         return self.caption_seconds + sum(map(self.call_seconds, requests))
 
-    def p50(self, seconds: float) -> float:
-        """What half of the captions predicted at `seconds` stay below; raises UsageError as `p95`."""
-        return seconds * self._noise().p50
-
-    def p95(self, seconds: float) -> float:
-        """What 95 % of the captions predicted at `seconds` stay below. Raises UsageError for an estimate."""
-        return seconds * self._noise().p95
-
-    def _noise(self) -> Noise:
-        if self.noise is None:
-            raise UsageError(
-                f"an estimate knows no noise, so no quantile of {self.device}'s times; measure there: "
-                + _COMMAND
-            )
-        return self.noise
-
     def check_fits(self, bundle: Bundle, threads: int | None = None) -> None:
         """Raises UsageError when this is the profile of something else than `bundle` run with `threads`."""
         m = bundle.manifest
-        pairs = {
-            "target": (self.target, m.target), "precision": (self.precision, m.precision),
-            "plan": (self.plan_hash, m.plan_hash), "macs": (self.macs, total_macs(m)),
-        }  # fmt: skip
-        if self.kind == ESTIMATE:  # made for another device, often in another precision
-            pairs = {k: v for k, v in pairs.items() if k in ("plan", "macs")}
-        elif threads is not None and self.threads:
-            pairs["threads"] = (self.threads, threads)
-        off = [f"{name} {mine}, not {its}" for name, (mine, its) in pairs.items() if mine != its]
-        off += [f"no segment {name}" for name in m.segments if name not in self.segments]
-        if off:
-            wanted = () if threads is None else ("--threads", threads)
+        pairs: list[tuple[str, object, object]] = []
+        if self.kind == MEASURED:  # an estimate is made for another device, often in another precision
+            pairs += [("target", self.target, m.target), ("precision", self.precision, m.precision)]
+        pairs += [("plan", self.plan_hash, m.plan_hash), ("macs", self.macs, total_macs(m))]
+        if self.kind == MEASURED and threads is not None and self.threads:
+            pairs.append(("threads", self.threads, threads))
+        problems = [f"{name} {own}, not {other}" for name, own, other in pairs if own != other]
+        problems += [f"no segment {name}" for name in m.segments if name not in self.segments]
+        if problems:
+            options = () if threads is None else ("--threads", threads)
             raise UsageError(
-                f"the profile does not fit {bundle.path} ({'; '.join(off[:3])}); make a new one with: "
-                + command_line("profile", bundle.path, *wanted)
+                f"the profile does not fit {bundle.path} ({'; '.join(problems[:3])}); make a new one with: "
+                + command_line("profile", bundle.path, *options)
             )
 
 
@@ -156,8 +140,16 @@ def total_macs(manifest: Manifest) -> int:
     return sum(segment.macs for segment in manifest.segments.values())
 
 
+def blank(manifest: Manifest, **fields: Any) -> Profile:
+    """Of a bundle, made now; fields: the device's, and those that differ from the bundle's."""
+    own = {name: getattr(manifest, name) for name in ("target", "precision", "plan_hash")}
+    own |= {"schema": SCHEMA, "bundle": manifest.name, "macs": total_macs(manifest), "segments": {}}
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Profile(**{**own, "date": date, **fields})
+
+
 class SegmentMeter:
-    """A watcher that adds up predicted seconds, request by request, whoever answers them. One a caption."""
+    """A watcher that adds up the predicted seconds of a caption, request by request."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
@@ -167,20 +159,20 @@ class SegmentMeter:
         self.seconds += self._profile.call_seconds(request.run)
 
 
-def place_of(bundle: Path) -> Path:
-    """Where a bundle's profile is kept: beside its folder, which holds what its manifest lists."""
+def path_of(bundle: Path) -> Path:
+    """A bundle's own profile: beside its folder, which holds what its manifest lists."""
     folder = bundle.absolute()
     return folder.with_name(f"{folder.name}.profile.json")
 
 
 def chosen_of(bundle: Bundle) -> Mapping[str, str]:
     """What the bundle's own profile says is best, if it was measured on this machine."""
-    place, m = place_of(bundle.path), bundle.manifest
-    if not place.is_file():
+    path, m = path_of(bundle.path), bundle.manifest
+    if not path.is_file():
         return {}
-    found = read(place)
-    mine = (found.plan_hash, found.target, found.precision, found.device)
-    return found.chosen if mine == (m.plan_hash, m.target, m.precision, machine.device()) else {}
+    p = read(path)
+    own, there = (m.plan_hash, m.target, m.precision), (p.plan_hash, p.target, p.precision)
+    return p.chosen if own == there and p.device == machine.device() else {}
 
 
 def write(path: str | Path, profile: Profile) -> None:
@@ -207,18 +199,17 @@ def read(path: str | Path) -> Profile:
 def _check(p: Profile, path: str | Path) -> None:
     times = [t for s in p.segments.values() for t in (s.median, s.p95, s.spread, float(s.calls))]
     times += [p.loop_seconds_per_call, p.caption_seconds, p.preprocess_seconds or 0.0, p.error or 0.0]
-    problem = ""
-    if p.kind not in (MEASURED, ESTIMATE):
-        problem = f"kind {p.kind!r} is neither {MEASURED!r} nor {ESTIMATE!r}"
-    elif p.clock not in (WALL, CPU):
-        problem = f"clock {p.clock!r} is neither {WALL!r} nor {CPU!r}"
-    elif min(times) < 0:
-        problem = "a time is negative"
-    elif any(s.p95 < s.median for s in p.segments.values()):
-        problem = "a segment's 95th percentile is below its median"
-    elif (p.kind == MEASURED) != (p.noise is not None and p.error is not None):
-        problem = f"noise and error belong to every {MEASURED!r} profile and to no {ESTIMATE!r}"
-    elif p.noise is not None and not 0 < p.noise.p50 <= p.noise.p95:
-        problem = "the noise's quantiles are not in order"
-    if problem:
-        raise InputFileError(f"{path}: {problem}; make it again: {_COMMAND}")
+    noisy = p.noise is not None and p.error is not None
+    problems = {
+        f"kind {p.kind!r} is neither {MEASURED!r} nor {ESTIMATE!r}": p.kind not in (MEASURED, ESTIMATE),
+        f"clock {p.clock!r} is neither {WALL!r} nor {CPU!r}": p.clock not in (WALL, CPU),
+        "a time is negative": min(times) < 0,
+        "a segment's 95th percentile is below its median": any(s.p95 < s.median for s in p.segments.values()),
+        f"noise and error belong to every {MEASURED!r} profile and to no {ESTIMATE!r}": (
+            noisy != (p.kind == MEASURED)
+        ),
+        "the noise's quantiles are not in order": p.noise and not 0 < p.noise.p50 <= p.noise.p95,
+    }
+    for problem, applies in problems.items():
+        if applies:
+            raise InputFileError(f"{path}: {problem}; make it again: {_COMMAND}")

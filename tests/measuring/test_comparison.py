@@ -1,9 +1,11 @@
-"""Paired ratios, the A/A twin's verdict, and policies that come from traces."""
+"""Paired ratios, the A/A control's verdict, and policies that come from traces."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import ExitDecision
 from mue_edge.loop.replay import exit_distances, quantile_policy
 from mue_edge.measuring import bench
-from mue_edge.measuring.bench import Quartiles, TimeSample, interleave, quartiles, ratios, twin_problem
+from mue_edge.measuring.bench import Quartiles, TimeSample, control_problem, interleave, quartiles, ratios
 
 
 def test_quartiles() -> None:
@@ -39,8 +41,8 @@ def test_ratios_pair_the_samples_of_a_round() -> None:
         (Quartiles(float("nan"), float("nan"), float("nan")), False),
     ],
 )
-def test_the_twin_decides(ratio: Quartiles, fine: bool) -> None:
-    assert (twin_problem(ratio) is None) is fine
+def test_the_control_decides(ratio: Quartiles, fine: bool) -> None:
+    assert (control_problem(ratio) is None) is fine
 
 
 def test_systems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +71,25 @@ def test_systems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [i for _, i in work] == sorted(i for _, i in work) and {i for _, i in work} == {3, 4, 5, 6}
 
 
+def test_policies_are_timed_by_picture_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(bench.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: 2 * clock[0])
+    calls: list[tuple[str, int]] = []
+
+    class Timed:
+        def run(self, picture: int, source: tuple[int, ...], policy: Policy) -> None:
+            calls.append((policy.name, picture))
+            clock[0] += picture * (1.0 if policy.name == "full" else 0.5)
+
+    runs: Any = [(Timed(), Policy("never", name=name)) for name in ("full", "early")]
+    samples, steps = [SimpleNamespace(picture=i, source=()) for i in (1, 2, 4)], list[int]()
+    seconds = bench.policy_seconds(runs, samples, clock="cpu", progress=lambda: steps.append(1))
+    assert seconds.tolist() == [[1, 2, 4], [0.5, 1, 2]] and len(steps) == 3
+    assert bench.policy_seconds(runs, samples).tolist() == [[2, 4, 8], [1, 2, 4]]
+    assert [picture for _, picture in calls[6:12]] == [1, 1, 2, 2, 4, 4]
+
+
 def decision(stack: str, *gaps: float) -> ExitDecision:
     return ExitDecision(stack, 1, 0, tuple(1 - g for g in gaps), gaps, float("inf"), False)
 
@@ -77,21 +98,16 @@ def test_a_policy_that_half_of_the_tests_would_pass() -> None:
     decisions = [decision("image", g) for g in (0.1, 0.2, 0.3, 0.4)]
     decisions += [decision("decoder", 0.01, 0.05), decision("decoder", 0.03, 0.02)]
     policy = quantile_policy(exit_distances(decisions), 0.5, "half", "a-plan")
-    assert policy.stack_exit("image").theta == pytest.approx(0.75)
-    assert policy.stack_exit("decoder").theta == pytest.approx(0.96)  # the worst row stack_exit a step counts
-    assert (policy.stack_exit("text").theta, policy.beta, policy.name, policy.plan) == (
-        None,
-        1.0,
-        "half",
-        "a-plan",
-    )
+    assert policy.of("image").theta == pytest.approx(0.75)
+    assert policy.of("decoder").theta == pytest.approx(0.96)  # the worst row of a step counts
+    assert (policy.of("text").theta, policy.beta, policy.name, policy.plan) == (None, 1.0, "half", "a-plan")
     assert policy.threshold("decoder", 1, 9) == pytest.approx(0.96)
 
 
 def test_quantiles_lie_between_observed_gaps() -> None:
     tests = [("image", g / 10) for g in range(1, 8)]
     for quantile in (0.0, 0.3, 0.5, 1.0):
-        theta = quantile_policy(tests, quantile, "q").stack_exit("image").theta
+        theta = quantile_policy(tests, quantile, "q").of("image").theta
         assert theta is not None and min(abs(1 - theta - g) for _, g in tests) > 0.04
 
 

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import VerificationError
 from mue_edge.loop.protocol import Answer, Request
-from mue_edge.measuring.measure import FULL, MIXED, SHALLOW, Setup, measure, quantile
+from mue_edge.measuring import measure as measuring
+from mue_edge.measuring.measure import FULL, MIXED, SHALLOW, NetworkInputs
+from mue_edge.measuring.profile import Profile
+from mue_edge.sessions.captioner import Captioner
 from tests.made_bundle import Clock, Paced, bundle, segments
 
 
-def setup(runtime: Paced, clock: Clock | None = None) -> Setup:
-    m = bundle().manifest
-    return Setup(
-        m.layout, m.search, tuple(m.segments), runtime, ["picture"], clock or runtime.clock
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Measured:
+    """A profile, and the calls of a caption at full depth."""
+
+    profile: Profile
+    full_depth: tuple[str, ...]
+
+
+def measure(runtime: Paced, captions: int = 200, made: Bundle | None = None, **options: Any) -> Measured:
+    """By the runtime's clock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "time", SimpleNamespace(perf_counter=runtime.clock))
+        session = Captioner(made or bundle(), runtime)
+        return Measured(*measuring.measure(session, NetworkInputs(["picture"], None), captions, **options))
 
 
 def test_a_steady_device_is_measured_exactly() -> None:
     runtime = Paced(Clock())
-    costs = measure(setup(runtime), 200)
+    costs = measure(runtime).profile
     assert set(costs.segments) == set(segments())
     for name, time in costs.segments.items():
         assert time.median == pytest.approx(runtime.seconds(name))
@@ -39,11 +54,11 @@ def test_a_steady_device_is_measured_exactly() -> None:
 
 def test_the_calls_at_full_depth() -> None:
     runtime = Paced(Clock())
-    costs = measure(setup(runtime), 200)
+    costs = measure(runtime)
     assert len(costs.full_depth) == bundle().manifest.layout.calls(6)
     assert costs.full_depth.count("decoder.2") == 6 and "fill.1" not in costs.full_depth
-    live = costs.checks[FULL].live
-    assert costs.predict(costs.full_depth) == pytest.approx(live)
+    live = costs.profile.checks[FULL].live
+    assert costs.profile.predict(costs.full_depth) == pytest.approx(live)
 
 
 def test_the_first_calls_are_not_counted() -> None:
@@ -59,7 +74,8 @@ def test_the_first_calls_are_not_counted() -> None:
             return super().execute(request)
 
     runtime, loaded = Loading(), []
-    costs = measure(setup(runtime), 200, step=lambda: loaded.append((runtime.pictures, len(runtime.loaded))))
+    step = lambda: loaded.append((runtime.pictures, len(runtime.loaded)))
+    costs = measure(runtime, step=step).profile
     assert loaded[0][0] > 4 and loaded[0][1] == len(segments())
     assert costs.noise.p95 == pytest.approx(1)
     assert max(time.p95 for time in costs.segments.values()) < 1
@@ -74,8 +90,8 @@ def test_time_between_the_calls_is_the_loops() -> None:
             return self.now
 
     runtime = Paced(Ticking())
-    costs = measure(setup(runtime), 200)
-    calls = len(costs.full_depth)
+    measured = measure(runtime)
+    calls, costs = len(measured.full_depth), measured.profile
     assert costs.loop_seconds_per_call == pytest.approx(1e-6 * (calls - 1) / calls, rel=0.05)
     assert costs.segments["stem"].median == pytest.approx(runtime.seconds("stem") + 1e-6)
 
@@ -97,7 +113,7 @@ def test_noise_of_single_calls_averages_out_and_common_noise_does_not() -> None:
                 self.factor = self.random.uniform(0.8, 1.2)
             return super().seconds(run) * self.factor
 
-    single, common = (measure(setup(Shaky(common)), 400) for common in (False, True))
+    single, common = (measure(Shaky(common), 400).profile for common in (False, True))
     assert single.segments["decoder.0"].p95 / single.segments["decoder.0"].median > 1.15
     assert 1.0 < single.noise.p95 < 1.08  # the sum of segments' own p95s would be above 1.15
     assert 1.12 < common.noise.p95 < 1.22
@@ -114,32 +130,27 @@ def test_a_slow_machine_shows_in_the_factor_and_not_in_the_medians() -> None:
             self.calls += 1
             return super().seconds(run) * (4.0 if self.calls % 3 == 0 else 1.0)
 
-    costs = measure(setup(Interrupted(Clock())), 200)
+    costs = measure(Interrupted(Clock())).profile
     assert costs.segments["decoder.0"].median == pytest.approx(7e-3)
     assert 1.8 < costs.noise.p50 < 2.2 and costs.error < 0.15
 
 
 def test_segments_that_no_caption_reaches_are_named() -> None:
     runtime = Paced(Clock())
-    asked = replace(setup(runtime), segments=(*segments(), "fill.7", "adapter"))
+    made, head = bundle(), segments()["head"]
+    more = replace(made.manifest, segments={**segments(), "fill.7": head, "adapter": head})
     with pytest.raises(VerificationError, match=r"reached adapter, fill\.7,"):
-        measure(asked, 200)
+        measure(runtime, made=replace(made, manifest=more))
     assert runtime.pictures < 100  # found in the warm-up
 
 
 def test_the_same_seed_draws_the_same_captions() -> None:
-    first, again, other = (measure(setup(Paced(Clock())), 200, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (measure(Paced(Clock()), seed=seed).profile for seed in (0, 0, 1))
     counts = [{name: time.calls for name, time in c.segments.items()} for c in (first, again, other)]
     assert counts[0] == counts[1] != counts[2]
 
 
 def test_every_caption_is_reported() -> None:
     seen: list[int] = []
-    measure(setup(Paced(Clock())), 200, step=lambda: seen.append(1))
+    measure(Paced(Clock()), step=lambda: seen.append(1))
     assert len(seen) == 300
-
-
-def test_quantiles_lie_between_the_values() -> None:
-    assert quantile([3.0], 0.95) == 3.0
-    assert quantile([4.0, 0.0, 1.0, 3.0, 2.0], 0.5) == 2.0
-    assert quantile([0.0, 10.0], 0.95) == pytest.approx(9.5)

@@ -74,7 +74,7 @@ def test_calibration_is_told_of_groups_that_should_be_none(bundle: Bundle) -> No
 
 def test_what_was_chosen_is_kept_in_the_profile(bundle: Bundle) -> None:
     signed = bundle.path.with_name("copy.device.json")
-    place = profile.place_of(bundle.path)
+    place = profile.path_of(bundle.path)
     assert choice.keep(bundle, signed, place) == {} == profile.chosen_of(bundle)
     record = {
         "manifest_sha256": sha256(bundle.path / MANIFEST), "device": machine.device(),

@@ -154,7 +154,7 @@ def test_a_mac_signs_off_and_runs_each_stack_on_its_best_unit(
     assert run("profile", folder).code == 0
     chosen = dict(profile.chosen_of(open_bundle(folder)))
     assert {"unit.image", "unit.decoder", "unit.head", "plan.decoder"} <= chosen.keys()
-    place = profile.place_of(folder)
+    place = profile.path_of(folder)
     profile.write(place, replace(profile.read(place), chosen={"unit.image": "ane", "unit.decoder": "cpu"}))
     loaded.clear()
     runtime = open_runtime(open_bundle(folder))

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import names as blocks
 
-from mue_edge.calibrate.report.pages import names as blocks
 from proofs import load, names
 from proving import ROOT, reading, record
 from tools import evidence, readme

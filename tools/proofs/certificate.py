@@ -17,12 +17,11 @@ from proving.rendering import Record, holds
 
 def measure() -> dict[str, Any]:
     from mue_edge import targets
-    from mue_edge.calibrate.plans.plan_search import drawn
     from tools.verification import certificate, simulate
 
     with targets.open(bundle(1), threads=1) as captioner:
         tune, certify, known = bundled_samples(captioner)
-        chosen = certificate.policies(captioner, drawn(tune, 100, 0))
+        chosen = certificate.policies(captioner, tune.at_most(100))
         with (
             tempfile.TemporaryDirectory() as folder,
             click.progressbar(length=len(certify), label="certificate, captions") as bar,

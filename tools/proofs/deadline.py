@@ -17,7 +17,6 @@ from typing import Any
 from mue_edge import machine, targets
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
-from mue_edge.calibrate.plans.plan_search import drawn
 from mue_edge.calibrate.report.pages import table
 from mue_edge.inputs import image
 from mue_edge.loop.driver import Runtime
@@ -156,7 +155,7 @@ def measure() -> dict[str, Any]:
     load = round(machine.load_average(), 1)
     with targets.open(bundle(1), threads=1) as captioner:
         tune, _, known = bundled_samples(captioner)
-        return {"load": load} | figures(captioner, drawn(tune, 200, 0), known)
+        return {"load": load} | figures(captioner, tune.at_most(200), known)
 
 
 def render(record: Record) -> str:

@@ -19,7 +19,7 @@ from mue_edge.calibrate.report.pages import table
 from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.loop.lossless import Payoff
 from mue_edge.loop.policy import Policy, StackExit
-from mue_edge.measuring import profiling
+from mue_edge.measuring import measure as measuring
 from mue_edge.sessions.captioner import FULL, Caption, Captioner
 from proving.bundles import BUNDLES, cli
 from proving.rendering import Record
@@ -41,8 +41,8 @@ def measure() -> dict[str, Any]:
     cli("export", str(model_folder()), "--lossless", "--out", str(place))
     samples = data(spoken(place)).held.samples
     with targets.open(place, threads=1) as captioner:
-        shown = profiling.pictures(captioner, [s.picture for s in samples])
-        profile, _ = profiling.profiled(captioner, shown, clock="cpu")
+        shown = measuring.network_inputs(captioner, [s.picture for s in samples])
+        profile, _ = measuring.measure(captioner, shown, clock="cpu")
         contenders = _contenders(captioner, Payoff(captioner.layout, profile.call_seconds))
         same, calls = _identity(contenders, samples)
         seconds = _in_turns(contenders, samples[:: max(1, len(samples) // TIMED)])

@@ -57,10 +57,8 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     known = data(spoken(model), limit)
     size, precisions = models.describe_folder(model).preprocess.height, targets.target("host").precisions
     space = Space(((size, size), (size - PATCH, size - PATCH)), precisions, (FINE,), (size, size))
-    found = search_plans(
-        model, "host", known.tune, known.known, None, trials=len(space.choices), seed=0, workdir=workdir,
-        clock=profile.CPU, progress=progress, subset=SUBSET, space=space, workers=2,
-    )  # fmt: skip
+    bench = Bench(model, "host", known.tune.at_most(SUBSET), known.known, progress, profile.CPU, workers=2)
+    found = search_plans(bench, space, None, workdir, progress, trials=len(space.choices), seed=0)
     made = [trial for trial in found.trials if not trial.measured.problem]
     top = max(trial.measured.full.quality for trial in made)
     able = [trial for trial in made if trial.measured.full.quality >= AS_GOOD * top]
@@ -70,7 +68,7 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     numbers = dict.fromkeys([base_trial.number, *(number for number, _ in on_front.most_common(MOST_PLANS))])
     fronts, base = [], None
     for trial in (t for t in made if t.number in numbers):
-        evaluator = opened(trial.place / BUNDLE, trial.place, known)
+        evaluator = opened(trial.folder / BUNDLE, trial.folder, known)
         all_of = halving.evaluated_candidates(evaluator, known.tune, evaluator.decisions(known.tune), RULES)
         fronts.append((evaluator, all_of, expected_noise(evaluator.profile)))
         if trial is base_trial:

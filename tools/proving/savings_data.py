@@ -20,7 +20,7 @@ from mue_edge.calibrate.metrics.cider import Frequencies
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
 from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.inputs import tokens
-from mue_edge.measuring import profile, profiling
+from mue_edge.measuring import measure, profile
 from tools.stickers.render import on_white
 
 SPLITS = ("test_render", "test_comp")
@@ -71,9 +71,9 @@ def opened(bundle: Path, kept: Path, known: Data) -> PolicyEvaluator:
     path = kept / "profile.json"
     if not path.is_file():
         kept.mkdir(parents=True, exist_ok=True)
-        shown = profiling.pictures(captioner, [sample.picture for sample in known.tune.samples])
-        with progress("profile", profiling.CAPTIONS) as step:
-            found, _ = profiling.profiled(captioner, shown, clock=profile.CPU, step=step)
+        shown = measure.network_inputs(captioner, [sample.picture for sample in known.tune.samples])
+        with progress("profile", measure.CAPTIONS) as step:
+            found, _ = measure.measure(captioner, shown, clock=profile.CPU, step=step)
         profile.write(path, found)
     times = profile.read(path)
     return PolicyEvaluator(

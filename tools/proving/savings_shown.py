@@ -15,8 +15,8 @@ from mue_edge.calibrate.metrics.bootstrap import change_of_means
 from mue_edge.calibrate.metrics.clusters import Clusters
 from mue_edge.calibrate.policies import savings
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator, PolicyOutcome
-from mue_edge.calibrate.traces import live
 from mue_edge.loop.policy import Policy
+from mue_edge.measuring import bench
 from mue_edge.rules import RULES
 from proving.savings_data import Data
 
@@ -99,7 +99,8 @@ def shown(known: Data, choices: Sequence[Choice], base: Choice, pictures: int) -
     first = (id(base.evaluator), base.judged.policy.name)
     twin = (base.evaluator.session, base.judged.policy)
     runs = [*live_runs.values(), twin]
-    times = ratios(live.seconds(runs, drawn, "in turns", progress, clock=base.evaluator.clock))
+    with progress("in turns", len(drawn)) as step:
+        times = ratios(bench.policy_seconds(runs, drawn, clock=base.evaluator.clock, progress=step))
     timed = dict(zip(live_runs, times))
     rows = []
     for c in choices:

@@ -70,8 +70,8 @@ def figures(folder: Path, fitted: int = FITTED) -> dict[str, Any]:
     """AUCs at random encoder depths of a model folder."""
     torch.manual_seed(0)
     taught, data = learner(folder, None), read()
-    teacher = teachers.CaptionBatch(taught.model, taught.prompt)
-    heads = head_training.train(teacher, views(data, fitted)).tensors
+    teacher = teachers.caption_teacher(taught.model, taught.prompt)
+    heads = head_training.train("confidence", teacher, views(data, fitted)).tensors
     rng, rows = torch.Generator().manual_seed(1), data.rows("val_render")
     family, size = models.training(taught.model), models.describe(taught.model).preprocess
     parts = [

@@ -26,7 +26,7 @@ from mue_edge.errors import VerificationError
 from mue_edge.export.build import export
 from mue_edge.files import atomic_write
 from mue_edge.loop.policy import Policy
-from mue_edge.measuring import profiling
+from mue_edge.measuring import measure
 
 LOSSES = {"fast": 0.06, "balanced": 0.02}
 
@@ -57,8 +57,8 @@ def main(workers: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         export(model_folder(), Path(place) / "bundle", name="stickers")
         with targets.open(Path(place) / "bundle", threads=1) as captioner:
-            shown = profiling.pictures(captioner, [s.picture for s in tuned.samples])
-            profile, _ = profiling.profiled(captioner, shown, clock="cpu")
+            shown = measure.network_inputs(captioner, [s.picture for s in tuned.samples])
+            profile, _ = measure.measure(captioner, shown, clock="cpu")
             evaluator = PolicyEvaluator(captioner, profile, Path(place), known, progress, workers, "cpu")
             outcomes = halving.evaluated_candidates(evaluator, tuned, evaluator.decisions(tuned))
             found = calibration.policy_search(outcomes, tuned, held, Claim(), click.echo)

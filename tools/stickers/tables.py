@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mue_edge.calibrate.report.pages import fill, table
+from mue_edge.calibrate.report.pages import table
+from tools.pages import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = ROOT / "apps" / "stickers" / "MODEL_CARD.md"

@@ -50,9 +50,9 @@ def test_a_twin_that_is_off_prints_nothing(
     monkeypatch.setattr(bench, "interleave", quiet(twin=1.2))
     out = tmp_path / "bench.json"
     done = run("bench", tiny_bundle, "--rounds", "3", "--out", out)
-    assert "twin" in done.error(6) and done.out == "" and not out.exists()
+    assert "A/A control" in done.error(6) and done.out == "" and not out.exists()
     forced = run("bench", tiny_bundle, "--rounds", "3", "--force", "--json").json()
-    assert "twin" in forced["noisy"]
+    assert "A/A control" in forced["noisy"]
 
 
 def test_the_clock_itself(run: Runner, tiny_bundle: Path, pictures: Path) -> None:

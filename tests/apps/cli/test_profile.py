@@ -8,22 +8,30 @@ from pathlib import Path
 
 import pytest
 
+from mue_edge import machine
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.measuring import measure, profile
-from mue_edge.measuring.measure import Costs
+from mue_edge.measuring.profile import Profile
+from mue_edge.sessions.session import Session
 from tests.apps.cli.run import Runner
 
 
 def steady(error: float = 0.01) -> object:
     """Instead of a clock: every segment takes a millisecond, the loop none."""
 
-    def costs(setup: measure.Setup, captions: int, *, step: object) -> Costs:
-        times = {name: profile.SegmentTime(1e-3, 2e-3, 1e-4, captions) for name in setup.segments}
-        check = profile.ProfileCheck(100, 0.04, 0.05)
-        runs = ("stem", "image.0", "image.1", "image.2", "embed", "cross_kv.0", "decoder.0", "head")
-        return Costs(times, 0.0, 2e-3, profile.Noise(1.0, 1.2), error, {"full depth": check}, runs)
+    def measured(
+        session: Session, inputs: measure.NetworkInputs, captions: int, *, clock: str, step: object
+    ) -> tuple[Profile, tuple[str, ...]]:
+        m = session.bundle.manifest
+        made = profile.blank(
+            m, kind=profile.MEASURED, device=machine.device(), runtime=m.runtime.name, threads=1, clock=clock,
+            segments={name: profile.SegmentTime(1e-3, 2e-3, 1e-4, captions) for name in m.segments},
+            caption_seconds=2e-3, noise=profile.Noise(1.0, 1.2), error=error,
+            checks={"full depth": profile.ProfileCheck(100, 0.04, 0.05)},
+        )  # fmt: skip
+        return made, ("stem", "image.0", "image.1", "image.2", "embed", "cross_kv.0", "decoder.0", "head")
 
-    return costs
+    return measured
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from mue_edge.calibrate.data.samples import Samples
-from mue_edge.calibrate.plans.plan_search import PlanSearch, drawn, search_plans, worth
+from mue_edge.calibrate.plans.plan_search import PlanSearch, search_plans, worth
 from mue_edge.calibrate.plans.plan_space import CUTS, PlanChoice, Space
 from mue_edge.calibrate.plans.plan_trial import (
     Bench,
-    Judge,
     MeasuredPlan,
     PlanPoint,
     Reference,
@@ -50,11 +49,10 @@ class Formula:
     def __init__(self, fail_at: int | None = None) -> None:
         self.fail_at, self.measured, self.planned_for = fail_at, list[dict[str, Any]](), list[Policy]()
         self.references: list[Reference | None] = []
+        self.depths: Mapping[str, int] = {"image": 3, "decoder": 4}
+        self.identity: Mapping[str, Any] = {}
 
-    def depths(self) -> Mapping[str, int]:
-        return {"image": 3, "decoder": 4}
-
-    def measure(self, options: Mapping[str, Any], place: Path, reference: Reference | None) -> MeasuredPlan:
+    def measure(self, options: Mapping[str, Any], folder: Path, reference: Reference | None) -> MeasuredPlan:
         if len(self.measured) == self.fail_at:
             raise KeyboardInterrupt
         self.measured.append(dict(options))
@@ -90,21 +88,13 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def search(
-    model: Path, tune: Samples, judge: Judge | None, workdir: Path, space: Space, trials: int,
-    budget: Span | None = None, subset: int = 4,
-) -> PlanSearch:  # fmt: skip
-    return search_plans(
-        model, "host", tune, None, budget, trials=trials, seed=1, workdir=workdir, clock="cpu",
-        progress=silent, subset=subset, space=space, judge=judge,
-    )  # fmt: skip
+def search(judge: Any, workdir: Path, space: Space, trials: int, budget: Span | None = None) -> PlanSearch:
+    return search_plans(judge, space, budget, workdir, silent, trials, seed=1)
 
 
-def test_a_small_space_is_tried_whole_and_its_fronts_are_joined(
-    tmp_path: Path, model: Path, tune: Samples
-) -> None:
+def test_a_small_space_is_tried_whole_and_its_fronts_are_joined(tmp_path: Path) -> None:
     judge = Formula()
-    found = search(model, tune, judge, tmp_path / "w", SMALL, 12)
+    found = search(judge, tmp_path / "w", SMALL, 12)
     assert [t.choice for t in found.trials] == SMALL.choices
     assert [t.number for t in found.trials] == list(range(12))
     # Each plan was measured once, although planned boundaries need two others.
@@ -114,7 +104,7 @@ def test_a_small_space_is_tried_whole_and_its_fronts_are_joined(
     # Without a budget, for the fastest policy that keeps 97 % of quality.
     assert {policy.name for policy in judge.planned_for} == {"fast"}
     assert judge.references[0] is None
-    assert set(judge.references[1:]) == {Reference(found.trials[0].place, ("as 96",))}
+    assert set(judge.references[1:]) == {Reference(found.trials[0].folder, ("as 96",))}
     every = [p for t in found.trials for p in t.measured.points]
     for one in found.front:
         assert not any(p.seconds <= one.point.seconds and p.quality > one.point.quality for p in every)
@@ -123,17 +113,15 @@ def test_a_small_space_is_tried_whole_and_its_fronts_are_joined(
     assert found.best == found.front[-1]
 
 
-def test_a_budget_chooses_the_plan_and_what_is_planned_for(
-    tmp_path: Path, model: Path, tune: Samples
-) -> None:
+def test_a_budget_chooses_the_plan_and_what_is_planned_for(tmp_path: Path) -> None:
     judge = Formula()
-    found = search(model, tune, judge, tmp_path / "w", SMALL, 12, Span(share=0.3))
+    found = search(judge, tmp_path / "w", SMALL, 12, Span(share=0.3))
     # Of the tail of full depth at the model's own size with a segment a layer: 2 · (1 + 7 / 100).
     assert found.budget == pytest.approx(0.3 * 2.14)
     assert {policy.name for policy in judge.planned_for} == {"least", "fast"}
     assert found.best is not None and found.best.trial.choice == PlanChoice((96, 96), "int8", "planned")
     assert found.best.point.policy["name"] == "fast" and found.best.point.tail <= found.budget
-    none = search(model, tune, Formula(), tmp_path / "w", SMALL, 12, Span(seconds=0.01))
+    none = search(Formula(), tmp_path / "w", SMALL, 12, Span(seconds=0.01))
     assert none.best is None and none.front
 
 
@@ -141,13 +129,13 @@ def test_a_plan_that_cannot_be_had_is_a_trial_with_its_problem(
     tmp_path: Path, model: Path, tune: Samples
 ) -> None:
     space = replace(SMALL, sizes=((96, 96), (112, 112)), cuts=("per-layer", "planned"))
-    found = search(model, tune, Formula(), tmp_path / "w", space, 8)
+    found = search(Formula(), tmp_path / "w", space, 8)
     problems = {t.choice.size for t in found.trials if t.measured.problem}
     assert problems == {(112, 112)} and len(found.trials) == 8
     assert {f.trial.choice.size for f in found.front} == {(96, 96)}
     alone = Space(((112, 112),), ("fp32",), ("per-layer",))
     with pytest.raises(UsageError, match="no positions"):
-        search(model, tune, Formula(), tmp_path / "other", alone, 8)
+        search(Formula(), tmp_path / "other", alone, 8)
 
 
 @pytest.mark.parametrize("killed", [0, 3, 9])
@@ -155,26 +143,31 @@ def test_a_large_search_that_was_killed_ends_as_an_undisturbed_one(
     tmp_path: Path, model: Path, tune: Samples, killed: int
 ) -> None:
     pytest.importorskip("optuna")
-    whole = search(model, tune, Formula(), tmp_path / "w", LARGE, 14)
+    whole = search(Formula(), tmp_path / "w", LARGE, 14)
     assert len(whole.trials) == 14 < len(LARGE.choices)
     with pytest.raises(KeyboardInterrupt):
-        search(model, tune, Formula(killed), tmp_path / "k", LARGE, 14)
-    again = search(model, tune, Formula(), tmp_path / "k", LARGE, 14)
+        search(Formula(killed), tmp_path / "k", LARGE, 14)
+    again = search(Formula(), tmp_path / "k", LARGE, 14)
     assert [(t.choice, t.measured) for t in again.trials] == [(t.choice, t.measured) for t in whole.trials]
     assert [f.point for f in again.front] == [f.point for f in whole.front]
 
 
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, model: Path, tune: Samples) -> None:
-    search(model, tune, Formula(), tmp_path / "w", SMALL, 1)
+    def tried(subset: int, workdir: Path = tmp_path / "w", trials: int = 1) -> None:
+        judge = Formula()
+        judge.identity = Bench(model, "host", tune.at_most(subset), None, silent).identity
+        search(judge, workdir, SMALL, trials)
+
+    tried(4)
     with pytest.raises(UsageError, match="another pictures"):
-        search(model, tune, Formula(), tmp_path / "w", SMALL, 1, subset=3)
+        tried(3)
     (model / "model.safetensors").write_bytes(b"others")
     with pytest.raises(UsageError, match="another model"):
-        search(model, tune, Formula(), tmp_path / "w", SMALL, 1)
+        tried(4)
     with pytest.raises(UsageError, match="holds no search"):
-        search(model, tune, Formula(), model, SMALL, 1)
-    with pytest.raises(UsageError, match="a trial and a picture"):
-        search(model, tune, Formula(), tmp_path / "w", SMALL, 0)
+        tried(4, model)
+    with pytest.raises(UsageError, match="needs a trial"):
+        tried(4, trials=0)
 
 
 def test_what_a_plan_is_worth() -> None:
@@ -203,15 +196,15 @@ def test_two_real_trials_go_on_behind_a_kill(
     from mue_edge.export import build
 
     space = Space(((32, 32),), ("fp32",), ("per-layer", "pairs"))
-    bench = Bench(tiny_model_folder, "host", drawn(tune, 3, 1), None, silent, "cpu", captions=24)
+    bench = Bench(tiny_model_folder, "host", tune.at_most(3), None, silent, "cpu", captions=24)
 
     def go(workdir: Path) -> PlanSearch:
-        return search(tiny_model_folder, tune, bench, workdir, space, 2, subset=3)
+        return search(bench, workdir, space, 2)
 
     whole = go(tmp_path / "w")
     assert whole.reference.full.quality == 1.0  # it is what consistency is counted against
     for trial in whole.trials:
-        manifest = json.loads((trial.place / "bundle/manifest.json").read_text())
+        manifest = json.loads((trial.folder / "bundle/manifest.json").read_text())
         assert manifest["preprocess"]["height"] == 32
         assert len(manifest["layout"]["stacks"][-1]["stages"]) == (
             3 if trial.choice.cut == "per-layer" else 2
@@ -221,9 +214,9 @@ def test_two_real_trials_go_on_behind_a_kill(
 
     resumed = tmp_path / "k"
     for trial in whole.trials:
-        (resumed / trial.place.name).mkdir(parents=True)
-        shutil.copy(trial.place / "profile.json", resumed / trial.place.name)
-    shutil.copytree(whole.trials[0].place / "bundle", resumed / whole.trials[0].place.name / "bundle")
+        (resumed / trial.folder.name).mkdir(parents=True)
+        shutil.copy(trial.folder / "profile.json", resumed / trial.folder.name)
+    shutil.copytree(whole.trials[0].folder / "bundle", resumed / whole.trials[0].folder.name / "bundle")
     shutil.copy(tmp_path / "w/search.json", resumed)
     calls: list[int] = []
     real = PolicyEvaluator.evaluate
@@ -244,16 +237,16 @@ def test_two_real_trials_go_on_behind_a_kill(
 
     # Weights that change in the middle are not mixed.
     other = replace(bench, model=shutil.copytree(tiny_model_folder, tmp_path / "other"))
-    assert other.depths() == {"image": 3, "text": 3, "decoder": 3}
+    assert other.depths == {"image": 3, "text": 3, "decoder": 3}
     with (other.model / "model.safetensors").open("ab") as file:
         file.write(b" ")
-    (fine_result := whole.trials[0].place / "result.json").rename(tmp_path / "result.json")
+    (fine_result := whole.trials[0].folder / "result.json").rename(tmp_path / "result.json")
     with pytest.raises(InputFileError, match="changed during the search"):
         other.measure(whole.trials[0].options, fine_result.parent, None)
     (tmp_path / "result.json").rename(fine_result)
 
     # And what they measured is enough to plan boundaries.
-    fine, coarse = (trial.place for trial in whole.trials)
+    fine, coarse = (trial.folder for trial in whole.trials)
     half = bench.propose(
         fine, coarse, Policy("fixed", {"image": StackExit(depth=2), "decoder": StackExit(depth=1)})
     )
@@ -267,4 +260,4 @@ def test_a_size_without_positions_is_found_out(
     pytest.importorskip("onnxruntime")
     space = Space(((112, 112),), ("fp32",), ("per-layer",))
     with pytest.raises(UsageError, match="positions for 6 a side"):
-        search(tiny_model_folder, tune, None, tmp_path / "w", space, 1)
+        search(Bench(tiny_model_folder, "host", tune, None, silent), tmp_path / "w", space, 1)

@@ -7,7 +7,12 @@ from itertools import combinations
 
 import pytest
 
-from mue_edge.calibrate.plans.planner import SegmentWork, boundaries, expected_seconds
+from mue_edge.calibrate.plans.planning import SegmentWork, boundaries
+
+
+def expected_seconds(works: list[SegmentWork], ends: tuple[int, ...]) -> float:
+    """A run of a stack that is cut there."""
+    return sum(w.cost(start, end) for w in works for start, end in zip((0, *ends[:-1]), ends))
 
 
 @pytest.mark.parametrize("seed", range(20))

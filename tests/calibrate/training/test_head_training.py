@@ -13,9 +13,8 @@ pytest.importorskip("safetensors")
 import torch
 from torch.nn import functional as F
 
-from mue_edge.calibrate.training import foresight_training, gate_training, ramp_training
 from mue_edge.calibrate.training.head_training import train
-from mue_edge.calibrate.training.teachers import Answers, CaptionBatch, StatementBatch
+from mue_edge.calibrate.training.teachers import StatementBatch, answer_teacher, caption_teacher
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models import heads
@@ -60,7 +59,7 @@ def test_steps_are_the_words_of_greedy_captions() -> None:
 def test_a_head_learns_the_margin() -> None:
     model = make(decomposed=True)
     batches = [pictures(4, seed) for seed in range(5)]
-    found = train(CaptionBatch(model, PROMPT), batches)
+    found = train("confidence", caption_teacher(model, PROMPT), batches)
     assert [b.depth for b in found.boundaries] == [1, 2]
     assert set(found.boundaries[0].auc) == {"head", "similarity", "margin"}
     held = training.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0), 24)
@@ -70,7 +69,7 @@ def test_a_head_learns_the_margin() -> None:
         both = torch.corrcoef(torch.stack([told, held.margin[:, depth - 1]]))
         assert both[0, 1] > 0.5, depth
     with pytest.raises(UsageError, match="at least two batches"):
-        train(CaptionBatch(model, PROMPT), batches[:1])
+        train("confidence", caption_teacher(model, PROMPT), batches[:1])
 
 
 def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,33 +84,33 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(training, "greedy_by_depth", by_depth)
     model = make(decomposed=True)
     shades = torch.rand(12, 16, 1, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    found = gate_training.train(
-        CaptionBatch(model, PROMPT), [0.1 * pictures(16, i) + s for i, s in enumerate(shades)]
-    )
+    batches = [0.1 * pictures(16, i) + s for i, s in enumerate(shades)]
+    found = train("gate", caption_teacher(model, PROMPT), batches)
     assert [b.auc["head"] for b in found.boundaries] == pytest.approx([1, 1], abs=0.05)
     shapes = heads.KINDS["gate"](head_sizes(TINY))
     assert {name: tuple(t.shape) for name, t in found.tensors.items()} == shapes
     # The exported stem says the same of a picture as the training.
     stem = Stem(model.encoder, gate=Gate(found.tensors)).eval()
     _, logits = stem(pictures(1))
-    wanted = gate_training.logits(found.tensors, training.features(model, pictures(1)))
+    t, features = found.tensors, training.features(model, pictures(1))
+    hidden = torch.relu(F.linear(features, t["hidden.weight"], t["hidden.bias"]))
+    wanted = F.linear(hidden, t["out.weight"], t["out.bias"])
     torch.testing.assert_close(logits, wanted[0], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("kind", "trained", "module"),
-    [("foresight", foresight_training.train, Imitation), ("ramps", ramp_training.train, Ramp)],
-)
+@pytest.mark.parametrize(("kind", "module"), [("foresight", Imitation), ("ramps", Ramp)])
 @pytest.mark.parametrize("task", ["captions", "answers"])
 def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
-    kind: str, trained: Any, module: Any, task: str
+    kind: str, module: Any, task: str
 ) -> None:
     model = make(decomposed=True)
     teacher: Any = (
-        CaptionBatch(model, PROMPT) if task == "captions" else Answers(model, ANSWERS, TINY.bos, (1, 1))
+        caption_teacher(model, PROMPT)
+        if task == "captions"
+        else answer_teacher(model, ANSWERS, TINY.bos, (1, 1))
     )
     batches: list[Any] = [pictures(4, seed) if task == "captions" else pairs(4, seed) for seed in range(6)]
-    found = trained(teacher, batches)
+    found = train(kind, teacher, batches)
     shapes = {name: tuple(t.shape) for name, t in found.tensors.items()}
     assert shapes == heads.KINDS[kind](head_sizes(TINY))
     shown = teacher.steps(batches[-1], torch.Generator().manual_seed(9))
@@ -130,16 +129,16 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
 ) -> None:
     """As one statement alone runs, whatever it is padded with in a batch."""
     model, batch = make(decomposed=decomposed), pairs(3, 1)
-    teacher = Answers(model, ANSWERS, TINY.bos, fed)
+    teacher = answer_teacher(model, ANSWERS, TINY.bos, fed)
     found = teacher.steps(batch, torch.Generator().manual_seed(4))
     drawn = torch.randint(1, TINY.encoder_layers + 1, (2,), generator=torch.Generator().manual_seed(4))
     image, text = drawn.tolist()
     for i, ids in enumerate(batch.sources):
         pixels, words = batch.pixels[i : i + 1], torch.tensor([ids])
         if decomposed:
-            encoded = model.encoder.encode(words, pixels, depths={"image": image, "text": text})
+            encoded = model.encoder.forward_decomposed(words, pixels, image_depth=image, text_depth=text)
         else:
-            encoded = model.encoder.encode(words, pixels, depths={"encoder": image})
+            encoded = model.encoder.forward_joint(words, pixels, depth=image)
         prompt = torch.tensor([[TINY.bos, *ids[fed[0] : -fed[1]]] if fed else [TINY.bos]])
         with torch.no_grad():
             states = torch.stack([x[0, -1] for x in model.decoder.hidden_states(prompt, encoded)])
@@ -150,14 +149,14 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
 
 def test_what_an_encoder_depth_keeps_is_what_its_answer_is() -> None:
     model, batch = make(decomposed=True), pairs(12, 1)
-    kept = Answers(model, ANSWERS, TINY.bos, ()).kept(batch)
+    kept = answer_teacher(model, ANSWERS, TINY.bos, ()).kept(batch)
     words = torch.tensor([[TINY.bos]]).expand(12, -1)
     answers = []
     for depth in range(1, TINY.encoder_layers + 1):
         found = []
         for i, ids in enumerate(batch.sources):
-            encoded = model.encoder.encode(
-                torch.tensor([ids]), batch.pixels[i : i + 1], depths={"image": depth}
+            encoded = model.encoder.forward_decomposed(
+                torch.tensor([ids]), batch.pixels[i : i + 1], image_depth=depth
             )
             with torch.no_grad():
                 last = model.decoder.project(model.decoder.hidden_states(words[:1], encoded)[-1])

@@ -12,7 +12,7 @@ import pytest
 
 from mue_edge import targets
 from mue_edge.bundle.folder import Bundle, open_bundle
-from mue_edge.measuring import measure, profile, profiling
+from mue_edge.measuring import measure, profile
 from mue_edge.sessions.captioner import Captioner
 from mue_edge.targets.host import HostRuntime
 from mue_edge.targets.trt import power, report
@@ -77,7 +77,7 @@ def test_what_the_sign_off_chose_is_used_here(
     assert done.code == 0 and "next       mue-edge profile" in done.out, done.err
     done = run("profile", bundle)
     assert done.code == 0 and "chosen     waits block" in done.out, done.err
-    assert profile.read(profile.place_of(bundle)).chosen["waits"] == "block"
+    assert profile.read(profile.path_of(bundle)).chosen["waits"] == "block"
     assert "chosen     waits block" in run("verify", bundle, "--device").out
     for chosen, flags in (("", 4), ("spin", 1)):
         monkeypatch.setenv("MUE_EDGE_WAITS", chosen)
@@ -91,13 +91,13 @@ def test_profiles_wait_for_every_segment(
     runtime = board.runtime(jetson_bundle)
     seen = []
 
-    def measured(setup: measure.Setup, captions: int, *, step: object) -> None:
+    def warm_up(_self: object) -> None:
         seen.append(runtime.stepwise)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measure, "measure", measured)
+    monkeypatch.setattr(measure._Captioning, "warm_up", warm_up)
     with pytest.raises(KeyboardInterrupt):
-        profiling.profiled(Captioner(jetson_bundle, runtime), profiling.NetworkInputs([], None), 200)
+        measure.measure(Captioner(jetson_bundle, runtime), measure.NetworkInputs([], None), 200)
     assert seen == [True] and not runtime.stepwise
 
 

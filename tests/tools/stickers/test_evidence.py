@@ -13,10 +13,10 @@ from PIL import Image
 from mue_edge.apps.stickers import model_folder
 from mue_edge.apps.stickers.dataset import Record
 from mue_edge.calibrate.metrics import coco_metrics
-from mue_edge.calibrate.report.pages import fill
 from mue_edge.calibrate.training.depths import Captioned
 from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
+from tools.pages import fill
 from tools.stickers import figures, tables
 from tools.stickers.compare import arm, last_of_log, model_of, question
 from tools.stickers.evidence import quality_map

@@ -107,7 +107,7 @@ def command(o: CalibrationOptions) -> None:
     bundle = bundle_of(source, place / BUNDLE, o.target, options, Path(o.model).resolve().name)
     with targets.open_session(bundle.path, threads=o.threads) as captioner:
         asked = times.ProfileRequest(place / PROFILE, o.profile, o.device, o.threads, o.clock)
-        profile, conditions = times.known(captioner, tune, asked, progress, say)
+        profile, conditions = times.obtain(captioner, tune, asked, progress, say)
         evaluator = PolicyEvaluator(
             captioner, profile, place / TRACES, known, progress, o.workers or machine.cores(), o.clock
         )
@@ -170,15 +170,19 @@ def _searched(
     """The budget in seconds and the options of the plan that keeps most quality within it.
 
     Raises CannotBeMetError when no plan keeps the budget."""
+    from mue_edge import models, targets
     from mue_edge.calibrate.plans.plan_search import search_plans
+    from mue_edge.calibrate.plans.plan_space import around
+    from mue_edge.calibrate.plans.plan_trial import Bench
     from mue_edge.durations import Span
     from mue_edge.errors import CannotBeMetError
 
     assert o.plans is not None
-    found = search_plans(
-        source, o.target, tune, known, span, trials=o.plans, seed=o.seed, workdir=place / PLANS,
-        clock=o.clock, progress=progress, subset=PLAN_PICTURES, workers=o.workers or machine.cores(),
-    )  # fmt: skip
+    part = tune.at_most(PLAN_PICTURES)
+    bench = Bench(source, o.target, part, known, progress, o.clock, workers=o.workers or machine.cores())
+    size = models.describe_folder(source).preprocess
+    space = around((size.height, size.width), targets.target(o.target).precisions)
+    found = search_plans(bench, space, span, place / PLANS, progress, o.plans, o.seed)
     if found.best is None:
         least = min(f.point.tail for f in found.front)
         raise CannotBeMetError(

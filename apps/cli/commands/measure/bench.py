@@ -124,7 +124,7 @@ def _record(
             contenders[WHOLE] = Contender(whole, full)
         outcomes, samples = measure(contenders, pictures, rounds)
     twin = bench.ratios(samples[TWIN], samples[FULL])
-    problem = bench.twin_problem(twin)
+    problem = bench.control_problem(twin)
     if problem is not None and not force:
         raise VerificationError(
             f"{problem}. The machine is too restless to compare anything (load average "

@@ -230,7 +230,7 @@ def _opened(
     bundle = bundle_of(model, place / "bundle", o.target, {}, model.resolve().name)
     with targets.open_session(bundle.path, threads=1) as captioner:
         asked = times.ProfileRequest(place / "profile.json", None, None, 1, o.clock)
-        profile, _ = times.known(captioner, tune, asked, progress, say)
+        profile, _ = times.obtain(captioner, tune, asked, progress, say)
         yield PolicyEvaluator(
             captioner, profile, place / "traces", known, progress, o.workers or machine.cores(), o.clock
         )

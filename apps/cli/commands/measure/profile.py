@@ -18,8 +18,8 @@ from mue_edge.apps.cli.options.pixels import max_pixels_option
 from mue_edge.apps.cli.options.types import NewFile
 
 if TYPE_CHECKING:
+    from mue_edge.measuring.measure import NetworkInputs
     from mue_edge.measuring.profile import Profile
-    from mue_edge.measuring.profiling import NetworkInputs
     from mue_edge.sessions.captioner import Captioner
 
 
@@ -43,17 +43,17 @@ def command(
     """
     from mue_edge.errors import UsageError
     from mue_edge.inputs import gathering
-    from mue_edge.measuring import profile, profiling
+    from mue_edge.measuring import measure, profile
     from mue_edge.targets import choice
     from mue_edge.targets.verify import signoff_path
 
     if clock == "cpu" and threads not in (None, 1):
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
-        place = out or profile.place_of(Path(bundle))
-        shown = profiling.pictures(captioner, gathering.gather(images)) if images else _golden(captioner)
+        place = out or profile.path_of(Path(bundle))
+        shown = measure.network_inputs(captioner, gathering.gather(images)) if images else _golden(captioner)
         with _progress(captions + captions // 2) as step:
-            made, full_depth = profiling.profiled(captioner, shown, captions, clock=clock, step=step)
+            made, full_depth = measure.measure(captioner, shown, captions, clock=clock, step=step)
     profile.write(place, made)
     chosen = choice.keep(captioner.bundle, signoff_path(Path(bundle)), place)
     click.echo(place.read_text(encoding="utf-8") if as_json else _text(made, full_depth), nl=not as_json)
@@ -63,7 +63,7 @@ def command(
 
 
 def _golden(captioner: Captioner) -> NetworkInputs:
-    from mue_edge.measuring.profiling import NetworkInputs
+    from mue_edge.measuring.measure import NetworkInputs
     from mue_edge.targets import golden
 
     shown, _ = golden.read(captioner.bundle)

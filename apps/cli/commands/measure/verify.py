@@ -45,7 +45,7 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
         if measure is not None:
             place = out or signoff_path(Path(bundle))
             signed = sign_off(opened, runtime, found, measure, place)
-            chosen = choice.keep(opened, place, profile.place_of(Path(bundle)))
+            chosen = choice.keep(opened, place, profile.path_of(Path(bundle)))
             click.echo(json.dumps(signed, indent=1) if as_json else _signed(signed, place, chosen))
             return
     finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from mue_edge.calibrate.plans.yardstick import level, scaled
-from mue_edge.measuring import profile
+from mue_edge.calibrate.plans.times import level, scaled
+from mue_edge.measuring import bench, profile
 from mue_edge.measuring.profile import MEASURED, Noise, Profile, SegmentTime
 from mue_edge.sessions.captioner import Captioner
 from tests.made_bundle import Clock, Paced, bundle
@@ -36,6 +37,13 @@ def profiled(runtime: Slowed) -> Profile:
     )  # fmt: skip
 
 
+def levelled(own: Slowed, times: Profile, quiet: Slowed, known: Profile) -> Profile:
+    """By the clock of the two runtimes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "time", SimpleNamespace(perf_counter=own.clock, process_time=own.clock))
+        return level(Captioner(bundle(), own), times, Captioner(bundle(), quiet), known, PICTURES, 6)
+
+
 @pytest.mark.parametrize("moment", [1.0, 1.7])
 def test_a_profile_made_in_a_slow_moment_is_levelled(moment: float) -> None:
     clock = Clock()
@@ -44,9 +52,7 @@ def test_a_profile_made_in_a_slow_moment_is_levelled(moment: float) -> None:
     own.factor = 3.0  # the machine was slow when the plan was profiled
     off = profiled(own)
     quiet.factor = own.factor = moment  # and both are as slow as each other now
-    made = level(
-        Captioner(bundle(), own), off, Captioner(bundle(), quiet), known, PICTURES, pairs=6, clock=clock
-    )
+    made = levelled(own, off, quiet, known)
     for name, time in usual.segments.items():
         assert made.segments[name].median == pytest.approx(time.median, rel=0.02)
     assert made.caption_seconds == pytest.approx(usual.caption_seconds, rel=0.02)
@@ -58,15 +64,11 @@ def test_what_is_really_slower_stays_so() -> None:
     own.factor = 2.0
     known, times = profiled(quiet), profiled(own)
     times = replace(times, caption_seconds=5e-3)
-    made = level(
-        Captioner(bundle(), own), times, Captioner(bundle(), quiet), known, PICTURES, pairs=6, clock=clock
-    )
+    made = levelled(own, times, quiet, known)
     assert made.segments["stem"].median == pytest.approx(times.segments["stem"].median)
     # A profile whose captions usually take 1.2 of what it predicts is not off when they do.
     times = replace(scaled(times, 1 / 1.2), noise=Noise(1.2, 2.0))
-    made = level(
-        Captioner(bundle(), own), times, Captioner(bundle(), quiet), known, PICTURES, pairs=6, clock=clock
-    )
+    made = levelled(own, times, quiet, known)
     assert made.segments["stem"].median == pytest.approx(times.segments["stem"].median)
 
 
