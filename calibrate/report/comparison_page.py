@@ -19,9 +19,7 @@ LEAST_QUALITY = 0.85
 
 
 def record(
-    comparison: Comparison,
-    metrics: Mapping[tuple[str, ...], Mapping[str, float]],
-    auc: Sequence[SignalQuality],
+    comparison: Comparison, metrics: Mapping[tuple[str, ...], Mapping[str, float]], auc: Sequence[SignalQuality]
 ) -> dict[str, Any]:
     """As JSON, floats to five digits. `metrics`: COCO's, by the captions that they are of."""
 

@@ -31,9 +31,7 @@ _PARTS = {
 }
 
 
-def render(
-    calibration: Calibration, findings: Findings, pareto: bytes, command: str
-) -> str:
+def render(calibration: Calibration, findings: Findings, pareto: bytes, command: str) -> str:
     """The page. pareto: a PNG; command: what made this calibration."""
     manifest = calibration.evaluator.manifest
     budget = milliseconds(calibration.budget)
@@ -156,8 +154,7 @@ def _exits(findings: Findings) -> list[Html]:
         tables.append(page.table(title, ("layer", what), rows, bar=1))
     most = findings.full.layers[DECODER]
     places = [
-        (str(i), f"{p.layers:.2f}", p.layers / most, str(p.captions))
-        for i, p in enumerate(findings.positions, 1)
+        (str(i), f"{p.layers:.2f}", p.layers / most, str(p.captions)) for i, p in enumerate(findings.positions, 1)
     ]
     title = f"{DECODER}: mean layers by a token's place in the caption, the end of the caption included"
     return [*tables, page.table(title, ("token", "layers", "of all", "captions"), places, bar=2)]
@@ -243,7 +240,11 @@ def thumbnail(source: Any) -> Html:
 
 
 def _conditions(calibration: Calibration) -> Html:
-    manifest, profile, conditions = calibration.evaluator.manifest, calibration.evaluator.profile, calibration.conditions
+    manifest, profile, conditions = (
+        calibration.evaluator.manifest,
+        calibration.evaluator.profile,
+        calibration.conditions,
+    )
     size, versions = manifest.preprocess, [f"{name} {version}" for name, version in profile.versions.items()]
     error = "–" if profile.error is None else f"{profile.error:.1%} of a live caption (median)"
     parts = {"tuned on": calibration.tune, "certified on": calibration.certify}

@@ -132,9 +132,7 @@ def shortened(calibration: Calibration) -> tuple[PolicyOutcome, ...]:
     """At most MOST_POLICIES of the front, from the fastest to full depth, evenly spread in time; always with
     the fastest, the fastest certified, the chosen one and full depth."""
     full, front = calibration.search.full, calibration.search.pareto_front
-    kept = {
-        j.policy.name: j for j in (front[0], calibration.fastest, calibration.chosen, full) if j is not None
-    }
+    kept = {j.policy.name: j for j in (front[0], calibration.fastest, calibration.chosen, full) if j is not None}
     others = {j.policy.name: j for j in front if j.policy.name not in kept}
 
     def apart(judged: PolicyOutcome) -> float:
@@ -156,8 +154,7 @@ def exits(runs: Sequence[TracedRun]) -> dict[str, dict[int, float]]:
             counts[stack][depth] += 1
         counts[DECODER].update(run.decoder)
     return {
-        stack: {depth: count / own.total() for depth, count in sorted(own.items())}
-        for stack, own in counts.items()
+        stack: {depth: count / own.total() for depth, count in sorted(own.items())} for stack, own in counts.items()
     }
 
 
@@ -168,9 +165,7 @@ def positions(runs: Sequence[TracedRun]) -> tuple[WordPosition, ...]:
     return tuple(WordPosition(sum(column) / len(column), len(column)) for column in columns)
 
 
-def parts(
-    full: Sequence[TracedRun], chosen: Sequence[TracedRun], profile: Profile
-) -> dict[str, tuple[float, float]]:
+def parts(full: Sequence[TracedRun], chosen: Sequence[TracedRun], profile: Profile) -> dict[str, tuple[float, float]]:
     """Kind of segment → predicted mean seconds (full depth, chosen policy), in the order of their calls."""
     of_full, of_chosen = _parts(full, profile), _parts(chosen, profile)
     return {kind: (of_full.get(kind, 0.0), of_chosen.get(kind, 0.0)) for kind in of_full | of_chosen}

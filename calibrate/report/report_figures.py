@@ -54,9 +54,7 @@ def pareto(findings: Findings, judged: Sequence[PolicyOutcome], noise: float, bu
     _mark(axes, findings.full, "D", _INK, "full depth")
     if findings.chosen.policy.name != findings.full.policy.name:
         _mark(axes, findings.chosen, "*", _RED, f"chosen: {findings.chosen.policy.name}")
-    axes.axvline(
-        1e3 * budget, color=_RED, linestyle="--", linewidth=1.2, label=f"budget {1e3 * budget:.3g} ms"
-    )
+    axes.axvline(1e3 * budget, color=_RED, linestyle="--", linewidth=1.2, label=f"budget {1e3 * budget:.3g} ms")
     axes.set_xlabel("predicted time of a caption in ms: mean (thin lines: to what 95 % of the captions keep)")
     axes.set_ylabel(losses.NAMES[findings.loss] + ", pictures to tune on")
     axes.set_title(label, fontsize=9, color=_GREY)
@@ -73,6 +71,4 @@ def _mark(axes: Axes, point: FrontPoint, marker: str, colour: str, label: str) -
     size = 16 if marker == "*" else 9
     axes.plot([1e3 * point.mean, 1e3 * point.p95], [point.quality] * 2, "-", color=colour, linewidth=1)
     axes.plot([1e3 * point.p95], [point.quality], "|", color=colour, markersize=10)
-    axes.plot(
-        [1e3 * point.mean], [point.quality], marker, color=colour, markersize=size, label=label, zorder=5
-    )
+    axes.plot([1e3 * point.mean], [point.quality], marker, color=colour, markersize=size, label=label, zorder=5)

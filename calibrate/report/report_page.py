@@ -26,9 +26,7 @@ def text(value: object) -> Html:
 
 def tag(name: str, *inner: object, **attributes: str) -> Html:
     """An element; `class_` is the attribute class, other underscores are hyphens."""
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items()
-    )
+    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
     return Html(f"<{name}{given}>{''.join(map(text, inner))}</{name}>")
 
 

@@ -28,12 +28,7 @@ PLAN, FRONT, RECORD = "plan.json", "front.json", "calibration.json"
 PICTURE, REPORT = "pareto.png", "report.html"
 
 
-def write(
-    folder: str | Path,
-    calibration: Calibration,
-    options: Mapping[str, Any],
-    live: Live | None,
-) -> list[str]:
+def write(folder: str | Path, calibration: Calibration, options: Mapping[str, Any], live: Live | None) -> list[str]:
     """Write the five files into `folder` and the front into the bundle; what the terminal says.
 
     options: the command's options by name ("model" is its argument). live: seconds by policy, as
@@ -60,9 +55,7 @@ def write(
     return lines
 
 
-def record(
-    calibration: Calibration, findings: Findings, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def record(calibration: Calibration, findings: Findings, options: Mapping[str, Any]) -> dict[str, Any]:
     """`calibration.json`: everything, for machines. Times in milliseconds, shares from 0 to 1."""
     evaluator, searched = calibration.evaluator, calibration.search
     manifest, times, frequencies = evaluator.manifest, evaluator.profile, evaluator.frequencies
@@ -93,7 +86,7 @@ def record(
         "bundle": bundle | {"plan": manifest.plan_hash},
         "profile": {"label": times.label, **profiled},
         "conditions": asdict(calibration.conditions) | {"clock": calibration.evaluator.clock},
-        "data": parts | {"frequencies": calibration.evaluator.frequencies.fingerprint() if calibration.evaluator.frequencies else None},
+        "data": parts | {"frequencies": frequencies and frequencies.fingerprint()},
         "loss": findings.loss,
         "budget_ms": 1e3 * calibration.budget,
         "floor_ms": 1e3 * calibration.floor,
@@ -113,10 +106,7 @@ def record(
         "decoder_layers_by_token": [asdict(position) for position in findings.positions],
         "parts_ms": {kind: {"full": 1e3 * a, "chosen": 1e3 * b} for kind, (a, b) in findings.parts.items()},
         "savings": saved,
-        "against_fixed_depths": {
-            "verdict": savings.verdict(findings.duels, findings.signals),
-            "pairs": pairs,
-        },
+        "against_fixed_depths": {"verdict": savings.verdict(findings.duels, findings.signals), "pairs": pairs},
         "changed_captions": len(document.changed(calibration)),
     }
 

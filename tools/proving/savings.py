@@ -17,7 +17,7 @@ from mue_edge import models, targets
 from mue_edge.apps.cli.terminal import progress
 from mue_edge.calibrate.plans.plan_search import search_plans
 from mue_edge.calibrate.plans.plan_space import FINE, PATCH, Space
-from mue_edge.calibrate.plans.plan_trial import BUNDLE
+from mue_edge.calibrate.plans.plan_trial import BUNDLE, Bench
 from mue_edge.calibrate.policies import halving, savings
 from mue_edge.calibrate.policies.predicted_times import expected_noise
 from mue_edge.measuring import profile

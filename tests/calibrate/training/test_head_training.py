@@ -136,9 +136,9 @@ def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
     for i, ids in enumerate(batch.sources):
         pixels, words = batch.pixels[i : i + 1], torch.tensor([ids])
         if decomposed:
-            encoded = model.encoder.forward_decomposed(words, pixels, image_depth=image, text_depth=text)
+            encoded = model.encoder.encode(words, pixels, depths={"image": image, "text": text})
         else:
-            encoded = model.encoder.forward_joint(words, pixels, depth=image)
+            encoded = model.encoder.encode(words, pixels, depths={"encoder": image})
         prompt = torch.tensor([[TINY.bos, *ids[fed[0] : -fed[1]]] if fed else [TINY.bos]])
         with torch.no_grad():
             states = torch.stack([x[0, -1] for x in model.decoder.hidden_states(prompt, encoded)])
@@ -155,8 +155,8 @@ def test_what_an_encoder_depth_keeps_is_what_its_answer_is() -> None:
     for depth in range(1, TINY.encoder_layers + 1):
         found = []
         for i, ids in enumerate(batch.sources):
-            encoded = model.encoder.forward_decomposed(
-                torch.tensor([ids]), batch.pixels[i : i + 1], image_depth=depth
+            encoded = model.encoder.encode(
+                torch.tensor([ids]), batch.pixels[i : i + 1], depths={"image": depth}
             )
             with torch.no_grad():
                 last = model.decoder.project(model.decoder.hidden_states(words[:1], encoded)[-1])
