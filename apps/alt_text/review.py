@@ -64,20 +64,22 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
             shown.setdefault(entry.sha256, entry)
     ordered = sorted(shown.values(), key=lambda e: (e.edited, e.score is not None and e.score, e.file))
     script = Path(__file__).with_name("review.js").read_text(encoding="utf-8")
-    head = Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<style>{_STYLE}</style>')
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    intro = (
+        f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is wrong, save,"
+    )
+    save = tag("button", "Save corrections", type="button", id="save")
     return document(
         title,
         tag("h1", title),
-        tag("p", f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is "
-            "wrong, save, and bring the file back with:"),
+        tag("p", f"{intro} and bring the file back with:"),
         tag("pre", tag("code", next_command)),
         tag("ul", *(_card(i, e, pictures[e.file]) for i, e in enumerate(ordered)), class_="review"),
-        tag("p", tag("button", "Save corrections", type="button", id="save"),
-            tag("span", "Nothing is changed yet.", id="state", role="status"), class_="save"),
+        tag("p", save, tag("span", "Nothing is changed yet.", id="state", role="status"), class_="save"),
         tag("noscript", tag("p", "Without scripts this page cannot save corrections.")),
         Html(f'<script data-kind="{KIND}">\n{script}</script>'),
-        head=head,
-    )  # fmt: skip
+        head=Html(f"{policy}\n<style>{_STYLE}</style>"),
+    )
 
 
 def read_edits(path: Path) -> tuple[Edit, ...]:
@@ -100,9 +102,8 @@ def apply(edits: tuple[Edit, ...], table: Table) -> tuple[Table, int]:
 
 def _card(number: int, entry: TableEntry, path: Path) -> Html:
     name, field = entry.file.encode("utf-8", "replace").decode(), f"alt-{number}"
-    note = (
-        "written by a person" if entry.edited else f"score {entry.score}" if entry.score is not None else ""
-    )
+    note = "" if entry.score is None else f"score {entry.score}"
+    note = "written by a person" if entry.edited else note
     area = tag("textarea", entry.alt, id=field, rows="2", maxlength=str(MAX_ALT), data_sha256=entry.sha256)
     inner = tag("label", f"Alt text of {name}", for_=field), area, tag("span", note)
     return tag("li", _thumbnail(path), tag("div", *inner))

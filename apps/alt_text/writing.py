@@ -6,17 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mue_edge.apps.alt_text.table import Table, TableEntry, clean
 from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
 from mue_edge.inputs import image
-
-if TYPE_CHECKING:
-    from mue_edge.inputs.image import Upright
-    from mue_edge.loop.policy import Policy
-    from mue_edge.sessions.captioner import Captioner
+from mue_edge.inputs.image import Upright
+from mue_edge.loop.policy import Policy
+from mue_edge.sessions.captioner import Captioner
 
 # The table is saved this often while captions are made, and never for more than a share of the time.
 SAVE_SECONDS = 5.0
@@ -59,9 +56,12 @@ def survey(pictures: Mapping[str, Path], known: Table, *, again: bool = False) -
 
 
 def caption(
-    work: AltTextWork, pictures: Mapping[str, Path], open_captioner: Callable[[], Captioner],
-    policy: str | Path | None, save: Callable[[Table], None],
-) -> Iterator[str]:  # fmt: skip
+    work: AltTextWork,
+    pictures: Mapping[str, Path],
+    open_captioner: Callable[[], Captioner],
+    policy: str | Path | None,
+    save: Callable[[Table], None],
+) -> Iterator[str]:
     """Caption what is to be done; yields a file a caption or problem. `save` gets the table now and then,
     and at the end, whatever ends it. The captioner is opened for the first picture that can be read."""
     captioner: Captioner | None = None
@@ -96,8 +96,6 @@ def describe(captioner: Captioner, policy: Policy, picture: Upright, file: str, 
     """The entry of one picture."""
     result = captioner.caption(picture, policy=policy)
     manifest = captioner.bundle.manifest
-    made_by = f"{manifest.name} {str(manifest.model.get('sha256', ''))[:12]} {manifest.plan_hash}"
-    return TableEntry(
-        file, digest, clean(result.text), round(result.score, 4), dict(result.exits),
-        policy.name or policy.rule, made_by,
-    )  # fmt: skip
+    model = f"{manifest.name} {str(manifest.model.get('sha256', ''))[:12]} {manifest.plan_hash}"
+    alt, score, name = clean(result.text), round(result.score, 4), policy.name or policy.rule
+    return TableEntry(file, digest, alt, score, dict(result.exits), name, model)

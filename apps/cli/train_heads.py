@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mue_edge import models
-from mue_edge.apps.cli.calibration_pictures import asked_of
+from mue_edge.apps.cli.calibration_pictures import statement_vocabulary
 from mue_edge.apps.cli.catalogue import resolve_model
 from mue_edge.apps.cli.options.training import TrainingOptions
 from mue_edge.apps.cli.terminal import say
@@ -26,41 +26,40 @@ from mue_edge.rules import RULES
 
 
 def train_heads(o: TrainingOptions) -> None:
-    """Write MODEL with this rule's heads, and say how well they foretell."""
+    """Write MODEL with this rule's heads, and print how well they predict."""
     folder, kind = resolve_model(str(o.model)), RULES[str(o.heads)].heads or ""
     teacher = teachers.of_folder(folder)
-    steps, shown = _shown(o, folder, teacher)
+    steps, batches = _batches(o, folder, teacher)
     with click.progressbar(length=steps, label="answers", file=sys.stderr) as bar:
-        found = TRAINERS[kind](teacher, shown, seed=o.seed, progress=lambda: bar.update(1))
-    missing_heads.write(
-        folder, o.out / "model", models.training(teacher.model).heads(teacher.model) | {kind: found.tensors}
-    )
-    signs = list(found.boundaries[0].auc)
-    click.echo(f"AUC of what foretells that leaving there keeps the answer, by {found.cases} held out:")
-    click.echo(f"after layer  {found.cases + 's':>8}   kept  " + "".join(f"{name:>20}" for name in signs))
-    for b in found.boundaries:
-        told = "".join(f"{'–' if b.auc[name] is None else f'{b.auc[name]:.2f}':>20}" for name in signs)
-        click.echo(f"{b.depth:11}  {b.cases:8}  {b.kept:.3f}  {told}")
+        heads = TRAINERS[kind](teacher, batches, seed=o.seed, progress=lambda: bar.update(1))
+    tensors = models.training(teacher.model).heads(teacher.model) | {kind: heads.tensors}
+    missing_heads.write(folder, o.out / "model", tensors)
+    signals = list(heads.boundaries[0].auc)
+    click.echo(f"AUC of what predicts that an exit there keeps the answer, by {heads.cases} held out:")
+    click.echo(f"after layer  {heads.cases + 's':>8}   kept  " + "".join(f"{name:>20}" for name in signals))
+    for b in heads.boundaries:
+        areas = "".join(f"{'–' if b.auc[name] is None else f'{b.auc[name]:.2f}':>20}" for name in signals)
+        click.echo(f"{b.depth:11}  {b.cases:8}  {b.kept:.3f}  {areas}")
     after = command_line("export", o.out / "model", "--target", "host", "--out", "BUNDLE")
     click.echo(f"wrote {o.out / 'model'}; next: {after}")
 
 
-def _shown(o: TrainingOptions, folder: Path, teacher: CaptionBatch | Answers) -> tuple[int, Iterable[Any]]:
+def _batches(o: TrainingOptions, folder: Path, teacher: CaptionBatch | Answers) -> tuple[int, Iterable[Any]]:
     """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
     p, tokenizer = models.describe(teacher.model).preprocess, tokens.load(folder / "tokenizer.json")
-    asked = asked_of(folder, tokenizer)
-    if asked is not None:
+    vocabulary = statement_vocabulary(folder, tokenizer)
+    if vocabulary is not None:
         if o.augment or o.skip_bad:
             raise UsageError(
                 "statements are shown with their pictures as they are: no --augment, no --skip-bad"
             )
-        read = statement_tables.read(o.data, asked, o.images, say)
-        pairs = teachers.batches(read, p, o.batch)[: o.steps]
+        statements = statement_tables.read(o.data, vocabulary, o.images, say)
+        pairs = teachers.batches(statements, p, o.batch)[: o.steps]
         return len(pairs), pairs
-    shown, _, problems = pictures(o, p, leader=True)
+    learned, _, problems = pictures(o, p, leader=True)
     for line in problems:
         say(f"note: {line}")
-    learned, _ = targets(shown.examples, tokenizer, o.max_tokens)
-    batches = CaptionBatches(shown, learned, o.batch, o.seed, tokenizer.pad, augment=o.augment)
+    captions, _ = targets(learned.examples, tokenizer, o.max_tokens)
+    batches = CaptionBatches(learned, captions, o.batch, o.seed, tokenizer.pad, augment=o.augment)
     steps = o.steps or batches.steps_per_epoch
     return steps, (batches(step).pixels for step in range(steps))

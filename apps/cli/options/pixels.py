@@ -1,19 +1,20 @@
-"""The option of the commands that take pictures: how large one may be, and that its memory is given back."""
+"""How large a picture may be, and that its memory is given back: what `--max-pixels` does."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import click
 
-from mue_edge.apps.cli.allocator import return_large_blocks
-
 LARGEST = 178_000_000  # Pillow itself opens none above
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3), as glibc's malloc.h numbers them
+_LARGE = 8 << 20
 
 
-def _allow(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+def limit_pixels(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
     """Until the command ends, for this process and its workers."""
-    return_large_blocks()
+    _return_large_blocks()
     if value is None:
         return
     from mue_edge.inputs.image import LIMIT_VARIABLE
@@ -29,7 +30,15 @@ def _allow(context: click.Context, parameter: click.Parameter, value: int | None
     context.call_on_close(restore)
 
 
-max_pixels_option = click.option(
-    "--max-pixels", type=click.IntRange(1, LARGEST), metavar="N", expose_value=False, callback=_allow,
-    help="Of a picture, width × height.  [default: 25000000]",
-)  # fmt: skip
+def _return_large_blocks() -> None:
+    """Have glibc give freed blocks of 8 MiB and more back to the system, as Pillow's of a large picture.
+
+    By itself it raises that size up to 32 MiB by what was freed, and keeps twice as much (mallopt(3),
+    M_MMAP_THRESHOLD): some 80 MB stay after a picture of 20 million pixels.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # macOS, musl; Windows takes no None
+        return
+    mallopt(_MMAP_THRESHOLD, _LARGE)
+    mallopt(_TRIM_THRESHOLD, _LARGE)

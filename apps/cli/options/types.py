@@ -35,17 +35,17 @@ class Existing(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        check_there(path, param.opts[0] if isinstance(param, click.Option) else "")
+        check_exists(path, param.opts[0] if isinstance(param, click.Option) else "")
         return path
 
 
-def check_there(path: Path, option: str = "") -> None:
-    """Raises InputFileError for what is not there; `option` names it."""
+def check_exists(path: Path, option: str = "") -> None:
+    """Raises InputFileError for a path that does not exist; `option` names it."""
     try:
-        there = path.exists()
+        exists = path.exists()
     except (OSError, ValueError):  # a name that no file can have
-        there = False
-    if not there:
+        exists = False
+    if not exists:
         raise InputFileError(f"{option} {path} does not exist".lstrip())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from mue_edge import machine
+from mue_edge import machine, versions
 from mue_edge.apps.cli.options.common import json_option
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.files import user_cache
@@ -26,8 +26,8 @@ TOOLS = ("dev",)
 class PackageStatus:
     """state: "ok", "missing", or "version" for one outside of a wanted range.
 
-    wanted: extra ("" is the core) → range of versions; unmet: those of them that the version found lies
-    outside of, of the core and of extras that are installed.
+    wanted: extra ("" is the core) → range of versions; found: the installed version; unmet: the ranges, of
+    the core and of extras that are installed, that it lies outside of.
     """
 
     name: str
@@ -76,27 +76,22 @@ def survey() -> list[PackageStatus]:
 
     An extra is installed if all of its packages are: nothing is asked of a package for another's sake.
     """
-    from mue_edge import versions
 
     wanted: dict[str, dict[str, str]] = {}
     for requirement in versions.requirements():
         if requirement.extra not in TOOLS and versions.applies(requirement.marker):
             wanted.setdefault(requirement.package, {})[requirement.extra] = requirement.versions
-    here = {name: versions.installed(name) for name in wanted}
-    lacking = {extra for name, ranges in wanted.items() if here[name] is None for extra in ranges} - {""}
+    installed = {name: versions.installed(name) for name in wanted}
+    partial = {extra for name, ranges in wanted.items() if installed[name] is None for extra in ranges} - {""}
     packages = []
     for name, ranges in wanted.items():
-        found = here[name]
-        unmet = tuple(
-            extra
-            for extra, range_ in ranges.items()
-            if found is not None and extra not in lacking and not versions.fits(found, range_)
-        )
-        packages.append(
-            PackageStatus(
-                name, ranges, found, "missing" if found is None else "version" if unmet else "ok", unmet
-            )
-        )
+        version = installed[name]
+        if version is None:
+            packages.append(PackageStatus(name, ranges, None, "missing"))
+            continue
+        relevant = {extra: range_ for extra, range_ in ranges.items() if extra not in partial}
+        unmet = tuple(extra for extra, range_ in relevant.items() if not versions.fits(version, range_))
+        packages.append(PackageStatus(name, ranges, version, "version" if unmet else "ok", unmet))
     return sorted(packages, key=lambda p: ("" not in p.wanted, p.name.lower()))
 
 
