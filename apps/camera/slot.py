@@ -11,12 +11,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL.Image import Image
 
-    from mue_edge.inputs.image import Given
+from mue_edge.inputs.image import Given
 
 
 @dataclass(frozen=True)
@@ -95,12 +93,12 @@ class Source(ABC):
         """Run in a thread that dies with the process."""
 
         def work() -> None:
-            problem: Exception | None = None
             try:
                 self.run(slot, stop)
-            except Exception as found:  # the thread that takes frames reports it
-                problem = found
-            slot.end(problem)
+            except Exception as problem:  # the thread that takes frames reports it
+                slot.end(problem)
+            else:
+                slot.end()
 
         thread = threading.Thread(target=work, name="source", daemon=True)
         thread.start()

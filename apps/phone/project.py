@@ -32,18 +32,9 @@ ICONS = {
     "-adaptive": (108, 162, 216, 324, 432),
 }
 # Packages that a device needs, and what it does not need of them.
-PACKAGES = (
-    *(
-        "mue_edge",
-        "mue_edge.bundle",
-        "mue_edge.inputs",
-        "mue_edge.loop",
-        "mue_edge.measuring",
-        "mue_edge.rules",
-    ),
-    *("mue_edge.sessions", "mue_edge.targets", "mue_edge.targets.coreml", "mue_edge.targets.executorch"),
-    *("mue_edge.targets.mil", "mue_edge.apps.phone"),
-)
+ROOMS = "bundle inputs loop measuring rules sessions apps.phone"
+TARGETS = "targets targets.coreml targets.executorch targets.mil"
+PACKAGES = ("mue_edge", *(f"mue_edge.{room}" for room in f"{ROOMS} {TARGETS}".split()))
 LEFT = ("__main__.py", "project.py", "conformance.md")
 LICENCE = "LICENSE"
 
@@ -89,7 +80,7 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
 def configuration(bundle: Bundle) -> str:
     """pyproject.toml. Packages for iOS 18 do not load on iOS 17; ExecuTorch's library has Vulkan in another
     artefact only (the suffix in its build.gradle, version 1.4.1)."""
-    words = wording.of(bool(bundle.manifest.answers))
+    words = wording.STATEMENTS if bundle.manifest.answers else wording.CAPTIONS
     text = (Path(__file__).parent / "briefcase.toml").read_text(encoding="utf-8")
     backend = bundle.manifest.plan.get("backend")
     ios = "18.0" if backend == "ios18" else "17.0"

@@ -47,9 +47,10 @@ class BackgroundReader:
     """
 
     def __init__(
-        self, open_session: Callable[[], Captioner | Entailer],
+        self,
+        open_session: Callable[[], Captioner | Entailer],
         scope: Callable[[], Any] = contextlib.nullcontext,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._open, self._scope = open_session, scope
         self._thread = ThreadPoolExecutor(1, "captions")
         self._session: Captioner | Entailer | None = None

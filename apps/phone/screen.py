@@ -5,7 +5,8 @@ Everything with a thread of its own is in `reader.py`, everything of a platform 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,19 +50,17 @@ class Screen:
         self.rows = toga.Box(direction="column", margin=(8, 16))
         buttons = [self.take, self.choose] if device.can_take else [self.choose]
         middle = toga.Box(children=[self.image], direction="column", align_items="center")
-        parts = [
-            self.knows, middle, self.asking, self.caption, self.problem, self.state, self.aloud,
-            toga.Box(children=buttons, margin=(8, 12)), self.dial, self.rows,
-        ]  # fmt: skip
-        column = toga.Box(children=parts, direction="column")
+        upper = [self.knows, middle, self.asking, self.caption, self.problem, self.state, self.aloud]
+        lower = [toga.Box(children=buttons, margin=(8, 12)), self.dial, self.rows]
+        column = toga.Box(children=[*upper, *lower], direction="column")
         self.content = toga.ScrollContainer(content=column, horizontal=False)
-        self._say_of_picture("No picture yet")
+        device.describe(self.image, "No picture yet")
         self._free(False)
 
     async def start(self, policy: str | None = None, picture: Picture | None = None) -> None:
         """Get the model ready; then read `picture`, if there is one."""
         self.state.text = "Preparing the model …"
-        with self._told():
+        with self._errors_shown():
             self._front = await self._reader.start(policy)
             if self._front.judges:
                 self.question = Question(self._device, self._ask, captions=self._front.captions)
@@ -83,13 +82,13 @@ class Screen:
         self._text = self.caption.text = self.problem.text = ""
         self.rows.clear()
         self.state.text = "Reading the picture …"
-        with self._told():
+        with self._errors_shown():
             policy, see = self._front.names[self._policy], partial(self._see, picture)
             if self.question is None:
                 self._show(await self._reader.caption(picture, policy, see, self._grow))
             elif self.question.statement or asked:
-                said, caption = self.question.statement, self.question.caption
-                self._show(await self._reader.judge(picture, said, policy, see, caption))
+                statement, caption = self.question.statement, self.question.caption
+                self._show(await self._reader.judge(picture, statement, policy, see, caption))
             else:
                 await self._reader.look(picture, see)
                 self._wait_for("Now write a statement.")
@@ -105,7 +104,8 @@ class Screen:
         small = upright.copy()
         small.thumbnail((SHOWN, SHOWN))
         self.image.image = toga.Image(small)
-        self._say_of_picture(f"The picture, not {'judged' if self.question else 'captioned'} yet")
+        verb = "judged" if self.question else "captioned"
+        self._device.describe(self.image, f"The picture, not {verb} yet")
 
     def _grow(self, text: str) -> None:
         self.caption.text = wrapped(text, LARGE)
@@ -114,13 +114,12 @@ class Screen:
         self._text = reading.spoken
         self.caption.text = wrapped(reading.text, LARGE)
         self.problem.text = wrapped(reading.note, SMALL)
-        lines = (line for line in (reading.shares, reading.times) if line)
+        lines = filter(None, (reading.shares, reading.times))
         self.state.text = "\n".join(wrapped(line, SMALL) for line in lines)
         self.rows.clear()
         self.rows.add(*(self._row(row) for row in reading.rows))
-        self._say_of_picture(f"The picture: {reading.spoken}")
-        told = (line for line in (reading.spoken, reading.note) if line)
-        self._device.announce(self.caption, ". ".join(told))
+        self._device.describe(self.image, f"The picture: {reading.spoken}")
+        self._device.announce(self.caption, ". ".join(filter(None, (reading.spoken, reading.note))))
 
     def _wait_for(self, what: str) -> None:
         self.state.text = what
@@ -138,10 +137,8 @@ class Screen:
             return
         last = len(front.names) - 1
         self.named = toga.Label(f"Policy: {front.names[front.chosen]}")
-        self.slider = toga.Slider(
-            min=0, max=last, value=front.chosen, tick_count=last + 1, on_change=self._name_policy,
-            on_release=self._again,
-        )  # fmt: skip
+        scale = {"min": 0, "max": last, "value": front.chosen, "tick_count": last + 1}
+        self.slider = toga.Slider(**scale, on_change=self._name_policy, on_release=self._again)
         ends = [toga.Label("fastest", flex=1), toga.Label("every layer")]
         self.dial.add(self.named, self.slider, toga.Box(children=ends))
         self._device.describe(self.slider, "Policy, from the fastest to every layer")
@@ -170,7 +167,7 @@ class Screen:
 
     async def _get(self, source: Callable[[], Awaitable[Picture | None]]) -> None:
         picture = None
-        with self._told():
+        with self._errors_shown():
             picture = await source()
         if picture is not None:
             if self.question is not None and self._picture is not None:
@@ -178,7 +175,7 @@ class Screen:
             await self.read(picture)
 
     def _aloud(self, widget: Any, **kwargs: Any) -> None:
-        with self._told():
+        with self._errors_shown():
             self._device.say(self._text)
 
     def _free(self, ready: bool) -> None:
@@ -188,26 +185,14 @@ class Screen:
             self.question.button.enabled = ready
         self.aloud.enabled = ready and bool(self._text) and self._device.voice is not None
 
-    def _say_of_picture(self, text: str) -> None:
-        self._device.describe(self.image, text)
-
-    def _told(self) -> _ShownErrors:
-        return _ShownErrors(self)
-
-
-class _ShownErrors:
-    """Shows an error of the block, and ends it: an app has no other place for one."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> bool:
-        if problem is None or not isinstance(problem, Exception):
-            return False
-        text = str(problem) if isinstance(problem, MueEdgeError) else f"An error inside the app: {problem!r}"
-        self._screen.state.text = ""
-        self._screen.problem.text = wrapped(text, SMALL)
-        self._screen._device.announce(self._screen.problem, text)
-        return True
+    @contextlib.contextmanager
+    def _errors_shown(self) -> Iterator[None]:
+        """Shows an error of the block, and ends it: an app has no other place for one."""
+        try:
+            yield
+        except Exception as problem:
+            ours = isinstance(problem, MueEdgeError)
+            text = str(problem) if ours else f"An error inside the app: {problem!r}"
+            self.state.text = ""
+            self.problem.text = wrapped(text, SMALL)
+            self._device.announce(self.problem, text)

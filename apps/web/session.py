@@ -63,7 +63,7 @@ class PageSession:
         return asdict(self.bundle.manifest)
 
     def policies(self) -> list[dict[str, Any]]:
-        """The front from fastest to full depth, with what calibration foretells of each."""
+        """The front from fastest to full depth, with what calibration predicts of each."""
         opening = self.bundle.manifest.opening
         return [
             {"name": name, "seconds": p.seconds, "quality": p.quality, "opening": name == opening}
@@ -213,9 +213,8 @@ def _cost(outcome: Outcome) -> dict[str, Any]:
 def _request(request: Request) -> dict[str, Any]:
     """The fields that a driver acts on; requests to run ahead are not offered."""
     position = request.position
-    return {
-        "run": request.run, "inputs": dict(request.inputs), "outputs": dict(request.outputs),
-        "read": list(request.read), "ids": list(request.ids), "gather": list(request.gather),
-        "store": [{"port": s.port, "buffer": s.buffer, "rows": list(s.rows)} for s in request.store],
-        "position": position and {"step": position.step, "ancestry": [list(a) for a in position.ancestry]},
-    }  # fmt: skip
+    fields: dict[str, Any] = {key: dict(getattr(request, key)) for key in ("inputs", "outputs")}
+    fields |= {key: list(getattr(request, key)) for key in ("read", "ids", "gather")}
+    store = [{"port": s.port, "buffer": s.buffer, "rows": list(s.rows)} for s in request.store]
+    place = position and {"step": position.step, "ancestry": [list(a) for a in position.ancestry]}
+    return {"run": request.run, "store": store, "position": place} | fields
