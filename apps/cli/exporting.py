@@ -107,3 +107,11 @@ def bundle_of(source: Path, folder: Path, target: str, options: Mapping[str, Any
             f"{folder.parent}"
         )
     return bundle
+
+
+def golden_pixels(bundle: Bundle) -> list[object]:
+    """The network's inputs for a bundle's golden pictures, [1, 3, H, W] each."""
+    from mue_edge.targets import golden
+
+    pictures, _ = golden.read(bundle)
+    return [golden.pixels(picture, bundle.manifest.preprocess) for picture in pictures]

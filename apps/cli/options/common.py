@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +13,48 @@ import click
 
 from mue_edge.apps.cli.catalogue import DEFAULT
 from mue_edge.apps.cli.completion import models, policies, targets
-from mue_edge.apps.cli.options.pixels import LARGEST, limit_pixels
-from mue_edge.apps.cli.options.sets import option, shared
-from mue_edge.apps.cli.options.types import Existing
+from mue_edge.apps.cli.options import Existing, option, shared
 from mue_edge.durations import seconds
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 POSITIVE = click.IntRange(1)
 THREADS = click.IntRange(1, 256)
+LARGEST = 178_000_000  # Pillow itself opens none above
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3), as glibc's malloc.h numbers them
+_LARGE = 8 << 20
+
+
+def _limit_pixels(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    """Until the command ends, for this process and its workers."""
+    _return_large_blocks()
+    if value is None:
+        return
+    from mue_edge.inputs.image import LIMIT_VARIABLE
+
+    before = os.environ.get(LIMIT_VARIABLE)
+    os.environ[LIMIT_VARIABLE] = str(value)
+
+    def restore() -> None:
+        del os.environ[LIMIT_VARIABLE]
+        if before is not None:
+            os.environ[LIMIT_VARIABLE] = before
+
+    context.call_on_close(restore)
+
+
+def _return_large_blocks() -> None:
+    """Have glibc give freed blocks of 8 MiB and more back to the system, as Pillow's of a large picture.
+
+    By itself it raises that size up to 32 MiB by what was freed, and keeps twice as much (mallopt(3),
+    M_MMAP_THRESHOLD): some 80 MB stay after a picture of 20 million pixels.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # macOS, musl; Windows takes no None
+        return
+    mallopt(_MMAP_THRESHOLD, _LARGE)
+    mallopt(_TRIM_THRESHOLD, _LARGE)
+
 
 model_argument = click.argument("model", shell_complete=models, default=DEFAULT)
 bundle_argument = click.argument("bundle", shell_complete=models)
@@ -49,7 +85,7 @@ max_pixels_option = click.option(
     type=click.IntRange(1, LARGEST),
     metavar="N",
     expose_value=False,
-    callback=limit_pixels,
+    callback=_limit_pixels,
     help="Of a picture, width × height.  [default: 25000000]",
 )
 

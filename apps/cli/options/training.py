@@ -9,9 +9,8 @@ from typing import Any, Literal
 import click
 
 from mue_edge.apps.cli.completion import models
+from mue_edge.apps.cli.options import Existing, option, shared
 from mue_edge.apps.cli.options.common import POSITIVE, format_option, images_option, skip_bad_option
-from mue_edge.apps.cli.options.sets import option, shared
-from mue_edge.apps.cli.options.types import Existing
 from mue_edge.rules import RULES
 
 # Options that do not change what is learned, so that a command that goes on may differ in them.

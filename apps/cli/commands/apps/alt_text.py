@@ -17,9 +17,7 @@ from mue_edge.apps.alt_text import table as tables
 from mue_edge.apps.alt_text.choice import choose
 from mue_edge.apps.alt_text.page import SUFFIXES
 from mue_edge.apps.alt_text.table import Table
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import NewFile
+from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write

@@ -16,8 +16,7 @@ import click
 
 import mue_edge
 from mue_edge.apps.camera.slot import Newest
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
 from mue_edge.loop.protocol import DECODER
 

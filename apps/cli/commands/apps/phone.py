@@ -14,8 +14,7 @@ import click
 from mue_edge import targets
 from mue_edge.apps.cli.catalogue import DEFAULT
 from mue_edge.apps.cli.default_bundle import bundle_folder, cached
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.errors import EnvironmentLacksError, UsageError
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import click
 
 import mue_edge
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
+from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
 
 

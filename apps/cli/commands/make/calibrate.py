@@ -12,9 +12,7 @@ import click
 from mue_edge import durations, machine, targets
 from mue_edge.apps.cli import exporting
 from mue_edge.apps.cli.exporting import parse_size
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import Existing, parse_share
+from mue_edge.apps.cli.options import Existing, common, option, parse_share, shared, takes
 from mue_edge.apps.cli.terminal import progress, say
 from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.durations import Span

@@ -16,9 +16,8 @@ import click
 from mue_edge import targets
 from mue_edge.apps.cli import exporting
 from mue_edge.apps.cli.catalogue import demo_pictures, range_pictures, resolve_model, usage
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import check_exists
+from mue_edge.apps.cli.exporting import golden_pixels
+from mue_edge.apps.cli.options import check_exists, common, option, shared, takes
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import UsageError, command_line
@@ -120,7 +119,6 @@ def _report(exported: Exported) -> dict[str, Any]:
 
 
 def _full_depth(bundle: Bundle) -> dict[str, Any]:
-    from mue_edge.apps.cli.golden_pictures import golden_pixels
 
     manifest = bundle.manifest
     with contextlib.closing(targets.open_runtime(bundle)) as runtime:

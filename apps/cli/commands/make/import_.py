@@ -11,8 +11,7 @@ import click
 
 from mue_edge import models, targets
 from mue_edge.apps.cli.catalogue import usage
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import Existing
+from mue_edge.apps.cli.options import Existing, option, shared, takes
 from mue_edge.errors import UsageError, command_line, missing_extra
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import click
 
 from mue_edge import models
 from mue_edge.apps.cli.catalogue import resolve_model
+from mue_edge.apps.cli.options import takes
 from mue_edge.apps.cli.options.common import max_pixels_option
-from mue_edge.apps.cli.options.sets import takes
 from mue_edge.apps.cli.options.training import TrainingOptions
 from mue_edge.apps.cli.terminal import bar, say
 from mue_edge.errors import UsageError, command_line, missing_extra

@@ -17,10 +17,8 @@ import click
 from mue_edge import machine, targets
 from mue_edge.apps.cli.catalogue import DEFAULT, resolve_model
 from mue_edge.apps.cli.completion import models
-from mue_edge.apps.cli.exporting import export
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import NewFile
+from mue_edge.apps.cli.exporting import export, golden_pixels
+from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
 from mue_edge.apps.cli.terminal import table
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import UsageError, VerificationError
@@ -108,7 +106,6 @@ def _record(
     o: BenchOptions, bundle: str, images: Sequence[str], against: str | None, model: str | None
 ) -> dict[str, Any]:
     import mue_edge
-    from mue_edge.apps.cli.golden_pictures import golden_pixels
     from mue_edge.inputs import gathering
 
     with mue_edge.open(bundle, threads=1) as captioner:

@@ -13,9 +13,7 @@ import click
 
 from mue_edge import models
 from mue_edge.apps.cli.catalogue import resolve_model
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import NewFile, check_exists
+from mue_edge.apps.cli.options import NewFile, check_exists, common, option, shared, takes
 from mue_edge.apps.cli.terminal import say, with_bar
 from mue_edge.errors import UsageError, missing_extra
 from mue_edge.files import atomic_write

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 import mue_edge
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.types import NewFile
+from mue_edge.apps.cli.exporting import golden_pixels
+from mue_edge.apps.cli.options import NewFile, common
 from mue_edge.apps.cli.terminal import bar, table
 from mue_edge.errors import UsageError
 from mue_edge.measuring import profile
@@ -42,7 +42,6 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge.apps.cli.golden_pictures import golden_pixels
     from mue_edge.inputs import gathering
     from mue_edge.measuring import profiling
 

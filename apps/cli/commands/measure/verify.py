@@ -13,8 +13,8 @@ import click
 
 from mue_edge import targets
 from mue_edge.apps.cli.default_bundle import bundle_folder
+from mue_edge.apps.cli.options import NewFile
 from mue_edge.apps.cli.options.common import bundle_argument, json_option, threads_option
-from mue_edge.apps.cli.options.types import NewFile
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import UsageError

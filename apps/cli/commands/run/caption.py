@@ -15,9 +15,7 @@ import click
 from mue_edge import targets
 from mue_edge.apps.cli import default_bundle as bundles
 from mue_edge.apps.cli.completion import pictures
-from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import NewFile
+from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
 from mue_edge.apps.cli.terminal import decisions_record, say
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write

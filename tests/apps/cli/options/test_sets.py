@@ -10,8 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import parse_share
+from mue_edge.apps.cli.options import option, parse_share, shared, takes
 from mue_edge.errors import UsageError
 
 SIZE = click.option("--size", type=int, default=3)
