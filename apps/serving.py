@@ -173,9 +173,9 @@ def running(app: ASGIApp, listener: socket.socket) -> Iterator[str]:
         thread.join(2 * STOP_SECONDS)
 
 
-def _name(place: str) -> str:
+def _name(address: str) -> str:
     try:
-        return urlsplit(place).hostname or ""
+        return urlsplit(address).hostname or ""
     except ValueError:
         return ""
 

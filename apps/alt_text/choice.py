@@ -35,7 +35,7 @@ def choose(
 ) -> ImageChoice:
     """Images of local files without alt text, or with what this command wrote, which may follow the table;
     what somebody else wrote may not, but for `replace`. missing_only: alt="" is alt text too."""
-    found = ImageChoice({}, {}, {})
+    choice = ImageChoice({}, {}, {})
     start = page.path.resolve().parent
     for number, image in enumerate(page.images):
         where = f"line {image.line}: {image.src}"
@@ -44,12 +44,12 @@ def choose(
         entry = table.get(name)
         ours = entry is not None and image.alt == entry.alt
         if image.decorative:
-            found.left_alone[where] = "it is marked as decorative"
+            choice.left_alone[where] = "it is marked as decorative"
         elif not ours and not replace and image.alt is not None and (image.alt.strip() or missing_only):
-            found.left_alone[where] = "it has alt text" if image.alt.strip() else 'it has alt=""'
+            choice.left_alone[where] = "it has alt text" if image.alt.strip() else 'it has alt=""'
         elif isinstance(path, str):
-            found.left_alone[where] = path
+            choice.left_alone[where] = path
         else:
-            found.files[name], found.images[number] = path, name
-    found.left_alone.update({f"line {line}": "the tag was not understood" for line in page.odd})
-    return found
+            choice.files[name], choice.images[number] = path, name
+    choice.left_alone.update({f"line {line}": "the tag was not understood" for line in page.odd})
+    return choice

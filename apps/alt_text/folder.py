@@ -16,16 +16,16 @@ def pictures(folder: Path, *, recursive: bool = False) -> dict[str, Path]:
     Raises InputFileError if there is none.
     """
     inside = folder.resolve()
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in _files(folder, recursive):
         if path.suffix.lower() in SUFFIXES and path.resolve().is_relative_to(inside):
-            found[path.relative_to(folder).as_posix()] = path
-            if len(found) > MAX_PATHS:
+            files[path.relative_to(folder).as_posix()] = path
+            if len(files) > MAX_PATHS:
                 raise InputFileError(f"more than {MAX_PATHS:,} pictures in {folder}; do them in parts")
-    if not found:
+    if not files:
         deeper = "" if recursive else "; to look into its folders too: --recursive"
         raise InputFileError(f"no picture ({', '.join(sorted(SUFFIXES))}) in the folder {folder}{deeper}")
-    return found
+    return files
 
 
 def _files(folder: Path, recursive: bool) -> Iterator[Path]:

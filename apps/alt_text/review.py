@@ -84,10 +84,10 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
 
 def read_edits(path: Path) -> tuple[Edit, ...]:
     """Corrections that the page saved. Raises InputFileError for everything else."""
-    found = schema.decode(Edits, read_json(path, MAX_EDITS_BYTES), str(path))
-    if found.kind != KIND:
-        raise InputFileError(f"{path} is of kind {found.kind!r}; what the review page saves is {KIND!r}")
-    return found.edits
+    saved = schema.decode(Edits, read_json(path, MAX_EDITS_BYTES), str(path))
+    if saved.kind != KIND:
+        raise InputFileError(f"{path} is of kind {saved.kind!r}; what the review page saves is {KIND!r}")
+    return saved.edits
 
 
 def apply(edits: tuple[Edit, ...], table: Table) -> tuple[Table, int]:

@@ -22,7 +22,7 @@ SAVE_SHARE = 20
 
 @dataclass
 class AltTextWork:
-    """What is known (`table`, by file), what is to be done (`todo`: hash → its files), what cannot be read
+    """What has alt text (`table`, by file), what is to do (`todo`: hash → its files), what cannot be read
     (`problems`: file → why). Captioning moves work from one to the other."""
 
     table: Table
@@ -30,22 +30,22 @@ class AltTextWork:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def survey(pictures: Mapping[str, Path], known: Table, *, again: bool = False) -> AltTextWork:
+def survey(pictures: Mapping[str, Path], table: Table, *, again: bool = False) -> AltTextWork:
     """Compare the pictures with the table. A copy or a renamed file has its alt text already.
 
     again: what no person wrote is to be done anew, and stays until it is. Entries of files that are gone are
     left out.
     """
     work = AltTextWork({})
-    by_hash = {entry.sha256: entry for entry in known.values()}
-    by_hash |= {entry.sha256: entry for entry in known.values() if entry.edited}
+    by_hash = {entry.sha256: entry for entry in table.values()}
+    by_hash |= {entry.sha256: entry for entry in table.values() if entry.edited}
     for file, path in pictures.items():
         try:
             digest = sha256(path)
         except InputFileError as problem:
             work.problems[file] = str(problem)
             continue
-        entry = known.get(file)
+        entry = table.get(file)
         if entry is None or entry.sha256 != digest:
             entry = by_hash.get(digest)
         if entry is not None:

@@ -35,9 +35,9 @@ class Live:
         self._last: SeenFrame | None = None
         self._over = False
 
-    def show(self, seen: SeenFrame) -> None:
+    def show(self, frame: SeenFrame) -> None:
         """The newest."""
-        self._last = seen
+        self._last = frame
 
     def end(self) -> None:
         """Nothing more comes; pages are told."""

@@ -161,8 +161,8 @@ class Watcher:
         if self.budget is None or self.margin is None:
             return self.captioner.caption(picture, policy=policy)
         due = began + self.budget - self.margin.seconds
-        left = max(1e-4, due - time.perf_counter())
-        caption = self.captioner.caption(picture, policy=policy, deadline=left)
+        remaining = max(1e-4, due - time.perf_counter())
+        caption = self.captioner.caption(picture, policy=policy, deadline=remaining)
         self.margin.saw(time.perf_counter() - due)
         return caption
 
@@ -178,15 +178,15 @@ def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
     return float(np.abs(one - other).max()) / 255
 
 
-def describe(seen: SeenFrame, watcher: Watcher) -> dict[str, Any]:
+def describe(frame: SeenFrame, watcher: Watcher) -> dict[str, Any]:
     """What is shown of a frame: its caption, exits by stack and token, latency, and the counts so far."""
     captioner = watcher.captioner
-    drawing = draw.of(seen.caption, captioner.layout, captioner.tokenizer)
-    record = {key: getattr(seen, key) for key in ("number", "name", "policy", "reused", "latency")}
+    drawing = draw.of(frame.caption, captioner.layout, captioner.tokenizer)
+    record = {key: getattr(frame, key) for key in ("number", "name", "policy", "reused", "latency")}
     return record | {
-        "text": seen.caption.text,
+        "text": frame.caption.text,
         "budget": watcher.budget,
-        "hurry": _hurry(seen.caption),
+        "hurry": _hurry(frame.caption),
         "layers": drawing.layers,
         "encoder": [{"stack": b.label, "depth": b.depth, "layers": b.layers} for b in drawing.encoder],
         "tokens": [{"word": b.label, "depth": b.depth} for b in drawing.steps],

@@ -48,7 +48,7 @@ make(Path(__file__).parent / "bundle").main_loop()
 '''
 
 
-def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
+def write(folder: str | Path, bundle: Bundle) -> tuple[str, ...]:
     """Write the project; one that is there is replaced, with what was built in it. Returns Briefcase's names
     of the platforms that it is for. Raises UsageError for a bundle of a target that no app runs."""
     manifest = bundle.manifest
@@ -57,7 +57,7 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
             f"{bundle.path} is for {manifest.target}; an app takes bundles for {', '.join(PLATFORMS)}. "
             "Make one with: mue-edge export MODEL --target iphone"
         )
-    with atomic_folder(place, MARKER) as work:
+    with atomic_folder(folder, MARKER) as work:
         package = work / "src" / "captions"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
@@ -98,14 +98,14 @@ def licence() -> Path:
     checkout = Path(mue_edge.__file__).parent.parent / LICENCE
     if checkout.is_file():
         return checkout
-    found = [file for file in metadata.files("mue-edge") or () if file.name == LICENCE]
-    return Path(str(found[0].locate()))
+    files = [file for file in metadata.files("mue-edge") or () if file.name == LICENCE]
+    return Path(str(files[0].locate()))
 
 
-def _copy(package: str, place: Path) -> None:
+def _copy(package: str, folder: Path) -> None:
     """The files of one package, without the packages in it."""
     origin = Path(str(importlib.import_module(package).__file__)).parent
-    copy = place.joinpath(*package.split("."))
+    copy = folder.joinpath(*package.split("."))
     copy.mkdir(parents=True, exist_ok=True)
     for file in sorted(origin.iterdir()):
         if file.is_file() and file.name not in LEFT and file.suffix in (".py", ".toml", ".typed"):

@@ -26,7 +26,7 @@ Watch = Callable[["Image"], None]
 
 
 @dataclass(frozen=True)
-class Front:
+class BundleSummary:
     """The bundle's policies from fastest to full depth, the number of the one that is used, whether the
     bundle judges statements rather than captions, whether it then reads captions of the pictures, and what
     little the model knows ("": nothing is said of that)."""
@@ -55,10 +55,10 @@ class BackgroundReader:
         self._thread = ThreadPoolExecutor(1, "captions")
         self._session: Captioner | Entailer | None = None
 
-    async def start(self, policy: str | None = None) -> Front:
+    async def start(self, policy: str | None = None) -> BundleSummary:
         """Open the bundle and load its segments. Raises what opening raises."""
 
-        def start() -> Front:
+        def start() -> BundleSummary:
             session = self._session = self._open()
             manifest = session.bundle.manifest
             names = tuple(manifest.policies())
@@ -67,7 +67,7 @@ class BackgroundReader:
                 raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
             session.warm_up()
             judges, captions = isinstance(session, Entailer), bool(manifest.caption_prompt)
-            return Front(names, names.index(name), judges, captions, manifest.knows)
+            return BundleSummary(names, names.index(name), judges, captions, manifest.knows)
 
         return await self._in_thread(start)
 
@@ -102,8 +102,8 @@ class BackgroundReader:
             entailer = self._session
             assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
             upright = self._upright(picture, watch, loop)
-            found = entailer.entail(upright, statement, caption=caption, policy=policy)
-            return judged(found, statement, entailer.layout, statements.note(found.unknown))
+            result = entailer.entail(upright, statement, caption=caption, policy=policy)
+            return judged(result, statement, entailer.layout, statements.note(result.unknown))
 
         return await self._in_thread(judge)
 

@@ -14,7 +14,7 @@ import toga
 
 from mue_edge.apps.phone.devices import PhoneDevice, Picture
 from mue_edge.apps.phone.question import Question
-from mue_edge.apps.phone.reader import BackgroundReader, Front
+from mue_edge.apps.phone.reader import BackgroundReader, BundleSummary
 from mue_edge.apps.phone.reading import DepthRow, Reading, wrapped
 from mue_edge.errors import MueEdgeError
 
@@ -31,7 +31,7 @@ class Screen:
 
     def __init__(self, reader: BackgroundReader, device: PhoneDevice) -> None:
         self._reader, self._device = reader, device
-        self._front: Front | None = None
+        self._bundle: BundleSummary | None = None
         self._picture: Picture | None = None
         self._text = ""
         self.question: Question | None = None  # until a bundle that judges statements is there
@@ -61,32 +61,32 @@ class Screen:
         """Get the model ready; then read `picture`, if there is one."""
         self.state.text = "Preparing the model …"
         with self._errors_shown():
-            self._front = await self._reader.start(policy)
-            if self._front.judges:
-                self.question = Question(self._device, self._ask, captions=self._front.captions)
+            self._bundle = await self._reader.start(policy)
+            if self._bundle.judges:
+                self.question = Question(self._device, self._ask, captions=self._bundle.captions)
                 self.asking.add(self.question.content)
-            self._make_dial(self._front)
-            if self._front.knows:
-                self.knows.text = wrapped(f"This model knows {self._front.knows}.", SMALL)
+            self._make_dial(self._bundle)
+            if self._bundle.knows:
+                self.knows.text = wrapped(f"This model knows {self._bundle.knows}.", SMALL)
             self.state.text = "Ready."
             if picture is not None:
                 await self.read(picture)
-        self._free(self._front is not None)
+        self._free(self._bundle is not None)
 
-    async def read(self, picture: Picture, *, asked: bool = False) -> None:
-        """Caption a picture and show it as it grows, or judge the statement about it. asked: an empty
+    async def read(self, picture: Picture, *, explicit: bool = False) -> None:
+        """Caption a picture and show it as it grows, or judge the statement about it. explicit: an empty
         statement is the user's mistake, not what comes next."""
-        assert self._front is not None
+        assert self._bundle is not None
         self._device.hush()
         self._free(False)
         self._text = self.caption.text = self.problem.text = ""
         self.rows.clear()
         self.state.text = "Reading the picture …"
         with self._errors_shown():
-            policy, see = self._front.names[self._policy], partial(self._see, picture)
+            policy, see = self._bundle.names[self._policy], partial(self._see, picture)
             if self.question is None:
                 self._show(await self._reader.caption(picture, policy, see, self._grow))
-            elif self.question.statement or asked:
+            elif self.question.statement or explicit:
                 statement, caption = self.question.statement, self.question.caption
                 self._show(await self._reader.judge(picture, statement, policy, see, caption))
             else:
@@ -96,8 +96,8 @@ class Screen:
 
     @property
     def _policy(self) -> int:
-        assert self._front is not None
-        return round(self.slider.value) if len(self._front.names) > 1 else 0
+        assert self._bundle is not None
+        return round(self.slider.value) if len(self._bundle.names) > 1 else 0
 
     def _see(self, picture: Picture, upright: Image) -> None:
         self._picture = picture  # it can be read: what changes later is tried on it
@@ -131,21 +131,21 @@ class Screen:
         children = [toga.Label(row.label, width=110), bar, toga.Label(row.count, width=60)]
         return toga.Box(children=children, align_items="center")
 
-    def _make_dial(self, front: Front) -> None:
+    def _make_dial(self, bundle: BundleSummary) -> None:
         """A slider from the fastest policy to full depth, if there is a choice."""
-        if len(front.names) < 2:
+        if len(bundle.names) < 2:
             return
-        last = len(front.names) - 1
-        self.named = toga.Label(f"Policy: {front.names[front.chosen]}")
-        scale = {"min": 0, "max": last, "value": front.chosen, "tick_count": last + 1}
+        last = len(bundle.names) - 1
+        self.named = toga.Label(f"Policy: {bundle.names[bundle.chosen]}")
+        scale = {"min": 0, "max": last, "value": bundle.chosen, "tick_count": last + 1}
         self.slider = toga.Slider(**scale, on_change=self._name_policy, on_release=self._again)
         ends = [toga.Label("fastest", flex=1), toga.Label("every layer")]
         self.dial.add(self.named, self.slider, toga.Box(children=ends))
         self._device.describe(self.slider, "Policy, from the fastest to every layer")
 
     def _name_policy(self, widget: Any, **kwargs: Any) -> None:
-        assert self._front is not None
-        self.named.text = f"Policy: {self._front.names[self._policy]}"
+        assert self._bundle is not None
+        self.named.text = f"Policy: {self._bundle.names[self._policy]}"
 
     async def _again(self, widget: Any, **kwargs: Any) -> None:
         if self._picture is not None and self.choose.enabled:
@@ -153,11 +153,11 @@ class Screen:
 
     async def _ask(self, widget: Any, **kwargs: Any) -> None:
         if not self.choose.enabled:
-            return  # it is still busy with what was asked before
+            return  # it is still busy with the question before
         if self._picture is None:
             self._wait_for("Now choose a picture.")
         else:
-            await self.read(self._picture, asked=True)
+            await self.read(self._picture, explicit=True)
 
     async def _take(self, widget: Any, **kwargs: Any) -> None:
         await self._get(self._device.take)

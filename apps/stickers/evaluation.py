@@ -75,10 +75,10 @@ def caption(
             for chunk in bar:
                 yield still(data, chunk, p)
 
-    found = texts_by_depth(learner, pictures(), depths)
+    texts = texts_by_depth(learner, pictures(), depths)
     records = [data.records[i] for i in rows]
     captioned = [
-        Captioned(r.id, names(r, references), r.emoji, {cell: found[cell][i] for cell in depths})
+        Captioned(r.id, names(r, references), r.emoji, {cell: texts[cell][i] for cell in depths})
         for i, r in enumerate(records)
     ]
     return records, captioned

@@ -7,14 +7,18 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import mue_edge
 from mue_edge.apps.cli.catalogue import DEFAULT
 from mue_edge.apps.cli.completion import models, policies, targets
 from mue_edge.apps.cli.options import Existing, option, shared
 from mue_edge.durations import seconds
+
+if TYPE_CHECKING:
+    from mue_edge.sessions.captioner import Captioner
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 POSITIVE = click.IntRange(1)
@@ -149,3 +153,16 @@ class PictureOptions:
     images: Path | None = shared(images_option)
     tune: int = option("At most so many pictures to tune on.", type=click.IntRange(20), default=240)
     workers: int | None = option("Processes that trace.  [default: the cores]", type=THREADS)
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """The bundle that an application runs, and how."""
+
+    bundle: str | None = shared(bundle_option)
+    policy: str | None = shared(policy_option())
+    threads: int | None = shared(threads_option())
+
+    def open(self) -> Captioner:
+        """Its captioner."""
+        return mue_edge.open(self.bundle, threads=self.threads)

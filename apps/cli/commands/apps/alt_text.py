@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-import mue_edge
 from mue_edge.apps.alt_text import page as pages
 from mue_edge.apps.alt_text import table as tables
 from mue_edge.apps.alt_text.choice import choose
@@ -46,12 +45,8 @@ class _Report:
 
 
 @dataclass(frozen=True)
-class AltTextOptions:
-    """The command's options."""
-
+class AltTextOptions(common.SessionOptions):
     source: Path = shared(click.argument("source", type=click.Path(path_type=Path)))
-    bundle: str | None = shared(common.bundle_option)
-    policy: str | None = shared(common.policy_option())
     table: Path | None = option(f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]", type=NewFile())
     recursive: bool = option("Of a folder: the folders in it too.", "-r", "--recursive")
     root: Path | None = option(
@@ -66,7 +61,6 @@ class AltTextOptions:
     review: Path | None = option("Write a review page there.", type=NewFile())
     dry_run: bool = option("Say what would be done; write and caption nothing.")
     as_json: bool = shared(common.json_option("The report as JSON."))
-    threads: int | None = shared(common.threads_option())
 
     @property
     def next_command(self) -> str:
@@ -166,9 +160,7 @@ def _caption(o: AltTextOptions, path: Path, pictures: Mapping[str, Path], work: 
     if not work.todo:
         save(work.table)
         return
-    steps = writing.caption(
-        work, pictures, lambda: mue_edge.open(o.bundle, threads=o.threads), o.policy, save
-    )
+    steps = writing.caption(work, pictures, o.open, o.policy, save)
     with click.progressbar(steps, len(work.todo), "captions", file=sys.stderr) as bar:
         for _ in bar:
             pass

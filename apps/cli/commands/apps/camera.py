@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-import mue_edge
 from mue_edge.apps.camera.slot import Newest
 from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
@@ -25,12 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CameraOptions:
-    """The command's options."""
-
+class CameraOptions(common.SessionOptions):
     source: str = shared(click.argument("source", default="0"))
-    bundle: str | None = shared(common.bundle_option)
-    policy: str | None = shared(common.policy_option())
     deadline: float | None = shared(common.deadline_option)
     alike: float = option(
         "A frame counts as the last one if no part changed more.", type=click.FloatRange(0, 1), default=0.06
@@ -43,7 +38,6 @@ class CameraOptions:
     speed: float = option("Of a video.", type=click.FloatRange(0.01, 100), default=1.0)
     loop: bool = option("Start a video again at its end.")
     limit: int | None = option("Stop after so many frames with a caption.", type=common.POSITIVE)
-    threads: int | None = shared(common.threads_option())
 
 
 @click.command("camera")
@@ -63,7 +57,7 @@ def command(o: CameraOptions) -> None:
 
     source = sources.choose(o.source, sys.stdin, speed=o.speed, loop=o.loop)
     slot, stop = Newest(), threading.Event()
-    with mue_edge.open(o.bundle, threads=o.threads) as captioner, contextlib.ExitStack() as page:
+    with o.open() as captioner, contextlib.ExitStack() as page:
         policy, alike = captioner.policy(o.policy), None if o.no_reuse else o.alike
         watcher = Watcher(captioner, slot, policy, budget=o.deadline, alike=alike, live=source.live)
         captioner.warm_up()

@@ -23,8 +23,6 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 @dataclass(frozen=True)
 class PhoneOptions:
-    """The command's options."""
-
     picture: Path | None = shared(click.argument("picture", required=False, type=click.Path(path_type=Path)))
     bundle: str | None = shared(common.bundle_option)
     policy: str | None = shared(common.policy_option(files=False))

@@ -6,17 +6,12 @@ from dataclasses import dataclass
 
 import click
 
-import mue_edge
 from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
 
 
 @dataclass(frozen=True)
-class ServeOptions:
-    """The command's options."""
-
-    bundle: str | None = shared(common.bundle_option)
-    policy: str | None = shared(common.policy_option())
+class ServeOptions(common.SessionOptions):
     deadline: float | None = shared(common.deadline_option)
     host: str = shared(common.host_option)
     port: int = shared(common.port_option(8321))
@@ -24,7 +19,6 @@ class ServeOptions:
         "Requests that may wait; more get 503 and Retry-After.", type=click.IntRange(1, 1000), default=16
     )
     max_bytes: int = option("Of a picture.", type=common.POSITIVE, default=16 << 20)
-    threads: int | None = shared(common.threads_option())
 
 
 @click.command("serve")
@@ -43,7 +37,7 @@ def command(o: ServeOptions) -> None:
     with serving.listen(o.host, o.port) as listener:
         pixels = image.pixel_limit()
         limits = Limits(pixels=pixels, waiting=o.waiting, body=o.max_bytes, deadline=o.deadline)
-        endpoint = Endpoint(lambda: mue_edge.open(o.bundle, threads=o.threads), o.policy, limits)
+        endpoint = Endpoint(o.open, o.policy, limits)
         endpoint.start()
         url = serving.url(listener)
 

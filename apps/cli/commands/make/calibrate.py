@@ -30,8 +30,6 @@ PLAN_PICTURES = 100  # of the tuning pictures, on which plans are compared
 
 @dataclass(frozen=True)
 class CalibrationOptions(common.PictureOptions):
-    """The command's options."""
-
     model: str = shared(common.model_argument)
     budget: str = option("50ms, 0.05s, or 50% of full depth's time.", required=True, metavar="TIME")
     target: str = shared(common.target_option())

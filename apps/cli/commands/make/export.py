@@ -34,8 +34,6 @@ VERIFY_ROWS = 4  # drafts that one pass checks
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The command's options."""
-
     model: str = shared(common.model_argument)
     target: str = shared(common.target_option())
     out: Path | None = shared(common.out_folder("MODEL-TARGET", "The bundle.  "))

@@ -28,8 +28,6 @@ SIZES = ", ".join(size for family in FAMILIES for size in family.sizes)
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """The command's options."""
-
     checkpoint: Path | None = shared(click.argument("checkpoint", required=False, type=Existing()))
     out: Path = option("The model folder to write.", required=True)
     config: Path | None = option("Settings as JSON; they win over the file's.", type=Existing())

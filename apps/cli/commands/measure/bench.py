@@ -52,8 +52,6 @@ class Contender:
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """The command's options."""
-
     bundle: str | None = shared(click.argument("bundle", shell_complete=models, required=False))
     images: tuple[str, ...] = shared(common.images_argument)
     target: str | None = shared(

@@ -32,8 +32,6 @@ METRICS = ("bleu_4", "meteor", "cider_d", "spice")
 
 @dataclass(frozen=True)
 class ComparisonOptions(common.PictureOptions):
-    """The command's options."""
-
     model: str = shared(common.model_argument)
     static: tuple[Path, ...] = option(
         "A smaller model's folder, to compare with; may be repeated.",

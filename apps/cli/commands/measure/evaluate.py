@@ -31,8 +31,6 @@ _MAIN = ("cider_d", "exact_match")
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """The command's options."""
-
     model: str = shared(common.model_argument)
     data: str = option("stickers, or pictures with captions.", default=STICKERS)
     kind: str | None = shared(common.format_option)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CaptionOptions:
-    """The command's options."""
-
     given: tuple[str, ...] = shared(
         click.argument(
             "given", shell_complete=pictures, nargs=-1, required=True, metavar="[BUNDLE] IMAGES..."
