@@ -45,18 +45,13 @@ ONNXRUNTIME = NpmPackage(
 PACKAGES = (PYODIDE, ONNXRUNTIME)
 
 
-def cache() -> Path:
-    """Where tarballs are kept."""
-    return user_cache() / "npm"
-
-
 def tarball(package: NpmPackage, folder: Path | None = None, timeout: float = 600) -> Path:
     """The package's tarball, from the cache `folder` or through `npm pack`.
 
     Raises EnvironmentLacksError where npm or its registry cannot be reached, InputFileError for a tarball
     that is not the pinned one.
     """
-    folder = folder or cache()
+    folder = folder or user_cache() / "npm"
     kept = folder / f"{package.name}-{package.version}.tgz"
     if not kept.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,6 @@ def command(o: AltTextOptions) -> int:
     stays; it has a table too, so that nothing is captioned twice and a run that was stopped goes on.
     A picture that cannot be used is named and the others are still done; the exit code is then 4.
     """
-
     if o.source.is_dir():
         if any((o.root, o.out, o.missing_only, o.replace)):
             raise UsageError("--root, --out, --missing-only and --replace are for an HTML page, not a folder")
@@ -111,7 +110,6 @@ def _folder(o: AltTextOptions) -> _Report:
 
 
 def _page(o: AltTextOptions) -> _Report:
-
     page = pages.read(o.source)
     path = o.table or o.source.with_name(f"{o.source.name}.{TABLE}")
     report = _Report(str(path), len(page.images))

@@ -54,7 +54,6 @@ def command(out: str | None, keep: bool, limit: int) -> None:
 
     Each picture is captioned at full depth and with early exits; times are CPU time at one thread.
     """
-
     if keep and out is None:
         raise UsageError("--keep is for the bundle in --out DIR")
     folder = cached(DEFAULT) if out is None else _made(Path(out), keep)
@@ -75,7 +74,6 @@ def command(out: str | None, keep: bool, limit: int) -> None:
 
 def _made(folder: Path, keep: bool) -> Path:
     """Make the bundle of the bundled model there, unless it is. Raises UsageError if another bundle is."""
-
     if keep and is_file(folder / MANIFEST):
         return folder
     try:
@@ -95,7 +93,6 @@ def _made(folder: Path, keep: bool) -> Path:
 
 
 def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, reference: str) -> DemoCaption:
-
     def full(i: int) -> Outcome:
         captioner.runtime.set_pixels(pixels)
         return run(captioner.layout, captioner.settings(), FULL, captioner.runtime)
@@ -111,7 +108,6 @@ def _caption(captioner: Captioner, policy: Policy, pixels: object, name: str, re
 
 
 def _table(captions: list[DemoCaption]) -> list[str]:
-
     stack = next(iter(captions[0].outcome.depths))  # the picture's: a caption's text is constant
     rows = [("picture", "people call it", "full depth", "early exit", f"{stack} layers", DECODER, "time")]
     for c in captions:
@@ -124,7 +120,6 @@ def _table(captions: list[DemoCaption]) -> list[str]:
 
 
 def _summary(captions: list[DemoCaption], layers: dict[str, int], origin: str) -> list[str]:
-
     n = len(captions)
     early = [sample for c in captions for sample in c.times[0]]
     full = [sample for c in captions for sample in c.times[1]]

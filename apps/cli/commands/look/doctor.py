@@ -76,7 +76,6 @@ def survey() -> list[PackageStatus]:
 
     An extra is installed if all of its packages are: nothing is asked of a package for another's sake.
     """
-
     wanted: dict[str, dict[str, str]] = {}
     for requirement in versions.requirements():
         if requirement.extra not in TOOLS and versions.applies(requirement.marker):

@@ -20,7 +20,6 @@ from mue_edge.bundle.manifest import Manifest, Port
 @json_option("The manifest as JSON.")
 def command(bundle: str, as_json: bool) -> None:
     """Show a BUNDLE's model, plan, segments, policies, search settings and evidence."""
-
     manifest = open_bundle(bundle_folder(bundle)).manifest
     if as_json:
         click.echo(json.dumps(schema.encode(manifest), indent=1))

@@ -18,7 +18,6 @@ def command(as_json: bool) -> None:
 
     Levels, from the lowest: reference, graph, loop, build, device.
     """
-
     rows = [targets.target(name) for name in targets.names()]
     if as_json:
         click.echo(json.dumps([schema.encode(t) for t in rows], indent=1))

@@ -25,7 +25,6 @@ def command(bundle: str, force: bool, workspace: int | None, as_json: bool) -> N
     An engine fits one TensorRT, one GPU and one driver: when one of them changes, build again. A build that
     was stopped goes on where it was.
     """
-
     opened = open_bundle(bundle)
     target = opened.manifest.target
     build = getattr(importlib.import_module(targets.module_name(target)), "build", None)

@@ -105,7 +105,6 @@ def _claim(o: CalibrationOptions) -> tuple[Span, Callable[[float, str], Claim]]:
 
 def _folders(o: CalibrationOptions, name: str) -> tuple[Path, Path]:
     """The output folder and MODEL's folder. Raises UsageError for a folder of something else."""
-
     is_bundle = (Path(o.model) / MANIFEST).is_file()
     folder = o.out or Path(f"{name}-calibrated" if is_bundle else f"{name}-{o.target}-calibrated")
     exporting.check_output(folder, exporting.TRACES, "calibration")
@@ -117,7 +116,6 @@ def _folders(o: CalibrationOptions, name: str) -> tuple[Path, Path]:
 
 def _plan(o: CalibrationOptions) -> dict[str, Any]:
     """The plan's options that the command line names."""
-
     options: dict[str, Any] = room()[1].read(o.plan) if o.plan else {}
     options |= ({"precision": o.precision} if o.precision else {}) | parse_size(o.image_size)
     if options and o.plans is not None:

@@ -23,6 +23,7 @@ from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import UsageError, command_line
 from mue_edge.export import room
 from mue_edge.files import atomic_folder
+from mue_edge.inputs import gathering
 from mue_edge.measuring import bench
 from mue_edge.targets import target
 
@@ -58,8 +59,6 @@ def command(o: ExportOptions) -> None:
 
     MODEL is a folder made by `mue-edge import` or `train`, or a bundled model's name.
     """
-    from mue_edge.inputs import gathering
-
     size = exporting.parse_size(o.image_size)  # mistakes first: loading torch takes seconds
     target = targets.target(o.target)
     model = resolve_model(o.model)
@@ -87,7 +86,6 @@ def command(o: ExportOptions) -> None:
 
 def _export_site(application: str, name: str, model: Path, folder: Path, *arguments: Any) -> Exported:
     """The folder that an application is served from, with the bundle inside of it."""
-
     site = importlib.import_module(f"mue_edge.apps.{application}.site")
     tarballs = site.packages()  # what may be missing comes first
     with atomic_folder(folder, site.MARKER) as work:
@@ -117,7 +115,6 @@ def _report(exported: Exported) -> dict[str, Any]:
 
 
 def _full_depth(bundle: Bundle) -> dict[str, Any]:
-
     manifest = bundle.manifest
     with contextlib.closing(targets.open_runtime(bundle)) as runtime:
         pixels = golden_pixels(bundle)
@@ -135,7 +132,7 @@ def _text(folder: Path, exported: Exported, report: dict[str, Any]) -> Iterator[
     yield from _delegated(report["segments"])
     yield from report["summary"]
     if exported.loop is None:
-        yield f"verified up to rung {rung}, since this machine cannot run it"
+        yield f"verified up to level {rung}, since this machine cannot run it"
         yield f"wrote {folder}; next, on the device: {command_line('verify', folder.name)}"
         return
     full = report["full_depth"]
@@ -149,7 +146,7 @@ def _text(folder: Path, exported: Exported, report: dict[str, Any]) -> Iterator[
         share = c["seconds"] / seconds
         yield f"  {kind:<18}{c['seconds'] * 1000:9.2f} ms  {share:4.0%}  {c['calls']:4} calls"
     loop, promised = exported.loop, rung != "none"
-    yield f"verified up to rung {rung}:" if promised else "compared with torch (no equality is promised):"
+    yield f"verified up to level {rung}:" if promised else "compared with torch (no equality is promised):"
     yield f"  graph  outputs of all segments differ from torch's by up to {exported.graph_error:.1e}"
     yield f"  loop   {loop.replay_same_tokens} of {loop.logs} forced replays give the same tokens"
     yield f"         {loop.scores} exit scores differ by up to {loop.max_score_error:.1e}"
@@ -159,7 +156,6 @@ def _text(folder: Path, exported: Exported, report: dict[str, Any]) -> Iterator[
 
 def _next(manifest: Manifest, folder: Path) -> str:
     """The command that uses what was made."""
-
     if target(manifest.target).site:
         serve = f"python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(folder))}"
         return f"{serve}, then open http://127.0.0.1:8000"

@@ -73,7 +73,6 @@ def command(o: ImportOptions) -> None:
 
 def _next(o: ImportOptions, imported: Imported) -> Iterator[str]:
     """The commands that lead on from this model."""
-
     if not imported.task:
         yield "next: nothing can be asked without a vocabulary; import it again with one:"
         yield f"  {command_line('import', *_source(o), '--out', o.out, '--tokenizer')} DIR"

@@ -24,6 +24,7 @@ from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import UsageError, VerificationError
 from mue_edge.export import room
 from mue_edge.files import atomic_write, sha256
+from mue_edge.inputs import gathering
 from mue_edge.loop.driver import Runtime, drive
 from mue_edge.loop.lossless import lossless_loop
 from mue_edge.loop.policy import Policy
@@ -64,7 +65,7 @@ class BenchOptions:
     lossless: bool = option("Also measure lossless captions, drafted by the policy.")
     as_json: bool = shared(common.json_option("The record as JSON."))
     out: Path | None = option("Write the record to this file too.", type=NewFile())
-    force: bool = option("Print even if the twin is off; the result is marked as noisy.")
+    force: bool = option("Print even if the control is off; the result is marked as noisy.")
 
 
 @click.command("bench")
@@ -74,11 +75,10 @@ def command(o: BenchOptions) -> None:
     """Time a BUNDLE at full depth and with exits, on IMAGES or its golden pictures.
 
     Ratios of the process's CPU time at one thread, of the loop over the segments; reading and
-    resizing pictures is not in it. Rounds are interleaved, ratios paired. An identical twin of the
-    full-depth system is measured too: if it does not come out as 1, the figures are noise and are
-    not printed (exit code 6). With --target every argument is an image.
+    resizing pictures is not in it. Rounds are interleaved, ratios paired. An A/A control, full depth
+    once more (the twin in the table), is measured too: if it does not come out as 1, the figures are
+    noise and are not printed (exit code 6). With --target every argument is an image.
     """
-
     bundle, images, against, model = o.bundle, o.images, o.against, o.model
     with ExitStack() as stack:
         if o.target is not None:
@@ -94,7 +94,6 @@ def command(o: BenchOptions) -> None:
 
 
 def _export(folder: Path, target: str, model: str) -> str:
-
     targets.target(target)
     export(resolve_model(model), folder, target, {}, Path(model).name)
     return str(folder)
@@ -104,7 +103,6 @@ def _record(
     o: BenchOptions, bundle: str, images: Sequence[str], against: str | None, model: str | None
 ) -> dict[str, Any]:
     import mue_edge
-    from mue_edge.inputs import gathering
 
     with mue_edge.open(bundle, threads=1) as captioner:
         opened = captioner.bundle
@@ -145,7 +143,6 @@ def _record(
 
 def _rival(opened: Bundle, against: str, full: Policy, exits: Policy) -> dict[str, Contender]:
     """Another bundle at full depth and with the same exits. Raises UsageError if it is another model's."""
-
     rival = open_bundle(against)
     mine, theirs = opened.manifest, rival.manifest
     if (mine.model.get("sha256"), mine.preprocess) != (theirs.model.get("sha256"), theirs.preprocess):
@@ -173,7 +170,6 @@ def _measure(
     contenders: Mapping[str, Contender], pictures: Sequence[object], rounds: int
 ) -> tuple[dict[str, list[Outcome]], dict[str, list[TimeSample]]]:
     """What every system decides on every picture, and its samples over all sessions."""
-
     outcomes: dict[str, list[Outcome]] = {}
     samples: dict[str, list[TimeSample]] = {name: [] for name in contenders}
     for session in range(SESSIONS):
@@ -191,7 +187,6 @@ def _measure(
 
 
 def _caption(contender: Contender, runtime: Runtime, pictures: Sequence[object], i: int) -> Outcome:
-
     layout, settings = contender.bundle.manifest.layout, contender.bundle.manifest.search
     runtime.set_pixels(pictures[i % len(pictures)])
     if contender.lossless:
@@ -218,7 +213,6 @@ def _systems(
     outcomes: Mapping[str, Sequence[Outcome]], samples: Mapping[str, Sequence[TimeSample]]
 ) -> dict[str, dict[str, Any]]:
     """What is recorded of every system; means over pictures."""
-
     record = {}
     for name, runs in outcomes.items():
         steps = [s.depth for run in runs for s in run.steps]
@@ -236,7 +230,6 @@ def _systems(
 
 
 def _text(record: dict[str, Any]) -> Iterator[str]:
-
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     before, after = record["load_average"]
     yield f"{record['bundle']} on {record['target']}, {record['precision']}, beam {record['beam']}, 1 thread"

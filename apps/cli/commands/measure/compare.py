@@ -150,7 +150,6 @@ def _seeds(folder: Path) -> list[Path]:
 
 def _own(text: str) -> tuple[Path, tuple[str, ...]]:
     """`calm-softmax,pabee=FOLDER`."""
-
     names, _, folder = text.partition("=")
     rules = tuple(name.strip() for name in names.split(","))
     problem = "" if Path(folder).is_dir() else f"no folder {folder!r}"
@@ -181,7 +180,6 @@ def _name(folder: Path) -> str:
 
 def _missing(main: Entrant) -> list[str]:
     """Which rules were left out for want of heads, and what trains them."""
-
     used = {j.policy.rule for j in main.judged}
     missing = [name for name, rule in RULES.items() if rule.heads and name not in used]
     train = "mue-edge train MODEL --heads RULE --data PICTURES --out OUT, then compare OUT/model"

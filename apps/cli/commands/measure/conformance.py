@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from PIL import Image
 
 from mue_edge import targets
 from mue_edge.apps.cli.options import common
@@ -14,10 +17,12 @@ from mue_edge.bundle import conformance
 from mue_edge.bundle.policy_files import from_json as policy_from_json
 from mue_edge.errors import InputFileError, VerificationError, command_line
 from mue_edge.files import atomic_folder
+from mue_edge.inputs import gathering
 from mue_edge.loop.replay import replay
 from mue_edge.measuring import bench
 from mue_edge.sessions.captioner import Captioner
 from mue_edge.targets import golden
+from mue_edge.targets.verify import SCORE_TOLERANCE
 
 LOGS, GUIDE, PICTURES = "logs.json", "README.md", "pictures"
 
@@ -38,7 +43,6 @@ def command(
     of log; --check replays it: the decisions must follow from the port's own scores, and the scores must
     be this machine's (give the IMAGES again, if the kit was made with some). Exit code 6: they do not.
     """
-
     with targets.open(bundle, threads=threads) as captioner:
         pictures = _pictures(captioner, images)
         if check is not None:
@@ -52,11 +56,6 @@ def command(
 
 def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:
     """Pictures [H, W, 3] in bytes, resized as the bundle takes them."""
-    import numpy as np
-    from PIL import Image
-
-    from mue_edge.inputs import gathering
-
     if not images:
         return list(golden.read(captioner.bundle)[0])
     p = captioner.bundle.manifest.preprocess
@@ -65,10 +64,6 @@ def _pictures(captioner: Captioner, images: Sequence[str]) -> list[Any]:
 
 
 def _write(captioner: Captioner, pictures: Sequence[Any], folder: Path) -> None:
-    from importlib import resources
-
-    from PIL import Image
-
     manifest, runtime = captioner.bundle.manifest, captioner.runtime
     pixels = [golden.pixels(picture, manifest.preprocess) for picture in pictures]
     policies = [policy.to_json() for policy in manifest.policies().values()]
@@ -90,8 +85,6 @@ def _write(captioner: Captioner, pictures: Sequence[Any], folder: Path) -> None:
 
 
 def _check(captioner: Captioner, pictures: Sequence[Any], path: Path) -> None:
-    from mue_edge.targets.verify import SCORE_TOLERANCE
-
     manifest, errors = captioner.bundle.manifest, [0.0]
     tolerance = SCORE_TOLERANCE.get(manifest.precision)
     entries = conformance.read(path, manifest.plan_hash)

@@ -14,6 +14,7 @@ from mue_edge.apps.cli.exporting import golden_pixels
 from mue_edge.apps.cli.options import NewFile, common
 from mue_edge.apps.cli.terminal import bar, table
 from mue_edge.errors import UsageError
+from mue_edge.inputs import gathering
 from mue_edge.measuring import profile
 from mue_edge.measuring.profile import Profile
 from mue_edge.targets import choice, signoff
@@ -42,7 +43,6 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge.inputs import gathering
     from mue_edge.measuring import profiling
 
     if clock == "cpu" and threads not in (None, 1):
@@ -66,7 +66,6 @@ def command(
 
 
 def _text(p: Profile, full_depth: Sequence[str]) -> Iterator[str]:
-
     assert p.noise is not None and p.error is not None
     load = ", ".join(f"{value:.1f}" for value in p.load) or "unknown"
     clocks = ", ".join(f"{k} {v}" for k, v in p.clocks.items())

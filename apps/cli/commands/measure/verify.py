@@ -85,7 +85,7 @@ def _text(m: Manifest, v: Verified) -> Iterator[str]:
     )
     for name, times in v.sums.items():
         yield f"int8     {name}: error {times:.3f} times that of exact sums"
-    yield f"export   reached rung {m.evidence.rung}"
+    yield f"export   reached level {m.evidence.rung}"
 
 
 def _signed_off(record: Mapping[str, Any], path: Path, chosen: list[str]) -> Iterator[str]:

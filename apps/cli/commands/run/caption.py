@@ -19,6 +19,7 @@ from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
 from mue_edge.apps.cli.terminal import decisions_record, say
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write
+from mue_edge.inputs import gathering
 from mue_edge.loop import payoff
 from mue_edge.loop.payoff import Payoff
 from mue_edge.loop.policy import Policy
@@ -62,8 +63,6 @@ def command(o: CaptionOptions) -> int:
     A picture that cannot be used is named on standard error and the others are still captioned; the exit
     code is then 4.
     """
-    from mue_edge.inputs import gathering
-
     bundle, images = _split(o.given)
     with targets.open(bundle, threads=o.threads) as captioner:
         policy = captioner.policy(o.policy)
@@ -86,8 +85,6 @@ def _split(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
     Raises UsageError without pictures, InputFileError for a first one that is nothing.
     """
-    from mue_edge.inputs import gathering
-
     first, *others = given
     if bundles.is_bundle(first) and not others:
         own = f"; for those in the folder {first}: {command_line('caption', f'./{first}')}"
@@ -108,7 +105,6 @@ def _split(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
 
 def _payoff(captioner: Captioner, file: str) -> Payoff:
-
     times = profile.read(file)
     times.check_fits(captioner.bundle)
     return payoff.Payoff(captioner.layout, times.call_seconds)
@@ -183,7 +179,6 @@ def _draw(
     o: CaptionOptions, captioner: Captioner, result: Caption, picture: Upright, file: Path | NamedPicture
 ) -> None:
     """What the clock changed, on standard error, or the exits, as they are asked for."""
-
     if not o.trace and result.pacing and (result.pacing.cut_short or result.pacing.hurried):
         say(f"note: {file}: {draw.pacing(result.pacing)}")
     drawing = draw.of(result, captioner.layout, captioner.tokenizer)

@@ -12,6 +12,8 @@ from mue_edge import targets
 from mue_edge.apps.cli.default_bundle import bundle_folder
 from mue_edge.apps.cli.options import common
 from mue_edge.apps.cli.terminal import decisions_record, say
+from mue_edge.inputs.gathering import one
+from mue_edge.inputs.statements import WANTS_CAPTION, note
 from mue_edge.loop.protocol import DECODER
 from mue_edge.sessions.entailer import Entailment
 
@@ -43,9 +45,6 @@ def command(
     BUNDLE is a folder made by `mue-edge export` of a model for entailment, or the bundled one's name,
     stickers-entail, whose bundle is made once and kept in your cache.
     """
-    from mue_edge.inputs.gathering import one
-    from mue_edge.inputs.statements import WANTS_CAPTION, note
-
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
         chosen, picture = entailer.policy(policy), entailer.load(one(image))
         if entailer.bundle.manifest.caption_prompt and caption is None:
