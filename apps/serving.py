@@ -80,14 +80,14 @@ def is_loopback(listener: socket.socket) -> bool:
 
 def application(routes: Sequence[BaseRoute], listener: socket.socket, **options: Any) -> Starlette:
     """The routes behind the guards, with errors as JSON: {"error": …}."""
-    handlers: dict[Any, Any] = {HTTPException: _http_error, MueEdgeError: _our_error, Exception: _bug}
+    handlers: dict[Any, Any] = dict.fromkeys((HTTPException, MueEdgeError, Exception), _failed)
     guard = Middleware(Guard, hosts=OWN_NAMES if is_loopback(listener) else None)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, **options)
 
 
-def error(status: int, text: str, **headers: str) -> JSONResponse:
+def error(status: int, text: str) -> JSONResponse:
     """An answer that says what was wrong."""
-    return JSONResponse({"error": text}, status, {k.replace("_", "-"): v for k, v in headers.items()})
+    return JSONResponse({"error": text}, status)
 
 
 class Guard:
@@ -180,14 +180,9 @@ def _name(address: str) -> str:
         return ""
 
 
-def _http_error(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
-
-
-def _our_error(request: Request, problem: Exception) -> Response:
-    return error(next((s for kind, s in _STATUS.items() if isinstance(problem, kind)), 500), str(problem))
-
-
-def _bug(request: Request, problem: Exception) -> Response:
+def _failed(request: Request, problem: Exception) -> Response:
+    if isinstance(problem, HTTPException):
+        return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
+    if isinstance(problem, MueEdgeError):
+        return error(next((s for kind, s in _STATUS.items() if isinstance(problem, kind)), 500), str(problem))
     return error(500, "an error inside the server; its own output says more")
