@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from mue_edge.rules import RULES
 
 if TYPE_CHECKING:
     from mue_edge.calibrate.data.samples import Samples
+    from mue_edge.calibrate.metrics.cider import Frequencies
     from mue_edge.calibrate.policies.comparison import Comparison, Entrant
     from mue_edge.calibrate.policies.setting import Setting
 
@@ -66,7 +67,6 @@ def command(o: ComparisonOptions) -> None:
     drops = [parse_share("--drops", part.strip()) for part in o.drops.split(",")]
     savings = [parse_share("--savings", part.strip()) for part in o.savings.split(",")]
     from mue_edge.apps.cli.calibration_pictures import to_calibrate_on
-    from mue_edge.calibrate.plans.times import ProfileRequest
     from mue_edge.calibrate.policies import calibration, comparison, modalities, signals
     from mue_edge.calibrate.report import comparison_page
 
@@ -91,14 +91,8 @@ def command(o: ComparisonOptions) -> None:
                 work = folder / (entrant or EXITS) / (f"seed-{seed}" if len(trainings) > 1 else "")
                 work.mkdir(parents=True, exist_ok=True)
                 source = _with_heads(training, work / "model", tune, seed) if entrant in rules else training
-                bundle = exporting.bundle_of(
-                    source, work / exporting.BUNDLE, o.target, {}, source.resolve().name
-                )
-                request = ProfileRequest(work / exporting.PROFILE, None, None, 1, o.clock)
-                pictures = tune, certify, frequencies
-                setting = stack.enter_context(
-                    exporting.calibration_setting(bundle, work, request, pictures, o.workers)
-                )
+                opened = _opened(o, source, work, (tune, certify, frequencies))
+                setting = stack.enter_context(opened)
                 entrants.setdefault(entrant, []).append(_entrant(setting, entrant, rules.get(entrant)))
         aims = [comparison.Aim(drop=d) for d in drops] + [comparison.Aim(saved=s) for s in savings]
         by_seed = [[each[seed % len(each)] for each in entrants.values()] for seed in range(o.seeds)]
@@ -131,6 +125,17 @@ def command(o: ComparisonOptions) -> None:
     atomic_write(folder / CHART, comparison_page.chart(record))
     click.echo(json.dumps(record) if o.as_json else text)
     say(f"written: {folder / RECORD}, {folder / PAGE}, {folder / CHART}")
+
+
+def _opened(
+    o: ComparisonOptions, source: Path, work: Path, pictures: tuple[Samples, Samples, Frequencies | None]
+) -> AbstractContextManager[Setting]:
+    """A model's bundle, exported if it is not there, with its profile."""
+    from mue_edge.calibrate.plans.times import ProfileRequest
+
+    bundle = exporting.bundle_of(source, work / exporting.BUNDLE, o.target, {}, source.resolve().name)
+    request = ProfileRequest(work / exporting.PROFILE, None, None, 1, o.clock)
+    return exporting.calibration_setting(bundle, work, request, pictures, o.workers)
 
 
 def _entrant(setting: Setting, name: str, rules: tuple[str, ...] | None) -> Entrant:

@@ -69,13 +69,15 @@ def command(o: CaptionOptions) -> int:
         captioner.settings(o.beam)  # a beam that cannot be run stops here
         if o.profile and not o.lossless:
             raise UsageError("--profile says when --lossless pays; give both")
-        lossless = _payoff(captioner, o.profile) if o.profile else o.lossless
+        how: dict[str, Any] = {"policy": policy, "beam": o.beam, "trace": o.trace or o.svg is not None}
+        how["lossless"] = _payoff(captioner, o.profile) if o.profile else o.lossless
+        how["deadline"] = o.deadline
         files = gathering.gather(images)
         if o.svg and len(files) != 1:
             raise UsageError(f"--svg draws one picture; {len(files)} were given")
         if o.deadline is not None:
             _prepare(captioner, policy)
-        usable = [_caption(o, captioner, policy, lossless, file, len(files) == 1) for file in files]
+        usable = [_caption(o, captioner, file, len(files) == 1, how) for file in files]
     return 0 if all(usable) else 4
 
 
@@ -122,15 +124,10 @@ def _prepare(captioner: Captioner, policy: Policy) -> None:
 
 
 def _caption(
-    o: CaptionOptions,
-    captioner: Captioner,
-    policy: Policy,
-    lossless: bool | Payoff,
-    file: Path | NamedPicture,
-    alone: bool,
+    o: CaptionOptions, captioner: Captioner, file: Path | NamedPicture, alone: bool, how: dict[str, Any]
 ) -> bool:
     """Print a picture's caption; whether the picture could be used. It is freed here, so that no two are in
-    memory. alone: it is the only one."""
+    memory. alone: it is the only one; how: as `Captioner.stream` takes it."""
     try:
         picture = captioner.load(file)
     except InputFileError as problem:
@@ -139,9 +136,6 @@ def _caption(
     live = alone and not o.as_json and sys.stdout.isatty()
     if not alone and not o.as_json:
         click.echo(f"{file}: ", nl=False)
-    trace = o.trace or o.svg is not None
-    how: dict[str, Any] = {"policy": policy, "beam": o.beam, "trace": trace}
-    how |= {"deadline": o.deadline, "lossless": lossless}
     result = _grown(captioner, picture, **how) if live else captioner.caption(picture, **how)
     if o.as_json:
         click.echo(json.dumps(_record(file, result, o.trace)))
@@ -154,8 +148,7 @@ def _caption(
 
 
 def _grown(captioner: Captioner, picture: Upright, **how: Any) -> Caption:
-    """The caption, whose text is written as it grows (a beam's best row may change its mind). `how`: as
-    `Captioner.stream` takes it."""
+    """The caption, whose text is written as it grows (a beam's best row may change its mind)."""
     written = ""
 
     def write(text: str) -> None:
