@@ -22,21 +22,6 @@ MAX_EDITS_BYTES = 64 << 20
 KIND = "mue-edge alt text 1"
 # Nothing but what is in the page itself: no request can leave it.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_STYLE = """
-.review { list-style: none; padding: 0; display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
-.review li { background: var(--card); border-radius: 10px; padding: .8rem; display: flex; gap: .8rem; }
-.review img { width: 96px; height: 96px; object-fit: contain; flex: none; }
-.review div { flex: 1; min-width: 0; overflow-wrap: anywhere; font-size: .88rem; }
-textarea { width: 100%; box-sizing: border-box; font: inherit; font-size: 1rem; padding: .4rem;
-  color: var(--ink); background: var(--ground); border: 1px solid var(--soft); border-radius: 6px; }
-li.changed textarea { border: 2px solid var(--bar); }
-.save { position: sticky; bottom: 0; background: var(--ground); padding: .8rem 0;
-  border-top: 1px solid var(--line); display: flex; gap: 1rem; align-items: center; flex-wrap: wrap; }
-button { font: inherit; font-weight: 600; padding: .6rem 1.2rem; border-radius: 8px; border: 0;
-  background: #2459c0; color: #ffffff; }
-:focus-visible { outline: 3px solid var(--bar); outline-offset: 2px; }
-"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
         if entry.file in pictures:
             shown.setdefault(entry.sha256, entry)
     ordered = sorted(shown.values(), key=lambda e: (e.edited, e.score is not None and e.score, e.file))
-    script = Path(__file__).with_name("review.js").read_text(encoding="utf-8")
+    script, style = (Path(__file__).with_name(f"review.{kind}").read_text("utf-8") for kind in ("js", "css"))
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     intro = (
         f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is wrong, save,"
@@ -78,7 +63,7 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
         tag("p", save, tag("span", "Nothing is changed yet.", id="state", role="status"), class_="save"),
         tag("noscript", tag("p", "Without scripts this page cannot save corrections.")),
         Html(f'<script data-kind="{KIND}">\n{script}</script>'),
-        head=Html(f"{policy}\n<style>{_STYLE}</style>"),
+        head=Html(f"{policy}\n<style>\n{style}</style>"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import math
 import sys
 import time
@@ -48,6 +49,11 @@ def _bytes(character: str) -> bytes:
 def say(text: str) -> None:
     """A line on standard error."""
     click.echo(text, err=True)
+
+
+def print_result(as_json: bool, record: object, lines: Iterable[str]) -> None:
+    """Print a record as JSON, or its lines of text, which are made only then."""
+    click.echo(json.dumps(record, indent=1) if as_json else "\n".join(lines))
 
 
 def table(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:

@@ -7,22 +7,20 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from mue_edge.apps.alt_text import folder, review, writing
 from mue_edge.apps.alt_text import page as pages
 from mue_edge.apps.alt_text import table as tables
 from mue_edge.apps.alt_text.choice import choose
 from mue_edge.apps.alt_text.page import SUFFIXES
 from mue_edge.apps.alt_text.table import Table
+from mue_edge.apps.alt_text.writing import AltTextWork
 from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write
-
-if TYPE_CHECKING:
-    from mue_edge.apps.alt_text.writing import AltTextWork
 
 TABLE = "alt-text.ndjson"
 
@@ -100,8 +98,6 @@ def command(o: AltTextOptions) -> int:
 
 
 def _folder(o: AltTextOptions) -> _Report:
-    from mue_edge.apps.alt_text import folder
-
     path = o.table or o.source / TABLE
     pictures = folder.pictures(o.source, recursive=o.recursive)
     report = _Report(str(path), len(pictures))
@@ -126,8 +122,6 @@ def _page(o: AltTextOptions) -> _Report:
 
 def _update(o: AltTextOptions, path: Path, pictures: Mapping[str, Path], report: _Report) -> Table:
     """Bring the table up to these pictures and edits, and write the review page; a dry run writes nothing."""
-    from mue_edge.apps.alt_text import review, writing
-
     edits = review.read_edits(o.edits) if o.edits else ()
     before, lost = review.apply(edits, tables.read(path))
     report.edited = sum(entry.edited for entry in before.values())
@@ -149,8 +143,6 @@ def _update(o: AltTextOptions, path: Path, pictures: Mapping[str, Path], report:
 
 
 def _caption(o: AltTextOptions, path: Path, pictures: Mapping[str, Path], work: AltTextWork) -> None:
-    from mue_edge.apps.alt_text import writing
-
     def save(table: Table) -> None:
         if table or path.exists():
             tables.write(path, table)

@@ -10,17 +10,15 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import click
 
+from mue_edge.apps.camera import sources
 from mue_edge.apps.camera.slot import Newest
+from mue_edge.apps.camera.watching import FrameCounts, SeenFrame, Watcher, describe
 from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
 from mue_edge.loop.protocol import DECODER
-
-if TYPE_CHECKING:
-    from mue_edge.apps.camera.watching import FrameCounts, SeenFrame, Watcher
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,6 @@ def command(o: CameraOptions) -> None:
     is counted from the moment when a frame was taken. Ends with Ctrl-C, or with the source; a camera
     that is lost is an error (exit code 5).
     """
-    from mue_edge.apps.camera import sources
-    from mue_edge.apps.camera.watching import Watcher
-
     source = sources.choose(o.source, sys.stdin, speed=o.speed, loop=o.loop)
     slot, stop = Newest(), threading.Event()
     with o.open() as captioner, contextlib.ExitStack() as page:
@@ -105,7 +100,6 @@ def _page(
 
 def _lines(as_json: bool, watcher: Watcher, listed: bool) -> Callable[[SeenFrame], None]:
     """What prints a frame: JSON for each, or a line for each that was captioned or `listed`."""
-    from mue_edge.apps.camera.watching import describe
 
     def show(frame: SeenFrame) -> None:
         if as_json:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import json
 import platform
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mue_edge import machine, versions
 from mue_edge.apps.cli.options.common import json_option
+from mue_edge.apps.cli.terminal import print_result, say
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.files import user_cache
 
@@ -55,20 +57,22 @@ def command(as_json: bool) -> int:
         "cache": None if cache is None else str(cache),
         "cache_writable": writable,
     }
-    if as_json:
-        record = facts | {"packages": [asdict(p) for p in packages], "broken": broken}
-        click.echo(json.dumps(record, indent=1))
-        return 5 if broken else 0
+    record = facts | {"packages": [asdict(p) for p in packages], "broken": broken}
+    print_result(as_json, record, _text(facts, packages))
+    if not as_json:
+        for problem in broken:
+            say(f"broken: {problem}")
+    return 5 if broken else 0
+
+
+def _text(facts: dict[str, Any], packages: list[PackageStatus]) -> Iterator[str]:
     for key in ("mue-edge", "python", "platform", "cores"):
-        click.echo(f"{key:<12}{facts[key]}")
-    note = "" if writable else ": not writable, so bundles are hashed at every start"
-    click.echo(f"{'cache':<12}{cache or 'none, since this user has no home'}{note}\n")
+        yield f"{key:<12}{facts[key]}"
+    note = "" if facts["cache_writable"] else ": not writable, so bundles are hashed at every start"
+    yield f"{'cache':<12}{facts['cache'] or 'none, since this user has no home'}{note}\n"
     width = max(len(package.name) for package in packages) + 2
     for package in packages:
-        click.echo(_line(package, width))
-    for problem in broken:
-        click.echo(f"broken: {problem}", err=True)
-    return 5 if broken else 0
+        yield _line(package, width)
 
 
 def survey() -> list[PackageStatus]:

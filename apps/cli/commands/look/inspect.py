@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 import click
@@ -10,7 +9,7 @@ import click
 from mue_edge import schema
 from mue_edge.apps.cli.default_bundle import bundle_folder
 from mue_edge.apps.cli.options.common import bundle_argument, json_option
-from mue_edge.apps.cli.terminal import table
+from mue_edge.apps.cli.terminal import print_result, table
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import Manifest, Port
 
@@ -21,13 +20,10 @@ from mue_edge.bundle.manifest import Manifest, Port
 def command(bundle: str, as_json: bool) -> None:
     """Show a BUNDLE's model, plan, segments, policies, search settings and evidence."""
     manifest = open_bundle(bundle_folder(bundle)).manifest
-    if as_json:
-        click.echo(json.dumps(schema.encode(manifest), indent=1))
-    else:
-        click.echo("\n".join([*_head(manifest), "", *_segments(manifest), "", *_policies(manifest)]))
+    print_result(as_json, schema.encode(manifest), _text(manifest))
 
 
-def _head(m: Manifest) -> Iterator[str]:
+def _text(m: Manifest) -> Iterator[str]:
     size = sum(entry.bytes for entry in m.files.values())
     plan = ", ".join(f"{k} {_short(v)}" for k, v in m.plan.items())
     search = ", ".join(f"{k} {v}" for k, v in vars(m.search).items())
@@ -47,6 +43,12 @@ def _head(m: Manifest) -> Iterator[str]:
         yield f"knows         {m.knows}"
     yield f"search        {search}"
     yield f"evidence      {e.rung} ({versions}){figures}"
+    yield from ("", *_segments(m), "")
+    yield "policies, from the fastest to full depth (* is used when none is named)"
+    for entry in m.front:
+        star = "*" if entry["name"] == m.chosen else " "
+        rest = ", ".join(f"{k} {v}" for k, v in entry.items() if k not in ("name", "plan"))
+        yield f" {star} {entry['name']}: {rest}"
 
 
 def _scale(channels: tuple[float, ...]) -> str:
@@ -75,11 +77,3 @@ def _ports(ports: Mapping[str, Port]) -> str:
         f"{name}[{','.join(map(str, port.shape))}]" + (f":{port.dtype}" if port.dtype != "float32" else "")
         for name, port in ports.items()
     )
-
-
-def _policies(m: Manifest) -> Iterator[str]:
-    yield "policies, from the fastest to full depth (* is used when none is named)"
-    for entry in m.front:
-        star = "*" if entry["name"] == m.chosen else " "
-        rest = ", ".join(f"{k} {v}" for k, v in entry.items() if k not in ("name", "plan"))
-        yield f" {star} {entry['name']}: {rest}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mue_edge.apps.cli.options.common import json_option
-from mue_edge.apps.cli.terminal import table
+from mue_edge.apps.cli.terminal import print_result, table
 from mue_edge.errors import InputFileError
 
 if TYPE_CHECKING:
@@ -36,20 +35,10 @@ def command(folders: tuple[Path, ...], as_json: bool) -> None:
             raise InputFileError(f"{folder} is no folder; the command is: mue-edge list FOLDER")
     searched = folders or (Path(),)
     result = survey(searched)
-    if as_json:
-        click.echo(json.dumps(asdict(result), indent=1))
-        return
-    click.echo("\n".join(_text(result)))
-    if not result.bundles and not result.models:
-        click.echo(
-            f"\nno bundle and no model folder in {', '.join(map(str, searched))}, and no bundle in your "
-            "cache; make one with:\n"
-            "  mue-edge export stickers                        a bundle of a bundled model\n"
-            "  mue-edge import CHECKPOINT --out FOLDER         a model folder of a checkpoint"
-        )
+    print_result(as_json, asdict(result), _text(result, ", ".join(map(str, searched))))
 
 
-def _text(result: AtHand) -> Iterator[str]:
+def _text(result: AtHand, searched: str) -> Iterator[str]:
     bundled = [(b.name, _megabytes(b.bytes), b.title, b.use) for b in result.bundled]
     yield from table([("bundled model", "size", "what it does", "command"), *bundled])
     bundles = [
@@ -74,6 +63,10 @@ def _text(result: AtHand) -> Iterator[str]:
         yield from ("", *table([columns, *models]))
     if damaged:
         yield from ("", *(f"damaged: {path}: {problem}" for path, problem in damaged.items()))
+    if not folders:
+        yield f"\nno bundle and no model folder in {searched}, and no bundle in your cache; make one with:"
+        yield "  mue-edge export stickers                        a bundle of a bundled model"
+        yield "  mue-edge import CHECKPOINT --out FOLDER         a model folder of a checkpoint"
 
 
 def _megabytes(size: int) -> str:

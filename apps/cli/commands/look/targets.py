@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 
 import click
 
 from mue_edge import schema, targets
 from mue_edge.apps.cli.options.common import json_option
-from mue_edge.apps.cli.terminal import table
+from mue_edge.apps.cli.terminal import print_result, table
 
 
 @click.command("targets")
@@ -19,12 +19,13 @@ def command(as_json: bool) -> None:
     Levels, from the lowest: reference, graph, loop, build, device.
     """
     rows = [targets.target(name) for name in targets.names()]
-    if as_json:
-        click.echo(json.dumps([schema.encode(t) for t in rows], indent=1))
-        return
+    print_result(as_json, [schema.encode(t) for t in rows], _text(rows))
+
+
+def _text(rows: list[targets.Target]) -> Iterator[str]:
     cells = [(t.name, t.runtime + t.versions, " ".join(t.precisions), t.rung, t.verified_on) for t in rows]
-    click.echo("\n".join(table([("target", "runtime", "precisions", "verified", "on"), *cells])))
+    yield from table([("target", "runtime", "precisions", "verified", "on"), *cells])
     for t in rows:
-        click.echo(f"\n{t.name}: {t.title}; needs: pip install 'mue-edge[{t.extra}]'")
+        yield f"\n{t.name}: {t.title}; needs: pip install 'mue-edge[{t.extra}]'"
         for name, device in t.devices.items():
-            click.echo(f"  {name}: {device.title}" + (f" ({device.notes})" if device.notes else ""))
+            yield f"  {name}: {device.title}" + (f" ({device.notes})" if device.notes else "")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
 from mue_edge import targets
 from mue_edge.apps.cli.options.common import POSITIVE, bundle_argument, json_option
-from mue_edge.apps.cli.terminal import bar
+from mue_edge.apps.cli.terminal import bar, print_result
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.errors import UsageError, command_line
 
@@ -36,13 +38,15 @@ def command(bundle: str, force: bool, workspace: int | None, as_json: bool) -> N
     with bar("engines", len(opened.manifest.segments)) as step:  # the builder calls it before each segment
         engines = build(opened, force, workspace and workspace << 20, lambda name: step(next(first, 1), name))
         step()
-    if as_json:
-        click.echo(json.dumps({"bundle": str(opened.path), "engines": [vars(e) for e in engines]}, indent=1))
-        return
+    record = {"bundle": str(opened.path), "engines": [vars(e) for e in engines]}
+    print_result(as_json, record, _text(opened.path, engines))
+
+
+def _text(bundle: Path, engines: Sequence[Any]) -> Iterator[str]:
     for engine in engines:
         time = f"{engine.seconds:7.1f} s" if engine.seconds else "was there"
-        click.echo(f"  {engine.segment:<14}{engine.bytes / 1e6:9.2f} MB  {time}")
+        yield f"  {engine.segment:<14}{engine.bytes / 1e6:9.2f} MB  {time}"
     seconds, size = sum(e.seconds for e in engines), sum(e.bytes for e in engines)
     fresh = sum(e.seconds > 0 for e in engines)
-    click.echo(f"{fresh} of {len(engines)} engines built in {seconds:.1f} s, {size / 1e6:.1f} MB")
-    click.echo(f"next: {command_line('verify', opened.path, '--device')}")
+    yield f"{fresh} of {len(engines)} engines built in {seconds:.1f} s, {size / 1e6:.1f} MB"
+    yield f"next: {command_line('verify', bundle, '--device')}"

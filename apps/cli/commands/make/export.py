@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from mue_edge.apps.cli import exporting
 from mue_edge.apps.cli.catalogue import demo_pictures, range_pictures, resolve_model, usage
 from mue_edge.apps.cli.exporting import golden_pixels
 from mue_edge.apps.cli.options import check_exists, common, option, shared, takes
+from mue_edge.apps.cli.terminal import print_result
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import UsageError, command_line
@@ -81,7 +81,7 @@ def command(o: ExportOptions) -> None:
     else:
         exported = exporting.export(model, folder, *arguments)
     report = _report(exported)
-    click.echo(json.dumps(report, indent=1) if o.as_json else "\n".join(_text(folder, exported, report)))
+    print_result(o.as_json, report, _text(folder, exported, report))
 
 
 def _export_site(application: str, name: str, model: Path, folder: Path, *arguments: Any) -> Exported:

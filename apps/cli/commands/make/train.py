@@ -105,17 +105,11 @@ def _train(o: TrainingOptions) -> None:
     steps = o.steps
     if steps is None and o.minutes is None:
         steps = max(1, round((o.epochs or 5) * batches.steps_per_epoch))
-    settings = TrainingSettings(
-        steps=steps,
-        minutes=o.minutes,
-        learning_rate=o.rate or (1e-3 if untrained else 3e-5),
-        warm_up=o.warm_up,
-        weight_decay=o.weight_decay,
-        ema=o.ema,
-        bf16=has_bf16() if o.bf16 is None else o.bf16,
-        save_every=o.save_every,
-        log_every=o.log_every,
-    )
+    names = ("minutes", "warm_up", "weight_decay", "ema", "save_every", "log_every")
+    rate = o.rate or (1e-3 if untrained else 3e-5)
+    bf16 = has_bf16() if o.bf16 is None else o.bf16
+    same = {name: getattr(o, name) for name in names}
+    settings = TrainingSettings(steps=steps, learning_rate=rate, bf16=bf16, **same)
     train_trunk = o.batchnorm == "trained" if o.batchnorm else untrained
     recipe = Recipe(o.loss, o.label_smoothing, o.shallow, train_trunk)
     run = CaptionRun(pupil, recipe, settings, batches, validation, o.out)

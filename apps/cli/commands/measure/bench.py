@@ -19,7 +19,7 @@ from mue_edge.apps.cli.catalogue import DEFAULT, resolve_model
 from mue_edge.apps.cli.completion import models
 from mue_edge.apps.cli.exporting import export, golden_pixels
 from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
-from mue_edge.apps.cli.terminal import table
+from mue_edge.apps.cli.terminal import print_result, table
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import UsageError, VerificationError
 from mue_edge.export import room
@@ -90,7 +90,7 @@ def command(o: BenchOptions) -> None:
         record = _record(o, bundle, images, against, model)
     if o.out:
         atomic_write(o.out, json.dumps(record, indent=1) + "\n")
-    click.echo(json.dumps(record, indent=1) if o.as_json else "\n".join(_text(record)))
+    print_result(o.as_json, record, _text(record))
 
 
 def _export(folder: Path, target: str, model: str) -> str:

@@ -104,19 +104,14 @@ def command(o: ComparisonOptions) -> None:
     notes += _missing(first)
     for note in notes:
         say(f"note: {note}")
-    record = comparison_page.record(result, metrics, predictions) | {
-        "model": name,
-        "target": o.target,
-        "seeds": o.seeds,
+    record = comparison_page.record(result, metrics, predictions)
+    record |= {"model": name, "target": o.target, "seeds": o.seeds, "clock": o.clock, "quality": main.loss}
+    record |= {"device": machine.device(), "load": round(machine.load_average(), 1), "notes": notes}
+    record |= {
         "trainings": {entrant or name: len(each) for entrant, each in entrants.items()},
-        "clock": o.clock,
-        "device": machine.device(),
-        "load": round(machine.load_average(), 1),
-        "quality": main.loss,
         "tune": {"source": tune.source, "pictures": len(tune)},
         "held": {"source": certify.source, "pictures": len(certify), "clusters": len(set(certify.clusters))},
         "candidates": sum(len(e.judged) for each in entrants.values() for e in each),
-        "notes": notes,
     }
     parts = ("page", "own", "modalities", "signals")
     text = "\n".join(getattr(comparison_page, part)(record) for part in parts)

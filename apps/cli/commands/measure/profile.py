@@ -15,7 +15,7 @@ from mue_edge.apps.cli.options import NewFile, common
 from mue_edge.apps.cli.terminal import bar, table
 from mue_edge.errors import UsageError
 from mue_edge.inputs import gathering
-from mue_edge.measuring import profile
+from mue_edge.measuring import profile, profiling
 from mue_edge.measuring.profile import Profile
 from mue_edge.targets import choice, signoff
 
@@ -43,8 +43,6 @@ def command(
     Captions of several depths take turns; as many as --captions fit the costs, half as many more check
     them: how far predicted and live latency differ is printed and kept.
     """
-    from mue_edge.measuring import profiling
-
     if clock == "cpu" and threads not in (None, 1):
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,14 +14,13 @@ from mue_edge import targets
 from mue_edge.apps.cli.default_bundle import bundle_folder
 from mue_edge.apps.cli.options import NewFile
 from mue_edge.apps.cli.options.common import bundle_argument, json_option, threads_option
+from mue_edge.apps.cli.terminal import print_result
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import UsageError
 from mue_edge.measuring import profile
 from mue_edge.targets import choice, signoff
-
-if TYPE_CHECKING:
-    from mue_edge.targets.verify import Verified
+from mue_edge.targets.verify import SCORE_TOLERANCE, Verified, verify
 
 
 @click.command("verify")
@@ -40,8 +38,6 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
     Exit code 4: a file is missing or was changed. Exit code 6: the answers differ, or this processor does not
     sum int8 products exactly.
     """
-    from mue_edge.targets.verify import SCORE_TOLERANCE, verify
-
     opened = open_bundle(bundle_folder(bundle), paranoid=True)
     manifest = opened.manifest
     measure = None
@@ -55,24 +51,15 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
             path = out or signoff.place_of(Path(bundle))
             record = signoff.sign_off(opened, runtime, verified, measure, path)
             chosen = choice.said(choice.keep(opened, path, profile.place_of(Path(bundle))))
-            lines = _signed_off(record, path, chosen)
-            click.echo(json.dumps(record, indent=1) if as_json else "\n".join(lines))
+            print_result(as_json, record, _signed_off(record, path, chosen))
             return
     promised = manifest.precision in SCORE_TOLERANCE
-    if as_json:
-        record = {"bundle": str(opened.path), "files": len(manifest.files), "rung": manifest.evidence.rung}
-        click.echo(json.dumps(record | {"promised": promised} | vars(verified), indent=1))
-        return
-    click.echo("\n".join(_text(manifest, verified)))
-    if promised:
-        click.echo(f"{bundle} is verified on this machine ({manifest.target}, {manifest.precision})")
-    else:
-        click.echo(
-            f"{manifest.precision} promises no equality with the reference: the figures are for reading"
-        )
+    record = {"bundle": str(opened.path), "files": len(manifest.files), "rung": manifest.evidence.rung}
+    record |= {"promised": promised} | vars(verified)
+    print_result(as_json, record, _text(bundle, manifest, verified, promised))
 
 
-def _text(m: Manifest, v: Verified) -> Iterator[str]:
+def _text(bundle: str, m: Manifest, v: Verified, promised: bool) -> Iterator[str]:
     size = sum(entry.bytes for entry in m.files.values())
     yield f"files    {len(m.files)} whole, {size / 1e6:.1f} MB"
     yield (
@@ -86,6 +73,10 @@ def _text(m: Manifest, v: Verified) -> Iterator[str]:
     for name, times in v.sums.items():
         yield f"int8     {name}: error {times:.3f} times that of exact sums"
     yield f"export   reached level {m.evidence.rung}"
+    if promised:
+        yield f"{bundle} is verified on this machine ({m.target}, {m.precision})"
+    else:
+        yield f"{m.precision} promises no equality with the reference: the figures are for reading"
 
 
 def _signed_off(record: Mapping[str, Any], path: Path, chosen: list[str]) -> Iterator[str]:
