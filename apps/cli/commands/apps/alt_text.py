@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from mue_edge.apps.alt_text import folder, review, writing
 from mue_edge.apps.alt_text import page as pages
+from mue_edge.apps.alt_text import review, writing
 from mue_edge.apps.alt_text import table as tables
-from mue_edge.apps.alt_text.choice import choose
+from mue_edge.apps.alt_text.choice import choose, folder_pictures
 from mue_edge.apps.alt_text.page import SUFFIXES
 from mue_edge.apps.alt_text.table import Table
 from mue_edge.apps.alt_text.writing import AltTextWork
@@ -99,7 +99,7 @@ def command(o: AltTextOptions) -> int:
 
 def _folder(o: AltTextOptions) -> _Report:
     path = o.table or o.source / TABLE
-    pictures = folder.pictures(o.source, recursive=o.recursive)
+    pictures = folder_pictures(o.source, recursive=o.recursive)
     report = _Report(str(path), len(pictures))
     _update(o, path, pictures, report)
     return report

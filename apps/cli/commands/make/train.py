@@ -61,7 +61,7 @@ def command(o: TrainingOptions) -> None:
         torch.distributed.init_process_group("gloo")
     try:
         if o.heads:
-            from mue_edge.apps.cli.train_heads import train_heads
+            from mue_edge.apps.cli.training import train_heads
 
             train_heads(o)
         else:
@@ -74,7 +74,7 @@ def command(o: TrainingOptions) -> None:
 def _train(o: TrainingOptions) -> None:
     import torch
 
-    from mue_edge.apps.cli.training_pictures import pictures
+    from mue_edge.apps.cli.training import pictures
     from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
     from mue_edge.calibrate.training.caption_training import CaptionRun, Learner, Recipe, learner
     from mue_edge.calibrate.training.finetune import TrainingSettings, has_bf16
