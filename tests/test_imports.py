@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import resolve_name
@@ -276,20 +277,48 @@ def test_no_stack_is_spelled_outside_its_family() -> None:
     assert not wrong
 
 
-# The rooms of calibrate/, each of which may import those before it.
-CALIBRATE = ("metrics", "traces", "data", "certificate", "policies", "plans", "report", "training")
+# Lines `PACKAGE: room ← room, room ← …` of the page.
+ARROWS = dict(
+    re.findall(
+        r"^(mue_edge[a-z_.]*): (.+ ← .+)$", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.M
+    )
+)
 
 
-def test_the_rooms_of_calibrate_import_one_way() -> None:
-    def room(module: str) -> int | None:
-        parts = module.split(".")
-        inside = parts[:2] == ["mue_edge", "calibrate"] and len(parts) > 2 and parts[2] in CALIBRATE
-        return CALIBRATE.index(parts[2]) if inside else None
+@pytest.mark.parametrize("package", ARROWS)
+def test_arrows_of_the_page_are_the_imports(package: str) -> None:
+    """A room imports only rooms to its left."""
+    places = {room: i for i, rooms in enumerate(ARROWS[package].split(" ← ")) for room in rooms.split(", ")}
 
-    wrong = []
-    for i in IMPORTS:
-        own = room("mue_edge." + i.file.removesuffix(".py").replace("/", "."))
-        other = room(i.name)
-        if own is not None and other is not None and other > own:
-            wrong.append(str(i))
+    def place(name: str) -> int | None:
+        return places.get(name.removeprefix(f"{package}.").partition(".")[0])
+
+    inside = [(i, place(module(ROOT / i.file)), place(i.name)) for i in IMPORTS if i.name.startswith(package)]
+    pairs = [(i, own, other) for i, own, other in inside if own is not None and other is not None]
+    assert len({own for _, own, _ in pairs}) > 3
+    wrong = [str(i) for i, own, other in pairs if other > own]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_page_has_arrows() -> None:
+    assert list(ARROWS) == ["mue_edge", "mue_edge.calibrate"]
+    for package, rooms in ARROWS.items():
+        folder = ROOT / package.replace("mue_edge.calibrate", "calibrate")
+        assert all((folder / room).is_dir() for room in re.split(" ← |, ", rooms))
+
+
+def test_rooms_are_small() -> None:
+    """At most 16 files a folder."""
+    files = Counter(path.parent.relative_to(ROOT).as_posix() for path in source_files())
+    files.pop("mue_edge/models/ofa")  # one network
+    assert {folder: count for folder, count in files.items() if count > 16} == {}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    classes = Counter(
+        node.name
+        for path in source_files()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in classes.items() if count > 1] == []

@@ -106,10 +106,16 @@ class Watcher:
         self._last: tuple[NDArray[np.int16], Caption, Policy] | None = None
         self._until = math.inf
         self._number = 0
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Show no further frame; may be called at any time, also from a signal's handler."""
+        self.stopped = True
 
     def frames(self) -> Iterator[SeenFrame]:
-        """Until the source is over; raises what ended it. Pictures that cannot be read are counted only."""
-        while not self.slot.over:
+        """Until the source is over or `stop` was called; raises what ended the source. Pictures that cannot
+        be read are counted only."""
+        while not (self.stopped or self.slot.over):
             frame = self.slot.take(WAIT_SECONDS)
             if frame is None:
                 continue

@@ -48,6 +48,17 @@ def test_frames_alike_reuse_the_caption() -> None:
     assert [s.reused for s in seen] == [False] * 5 and watcher.tally.saved == 0
 
 
+def test_it_stops_whatever_comes() -> None:
+    slot = Newest()
+    watcher = Watcher(captioner(), slot, FULL, live=False)
+    found = watcher.frames()
+    slot.put(Frame(plain("red"), time.perf_counter()))
+    next(found)
+    slot.put(Frame(plain("blue"), time.perf_counter()))
+    watcher.stop()
+    assert next(found, None) is None and not slot.over
+
+
 def test_a_slow_change_adds_up() -> None:
     fading: list[Image.Image | Path] = [Image.new("RGB", (64, 48), (i, i, i)) for i in range(0, 120, 6)]
     _, seen = watched(fading)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 import mue_edge
+from mue_edge.apps.camera.slot import Frame
 from tests.apps.camera import made
 from tests.apps.camera.made import Camera
 from tests.apps.cli.run import Runner, picture
@@ -172,5 +174,37 @@ def test_a_page_is_served_until_a_signal(tiny_bundle: Path, tmp_path: Path, how:
     finally:
         server.send_signal(how)
         _, err = server.communicate(timeout=30)
-    assert server.returncode == 0 and "Traceback" not in err and "frames:" in err
+    assert server.returncode == 0 and "Traceback" not in err and "frames:" in err, err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_signal_is_not_lost_where_exceptions_are(
+    tiny_bundle: Path, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops what is raised in a weak reference's callback, and a signal may come in one."""
+    picture(tmp_path / "a.png")
+
+    class Gone:
+        pass
+
+    read = Frame.read
+
+    def interrupted(self: Frame) -> object:
+        gone = Gone()
+        reference = weakref.ref(gone, lambda _: signal.raise_signal(signal.SIGTERM))
+        del gone
+        assert reference() is None
+        return read(self)
+
+    monkeypatch.setattr(Frame, "read", interrupted)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    again = threading.Timer(20, os.kill, (os.getpid(), signal.SIGINT))  # else it would go on for ever
+    again.start()
+    try:
+        done = run("camera", tmp_path, "--bundle", tiny_bundle, "--headless")
+        assert again.is_alive()
+    finally:
+        again.cancel()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert done.code == 0 and "1 captioned" in done.err

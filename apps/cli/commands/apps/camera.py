@@ -56,8 +56,7 @@ def command(o: CameraOptions) -> None:
         policy, alike = captioner.policy(o.policy), None if o.no_reuse else o.alike
         watcher = Watcher(captioner, slot, policy, budget=o.deadline, alike=alike, live=source.live)
         captioner.warm_up()
-        for ending in (signal.SIGINT, signal.SIGTERM):  # scripts start what they put behind deaf to SIGINT
-            signal.signal(ending, signal.default_int_handler)
+        _stop_on_signals(watcher)
         reader = source.start(slot, stop)
         try:  # from before the page says where it is: a signal may follow at once
             if o.headless or o.as_json:
@@ -69,8 +68,10 @@ def command(o: CameraOptions) -> None:
                 if count == o.limit:
                     break
         except KeyboardInterrupt:
-            say("")
+            pass
         finally:
+            if watcher.stopped:
+                say("")  # after the terminal's ^C
             stop.set()
             reader.join(1.0)
             _print_counts(o.as_json, watcher.tally, slot)
@@ -79,6 +80,20 @@ def command(o: CameraOptions) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(0)
+
+
+def _stop_on_signals(watcher: Watcher) -> None:
+    """SIGINT and SIGTERM end the frames; a second one interrupts at once. No exception is raised at first:
+    in a weak reference's callback, which may run at any time, it would be lost. Scripts start what they put
+    behind deaf to SIGINT."""
+
+    def stop(number: int, frame: object) -> None:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)
+        watcher.stop()
+
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, stop)
 
 
 def _page(
