@@ -12,7 +12,6 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,11 +34,16 @@ HEAD_SECONDS = 10.0
 STOP_SECONDS = 3
 MAX_CONNECTIONS = 256
 LOOPBACK = "127.0.0.1"
+OWN_NAMES = frozenset({"localhost", LOOPBACK, "::1"})
 
-_HEADERS = {
-    "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store",
-    "cross-origin-resource-policy": "same-origin",
-}  # fmt: skip
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"connection", b"close"),
+]
+_STATUS = {InputFileError: 415, UsageError: 400}
 # Pages hold their scripts and styles; they talk to the server that they come from, and to nothing else.
 PAGE_POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; style-src 'unsafe-inline'; "
@@ -76,14 +80,14 @@ def is_loopback(listener: socket.socket) -> bool:
 
 def application(routes: Sequence[BaseRoute], listener: socket.socket, **options: Any) -> Starlette:
     """The routes behind the guards, with errors as JSON: {"error": …}."""
-    handlers: dict[Any, Any] = {HTTPException: _http_error, MueEdgeError: _our_error, Exception: _bug}
-    guard = Middleware(Guard, hosts=_own_names() if is_loopback(listener) else None)
+    handlers: dict[Any, Any] = dict.fromkeys((HTTPException, MueEdgeError, Exception), _failed)
+    guard = Middleware(Guard, hosts=OWN_NAMES if is_loopback(listener) else None)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, **options)
 
 
-def error(status: int, text: str, **headers: str) -> JSONResponse:
+def error(status: int, text: str) -> JSONResponse:
     """An answer that says what was wrong."""
-    return JSONResponse({"error": text}, status, {k.replace("_", "-"): v for k, v in headers.items()})
+    return JSONResponse({"error": text}, status)
 
 
 class Guard:
@@ -104,8 +108,7 @@ class Guard:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
-                message["headers"] = [*message["headers"], *own, (b"connection", b"close")]
+                message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         app = self.app
@@ -133,10 +136,14 @@ class Impatient(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, so that its address can be told."""
+    """Calls `ready` once it listens, so that its address can be printed."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
+        protocol: dict[str, Any] = {"http": Impatient, "ws": "none", "lifespan": "on", "loop": "asyncio"}
+        limits: dict[str, Any] = {"limit_concurrency": MAX_CONNECTIONS}
+        limits |= {"timeout_graceful_shutdown": STOP_SECONDS}
+        quiet: dict[str, Any] = {"log_level": "error", "access_log": False, "server_header": False}
+        super().__init__(uvicorn.Config(app, **protocol, **limits, **quiet))
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -147,66 +154,35 @@ class _Server(uvicorn.Server):
 def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGINT or SIGTERM; requests under way get STOP_SECONDS to end."""
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises what it caught again
-        _server(app, ready).run([listener])
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server in a thread of this process."""
-
-    url: str
-    stop: Callable[[], None]
+        _Server(app, ready).run([listener])
 
 
 @contextlib.contextmanager
-def running(app: ASGIApp, listener: socket.socket) -> Iterator[Running]:
-    """Serve beside the block, in a thread."""
+def running(app: ASGIApp, listener: socket.socket) -> Iterator[str]:
+    """Serve beside the block, in a thread, at this address."""
     started = threading.Event()
-    server = _server(app, started.set)
+    server = _Server(app, started.set)
     thread = threading.Thread(target=server.run, args=([listener],), name="web", daemon=True)
-
-    def stop() -> None:
-        server.should_exit = True
-        thread.join(2 * STOP_SECONDS)
-
     thread.start()
     if not started.wait(30):
         raise UsageError(f"the server at {url(listener)} did not start")
     try:
-        yield Running(url(listener), stop)
+        yield url(listener)
     finally:
-        stop()
+        server.should_exit = True
+        thread.join(2 * STOP_SECONDS)
 
 
-def _server(app: ASGIApp, ready: Callable[[], None]) -> _Server:
-    config = uvicorn.Config(
-        app, http=Impatient, ws="none", lifespan="on", loop="asyncio", log_level="error", access_log=False,
-        limit_concurrency=MAX_CONNECTIONS, server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
-    )  # fmt: skip
-    return _Server(config, ready)
-
-
-def _own_names() -> frozenset[str]:
-    return frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def _name(place: str) -> str:
+def _name(address: str) -> str:
     try:
-        return urlsplit(place).hostname or ""
+        return urlsplit(address).hostname or ""
     except ValueError:
         return ""
 
 
-def _http_error(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
-
-
-def _our_error(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, MueEdgeError)
-    status = 415 if isinstance(problem, InputFileError) else 400 if isinstance(problem, UsageError) else 500
-    return error(status, str(problem))
-
-
-def _bug(request: Request, problem: Exception) -> Response:
+def _failed(request: Request, problem: Exception) -> Response:
+    if isinstance(problem, HTTPException):
+        return JSONResponse({"error": problem.detail}, problem.status_code, problem.headers)
+    if isinstance(problem, MueEdgeError):
+        return error(next((s for kind, s in _STATUS.items() if isinstance(problem, kind)), 500), str(problem))
     return error(500, "an error inside the server; its own output says more")

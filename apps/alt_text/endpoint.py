@@ -24,22 +24,20 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mue_edge.apps.alt_text import forms
 from mue_edge.apps.alt_text.table import clean
-from mue_edge.apps.serving import application, error
+from mue_edge.apps.serving import application
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.inputs import image
-
-if TYPE_CHECKING:
-    from mue_edge.sessions.captioner import Captioner
-
+from mue_edge.sessions.captioner import Captioner
 
 WANTED = (
     "send the picture's bytes as the body (curl --data-binary @picture.png) or a form with a file "
@@ -57,14 +55,6 @@ class Limits:
     pixels: int = image.MAX_PIXELS
     body_seconds: float = 20.0
     deadline: float | None = None
-
-
-class _Refused(Exception):
-    """The body will not be read further, for this reason."""
-
-    def __init__(self, status: int, text: str, **headers: str) -> None:
-        super().__init__(text)
-        self.answer = error(status, text, **headers)
 
 
 class Endpoint:
@@ -87,10 +77,8 @@ class Endpoint:
             self._worker.submit(self._opened().close)
             self._worker.shutdown()
 
-        routes = [
-            Route("/", self.index), Route("/health", self.health),
-            Route("/caption", self.caption, methods=["POST"]),
-        ]  # fmt: skip
+        routes = [Route("/", self.index), Route("/health", self.health)]
+        routes.append(Route("/caption", self.caption, methods=["POST"]))
         return application(routes, listener, lifespan=life)
 
     def start(self) -> None:
@@ -106,20 +94,16 @@ class Endpoint:
 
     async def index(self, request: Request) -> Response:
         """What can be asked here."""
-        place = request.url_for("caption")
-        how = f"curl --data-binary @picture.png {place}"
-        form = f"curl -F picture=@picture.png -F policy=NAME {place}"
-        return JSONResponse(
-            {"POST /caption": how, "or as a form": form, "GET /health": "state", "limits": vars(self.limits)}
-        )
+        url = request.url_for("caption")
+        body, form = "--data-binary @picture.png", "-F picture=@picture.png -F policy=NAME"
+        usage = {"POST /caption": f"curl {body} {url}", "or as a form": f"curl {form} {url}"}
+        return JSONResponse(usage | {"GET /health": "state", "limits": vars(self.limits)})
 
     async def health(self, request: Request) -> Response:
         """The bundle, its policies, and who is there."""
         manifest = self._opened().bundle.manifest
-        return JSONResponse({
-            "status": "ok", "bundle": manifest.name, "policies": list(manifest.policies()),
-            "policy": self._policy or manifest.chosen, "present": self._present,
-        })  # fmt: skip
+        about = {"status": "ok", "bundle": manifest.name, "policies": list(manifest.policies())}
+        return JSONResponse(about | {"policy": self._policy or manifest.chosen, "present": self._present})
 
     async def caption(self, request: Request) -> Response:
         """One picture's alt text."""
@@ -127,35 +111,34 @@ class Endpoint:
         try:
             await self._receive(request, body)
             if self._present > self.limits.waiting:
-                again = str(max(1, math.ceil(self._present * self._mean)))
-                return error(503, f"{self._present} requests are waiting; try again later", retry_after=again)
+                again = math.ceil(self._present * self._mean)
+                raise _busy(f"{self._present} requests are waiting", again)
             self._present += 1
             try:
-                return JSONResponse(await self._made(request, bytes(body)))
+                return JSONResponse(await self._answer(request, bytes(body)))
             finally:
                 self._present -= 1
-        except _Refused as refused:
-            return refused.answer
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         finally:
             self._held -= len(body)
 
-    async def _made(self, request: Request, body: bytes) -> dict[str, Any]:
-        """The caption of a body that has arrived. Raises _Refused for what is no picture."""
+    async def _answer(self, request: Request, body: bytes) -> dict[str, Any]:
+        """The caption of a body that has arrived. Raises HTTPException for what is no picture."""
         policy, kind = request.query_params.get("policy"), request.headers.get("content-type", "")
         if forms.is_form(kind):
-            form = forms.read(kind, body)
-            body, policy = form.file, policy or form.fields.get("policy")
+            body, fields = forms.read(kind, body)
+            policy = policy or fields.get("policy")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._one, body, policy)
         except InputFileError as problem:
-            raise _Refused(415, f"{problem}; {WANTED}") from problem
+            raise HTTPException(415, f"{problem}; {WANTED}") from problem
 
     async def _receive(self, request: Request, body: bytearray) -> None:
-        """The request's body, to its end: who is cut off while sending sees no answer. Raises _Refused."""
+        """The request's body, to its end: who is cut off while sending sees no answer. Raises
+        HTTPException."""
         limit, size = self.limits.body, 0
-        too_large = _Refused(413, f"the body has more than {limit:,} bytes")
+        too_large = HTTPException(413, f"the body has more than {limit:,} bytes")
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             raise too_large
@@ -172,13 +155,13 @@ class Endpoint:
             await asyncio.wait_for(receive(), self.limits.body_seconds)
         except asyncio.TimeoutError as problem:
             text = f"the body did not arrive within {self.limits.body_seconds:g} s"
-            raise _Refused(408, text) from problem
+            raise HTTPException(408, text) from problem
         if size > limit:
             raise too_large
         if len(body) < size:
-            raise _Refused(503, "too many bodies are on their way; try again later", retry_after="1")
+            raise _busy("too many bodies are on their way")
         if not size:
-            raise _Refused(400, f"the body is empty; {WANTED}")
+            raise HTTPException(400, f"the body is empty; {WANTED}")
 
     def _one(self, data: bytes, policy: str | None) -> dict[str, Any]:
         """In the worker's thread: decode, caption. Raises what `image.load` and `policy` raise."""
@@ -188,16 +171,19 @@ class Endpoint:
             raise UsageError(f"no policy {policy!r} in the bundle's front ({', '.join(names)})")
         chosen = captioner.policy(policy or self._policy)
         preprocess = captioner.bundle.manifest.preprocess
-        picture = image.load_for_network(preprocess, data, max_pixels=self.limits.pixels)
+        picture = image.load_for(preprocess, data, max_pixels=self.limits.pixels)
         result = captioner.caption(picture, policy=chosen, deadline=self.limits.deadline)
         taken = time.perf_counter() - started
         self._mean += 0.2 * (taken - self._mean)
-        return {
-            "alt": clean(result.text), "score": result.score, "policy": chosen.name or chosen.rule,
-            "exits": dict(result.exits), "decoder_layers": result.decoder_layers, "seconds": taken,
-            "cut_short": bool(result.deadline and result.deadline.cut_short),
-        }  # fmt: skip
+        caption = {"alt": clean(result.text), "score": result.score, "policy": chosen.name or chosen.rule}
+        layers = {"exits": dict(result.exits), "decoder_layers": result.decoder_layers}
+        cut_short = bool(result.pacing and result.pacing.cut_short)
+        return caption | layers | {"seconds": taken, "cut_short": cut_short}
 
     def _opened(self) -> Captioner:
         assert self._captioner is not None, "start() comes first"
         return self._captioner
+
+
+def _busy(reason: str, seconds: int = 1) -> HTTPException:
+    return HTTPException(503, f"{reason}; try again later", {"retry-after": str(max(1, seconds))})

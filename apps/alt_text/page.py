@@ -120,10 +120,10 @@ def filled(page: Page, alts: Mapping[int, str]) -> str:
 
 def write(page: Page, text: str, out: Path) -> None:
     """Write `text` as that page's bytes; a page that exists keeps its permissions and its link."""
-    place = out.resolve()
-    mode = place.stat().st_mode & 0o777 if place.is_file() else 0o644
-    atomic_write(place, text.encode(page.encoding))
-    place.chmod(mode)
+    target = out.resolve()
+    mode = target.stat().st_mode & 0o777 if target.is_file() else 0o644
+    atomic_write(target, text.encode(page.encoding))
+    target.chmod(mode)
 
 
 def _escaped(alt: str, encoding: str) -> str:
@@ -198,8 +198,8 @@ class _Finder(HTMLParser):
 def _attributes(raw: str) -> list[tuple[str, int, int]]:
     """(name, start, end) of a start tag's attributes, by the grammar of the HTML standard."""
     name = _NAME.match(raw)
-    at, found = name.end() if name else len(raw), []
+    at, spans = name.end() if name else len(raw), []
     while match := _ATTRIBUTE.match(raw, at):
-        found.append((match[1].lower(), match.start(1), match.end()))
+        spans.append((match[1].lower(), match.start(1), match.end()))
         at = match.end()
-    return found
+    return spans

@@ -22,21 +22,6 @@ MAX_EDITS_BYTES = 64 << 20
 KIND = "mue-edge alt text 1"
 # Nothing but what is in the page itself: no request can leave it.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_STYLE = """
-.review { list-style: none; padding: 0; display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
-.review li { background: var(--card); border-radius: 10px; padding: .8rem; display: flex; gap: .8rem; }
-.review img { width: 96px; height: 96px; object-fit: contain; flex: none; }
-.review div { flex: 1; min-width: 0; overflow-wrap: anywhere; font-size: .88rem; }
-textarea { width: 100%; box-sizing: border-box; font: inherit; font-size: 1rem; padding: .4rem;
-  color: var(--ink); background: var(--ground); border: 1px solid var(--soft); border-radius: 6px; }
-li.changed textarea { border: 2px solid var(--bar); }
-.save { position: sticky; bottom: 0; background: var(--ground); padding: .8rem 0;
-  border-top: 1px solid var(--line); display: flex; gap: 1rem; align-items: center; flex-wrap: wrap; }
-button { font: inherit; font-weight: 600; padding: .6rem 1.2rem; border-radius: 8px; border: 0;
-  background: #2459c0; color: #ffffff; }
-:focus-visible { outline: 3px solid var(--bar); outline-offset: 2px; }
-"""
 
 
 @dataclass(frozen=True)
@@ -63,29 +48,31 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
         if entry.file in pictures:
             shown.setdefault(entry.sha256, entry)
     ordered = sorted(shown.values(), key=lambda e: (e.edited, e.score is not None and e.score, e.file))
-    script = Path(__file__).with_name("review.js").read_text(encoding="utf-8")
-    head = Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<style>{_STYLE}</style>')
+    script, style = (Path(__file__).with_name(f"review.{kind}").read_text("utf-8") for kind in ("js", "css"))
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    intro = (
+        f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is wrong, save,"
+    )
+    save = tag("button", "Save corrections", type="button", id="save")
     return document(
         title,
         tag("h1", title),
-        tag("p", f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is "
-            "wrong, save, and bring the file back with:"),
+        tag("p", f"{intro} and bring the file back with:"),
         tag("pre", tag("code", next_command)),
         tag("ul", *(_card(i, e, pictures[e.file]) for i, e in enumerate(ordered)), class_="review"),
-        tag("p", tag("button", "Save corrections", type="button", id="save"),
-            tag("span", "Nothing is changed yet.", id="state", role="status"), class_="save"),
+        tag("p", save, tag("span", "Nothing is changed yet.", id="state", role="status"), class_="save"),
         tag("noscript", tag("p", "Without scripts this page cannot save corrections.")),
         Html(f'<script data-kind="{KIND}">\n{script}</script>'),
-        head=head,
-    )  # fmt: skip
+        head=Html(f"{policy}\n<style>\n{style}</style>"),
+    )
 
 
 def read_edits(path: Path) -> tuple[Edit, ...]:
     """Corrections that the page saved. Raises InputFileError for everything else."""
-    found = schema.decode(Edits, read_json(path, MAX_EDITS_BYTES), str(path))
-    if found.kind != KIND:
-        raise InputFileError(f"{path} is of kind {found.kind!r}; what the review page saves is {KIND!r}")
-    return found.edits
+    saved = schema.decode(Edits, read_json(path, MAX_EDITS_BYTES), str(path))
+    if saved.kind != KIND:
+        raise InputFileError(f"{path} is of kind {saved.kind!r}; what the review page saves is {KIND!r}")
+    return saved.edits
 
 
 def apply(edits: tuple[Edit, ...], table: Table) -> tuple[Table, int]:
@@ -100,9 +87,8 @@ def apply(edits: tuple[Edit, ...], table: Table) -> tuple[Table, int]:
 
 def _card(number: int, entry: TableEntry, path: Path) -> Html:
     name, field = entry.file.encode("utf-8", "replace").decode(), f"alt-{number}"
-    note = (
-        "written by a person" if entry.edited else f"score {entry.score}" if entry.score is not None else ""
-    )
+    note = "" if entry.score is None else f"score {entry.score}"
+    note = "written by a person" if entry.edited else note
     area = tag("textarea", entry.alt, id=field, rows="2", maxlength=str(MAX_ALT), data_sha256=entry.sha256)
     inner = tag("label", f"Alt text of {name}", for_=field), area, tag("span", note)
     return tag("li", _thumbnail(path), tag("div", *inner))

@@ -54,7 +54,14 @@ def read(path: Path) -> Table:
     table: Table = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
-            entry = _entry(line, f"{path}:{number}")
+            where = f"{path}:{number}"
+            try:
+                data = parse_json(line, where)
+            except InputFileError as problem:
+                raise InputFileError(
+                    f"{problem}; mend the line, or remove the table to start anew"
+                ) from problem
+            entry = schema.decode(TableEntry, data, where)
             table[entry.file] = entry
     return table
 
@@ -72,11 +79,3 @@ def clean(text: str) -> str:
     """Alt text as it is stored: one line, no control characters, at most MAX_ALT characters."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:MAX_ALT]
-
-
-def _entry(line: str, where: str) -> TableEntry:
-    try:
-        data = parse_json(line, where)
-    except InputFileError as problem:
-        raise InputFileError(f"{problem}; mend the line, or remove the table to start anew") from problem
-    return schema.decode(TableEntry, data, where)

@@ -6,17 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mue_edge.apps.alt_text.table import Table, TableEntry, clean
 from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
 from mue_edge.inputs import image
-
-if TYPE_CHECKING:
-    from mue_edge.inputs.image import LoadedPicture
-    from mue_edge.loop.policy import Policy
-    from mue_edge.sessions.captioner import Captioner
+from mue_edge.inputs.image import Upright
+from mue_edge.loop.policy import Policy
+from mue_edge.sessions.captioner import Captioner
 
 # The table is saved this often while captions are made, and never for more than a share of the time.
 SAVE_SECONDS = 5.0
@@ -25,7 +22,7 @@ SAVE_SHARE = 20
 
 @dataclass
 class AltTextWork:
-    """What is known (`table`, by file), what is to be done (`todo`: hash → its files), what cannot be read
+    """What has alt text (`table`, by file), what is to do (`todo`: hash → its files), what cannot be read
     (`problems`: file → why). Captioning moves work from one to the other."""
 
     table: Table
@@ -33,22 +30,22 @@ class AltTextWork:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def survey(pictures: Mapping[str, Path], known: Table, *, again: bool = False) -> AltTextWork:
+def survey(pictures: Mapping[str, Path], table: Table, *, again: bool = False) -> AltTextWork:
     """Compare the pictures with the table. A copy or a renamed file has its alt text already.
 
     again: what no person wrote is to be done anew, and stays until it is. Entries of files that are gone are
     left out.
     """
     work = AltTextWork({})
-    by_hash = {entry.sha256: entry for entry in known.values()}
-    by_hash |= {entry.sha256: entry for entry in known.values() if entry.edited}
+    by_hash = {entry.sha256: entry for entry in table.values()}
+    by_hash |= {entry.sha256: entry for entry in table.values() if entry.edited}
     for file, path in pictures.items():
         try:
             digest = sha256(path)
         except InputFileError as problem:
             work.problems[file] = str(problem)
             continue
-        entry = known.get(file)
+        entry = table.get(file)
         if entry is None or entry.sha256 != digest:
             entry = by_hash.get(digest)
         if entry is not None:
@@ -59,9 +56,12 @@ def survey(pictures: Mapping[str, Path], known: Table, *, again: bool = False) -
 
 
 def caption(
-    work: AltTextWork, pictures: Mapping[str, Path], open_captioner: Callable[[], Captioner],
-    policy: str | Path | None, save: Callable[[Table], None],
-) -> Iterator[str]:  # fmt: skip
+    work: AltTextWork,
+    pictures: Mapping[str, Path],
+    open_captioner: Callable[[], Captioner],
+    policy: str | Path | None,
+    save: Callable[[Table], None],
+) -> Iterator[str]:
     """Caption what is to be done; yields a file a caption or problem. `save` gets the table now and then,
     and at the end, whatever ends it. The captioner is opened for the first picture that can be read."""
     captioner: Captioner | None = None
@@ -92,14 +92,10 @@ def caption(
             captioner.close()
 
 
-def describe(
-    captioner: Captioner, policy: Policy, picture: LoadedPicture, file: str, digest: str
-) -> TableEntry:
+def describe(captioner: Captioner, policy: Policy, picture: Upright, file: str, digest: str) -> TableEntry:
     """The entry of one picture."""
     result = captioner.caption(picture, policy=policy)
     manifest = captioner.bundle.manifest
-    made_by = f"{manifest.name} {str(manifest.model.get('sha256', ''))[:12]} {manifest.plan_hash}"
-    return TableEntry(
-        file, digest, clean(result.text), round(result.score, 4), dict(result.exits),
-        policy.name or policy.rule, made_by,
-    )  # fmt: skip
+    model = f"{manifest.name} {str(manifest.model.get('sha256', ''))[:12]} {manifest.plan_hash}"
+    alt, score, name = clean(result.text), round(result.score, 4), policy.name or policy.rule
+    return TableEntry(file, digest, alt, score, dict(result.exits), name, model)

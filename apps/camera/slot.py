@@ -11,12 +11,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL.Image import Image
 
-    from mue_edge.inputs.image import PictureSource
+from mue_edge.inputs.image import Given
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,11 @@ class Frame:
     taken: when it came, on `time.perf_counter`'s clock.
     """
 
-    picture: PictureSource | Callable[[], Image]
+    picture: Given | Callable[[], Image]
     taken: float
     name: str = ""
 
-    def read(self) -> PictureSource:
+    def read(self) -> Given:
         """What is to be loaded."""
         return self.picture() if callable(self.picture) else self.picture
 
@@ -95,12 +93,12 @@ class Source(ABC):
         """Run in a thread that dies with the process."""
 
         def work() -> None:
-            problem: Exception | None = None
             try:
                 self.run(slot, stop)
-            except Exception as found:  # the thread that takes frames reports it
-                problem = found
-            slot.end(problem)
+            except Exception as problem:  # the thread that takes frames reports it
+                slot.end(problem)
+            else:
+                slot.end()
 
         thread = threading.Thread(target=work, name="source", daemon=True)
         thread.start()

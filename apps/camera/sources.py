@@ -46,7 +46,7 @@ class Folder(Source):
 
     def _look(self) -> dict[str, tuple[int, int]]:
         """Time of change and size of every picture."""
-        found: dict[str, tuple[int, int]] = {}
+        states: dict[str, tuple[int, int]] = {}
         try:
             with os.scandir(self._folder) as entries:
                 for entry in entries:
@@ -54,10 +54,10 @@ class Folder(Source):
                         with contextlib.suppress(OSError):  # gone by now
                             state = entry.stat()
                             if stat.S_ISREG(state.st_mode):
-                                found[entry.name] = state.st_mtime_ns, state.st_size
+                                states[entry.name] = state.st_mtime_ns, state.st_size
         except OSError as problem:
             raise InputFileError(f"the folder {self._folder} was lost: {problem.strerror}") from problem
-        return found
+        return states
 
 
 class Piped(Source):
@@ -109,26 +109,26 @@ class Piped(Source):
         return bytes(whole)
 
 
-def choose(place: str, stdin: TextIO, *, speed: float = 1.0, loop: bool = False) -> Source:
+def choose(argument: str, stdin: TextIO, *, speed: float = 1.0, loop: bool = False) -> Source:
     """The source that a command's argument names: "0", "/dev/video0", a video file, a folder, "-".
 
     Raises MueEdgeError for what is none of these or cannot be opened.
     """
-    path = Path(place)
-    if place == "-":
+    path = Path(argument)
+    if argument == "-":
         return Piped(stdin)
-    if place.isdecimal():
-        return Video(int(place))
-    if place.startswith("/dev/video"):
-        return Video(place)
+    if argument.isdecimal():
+        return Video(int(argument))
+    if argument.startswith("/dev/video"):
+        return Video(argument)
     if path.is_dir():
         return Folder(path)
     if path.suffix.lower() in image.SUFFIXES:
         raise UsageError(
-            f"{place} is one picture; caption it with: {command_line('caption', 'BUNDLE', place)}"
+            f"{argument} is one picture; caption it with: {command_line('caption', 'BUNDLE', argument)}"
         )
     if not path.is_file():
         raise InputFileError(
-            f"no source {place!r}: neither a camera (0, /dev/video0), nor a video file, a folder, or '-'"
+            f"no source {argument!r}: neither a camera (0, /dev/video0), nor a video file, a folder, or '-'"
         )
     return Video(path, speed=speed, loop=loop)

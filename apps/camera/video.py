@@ -7,13 +7,13 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image as images
+from PIL.Image import Image
 
 from mue_edge.apps.camera.slot import Frame, Newest, Source
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 POLL_SECONDS = 0.1
 # A camera that gives no picture so many times in a row is lost.
@@ -25,10 +25,10 @@ class Video(Source):
 
     live = True
 
-    def __init__(self, place: int | str | Path, *, speed: float = 1.0, loop: bool = False) -> None:
-        self._place, self._speed, self._loop = place, speed, loop
-        self._file = isinstance(place, Path)
-        self.title = str(place) if self._file else f"camera {place}"
+    def __init__(self, path: int | str | Path, *, speed: float = 1.0, loop: bool = False) -> None:
+        self._path, self._speed, self._loop = path, speed, loop
+        self._file = isinstance(path, Path)
+        self.title = str(path) if self._file else f"camera {path}"
         self._capture = self._open()
 
     def run(self, slot: Newest, stop: threading.Event) -> None:
@@ -40,7 +40,7 @@ class Video(Source):
                 there, values = self._capture.read()
                 if not there and self._file:
                     if not frames:
-                        raise InputFileError(f"{self._place} holds no frame that can be decoded")
+                        raise InputFileError(f"{self._path} holds no frame that can be decoded")
                     if not self._loop:
                         return
                     self._capture.release()
@@ -62,10 +62,10 @@ class Video(Source):
 
     def _open(self) -> Any:
         cv2 = _opencv()
-        capture = cv2.VideoCapture(str(self._place) if self._file else self._place)
+        capture = cv2.VideoCapture(str(self._path) if self._file else self._path)
         if not capture.isOpened():
             if self._file:
-                raise InputFileError(f"{self._place} is no video that OpenCV can read")
+                raise InputFileError(f"{self._path} is no video that OpenCV can read")
             there = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
             raise EnvironmentLacksError(
                 f"{self.title} cannot be opened (under /dev: {there}); name another, a video file, a folder, "
@@ -77,8 +77,6 @@ class Video(Source):
 
 def _picture(values: Any) -> Image:
     """OpenCV's BGR [H, W, 3] as a picture."""
-    from PIL import Image as images
-
     return images.fromarray(values[:, :, ::-1].copy())
 
 

@@ -14,22 +14,19 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from mue_edge.apps.camera.margin import Margin
 from mue_edge.apps.camera.slot import Newest
 from mue_edge.errors import InputFileError
+from mue_edge.inputs.image import Upright
+from mue_edge.loop.policy import Policy
 from mue_edge.sessions import draw
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from mue_edge.inputs.image import LoadedPicture
-    from mue_edge.loop.policy import Policy
-    from mue_edge.sessions.captioner import Caption, Captioner
+from mue_edge.sessions.captioner import Caption, Captioner
 
 CELLS = 16
 KEPT = 500
@@ -80,11 +77,9 @@ class FrameCounts:
 
     def record(self, slot: Newest) -> dict[str, Any]:
         """For JSON; times in seconds."""
-        return {
-            "frames": slot.seen, "captioned": self.captioned, "reused": self.reused,
-            "dropped": slot.dropped + self.stale, "unreadable": self.unreadable, "late": self.late,
-            "saved": self.saved, "p50": self.quantile(0.5), "p95": self.quantile(0.95),
-        }  # fmt: skip
+        record = {"frames": slot.seen, "captioned": self.captioned, "reused": self.reused}
+        record |= {"dropped": slot.dropped + self.stale, "unreadable": self.unreadable, "late": self.late}
+        return record | {"saved": self.saved, "p50": self.quantile(0.5), "p95": self.quantile(0.95)}
 
 
 class Watcher:
@@ -95,9 +90,15 @@ class Watcher:
     """
 
     def __init__(
-        self, captioner: Captioner, slot: Newest, policy: Policy, *, budget: float | None = None,
-        alike: float | None = None, live: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        captioner: Captioner,
+        slot: Newest,
+        policy: Policy,
+        *,
+        budget: float | None = None,
+        alike: float | None = None,
+        live: bool = True,
+    ) -> None:
         self.captioner, self.slot, self.policy = captioner, slot, policy
         self.budget, self._alike, self._live = budget, alike, live
         self.tally = FrameCounts()
@@ -128,51 +129,54 @@ class Watcher:
                 self.tally.unreadable += 1
                 continue
             self._number += 1
-            seen = self._see(picture, frame.name, began)
+            result = self._see(picture, frame.name, began)
             del frame, picture  # else the next one is loaded beside them
-            yield seen
+            yield result
         if self.slot.problem is not None:
             raise self.slot.problem
 
-    def _see(self, picture: LoadedPicture, name: str, began: float) -> SeenFrame:
+    def _see(self, picture: Upright, name: str, began: float) -> SeenFrame:
         policy, started = self.policy, time.perf_counter()
         cells = None if self._alike is None else signature(picture.rgb)
-        last = self._last
-        reused = False
-        if cells is not None and last is not None and last[2] == policy and started < self._until:
-            reused = change(cells, last[0]) <= (self._alike or 0.0)
-        if reused and last is not None:
-            caption = last[1]
-            self.tally.reused += 1
-        else:
+        caption = self._reusable(cells, policy, started)
+        reused = caption is not None
+        if caption is None:
             caption = self._captioned(picture, policy, began)
-            whole = not (caption.deadline and caption.deadline.cut_short)
+            whole = not (caption.pacing and caption.pacing.cut_short)
             self._last = (cells, caption, policy) if whole and cells is not None else None
-            hurried = caption.deadline is not None and caption.deadline.hurried
+            hurried = caption.pacing is not None and caption.pacing.hurried
             self._until = started + HURRIED_SECONDS if hurried else math.inf
             self.tally.captioned += 1
             self.tally.seconds += time.perf_counter() - started
         latency = time.perf_counter() - began
+        self.tally.reused += reused
         self.tally.latencies.append(latency)
         self.tally.late += self.budget is not None and latency > self.budget
-        return SeenFrame(
-            self._number, name, picture.rgb, caption, policy.name or policy.rule, latency, reused
-        )
+        name_of = policy.name or policy.rule
+        return SeenFrame(self._number, name, picture.rgb, caption, name_of, latency, reused)
 
-    def _captioned(self, picture: LoadedPicture, policy: Policy, began: float) -> Caption:
+    def _reusable(self, cells: NDArray[np.int16] | None, policy: Policy, now: float) -> Caption | None:
+        """The last caption, if it stands for these cells too."""
+        if cells is None or self._last is None or self._alike is None or now >= self._until:
+            return None
+        last, caption, of_policy = self._last
+        return caption if of_policy == policy and change(cells, last) <= self._alike else None
+
+    def _captioned(self, picture: Upright, policy: Policy, began: float) -> Caption:
         """Within what is left of the budget, less the margin, which learns from it."""
         if self.budget is None or self.margin is None:
             return self.captioner.caption(picture, policy=policy)
         due = began + self.budget - self.margin.seconds
-        left = max(1e-4, due - time.perf_counter())
-        caption = self.captioner.caption(picture, policy=policy, deadline=left)
+        remaining = max(1e-4, due - time.perf_counter())
+        caption = self.captioner.caption(picture, policy=policy, deadline=remaining)
         self.margin.saw(time.perf_counter() - due)
         return caption
 
 
 def signature(picture: Image) -> NDArray[np.int16]:
     """Means of 16 × 16 cells, grey levels [16, 16, 3]."""
-    return np.asarray(picture.reduce(_factor(picture)).resize((CELLS, CELLS)), np.int16)
+    factor = max(1, min(picture.size) // (2 * CELLS))
+    return np.asarray(picture.reduce(factor).resize((CELLS, CELLS)), np.int16)
 
 
 def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
@@ -180,29 +184,26 @@ def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
     return float(np.abs(one - other).max()) / 255
 
 
-def describe(seen: SeenFrame, watcher: Watcher) -> dict[str, Any]:
+def describe(frame: SeenFrame, watcher: Watcher) -> dict[str, Any]:
     """What is shown of a frame: its caption, exits by stack and token, latency, and the counts so far."""
     captioner = watcher.captioner
-    drawing = draw.drawing_of(seen.caption, captioner.layout, captioner.tokenizer)
-    return {
-        "number": seen.number, "name": seen.name, "text": seen.caption.text, "policy": seen.policy,
-        "reused": seen.reused, "latency": seen.latency, "budget": watcher.budget,
-        "hurry": _hurry(seen.caption),
+    drawing = draw.of(frame.caption, captioner.layout, captioner.tokenizer)
+    record = {key: getattr(frame, key) for key in ("number", "name", "policy", "reused", "latency")}
+    return record | {
+        "text": frame.caption.text,
+        "budget": watcher.budget,
+        "hurry": _hurry(frame.caption),
         "layers": drawing.layers,
         "encoder": [{"stack": b.label, "depth": b.depth, "layers": b.layers} for b in drawing.encoder],
         "tokens": [{"word": b.label, "depth": b.depth} for b in drawing.steps],
         "counts": watcher.tally.record(watcher.slot),
-    }  # fmt: skip
+    }
 
 
 def _hurry(caption: Caption) -> str:
     """What the budget did to a caption, in words; "" if nothing."""
-    deadline = caption.deadline
-    if deadline is None or not (deadline.hurried or deadline.cut_short):
+    pacing = caption.pacing
+    if pacing is None or not (pacing.hurried or pacing.cut_short):
         return ""
-    changes = ", ".join(dict.fromkeys(move.policy for move in deadline.changes)) or "no policy"
-    return f"short of time: {changes}" + ("; ended early" if deadline.cut_short else "")
-
-
-def _factor(picture: Image) -> int:
-    return max(1, min(picture.size) // (2 * CELLS))
+    walked = ", ".join(dict.fromkeys(move.policy for move in pacing.walked)) or "no policy"
+    return f"short of time: {walked}" + ("; ended early" if pacing.cut_short else "")

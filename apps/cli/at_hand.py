@@ -1,30 +1,31 @@
 """What a user has at hand: bundled models, bundles and model folders, by their manifests and configurations.
 
-No large file is read, and a damaged folder is told with what is wrong with it.
+No large file is read, and a damaged folder is listed with what is wrong with it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mue_edge import models
 from mue_edge.apps.cli import catalogue, default_bundle
-from mue_edge.apps.cli.default_bundle import has
-from mue_edge.bundle.folder import checked_manifest
+from mue_edge.bundle.folder import look
 from mue_edge.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.export import prompts
+from mue_edge.reading import is_file
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 # A checkpoint of the Hugging Face layout has one of these beside its config.json.
 CHECKPOINTS = (WEIGHTS, "pytorch_model.bin")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class BundledModel:
 
 
 @dataclass(frozen=True)
-class FoundBundle:
+class ListedBundle:
     """A bundle by its manifest; of a damaged one the path and what is wrong."""
 
     path: str
@@ -54,7 +55,7 @@ class FoundBundle:
 
 
 @dataclass(frozen=True)
-class FoundModel:
+class ListedModel:
     """A model folder by its configuration; of a damaged one the path, what could be read and what is wrong.
 
     layers: by stack; parameters: numbers stored in its weights."""
@@ -71,23 +72,23 @@ class FoundModel:
 
 @dataclass(frozen=True)
 class AtHand:
-    """What was found."""
+    """What there is."""
 
     bundled: tuple[BundledModel, ...]
-    bundles: tuple[FoundBundle, ...]
-    models: tuple[FoundModel, ...]
+    bundles: tuple[ListedBundle, ...]
+    models: tuple[ListedModel, ...]
 
 
 def survey(folders: Iterable[Path]) -> AtHand:
-    """What the folders are or hold, each place once, and the bundles in the user's cache."""
-    places = [place for folder in folders for place in _inside(folder)]
+    """What the folders are or hold, each once, and the bundles in the user's cache."""
+    candidates = [path for folder in folders for path in _inside(folder)]
     with suppress(EnvironmentLacksError):  # of a user without a home
-        places += _inside(default_bundle.bundles())[1:]
-    every = {place.absolute(): place for place in places if not _foreign(place)}.values()
+        candidates += _inside(default_bundle.bundles())[1:]
+    every = {path.absolute(): path for path in candidates if not _is_foreign(path)}.values()
     return AtHand(
         tuple(map(_bundled, catalogue.BUNDLED)),
-        tuple(_bundle(place) for place in every if has(place, MANIFEST)),
-        tuple(_model(place) for place in every if default_bundle.is_model(place)),
+        tuple(_bundle(path) for path in every if is_file(path / MANIFEST)),
+        tuple(_model(path) for path in every if default_bundle.is_model(path)),
     )
 
 
@@ -101,66 +102,56 @@ def _inside(folder: Path) -> list[Path]:
 
 def _bundled(name: str) -> BundledModel:
     folder = catalogue.bundled_model(name)
-    if prompts.task_of(folder) == prompts.CAPTION:
-        use = f"mue-edge caption {name} PICTURE"
-    else:
-        use = f'mue-edge entail {name} PICTURE "STATEMENT"'
+    use = catalogue.usage(prompts.task_of(folder), name)
     return BundledModel(name, catalogue.TITLES[name], (folder / WEIGHTS).stat().st_size, use)
 
 
-def _bundle(place: Path) -> FoundBundle:
+def _bundle(folder: Path) -> ListedBundle:
     try:
-        m = checked_manifest(place)
+        m = look(folder)
     except (InputFileError, OSError) as problem:
-        return FoundBundle(str(place), problem=str(problem))
+        return ListedBundle(str(folder), problem=str(problem))
     size = sum(entry.bytes for entry in m.files.values())
     picture = f"{m.preprocess.height}x{m.preprocess.width}"
-    return FoundBundle(
-        str(place), m.name, m.task, m.target, m.precision, picture, size, m.chosen, m.evidence.rung
+    return ListedBundle(
+        str(folder), m.name, m.task, m.target, m.precision, picture, size, m.chosen, m.evidence.rung
     )
 
 
-def _model(place: Path) -> FoundModel:
+def _model(folder: Path) -> ListedModel:
     try:
-        config = models.read_config(place)
+        config = models.read_config(folder)
     except (InputFileError, OSError) as problem:
-        advice = (
-            f"; if it is a checkpoint: {command_line('import', place, '--out', 'FOLDER')}"
-            if _checkpoint(place)
-            else ""
-        )
-        return FoundModel(str(place), problem=f"{problem}{advice}")
+        retry = f"; if it is a checkpoint: {command_line('import', folder, '--out', 'FOLDER')}"
+        return ListedModel(str(folder), problem=f"{problem}{retry if _is_checkpoint(folder) else ''}")
     problems: list[str] = []
-    parameters, size, tasks = 0, 0, tuple[str, ...]()
-    try:
-        parameters, size = _weights(place / WEIGHTS)
-    except (InputFileError, OSError) as problem:
-        problems.append(str(problem))
-    try:
-        tasks = prompts.tasks(place)
-    except InputFileError as problem:
-        problems.append(str(problem))
+
+    def attempt(read: Callable[[Path], T], default: T) -> T:
+        try:
+            return read(folder)
+        except (InputFileError, OSError) as problem:
+            problems.append(str(problem))
+            return default
+
+    parameters, size = attempt(_weights, (0, 0))
+    tasks: tuple[str, ...] = attempt(prompts.tasks, ())
+    described = attempt(models.describe_folder, None)
     layers, picture = "", ""
-    try:
-        described = models.describe_folder(place)
-    except InputFileError as problem:
-        problems.append(str(problem))
-    else:
+    if described is not None:
         layers = f"encoder {described.encoder_layers}, decoder {described.decoder_layers}"
         picture = described.picture
-    return FoundModel(
-        str(place), str(config["family"]), layers, parameters, size, picture, tasks, "; ".join(problems)
-    )
+    family = str(config["family"])
+    return ListedModel(str(folder), family, layers, parameters, size, picture, tasks, "; ".join(problems))
 
 
-def _foreign(place: Path) -> bool:
+def _is_foreign(folder: Path) -> bool:
     """Whether a folder's manifest or configuration is sound, but another program's."""
     for name, key in ((MANIFEST, "plan_hash"), (CONFIG, "family")):
         try:
-            if (place / name).stat().st_size <= MAX_MANIFEST_BYTES:
-                data = json.loads((place / name).read_text(encoding="utf-8"))
+            if (folder / name).stat().st_size <= MAX_MANIFEST_BYTES:
+                data = json.loads((folder / name).read_text(encoding="utf-8"))
                 ours = isinstance(data, dict) and key in data
-                return not ours and not _checkpoint(place)
+                return not ours and not _is_checkpoint(folder)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, RecursionError):
@@ -168,14 +159,14 @@ def _foreign(place: Path) -> bool:
     return False
 
 
-def _checkpoint(place: Path) -> bool:
-    """Whether weights stand beside a configuration."""
-    return any(has(place, name) for name in CHECKPOINTS)
+def _is_checkpoint(folder: Path) -> bool:
+    return any(is_file(folder / name) for name in CHECKPOINTS)
 
 
-def _weights(path: Path) -> tuple[int, int]:
-    """How many numbers a safetensors file holds, by its header, and its bytes. Raises InputFileError for one
-    whose length is not what its header says."""
+def _weights(folder: Path) -> tuple[int, int]:
+    """How many numbers its safetensors file holds, by the header, and the file's bytes. Raises InputFileError
+    for one whose length is not what its header says."""
+    path = folder / WEIGHTS
     if not path.is_file():
         raise InputFileError(f"{path} is missing")
     size = path.stat().st_size

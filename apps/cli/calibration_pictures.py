@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from mue_edge.apps.cli.catalogue import BUNDLED, bundled_model, calibration_pairs, calibration_pictures
@@ -31,26 +32,30 @@ def to_calibrate_on(
     if not (source / "tokenizer.json").is_file():
         raise UsageError(f"{source} holds no tokenizer.json, so its captions cannot be compared")
     tokenizer = tokens.load(source / "tokenizer.json")
-    asked = asked_of(source, tokenizer)
-    if asked is not None:
-        return *_statements(source, asked, data, images), None
-
-    def spoken(text: str) -> str:
-        return examples.reference_text(tokenizer, text)
-
+    vocabulary = statement_vocabulary(source, tokenizer)
+    shipped = None
     if data is None or (data in BUNDLED and not Path(data).exists()):
-        tune, certify, known = samples.of_tables(*calibration_pictures(data or _bundled(source)), spoken)
-        return *_mixed(tune, certify), known
-    path = Path(data)
+        shipped = data or _bundled(source)
+    if vocabulary is not None:
+        if shipped is None:
+            return *samples.split(statement_tables.read(Path(str(data)), vocabulary, images, say)), None
+        parts = calibration_pairs(shipped)
+        tune, certify = (statement_tables.read(table, vocabulary, folder, say) for table, folder in parts)
+        return *_mixed(tune, certify), None
+    as_spoken = partial(examples.as_spoken, tokenizer)
+    if shipped is not None:
+        tune, certify, frequencies = samples.of_tables(*calibration_pictures(shipped), as_spoken)
+        return *_mixed(tune, certify), frequencies
+    path = Path(str(data))
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
         files = [Path(str(file)) for file in gathering.gather([path])]
         return *samples.split(samples.of_pictures(files, path.name)), None
-    found, _ = examples.without_missing(examples.read(path, kind=kind, images=images))
-    tune, certify = samples.split(samples.of_examples(found, path.name, spoken))
+    captioned, _ = examples.without_missing(examples.read(path, kind=kind, images=images))
+    tune, certify = samples.split(samples.of_examples(captioned, path.name, as_spoken))
     return tune, certify, cider.frequencies(tune.references or ())
 
 
-def asked_of(source: Path, tokenizer: Tokenizer) -> StatementVocabulary | None:
+def statement_vocabulary(source: Path, tokenizer: Tokenizer) -> StatementVocabulary | None:
     """How a model or bundle is asked about statements; None: it captions."""
     if (source / MANIFEST).is_file():
         m = open_bundle(source).manifest
@@ -59,17 +64,6 @@ def asked_of(source: Path, tokenizer: Tokenizer) -> StatementVocabulary | None:
         return None
     prompt = read_prompt(source, ENTAIL)
     return StatementVocabulary(prompt.template, tuple(prompt.answers), tokenizer)
-
-
-def _statements(
-    source: Path, asked: StatementVocabulary, data: str | None, images: Path | None
-) -> tuple[Samples, Samples]:
-    """Statements to tune and to certify on: the bundled model's own, or a table that is split."""
-    if data is None or (data in BUNDLED and not Path(data).exists()):
-        parts = calibration_pairs(data or _bundled(source))
-        tune, certify = (statement_tables.read(table, asked, shown, say) for table, shown in parts)
-        return _mixed(tune, certify)
-    return samples.split(statement_tables.read(Path(data), asked, images, say))
 
 
 def _mixed(tune: Samples, certify: Samples) -> tuple[Samples, Samples]:

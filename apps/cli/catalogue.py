@@ -51,6 +51,11 @@ def bundled_model(name: str) -> Path:
     return folder
 
 
+def usage(task: str, bundle: str | Path) -> str:
+    """The command that uses a bundle for its task, "caption" or "entail"."""
+    return command_line(task, bundle, "PICTURE") + (' "STATEMENT"' if task == "entail" else "")
+
+
 def calibration_pictures(name: str) -> tuple[Path, Path, list[str]]:
     """Of a bundled model: the data set to tune on, the one to certify on, and its training captions."""
     shipped = importlib.import_module(f"{BUNDLED[name]}.shipped")
@@ -66,14 +71,14 @@ def calibration_pairs(name: str) -> list[tuple[Path, Path]]:
 
 def range_pictures(name: str) -> list[Path]:
     """Pictures to scan value ranges on: a bundled model's tuning pictures, none for other models."""
-    if name not in BUNDLED or (Path(name) / "config.json").is_file():
-        return []
-    tune, _, _ = calibration_pictures(DEFAULT)  # all bundled models look at stickers
-    return sorted(tune.rglob("*.webp"))
+    return sorted(calibration_pictures(DEFAULT)[0].rglob("*.webp")) if _is_bundled(name) else []
 
 
 def demo_pictures(name: str) -> dict[Path, str]:
     """A bundled model's demo pictures with their captions, none for other models."""
-    if name not in BUNDLED or (Path(name) / "config.json").is_file():
-        return {}
-    return dict(importlib.import_module(BUNDLED[DEFAULT]).demo_pictures())  # all look at stickers
+    return dict(importlib.import_module(BUNDLED[DEFAULT]).demo_pictures()) if _is_bundled(name) else {}
+
+
+def _is_bundled(name: str) -> bool:
+    """Whether it names a bundled model, of which all look at stickers, and no folder of that name."""
+    return name in BUNDLED and not (Path(name) / "config.json").is_file()

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from mue_edge.apps.cli import catalogue
 from mue_edge.errors import MueEdgeError
 from mue_edge.reading import is_file, read_json
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 
 def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -51,15 +48,11 @@ def policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 
 
 def _plain(words: Iterable[str]) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
     return [CompletionItem(word) for word in words]
 
 
 def _paths(incomplete: str, kind: str) -> list[CompletionItem]:
     """The shell itself offers what there is of this kind, "file" or "dir"."""
-    from click.shell_completion import CompletionItem
-
     return [CompletionItem(incomplete, type=kind)]
 
 

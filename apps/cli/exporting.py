@@ -1,13 +1,16 @@
-"""What the commands that export share: a model's bundle, and the size of its pictures."""
+"""Bundles that commands export or take as they are, the size of their pictures, and what calibrates them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mue_edge.apps.cli.terminal import export_progress, say
+from mue_edge import machine, targets
+from mue_edge.apps.cli.catalogue import resolve_model
+from mue_edge.apps.cli.terminal import export_progress, progress, say
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.errors import UsageError
@@ -15,8 +18,14 @@ from mue_edge.export import room
 from mue_edge.files import sha256
 
 if TYPE_CHECKING:
+    from mue_edge.calibrate.data.samples import Samples
+    from mue_edge.calibrate.metrics.cider import Frequencies
+    from mue_edge.calibrate.plans.times import ProfileRequest
+    from mue_edge.calibrate.policies.setting import Setting
     from mue_edge.export.build import Exported
-    from mue_edge.inputs.image import PictureSource
+    from mue_edge.inputs.image import Given
+
+TRACES, PROFILE, BUNDLE = "traces", "profile.json", "bundle"  # in the folder of a calibration
 
 
 def parse_size(text: str | None) -> dict[str, int]:
@@ -30,31 +39,79 @@ def parse_size(text: str | None) -> dict[str, int]:
 
 
 def export(
-    model: Path, place: Path, target: str, options: Mapping[str, Any], name: str,
-    pictures: Sequence[PictureSource] = (),
-) -> Exported:  # fmt: skip
+    model: Path,
+    folder: Path,
+    target: str,
+    options: Mapping[str, Any],
+    name: str,
+    pictures: Sequence[Given] = (),
+) -> Exported:
     """Export a model folder, with progress on a terminal; pictures: to scan ranges on."""
     build, _ = room()
-    exported: Exported = build.export(model, place, target, dict(options), export_progress(), name, pictures)
+    exported: Exported = build.export(model, folder, target, dict(options), export_progress(), name, pictures)
     return exported
 
 
-def bundle_of(source: Path, place: Path, target: str, options: Mapping[str, Any], name: str) -> Bundle:
-    """A bundle itself; of a model folder the bundle that an earlier run exported to `place`, or a new one.
+def resolve_source(name: str) -> Path:
+    """The folder of a bundle, or of a model."""
+    return Path(name) if (Path(name) / MANIFEST).is_file() else resolve_model(name)
+
+
+def check_output(folder: Path, marker: str, content: str) -> None:
+    """Raises UsageError for an output folder that holds something else than what it is for."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / marker).is_dir():
+        raise UsageError(f"{folder} is there and holds no {content}; give another --out, or remove it")
+
+
+@contextmanager
+def calibration_setting(
+    bundle: Bundle,
+    folder: Path,
+    request: ProfileRequest,
+    pictures: tuple[Samples, Samples, Frequencies | None],
+    workers: int | None,
+) -> Iterator[Setting]:
+    """A bundle opened with the profile that is requested; its traces are kept in the folder.
+
+    pictures: to tune on, to certify on, and document frequencies.
+    """
+    from mue_edge.calibrate.plans import times
+    from mue_edge.calibrate.policies.setting import Setting
+
+    tune, certify, known = pictures
+    processes = workers or machine.cores()
+    with targets.open_session(bundle.path, threads=request.threads) as session:
+        profile, conditions = times.known(session, tune, request, progress, say)
+        files = folder / TRACES
+        yield Setting(
+            session, profile, tune, certify, files, known, conditions, progress, processes, request.clock
+        )
+
+
+def bundle_of(source: Path, folder: Path, target: str, options: Mapping[str, Any], name: str) -> Bundle:
+    """A bundle itself; of a model folder the bundle that an earlier run exported to `folder`, or a new one.
 
     Raises UsageError if that bundle is of another model, target or plan.
     """
     if (source / MANIFEST).is_file():
         return open_bundle(source)
-    if not (place / MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         say(f"exporting {name} for {target}")
-        return export(source, place, target, options, name).bundle
-    bundle = open_bundle(place)
+        return export(source, folder, target, options, name).bundle
+    bundle = open_bundle(folder)
     m = bundle.manifest
     same = all(m.plan.get(key) == value for key, value in options.items() if key != "ends")
     if not same or m.target != target or m.model.get("sha256") != sha256(source / "model.safetensors"):
         raise UsageError(
-            f"{place} was made from another model, target or plan; give another --out, or remove "
-            f"{place.parent}"
+            f"{folder} was made from another model, target or plan; give another --out, or remove "
+            f"{folder.parent}"
         )
     return bundle
+
+
+def golden_pixels(bundle: Bundle) -> list[object]:
+    """The network's inputs for a bundle's golden pictures, [1, 3, H, W] each."""
+    from mue_edge.targets import golden
+
+    pictures, _ = golden.read(bundle)
+    return [golden.pixels(picture, bundle.manifest.preprocess) for picture in pictures]

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from mue_edge.errors import suggestion
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 COMMANDS = Path(__file__).parent / "commands"
 # The folders of COMMANDS, in the order of the help → their headings there.
 GROUPS = {
-    "make": "Make a model folder or a bundle", "run": "Run a bundle", "measure": "Measure and check",
-    "apps": "Applications", "look": "Look at what there is",
-}  # fmt: skip
+    "make": "Make a model folder or a bundle",
+    "run": "Run a bundle",
+    "measure": "Measure and check",
+    "apps": "Applications",
+    "look": "Look at what there is",
+}
 
 
 class LazyGroup(click.Group):
@@ -55,8 +55,6 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
         every = sorted(named for group in GROUPS for named in files(group).items())
         items = [
             CompletionItem(name, help=summary(file)) for name, file in every if name.startswith(incomplete)

@@ -19,7 +19,8 @@ _FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "E
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
 @click.version_option(mue_edge.__version__, prog_name="mue-edge")
 def group() -> None:

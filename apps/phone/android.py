@@ -75,19 +75,19 @@ class Android:
         if not await self._app.camera.request_permission():
             return None
         # What the FileProvider of Briefcase's template serves, and its authority there.
-        place = Path(self._app.paths.cache) / "shared" / "photo.jpg"
+        photo = Path(self._app.paths.cache) / "shared" / "photo.jpg"
         authority = f"{self._context.getPackageName()}.fileprovider"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = self._class("java.io.File")(str(place))
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        file = self._class("java.io.File")(str(photo))
         provider = self._class("androidx.core.content.FileProvider")
         uri = provider.getUriForFile(self._context, authority, file)
         intent = self._class("android.content.Intent")("android.media.action.IMAGE_CAPTURE")
         intent.putExtra("output", uri)
         try:
             code, _ = await self._result(intent)
-            return place.read_bytes() if code == OK else None
+            return photo.read_bytes() if code == OK else None
         finally:
-            place.unlink(missing_ok=True)
+            photo.unlink(missing_ok=True)
 
     def say(self, text: str) -> None:
         if self._status is None:

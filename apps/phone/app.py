@@ -35,21 +35,31 @@ DEBIAN = (
 
 
 def make(
-    open_session: Callable[[], Captioner | Entailer] | Path, *, policy: str | None = None,
-    picture: Picture | None = None, device: Callable[[toga.App], PhoneDevice] = devices.here,
+    open_session: Callable[[], Captioner | Entailer] | Path,
+    *,
+    policy: str | None = None,
+    picture: Picture | None = None,
+    device: Callable[[toga.App], PhoneDevice] = devices.here,
     then: Callable[[toga.App, Screen], Awaitable[None]] | None = None,
-) -> toga.App:  # fmt: skip
+) -> toga.App:
     """The app of a bundle, or of what opens one; `main_loop()` runs it. then: what a script does with it once
     it is ready."""
+
+    def open_bundle() -> Captioner | Entailer:
+        from mue_edge import targets
+
+        return targets.open_session(open_session) if isinstance(open_session, Path) else open_session()
 
     screen: Screen | None = None
     reader: BackgroundReader | None = None
 
     def build(app: toga.App) -> Any:
         nonlocal screen, reader
-        _keep_caches_inside(app)
+        if sys.platform == "ios" or hasattr(sys, "getandroidapilevel"):
+            # A phone's app may write into its own folders only.
+            os.environ.setdefault("XDG_CACHE_HOME", str(app.paths.cache))
         here = device(app)
-        reader = BackgroundReader(lambda: _open(open_session), here.scope)
+        reader = BackgroundReader(open_bundle, here.scope)
         screen = Screen(reader, here)
         app.main_window = toga.MainWindow(title=NAME, size=SIZE)
         return screen.content
@@ -73,15 +83,3 @@ def make(
         raise EnvironmentLacksError(
             f"the window system's libraries do not load ({problem}); on Debian: apt-get install {DEBIAN}"
         ) from problem
-
-
-def _open(what: Callable[[], Captioner | Entailer] | Path) -> Captioner | Entailer:
-    from mue_edge import targets
-
-    return targets.open_session(what) if isinstance(what, Path) else what()
-
-
-def _keep_caches_inside(app: toga.App) -> None:
-    """A phone's app may write into its own folders only."""
-    if sys.platform == "ios" or hasattr(sys, "getandroidapilevel"):
-        os.environ.setdefault("XDG_CACHE_HOME", str(app.paths.cache))

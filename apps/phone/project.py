@@ -32,18 +32,9 @@ ICONS = {
     "-adaptive": (108, 162, 216, 324, 432),
 }
 # Packages that a device needs, and what it does not need of them.
-PACKAGES = (
-    *(
-        "mue_edge",
-        "mue_edge.bundle",
-        "mue_edge.inputs",
-        "mue_edge.loop",
-        "mue_edge.measuring",
-        "mue_edge.rules",
-    ),
-    *("mue_edge.sessions", "mue_edge.targets", "mue_edge.targets.coreml", "mue_edge.targets.executorch"),
-    *("mue_edge.targets.mil", "mue_edge.apps.phone"),
-)
+ROOMS = "bundle inputs loop measuring rules sessions apps.phone"
+TARGETS = "targets targets.coreml targets.executorch targets.mil"
+PACKAGES = ("mue_edge", *(f"mue_edge.{room}" for room in f"{ROOMS} {TARGETS}".split()))
 LEFT = ("__main__.py", "project.py", "conformance.md")
 LICENCE = "LICENSE"
 
@@ -57,7 +48,7 @@ make(Path(__file__).parent / "bundle").main_loop()
 '''
 
 
-def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
+def write(folder: str | Path, bundle: Bundle) -> tuple[str, ...]:
     """Write the project; one that is there is replaced, with what was built in it. Returns Briefcase's names
     of the platforms that it is for. Raises UsageError for a bundle of a target that no app runs."""
     manifest = bundle.manifest
@@ -66,7 +57,7 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
             f"{bundle.path} is for {manifest.target}; an app takes bundles for {', '.join(PLATFORMS)}. "
             "Make one with: mue-edge export MODEL --target iphone"
         )
-    with atomic_folder(place, MARKER) as work:
+    with atomic_folder(folder, MARKER) as work:
         package = work / "src" / "captions"
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
@@ -89,7 +80,7 @@ def write(place: str | Path, bundle: Bundle) -> tuple[str, ...]:
 def configuration(bundle: Bundle) -> str:
     """pyproject.toml. Packages for iOS 18 do not load on iOS 17; ExecuTorch's library has Vulkan in another
     artefact only (the suffix in its build.gradle, version 1.4.1)."""
-    words = wording.of(bool(bundle.manifest.answers))
+    words = wording.STATEMENTS if bundle.manifest.answers else wording.CAPTIONS
     text = (Path(__file__).parent / "briefcase.toml").read_text(encoding="utf-8")
     backend = bundle.manifest.plan.get("backend")
     ios = "18.0" if backend == "ios18" else "17.0"
@@ -107,14 +98,14 @@ def licence() -> Path:
     checkout = Path(mue_edge.__file__).parent.parent / LICENCE
     if checkout.is_file():
         return checkout
-    found = [file for file in metadata.files("mue-edge") or () if file.name == LICENCE]
-    return Path(str(found[0].locate()))
+    files = [file for file in metadata.files("mue-edge") or () if file.name == LICENCE]
+    return Path(str(files[0].locate()))
 
 
-def _copy(package: str, place: Path) -> None:
+def _copy(package: str, folder: Path) -> None:
     """The files of one package, without the packages in it."""
     origin = Path(str(importlib.import_module(package).__file__)).parent
-    copy = place.joinpath(*package.split("."))
+    copy = folder.joinpath(*package.split("."))
     copy.mkdir(parents=True, exist_ok=True)
     for file in sorted(origin.iterdir()):
         if file.is_file() and file.name not in LEFT and file.suffix in (".py", ".toml", ".typed"):

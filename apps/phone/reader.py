@@ -19,14 +19,14 @@ from mue_edge.sessions.entailer import Entailer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mue_edge.inputs.image import LoadedPicture
+    from mue_edge.inputs.image import Upright
 
 T = TypeVar("T")
 Watch = Callable[["Image"], None]
 
 
 @dataclass(frozen=True)
-class Front:
+class BundleSummary:
     """The bundle's policies from fastest to full depth, the number of the one that is used, whether the
     bundle judges statements rather than captions, whether it then reads captions of the pictures, and what
     little the model knows ("": nothing is said of that)."""
@@ -47,26 +47,27 @@ class BackgroundReader:
     """
 
     def __init__(
-        self, open_session: Callable[[], Captioner | Entailer],
+        self,
+        open_session: Callable[[], Captioner | Entailer],
         scope: Callable[[], Any] = contextlib.nullcontext,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._open, self._scope = open_session, scope
         self._thread = ThreadPoolExecutor(1, "captions")
         self._session: Captioner | Entailer | None = None
 
-    async def start(self, policy: str | None = None) -> Front:
+    async def start(self, policy: str | None = None) -> BundleSummary:
         """Open the bundle and load its segments. Raises what opening raises."""
 
-        def start() -> Front:
+        def start() -> BundleSummary:
             session = self._session = self._open()
             manifest = session.bundle.manifest
             names = tuple(manifest.policies())
-            name = policy or manifest.initial_policy
+            name = policy or manifest.opening
             if name not in names:
                 raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
             session.warm_up()
             judges, captions = isinstance(session, Entailer), bool(manifest.caption_prompt)
-            return Front(names, names.index(name), judges, captions, manifest.knows)
+            return BundleSummary(names, names.index(name), judges, captions, manifest.knows)
 
         return await self._in_thread(start)
 
@@ -101,8 +102,8 @@ class BackgroundReader:
             entailer = self._session
             assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
             upright = self._upright(picture, watch, loop)
-            found = entailer.entail(upright, statement, caption=caption, policy=policy)
-            return judged(found, statement, entailer.layout, statements.unknown_words_note(found.unknown))
+            result = entailer.entail(upright, statement, caption=caption, policy=policy)
+            return judged(result, statement, entailer.layout, statements.note(result.unknown))
 
         return await self._in_thread(judge)
 
@@ -117,7 +118,7 @@ class BackgroundReader:
         if self._session is not None:
             self._session.close()
 
-    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> LoadedPicture:
+    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> Upright:
         assert self._session is not None, "start comes first"
         upright = self._session.load(picture)
         loop.call_soon_threadsafe(watch, upright.rgb)

@@ -54,18 +54,14 @@ def captioned(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Reading
     return Reading(text, text, (*pictures, *words), times)
 
 
-def judged(found: Entailment, statement: str, layout: Layout, note: str = "") -> Reading:
+def judged(result: Entailment, statement: str, layout: Layout, note: str = "") -> Reading:
     """Of an answer. It names the statement: what stands in the field may be another one by now."""
     stacks = sorted(layout.encoders, key=lambda stack: stack.source != PICTURE)  # what is seen comes first
-    rows = (
-        *(DepthRow(s.reads, found.exits[s.name], s.depth) for s in stacks if s.reads),
-        DepthRow("the answer", found.decoder_layers, layout.decoder.depth),
-    )  # fmt: skip
-    shares = ", ".join(f"{answer} {share:.0%}" for answer, share in found.probabilities.items())
-    return Reading(
-        found.answer, f"{statement}? {found.answer}", rows, _times(found.seconds, found.calls),
-        f"“{statement}”: {shares}", note,
-    )  # fmt: skip
+    inputs = [DepthRow(s.reads, result.exits[s.name], s.depth) for s in stacks if s.reads]
+    rows = (*inputs, DepthRow("the answer", result.decoder_layers, layout.decoder.depth))
+    shares = ", ".join(f"{answer} {share:.0%}" for answer, share in result.probabilities.items())
+    spoken, times = f"{statement}? {result.answer}", _times(result.seconds, result.calls)
+    return Reading(result.answer, spoken, rows, times, f"“{statement}”: {shares}", note)
 
 
 def _times(seconds: Mapping[str, float], calls: int) -> str:

@@ -18,11 +18,7 @@ CAPTIONS = Wording(
     "Captions", "Captions pictures on the device, and reads them aloud.", "To caption what the camera sees."
 )
 STATEMENTS = Wording(
-    "Statements", "Says on the device whether a picture shows what a statement says.",
+    "Statements",
+    "Says on the device whether a picture shows what a statement says.",
     "To judge statements about what the camera sees.",
-)  # fmt: skip
-
-
-def of(judges: bool) -> Wording:
-    """judges: whether the bundle judges statements."""
-    return STATEMENTS if judges else CAPTIONS
+)

@@ -42,10 +42,10 @@ class Stickers:
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of a split's records. Raises InputFileError for a split that is not there."""
-        found = [i for i, record in enumerate(self.records) if record.split == split]
-        if not found:
+        indices = [i for i, record in enumerate(self.records) if record.split == split]
+        if not indices:
             raise InputFileError(f"the stickers have no split {split!r}; they have {', '.join(SPLITS)}")
-        return np.asarray(found, dtype=np.int64)
+        return np.asarray(indices, dtype=np.int64)
 
 
 def default_cache() -> Path:

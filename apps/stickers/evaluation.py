@@ -52,9 +52,15 @@ def chosen_rows(data: Stickers, split: str, limit: int | None = None) -> NDArray
 
 
 def caption(
-    learner: Learner, split: str, depths: Sequence[Depths], *, cache: Path | None = None,
-    limit: int | None = None, references: References = "first", batch: int = 64,
-) -> tuple[list[Record], list[Captioned]]:  # fmt: skip
+    learner: Learner,
+    split: str,
+    depths: Sequence[Depths],
+    *,
+    cache: Path | None = None,
+    limit: int | None = None,
+    references: References = "first",
+    batch: int = 64,
+) -> tuple[list[Record], list[Captioned]]:
     """Greedy captions of a split or union at each depth, in an order that mixes the sets.
 
     `references`: the CLDR name, or all that people call it; clusters are emoji.
@@ -75,10 +81,10 @@ def caption(
             for chunk in bar:
                 yield still(data, chunk, p)
 
-    found = texts_by_depth(learner, pictures(), depths)
+    texts = texts_by_depth(learner, pictures(), depths)
     records = [data.records[i] for i in rows]
     captioned = [
-        Captioned(r.id, names(r, references), r.emoji, {cell: found[cell][i] for cell in depths})
+        Captioned(r.id, names(r, references), r.emoji, {cell: texts[cell][i] for cell in depths})
         for i, r in enumerate(records)
     ]
     return records, captioned

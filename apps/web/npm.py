@@ -45,18 +45,13 @@ ONNXRUNTIME = NpmPackage(
 PACKAGES = (PYODIDE, ONNXRUNTIME)
 
 
-def cache() -> Path:
-    """Where tarballs are kept."""
-    return user_cache() / "npm"
-
-
 def tarball(package: NpmPackage, folder: Path | None = None, timeout: float = 600) -> Path:
     """The package's tarball, from the cache `folder` or through `npm pack`.
 
     Raises EnvironmentLacksError where npm or its registry cannot be reached, InputFileError for a tarball
     that is not the pinned one.
     """
-    folder = folder or cache()
+    folder = folder or user_cache() / "npm"
     kept = folder / f"{package.name}-{package.version}.tgz"
     if not kept.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,28 +61,28 @@ def tarball(package: NpmPackage, folder: Path | None = None, timeout: float = 60
             if made is None:
                 raise EnvironmentLacksError(f"npm pack wrote no tarball of {package.name}; {_by_hand(kept)}")
             made.replace(kept)
-    if (found := sha256(kept)) != package.sha256:
+    if (digest := sha256(kept)) != package.sha256:
         raise InputFileError(
-            f"{kept} is not {package.name} {package.version} (sha256 {found}, pinned {package.sha256}); "
+            f"{kept} is not {package.name} {package.version} (sha256 {digest}, pinned {package.sha256}); "
             f"remove it and export again"
         )
     return kept
 
 
 def _pack(package: NpmPackage, kept: Path, work: Path, timeout: float) -> None:
-    wanted = f"{package.name}@{package.version}"
-    command = ["npm", "pack", wanted, "--silent", "--ignore-scripts", "--pack-destination", str(work)]
+    spec = f"{package.name}@{package.version}"
+    command = ["npm", "pack", spec, "--silent", "--ignore-scripts", "--pack-destination", str(work)]
     try:
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=timeout)
     except FileNotFoundError as problem:
         raise EnvironmentLacksError(
-            f"npm is not installed, and the page needs {wanted} from it: install Node.js; {_by_hand(kept)}"
+            f"npm is not installed, and the page needs {spec} from it: install Node.js; {_by_hand(kept)}"
         ) from problem
     except subprocess.TimeoutExpired as problem:
-        raise EnvironmentLacksError(f"npm pack {wanted} took too long; {_by_hand(kept)}") from problem
+        raise EnvironmentLacksError(f"npm pack {spec} took too long; {_by_hand(kept)}") from problem
     if done.returncode:
-        said = next(iter((done.stderr or done.stdout).strip().splitlines()), "no reason given")
-        raise EnvironmentLacksError(f"npm pack {wanted} failed ({said}); {_by_hand(kept)}")
+        reason = next(iter((done.stderr or done.stdout).strip().splitlines()), "no reason given")
+        raise EnvironmentLacksError(f"npm pack {spec} failed ({reason}); {_by_hand(kept)}")
 
 
 def _by_hand(kept: Path) -> str:
@@ -106,9 +101,9 @@ def unpack(package: NpmPackage, archive: Path, site: Path) -> dict[str, str]:
             member = tar.getmember(inside)
             if not member.isfile() or member.size > MAX_FILE_BYTES:
                 raise InputFileError(f"{archive}: {inside} is no plain file of a plausible size")
-            held = tar.extractfile(member)
-            assert held is not None
-            data = held.read()
+            content = tar.extractfile(member)
+            assert content is not None
+            data = content.read()
             (site / place).parent.mkdir(parents=True, exist_ok=True)
             (site / place).write_bytes(data)
             hashes[place] = hashlib.sha256(data).hexdigest()

@@ -15,12 +15,12 @@ from typing import Any
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import MANIFEST, Manifest, read_manifest
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
-from mue_edge.inputs.statements import check_length, unknown_words_note
+from mue_edge.inputs.statements import check_length, note
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.protocol import DECODER, Answer, Loop, Outcome, Request
-from mue_edge.loop.search import BeamSearch, new_search
+from mue_edge.loop.search import BeamSearch, begin
 from mue_edge.sessions.captioner import Captioner
-from mue_edge.sessions.entailer import Entailer, answer_probabilities
+from mue_edge.sessions.entailer import Entailer, judged
 
 # What a page needs of a bundle beside its segments and constants: written to Pyodide's file system.
 FILES = (MANIFEST, "tokenizer.json")
@@ -63,10 +63,10 @@ class PageSession:
         return asdict(self.bundle.manifest)
 
     def policies(self) -> list[dict[str, Any]]:
-        """The front from fastest to full depth, with what calibration foretells of each."""
-        initial_policy = self.bundle.manifest.initial_policy
+        """The front from fastest to full depth, with what calibration predicts of each."""
+        opening = self.bundle.manifest.opening
         return [
-            {"name": name, "seconds": p.seconds, "quality": p.quality, "opening": name == initial_policy}
+            {"name": name, "seconds": p.seconds, "quality": p.quality, "opening": name == opening}
             for name, p in self.bundle.manifest.policies().items()
         ]
 
@@ -189,9 +189,9 @@ class JudgingRun(PageRun):
         check_length(
             self._source, self._manifest.segments[self._manifest.layout.text_stem].inputs["ids"].shape[0]
         )
-        noted = unknown_words_note(entailer.unknown(statement, caption))
+        noted = note(entailer.unknown(statement, caption))
         self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
-        search = new_search(self._manifest.search, self._source)
+        search = begin(self._manifest.search, self._source)
         super().__init__(caption_loop(entailer.layout, entailer.policy(policy), search))
 
     def source(self) -> list[int]:
@@ -199,7 +199,7 @@ class JudgingRun(PageRun):
         return list(self._source)
 
     def _end(self, outcome: Outcome) -> dict[str, Any]:
-        answer, probabilities = answer_probabilities(self._manifest, outcome)
+        answer, probabilities = judged(self._manifest, outcome)
         made = {"answer": answer, "probabilities": probabilities, "note": self._note}
         return {"entailment": made | _cost(outcome)}
 
@@ -213,9 +213,8 @@ def _cost(outcome: Outcome) -> dict[str, Any]:
 def _request(request: Request) -> dict[str, Any]:
     """The fields that a driver acts on; requests to run ahead are not offered."""
     position = request.position
-    return {
-        "run": request.run, "inputs": dict(request.inputs), "outputs": dict(request.outputs),
-        "read": list(request.read), "ids": list(request.ids), "gather": list(request.gather),
-        "store": [{"port": s.port, "buffer": s.buffer, "rows": list(s.rows)} for s in request.store],
-        "position": position and {"step": position.step, "ancestry": [list(a) for a in position.ancestry]},
-    }  # fmt: skip
+    fields: dict[str, Any] = {key: dict(getattr(request, key)) for key in ("inputs", "outputs")}
+    fields |= {key: list(getattr(request, key)) for key in ("read", "ids", "gather")}
+    store = [{"port": s.port, "buffer": s.buffer, "rows": list(s.rows)} for s in request.store]
+    place = position and {"step": position.step, "ancestry": [list(a) for a in position.ancestry]}
+    return {"run": request.run, "store": store, "position": place} | fields

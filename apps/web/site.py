@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import html
+import importlib.util
+import io
 import json
 import math
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,7 +85,7 @@ def write(
     (site / "python" / "mue_edge.zip").write_bytes(python_zip())
     (site / "demo").mkdir()
     for picture in demo:
-        (site / "demo" / picture.name).write_bytes(picture.read_bytes())
+        shutil.copyfile(picture, site / "demo" / picture.name)
     shown = [{"file": p.name, "caption": caption} for p, caption in demo.items()]
     (site / "demo" / "pictures.json").write_text(json.dumps(shown), encoding="utf-8")
     for size in ICONS:
@@ -93,8 +96,8 @@ def write(
     (site / "licences.txt").write_text(licences(), encoding="utf-8")
     (site / "page").mkdir()
     for module in sorted(PAGE.glob("*.mjs")):
-        (site / "page" / module.name).write_bytes(module.read_bytes())
-    (site / "style.css").write_bytes((PAGE / "style.css").read_bytes())
+        shutil.copyfile(module, site / "page" / module.name)
+    shutil.copyfile(PAGE / "style.css", site / "style.css")
     document = (PAGE / "index.html").read_text(encoding="utf-8")
     reads = "captions" if bundle.manifest.caption_prompt else "statements"
     knows = f"It knows {bundle.manifest.knows}." if bundle.manifest.knows else ""
@@ -114,19 +117,14 @@ def _write_worker_and_index(site: Path, bundle: Bundle) -> None:
     source = source.replace("{{version}}", version).replace('"{{files}}"', json.dumps(kept))
     (site / "sw.js").write_text(source, encoding="utf-8")
     hashes["sw.js"] = sha256(site / "sw.js")
-    index = {
-        "version": version, "mue_edge": mue_edge.__version__, "model": bundle.manifest.name,
-        "packages": {p.name: p.version for p in npm.PACKAGES},
-        "files": {path: {"bytes": (site / path).stat().st_size, "sha256": h} for path, h in hashes.items()},
-    }  # fmt: skip
+    files = {path: {"bytes": (site / path).stat().st_size, "sha256": h} for path, h in hashes.items()}
+    versions = {"version": version, "mue_edge": mue_edge.__version__, "model": bundle.manifest.name}
+    index = versions | {"packages": {p.name: p.version for p in npm.PACKAGES}, "files": files}
     (site / MARKER).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def python_zip() -> bytes:
     """MODULES as an archive that Python imports from; equal bytes for equal modules."""
-    import importlib.util
-    import io
-
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in MODULES:
@@ -142,10 +140,9 @@ def python_zip() -> bytes:
 def web_manifest(name: str, title: str) -> dict[str, Any]:
     """What a browser needs to install the page."""
     icons = [{"src": f"icon-{s}.png", "sizes": f"{s}x{s}", "type": "image/png"} for s in ICONS]
-    return {
-        "name": f"{title}: {name}", "short_name": name[:12], "start_url": "./", "scope": "./",
-        "display": "standalone", "background_color": "#f6f5f1", "theme_color": "#0b6b5b", "icons": icons,
-    }  # fmt: skip
+    names = {"name": f"{title}: {name}", "short_name": name[:12], "start_url": "./", "scope": "./"}
+    colours = {"background_color": "#f6f5f1", "theme_color": "#0b6b5b"}
+    return names | {"display": "standalone", "icons": icons} | colours
 
 
 def licences() -> str:

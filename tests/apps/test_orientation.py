@@ -133,8 +133,8 @@ def serve(run: Runner, bundle: Path, files: list[Path], patch: pytest.MonkeyPatc
     with serving.listen("127.0.0.1", 0) as listener:
         endpoint = Endpoint(lambda: mue_edge.open(bundle, threads=1), None, Limits())
         endpoint.start()
-        with serving.running(endpoint.app(listener), listener) as server:
-            return [ask(server.url, "/caption", file.read_bytes()).json()["alt"] for file in files]
+        with serving.running(endpoint.app(listener), listener) as url:
+            return [ask(url, "/caption", file.read_bytes()).json()["alt"] for file in files]
 
 
 def camera_list(run: Runner, bundle: Path, files: list[Path], patch: pytest.MonkeyPatch) -> list[str]:

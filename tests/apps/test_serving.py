@@ -35,8 +35,8 @@ ROUTES = [Route("/", fine, methods=["GET", "POST"]), Route("/broken", broken)]
 @pytest.fixture
 def url() -> Iterator[str]:
     listener = serving.listen("127.0.0.1", 0)
-    with listener, serving.running(serving.application(ROUTES, listener), listener) as server:
-        yield server.url
+    with listener, serving.running(serving.application(ROUTES, listener), listener) as url:
+        yield url
 
 
 def test_an_answer_and_its_headers(url: str) -> None:

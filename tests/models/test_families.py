@@ -129,7 +129,7 @@ def test_a_bundle_says_what_the_network_does(run: Runner, folder: Path, tmp_path
     plan.write_text(json.dumps(PLAN))
     done = run("export", folder, "--plan", plan, "--out", bundle)
     assert done.code == 0, done.err
-    assert "verified up to rung loop" in done.out
+    assert "verified up to level loop" in done.out
     network, words = models.load(folder), tokens.load(folder / "tokenizer.json")
     pixels = torch.from_numpy(network_input(models.describe(network).preprocess, shown))
     cells = [(e, d) for e in (1, 3) for d in (1, 2)]
@@ -225,6 +225,6 @@ def test_ofa_under_another_name(
     done = run("train", trained, *plain, "--heads", "calm-classifier", "--out", tmp_path / "heads")
     assert done.code == 0, done.err
     done = run("export", tmp_path / "heads/model", "--out", tmp_path / "bundle")
-    assert done.code == 0 and "verified up to rung loop" in done.out, done.err
+    assert done.code == 0 and "verified up to level loop" in done.out, done.err
     assert json.loads((tmp_path / "bundle/manifest.json").read_text())["family"] == alias
     assert run("caption", tmp_path / "bundle", shown, "--json").code == 0

@@ -9,10 +9,12 @@ from typing import Any, Literal
 import click
 
 from mue_edge.apps.cli.completion import models
-from mue_edge.apps.cli.options.common import format_option, images_option, skip_bad_option
-from mue_edge.apps.cli.options.sets import option, shared
-from mue_edge.apps.cli.options.types import Existing
+from mue_edge.apps.cli.options import Existing, option, shared
+from mue_edge.apps.cli.options.common import POSITIVE, format_option, images_option, skip_bad_option
 from mue_edge.rules import RULES
+
+# Options that do not change what is learned, so that a command that goes on may differ in them.
+_FREE = {"out", "threads", "save_every", "log_every", "skip_bad", "cache_pictures", "images", "val_images"}
 
 
 @dataclass(frozen=True)
@@ -20,112 +22,68 @@ class TrainingOptions:
     """The options of `mue-edge train`, and its model."""
 
     model: str | None = shared(click.argument("model", shell_complete=models, required=False))
-    data: Path = option("--data", required=True, type=Existing(), help="Pictures with captions.")
-    out: Path = option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+    data: Path = option("Pictures with captions.", required=True, type=Existing())
+    out: Path = option("The run's folder.", required=True)
     kind: str | None = shared(format_option)
     images: Path | None = shared(images_option)
-    val: Path | None = option("--val", type=Existing(), help="Validation data.")
-    val_images: Path | None = option("--val-images", type=Existing(), help="Where its pictures are.")
+    val: Path | None = option("Validation data.", type=Existing())
+    val_images: Path | None = option("Where its pictures are.", type=Existing())
     val_share: float = option(
-        "--val-share",
-        type=click.FloatRange(0, 0.5),
-        default=0.05,
-        show_default=True,
-        help="Without --val: this share of the pictures.",
+        "Without --val: this share of the pictures.", type=click.FloatRange(0, 0.5), default=0.05
     )
-    config: Path | None = option(
-        "--config", type=Existing(), help="No MODEL: config.json of an untrained one."
-    )
-    tokenizer: Path | None = option(
-        "--tokenizer", type=Existing(), help="With --config: tokenizer.json or vocabulary folder."
-    )
+    config: Path | None = option("No MODEL: config.json of an untrained one.", type=Existing())
+    tokenizer: Path | None = option("With --config: tokenizer.json or vocabulary folder.", type=Existing())
     encoder: str | None = option(
-        "--encoder",
+        "MuE's, or one that reads picture and text in one sequence.  [default: the model's]",
         type=click.Choice(["decomposed", "joint"]),
-        help="MuE's, or one that reads picture and text in one sequence.  [default: the model's]",
     )
-    loss: Literal["sum", "mean"] = option(
-        "--loss",
-        type=click.Choice(["sum", "mean"]),
-        default="sum",
-        show_default=True,
-        help="Over decoder layers.",
-    )
-    label_smoothing: float = option(
-        "--label-smoothing", type=click.FloatRange(0, 0.9), default=0.1, show_default=True
-    )
+    loss: Literal["sum", "mean"] = option("Over decoder layers.", default="sum")
+    label_smoothing: float = option(type=click.FloatRange(0, 0.9), default=0.1)
     shallow: float = option(
-        "--shallow",
-        type=click.FloatRange(0, 1),
-        default=0.4,
-        show_default=True,
-        help="Share of the steps whose encoder depths are drawn.",
+        "Share of the steps whose encoder depths are drawn.", type=click.FloatRange(0, 1), default=0.4
     )
-    epochs: float | None = option(
-        "--epochs", type=click.FloatRange(0, min_open=True), help="Length of the schedule: epochs,"
-    )
-    steps: int | None = option("--steps", type=click.IntRange(1), help="or steps,")
+    epochs: float | None = option("Length of the schedule: epochs,", type=click.FloatRange(0, min_open=True))
+    steps: int | None = option("or steps,", type=POSITIVE)
     minutes: float | None = option(
-        "--minutes", type=click.FloatRange(0, min_open=True), help="or minutes.  [default: 5 epochs]"
+        "or minutes.  [default: 5 epochs]", type=click.FloatRange(0, min_open=True)
     )
-    batch: int = option(
-        "--batch",
-        type=click.IntRange(1),
-        default=32,
-        show_default=True,
-        help="Captions a step, all processes.",
-    )
-    rate: float | None = option(
-        "--rate", type=float, help="Highest learning rate.  [default: 3e-5; untrained model: 1e-3]"
-    )
-    warm_up: float = option(
-        "--warm-up", type=click.FloatRange(0.001, 0.9), default=0.06, show_default=True, help="Share."
-    )
-    weight_decay: float = option("--weight-decay", type=click.FloatRange(0), default=0.01, show_default=True)
+    batch: int = option("Captions a step, all processes.", type=POSITIVE, default=32)
+    rate: float | None = option("Highest learning rate.  [default: 3e-5; untrained model: 1e-3]")
+    warm_up: float = option("Share.", type=click.FloatRange(0.001, 0.9), default=0.06)
+    weight_decay: float = option(type=click.FloatRange(0), default=0.01)
     ema: float = option(
-        "--ema",
+        "Decay of the running average of weights that is written.",
         type=click.FloatRange(0, 1, max_open=True),
         default=0.999,
-        show_default=True,
-        help="Decay of the running average of weights that is written.",
     )
     batchnorm: str | None = option(
-        "--batchnorm",
+        "The trunk's statistics.  [default: frozen; untrained model: trained]",
         type=click.Choice(["frozen", "trained"]),
-        help="The trunk's statistics.  [default: frozen; untrained model: trained]",
     )
     bf16: bool | None = option(
-        "--bf16/--no-bf16", default=None, help="bfloat16 autocast.  [default: where the processor has it]"
+        "bfloat16 autocast.  [default: where the processor has it]", "--bf16/--no-bf16", default=None
     )
-    augment: bool = option("--augment/--no-augment", default=False, help="Vary pictures (never mirrored).")
-    max_tokens: int = option(
-        "--max-tokens", type=click.IntRange(1), default=30, show_default=True, help="Longer captions are cut."
+    augment: bool = option(
+        "Vary pictures (never mirrored).", "--augment/--no-augment", default=False, show_default=False
     )
+    max_tokens: int = option("Longer captions are cut.", type=POSITIVE, default=30)
     skip_bad: bool = shared(skip_bad_option)
     cache_pictures: int = option(
-        "--cache-pictures",
-        type=click.IntRange(0),
-        default=1024,
-        show_default=True,
-        help="MiB of decoded pictures that each process keeps.",
+        "MiB of decoded pictures that each process keeps.", type=click.IntRange(0), default=1024
     )
-    seed: int = option("--seed", type=click.IntRange(0), default=0, show_default=True)
-    threads: int | None = option("--threads", type=click.IntRange(1), help="Of each process.")
-    save_every: float = option("--save-every", type=float, default=300.0, show_default=True, help="Seconds.")
-    log_every: int = option(
-        "--log-every", type=click.IntRange(1), default=20, show_default=True, help="Steps."
-    )
+    seed: int = option(type=click.IntRange(0), default=0)
+    threads: int | None = option("Of each process.", type=POSITIVE)
+    save_every: float = option("Seconds.", default=300.0)
+    log_every: int = option("Steps.", type=POSITIVE, default=20)
     heads: str | None = option(
-        "--heads",
+        "Leave the network as it is and train the heads of this exit rule.",
         type=click.Choice([name for name, rule in RULES.items() if rule.heads]),
-        help="Leave the network as it is and train the heads of this exit rule.",
     )
 
     def to_repeat(self) -> dict[str, Any]:
         """What a command that goes on must have in common with the one that began."""
-        free = {
-            "out", "threads", "save_every", "log_every", "skip_bad", "cache_pictures", "images", "val_images",
-        }  # fmt: skip
         return {
-            k: v if type(v) in (int, float, bool) else str(v) for k, v in vars(self).items() if k not in free
+            name: value if type(value) in (int, float, bool) else str(value)
+            for name, value in vars(self).items()
+            if name not in _FREE
         }

@@ -45,8 +45,8 @@ def served(
     with serving.listen("127.0.0.1", 0) as listener:
         endpoint = Endpoint(open_captioner, None, limits or Limits())
         endpoint.start()
-        with serving.running(endpoint.app(listener), listener) as server:
-            yield server.url
+        with serving.running(endpoint.app(listener), listener) as url:
+            yield url
 
 
 @pytest.fixture(scope="module")

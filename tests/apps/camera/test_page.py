@@ -52,12 +52,12 @@ def shown(budget: float | None = None) -> Iterator[tuple[str, Watcher, Live]]:
             live.show(seen)
 
     listener = serving.listen("127.0.0.1", 0)
-    with listener, serving.running(live.app(listener), listener) as server:
+    with listener, serving.running(live.app(listener), listener) as url:
         threads = [threading.Thread(target=work) for work in (fill, watch)]
         for thread in threads:
             thread.start()
         try:
-            yield server.url, watcher, live
+            yield url, watcher, live
         finally:
             stop.set()
             for thread in threads:

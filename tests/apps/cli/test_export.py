@@ -68,7 +68,7 @@ def test_options_become_a_plan(
         "int8",
     )
     assert done.code == 0, done.err
-    assert "mue-edge caption tiny-host PICTURE" in done.out and "rung loop" in done.out
+    assert "mue-edge caption tiny-host PICTURE" in done.out and "level loop" in done.out
     run("export", tiny_model_folder, "--plan", "per-layer", "--out", "there")
     assert exported[0][1:4] == (
         Path("tiny-host"), "host",

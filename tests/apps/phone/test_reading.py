@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mue_edge.apps.phone.reader import BackgroundReader, Front
+from mue_edge.apps.phone.reader import BackgroundReader, BundleSummary
 from mue_edge.apps.phone.reading import captioned, wrapped
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.sessions.captioner import Captioner
@@ -40,7 +40,7 @@ def test_the_reader_grows_a_caption(tmp_path: Path) -> None:
     reader = BackgroundReader(captioner)
 
     async def use() -> None:
-        assert await reader.start() == Front(("full",), 0)
+        assert await reader.start() == BundleSummary(("full",), 0)
         file = picture(tmp_path / "a.png")
         made = await reader.caption(file, "full", lambda p: seen.append(p.size), grown.append)
         await asyncio.sleep(0)
@@ -62,7 +62,7 @@ def test_a_model_that_knows_little_opens_early() -> None:
         return Captioner(replace(made.bundle, manifest=manifest), made.runtime)
 
     front = finished(BackgroundReader(knowing).start())
-    assert front == Front(("fast", "full"), 0, knows="red squares only")
+    assert front == BundleSummary(("fast", "full"), 0, knows="red squares only")
     assert finished(BackgroundReader(knowing).start("full")).chosen == 1
 
 

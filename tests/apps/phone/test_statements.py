@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mue_edge import targets
-from mue_edge.apps.phone.reader import BackgroundReader, Front
+from mue_edge.apps.phone.reader import BackgroundReader, BundleSummary
 from mue_edge.apps.phone.reading import DepthRow, judged
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
@@ -124,7 +124,7 @@ def test_the_reader_judges(entailer: Entailer, tmp_path: Path) -> None:
     reader, seen = BackgroundReader(lambda: entailer), list[tuple[int, int]]()
 
     async def use() -> None:
-        assert await reader.start() == Front(("fast", "full"), 1, judges=True)
+        assert await reader.start() == BundleSummary(("fast", "full"), 1, judges=True)
         file = picture(tmp_path / "a.png")
         watch = lambda shown: seen.append(shown.size)
         made = await reader.judge(file, "c", "fast", watch)

@@ -7,21 +7,20 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-import mue_edge
-from mue_edge.apps.cli.options.common import bundle_option, json_option, policy_option, threads_option
-from mue_edge.apps.cli.options.pixels import max_pixels_option
-from mue_edge.apps.cli.options.sets import option, shared, takes
-from mue_edge.apps.cli.options.types import NewFile
+from mue_edge.apps.alt_text import page as pages
+from mue_edge.apps.alt_text import review, writing
+from mue_edge.apps.alt_text import table as tables
+from mue_edge.apps.alt_text.choice import choose, folder_pictures
+from mue_edge.apps.alt_text.page import SUFFIXES
+from mue_edge.apps.alt_text.table import Table
+from mue_edge.apps.alt_text.writing import AltTextWork
+from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
+from mue_edge.apps.cli.terminal import say
 from mue_edge.errors import InputFileError, UsageError, command_line
-
-if TYPE_CHECKING:
-    from mue_edge.apps.alt_text.review import Edit
-    from mue_edge.apps.alt_text.table import Table
-    from mue_edge.apps.alt_text.writing import AltTextWork
+from mue_edge.files import atomic_write
 
 TABLE = "alt-text.ndjson"
 
@@ -44,41 +43,32 @@ class _Report:
 
 
 @dataclass(frozen=True)
-class AltTextOptions:
-    """The command's options."""
-
+class AltTextOptions(common.SessionOptions):
     source: Path = shared(click.argument("source", type=click.Path(path_type=Path)))
-    bundle: str | None = shared(bundle_option)
-    policy: str | None = shared(policy_option())
-    table: Path | None = option(
-        "--table", type=NewFile(), help=f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]"
-    )
-    recursive: bool = option("-r", "--recursive", is_flag=True, help="Of a folder: the folders in it too.")
+    table: Path | None = option(f"The table.  [default: FOLDER/{TABLE}, PAGE.{TABLE}]", type=NewFile())
+    recursive: bool = option("Of a folder: the folders in it too.", "-r", "--recursive")
     root: Path | None = option(
-        "--root",
+        "Of a page: the site's folder.  [default: the page's]",
         type=click.Path(path_type=Path, file_okay=False, exists=True),
-        help="Of a page: the site's folder.  [default: the page's]",
     )
-    out: Path | None = option("--out", type=NewFile(), help="Of a page: write it there.")
-    missing_only: bool = option(
-        "--missing-only", is_flag=True, help='Of a page: leave alt="" (decorative) alone too.'
-    )
-    replace: bool = option("--replace", is_flag=True, help="Of a page: replace alt text that is there.")
-    again: bool = option("--again", is_flag=True, help="Caption anew what no person wrote.")
-    edits: Path | None = option(
-        "--edits", type=click.Path(path_type=Path, dir_okay=False), help="What a review page saved."
-    )
-    review: Path | None = option("--review", type=NewFile(), help="Write a review page there.")
-    dry_run: bool = option(
-        "--dry-run", is_flag=True, help="Say what would be done; write and caption nothing."
-    )
-    as_json: bool = shared(json_option("The report as JSON."))
-    threads: int | None = shared(threads_option())
+    out: Path | None = option("Of a page: write it there.", type=NewFile())
+    missing_only: bool = option('Of a page: leave alt="" (decorative) alone too.')
+    replace: bool = option("Of a page: replace alt text that is there.")
+    again: bool = option("Caption anew what no person wrote.")
+    edits: Path | None = option("What a review page saved.", type=click.Path(path_type=Path, dir_okay=False))
+    review: Path | None = option("Write a review page there.", type=NewFile())
+    dry_run: bool = option("Say what would be done; write and caption nothing.")
+    as_json: bool = shared(common.json_option("The report as JSON."))
+
+    @property
+    def next_command(self) -> str:
+        """What brings a review page's corrections back."""
+        return command_line("alt-text", self.source, "--edits", "alt-text-edits.json")
 
 
 @click.command("alt-text")
 @takes(AltTextOptions)
-@max_pixels_option
+@common.max_pixels_option
 def command(o: AltTextOptions) -> int:
     """Write alt text for SOURCE: a folder of pictures, or an HTML page's local images.
 
@@ -86,8 +76,6 @@ def command(o: AltTextOptions) -> int:
     stays; it has a table too, so that nothing is captioned twice and a run that was stopped goes on.
     A picture that cannot be used is named and the others are still done; the exit code is then 4.
     """
-    from mue_edge.apps.alt_text.page import SUFFIXES
-
     if o.source.is_dir():
         if any((o.root, o.out, o.missing_only, o.replace)):
             raise UsageError("--root, --out, --missing-only and --replace are for an HTML page, not a folder")
@@ -100,110 +88,75 @@ def command(o: AltTextOptions) -> int:
         raise UsageError(f"{o.source} is neither a folder nor an HTML page ({', '.join(sorted(SUFFIXES))})")
     else:
         raise InputFileError(f"{o.source} does not exist")
-    _tell(o, report)
+    for file, why in report.problems.items():
+        say(f"error: {why if file in why else f'{file}: {why}'}")
+    if o.as_json:
+        click.echo(json.dumps(vars(report), indent=1))
+    else:
+        _print(o, report)
     return 4 if report.problems else 0
 
 
 def _folder(o: AltTextOptions) -> _Report:
-    from mue_edge.apps.alt_text import folder
-
-    place = o.table or o.source / TABLE
-    found = folder.pictures(o.source, recursive=o.recursive)
-    report = _Report(str(place), len(found))
-    table = _run(o, place, found, _edits(o), report)
-    _review(o, table, found, report)
+    path = o.table or o.source / TABLE
+    pictures = folder_pictures(o.source, recursive=o.recursive)
+    report = _Report(str(path), len(pictures))
+    _update(o, path, pictures, report)
     return report
 
 
 def _page(o: AltTextOptions) -> _Report:
-    from mue_edge.apps.alt_text import page as pages
-    from mue_edge.apps.alt_text import table as tables
-    from mue_edge.apps.alt_text.choice import choose
-
     page = pages.read(o.source)
-    place = o.table or o.source.with_name(f"{o.source.name}.{TABLE}")
-    report = _Report(str(place), len(page.images))
-    choice = choose(page, tables.read(place), o.root, replace=o.replace, missing_only=o.missing_only)
+    path = o.table or o.source.with_name(f"{o.source.name}.{TABLE}")
+    report = _Report(str(path), len(page.images))
+    choice = choose(page, tables.read(path), o.root, replace=o.replace, missing_only=o.missing_only)
     report.left_alone = choice.left_alone
-    table = _run(o, place, choice.files, _edits(o), report)
-    alts = choice.alts(page, table)
+    alts = choice.alts(page, _update(o, path, choice.files, report))
     report.filled = len(alts)
     if not o.dry_run and (alts or o.out):
-        target = o.out or o.source
-        pages.write(page, pages.filled(page, alts), target)
-        report.page = str(target)
-    _review(o, table, choice.files, report)
+        out = o.out or o.source
+        pages.write(page, pages.filled(page, alts), out)
+        report.page = str(out)
     return report
 
 
-def _edits(o: AltTextOptions) -> tuple[Edit, ...]:
-    from mue_edge.apps.alt_text.review import read_edits
-
-    return read_edits(o.edits) if o.edits else ()
-
-
-def _run(
-    o: AltTextOptions, place: Path, pictures: Mapping[str, Path], edits: tuple[Edit, ...], report: _Report
-) -> Table:
-    """Bring the table at `place` up to these pictures and edits, unless it is a dry run."""
-    from mue_edge.apps.alt_text import review, writing
-    from mue_edge.apps.alt_text import table as tables
-
-    before, lost = review.apply(edits, tables.read(place))
+def _update(o: AltTextOptions, path: Path, pictures: Mapping[str, Path], report: _Report) -> Table:
+    """Bring the table up to these pictures and edits, and write the review page; a dry run writes nothing."""
+    edits = review.read_edits(o.edits) if o.edits else ()
+    before, lost = review.apply(edits, tables.read(path))
     report.edited = sum(entry.edited for entry in before.values())
     if lost:
-        report.problems[str(o.edits)] = f"{lost} corrections are of pictures that are not in {place}"
+        report.problems[str(o.edits)] = f"{lost} corrections are of pictures that are not in {path}"
     work = writing.survey(pictures, before, again=o.again)
     report.to_caption = [file for files in work.todo.values() for file in files]
     report.known = len(work.table)
     if not o.dry_run:
-        _caption(o, place, pictures, work)
+        _caption(o, path, pictures, work)
         done = set(report.to_caption) - set(work.problems)
         report.captioned, report.to_caption = len(done), []
+        if o.review is not None:
+            page = review.page(f"Alt text of {o.source.name}", work.table, pictures, o.next_command)
+            atomic_write(o.review, page)
+            report.review = str(o.review)
     report.problems |= work.problems
     return work.table
 
 
-def _caption(o: AltTextOptions, place: Path, pictures: Mapping[str, Path], work: AltTextWork) -> None:
-    from mue_edge.apps.alt_text import table as tables
-    from mue_edge.apps.alt_text import writing
-
+def _caption(o: AltTextOptions, path: Path, pictures: Mapping[str, Path], work: AltTextWork) -> None:
     def save(table: Table) -> None:
-        if table or place.exists():
-            tables.write(place, table)
+        if table or path.exists():
+            tables.write(path, table)
 
     if not work.todo:
         save(work.table)
         return
-    steps = writing.caption(
-        work, pictures, lambda: mue_edge.open(o.bundle, threads=o.threads), o.policy, save
-    )
+    steps = writing.caption(work, pictures, o.open, o.policy, save)
     with click.progressbar(steps, len(work.todo), "captions", file=sys.stderr) as bar:
         for _ in bar:
             pass
 
 
-def _review(o: AltTextOptions, table: Table, pictures: Mapping[str, Path], report: _Report) -> None:
-    from mue_edge.apps.alt_text import review
-    from mue_edge.files import atomic_write
-
-    if o.review is None or o.dry_run:
-        return
-    page = review.page(f"Alt text of {o.source.name}", table, pictures, _with_edits(o))
-    atomic_write(o.review, page)
-    report.review = str(o.review)
-
-
-def _with_edits(o: AltTextOptions) -> str:
-    return command_line("alt-text", o.source, "--edits", "alt-text-edits.json")
-
-
-def _tell(o: AltTextOptions, report: _Report) -> None:
-    for what, why in report.problems.items():
-        click.echo(f"error: {why if what in why else f'{what}: {why}'}", err=True)
-    if o.as_json:
-        click.echo(json.dumps(vars(report), indent=1))
-        return
+def _print(o: AltTextOptions, report: _Report) -> None:
     images = "images" if o.source.is_file() else "pictures"
     click.echo(f"{report.pictures} {images}, {report.known} of them in {report.table} before")
     for where, why in report.left_alone.items():
@@ -218,7 +171,7 @@ def _tell(o: AltTextOptions, report: _Report) -> None:
         click.echo(f"wrote {report.page}: alt text in {report.filled} {images}, every other byte as it was")
     if report.review:
         click.echo(
-            f"wrote {report.review}; open it in a browser, save the corrections, then: {_with_edits(o)}"
+            f"wrote {report.review}; open it in a browser, save the corrections, then: {o.next_command}"
         )
     else:
         click.echo(f"next: {command_line('alt-text', o.source, '--review', 'review.html')}")

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
-import mue_edge
-from mue_edge.apps.cli.options.common import (
-    bundle_option,
-    deadline_option,
-    host_option,
-    policy_option,
-    port_option,
-    threads_option,
-)
-from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge.apps.cli.options import common, option, shared, takes
+from mue_edge.apps.cli.terminal import say
+
+
+@dataclass(frozen=True)
+class ServeOptions(common.SessionOptions):
+    deadline: float | None = shared(common.deadline_option)
+    host: str = shared(common.host_option)
+    port: int = shared(common.port_option(8321))
+    waiting: int = option(
+        "Requests that may wait; more get 503 and Retry-After.", type=click.IntRange(1, 1000), default=16
+    )
+    max_bytes: int = option("Of a picture.", type=common.POSITIVE, default=16 << 20)
 
 
 @click.command("serve")
-@bundle_option
-@policy_option()
-@deadline_option
-@host_option
-@port_option(8321)
-@click.option("--waiting", type=click.IntRange(1, 1000), default=16, show_default=True,
-              help="Requests that may wait; more get 503 and Retry-After.")  # fmt: skip
-@click.option(
-    "--max-bytes", type=click.IntRange(1), default=16 << 20, show_default=True, help="Of a picture."
-)
-@max_pixels_option
-@threads_option()
-def command(
-    bundle: str | None, policy: str | None, deadline: float | None, host: str, port: int, waiting: int,
-    max_bytes: int, threads: int | None,
-) -> None:  # fmt: skip
+@takes(ServeOptions)
+@common.max_pixels_option
+def command(o: ServeOptions) -> None:
     """Serve alt text over HTTP: POST a picture to /caption, get JSON. Ends with Ctrl-C.
 
     It listens on this machine alone unless --host says otherwise; it knows no passwords, so put nothing but
@@ -42,16 +34,17 @@ def command(
     from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
     from mue_edge.inputs import image
 
-    with serving.listen(host, port) as listener:
-        limits = Limits(pixels=image.pixel_limit(), waiting=waiting, body=max_bytes, deadline=deadline)
-        endpoint = Endpoint(lambda: mue_edge.open(bundle, threads=threads), policy, limits)
+    with serving.listen(o.host, o.port) as listener:
+        pixels = image.pixel_limit()
+        limits = Limits(pixels=pixels, waiting=o.waiting, body=o.max_bytes, deadline=o.deadline)
+        endpoint = Endpoint(o.open, o.policy, limits)
         endpoint.start()
-        place = serving.url(listener)
+        url = serving.url(listener)
 
         def ready() -> None:
-            click.echo(f"serving at {place}; try: curl --data-binary @picture.png {place}caption")
+            click.echo(f"serving at {url}; try: curl --data-binary @picture.png {url}caption")
             if not serving.is_loopback(listener):
-                click.echo("note: whoever reaches this machine can use it", err=True)
+                say("note: whoever reaches this machine can use it")
 
         serving.serve(endpoint.app(listener), listener, ready)
     click.echo("stopped")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import json
 import platform
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mue_edge import machine
+from mue_edge import machine, versions
 from mue_edge.apps.cli.options.common import json_option
+from mue_edge.apps.cli.terminal import print_result, say
 from mue_edge.errors import EnvironmentLacksError
 from mue_edge.files import user_cache
 
@@ -26,8 +28,8 @@ TOOLS = ("dev",)
 class PackageStatus:
     """state: "ok", "missing", or "version" for one outside of a wanted range.
 
-    wanted: extra ("" is the core) → range of versions; unmet: those of them that the version found lies
-    outside of, of the core and of extras that are installed.
+    wanted: extra ("" is the core) → range of versions; found: the installed version; unmet: the ranges, of
+    the core and of extras that are installed, that it lies outside of.
     """
 
     name: str
@@ -55,20 +57,22 @@ def command(as_json: bool) -> int:
         "cache": None if cache is None else str(cache),
         "cache_writable": writable,
     }
-    if as_json:
-        record = facts | {"packages": [asdict(p) for p in packages], "broken": broken}
-        click.echo(json.dumps(record, indent=1))
-        return 5 if broken else 0
+    record = facts | {"packages": [asdict(p) for p in packages], "broken": broken}
+    print_result(as_json, record, _text(facts, packages))
+    if not as_json:
+        for problem in broken:
+            say(f"broken: {problem}")
+    return 5 if broken else 0
+
+
+def _text(facts: dict[str, Any], packages: list[PackageStatus]) -> Iterator[str]:
     for key in ("mue-edge", "python", "platform", "cores"):
-        click.echo(f"{key:<12}{facts[key]}")
-    note = "" if writable else ": not writable, so bundles are hashed at every start"
-    click.echo(f"{'cache':<12}{cache or 'none, since this user has no home'}{note}\n")
+        yield f"{key:<12}{facts[key]}"
+    note = "" if facts["cache_writable"] else ": not writable, so bundles are hashed at every start"
+    yield f"{'cache':<12}{facts['cache'] or 'none, since this user has no home'}{note}\n"
     width = max(len(package.name) for package in packages) + 2
     for package in packages:
-        click.echo(_line(package, width))
-    for problem in broken:
-        click.echo(f"broken: {problem}", err=True)
-    return 5 if broken else 0
+        yield _line(package, width)
 
 
 def survey() -> list[PackageStatus]:
@@ -76,27 +80,21 @@ def survey() -> list[PackageStatus]:
 
     An extra is installed if all of its packages are: nothing is asked of a package for another's sake.
     """
-    from mue_edge import versions
-
     wanted: dict[str, dict[str, str]] = {}
     for requirement in versions.requirements():
         if requirement.extra not in TOOLS and versions.applies(requirement.marker):
             wanted.setdefault(requirement.package, {})[requirement.extra] = requirement.versions
-    here = {name: versions.installed(name) for name in wanted}
-    lacking = {extra for name, ranges in wanted.items() if here[name] is None for extra in ranges} - {""}
+    installed = {name: versions.installed(name) for name in wanted}
+    partial = {extra for name, ranges in wanted.items() if installed[name] is None for extra in ranges} - {""}
     packages = []
     for name, ranges in wanted.items():
-        found = here[name]
-        unmet = tuple(
-            extra
-            for extra, range_ in ranges.items()
-            if found is not None and extra not in lacking and not versions.fits(found, range_)
-        )
-        packages.append(
-            PackageStatus(
-                name, ranges, found, "missing" if found is None else "version" if unmet else "ok", unmet
-            )
-        )
+        version = installed[name]
+        if version is None:
+            packages.append(PackageStatus(name, ranges, None, "missing"))
+            continue
+        relevant = {extra: range_ for extra, range_ in ranges.items() if extra not in partial}
+        unmet = tuple(extra for extra, range_ in relevant.items() if not versions.fits(version, range_))
+        packages.append(PackageStatus(name, ranges, version, "version" if unmet else "ok", unmet))
     return sorted(packages, key=lambda p: ("" not in p.wanted, p.name.lower()))
 
 

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from mue_edge.apps.cli.options.common import bundle_argument, json_option, policy_option, threads_option
-from mue_edge.apps.cli.options.pixels import max_pixels_option
+from mue_edge import targets
+from mue_edge.apps.cli.default_bundle import bundle_folder
+from mue_edge.apps.cli.options import common
+from mue_edge.apps.cli.terminal import decisions_record, say
+from mue_edge.inputs.gathering import one
+from mue_edge.inputs.statements import WANTS_CAPTION, note
 from mue_edge.loop.protocol import DECODER
-
-if TYPE_CHECKING:
-    from mue_edge.sessions.entailer import Entailment
+from mue_edge.sessions.entailer import Entailment
 
 
 @click.command("entail")
-@bundle_argument
+@common.bundle_argument
 @click.argument("image")
 @click.argument("statements", nargs=-1, required=True)
 @click.option("--caption", metavar="TEXT", help="Of IMAGE; for models that were trained with captions.")
-@policy_option()
-@json_option("One JSON object a statement and line.")
+@common.policy_option()
+@common.json_option("One JSON object a statement and line.")
 @click.option("--trace", is_flag=True, help="With --json: every exit test, with its score.")
-@max_pixels_option
-@threads_option()
+@common.max_pixels_option
+@common.threads_option()
 def command(
-    bundle: str, image: str, statements: tuple[str, ...], caption: str | None, policy: str | None,
-    as_json: bool, trace: bool, threads: int | None,
-) -> None:  # fmt: skip
+    bundle: str,
+    image: str,
+    statements: tuple[str, ...],
+    caption: str | None,
+    policy: str | None,
+    as_json: bool,
+    trace: bool,
+    threads: int | None,
+) -> None:
     """Say whether IMAGE shows what each of STATEMENTS says: yes, no, or maybe (the picture does not tell).
 
     IMAGE is a file, an http(s) address, or "-" for standard input.
@@ -37,42 +45,33 @@ def command(
     BUNDLE is a folder made by `mue-edge export` of a model for entailment, or the bundled one's name,
     stickers-entail, whose bundle is made once and kept in your cache.
     """
-    from mue_edge import targets
-    from mue_edge.apps.cli.default_bundle import bundle_folder
-    from mue_edge.inputs.gathering import single_picture
-    from mue_edge.inputs.statements import WANTS_CAPTION, unknown_words_note
-
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
-        chosen, picture = entailer.policy(policy), entailer.load(single_picture(image))
+        chosen, picture = entailer.policy(policy), entailer.load(one(image))
         if entailer.bundle.manifest.caption_prompt and caption is None:
-            click.echo(f"note: {WANTS_CAPTION}; give one with --caption TEXT", err=True)
+            say(f"note: {WANTS_CAPTION}; give one with --caption TEXT")
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
-            noted = unknown_words_note(entailer.unknown(statement, caption))
+            noted = note(entailer.unknown(statement, caption))
             if noted:
-                click.echo(f"note: {noted}", err=True)
-            found = entailer.entail(picture, statement, caption=caption, policy=chosen, trace=trace)
+                say(f"note: {noted}")
+            result = entailer.entail(picture, statement, caption=caption, policy=chosen, trace=trace)
             if as_json:
-                record = _record(image, statement, found, trace)
+                record = _record(image, statement, result, trace)
                 click.echo(json.dumps(record | ({} if caption is None else {"caption": caption})))
             else:
-                click.echo(_text(statement, found))
+                click.echo(_text(statement, result))
 
 
-def _text(statement: str, found: Entailment) -> str:
-    shares = ", ".join(f"{word} {share:.3f}" for word, share in found.probabilities.items())
-    depths = {**found.exits, DECODER: f"{found.decoder_layers:.2g}"}
+def _text(statement: str, result: Entailment) -> str:
+    shares = ", ".join(f"{word} {share:.3f}" for word, share in result.probabilities.items())
+    depths = {**result.exits, DECODER: f"{result.decoder_layers:.2g}"}
     layers = ", ".join(f"{stack} {depth}" for stack, depth in depths.items())
-    milliseconds = 1000 * found.seconds["total"]
-    return f"{found.answer:5}  {statement}\n       {shares}; layers: {layers}; {milliseconds:.1f} ms"
+    milliseconds = 1000 * result.seconds["total"]
+    return f"{result.answer:5}  {statement}\n       {shares}; layers: {layers}; {milliseconds:.1f} ms"
 
 
-def _record(image: str, statement: str, found: Entailment, trace: bool) -> dict[str, Any]:
-    record = {
-        "file": str(Path(image)), "statement": statement, "answer": found.answer,
-        "probabilities": dict(found.probabilities), "exits": dict(found.exits),
-        "seconds": dict(found.seconds), "calls": found.calls, "unknown": list(found.unknown),
-    }  # fmt: skip
-    if trace:
-        record["decisions"] = [decision.to_json() for decision in found.decisions]
-    return record
+def _record(image: str, statement: str, result: Entailment, trace: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {"file": str(Path(image)), "statement": statement, "answer": result.answer}
+    record |= {"probabilities": dict(result.probabilities), "exits": dict(result.exits)}
+    record |= {"seconds": dict(result.seconds), "calls": result.calls, "unknown": list(result.unknown)}
+    return record | ({"decisions": decisions_record(result.decisions)} if trace else {})
