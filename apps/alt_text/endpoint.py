@@ -171,13 +171,13 @@ class Endpoint:
             raise UsageError(f"no policy {policy!r} in the bundle's front ({', '.join(names)})")
         chosen = captioner.policy(policy or self._policy)
         preprocess = captioner.bundle.manifest.preprocess
-        picture = image.load_for(preprocess, data, max_pixels=self.limits.pixels)
+        picture = image.load_for_network(preprocess, data, max_pixels=self.limits.pixels)
         result = captioner.caption(picture, policy=chosen, deadline=self.limits.deadline)
         taken = time.perf_counter() - started
         self._mean += 0.2 * (taken - self._mean)
         caption = {"alt": clean(result.text), "score": result.score, "policy": chosen.name or chosen.rule}
         layers = {"exits": dict(result.exits), "decoder_layers": result.decoder_layers}
-        cut_short = bool(result.pacing and result.pacing.cut_short)
+        cut_short = bool(result.deadline and result.deadline.cut_short)
         return caption | layers | {"seconds": taken, "cut_short": cut_short}
 
     def _opened(self) -> Captioner:

@@ -11,7 +11,7 @@ from mue_edge.apps.alt_text.table import Table, TableEntry, clean
 from mue_edge.errors import InputFileError
 from mue_edge.files import sha256
 from mue_edge.inputs import image
-from mue_edge.inputs.image import Upright
+from mue_edge.inputs.image import LoadedPicture
 from mue_edge.loop.policy import Policy
 from mue_edge.sessions.captioner import Captioner
 
@@ -92,7 +92,7 @@ def caption(
             captioner.close()
 
 
-def describe(captioner: Captioner, policy: Policy, picture: Upright, file: str, digest: str) -> TableEntry:
+def describe(captioner: Captioner, policy: Policy, picture: LoadedPicture, file: str, digest: str) -> TableEntry:
     """The entry of one picture."""
     result = captioner.caption(picture, policy=policy)
     manifest = captioner.bundle.manifest

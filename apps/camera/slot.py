@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from mue_edge.inputs.image import Given
+from mue_edge.inputs.image import PictureSource
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Frame:
     taken: when it came, on `time.perf_counter`'s clock.
     """
 
-    picture: Given | Callable[[], Image]
+    picture: PictureSource | Callable[[], Image]
     taken: float
     name: str = ""
 
-    def read(self) -> Given:
+    def read(self) -> PictureSource:
         """What is to be loaded."""
         return self.picture() if callable(self.picture) else self.picture
 

@@ -23,7 +23,7 @@ from PIL.Image import Image
 from mue_edge.apps.camera.margin import Margin
 from mue_edge.apps.camera.slot import Newest
 from mue_edge.errors import InputFileError
-from mue_edge.inputs.image import Upright
+from mue_edge.inputs.image import LoadedPicture
 from mue_edge.loop.policy import Policy
 from mue_edge.sessions import draw
 from mue_edge.sessions.captioner import Caption, Captioner
@@ -135,16 +135,16 @@ class Watcher:
         if self.slot.problem is not None:
             raise self.slot.problem
 
-    def _see(self, picture: Upright, name: str, began: float) -> SeenFrame:
+    def _see(self, picture: LoadedPicture, name: str, began: float) -> SeenFrame:
         policy, started = self.policy, time.perf_counter()
         cells = None if self._alike is None else signature(picture.rgb)
         caption = self._reusable(cells, policy, started)
         reused = caption is not None
         if caption is None:
             caption = self._captioned(picture, policy, began)
-            whole = not (caption.pacing and caption.pacing.cut_short)
+            whole = not (caption.deadline and caption.deadline.cut_short)
             self._last = (cells, caption, policy) if whole and cells is not None else None
-            hurried = caption.pacing is not None and caption.pacing.hurried
+            hurried = caption.deadline is not None and caption.deadline.hurried
             self._until = started + HURRIED_SECONDS if hurried else math.inf
             self.tally.captioned += 1
             self.tally.seconds += time.perf_counter() - started
@@ -162,7 +162,7 @@ class Watcher:
         last, caption, of_policy = self._last
         return caption if of_policy == policy and change(cells, last) <= self._alike else None
 
-    def _captioned(self, picture: Upright, policy: Policy, began: float) -> Caption:
+    def _captioned(self, picture: LoadedPicture, policy: Policy, began: float) -> Caption:
         """Within what is left of the budget, less the margin, which learns from it."""
         if self.budget is None or self.margin is None:
             return self.captioner.caption(picture, policy=policy)
@@ -187,7 +187,7 @@ def change(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
 def describe(frame: SeenFrame, watcher: Watcher) -> dict[str, Any]:
     """What is shown of a frame: its caption, exits by stack and token, latency, and the counts so far."""
     captioner = watcher.captioner
-    drawing = draw.of(frame.caption, captioner.layout, captioner.tokenizer)
+    drawing = draw.drawing_of(frame.caption, captioner.layout, captioner.tokenizer)
     record = {key: getattr(frame, key) for key in ("number", "name", "policy", "reused", "latency")}
     return record | {
         "text": frame.caption.text,
@@ -202,8 +202,8 @@ def describe(frame: SeenFrame, watcher: Watcher) -> dict[str, Any]:
 
 def _hurry(caption: Caption) -> str:
     """What the budget did to a caption, in words; "" if nothing."""
-    pacing = caption.pacing
-    if pacing is None or not (pacing.hurried or pacing.cut_short):
+    deadline = caption.deadline
+    if deadline is None or not (deadline.hurried or deadline.cut_short):
         return ""
-    walked = ", ".join(dict.fromkeys(move.policy for move in pacing.walked)) or "no policy"
-    return f"short of time: {walked}" + ("; ended early" if pacing.cut_short else "")
+    policies = ", ".join(dict.fromkeys(change.policy for change in deadline.changes)) or "no policy"
+    return f"short of time: {policies}" + ("; ended early" if deadline.cut_short else "")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from mue_edge import models
 from mue_edge.apps.cli import catalogue, default_bundle
-from mue_edge.bundle.folder import look
+from mue_edge.bundle.folder import checked_manifest
 from mue_edge.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from mue_edge.errors import EnvironmentLacksError, InputFileError, command_line
 from mue_edge.export import prompts
@@ -108,7 +108,7 @@ def _bundled(name: str) -> BundledModel:
 
 def _bundle(folder: Path) -> ListedBundle:
     try:
-        m = look(folder)
+        m = checked_manifest(folder)
     except (InputFileError, OSError) as problem:
         return ListedBundle(str(folder), problem=str(problem))
     size = sum(entry.bytes for entry in m.files.values())

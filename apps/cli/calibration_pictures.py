@@ -42,16 +42,16 @@ def to_calibrate_on(
         parts = calibration_pairs(shipped)
         tune, certify = (statement_tables.read(table, vocabulary, folder, say) for table, folder in parts)
         return *_mixed(tune, certify), None
-    as_spoken = partial(examples.as_spoken, tokenizer)
+    reference_text = partial(examples.reference_text, tokenizer)
     if shipped is not None:
-        tune, certify, frequencies = samples.of_tables(*calibration_pictures(shipped), as_spoken)
+        tune, certify, frequencies = samples.of_tables(*calibration_pictures(shipped), reference_text)
         return *_mixed(tune, certify), frequencies
     path = Path(str(data))
     if path.is_dir() and not any(file.suffix.lower() in examples.TABLES for file in path.iterdir()):
         files = [Path(str(file)) for file in gathering.gather([path])]
         return *samples.split(samples.of_pictures(files, path.name)), None
     captioned, _ = examples.without_missing(examples.read(path, kind=kind, images=images))
-    tune, certify = samples.split(samples.of_examples(captioned, path.name, as_spoken))
+    tune, certify = samples.split(samples.of_examples(captioned, path.name, reference_text))
     return tune, certify, cider.frequencies(tune.references or ())
 
 

@@ -13,7 +13,7 @@ from mue_edge.apps.cli.catalogue import BUNDLED, DEFAULT, bundled_model, usage
 from mue_edge.apps.cli.terminal import export_progress, say
 from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import MANIFEST
-from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, meant
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError, suggestion
 from mue_edge.export import room
 from mue_edge.export.prompts import CAPTION, task_of
 from mue_edge.files import sha256, user_cache
@@ -50,7 +50,7 @@ def unknown_bundle(given: str, *more: str) -> InputFileError:
     """The error for a word that names no bundle, nor what `more` says was looked for too."""
     kinds = (f"a bundle folder (with {MANIFEST})", f"a bundled model ({', '.join(BUNDLED)})", *more)
     return InputFileError(
-        f"{given}{meant(given, BUNDLED)} is none of: {'; '.join(kinds)}. What is at hand: mue-edge list. "
+        f"{given}{suggestion(given, BUNDLED)} is none of: {'; '.join(kinds)}. What is at hand: mue-edge list. "
         "Make a bundle with: mue-edge export MODEL --out FOLDER"
     )
 

@@ -18,12 +18,13 @@ from mue_edge.export import room
 from mue_edge.files import sha256
 
 if TYPE_CHECKING:
+    from mue_edge.calibrate.certificate.claim import Conditions
     from mue_edge.calibrate.data.samples import Samples
     from mue_edge.calibrate.metrics.cider import Frequencies
     from mue_edge.calibrate.plans.times import ProfileRequest
-    from mue_edge.calibrate.policies.setting import Setting
+    from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
     from mue_edge.export.build import Exported
-    from mue_edge.inputs.image import Given
+    from mue_edge.inputs.image import PictureSource
 
 TRACES, PROFILE, BUNDLE = "traces", "profile.json", "bundle"  # in the folder of a calibration
 
@@ -44,7 +45,7 @@ def export(
     target: str,
     options: Mapping[str, Any],
     name: str,
-    pictures: Sequence[Given] = (),
+    pictures: Sequence[PictureSource] = (),
 ) -> Exported:
     """Export a model folder, with progress on a terminal; pictures: to scan ranges on."""
     build, _ = room()
@@ -64,27 +65,27 @@ def check_output(folder: Path, marker: str, content: str) -> None:
 
 
 @contextmanager
-def calibration_setting(
+def policy_evaluator(
     bundle: Bundle,
     folder: Path,
     request: ProfileRequest,
-    pictures: tuple[Samples, Samples, Frequencies | None],
+    tune: Samples,
+    frequencies: Frequencies | None,
     workers: int | None,
-) -> Iterator[Setting]:
-    """A bundle opened with the profile that is requested; its traces are kept in the folder.
+) -> Iterator[tuple[PolicyEvaluator, Conditions]]:
+    """What evaluates policies on a bundle by the profile that is requested, and the profile's conditions.
 
-    pictures: to tune on, to certify on, and document frequencies.
+    tune: whose pictures a profile is made on. The traces are kept in the folder.
     """
     from mue_edge.calibrate.plans import times
-    from mue_edge.calibrate.policies.setting import Setting
+    from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
 
-    tune, certify, known = pictures
     processes = workers or machine.cores()
     with targets.open_session(bundle.path, threads=request.threads) as session:
-        profile, conditions = times.known(session, tune, request, progress, say)
-        files = folder / TRACES
-        yield Setting(
-            session, profile, tune, certify, files, known, conditions, progress, processes, request.clock
+        profile, conditions = times.obtain(session, tune, request, progress, say)
+        yield (
+            PolicyEvaluator(session, profile, folder / TRACES, frequencies, progress, processes, request.clock),
+            conditions,
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from mue_edge.loop.protocol import Decision
+    from mue_edge.loop.protocol import ExitDecision
 
 # What stands for a character that an encoding lacks; others become "?".
 STAND_INS = {
@@ -68,7 +68,7 @@ def table(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
     ]
 
 
-def decisions_record(decisions: Iterable[Decision]) -> list[dict[str, Any]]:
+def decisions_record(decisions: Iterable[ExitDecision]) -> list[dict[str, Any]]:
     """Exit tests for JSON, which knows no infinity: null is a threshold that no score could pass."""
     return [vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None} for d in decisions]
 

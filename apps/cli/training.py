@@ -18,12 +18,11 @@ from mue_edge.bundle.manifest import Preprocess
 from mue_edge.calibrate.data import statement_tables
 from mue_edge.calibrate.data.examples import read, without_missing
 from mue_edge.calibrate.data.pictures import Pictures
-from mue_edge.calibrate.training import missing_heads, teachers
+from mue_edge.calibrate.training import head_training, missing_heads, teachers
 from mue_edge.calibrate.training.caption_batches import CaptionBatches, targets
 from mue_edge.calibrate.training.caption_training import VALIDATED, split
 from mue_edge.calibrate.training.depths import mixed
-from mue_edge.calibrate.training.teachers import Answers, CaptionBatch
-from mue_edge.calibrate.training.trainers import TRAINERS
+from mue_edge.calibrate.training.teachers import Teacher
 from mue_edge.errors import UsageError, command_line
 from mue_edge.inputs import tokens
 from mue_edge.rules import RULES
@@ -35,7 +34,7 @@ def train_heads(o: TrainingOptions) -> None:
     teacher = teachers.of_folder(folder)
     steps, batches = _batches(o, folder, teacher)
     with click.progressbar(length=steps, label="answers", file=sys.stderr) as bar:
-        heads = TRAINERS[kind](teacher, batches, seed=o.seed, progress=lambda: bar.update(1))
+        heads = head_training.train(kind, teacher, batches, seed=o.seed, progress=lambda: bar.update(1))
     tensors = models.training(teacher.model).heads(teacher.model) | {kind: heads.tensors}
     missing_heads.write(folder, o.out / "model", tensors)
     signals = list(heads.boundaries[0].auc)
@@ -48,7 +47,7 @@ def train_heads(o: TrainingOptions) -> None:
     click.echo(f"wrote {o.out / 'model'}; next: {after}")
 
 
-def _batches(o: TrainingOptions, folder: Path, teacher: CaptionBatch | Answers) -> tuple[int, Iterable[Any]]:
+def _batches(o: TrainingOptions, folder: Path, teacher: Teacher) -> tuple[int, Iterable[Any]]:
     """How many batches heads are trained on, and those: captioned pictures, or statements about some."""
     p, tokenizer = models.describe(teacher.model).preprocess, tokens.load(folder / "tokenizer.json")
     vocabulary = statement_vocabulary(folder, tokenizer)

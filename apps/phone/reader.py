@@ -19,7 +19,7 @@ from mue_edge.sessions.entailer import Entailer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mue_edge.inputs.image import Upright
+    from mue_edge.inputs.image import LoadedPicture
 
 T = TypeVar("T")
 Watch = Callable[["Image"], None]
@@ -62,7 +62,7 @@ class BackgroundReader:
             session = self._session = self._open()
             manifest = session.bundle.manifest
             names = tuple(manifest.policies())
-            name = policy or manifest.opening
+            name = policy or manifest.initial_policy
             if name not in names:
                 raise UsageError(f"no policy {name!r} in the bundle's front ({', '.join(names)})")
             session.warm_up()
@@ -103,7 +103,7 @@ class BackgroundReader:
             assert isinstance(entailer, Entailer), "start comes first, and says what the bundle does"
             upright = self._upright(picture, watch, loop)
             result = entailer.entail(upright, statement, caption=caption, policy=policy)
-            return judged(result, statement, entailer.layout, statements.note(result.unknown))
+            return judged(result, statement, entailer.layout, statements.unknown_words_note(result.unknown))
 
         return await self._in_thread(judge)
 
@@ -118,7 +118,7 @@ class BackgroundReader:
         if self._session is not None:
             self._session.close()
 
-    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> Upright:
+    def _upright(self, picture: Picture, watch: Watch, loop: asyncio.AbstractEventLoop) -> LoadedPicture:
         assert self._session is not None, "start comes first"
         upright = self._session.load(picture)
         loop.call_soon_threadsafe(watch, upright.rgb)

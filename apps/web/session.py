@@ -15,12 +15,12 @@ from typing import Any
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import MANIFEST, Manifest, read_manifest
 from mue_edge.errors import InputFileError, MueEdgeError, UsageError
-from mue_edge.inputs.statements import check_length, note
+from mue_edge.inputs.statements import check_length, unknown_words_note
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.protocol import DECODER, Answer, Loop, Outcome, Request
-from mue_edge.loop.search import BeamSearch, begin
+from mue_edge.loop.search import BeamSearch, new_search
 from mue_edge.sessions.captioner import Captioner
-from mue_edge.sessions.entailer import Entailer, judged
+from mue_edge.sessions.entailer import Entailer, answer_probabilities
 
 # What a page needs of a bundle beside its segments and constants: written to Pyodide's file system.
 FILES = (MANIFEST, "tokenizer.json")
@@ -64,7 +64,7 @@ class PageSession:
 
     def policies(self) -> list[dict[str, Any]]:
         """The front from fastest to full depth, with what calibration predicts of each."""
-        opening = self.bundle.manifest.opening
+        opening = self.bundle.manifest.initial_policy
         return [
             {"name": name, "seconds": p.seconds, "quality": p.quality, "opening": name == opening}
             for name, p in self.bundle.manifest.policies().items()
@@ -182,16 +182,16 @@ class CaptioningRun(PageRun):
 
 class JudgingRun(PageRun):
     """One statement, whose `source` JavaScript shows to its runtime first. At the end {"entailment": …},
-    whose note is empty or says which words the model lacks."""
+    whose unknown_words_note is empty or says which words the model lacks."""
 
     def __init__(self, entailer: Entailer, statement: str, policy: str | None, caption: str | None) -> None:
         self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement, caption)
         check_length(
             self._source, self._manifest.segments[self._manifest.layout.text_stem].inputs["ids"].shape[0]
         )
-        noted = note(entailer.unknown(statement, caption))
+        noted = unknown_words_note(entailer.unknown(statement, caption))
         self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
-        search = begin(self._manifest.search, self._source)
+        search = new_search(self._manifest.search, self._source)
         super().__init__(caption_loop(entailer.layout, entailer.policy(policy), search))
 
     def source(self) -> list[int]:
@@ -199,7 +199,7 @@ class JudgingRun(PageRun):
         return list(self._source)
 
     def _end(self, outcome: Outcome) -> dict[str, Any]:
-        answer, probabilities = judged(self._manifest, outcome)
+        answer, probabilities = answer_probabilities(self._manifest, outcome)
         made = {"answer": answer, "probabilities": probabilities, "note": self._note}
         return {"entailment": made | _cost(outcome)}
 

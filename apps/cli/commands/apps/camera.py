@@ -128,7 +128,7 @@ def _lines(as_json: bool, watcher: Watcher, listed: bool) -> Callable[[SeenFrame
         exits = ", ".join(f"{k} {v}" for k, v in caption.exits.items() if k != DECODER)
         time = f"{frame.latency * 1000:.0f} ms" + (f" of {watcher.budget * 1000:g}" if watcher.budget else "")
         name = f"{frame.name}: " if frame.name else ""
-        cut = ", cut short" if caption.pacing and caption.pacing.cut_short else ""
+        cut = ", cut short" if caption.deadline and caption.deadline.cut_short else ""
         depth = f"{DECODER} {caption.decoder_layers:.1f}"
         click.echo(f"{name}{caption.text}  ({time}, {exits}, {depth}, {frame.policy}{cut})")
 

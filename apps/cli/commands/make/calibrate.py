@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mue_edge import durations, machine, targets
+from mue_edge import durations, machine, models, targets
 from mue_edge.apps.cli import exporting
 from mue_edge.apps.cli.exporting import parse_size
 from mue_edge.apps.cli.options import Existing, common, option, parse_share, shared, takes
@@ -82,11 +82,9 @@ def command(o: CalibrationOptions) -> None:
         span, options = _search_plans(o, o.plans, folder, source, span, tune, frequencies)
     bundle = exporting.bundle_of(source, folder / exporting.BUNDLE, o.target, options, name)
     request = ProfileRequest(folder / exporting.PROFILE, o.profile, o.device, o.threads, o.clock)
-    pictures = tune, certify, frequencies
-    with exporting.calibration_setting(bundle, folder, request, pictures, o.workers) as setting:
-        calibrated = calibration.calibrate(setting, span, claim, say)
-        live = calibration.live_times(setting, calibrated)
-        lines = result.write(folder, setting, calibrated, _record(o), live)
+    with exporting.policy_evaluator(bundle, folder, request, tune, frequencies, o.workers) as (evaluator, conditions):
+        calibrated = calibration.calibrate(evaluator, tune, certify, conditions, span, claim, say)
+        lines = result.write(folder, calibrated, _record(o), calibration.live_times(calibrated))
     if o.as_json:
         click.echo((folder / "calibration.json").read_text(encoding="utf-8"), nl=False)
     else:
@@ -138,14 +136,14 @@ def _search_plans(
 
     Raises CannotBeMetError when no plan keeps the budget."""
     from mue_edge.calibrate.plans.plan_search import search_plans
+    from mue_edge.calibrate.plans.plan_space import around
+    from mue_edge.calibrate.plans.plan_trial import Bench
 
-    limits: dict[str, Any] = {
-        "subset": PLAN_PICTURES,
-        "workers": o.workers or machine.cores(),
-        "trials": trials,
-    }
-    how: dict[str, Any] = {"seed": o.seed, "workdir": folder / PLANS, "clock": o.clock, "progress": progress}
-    result = search_plans(source, o.target, tune, frequencies, span, **limits, **how)
+    part, workers = tune.at_most(PLAN_PICTURES), o.workers or machine.cores()
+    bench = Bench(source, o.target, part, frequencies, progress, o.clock, workers=workers)
+    size = models.describe_folder(source).preprocess
+    space = around((size.height, size.width), targets.target(o.target).precisions)
+    result = search_plans(bench, space, span, folder / PLANS, progress, trials, o.seed)
     if result.best is None:
         least = min(f.point.tail for f in result.front)
         raise CannotBeMetError(

@@ -124,7 +124,7 @@ def _record(
         if whole is not None:
             contenders[WHOLE] = Contender(whole, full)
         outcomes, samples = _measure(contenders, pictures, o.rounds)
-    problem = bench.twin_problem(bench.ratios(samples[CONTROL], samples[FULL]))
+    problem = bench.control_problem(bench.ratios(samples[CONTROL], samples[FULL]))
     if problem is not None and not o.force:
         raise VerificationError(
             f"{problem}. The machine is too restless to compare anything (load average "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mue_edge.calibrate.data.samples import Samples
     from mue_edge.calibrate.metrics.cider import Frequencies
     from mue_edge.calibrate.policies.comparison import Comparison, Entrant
-    from mue_edge.calibrate.policies.setting import Setting
+    from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
 
 RECORD, PAGE, CHART = "comparison.json", "comparison.md", "comparison.svg"
 EXITS = "exits"  # folder of the model that is compared
@@ -67,7 +68,7 @@ def command(o: ComparisonOptions) -> None:
     drops = [parse_share("--drops", part.strip()) for part in o.drops.split(",")]
     savings = [parse_share("--savings", part.strip()) for part in o.savings.split(",")]
     from mue_edge.apps.cli.calibration_pictures import to_calibrate_on
-    from mue_edge.calibrate.policies import calibration, comparison, modalities, signals
+    from mue_edge.calibrate.policies import candidates, comparison, signals
     from mue_edge.calibrate.report import comparison_page
 
     targets.target(o.target)
@@ -91,27 +92,29 @@ def command(o: ComparisonOptions) -> None:
                 work = folder / (entrant or EXITS) / (f"seed-{seed}" if len(trainings) > 1 else "")
                 work.mkdir(parents=True, exist_ok=True)
                 source = _with_heads(training, work / "model", tune, seed) if entrant in rules else training
-                opened = _opened(o, source, work, (tune, certify, frequencies))
-                setting = stack.enter_context(opened)
-                entrants.setdefault(entrant, []).append(_entrant(setting, entrant, rules.get(entrant)))
+                evaluator = stack.enter_context(_opened(o, source, work, tune, frequencies))
+                entrants.setdefault(entrant, []).append(_entrant(evaluator, tune, entrant, rules.get(entrant)))
         aims = [comparison.Aim(drop=d) for d in drops] + [comparison.Aim(saved=s) for s in savings]
         by_seed = [[each[seed % len(each)] for each in entrants.values()] for seed in range(o.seeds)]
-        first, main = by_seed[0][0], by_seed[0][0].setting
-        traced = calibration.traces(main)  # kept since its candidates were made
-        result = comparison.compare(by_seed, aims, modalities.judged(main, traced))
-        predictions = signals.signals(main.captioner.layout, traced, first.judged[0], first.judged)
-    metrics, notes = _metrics(result, certify, main)
+        first, main = by_seed[0][0], by_seed[0][0].evaluator
+        traced = main.decisions(tune)  # kept since its candidates were made
+        policies = [first.outcomes[0].policy, *candidates.by_modality(traced)]
+        modalities = main.evaluate(policies, tune, "one modality, the other, both")[1:]
+        result = comparison.compare(by_seed, aims, tune, certify, modalities)
+        predictions = signals.signals(main.session.layout, traced, first.outcomes[0], first.outcomes)
+    loss = main.loss(tune)
+    metrics, notes = _metrics(result, certify, loss)
     notes += _missing(first)
     for note in notes:
         say(f"note: {note}")
     record = comparison_page.record(result, metrics, predictions)
-    record |= {"model": name, "target": o.target, "seeds": o.seeds, "clock": o.clock, "quality": main.loss}
+    record |= {"model": name, "target": o.target, "seeds": o.seeds, "clock": o.clock, "quality": loss}
     record |= {"device": machine.device(), "load": round(machine.load_average(), 1), "notes": notes}
     record |= {
         "trainings": {entrant or name: len(each) for entrant, each in entrants.items()},
         "tune": {"source": tune.source, "pictures": len(tune)},
         "held": {"source": certify.source, "pictures": len(certify), "clusters": len(set(certify.clusters))},
-        "candidates": sum(len(e.judged) for each in entrants.values() for e in each),
+        "candidates": sum(len(e.outcomes) for each in entrants.values() for e in each),
     }
     parts = ("page", "own", "modalities", "signals")
     text = "\n".join(getattr(comparison_page, part)(record) for part in parts)
@@ -122,24 +125,26 @@ def command(o: ComparisonOptions) -> None:
     say(f"written: {folder / RECORD}, {folder / PAGE}, {folder / CHART}")
 
 
+@contextmanager
 def _opened(
-    o: ComparisonOptions, source: Path, work: Path, pictures: tuple[Samples, Samples, Frequencies | None]
-) -> AbstractContextManager[Setting]:
+    o: ComparisonOptions, source: Path, work: Path, tune: Samples, frequencies: Frequencies | None
+) -> Iterator[PolicyEvaluator]:
     """A model's bundle, exported if it is not there, with its profile."""
     from mue_edge.calibrate.plans.times import ProfileRequest
 
     bundle = exporting.bundle_of(source, work / exporting.BUNDLE, o.target, {}, source.resolve().name)
     request = ProfileRequest(work / exporting.PROFILE, None, None, 1, o.clock)
-    return exporting.calibration_setting(bundle, work, request, pictures, o.workers)
+    with exporting.policy_evaluator(bundle, work, request, tune, frequencies, o.workers) as (evaluator, _):
+        yield evaluator
 
 
-def _entrant(setting: Setting, name: str, rules: tuple[str, ...] | None) -> Entrant:
+def _entrant(evaluator: PolicyEvaluator, tune: Samples, name: str, rules: tuple[str, ...] | None) -> Entrant:
     """A model with its candidates, judged on the tuning pictures; rules: None of a static model."""
-    from mue_edge.calibrate.policies import calibration, comparison, held
+    from mue_edge.calibrate.policies import comparison, halving
 
-    traces = [] if rules is None else calibration.traces(setting)
-    judged = tuple(held.judged(setting, traces, rules or ("fixed",)))
-    return comparison.Entrant(setting, judged, name, (rules or ()) if name else ())
+    traces = [] if rules is None else evaluator.decisions(tune)
+    outcomes = halving.evaluated_candidates(evaluator, tune, traces, rules or ("fixed",))
+    return comparison.Entrant(evaluator, tuple(outcomes), name, (rules or ()) if name else ())
 
 
 def _seeds(folder: Path) -> list[Path]:
@@ -180,20 +185,20 @@ def _name(folder: Path) -> str:
 
 def _missing(main: Entrant) -> list[str]:
     """Which rules were left out for want of heads, and what trains them."""
-    used = {j.policy.rule for j in main.judged}
+    used = {o.policy.rule for o in main.outcomes}
     missing = [name for name, rule in RULES.items() if rule.heads and name not in used]
     train = "mue-edge train MODEL --heads RULE --data PICTURES --out OUT, then compare OUT/model"
     return [f"the model has no heads for {', '.join(missing)}, left out here; {train}"] if missing else []
 
 
 def _metrics(
-    result: Comparison, certify: Samples, main: Setting
+    result: Comparison, certify: Samples, loss: str
 ) -> tuple[dict[tuple[str, ...], dict[str, float]], list[str]]:
     """COCO's metrics of every set of captions, where people captioned the pictures; and what was left out."""
     from mue_edge.calibrate.certificate import losses
     from mue_edge.calibrate.metrics import coco_metrics
 
-    if main.loss == losses.ACCURACY:
+    if loss == losses.ACCURACY:
         return {}, []
     if certify.references is None:
         return {}, ["no captions came with the pictures: quality is consistency with full depth"]

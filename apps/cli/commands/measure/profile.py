@@ -15,9 +15,10 @@ from mue_edge.apps.cli.options import NewFile, common
 from mue_edge.apps.cli.terminal import bar, table
 from mue_edge.errors import UsageError
 from mue_edge.inputs import gathering
-from mue_edge.measuring import profile, profiling
+from mue_edge.measuring import measure, profile
 from mue_edge.measuring.profile import Profile
-from mue_edge.targets import choice, signoff
+from mue_edge.targets import choice
+from mue_edge.targets.verify import signoff_path
 
 
 @click.command("profile")
@@ -46,20 +47,20 @@ def command(
     if clock == "cpu" and threads not in (None, 1):
         raise UsageError("--clock cpu adds up all threads' time, which is no latency: leave out --threads")
     with mue_edge.open(bundle, threads=1 if clock == "cpu" else threads) as captioner:
-        path = out or profile.place_of(Path(bundle))
+        path = out or profile.path_of(Path(bundle))
         if images:
-            inputs = profiling.pictures(captioner, gathering.gather(images))
+            inputs = measure.network_inputs(captioner, gathering.gather(images))
         else:
-            inputs = profiling.NetworkInputs(golden_pixels(captioner.bundle), None)
+            inputs = measure.NetworkInputs(golden_pixels(captioner.bundle), None)
         with bar("captions", captions + captions // 2) as step:
-            made, full_depth = profiling.profiled(captioner, inputs, captions, clock=clock, step=step)
+            made, full_depth = measure.measure(captioner, inputs, captions, clock=clock, step=step)
     profile.write(path, made)
-    chosen = choice.keep(captioner.bundle, signoff.place_of(Path(bundle)), path)
+    chosen = choice.keep(captioner.bundle, signoff_path(Path(bundle)), path)
     if as_json:
         click.echo(path.read_text(encoding="utf-8"), nl=False)
     else:
         click.echo("\n".join(_text(made, full_depth)))
-    for line in (*choice.said(chosen), f"wrote {path}; next: mue-edge calibrate --budget 50%"):
+    for line in (*choice.lines(chosen), f"wrote {path}; next: mue-edge calibrate --budget 50%"):
         click.echo(line, err=as_json)
 
 

@@ -19,8 +19,8 @@ from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import UsageError
 from mue_edge.measuring import profile
-from mue_edge.targets import choice, signoff
-from mue_edge.targets.verify import SCORE_TOLERANCE, Verified, verify
+from mue_edge.targets import choice
+from mue_edge.targets.verify import SCORE_TOLERANCE, Verified, sign_off, signoff_path, verify
 
 
 @click.command("verify")
@@ -48,9 +48,9 @@ def command(bundle: str, as_json: bool, threads: int | None, device: bool, out: 
     with closing(targets.open_runtime(opened, threads)) as runtime:
         verified = verify(opened, runtime)
         if measure is not None:
-            path = out or signoff.place_of(Path(bundle))
-            record = signoff.sign_off(opened, runtime, verified, measure, path)
-            chosen = choice.said(choice.keep(opened, path, profile.place_of(Path(bundle))))
+            path = out or signoff_path(Path(bundle))
+            record = sign_off(opened, runtime, verified, measure, path)
+            chosen = choice.lines(choice.keep(opened, path, profile.path_of(Path(bundle))))
             print_result(as_json, record, _signed_off(record, path, chosen))
             return
     promised = manifest.precision in SCORE_TOLERANCE

@@ -20,15 +20,14 @@ from mue_edge.apps.cli.terminal import decisions_record, say
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write
 from mue_edge.inputs import gathering
-from mue_edge.loop import payoff
-from mue_edge.loop.payoff import Payoff
+from mue_edge.loop.lossless import Payoff
 from mue_edge.loop.policy import Policy
 from mue_edge.measuring import profile
 from mue_edge.sessions import draw
 from mue_edge.sessions.captioner import Caption, Captioner
 
 if TYPE_CHECKING:
-    from mue_edge.inputs.image import NamedPicture, Upright
+    from mue_edge.inputs.image import LoadedPicture, NamedPicture
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,11 @@ def _split(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
         own = f"; for those in the folder {first}: {command_line('caption', f'./{first}')}"
         raise UsageError(
             f"no picture was named; the command is: {command_line('caption', first, 'PICTURE')}"
-            + (own if gathering.names_pictures(first) else "")
+            + (own if gathering.is_picture_argument(first) else "")
         )
     if bundles.is_bundle(first) or bundles.is_model(first):
         return bundles.bundle_folder(first, "caption"), others
-    if not gathering.names_pictures(first):
+    if not gathering.is_picture_argument(first):
         raise bundles.unknown_bundle(
             first, "a picture, a folder of pictures, an http(s) address, or - for what is on standard input"
         )
@@ -109,7 +108,7 @@ def _split(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 def _payoff(captioner: Captioner, file: str) -> Payoff:
     times = profile.read(file)
     times.check_fits(captioner.bundle)
-    return payoff.Payoff(captioner.layout, times.call_seconds)
+    return Payoff(captioner.layout, times.call_seconds)
 
 
 def _prepare(captioner: Captioner, policy: Policy) -> None:
@@ -142,12 +141,12 @@ def _caption(
         return True
     if not live:
         click.echo(result.text)
-    if o.trace or o.svg or result.pacing:
+    if o.trace or o.svg or result.deadline:
         _draw(o, captioner, result, picture, file)
     return True
 
 
-def _grown(captioner: Captioner, picture: Upright, **how: Any) -> Caption:
+def _grown(captioner: Captioner, picture: LoadedPicture, **how: Any) -> Caption:
     """The caption, whose text is written as it grows (a beam's best row may change its mind)."""
     written = ""
 
@@ -169,12 +168,12 @@ def _grown(captioner: Captioner, picture: Upright, **how: Any) -> Caption:
 
 
 def _draw(
-    o: CaptionOptions, captioner: Captioner, result: Caption, picture: Upright, file: Path | NamedPicture
+    o: CaptionOptions, captioner: Captioner, result: Caption, picture: LoadedPicture, file: Path | NamedPicture
 ) -> None:
     """What the clock changed, on standard error, or the exits, as they are asked for."""
-    if not o.trace and result.pacing and (result.pacing.cut_short or result.pacing.hurried):
-        say(f"note: {file}: {draw.pacing(result.pacing)}")
-    drawing = draw.of(result, captioner.layout, captioner.tokenizer)
+    if not o.trace and result.deadline and (result.deadline.cut_short or result.deadline.hurried):
+        say(f"note: {file}: {draw.deadline_summary(result.deadline)}")
+    drawing = draw.drawing_of(result, captioner.layout, captioner.tokenizer)
     if o.trace:
         click.echo(draw.as_text(drawing, shutil.get_terminal_size((100, 24)).columns))
         seconds = result.seconds["total"] * 1000
@@ -188,8 +187,8 @@ def _record(file: Path | NamedPicture, result: Caption, trace: bool) -> dict[str
     record = {"file": str(file), "text": result.text, "tokens": list(result.tokens), "score": result.score}
     record |= {"exits": dict(result.exits), "decoder_layers": result.decoder_layers}
     record |= {"seconds": dict(result.seconds), "calls": result.calls}
-    if result.pacing:
-        record["deadline"] = {**vars(result.pacing), "walked": [vars(m) for m in result.pacing.walked]}
+    if result.deadline:
+        record["deadline"] = result.deadline.to_json()
     if trace:
         record["decisions"] = decisions_record(result.decisions)
     return record

@@ -12,8 +12,8 @@ from mue_edge import targets
 from mue_edge.apps.cli.default_bundle import bundle_folder
 from mue_edge.apps.cli.options import common
 from mue_edge.apps.cli.terminal import decisions_record, say
-from mue_edge.inputs.gathering import one
-from mue_edge.inputs.statements import WANTS_CAPTION, note
+from mue_edge.inputs.gathering import single_picture
+from mue_edge.inputs.statements import WANTS_CAPTION, unknown_words_note
 from mue_edge.loop.protocol import DECODER
 from mue_edge.sessions.entailer import Entailment
 
@@ -46,12 +46,12 @@ def command(
     stickers-entail, whose bundle is made once and kept in your cache.
     """
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
-        chosen, picture = entailer.policy(policy), entailer.load(one(image))
+        chosen, picture = entailer.policy(policy), entailer.load(single_picture(image))
         if entailer.bundle.manifest.caption_prompt and caption is None:
-            say(f"note: {WANTS_CAPTION}; give one with --caption TEXT")
+            say(f"note: {WANTS_CAPTION}; give single_picture with --caption TEXT")
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
-            noted = note(entailer.unknown(statement, caption))
+            noted = unknown_words_note(entailer.unknown(statement, caption))
             if noted:
                 say(f"note: {noted}")
             result = entailer.entail(picture, statement, caption=caption, policy=chosen, trace=trace)
