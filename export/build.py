@@ -161,8 +161,7 @@ def _check_text_length(folder: Path, prompt: Prompt, compiled: plan.Plan, model:
     longest, steps = compiled.text_length, prompt.options["max_length"]
     if compiled.max_length != steps:
         raise UsageError(
-            f"plan: a text of {longest} tokens needs max_length {steps}, not {compiled.max_length}: leave it "
-            "out"
+            f"plan: a text of {longest} tokens needs max_length {steps}, not {compiled.max_length}: leave it out"
         )
     if longest > model.source_length or steps >= model.target_length:
         most = min(model.source_length, model.target_length)
@@ -186,9 +185,7 @@ def _samples(files: Sequence[image.PictureSource], count: int, p: Preprocess) ->
     return tuple(image.network_input(p, file) for file in chosen)
 
 
-def _verify(
-    fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path
-) -> tuple[float | None, Verified | None]:
+def _verify(fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path) -> tuple[float | None, Verified | None]:
     """The verification levels `graph` and `loop`, if what was written runs here."""
     call = fmt.caller(manifest, folder)
     if call is None:
@@ -251,9 +248,7 @@ FIGURES = {
 }
 
 
-def _evidence(
-    fmt: formats.Format, precision: str, graph_error: float | None, loop: Verified | None
-) -> Evidence:
+def _evidence(fmt: formats.Format, precision: str, graph_error: float | None, loop: Verified | None) -> Evidence:
     """What verification found. fp32 promises equality with the reference; fp16 reaches the level `loop` if
     its tokens are equal in every replay and in 97 % of free runs; int8 promises nothing."""
     versions = {package: metadata.version(package) for package in fmt.PACKAGES}

@@ -26,9 +26,7 @@ from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets.golden import Sums, rms
 
 
-def sums(
-    cut: Cut, manifest: Manifest, folder: Path, pixels: Array, source: tuple[int, ...] = ()
-) -> list[Sums]:
+def sums(cut: Cut, manifest: Manifest, folder: Path, pixels: Array, source: tuple[int, ...] = ()) -> list[Sums]:
     """The error by exact sums of the first segment of every stack that has integer products, read from the
     bundle's folder, on what the caption of a picture ([1, 3, H, W]) feeds it at full depth."""
     inputs: dict[str, list[Tensor]] = {}

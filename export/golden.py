@@ -36,9 +36,7 @@ def pictures(height: int, width: int, count: int = COUNT) -> Array:
     return out.round().astype(np.uint8)
 
 
-def sources(
-    length: int, settings: SearchSettings, vocabulary: int, count: int = COUNT
-) -> tuple[tuple[int, ...], ...]:
+def sources(length: int, settings: SearchSettings, vocabulary: int, count: int = COUNT) -> tuple[tuple[int, ...], ...]:
     """Made texts of rising lengths up to `length`, bos … eos, one a picture; empty where there is no text."""
     if not length:
         return ((),) * count

@@ -138,8 +138,7 @@ def check_graphs(cut: Cut, call: Call, preprocess: Preprocess, *, strict: bool) 
             worst = max(worst, error)
             if strict and not error <= TOLERANCE:
                 raise VerificationError(
-                    f"segment {piece.name}: output {port} differs from torch by {error:.1e} "
-                    f"(allowed {TOLERANCE:.0e})"
+                    f"segment {piece.name}: output {port} differs from torch by {error:.1e} (allowed {TOLERANCE:.0e})"
                 )
     return worst
 

@@ -35,9 +35,7 @@ def atomic_folder(destination: str | Path, marker: str) -> Iterator[Path]:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UsageError(f"{destination} exists and is not a folder; choose another --out")
     if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
-        raise UsageError(
-            f"{destination} exists and holds other things (no {marker}); choose another --out or empty it"
-        )
+        raise UsageError(f"{destination} exists and holds other things (no {marker}); choose another --out or empty it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

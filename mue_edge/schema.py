@@ -61,9 +61,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if kind is float:
         _check(type(data) in (int, float) and finite(data), where, "a finite number", data)
         return float(data)
-    _check(
-        type(data) is kind, where, {int: "a whole number", str: "a string", bool: "true or false"}[kind], data
-    )
+    _check(type(data) is kind, where, {int: "a whole number", str: "a string", bool: "true or false"}[kind], data)
     return data
 
 

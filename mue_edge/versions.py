@@ -33,9 +33,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
 }
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[([^\]]*)\])?\s*\(?([^;)]*)\)?\s*(?:;(.*))?$")
-_COMPARISON = re.compile(
-    r"(python_version|sys_platform|platform_machine)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]+)['\"]"
-)
+_COMPARISON = re.compile(r"(python_version|sys_platform|platform_machine)\s*(==|!=|>=|<=|>|<)\s*['\"]([^'\"]+)['\"]")
 
 
 @dataclass(frozen=True)

@@ -87,9 +87,7 @@ def names() -> list[str]:
 def target(name: str) -> Target:
     """A target's data; an unknown name is a UsageError that lists the known ones."""
     if name not in names():
-        raise UsageError(
-            f"unknown target {name!r}{suggestion(name, names())}; known targets: {', '.join(names())}"
-        )
+        raise UsageError(f"unknown target {name!r}{suggestion(name, names())}; known targets: {', '.join(names())}")
     return decode(Target, {"name": name} | read_toml(FOLDER / f"{name}.toml"), f"{name}.toml")
 
 
@@ -104,9 +102,7 @@ def device(name: str) -> Device:
     """A device's row; an unknown name is a UsageError that lists the known ones."""
     known = devices()
     if name not in known:
-        raise UsageError(
-            f"unknown device {name!r}{suggestion(name, known)}; known devices: {', '.join(known)}"
-        )
+        raise UsageError(f"unknown device {name!r}{suggestion(name, known)}; known devices: {', '.join(known)}")
     return known[name]
 
 
@@ -136,9 +132,7 @@ def open(
     session = open_session(path, threads=threads, paranoid=paranoid, max_pixels=max_pixels)
     if not isinstance(session, Captioner):
         session.close()
-        raise UsageError(
-            f'{path} judges statements; use: {command_line("entail", path, "IMAGE")} "STATEMENT"'
-        )
+        raise UsageError(f'{path} judges statements; use: {command_line("entail", path, "IMAGE")} "STATEMENT"')
     return session
 
 

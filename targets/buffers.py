@@ -33,9 +33,7 @@ class Buffers(HostInputs):
             )
         shape = self.arrays[name].shape
         if shape != port.shape:
-            raise InputFileError(
-                f"buffer {name} has shape {shape}, a segment wants {port.shape}; export again"
-            )
+            raise InputFileError(f"buffer {name} has shape {shape}, a segment wants {port.shape}; export again")
         return self.arrays[name]
 
     def fill(self, name: str, port: Port, value: object) -> None:

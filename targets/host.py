@@ -83,9 +83,7 @@ class HostRuntime(Buffers):
         if name not in self._values:
             value = self._ort.OrtValue.ortvalue_from_numpy(array)
             if array.size and value.data_ptr() != array.ctypes.data:
-                raise EnvironmentLacksError(
-                    "this ONNX Runtime copies bound arrays; install onnxruntime>=1.20"
-                )
+                raise EnvironmentLacksError("this ONNX Runtime copies bound arrays; install onnxruntime>=1.20")
             self._values[name] = value
         return self._values[name]
 

@@ -48,9 +48,7 @@ def chosen() -> str:
     return value or ("tensorrt" if _is_jetson() or importlib.util.find_spec("tensorrt") else "onnxruntime")
 
 
-def build(
-    bundle: Bundle, force: bool, workspace: int | None, progress: Callable[[str], object]
-) -> list[Engine]:
+def build(bundle: Bundle, force: bool, workspace: int | None, progress: Callable[[str], object]) -> list[Engine]:
     """Engines for every segment, in the user's cache; see `trt.engines.build`."""
     from mue_edge.targets.trt import engines
 

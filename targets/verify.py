@@ -122,9 +122,7 @@ def knife_edge(bundle: Bundle, runtime: Runtime, within: float) -> dict[str, flo
     return {"tests": len(distances), "close": sum(d <= within for d in distances), "within": within}
 
 
-def sign_off(
-    bundle: Bundle, runtime: Runtime, verified: Verified, measure: Measure, out: Path
-) -> dict[str, Any]:
+def sign_off(bundle: Bundle, runtime: Runtime, verified: Verified, measure: Measure, out: Path) -> dict[str, Any]:
     """Measure, write `out` and return its content. A test is on a knife's edge within five times the 99th
     percentile of the replayed scores' error."""
     manifest = bundle.manifest

@@ -32,9 +32,7 @@ def layout(rows: int = 1) -> Layout:
 class Clocked:
     """Captions of random length and scores. `slow` multiplies the time of a call; the clock is `now`."""
 
-    def __init__(
-        self, seed: int, slow: Slow = lambda run: 1.0, *, rows: int = 1, ahead: bool = False
-    ) -> None:
+    def __init__(self, seed: int, slow: Slow = lambda run: 1.0, *, rows: int = 1, ahead: bool = False) -> None:
         self.random = random.Random(seed)
         self.slow, self.rows, self.ahead = slow, rows, ahead
         self.now = 1000.0
@@ -73,9 +71,13 @@ class Clocked:
 
 
 def caption(
-    runtime: Clocked, limit: float | None, pace: SpeedEstimate, policy: Policy = FULL,
-    faster: tuple[Policy, ...] = (FAST, BALANCED), spent: float = 0.0,
-) -> Outcome:  # fmt: skip
+    runtime: Clocked,
+    limit: float | None,
+    pace: SpeedEstimate,
+    policy: Policy = FULL,
+    faster: tuple[Policy, ...] = (FAST, BALANCED),
+    spent: float = 0.0,
+) -> Outcome:
     """The next picture's caption; `limit` in seconds, None for no deadline."""
     runtime.next_picture()
     due = Deadline(runtime.now, limit, spent, faster, pace) if limit is not None else None

@@ -9,9 +9,15 @@ from mue_edge.loop.protocol import CONSTANT, DECODER, PICTURE, TEXT, WORDS, Layo
 
 
 def layout(
-    image: Sequence[Stage], decoder: Sequence[Stage], rows: int = 1, fill_rows: int = 4, *,
-    distances: Sequence[float] = (), text: Sequence[Stage] = (), slots: int = 17,
-) -> Layout:  # fmt: skip
+    image: Sequence[Stage],
+    decoder: Sequence[Stage],
+    rows: int = 1,
+    fill_rows: int = 4,
+    *,
+    distances: Sequence[float] = (),
+    text: Sequence[Stage] = (),
+    slots: int = 17,
+) -> Layout:
     """distances: of a constant text; text: the stages of one that comes with the picture."""
     stacks = [Stack("image", PICTURE, tuple(image), "stem")]
     if text:

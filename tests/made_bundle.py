@@ -20,9 +20,7 @@ def segments() -> dict[str, Segment]:
 
     def segment(name: str) -> Segment:
         macs = 0 if name == "embed" else 10**9
-        return Segment(
-            f"{name}.onnx", {"x": Port((250,))}, {"y": Port((250,))}, weight_bytes=10**6, macs=macs
-        )
+        return Segment(f"{name}.onnx", {"x": Port((250,))}, {"y": Port((250,))}, weight_bytes=10**6, macs=macs)
 
     stacks = [f"{kind}.{i}" for kind in ("image", "cross_kv", "decoder") for i in range(LAYERS)]
     names = ["stem", "embed", "head", *stacks, *(f"fill.{i}" for i in range(1, LAYERS))]
@@ -32,11 +30,25 @@ def segments() -> dict[str, Segment]:
 def bundle(precision: str = "fp32") -> Bundle:
     """Its folder holds nothing."""
     manifest = Manifest(
-        SCHEMA, "made", "ofa", "caption", "host", precision, RuntimeVersion("onnxruntime", ">=1"),
-        {"vocab_size": 9}, PLAN, plan_hash(PLAN), segments(), {}, {},
+        SCHEMA,
+        "made",
+        "ofa",
+        "caption",
+        "host",
+        precision,
+        RuntimeVersion("onnxruntime", ">=1"),
+        {"vocab_size": 9},
+        PLAN,
+        plan_hash(PLAN),
+        segments(),
+        {},
+        {},
         layout(stages("image", LAYERS), stages("decoder", LAYERS), distances=(0.1, 0.1, 0.1)),
-        SearchSettings(), Preprocess(32, 32), ({"rule": "never", "name": "full"},), "full",
-    )  # fmt: skip
+        SearchSettings(),
+        Preprocess(32, 32),
+        ({"rule": "never", "name": "full"},),
+        "full",
+    )
     return Bundle(Path("made-bundle"), manifest)
 
 

@@ -91,9 +91,7 @@ def imports_of(path: Path) -> Iterator[Import]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = (
-                resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
-            )
+            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
             names = [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names = [c.value for c in node.args if isinstance(c, ast.Constant) and isinstance(c.value, str)]
@@ -184,9 +182,7 @@ def test_the_package_imports_no_tools() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [str(node.module)]
-            wrong += [
-                f"{path.relative_to(ROOT)} imports {n}" for n in names if n.partition(".")[0] in outside
-            ]
+            wrong += [f"{path.relative_to(ROOT)} imports {n}" for n in names if n.partition(".")[0] in outside]
     assert not wrong
 
 
@@ -270,18 +266,13 @@ def test_no_stack_is_spelled_outside_its_family() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and node.value in names:
                 spelled.add(file)
-    wrong = {
-        file for file in spelled
-        if not file.startswith(("mue_edge/models/", *OTHER_MEANINGS))
-    }  # fmt: skip
+    wrong = {file for file in spelled if not file.startswith(("mue_edge/models/", *OTHER_MEANINGS))}
     assert not wrong
 
 
 # Lines `PACKAGE: room ← room, room ← …` of the page.
 ARROWS = dict(
-    re.findall(
-        r"^(mue_edge[a-z_.]*): (.+ ← .+)$", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.M
-    )
+    re.findall(r"^(mue_edge[a-z_.]*): (.+ ← .+)$", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.M)
 )
 
 

@@ -39,9 +39,7 @@ def keyed(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[Any, ...]]:
         if kind == "number":
             keys.append(draw(st.integers(-size, size - 1)))
         elif kind == "slice":
-            keys.append(
-                slice(draw(st.none() | st.integers(-1, size)), draw(st.none() | st.integers(0, size)))
-            )
+            keys.append(slice(draw(st.none() | st.integers(-1, size)), draw(st.none() | st.integers(0, size))))
         else:
             listed = False
             keys.append(draw(st.lists(st.integers(-size, size - 1), min_size=1, max_size=4, unique=True)))

@@ -43,9 +43,7 @@ def measure(name: str, folder: Path = FOLDER) -> None:
     proof, commit = load(name), git("rev-parse", "HEAD")
     begun, load_average = time.time(), os.getloadavg()[0]
     if getattr(proof, "QUIET", False) and load_average > BUSY:
-        click.echo(
-            f"{name} measures time, and this machine is busy: load average {load_average:.1f}", err=True
-        )
+        click.echo(f"{name} measures time, and this machine is busy: load average {load_average:.1f}", err=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.txt"
     with tempfile.TemporaryDirectory() as work:
@@ -63,8 +61,13 @@ def measure(name: str, folder: Path = FOLDER) -> None:
 @click.argument("chosen", metavar="[NAME]...", nargs=-1, type=click.Choice(names()))
 @click.option("--force", is_flag=True, help="Also what is fresh.")
 @click.option("--check", is_flag=True, help="Only say what is stale or missing.")
-@click.option("--into", "folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER,
-              help="Another folder for the records, to try a proof.")  # fmt: skip
+@click.option(
+    "--into",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=FOLDER,
+    help="Another folder for the records, to try a proof.",
+)
 def main(chosen: tuple[str, ...], force: bool, check: bool, folder: Path) -> None:
     for name in chosen or names():
         now, why = state(name, folder), getattr(load(name), "BY_NAME", "")
@@ -77,9 +80,7 @@ def main(chosen: tuple[str, ...], force: bool, check: bool, folder: Path) -> Non
             try:
                 measure(name, folder)
             except subprocess.CalledProcessError as problem:
-                raise click.ClickException(
-                    f"{name} ended with an error; the same command goes on"
-                ) from problem
+                raise click.ClickException(f"{name} ended with an error; the same command goes on") from problem
 
 
 if __name__ == "__main__":

@@ -160,9 +160,7 @@ def checked(bundle: Bundle, calls: cuda.Cuda, launch: Launch, pictures: int) -> 
             begin = time.perf_counter()
             got = [_caption(bundle, device, policy, picture) for policy in policies for picture in shown]
             equal = sum(a == b for a, b in zip(wanted, got, strict=True))
-            found[way] = {
-                "equal": equal, "captions": len(got), "seconds": round(time.perf_counter() - begin, 2)
-            }  # fmt: skip
+            found[way] = {"equal": equal, "captions": len(got), "seconds": round(time.perf_counter() - begin, 2)}
             if equal < len(got):
                 failed[way] = f"{len(got) - equal} of {len(got)} captions are not the host's"
         if device.plainly_run():
@@ -226,8 +224,7 @@ def main() -> int:
     bundle = open_bundle(asked.bundle)
     if bundle.manifest.target != "jetson":
         raise UsageError(
-            f"{asked.bundle} is for {bundle.manifest.target}; make one with: "
-            "mue-edge export stickers --target jetson"
+            f"{asked.bundle} is for {bundle.manifest.target}; make one with: mue-edge export stickers --target jetson"
         )
     with _own_cache():
         found = checked(bundle, cuda.Cuda(), host_functions(), asked.pictures)

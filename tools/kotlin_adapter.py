@@ -58,10 +58,7 @@ def main(sources: Path, compiler: Path | None) -> None:
         done = subprocess.run(command, cwd=ROOT, env=environment)
         (suite,) = ElementTree.parse(report).getroot().iter("testsuite")
     counted = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
-    hashes = {
-        name: hashlib.sha256((found[0].parent / f"{name}.kt").read_bytes()).hexdigest()[:16]
-        for name in SOURCES
-    }
+    hashes = {name: hashlib.sha256((found[0].parent / f"{name}.kt").read_bytes()).hexdigest()[:16] for name in SOURCES}
     write(
         "executorch-kotlin",
         "python tools/kotlin_adapter.py SOURCES",

@@ -68,21 +68,9 @@ def camera(browser: Any, work: Path, bundle: Path) -> bytes:
     """The camera's page, of a folder that is being filled."""
     folder = Path("snapshots")
     folder.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "mue_edge",
-        "camera",
-        str(folder),
-        "--bundle",
-        str(bundle),
-        "--port",
-        "0",
-    ]
+    command = [sys.executable, "-m", "mue_edge", "camera", str(folder), "--bundle", str(bundle), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    watching = subprocess.Popen(
-        [*command, "--budget", "250ms"], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    watching = subprocess.Popen([*command, "--budget", "250ms"], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert watching.stdout is not None
         tab = browser.new_page(viewport={"width": 1000, "height": 700}, device_scale_factor=1.5)
@@ -154,11 +142,7 @@ def terminal(browser: Any, work: Path, bundle: Path) -> bytes:
     arguments = [str(bundle) if word == "stickers-host" else word for word in command.split()[1:]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "76"}
     done = subprocess.run(
-        [sys.executable, "-m", "mue_edge", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=True,
+        [sys.executable, "-m", "mue_edge", *arguments], capture_output=True, text=True, env=environment, check=True
     )
     tab = browser.new_page(viewport={"width": 720, "height": 200}, device_scale_factor=1.5)
     text = html.escape(f"$ {command}\n{done.stdout}")

@@ -50,9 +50,7 @@ def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: s
     ordered = sorted(shown.values(), key=lambda e: (e.edited, e.score is not None and e.score, e.file))
     script, style = (Path(__file__).with_name(f"review.{kind}").read_text("utf-8") for kind in ("js", "css"))
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    intro = (
-        f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is wrong, save,"
-    )
+    intro = f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is wrong, save,"
     save = tag("button", "Save corrections", type="button", id="save")
     return document(
         title,

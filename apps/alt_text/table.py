@@ -58,9 +58,7 @@ def read(path: Path) -> Table:
             try:
                 data = parse_json(line, where)
             except InputFileError as problem:
-                raise InputFileError(
-                    f"{problem}; mend the line, or remove the table to start anew"
-                ) from problem
+                raise InputFileError(f"{problem}; mend the line, or remove the table to start anew") from problem
             entry = schema.decode(TableEntry, data, where)
             table[entry.file] = entry
     return table

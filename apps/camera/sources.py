@@ -124,9 +124,7 @@ def choose(argument: str, stdin: TextIO, *, speed: float = 1.0, loop: bool = Fal
     if path.is_dir():
         return Folder(path)
     if path.suffix.lower() in image.SUFFIXES:
-        raise UsageError(
-            f"{argument} is one picture; caption it with: {command_line('caption', 'BUNDLE', argument)}"
-        )
+        raise UsageError(f"{argument} is one picture; caption it with: {command_line('caption', 'BUNDLE', argument)}")
     if not path.is_file():
         raise InputFileError(
             f"no source {argument!r}: neither a camera (0, /dev/video0), nor a video file, a folder, or '-'"

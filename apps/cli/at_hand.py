@@ -113,9 +113,7 @@ def _bundle(folder: Path) -> ListedBundle:
         return ListedBundle(str(folder), problem=str(problem))
     size = sum(entry.bytes for entry in m.files.values())
     picture = f"{m.preprocess.height}x{m.preprocess.width}"
-    return ListedBundle(
-        str(folder), m.name, m.task, m.target, m.precision, picture, size, m.chosen, m.evidence.rung
-    )
+    return ListedBundle(str(folder), m.name, m.task, m.target, m.precision, picture, size, m.chosen, m.evidence.rung)
 
 
 def _model(folder: Path) -> ListedModel:
@@ -182,7 +180,5 @@ def _weights(folder: Path) -> tuple[int, int]:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as problem:
             raise InputFileError(f"{path} is no safetensors file: its header cannot be read") from problem
     if 8 + length + end != size:
-        raise InputFileError(
-            f"{path} is cut short or too long: {size} bytes, its header says {8 + length + end}"
-        )
+        raise InputFileError(f"{path} is cut short or too long: {size} bytes, its header says {8 + length + end}")
     return numbers, size

@@ -104,8 +104,7 @@ def bundle_of(source: Path, folder: Path, target: str, options: Mapping[str, Any
     same = all(m.plan.get(key) == value for key, value in options.items() if key != "ends")
     if not same or m.target != target or m.model.get("sha256") != sha256(source / "model.safetensors"):
         raise UsageError(
-            f"{folder} was made from another model, target or plan; give another --out, or remove "
-            f"{folder.parent}"
+            f"{folder} was made from another model, target or plan; give another --out, or remove {folder.parent}"
         )
     return bundle
 

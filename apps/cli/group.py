@@ -56,9 +56,7 @@ class LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         every = sorted(named for group in GROUPS for named in files(group).items())
-        items = [
-            CompletionItem(name, help=summary(file)) for name, file in every if name.startswith(incomplete)
-        ]
+        items = [CompletionItem(name, help=summary(file)) for name, file in every if name.startswith(incomplete)]
         return items + click.Command.shell_complete(self, ctx, incomplete)
 
 

@@ -61,8 +61,7 @@ def table(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(
-            cell.rjust(width) if right and i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths))
+            cell.rjust(width) if right and i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths))
         ).rstrip()
         for row in rows
     ]

@@ -53,9 +53,7 @@ def _batches(o: TrainingOptions, folder: Path, teacher: Teacher) -> tuple[int, I
     vocabulary = statement_vocabulary(folder, tokenizer)
     if vocabulary is not None:
         if o.augment or o.skip_bad:
-            raise UsageError(
-                "statements are shown with their pictures as they are: no --augment, no --skip-bad"
-            )
+            raise UsageError("statements are shown with their pictures as they are: no --augment, no --skip-bad")
         statements = statement_tables.read(o.data, vocabulary, o.images, say)
         pairs = teachers.batches(statements, p, o.batch)[: o.steps]
         return len(pairs), pairs

@@ -47,9 +47,7 @@ class BackgroundReader:
     """
 
     def __init__(
-        self,
-        open_session: Callable[[], Captioner | Entailer],
-        scope: Callable[[], Any] = contextlib.nullcontext,
+        self, open_session: Callable[[], Captioner | Entailer], scope: Callable[[], Any] = contextlib.nullcontext
     ) -> None:
         self._open, self._scope = open_session, scope
         self._thread = ThreadPoolExecutor(1, "captions")
@@ -71,9 +69,7 @@ class BackgroundReader:
 
         return await self._in_thread(start)
 
-    async def caption(
-        self, picture: Picture, policy: str, watch: Watch, grow: Callable[[str], None]
-    ) -> Reading:
+    async def caption(self, picture: Picture, policy: str, watch: Watch, grow: Callable[[str], None]) -> Reading:
         """Caption a picture. `grow` gets the text after each word, in the caller's loop. Raises
         InputFileError."""
         loop = asyncio.get_running_loop()

@@ -64,7 +64,6 @@ def read(cache: Path | None = None, size: int = SIZE) -> Stickers:
         )
     rows = json.loads(index.read_text(encoding="utf-8"))
     records = tuple(
-        Record(**(row | {"references": tuple(row["references"]), "keywords": tuple(row["keywords"])}))
-        for row in rows
+        Record(**(row | {"references": tuple(row["references"]), "keywords": tuple(row["keywords"])})) for row in rows
     )
     return Stickers(records, np.load(pixels, mmap_mode="r"))

@@ -16,9 +16,7 @@ def icon(size: int) -> bytes:
     unit = size / 100
     for i, colour in enumerate((PALE, PALE, FADED, FADED)):
         left, top = (20 + 16 * i) * unit, 24 * unit
-        draw.rounded_rectangle(
-            (left, top + 8 * i * unit, left + 11 * unit, 76 * unit), radius=4 * unit, fill=colour
-        )
+        draw.rounded_rectangle((left, top + 8 * i * unit, left + 11 * unit, 76 * unit), radius=4 * unit, fill=colour)
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -29,19 +29,27 @@ class NpmPackage:
 
 
 PYODIDE = NpmPackage(
-    "pyodide", "314.0.7", "66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0",
-    "MPL-2.0", "https://github.com/pyodide/pyodide",
-    {f"package/{name}": f"pyodide/{name}" for name in (
-        "pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json",
-    )},
-)  # fmt: skip
+    "pyodide",
+    "314.0.7",
+    "66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0",
+    "MPL-2.0",
+    "https://github.com/pyodide/pyodide",
+    {
+        f"package/{name}": f"pyodide/{name}"
+        for name in ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+    },
+)
 ONNXRUNTIME = NpmPackage(
-    "onnxruntime-web", "1.30.0", "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
-    "MIT", "https://github.com/microsoft/onnxruntime",
-    {f"package/dist/{name}": f"ort/{name}" for name in (
-        "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm",
-    )},
-)  # fmt: skip
+    "onnxruntime-web",
+    "1.30.0",
+    "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
+    "MIT",
+    "https://github.com/microsoft/onnxruntime",
+    {
+        f"package/dist/{name}": f"ort/{name}"
+        for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+    },
+)
 PACKAGES = (PYODIDE, ONNXRUNTIME)
 
 
@@ -88,9 +96,7 @@ def _pack(package: NpmPackage, kept: Path, work: Path, timeout: float) -> None:
 def _by_hand(kept: Path) -> str:
     """The way around a machine without npm or network."""
     stem = kept.name.removesuffix(".tgz").rpartition("-")
-    return (
-        f"or run `npm pack {stem[0]}@{stem[2]}` on another machine, copy the file to {kept}, and export again"
-    )
+    return f"or run `npm pack {stem[0]}@{stem[2]}` on another machine, copy the file to {kept}, and export again"
 
 
 def unpack(package: NpmPackage, archive: Path, site: Path) -> dict[str, str]:

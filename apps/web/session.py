@@ -186,9 +186,7 @@ class JudgingRun(PageRun):
 
     def __init__(self, entailer: Entailer, statement: str, policy: str | None, caption: str | None) -> None:
         self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement, caption)
-        check_length(
-            self._source, self._manifest.segments[self._manifest.layout.text_stem].inputs["ids"].shape[0]
-        )
+        check_length(self._source, self._manifest.segments[self._manifest.layout.text_stem].inputs["ids"].shape[0])
         noted = unknown_words_note(entailer.unknown(statement, caption))
         self._note = f"{noted[:1].upper()}{noted[1:]}." if noted else ""
         search = new_search(self._manifest.search, self._source)

@@ -41,17 +41,11 @@ ROOMS = {
     "mue_edge.apps.web": "session",
     "mue_edge.bundle": "folder manifest policy_files version_1",
     "mue_edge.inputs": "bpe statements tokens",
-    "mue_edge.loop": (
-        "cache caption_loop deadline driver exit_tests lossless policy protocol search signals speed"
-    ),
+    "mue_edge.loop": ("cache caption_loop deadline driver exit_tests lossless policy protocol search signals speed"),
     "mue_edge.rules": " ".join(file.stem for file in sorted(Path(rules.__file__).parent.glob("[!_]*.py"))),
     "mue_edge.sessions": "captioner entailer session",
 }
-MODULES = (
-    "mue_edge.apps",
-    *ROOMS,
-    *(f"{room}.{name}" for room, names in ROOMS.items() for name in names.split()),
-)
+MODULES = ("mue_edge.apps", *ROOMS, *(f"{room}.{name}" for room, names in ROOMS.items() for name in names.split()))
 # What the page calls things, by its task.
 WORDS = {
     "caption": {

@@ -74,9 +74,7 @@ def pareto_front(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
     front: list[Candidate] = []
     for c in sorted(candidates, key=order):
-        if not any(
-            o.p_quality <= c.p_quality and o.p_latency <= c.p_latency and o.cost <= c.cost for o in front
-        ):
+        if not any(o.p_quality <= c.p_quality and o.p_latency <= c.p_latency and o.cost <= c.cost for o in front):
             front.append(c)
     return tuple(front)
 

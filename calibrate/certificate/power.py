@@ -52,9 +52,7 @@ def pairs(
     return PairedScores(means, loss - loss.mean(), top)
 
 
-def power(
-    pairs: PairedScores, max_drop: float, error: float, count: int, repetitions: int = REPETITIONS
-) -> float:
+def power(pairs: PairedScores, max_drop: float, error: float, count: int, repetitions: int = REPETITIONS) -> float:
     """How often a policy of true drop 0 is certified for `max_drop` on `count` clusters."""
     rows = np.random.default_rng(0).integers(0, len(pairs.full), (count, repetitions))
     terms = (pairs.top + max_drop * pairs.full - pairs.loss) / (2 * pairs.top)

@@ -56,8 +56,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, str, EmbeddedPicture]]:
             cells = line.rstrip(b"\r\n").split(b"\t")
             if len(cells) != 5 or not cells[4]:
                 raise InputFileError(
-                    f"{where}: {len(cells)} columns; OFA's table has id, image id, captions, labels, "
-                    "base64 picture"
+                    f"{where}: {len(cells)} columns; OFA's table has id, image id, captions, labels, base64 picture"
                 )
             start = end + sum(len(cell) + 1 for cell in cells[:4])
             end += len(line)

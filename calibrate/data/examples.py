@@ -89,9 +89,7 @@ def recognise(path: Path) -> str:
             first = file.readline(1 << 16)
         names = first.lstrip(b"\xef\xbb\xbf").rstrip(b"\r\n").split(b"\t")
         return "ofa" if len(names) == 5 and not {b"image", b"caption"} <= set(names) else "tsv"
-    raise InputFileError(
-        f"{path}: the format cannot be told from its name; give --format {'|'.join(sorted(_READERS))}"
-    )
+    raise InputFileError(f"{path}: the format cannot be told from its name; give --format {'|'.join(sorted(_READERS))}")
 
 
 def without_missing(examples: list[Example], *, skip: bool = False) -> tuple[list[Example], list[str]]:
@@ -139,17 +137,12 @@ def _merged(parts: Iterator[Example]) -> list[Example]:
                 continue
             known = first.setdefault(part.id, part)
             if not _same(known.picture, part.picture):
-                raise InputFileError(
-                    f"{part.where}: another picture of the id {part.id[:60]!r} than {known.where}"
-                )
+                raise InputFileError(f"{part.where}: another picture of the id {part.id[:60]!r} than {known.where}")
             captions.setdefault(part.id, []).append(text)
     if empty:
         count = len(empty) + sum(map(len, captions.values()))
         raise InputFileError(f"{len(empty)} of {count} captions are empty: {listed(empty)}")
-    return [
-        replace(part, captions=tuple(captions[name]), cluster=part.cluster or name)
-        for name, part in first.items()
-    ]
+    return [replace(part, captions=tuple(captions[name]), cluster=part.cluster or name) for name, part in first.items()]
 
 
 def _same(one: Path | EmbeddedPicture, other: Path | EmbeddedPicture) -> bool:

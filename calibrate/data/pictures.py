@@ -117,9 +117,7 @@ def _looks_whole(example: Example) -> bool:
                 picture = Image.open(file, formats=("JPEG", "PNG", "WEBP"))
                 fits = picture.width * picture.height <= image.pixel_limit() and size <= image.MAX_BYTES
                 picture.verify()  # a PNG's check sums
-            return fits and (
-                size >= 8 + follow if picture.format == "WEBP" else _ENDS[str(picture.format)] in end
-            )
+            return fits and (size >= 8 + follow if picture.format == "WEBP" else _ENDS[str(picture.format)] in end)
     except InputFileError:
         if isinstance(source, EmbeddedPicture):
             raise

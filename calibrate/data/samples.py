@@ -69,8 +69,7 @@ def of_examples(examples: Sequence[Example], source: str, normalised: Callable[[
     """Captioned pictures; `normalised` writes a caption as the model would. Each picture is a draw of its own
     unless its example says otherwise."""
     samples = tuple(
-        Sample(e.id, e.picture.read() if isinstance(e.picture, EmbeddedPicture) else e.picture)
-        for e in examples
+        Sample(e.id, e.picture.read() if isinstance(e.picture, EmbeddedPicture) else e.picture) for e in examples
     )
     references = tuple(tuple(normalised(text) for text in e.captions) for e in examples)
     return Samples(source, samples, tuple(e.cluster for e in examples), references)

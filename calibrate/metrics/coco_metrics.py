@@ -53,9 +53,7 @@ def available() -> bool:
 
 
 def measure(
-    sets: Mapping[Key, Sequence[str]],
-    references: Sequence[Sequence[str]],
-    metrics: Collection[str] = METRICS,
+    sets: Mapping[Key, Sequence[str]], references: Sequence[Sequence[str]], metrics: Collection[str] = METRICS
 ) -> CocoScores[Key]:
     """Several sets of captions of the same pictures against each picture's references.
 

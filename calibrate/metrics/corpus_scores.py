@@ -46,9 +46,7 @@ def _bleu(sums: Array) -> Array:
     return score
 
 
-def meteor(
-    scorer: Any, references: Texts, captions: Texts, answers: dict[tuple[str, ...], list[str]]
-) -> Tally:
+def meteor(scorer: Any, references: Texts, captions: Texts, answers: dict[tuple[str, ...], list[str]]) -> Tally:
     """METEOR of a corpus, from the statistics that its program prints for a caption.
 
     Rows: words (caption, reference), function words (the same two), for each kind of match content and

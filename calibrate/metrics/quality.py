@@ -32,9 +32,7 @@ def tallies(
 ) -> dict[str, Tally]:
     """Each metric (default: `SCORES`) of captions with their references, of which the best one counts."""
     return {
-        name: mean_of(
-            [max(score(a, b) for b in several) for a, several in zip(captions, references, strict=True)]
-        )
+        name: mean_of([max(score(a, b) for b in several) for a, several in zip(captions, references, strict=True)])
         for name, score in (SCORES if scores is None else scores).items()
     }
 

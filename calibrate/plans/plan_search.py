@@ -141,9 +141,7 @@ class _Plans:
             return fine
         policy = policy_within(one, self.budget, KEPT)
         planned = self._bench.propose(self.folder(fine), self.folder(coarse), policy)
-        return common | {
-            "ends": {**ends(FINE, self._bench.depths), **{k: list(v) for k, v in planned.items()}}
-        }
+        return common | {"ends": {**ends(FINE, self._bench.depths), **{k: list(v) for k, v in planned.items()}}}
 
     def measured(self, options: Mapping[str, Any]) -> MeasuredPlan:
         """Of the plan with these options for `export`."""
@@ -169,8 +167,7 @@ def _claim(folder: Path, own: Mapping[str, Any]) -> None:
         if before != own:
             changed = [key for key in own if not isinstance(before, dict) or before.get(key) != own[key]]
             raise UsageError(
-                f"{folder} holds a search with another {', '.join(changed)}; "
-                "give another folder, or remove it"
+                f"{folder} holds a search with another {', '.join(changed)}; give another folder, or remove it"
             )
         return
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):

@@ -71,9 +71,7 @@ def ends(cut: str, layers: Mapping[str, int]) -> dict[str, list[int]]:
     return {stack: [*range(GROUP[cut], depth, GROUP[cut]), depth] for stack, depth in layers.items()}
 
 
-def proposed(
-    space: Space, tried: Sequence[tuple[PlanChoice, float]], trials: int, seed: int
-) -> PlanChoice | None:
+def proposed(space: Space, tried: Sequence[tuple[PlanChoice, float]], trials: int, seed: int) -> PlanChoice | None:
     """What to try after `tried` (with what each was worth), None when nothing remains.
 
     Raises EnvironmentLacksError when Optuna is needed and is not installed.
@@ -110,9 +108,7 @@ def _sampled(space: Space, tried: Sequence[tuple[PlanChoice, float]], seed: int)
         for choice, value in tried:
             named = {"size": f"{choice.size[0]}x{choice.size[1]}", "precision": choice.precision}
             study.add_trial(
-                optuna.trial.create_trial(
-                    params=named | {"cut": choice.cut}, distributions=kinds, value=value
-                )
+                optuna.trial.create_trial(params=named | {"cut": choice.cut}, distributions=kinds, value=value)
             )
         done = {choice for choice, _ in tried}
         for _ in range(ASKED):

@@ -185,9 +185,7 @@ class Bench:
 def _ranks(policy: Policy) -> bool:
     """Whether a candidate is run here: fixed depths, and the decoder's one threshold after encoders of fixed
     depth. They rank plans; the finer candidates are for the plan that wins, and most of the cost."""
-    scored = any(
-        own.thetas is not None if stack == DECODER else own.tests for stack, own in policy.exits.items()
-    )
+    scored = any(own.thetas is not None if stack == DECODER else own.tests for stack, own in policy.exits.items())
     return policy.rule in ("never", "fixed") or not (scored or policy.beta < 1)
 
 

@@ -70,9 +70,7 @@ def boundaries(works: Sequence[SegmentWork]) -> Boundaries:
     return best[0]
 
 
-def boundary_costs(
-    fine: Manifest, fine_times: Profile, coarse: Manifest, coarse_times: Profile
-) -> dict[str, float]:
+def boundary_costs(fine: Manifest, fine_times: Profile, coarse: Manifest, coarse_times: Profile) -> dict[str, float]:
     """Kind of segment → seconds that a boundary within it costs: Σ of its fine segments less itself, by
     boundary. Both bundles are of one model, size and precision. A kind that gains nothing costs 0."""
     lost: dict[str, float] = defaultdict(float)
@@ -114,9 +112,7 @@ def plan(
     return ends
 
 
-def _work(
-    kind: str, stages: int, times: Profile, mean_calls: Mapping[str, float], boundary: float
-) -> SegmentWork:
+def _work(kind: str, stages: int, times: Profile, mean_calls: Mapping[str, float], boundary: float) -> SegmentWork:
     """The bundle's stages stand for layers. The first has no `fill`. boundary: seconds that one costs."""
     names = [f"{kind}.{i}" for i in range(stages)]
     seconds = [times.segments[name].median if name in times.segments else 0.0 for name in names]

@@ -78,11 +78,7 @@ class Calibration:
 
 
 def policy_search(
-    outcomes: Sequence[PolicyOutcome],
-    tune: Samples,
-    certify: Samples,
-    claim: Claim,
-    say: Callable[[str], None],
+    outcomes: Sequence[PolicyOutcome], tune: Samples, certify: Samples, claim: Claim, say: Callable[[str], None]
 ) -> PolicySearch:
     """The front of outcomes on *tune* (full depth's first); `say` gets what *certify* can show."""
     full, count = outcomes[0], Clusters(certify.clusters).count
@@ -108,9 +104,7 @@ def front_to_full(outcomes: Sequence[PolicyOutcome]) -> tuple[PolicyOutcome, ...
     return (*(o for o in front if o is not full), full)
 
 
-def budget_of(
-    profile: Profile, found: PolicySearch, loss: str, span: Span, share: float
-) -> tuple[float, float]:
+def budget_of(profile: Profile, found: PolicySearch, loss: str, span: Span, share: float) -> tuple[float, float]:
     """(budget, floor) in seconds. Raises CannotBeMetError for a budget below the floor."""
     tails = [quantile_seconds(o.seconds, profile, share) for o in found.pareto_front]
     floor, whole = min(tails), tails[-1]

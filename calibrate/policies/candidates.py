@@ -200,9 +200,7 @@ def levels(rule: str, traced: Distances, layout: Layout) -> Iterator[Policy]:
                 yield Policy(rule, exits, beta=1.0, name=f"{rule}-{name}-{share}{suffix}")
 
 
-def with_text(
-    policies: Iterable[Policy], traces: Iterable[Sequence[ExitDecision]], text: Stack
-) -> Iterator[Policy]:
+def with_text(policies: Iterable[Policy], traces: Iterable[Sequence[ExitDecision]], text: Stack) -> Iterator[Policy]:
     """Policies that exit a text's stack early as well, and those that exit it alone: at every depth under
     the rule "fixed", else after one layer and at quantiles of the traced distances."""
     traced = [max(d.distances) for decisions in traces for d in decisions if d.stack == text.name and d.distances]

@@ -127,9 +127,7 @@ def methods(entrants: Sequence[Entrant]) -> list[Method]:
         if rule.calibrated and name in rules:
             listed.append(Method("mue, by boundary" if name == "mue" else name, partial(_of_rule, name)))
     listed += [Method(f"static {e.name}", _is_fixed, e.name) for e in entrants if e.name and not e.rules]
-    listed += [
-        Method(rule + OWN, partial(_of_rule, rule), e.name, own=rule) for e in entrants for rule in e.rules
-    ]
+    listed += [Method(rule + OWN, partial(_of_rule, rule), e.name, own=rule) for e in entrants for rule in e.rules]
     return [*listed, Method("best", lambda policy: True)]
 
 
@@ -147,9 +145,7 @@ def admitted(entrants: Sequence[Entrant], method: Method) -> list[Pick]:
     return [Pick(entrant, o) for entrant in own for o in entrant.outcomes if method.admits(o.policy)]
 
 
-def choose(
-    entrants: Sequence[Entrant], method: Method, aim: Aim, seed: int, clusters: Clusters
-) -> Pick | None:
+def choose(entrants: Sequence[Entrant], method: Method, aim: Aim, seed: int, clusters: Clusters) -> Pick | None:
     """The method's choice on the tuning pictures (in `clusters`) as the seed draws them; None if nothing
     reaches the aim."""
     full = next(e for e in entrants if not e.name).outcomes[0]
@@ -228,9 +224,7 @@ def compare(
     )
 
 
-def _outcomes(
-    picks: Mapping[tuple[int, str], Pick], certify: Samples
-) -> dict[tuple[int, str], PolicyOutcome]:
+def _outcomes(picks: Mapping[tuple[int, str], Pick], certify: Samples) -> dict[tuple[int, str], PolicyOutcome]:
     """Every pick on the held-out pictures, a model at a time."""
     outcomes: dict[tuple[int, str], PolicyOutcome] = {}
     for entrant in {key[0]: pick.entrant for key, pick in picks.items()}.values():
@@ -252,9 +246,7 @@ class ComparisonTable:
     clusters: Sequence[str]
     timed: Sequence[str]
 
-    def row(
-        self, method: Method, aim: Aim, chosen: Sequence[Pick], mue: Sequence[Pick] | None
-    ) -> ComparisonRow:
+    def row(self, method: Method, aim: Aim, chosen: Sequence[Pick], mue: Sequence[Pick] | None) -> ComparisonRow:
         """Of a pick a seed, or of the first seed's only."""
         scores, bases = self._scores(chosen), self.bases[: len(chosen)]
         pairs = list(zip(chosen, bases, strict=True))

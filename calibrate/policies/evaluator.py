@@ -122,9 +122,7 @@ class PolicyEvaluator:
         traced = traced_decisions(bundle, self.folder, FULL, samples.samples, workers=self.workers)
         return self._collected("full depth", len(samples), traced)
 
-    def live_seconds(
-        self, policies: Sequence[Policy], samples: Sequence[Sample], label: str
-    ) -> NDArray[np.float64]:
+    def live_seconds(self, policies: Sequence[Policy], samples: Sequence[Sample], label: str) -> NDArray[np.float64]:
         """Live seconds [policies, samples]."""
         runs = [(self.session, policy) for policy in policies]
         with self.progress(label, len(samples)) as step:

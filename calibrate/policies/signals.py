@@ -35,10 +35,7 @@ class SignalQuality:
 
 
 def signals(
-    layout: Layout,
-    traces: Sequence[Sequence[ExitDecision]],
-    full: PolicyOutcome,
-    outcomes: Sequence[PolicyOutcome],
+    layout: Layout, traces: Sequence[Sequence[ExitDecision]], full: PolicyOutcome, outcomes: Sequence[PolicyOutcome]
 ) -> tuple[SignalQuality, ...]:
     """Of every boundary that ends a stack in one of the policies, whatever its name.
 
@@ -57,8 +54,7 @@ def signals(
             if len(distances) < len(traces):
                 continue
             smaller, larger = (
-                [d for d, keeps in zip(distances, kept, strict=True) if keeps == side]
-                for side in (True, False)
+                [d for d, keeps in zip(distances, kept, strict=True) if keeps == side] for side in (True, False)
             )
             auc = area(smaller, larger)
             qualities.append(SignalQuality(stack, depth, sum(kept), len(kept) - sum(kept), auc, signal))

@@ -122,11 +122,7 @@ class MemoRuntime:
     """
 
     def __init__(
-        self,
-        runtime: Runtime | MemoEngine,
-        pixels: object = None,
-        tree: Tree | None = None,
-        source: Sequence[int] = (),
+        self, runtime: Runtime | MemoEngine, pixels: object = None, tree: Tree | None = None, source: Sequence[int] = ()
     ) -> None:
         self._engine = runtime if isinstance(runtime, MemoEngine) else MemoEngine(runtime)
         self._pixels, self.tree, self._source = pixels, tree or Tree(), tuple(source)
@@ -158,9 +154,7 @@ class MemoRuntime:
             self._steps.append(_Step(request, node))
         self._node = node
         scalars = node.answer.scalars
-        return Answer(
-            {port: scalars[port] for port in request.read if port in scalars}, node.answer.candidates
-        )
+        return Answer({port: scalars[port] for port in request.read if port in scalars}, node.answer.candidates)
 
     def close(self) -> None:
         """Take no more requests; the runtime stays open."""

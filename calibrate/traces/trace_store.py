@@ -52,9 +52,7 @@ class MemoStore:
         except OSError as problem:
             raise UsageError(f"cannot make the trace folder {folder}: {problem.strerror}") from problem
 
-    def runtime(
-        self, sample: str, pixels: object, runtime: Runtime, source: Sequence[int] = ()
-    ) -> MemoRuntime:
+    def runtime(self, sample: str, pixels: object, runtime: Runtime, source: Sequence[int] = ()) -> MemoRuntime:
         """The sample's memo, with what earlier runs left; closes the one before. `runtime` is the
         store's alone from now on; `source`: ids of a text that comes with the picture. Raises InputFileError
         for another picture, text, bundle or runtime."""
@@ -108,9 +106,7 @@ def fingerprint(bundle: Bundle) -> str:
     manifest = bundle.manifest
     used = {s.file for s in manifest.segments.values()} | {c.file for c in manifest.constants.values()}
     files = {
-        name: entry.sha256
-        for name, entry in manifest.files.items()
-        if name in used or name.startswith("segments/")
+        name: entry.sha256 for name, entry in manifest.files.items() if name in used or name.startswith("segments/")
     }
     data = [manifest.plan_hash, schema.encode(manifest.layout), schema.encode(manifest.constants), files]
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
@@ -147,9 +143,7 @@ def pack(parent: int, key: bytes, answer: Answer) -> bytes:
     out = [_NODE.pack(parent, key, letter.encode(), len(answer.scalars), len(rows))]
     for port, values in answer.scalars.items():
         name = port.encode()
-        out.append(
-            struct.pack(f"<BH{len(name)}s{len(values)}{letter}", len(name), len(values), name, *values)
-        )
+        out.append(struct.pack(f"<BH{len(name)}s{len(values)}{letter}", len(name), len(values), name, *values))
     for ids, values, eos in rows:
         shape = f"<H{len(ids)}i{len(values)}{letter}{letter}"
         out.append(struct.pack(shape, len(ids), *ids, *values, eos))

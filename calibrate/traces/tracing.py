@@ -124,9 +124,7 @@ class TestTree:
             test = after.get(way)
             if not isinstance(test, _Test):
                 test = after[way] = _Test(d.stack, d.depth, d.step, {}, {})
-            test.readings |= {
-                name: (min(scores), max(distances)) for name, (scores, distances) in d.readings.items()
-            }
+            test.readings |= {name: (min(scores), max(distances)) for name, (scores, distances) in d.readings.items()}
             after, way = test.after, _way(policy, d.stack, d.threshold, d.exit)
         after[way] = run
 
@@ -203,12 +201,7 @@ class Tracer:
 
 
 def traced_runs(
-    bundle: str | Path,
-    folder: str | Path,
-    policies: Sequence[Policy],
-    samples: Sequence[Sample],
-    *,
-    workers: int = 1,
+    bundle: str | Path, folder: str | Path, policies: Sequence[Policy], samples: Sequence[Sample], *, workers: int = 1
 ) -> Iterator[SampleRuns]:
     """What every policy does to every sample, in the samples' order.
 

@@ -24,9 +24,7 @@ class CaptionTarget:
     ids: tuple[int, ...]
 
 
-def targets(
-    examples: Sequence[Example], tokenizer: Tokenizer, longest: int
-) -> tuple[list[CaptionTarget], list[str]]:
+def targets(examples: Sequence[Example], tokenizer: Tokenizer, longest: int) -> tuple[list[CaptionTarget], list[str]]:
     """Every caption of every example, and notes for the user: how many were cut, or hold unknown pieces.
 
     Captions of more than `longest` tokens are cut there.

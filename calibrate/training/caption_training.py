@@ -121,9 +121,7 @@ class CaptionRun:
         words = share.words / self.batches.world
         return loss / words, {f"layer {i}": v for i, v in enumerate((by_layer / words).tolist(), start=1)}
 
-    def _loss(
-        self, model: nn.Module, pixels: Tensor, tokens: Tensor, **options: Any
-    ) -> tuple[Tensor, Tensor]:
+    def _loss(self, model: nn.Module, pixels: Tensor, tokens: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
         """Of the words in all, and by layer."""
         loss, prompt = models.training(model).loss, self.learner.prompt
         return loss(model, prompt, pixels, tokens, label_smoothing=self.recipe.label_smoothing, **options)
@@ -191,9 +189,7 @@ class CaptionRun:
         return self._validate(averaged, *self.validation)
 
     @torch.no_grad()
-    def _validate(
-        self, model: nn.Module, pictures: Pictures, targets: Sequence[CaptionTarget]
-    ) -> dict[str, float]:
+    def _validate(self, model: nn.Module, pictures: Pictures, targets: Sequence[CaptionTarget]) -> dict[str, float]:
         """Loss a word by layer at full depth, as in training, and exact match of WRITTEN greedy captions."""
         sums, words, tokenizer = torch.zeros(models.describe(model).decoder_layers), 0, self.learner.tokenizer
         for start in range(0, len(targets), 32):

@@ -85,9 +85,7 @@ def mixed(examples: Sequence[Example], limit: int | None) -> list[Example]:
     return [examples[i] for i in order.tolist()]
 
 
-def texts_by_depth(
-    learner: Learner, batches: Iterable[Tensor], depths: Sequence[Depths]
-) -> dict[Depths, list[str]]:
+def texts_by_depth(learner: Learner, batches: Iterable[Tensor], depths: Sequence[Depths]) -> dict[Depths, list[str]]:
     """Greedy captions of batches of pictures [B, 3, H, W] at each depth."""
     family, longest = models.training(learner.model), longest_caption(learner.model)
     texts: dict[Depths, list[str]] = {cell: [] for cell in depths}

@@ -75,9 +75,7 @@ def learning_rate(settings: TrainingSettings, progress: float) -> float:
 class Trainer(Generic[Network]):
     """A network, throw-away modules that train along, the optimiser, and the running average of weights."""
 
-    def __init__(
-        self, network: Network, along: nn.Module, objective: Objective, settings: TrainingSettings
-    ) -> None:
+    def __init__(self, network: Network, along: nn.Module, objective: Objective, settings: TrainingSettings) -> None:
         self.network, self.along, self.objective, self.settings = network.train(), along, objective, settings
         self.state = State()
         self.parameters = [p for p in (*network.parameters(), *along.parameters()) if p.requires_grad]

@@ -68,12 +68,7 @@ Fitted = tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]
 
 
 def train(
-    kind: str,
-    teacher: Teacher,
-    batches: Iterable[Any],
-    *,
-    seed: int = 0,
-    progress: Callable[[], None] = lambda: None,
+    kind: str, teacher: Teacher, batches: Iterable[Any], *, seed: int = 0, progress: Callable[[], None] = lambda: None
 ) -> Trained:
     """Heads of a kind from batches as the teacher takes them; `progress` is called after each.
 
@@ -106,9 +101,7 @@ def _collected(
         progress()
     held_out = max(1, round(HELD_OUT * len(parts)))
     if len(parts) <= held_out:
-        raise UsageError(
-            "heads need at least two batches of pictures; give more pictures or a smaller --batch"
-        )
+        raise UsageError("heads need at least two batches of pictures; give more pictures or a smaller --batch")
     return parts[:held_out], parts[held_out:]
 
 

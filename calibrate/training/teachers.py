@@ -112,9 +112,7 @@ def of_folder(folder: Path) -> Teacher:
 def batches(samples: Samples, p: Preprocess, batch: int = BATCH) -> list[Tensor] | list[StatementBatch]:
     """Samples as their model's teacher takes them, with statements if they have any."""
     parts = [samples.samples[i : i + batch] for i in range(0, len(samples), batch)]
-    pixels = [
-        torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts
-    ]
+    pixels = [torch.cat([torch.from_numpy(image.network_input(p, s.picture)) for s in part]) for part in parts]
     if not all(sample.source for sample in samples.samples):
         return pixels
     return [StatementBatch(inputs, tuple(s.source for s in part)) for inputs, part in zip(pixels, parts)]

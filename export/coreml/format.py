@@ -138,10 +138,7 @@ def converted(
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, SYSTEMS[system]),
             inputs=[typed(p, tuple(x.shape), not x.is_floating_point()) for p, x in piece.inputs.items()],
-            outputs=[
-                ct.TensorType(port) if port == "top_ids" else typed(port, None, False)
-                for port in piece.outputs
-            ],
+            outputs=[ct.TensorType(port) if port == "top_ids" else typed(port, None, False) for port in piece.outputs],
             compute_precision=calculation,
             skip_model_load=True,
         )
@@ -215,8 +212,7 @@ def _ports(ports: Mapping[str, Port], half: bool) -> dict[str, Port]:
     names = {"int64": "int32"} | ({"float32": "float16"} if half else {})
     fixed = {PIXELS: LEVELS} | dict.fromkeys(FLOAT32, "float32")
     return {
-        name: replace(port, dtype=fixed.get(name) or names.get(port.dtype, port.dtype))
-        for name, port in ports.items()
+        name: replace(port, dtype=fixed.get(name) or names.get(port.dtype, port.dtype)) for name, port in ports.items()
     }
 
 

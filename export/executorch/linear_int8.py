@@ -22,10 +22,7 @@ def quantise(graph: torch.fx.GraphModule) -> None:
 
     _linears_to_modules(graph)
     with quiet():
-        quantize_(
-            graph,
-            Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0)),
-        )
+        quantize_(graph, Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0)))
 
 
 def _linears_to_modules(graph: torch.fx.GraphModule) -> None:

@@ -122,9 +122,7 @@ RULES: Mapping[Any, Rule] = {
     aten.mean.dim: _mean,
     aten.select.int: _select,
     aten.unsqueeze.default: _unsqueeze,
-    aten.stack.default: lambda friendly, xs, dim=0: _cat(
-        friendly, [_unsqueeze(friendly, x, dim) for x in xs], dim
-    ),
+    aten.stack.default: lambda friendly, xs, dim=0: _cat(friendly, [_unsqueeze(friendly, x, dim) for x in xs], dim),
     aten.cat.default: _cat,
     aten.to.dtype: lambda friendly, x, dtype, *options: x if x.dtype == dtype else NotImplemented,
     aten.rsub.Scalar: _rsub,

@@ -132,9 +132,7 @@ def _plain_weights(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) ->
     return names
 
 
-def _reweighted(
-    model: onnx.ModelProto, names: Sequence[str], state: Mapping[str, torch.Tensor]
-) -> onnx.ModelProto:
+def _reweighted(model: onnx.ModelProto, names: Sequence[str], state: Mapping[str, torch.Tensor]) -> onnx.ModelProto:
     out = copy_of(model)
     for tensor in out.graph.initializer:
         if tensor.name in names:

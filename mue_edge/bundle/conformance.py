@@ -111,8 +111,7 @@ def check(entry: LogEntry, layout: Layout, settings: SearchSettings, where: str 
     outcome = drive(caption_loop(layout, from_json(entry.policy), BeamSearch(settings)), runtime)
     if runtime.made < len(entry.calls):
         raise VerificationError(
-            f"{where}: the loop ends after {runtime.made} calls, the log goes on with "
-            + entry.calls[runtime.made].run
+            f"{where}: the loop ends after {runtime.made} calls, the log goes on with " + entry.calls[runtime.made].run
         )
     decisions = _logged_decisions(outcome)
     for i, (mine, theirs) in enumerate(zip(decisions, entry.decisions)):
@@ -140,14 +139,10 @@ class _LoggedRuntime:
     def execute(self, request: Request) -> Answer:
         number = self.made + 1
         if self.made == len(self.calls):
-            raise VerificationError(
-                f"{self.where}: the loop asks for {request.run} as call {number}, the log ends"
-            )
+            raise VerificationError(f"{self.where}: the loop asks for {request.run} as call {number}, the log ends")
         call, self.made = self.calls[self.made], number
         if call.run != request.run:
-            raise VerificationError(
-                f"{self.where}: call {number} is {call.run}, where the loop asks for {request.run}"
-            )
+            raise VerificationError(f"{self.where}: call {number} is {call.run}, where the loop asks for {request.run}")
         values: dict[str, Sequence[Any]] = {"score": call.score, "gap": call.gap, **call.others}
         ports = request.read
         if ports == HEAD_PORTS:

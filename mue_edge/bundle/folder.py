@@ -59,16 +59,10 @@ def with_pareto_front(path: str | Path, policies: Sequence[Policy], chosen: str)
     checks = (
         ("" not in names and len(set(names)) == len(names), f"policies need names that differ: {names}"),
         (policies and not policies[-1].may_exit, f"a front ends with full depth: {names}"),
-        (
-            seconds == sorted(seconds),
-            f"a front goes from the fastest policy to full depth: {names}, {seconds} seconds",
-        ),
+        (seconds == sorted(seconds), f"a front goes from the fastest policy to full depth: {names}, {seconds} seconds"),
         (chosen in names, f"the chosen policy {chosen!r} is not in the front ({listed})"),
         (not lacking, f"policies name the stacks {', '.join(lacking)}; it has {stacks}"),
-        (
-            not foreign,
-            f"{', '.join(foreign)} were made for another plan than {manifest.plan_hash}; calibrate again",
-        ),
+        (not foreign, f"{', '.join(foreign)} were made for another plan than {manifest.plan_hash}; calibrate again"),
     )
     for passed, problem in checks:
         if not passed:
@@ -102,9 +96,7 @@ def checked_manifest(folder: Path) -> Manifest:
         _check_file(folder, name, entry)
     for name, segment in manifest.segments.items():
         if segment.file not in manifest.files:
-            raise InputFileError(
-                f"{folder}: segment {name} names {segment.file!r}, which the manifest does not list"
-            )
+            raise InputFileError(f"{folder}: segment {name} names {segment.file!r}, which the manifest does not list")
     for name, constant in manifest.constants.items():
         file = manifest.files.get(constant.file)
         if file is None or not 0 <= constant.offset <= file.bytes:
@@ -115,9 +107,7 @@ def checked_manifest(folder: Path) -> Manifest:
 def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or set(name) & set("\\:") or set(parts) & {"..", "."}:
-        raise InputFileError(
-            f"{folder}: the manifest names {name[:NAME_SHOWN]!r}, a path that leaves the bundle"
-        )
+        raise InputFileError(f"{folder}: the manifest names {name[:NAME_SHOWN]!r}, a path that leaves the bundle")
     try:
         path = folder
         for part in parts:
@@ -135,9 +125,7 @@ def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
 
 def _check_hash(folder: Path, name: str, entry: FileEntry) -> None:
     if sha256(folder / name) != entry.sha256:
-        raise InputFileError(
-            f"{folder}: {name} was changed (its hash differs); copy or export the bundle again"
-        )
+        raise InputFileError(f"{folder}: {name} was changed (its hash differs); copy or export the bundle again")
 
 
 def _stamp_path(folder: Path) -> Path:

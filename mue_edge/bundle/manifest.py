@@ -211,9 +211,7 @@ def read_manifest(folder: Path) -> Manifest:
     if "" in names or len(names) < len(manifest.front):
         raise InputFileError(f"{path}: the front's policies need names that differ; export the bundle again")
     if manifest.chosen not in names:
-        raise InputFileError(
-            f"{path}: the chosen policy {manifest.chosen!r} is not in the front ({', '.join(names)})"
-        )
+        raise InputFileError(f"{path}: the chosen policy {manifest.chosen!r} is not in the front ({', '.join(names)})")
     return manifest
 
 

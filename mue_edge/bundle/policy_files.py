@@ -26,9 +26,7 @@ def from_json(data: object, where: str = "policy") -> Policy:
     data = dict(data) if "schema" in data else version_1.policy(data)
     version = data.pop("schema")
     if type(version) is not int or version != SCHEMA:
-        raise InputFileError(
-            f"{where} has schema {str(version)[:20]}; known: {SCHEMA}, and 0.1's, which has none"
-        )
+        raise InputFileError(f"{where} has schema {str(version)[:20]}; known: {SCHEMA}, and 0.1's, which has none")
     try:
         return schema.decode(Policy, data, where)
     except UsageError as problem:

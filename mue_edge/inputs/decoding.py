@@ -43,8 +43,7 @@ def decode(picture: Image.Image, size: int, least: int, most: int) -> Image.Imag
         picture.draft(None, (width // scale, height // scale))
     if width * height <= most and _decoder_bytes(picture, size, scale) > _DECODER_BYTES:
         raise ValueError(
-            f"a {picture.format} of {width} x {height} pixels and {size:,} bytes takes too much memory; "
-            "make it a PNG"
+            f"a {picture.format} of {width} x {height} pixels and {size:,} bytes takes too much memory; make it a PNG"
         )
     if isinstance(picture, WebPImageFile):
         return _still(picture)

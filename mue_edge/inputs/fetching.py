@@ -88,9 +88,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: urllib.request.Request, *args: Any, **kwargs: Any) -> Any:
         following = super().redirect_request(req, *args, **kwargs)
         if following is not None and not is_address(following.full_url):
-            raise InputFileError(
-                f"{req.full_url} leads to {following.full_url}, which is no http or https address"
-            )
+            raise InputFileError(f"{req.full_url} leads to {following.full_url}, which is no http or https address")
         return following
 
 

@@ -90,9 +90,7 @@ def field_problems(template: str, with_caption: str) -> str:
     )
 
 
-def source_ids(
-    template: Template, statement: str, tokenizer: Tokenizer, caption: str | None = None
-) -> tuple[int, ...]:
+def source_ids(template: Template, statement: str, tokenizer: Tokenizer, caption: str | None = None) -> tuple[int, ...]:
     """The source text of a statement as ids, bos … eos; pieces that the model lacks are unk.
 
     caption: of the picture; it is cleaned as statements are. Raises UsageError for a statement or a caption

@@ -51,9 +51,7 @@ class Tokenizer:
     def __post_init__(self) -> None:
         size = len(self.pieces)
         if not 0 < size <= MAX_PIECES or len(self.merges) > MAX_PIECES:
-            raise InputFileError(
-                f"tokenizer: {size} pieces and {len(self.merges)} merges; 1 to {MAX_PIECES} fit"
-            )
+            raise InputFileError(f"tokenizer: {size} pieces and {len(self.merges)} merges; 1 to {MAX_PIECES} fit")
         if outside := [i for i in self.specials if not 0 <= i < size]:
             raise InputFileError(f"tokenizer: special id {min(outside)} is outside of {size} pieces")
         for name in ("bos", "pad", "eos", "unk"):
@@ -61,9 +59,7 @@ class Tokenizer:
                 raise InputFileError(f"tokenizer: {name} = {i} is not among the special ids")
         for i, piece in enumerate(self.pieces):
             if len(piece) > MAX_PIECE_CHARS:
-                raise InputFileError(
-                    f"tokenizer: piece {i} has {len(piece)} characters; {MAX_PIECE_CHARS} fit"
-                )
+                raise InputFileError(f"tokenizer: piece {i} has {len(piece)} characters; {MAX_PIECE_CHARS} fit")
             if i not in self.specials and not (piece and BYTES.keys() >= set(piece)):
                 raise InputFileError(f"tokenizer: piece {i}, {piece!r}, is not in GPT-2's byte alphabet")
         if len(self._ids) != size - len(self.specials):

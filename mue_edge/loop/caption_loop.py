@@ -274,9 +274,7 @@ def _signal_buffers(kind: str, signals: tuple[str, ...]) -> dict[str, str]:
 
 
 @cache
-def _decoder_buffers(
-    j: int, number: int, signals: tuple[str, ...]
-) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _decoder_buffers(j: int, number: int, signals: tuple[str, ...]) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Buffers of decoder segment j's inputs and outputs; kept, since every step needs them."""
     inputs = {
         "x": f"{DECODER}.{number % 2}",

@@ -69,8 +69,7 @@ class PolicyController:
         return {
             name
             for k, policy in enumerate(self.policies)
-            if (name := policy.signal(stack.name)) is not None
-            and math.isfinite(self._thresholds(k, stack, step)[i])
+            if (name := policy.signal(stack.name)) is not None and math.isfinite(self._thresholds(k, stack, step)[i])
         }
 
     def _thresholds(self, k: int, stack: Stack, step: int) -> list[float]:
@@ -78,9 +77,7 @@ class PolicyController:
         key = k, stack.name, step
         if key not in self._known_thresholds:
             threshold = self.policies[k].threshold
-            tested = [
-                threshold(stack.name, stage.depth, step, self.max_length) for stage in stack.stages[:-1]
-            ]
+            tested = [threshold(stack.name, stage.depth, step, self.max_length) for stage in stack.stages[:-1]]
             self._known_thresholds[key] = [*tested, math.inf]
         return self._known_thresholds[key]
 
@@ -115,13 +112,7 @@ class DeadlineController(PolicyController):
     """The clock chooses. `cache` and `cross` are the loop's own: rows and cross K/V that it has."""
 
     def __init__(
-        self,
-        layout: Layout,
-        policy: ExitPolicy,
-        max_length: int,
-        deadline: Deadline,
-        cache: Cache,
-        cross: set[int],
+        self, layout: Layout, policy: ExitPolicy, max_length: int, deadline: Deadline, cache: Cache, cross: set[int]
     ) -> None:
         super().__init__((*deadline.faster, policy), max_length)
         self._layout, self._cache, self._cross = layout, cache, cross
@@ -131,9 +122,7 @@ class DeadlineController(PolicyController):
         self._end = deadline.started + deadline.limit
         self._remaining = self._speed.remaining_steps(0, max_length + 1)
         self._encoders = [stack for stack in layout.encoders if stack.stages]
-        self._runs = [
-            {stack.name: p.stages(stack.name, stack.ends) for stack in layout.stacks} for p in self.policies
-        ]
+        self._runs = [{stack.name: p.stages(stack.name, stack.ends) for stack in layout.stacks} for p in self.policies]
         # By policy: segments after which it would have exited the present stack; seconds of later steps.
         self._exits: dict[int, int] = {}
         self._later: dict[int, float] = {}

@@ -18,8 +18,7 @@ from mue_edge.loop.signals import SIGNALS, Candidates, Reading
 
 Scalars = Mapping[str, Sequence[float]]
 NO_HEADS = (
-    "its model had no heads for it. Train them (mue-edge train --heads) and export again, or choose another "
-    "policy"
+    "its model had no heads for it. Train them (mue-edge train --heads) and export again, or choose another policy"
 )
 
 
@@ -79,9 +78,7 @@ class ExitTests:
         names: Iterable[str] = stage.signals if self._trace else self._controller.signals(stack, step, i)
         for name in names:
             if name not in stage.signals and not SIGNALS[name].from_head:
-                raise UsageError(
-                    f"this bundle gives no {name} of {stack.name} after layer {stage.depth}: {NO_HEADS}"
-                )
+                raise UsageError(f"this bundle gives no {name} of {stack.name} after layer {stage.depth}: {NO_HEADS}")
         return tuple(port for name in names if not SIGNALS[name].from_stem for port in SIGNALS[name].ports)
 
     def exits_by_stem(self, stack: Stack, i: int, threshold: float) -> bool:
@@ -130,9 +127,7 @@ class ExitTests:
         """The states that the head reads if the step is exited after decoder segment i."""
         stages, states = self._decoder.stages, self._controller.policy.head_states
         if i + 1 < len(stages) and states not in stages[i].states:
-            raise UsageError(
-                f"this bundle gives no {states} of the states after layer {stages[i].depth}: {NO_HEADS}"
-            )
+            raise UsageError(f"this bundle gives no {states} of the states after layer {stages[i].depth}: {NO_HEADS}")
         return states if states in stages[i].states else "y"
 
     def add_candidates(self, test: Test, states: str, candidates: Sequence[Candidates]) -> None:

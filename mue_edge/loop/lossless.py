@@ -50,8 +50,7 @@ def lossless_loop(layout: Layout, policy: ExitPolicy, search: BeamSearch) -> Loo
         policy = replace(policy, exits={DECODER: policy.stack_exit(DECODER)})
         if not policy.may_exit:
             raise UsageError(
-                f"policy {policy.label} leaves no decoder layer out: nothing to draft with; "
-                "choose another (--policy)"
+                f"policy {policy.label} leaves no decoder layer out: nothing to draft with; choose another (--policy)"
             )
     return (yield from _Lossless(layout, policy, search).run())
 
@@ -100,16 +99,9 @@ class _Lossless(Run):
                 "cross_bias": "verify_cross_bias",
             }
             rows, source = slots if source == EXIT_STATES else (), f"verify.{(number + 1) % 2}"
-            outputs = {
-                "y": source,
-                "score": "verify_score",
-                "gap": "verify_gap",
-                "kv_rows": f"verify_rows.{j}",
-            }
+            outputs = {"y": source, "score": "verify_score", "gap": "verify_gap", "kv_rows": f"verify_rows.{j}"}
             store = (Store("kv_rows", f"slots.{j}", slots),)
-            yield from self._send(
-                Request(f"verify.{j}", inputs, outputs, gather=rows, store=store, position=position)
-            )
+            yield from self._send(Request(f"verify.{j}", inputs, outputs, gather=rows, store=store, position=position))
         ports = {port: f"verify_{port}" for port in HEAD_PORTS}
         answer = yield from self._send(Request("verify_head", {"y": source}, ports, read=HEAD_PORTS))
         check_candidates(answer.candidates, count, first)

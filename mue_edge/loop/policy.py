@@ -106,8 +106,7 @@ class Policy(ExitPolicy):
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise UsageError(
-                f"unknown policy rule {self.rule!r}{suggestion(self.rule, RULES)}; known rules: "
-                + ", ".join(RULES)
+                f"unknown policy rule {self.rule!r}{suggestion(self.rule, RULES)}; known rules: " + ", ".join(RULES)
             )
         # Policies that do the same are equal, also as text.
         named = {stack: self.exits[stack] for stack in sorted(self.exits) if self.exits[stack] != WHOLE}
@@ -118,9 +117,7 @@ class Policy(ExitPolicy):
             numbers += [(f"{stack}'s thetas", theta) for theta in own.thetas or ()]
         for name, value in numbers:
             if value is not None and not finite(value):
-                raise UsageError(
-                    f"policy: {name} = {str(value)[:60]} is not a finite number (leave it out for never)"
-                )
+                raise UsageError(f"policy: {name} = {str(value)[:60]} is not a finite number (leave it out for never)")
         for name, high in (("beta", 1.0), ("tau", math.inf), ("warmup", 1.0)):
             if not 0 <= getattr(self, name) <= high:
                 raise UsageError(f"policy: {name} = {getattr(self, name)} is not in 0 … {high:g}")

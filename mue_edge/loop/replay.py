@@ -94,9 +94,7 @@ def replay(
     return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
 
 
-def quantile_policy(
-    tests: Iterable[tuple[str, float]], quantile: float, name: str, plan: str | None = None
-) -> Policy:
+def quantile_policy(tests: Iterable[tuple[str, float]], quantile: float, name: str, plan: str | None = None) -> Policy:
     """A constant threshold a stack, which `quantile` of the given exit tests (stack, distance) would pass.
 
     Nothing is known of the captions' quality under it: it serves tests and first measurements.

@@ -136,15 +136,9 @@ def ratios(system: Sequence[TimeSample], reference: Sequence[TimeSample], clock:
 def control_problem(ratio: Quartiles) -> str | None:
     """Why a run whose A/A control has this ratio is not to be believed, or None."""
     if not (ratio.low >= 1 - CONTROL_SPREAD and ratio.high <= 1 + CONTROL_SPREAD):
-        return (
-            f"the A/A control's ratio spreads over {ratio}; "
-            f"quartiles within 1 ± {CONTROL_SPREAD:.2f} are required"
-        )
+        return f"the A/A control's ratio spreads over {ratio}; quartiles within 1 ± {CONTROL_SPREAD:.2f} are required"
     if not abs(ratio.median - 1) <= CONTROL_MEDIAN:
-        return (
-            f"the A/A control's median ratio is {ratio.median:.3f}; "
-            f"within 1 ± {CONTROL_MEDIAN:.2f} is required"
-        )
+        return f"the A/A control's median ratio is {ratio.median:.3f}; within 1 ± {CONTROL_MEDIAN:.2f} is required"
     return None
 
 

@@ -188,9 +188,7 @@ def read(path: str | Path) -> Profile:
         raise InputFileError(f"no profile: {problem}; make one with: {_COMMAND}") from problem
     version = data.get("schema") if isinstance(data, dict) else None
     if version != SCHEMA or isinstance(version, bool):
-        raise InputFileError(
-            f"{path} has schema {version!r}; this mue-edge reads {SCHEMA}. Make it again: {_COMMAND}"
-        )
+        raise InputFileError(f"{path} has schema {version!r}; this mue-edge reads {SCHEMA}. Make it again: {_COMMAND}")
     profile = schema.decode(Profile, data, str(path))
     _check(profile, path)
     return profile
@@ -205,9 +203,7 @@ def _check(p: Profile, path: str | Path) -> None:
         f"clock {p.clock!r} is neither {WALL!r} nor {CPU!r}": p.clock not in (WALL, CPU),
         "a time is negative": min(times) < 0,
         "a segment's 95th percentile is below its median": any(s.p95 < s.median for s in p.segments.values()),
-        f"noise and error belong to every {MEASURED!r} profile and to no {ESTIMATE!r}": (
-            noisy != (p.kind == MEASURED)
-        ),
+        f"noise and error belong to every {MEASURED!r} profile and to no {ESTIMATE!r}": (noisy != (p.kind == MEASURED)),
         "the noise's quantiles are not in order": p.noise and not 0 < p.noise.p50 <= p.noise.p95,
     }
     for problem, applies in problems.items():

@@ -115,9 +115,7 @@ def fresh(
     """
     content = _config(config)
     training = _training(family_named(content["family"]))
-    return training.fresh(
-        content if decomposed is None else training.with_encoder(content, decomposed), vocabulary
-    )
+    return training.fresh(content if decomposed is None else training.with_encoder(content, decomposed), vocabulary)
 
 
 def training(network: nn.Module) -> Training[Any]:
@@ -137,6 +135,4 @@ def _training(family: Family[Any]) -> Training[Any]:
 
 def _lacks(family: Family[Any], capability: str, what: str) -> Any:
     able = ", ".join(f.name for f in families() if getattr(f, capability) is not None)
-    raise UsageError(
-        f"models of the family {family.name!r} cannot {what}; families that can: {able or 'none'}"
-    )
+    raise UsageError(f"models of the family {family.name!r} cannot {what}; families that can: {able or 'none'}")

@@ -119,22 +119,14 @@ class Training(Protocol[Network]):
         """Greedy captions (ids without bos and eos) at fixed depths (default: all layers)."""
 
     def greedy_by_depth(
-        self,
-        network: Network,
-        prompt: Words,
-        pixels: Tensor,
-        cells: Sequence[Depths],
-        *,
-        max_length: int = 24,
+        self, network: Network, prompt: Words, pixels: Tensor, cells: Sequence[Depths], *, max_length: int = 24
     ) -> dict[Depths, list[list[int]]]:
         """`greedy` at each pair of depths, the pictures encoded once for all.
 
         Raises UsageError for depths that the network does not have.
         """
 
-    def steps(
-        self, network: Network, prompt: Words, pixels: Tensor, rng: torch.Generator, max_length: int
-    ) -> Steps:
+    def steps(self, network: Network, prompt: Words, pixels: Tensor, rng: torch.Generator, max_length: int) -> Steps:
         """The words of greedy captions, at full decoder depth and an encoder depth drawn from `rng`."""
 
     def heads(self, network: Network) -> Heads:
@@ -162,9 +154,7 @@ class Judging(Protocol[Judge]):
     ) -> Steps:
         """The words in which statements are answered, at encoder depths drawn from `rng`."""
 
-    def by_encoder_depth(
-        self, network: Judge, answers: Words, pixels: Tensor, sources: Ids, fed: Ids
-    ) -> Tensor:
+    def by_encoder_depth(self, network: Judge, answers: Words, pixels: Tensor, sources: Ids, fed: Ids) -> Tensor:
         """Places of the answers [E, B] when the picture's encoder exits after 1, 2, … E layers."""
 
     def logits(self, network: Judge, answers: Words, states: Tensor) -> Tensor:

@@ -58,13 +58,7 @@ def _of_decoder(boundary: Callable[[int], Shapes]) -> Callable[[Sizes], Shapes]:
 
 def _imitation(d: int) -> Shapes:
     """A network that imitates the last layer's state, and what mixes the two."""
-    return {
-        "inner.weight": (d, d),
-        "inner.bias": (d,),
-        "outer.weight": (d, d),
-        "mix.weight": (d, d),
-        "mix.bias": (d,),
-    }
+    return {"inner.weight": (d, d), "inner.bias": (d,), "outer.weight": (d, d), "mix.weight": (d, d), "mix.bias": (d,)}
 
 
 # "confidence": a vector and a bias; "ramps": a linear map of the states.

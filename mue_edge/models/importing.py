@@ -74,9 +74,7 @@ def write(request: ImportRequest, out: str | Path) -> Imported:
         try:  # a Hugging Face folder also holds a config.json: only a model folder of ours may be replaced
             models.read_config(out)
         except InputFileError as problem:
-            raise UsageError(
-                f"{out} exists and is not a model folder of mue-edge; choose another --out"
-            ) from problem
+            raise UsageError(f"{out} exists and is not a model folder of mue-edge; choose another --out") from problem
     family = _family(request)
     content = family.content(request)
     description = family.describe(content.config)

@@ -198,7 +198,5 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray.scalar": _numpy_scalar,
     "numpy._core.multiarray.scalar": _numpy_scalar,
     # Under the names of Python 3 and of Python 2, which protocols 0 to 2 use.
-    **{
-        f"{module}.{name}": make for name, make in _BUILTINS.items() for module in ("builtins", "__builtin__")
-    },
+    **{f"{module}.{name}": make for name, make in _BUILTINS.items() for module in ("builtins", "__builtin__")},
 }

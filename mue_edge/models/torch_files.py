@@ -156,9 +156,7 @@ def _read_old(path: Path, mapped: mmap.mmap, file: IO[bytes]) -> TorchFile:
     return TorchFile(path, content, numbers, _most_bytes(mapped))
 
 
-def _spans(
-    keys: Any, storages: dict[str, Storage], mapped: mmap.mmap, position: int
-) -> dict[str, tuple[int, int]]:
+def _spans(keys: Any, storages: dict[str, Storage], mapped: mmap.mmap, position: int) -> dict[str, tuple[int, int]]:
     """Offset and length of the storages, which lie one after the other from `position`."""
     if not isinstance(keys, list):
         raise InputFileError("its list of storages is none")

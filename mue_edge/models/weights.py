@@ -25,9 +25,7 @@ _NOT_STORED = ".num_batches_tracked"
 def stored_weights(network: nn.Module) -> dict[str, Tensor]:
     """What `model.safetensors` holds of a network: every tensor by its name, once."""
     return {
-        key: value.detach().contiguous()
-        for key, value in network.state_dict().items()
-        if not key.endswith(_NOT_STORED)
+        key: value.detach().contiguous() for key, value in network.state_dict().items() if not key.endswith(_NOT_STORED)
     }
 
 

@@ -71,9 +71,7 @@ class Captioner(Session):
 
         Raises InputFileError for a picture that cannot be used, UsageError after `close`.
         """
-        steps = self.stream(
-            picture, policy=policy, beam=beam, trace=trace, deadline=deadline, lossless=lossless
-        )
+        steps = self.stream(picture, policy=policy, beam=beam, trace=trace, deadline=deadline, lossless=lossless)
         while True:
             try:
                 next(steps)
@@ -157,11 +155,7 @@ class Captioner(Session):
 
         for _ in range(WARM_UP):
             last = time.perf_counter()
-            drive(
-                caption_loop(self.layout, AlternatingExits(), BeamSearch(self.settings())),
-                self.runtime,
-                learn,
-            )
+            drive(caption_loop(self.layout, AlternatingExits(), BeamSearch(self.settings())), self.runtime, learn)
 
     def settings(self, beam: int | None = None) -> SearchSettings:
         """The search of the bundle, with another beam. Raises UsageError for one that it cannot run."""

@@ -62,8 +62,7 @@ def drawing_of(caption: Caption, layout: Layout, tokenizer: Tokenizer) -> Drawin
     words = [_word(tokenizer, token) for token in caption.tokens]
     total, steps = layout.decoder.depth, caption.exits[DECODER]
     columns = [
-        Bar(words[t] if t < len(words) else "", depth, total, scores.get((DECODER, t)))
-        for t, depth in enumerate(steps)
+        Bar(words[t] if t < len(words) else "", depth, total, scores.get((DECODER, t))) for t, depth in enumerate(steps)
     ]
     clock = f"deadline {deadline_summary(caption.deadline)}" if caption.deadline else ""
     return Drawing(caption.text, tuple(encoder), tuple(columns), total, clock)
@@ -95,9 +94,7 @@ def as_text(drawing: Drawing, width: int = 100) -> str:
     lines = []
     for bar in drawing.encoder:
         cells = RUN * bar.depth + SKIPPED * (bar.layers - bar.depth)
-        lines.append(
-            f"{bar.label:<9}{cells}  {bar.depth} of {bar.layers} layers{_score(bar, ', left at score ')}"
-        )
+        lines.append(f"{bar.label:<9}{cells}  {bar.depth} of {bar.layers} layers{_score(bar, ', left at score ')}")
     total = drawing.layers
     cell = max(6, 0, *(_width(s.label) for s in drawing.steps)) + 1
     a_line = max(1, (width - 9) // cell)
@@ -168,9 +165,7 @@ def as_svg(drawing: Drawing, picture: Image | None = None) -> str:
     return "\n".join([head, title, frame, *body, "</svg>", ""])
 
 
-def _text(
-    x: float, y: float, text: str, size: int, colour: str, weight: str = "400", anchor: str = "start"
-) -> str:
+def _text(x: float, y: float, text: str, size: int, colour: str, weight: str = "400", anchor: str = "start") -> str:
     attributes = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}"'
     return f'<text {attributes} fill="{colour}" {FONT}>{escape(text)}</text>'
 

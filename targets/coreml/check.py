@@ -71,9 +71,7 @@ def _function(
         outputs = methods.run(name, tensors)
         times.append(time.perf_counter() - start)
     ports = bundle.manifest.segments[name].outputs.items()
-    ratios = [
-        psnr(w, methods.array(y, p)) for w, y, (port, p) in zip(wanted, outputs, ports) if port != "top_ids"
-    ]
+    ratios = [psnr(w, methods.array(y, p)) for w, y, (port, p) in zip(wanted, outputs, ports) if port != "top_ids"]
     return {"psnr": min(ratios), "first_seconds": times[0], "seconds": statistics.median(times[1:])}
 
 

@@ -27,18 +27,15 @@ def pixel_buffer(core_video: Any, picture: Array) -> Iterator[ctypes.c_void_p]:
         bgra[at::4] = planes[channel * size : (channel + 1) * size]
     buffer = ctypes.c_void_p()
     status = core_video.CVPixelBufferCreate(
-        None, ctypes.c_size_t(width), ctypes.c_size_t(height), ctypes.c_uint32(BGRA), None,
-        ctypes.byref(buffer),
-    )  # fmt: skip
+        None, ctypes.c_size_t(width), ctypes.c_size_t(height), ctypes.c_uint32(BGRA), None, ctypes.byref(buffer)
+    )
     if status:
         raise EnvironmentLacksError(f"Core Video made no buffer of {height} x {width} pixels ({status})")
     core_video.CVPixelBufferGetBaseAddress.restype = ctypes.c_void_p
     core_video.CVPixelBufferGetBytesPerRow.restype = ctypes.c_size_t
     try:
         core_video.CVPixelBufferLockBaseAddress(buffer, ctypes.c_uint64(0))
-        start, row = (
-            getattr(core_video, f"CVPixelBufferGet{what}")(buffer) for what in ("BaseAddress", "BytesPerRow")
-        )
+        start, row = (getattr(core_video, f"CVPixelBufferGet{what}")(buffer) for what in ("BaseAddress", "BytesPerRow"))
         for y in range(height):  # rows may be padded
             line = bytes(bgra[4 * width * y : 4 * width * (y + 1)])
             ctypes.memmove(start + y * row, line, len(line))

@@ -38,11 +38,7 @@ class Evaluated:
     """Packages as `methods.Methods`, run by the evaluator. Tensors are torch's, halves too in float32."""
 
     def __init__(
-        self,
-        folder: Path,
-        segments: Mapping[str, Segment],
-        mode: Mode = "declared",
-        bundle: Bundle | None = None,
+        self, folder: Path, segments: Mapping[str, Segment], mode: Mode = "declared", bundle: Bundle | None = None
     ) -> None:
         try:
             import torch

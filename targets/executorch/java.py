@@ -56,11 +56,7 @@ class Module:
     for a file that it does not load or whose methods are not the segments."""
 
     def __init__(
-        self,
-        path: Path,
-        segments: Mapping[str, Segment],
-        threads: int | None = None,
-        bridge: JavaBridge | None = None,
+        self, path: Path, segments: Mapping[str, Segment], threads: int | None = None, bridge: JavaBridge | None = None
     ) -> None:
         self.path, self._segments, self._bridge = path, segments, bridge or chaquopy()
         module, self._tensor, self._value = (self._class(name) for name in ("Module", "Tensor", "EValue"))
@@ -112,9 +108,7 @@ class Module:
         self._inputs.clear()
         self._module.destroy()
 
-    def _check(
-        self, segment: str, kind: str, ports: Mapping[str, Port], tensors: Sequence[Any], error: Error
-    ) -> None:
+    def _check(self, segment: str, kind: str, ports: Mapping[str, Port], tensors: Sequence[Any], error: Error) -> None:
         if len(tensors) != len(ports):
             raise error(f"segment {segment} has {len(ports)} {kind}s, not {len(tensors)}")
         for (name, port), x in zip(ports.items(), tensors):

@@ -52,9 +52,7 @@ def program_file(bundle: Bundle) -> Path:
     """The file that all segments are in, its hash checked now. Raises InputFileError if there are several."""
     files = {segment.file for segment in bundle.manifest.segments.values()}
     if len(files) != 1:
-        raise InputFileError(
-            f"{bundle.path}: segments lie in {len(files)} files instead of one; export again"
-        )
+        raise InputFileError(f"{bundle.path}: segments lie in {len(files)} files instead of one; export again")
     return bundle.file(files.pop())
 
 

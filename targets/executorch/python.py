@@ -92,9 +92,7 @@ class ExecuTorchProgram:
         try:
             method = self._program.load_method(name)._method
         except RuntimeError as problem:
-            raise InputFileError(
-                f"ExecuTorch cannot load the method {name} of {self.path}: {problem}"
-            ) from problem
+            raise InputFileError(f"ExecuTorch cannot load the method {name} of {self.path}: {problem}") from problem
         shared = any(m.is_memory_planned() for m in outputs)
         self._loaded[segment] = Loaded(method, shared)
         return self._loaded[segment]

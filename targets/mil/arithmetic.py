@@ -39,8 +39,7 @@ def _cast(a: Arguments) -> Tensor:
 def _matmul(a: Arguments) -> Tensor:
     x, y = a.tensor("x"), a.tensor("y")
     return torch.matmul(
-        x.transpose(-1, -2) if a.flag("transpose_x") else x,
-        y.transpose(-1, -2) if a.flag("transpose_y") else y,
+        x.transpose(-1, -2) if a.flag("transpose_x") else x, y.transpose(-1, -2) if a.flag("transpose_y") else y
     )
 
 
@@ -56,11 +55,7 @@ def _padded(a: Arguments, fill: float) -> Tensor:
 
 
 def _conv(a: Arguments) -> Tensor:
-    weight, strides, dilations = (
-        a.tensor("weight"),
-        a.integers("strides", [1, 1]),
-        a.integers("dilations", [1, 1]),
-    )
+    weight, strides, dilations = (a.tensor("weight"), a.integers("strides", [1, 1]), a.integers("dilations", [1, 1]))
     if weight.dim() != 4:
         raise InputFileError("convolutions other than of pictures are not evaluated here")
     groups = a.integer("groups", 1)

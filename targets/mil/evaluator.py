@@ -119,9 +119,7 @@ class Evaluator:
         """The value as the mode has values of that kind. Raises VerificationError if it cannot be one."""
         shape = kind.shape
         if len(shape) != value.dim() or any(w not in (None, n) for w, n in zip(shape, value.shape)):
-            raise VerificationError(
-                f"{name} has shape {list(value.shape)}, the program declares {list(shape)}"
-            )
+            raise VerificationError(f"{name} has shape {list(value.shape)}, the program declares {list(shape)}")
         if kind.dtype == "float16":
             if self.mode == "native":
                 return value.half()

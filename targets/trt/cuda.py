@@ -90,9 +90,7 @@ class Cuda:
     def copy(self, to: int, source: int, size: int, stream: Any) -> None:
         self.call("cudaMemcpyAsync", to, source, size, self._within, stream)
 
-    def copy_rows(
-        self, to: int, to_pitch: int, source: int, pitch: int, width: int, rows: int, stream: Any
-    ) -> None:
+    def copy_rows(self, to: int, to_pitch: int, source: int, pitch: int, width: int, rows: int, stream: Any) -> None:
         """`rows` runs of `width` bytes, their starts `pitch` bytes apart."""
         self.call("cudaMemcpy2DAsync", to, to_pitch, source, pitch, width, rows, self._within, stream)
 

@@ -69,9 +69,7 @@ _SYMBOLS = {"cudaGraphInstantiate": "cudaGraphInstantiateWithFlags"}
 class Cudart:
     """One libcudart. Raises OSError if there is none of that name, AttributeError if it lacks a call."""
 
-    cudaMemcpyKind = SimpleNamespace(
-        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
-    )
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self, name: str) -> None:

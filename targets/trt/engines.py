@@ -36,9 +36,7 @@ class EngineCache:
         manifest = self.bundle.manifest
         graphs = {segment.file for segment in manifest.segments.values()}
         file = PurePosixPath(manifest.segments[name].file)
-        beside = sorted(
-            f for f in manifest.files if f not in graphs and PurePosixPath(f).parent == file.parent
-        )
+        beside = sorted(f for f in manifest.files if f not in graphs and PurePosixPath(f).parent == file.parent)
         hashes = [manifest.files[f].sha256 for f in (str(file), *beside)]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
@@ -152,9 +150,7 @@ def build(
     return engines
 
 
-def _build(
-    bundle: Bundle, name: str, library: Library, timings: bytes, workspace: int | None
-) -> tuple[bytes, bytes]:
+def _build(bundle: Bundle, name: str, library: Library, timings: bytes, workspace: int | None) -> tuple[bytes, bytes]:
     """The serialised engine and the timings, which now hold its kernels' too."""
     trt = library.trt
     file = bundle.manifest.segments[name].file

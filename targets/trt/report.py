@@ -20,9 +20,7 @@ CAPTIONS = 40
 _WORD = Port((1,), "float32")
 
 
-def report(
-    runtime: TensorRTRuntime, pictures: Sequence[object], policies: Sequence[Policy]
-) -> dict[str, Any]:
+def report(runtime: TensorRTRuntime, pictures: Sequence[object], policies: Sequence[Policy]) -> dict[str, Any]:
     """Figures for the evidence file: of the GPU and its software, a launch and a wait in microseconds, memory
     in bytes, and for each policy latency and CPU time in seconds and energy in joules a caption, with and
     without look-ahead; for the first policy also by the way of waiting."""

@@ -132,9 +132,7 @@ class TensorRTRuntime(HostInputs):
         key = (request.run, *request.inputs.values(), *request.outputs.values())
         if key not in self._bound:
             segment = self.bundle.manifest.segments[request.run]
-            buffers = {
-                port: self._buffer(source(request, port), segment.inputs[port]) for port in request.inputs
-            }
+            buffers = {port: self._buffer(source(request, port), segment.inputs[port]) for port in request.inputs}
             for port, shape in segment.outputs.items():
                 name = request.outputs.get(port, f"unused.{request.run}.{port}")
                 buffers[port] = self._buffer(name, shape)

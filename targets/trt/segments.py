@@ -42,13 +42,10 @@ class Engines:
     def bind(self, name: str, buffers: Mapping[str, Buffer], stream: Any) -> Bound:
         """A segment with its ports at these buffers for good."""
         trt = self._library.trt
-        context = self._engines[name].create_execution_context(
-            trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        )
+        context = self._engines[name].create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
             raise EnvironmentLacksError(
-                f"TensorRT cannot make a context for segment {name}: {self._library.complaints()}; close "
-                "other programs"
+                f"TensorRT cannot make a context for segment {name}: {self._library.complaints()}; close other programs"
             )
         context.set_device_memory(self._workspace, self.workspace_bytes)
         for port, buffer in buffers.items():
@@ -91,9 +88,7 @@ class Bound:
 
     def _run(self) -> None:
         if not self.context.execute_async_v3(int(self.stream)):
-            raise EnvironmentLacksError(
-                f"TensorRT cannot run segment {self.name}: {self.library.complaints()}"
-            )
+            raise EnvironmentLacksError(f"TensorRT cannot run segment {self.name}: {self.library.complaints()}")
 
     def _capture(self) -> None:
         """Make the graph, or keep why there is none. A failed capture is ended too, or the stream stays

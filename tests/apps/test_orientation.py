@@ -195,9 +195,14 @@ DOORS = (
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
 def test_one_picture_and_one_caption(
-    run: Runner, tiny_bundle: Path, folder: Path, seen: list[Any], monkeypatch: pytest.MonkeyPatch,
-    door: Door, kind: str,
-) -> None:  # fmt: skip
+    run: Runner,
+    tiny_bundle: Path,
+    folder: Path,
+    seen: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    door: Door,
+    kind: str,
+) -> None:
     files = sorted((folder / kind).iterdir())
     expected = [as_shown(file.read_bytes(), orientation) for orientation, file in enumerate(files, 1)]
     captions = python(tiny_bundle, expected)
@@ -217,9 +222,15 @@ def as_shown(data: bytes, orientation: int) -> Image.Image:
     values = np.asarray(picture)
     across = values.transpose(1, 0, 2)
     turned = {
-        1: values, 2: values[:, ::-1], 3: values[::-1, ::-1], 4: values[::-1], 5: across,
-        6: across[:, ::-1], 7: across[::-1, ::-1], 8: across[::-1],
-    }[orientation]  # fmt: skip
+        1: values,
+        2: values[:, ::-1],
+        3: values[::-1, ::-1],
+        4: values[::-1],
+        5: across,
+        6: across[:, ::-1],
+        7: across[::-1, ::-1],
+        8: across[::-1],
+    }[orientation]
     return Image.fromarray(np.ascontiguousarray(turned))
 
 

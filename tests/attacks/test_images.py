@@ -58,23 +58,13 @@ GOOD: dict[str, tuple[str, Callable[[], bytes], tuple[int, int], tuple[int, int,
     "one pixel": ("a.png", lambda: encoded(Image.new("RGB", (1, 1), RED), "PNG"), (1, 1), RED),
     "16-bit grey": ("a.png", lambda: grey16(0x8080), (6, 4), (128, 128, 128)),
     "16-bit white": ("a.png", lambda: grey16(0xFFFF), (6, 4), (255, 255, 255)),
-    "16-bit colour": (
-        "a.png",
-        lambda: png16(6, 4, (0xFFFF, 0, 0x0100)),
-        (6, 4),
-        (255, 0, 1),
-    ),
+    "16-bit colour": ("a.png", lambda: png16(6, 4, (0xFFFF, 0, 0x0100)), (6, 4), (255, 0, 1)),
     "CMYK": ("a.jpg", lambda: encoded(Image.new("CMYK", (6, 4), (0, 255, 255, 0)), "JPEG"), (6, 4), RED),
     "grey JPEG": ("a.jpg", lambda: encoded(Image.new("L", (6, 4), 77), "JPEG"), (6, 4), (77, 77, 77)),
     "one bit": ("a.png", lambda: encoded(Image.new("1", (6, 4), 1), "PNG"), (6, 4), (255, 255, 255)),
     "palette": ("a.png", lambda: palette(transparent=False), (6, 4), RED),
     "palette with transparency": ("a.png", lambda: palette(transparent=True), (6, 4), RED),
-    "alpha": (
-        "a.png",
-        lambda: encoded(Image.new("RGBA", (6, 4), (255, 0, 0, 51)), "PNG"),
-        (6, 4),
-        (255, 204, 204),
-    ),
+    "alpha": ("a.png", lambda: encoded(Image.new("RGBA", (6, 4), (255, 0, 0, 51)), "PNG"), (6, 4), (255, 204, 204)),
     "grey alpha": ("a.png", lambda: encoded(Image.new("LA", (6, 4), (0, 0)), "PNG"), (6, 4), (255, 255, 255)),
     "animated GIF": (
         "a.gif",
@@ -98,12 +88,7 @@ GOOD: dict[str, tuple[str, Callable[[], bytes], tuple[int, int], tuple[int, int,
         (6, 4),
         RED,
     ),
-    "EXIF orientation 99": (
-        "a.png",
-        lambda: encoded(animation(), "PNG", exif=orientation(99)),
-        (6, 4),
-        RED,
-    ),
+    "EXIF orientation 99": ("a.png", lambda: encoded(animation(), "PNG", exif=orientation(99)), (6, 4), RED),
 }
 
 
@@ -223,9 +208,7 @@ def test_mutated_files_never_raise_anything_else(seed: bytes, data: st.DataObjec
         assert image.load(bytes(changed), max_pixels=1_000_000).rgb.mode == "RGB"
 
 
-@pytest.mark.parametrize(
-    "place", ["/proc/kmsg", "/proc/self/pagemap", "/dev/zero", "/dev/tty", "/proc", "/etc/passwd"]
-)
+@pytest.mark.parametrize("place", ["/proc/kmsg", "/proc/self/pagemap", "/dev/zero", "/dev/tty", "/proc", "/etc/passwd"])
 def test_special_files_are_refused_at_once(place: str) -> None:
     if not Path(place).exists():
         pytest.skip("not on this system")

@@ -168,9 +168,7 @@ def test_a_larger_jpeg_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch) -> No
     assert side(101) == side(200) == 200
     assert side(201) == 400  # never below what the network needs twice
     small = image.load(data, max_pixels=10**6, least=96).rgb
-    pixels = [
-        image.preprocess(shown, 48, 48) for shown in (small, picture.transpose(Image.Transpose.ROTATE_270))
-    ]
+    pixels = [image.preprocess(shown, 48, 48) for shown in (small, picture.transpose(Image.Transpose.ROTATE_270))]
     assert np.abs(pixels[0] - pixels[1]).max() < 0.08  # of 2
     monkeypatch.undo()
     assert image.load(data, least=0).rgb.width == 400
@@ -178,9 +176,8 @@ def test_a_larger_jpeg_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("command", ["bench", "profile", "conformance", "alt-text", "evaluate"])
 def test_every_command_that_takes_pictures_has_the_option(
-    capsys: pytest.CaptureFixture[str], tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path,
-    command: str,
-) -> None:  # fmt: skip
+    capsys: pytest.CaptureFixture[str], tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path, command: str
+) -> None:
     path = tmp_path / "pictures" / "a.png"
     path.parent.mkdir()
     Image.new("RGB", (60, 50)).save(path)

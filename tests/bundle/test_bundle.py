@@ -41,14 +41,25 @@ def manifest(folder: Path) -> Manifest:
     files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     plan = {"height": 32, "width": 32}
     return Manifest(
-        SCHEMA, "m", "ofa", "caption", "host", "fp32", RuntimeVersion("onnxruntime", ">=1"),
-        {"vocab_size": 9}, plan, plan_hash(plan),
+        SCHEMA,
+        "m",
+        "ofa",
+        "caption",
+        "host",
+        "fp32",
+        RuntimeVersion("onnxruntime", ">=1"),
+        {"vocab_size": 9},
+        plan,
+        plan_hash(plan),
         {"stem": Segment("segments/stem.onnx", {"pixels": Port((1, 3, 32, 32))}, {"x": Port((1, 4, 8))})},
         {"pos_q": Constant("constants.bin", 0, (2, 2))},
         {name: FileEntry(p.stat().st_size, sha256(p)) for name, p in files.items() if name != MANIFEST},
         layout(stages("image", 1), stages("decoder", 1)),
-        SearchSettings(), Preprocess(32, 32), ({"rule": "never", "name": "full"},), "full",
-    )  # fmt: skip
+        SearchSettings(),
+        Preprocess(32, 32),
+        ({"rule": "never", "name": "full"},),
+        "full",
+    )
 
 
 @pytest.fixture
@@ -236,10 +247,7 @@ def test_a_front_that_does_not_fit_changes_nothing(folder: Path, policies: list[
 
 def test_the_policy_that_pages_open_on(folder: Path) -> None:
     """The chosen one; of a model that knows little, before anybody calibrated it, the slowest early exit."""
-    early = (
-        {"rule": "fixed", "depth_image": 1, "name": "a"},
-        {"rule": "mue", "theta_image": 0.5, "name": "b"},
-    )
+    early = ({"rule": "fixed", "depth_image": 1, "name": "a"}, {"rule": "mue", "theta_image": 0.5, "name": "b"})
     full: dict[str, Any] = {"rule": "never", "name": "full"}
     own = replace(manifest(folder), front=(*early, full))
     assert own.initial_policy == "full"

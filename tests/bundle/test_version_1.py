@@ -39,9 +39,7 @@ def policies(folder: Path) -> list[Path]:
 def test_a_bundle_of_0_1_captions_as_it_did(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     with targets.open(FOLDER / "captions", threads=1) as captioner:
-        results = [
-            captioner.caption(picture, policy=path) for path in policies(tmp_path) for picture in pictures()
-        ]
+        results = [captioner.caption(picture, policy=path) for path in policies(tmp_path) for picture in pictures()]
     for result, (text, tokens, exits, score) in zip(results, EXPECTED["captions"], strict=True):
         assert (result.text, list(result.tokens), result.exits) == (text, tokens, exits)
         assert result.score == pytest.approx(score, abs=1e-4)
@@ -51,9 +49,7 @@ def test_a_bundle_of_0_1_judges_as_it_did(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     with targets.open_entailer(FOLDER / "statements", threads=1) as entailer:
         results = [
-            entailer.entail(picture, "a b c", policy=path)
-            for path in policies(tmp_path)[:3]
-            for picture in pictures()
+            entailer.entail(picture, "a b c", policy=path) for path in policies(tmp_path)[:3] for picture in pictures()
         ]
     for result, (answer, exits, probabilities) in zip(results, EXPECTED["statements"], strict=True):
         assert (result.answer, result.exits) == (answer, exits)
@@ -83,18 +79,8 @@ def test_a_joint_encoder_that_reads_a_text() -> None:
     }  # fmt: skip
     made = decode(Layout, version_1.manifest({"schema": 1, "layout": layout})["layout"], "layout")
     encoder, decoder = made.stacks
-    assert (encoder.source, encoder.stem, encoder.joins, encoder.trained) == (
-        "picture",
-        "stem",
-        "text_stem",
-        False,
-    )
-    assert (decoder.name, decoder.source, decoder.depth, made.text_stem) == (
-        "decoder",
-        "words",
-        2,
-        "text_stem",
-    )
+    assert (encoder.source, encoder.stem, encoder.joins, encoder.trained) == ("picture", "stem", "text_stem", False)
+    assert (decoder.name, decoder.source, decoder.depth, made.text_stem) == ("decoder", "words", 2, "text_stem")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +91,7 @@ def test_a_joint_encoder_that_reads_a_text() -> None:
         ({"mean": [0, 0.456, 0.406], "std": 0.25}, [0, 0.456, 0.406], [0.25] * 3),
     ],
 )
-def test_one_mean_and_std_are_every_channels(
-    stored: dict[str, Any], mean: list[float], std: list[float]
-) -> None:
+def test_one_mean_and_std_are_every_channels(stored: dict[str, Any], mean: list[float], std: list[float]) -> None:
     data = json.loads((FOLDER / "captions" / "manifest.json").read_text())
     scale = version_1.manifest(data | {"preprocess": {"height": 8, "width": 8, **stored}})["preprocess"]
     assert (scale.get("mean", [0.5] * 3), scale.get("std", [0.5] * 3)) == (mean, std)
@@ -115,9 +99,7 @@ def test_one_mean_and_std_are_every_channels(
 
 def test_a_policy_of_0_1() -> None:
     old = {"rule": "mue", "theta_image": 0.9, "thetas_decoder": [0.5, None], "depth_text": 2, "beta": 0.95}
-    exits = {
-        "image": StackExit(0.9), "decoder": StackExit(thetas=(0.5, None)), "text": StackExit(depth=2),
-    }  # fmt: skip
+    exits = {"image": StackExit(0.9), "decoder": StackExit(thetas=(0.5, None)), "text": StackExit(depth=2)}
     assert from_json(old) == Policy("mue", exits, beta=0.95)
     assert from_json(Policy("mue", exits, beta=0.95).to_json()) == from_json(old)
 

@@ -26,11 +26,26 @@ def tokenizer() -> Tokenizer:
 
 def configuration(decomposed: bool = True) -> OFAConfig:
     return replace(
-        OFAConfig(), vocab_size=len(tokenizer().pieces), encoder_layers=2, decoder_layers=2, encoder_dim=32,
-        decoder_dim=32, encoder_ffn=64, decoder_ffn=64, encoder_heads=2, decoder_heads=2,
-        trunk_blocks=(1, 1, 1), trunk_width=8, image_size=32, orig_image_size=32, token_bucket_size=8,
-        image_bucket_size=4, max_source_positions=64, max_target_positions=64, decomposed=decomposed,
-    )  # fmt: skip
+        OFAConfig(),
+        vocab_size=len(tokenizer().pieces),
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_dim=32,
+        decoder_dim=32,
+        encoder_ffn=64,
+        decoder_ffn=64,
+        encoder_heads=2,
+        decoder_heads=2,
+        trunk_blocks=(1, 1, 1),
+        trunk_width=8,
+        image_size=32,
+        orig_image_size=32,
+        token_bucket_size=8,
+        image_bucket_size=4,
+        max_source_positions=64,
+        max_target_positions=64,
+        decomposed=decomposed,
+    )
 
 
 def model_folder(folder: Path) -> Path:

@@ -13,15 +13,7 @@ from PIL import Image
 
 from mue_edge.bundle.folder import open_bundle, write_manifest
 from mue_edge.bundle.manifest import FileEntry
-from mue_edge.calibrate.certificate.claim import (
-    Certificate,
-    Claim,
-    Conditions,
-    Scope,
-    Tested,
-    next_level,
-    state,
-)
+from mue_edge.calibrate.certificate.claim import Certificate, Claim, Conditions, Scope, Tested, next_level, state
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics import cider
 from mue_edge.calibrate.metrics.clusters import Clusters
@@ -81,10 +73,23 @@ def made_profile(captioner: Captioner) -> Profile:
     m = captioner.bundle.manifest
     times = {name: SegmentTime(1e-3, 2e-3, 0.0, 9) for name in m.segments}
     return Profile(
-        profile.SCHEMA, profile.MEASURED, m.name, m.target, m.precision, m.plan_hash, profile.total_macs(m),
-        "a board", "onnxruntime", 1, "2026-01-02", times,
-        caption_seconds=2e-3, preprocess_seconds=1e-3, noise=Noise(1.0, 1.2), error=0.02,
-    )  # fmt: skip
+        profile.SCHEMA,
+        profile.MEASURED,
+        m.name,
+        m.target,
+        m.precision,
+        m.plan_hash,
+        profile.total_macs(m),
+        "a board",
+        "onnxruntime",
+        1,
+        "2026-01-02",
+        times,
+        caption_seconds=2e-3,
+        preprocess_seconds=1e-3,
+        noise=Noise(1.0, 1.2),
+        error=0.02,
+    )
 
 
 def samples(source: str) -> Samples:
@@ -114,10 +119,21 @@ def calibration(
     found = search()
     by_name = {o.policy.name: o for o in found.outcomes}
     return Calibration(
-        made, samples("tune"), samples("certify"), CONDITIONS, BUDGET, 0.012, traces(), found,
-        by_name[chosen], by_name[chosen], by_name["quick"] if certified else None,
-        _certificate(chosen, certified), 0.08, {name: by_name[name] for name in ("full", "safe", "quick")},
-    )  # fmt: skip
+        made,
+        samples("tune"),
+        samples("certify"),
+        CONDITIONS,
+        BUDGET,
+        0.012,
+        traces(),
+        found,
+        by_name[chosen],
+        by_name[chosen],
+        by_name["quick"] if certified else None,
+        _certificate(chosen, certified),
+        0.08,
+        {name: by_name[name] for name in ("full", "safe", "quick")},
+    )
 
 
 def traces() -> tuple[tuple[ExitDecision, ...], ...]:
@@ -158,9 +174,7 @@ def _trace(picture: int) -> tuple[ExitDecision, ...]:
     wrong = (0.1, 0.05) if picture in CHANGES["fixed-3-1"] else (0.5, 0.01)
     told = [("image", 1, 0, gap), ("image", 2, 0, 0.3), ("image", 3, 0, 0.0)]
     told += [("decoder", depth, step, wrong[step]) for step in (0, 1) for depth in (1, 2, 3)]
-    return tuple(
-        ExitDecision(stack, depth, step, (1 - g,), (g,), 1.0, False) for stack, depth, step, g in told
-    )
+    return tuple(ExitDecision(stack, depth, step, (1 - g,), (g,), 1.0, False) for stack, depth, step, g in told)
 
 
 def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:
@@ -172,10 +186,17 @@ def _certificate(chosen: str, certified: Sequence[str]) -> Certificate:
         tested.append(seen if certified else replace(seen, p_quality=0.5, drop=0.2, p_latency=0.6, late=3))
     policy = next(p for p in POLICIES if p.name == chosen).to_json() if certified else {}
     found = Certificate(
-        claim, Scope("certify", "f00d", "beam 1", "fp32", "1234", "beef"),
-        CONDITIONS, PICTURES // 2, PICTURES, tuple(tested),
-        chosen if certified else "", policy, 0.05, "cafe",
-    )  # fmt: skip
+        claim,
+        Scope("certify", "f00d", "beam 1", "fp32", "1234", "beef"),
+        CONDITIONS,
+        PICTURES // 2,
+        PICTURES,
+        tuple(tested),
+        chosen if certified else "",
+        policy,
+        0.05,
+        "cafe",
+    )
     return replace(found, statement=state(found))
 
 

@@ -10,15 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from mue_edge.bundle.folder import Bundle
-from mue_edge.bundle.manifest import (
-    SCHEMA,
-    Constant,
-    FileEntry,
-    Manifest,
-    Preprocess,
-    RuntimeVersion,
-    Segment,
-)
+from mue_edge.bundle.manifest import SCHEMA, Constant, FileEntry, Manifest, Preprocess, RuntimeVersion, Segment
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.protocol import EXIT_STATES, HEAD_PORTS, Answer, Layout, Request, Stage
 from mue_edge.loop.search import SearchSettings
@@ -32,10 +24,7 @@ THREADS = 1
 def layout(rows: int = 1) -> Layout:
     """An image stack of four layers in three segments, a text branch, four decoder layers in three."""
     tested, constants = (SIMILARITY, DEPTH_GATE), {"pos_q": "constant:pos_q"}
-    image = (
-        *(Stage(f"image.{i}", i + 1, constants, tested) for i in range(2)),
-        Stage("image.2", 4, constants),
-    )
+    image = (*(Stage(f"image.{i}", i + 1, constants, tested) for i in range(2)), Stage("image.2", 4, constants))
     text = tuple(Stage(f"text.{i}", i + 1) for i in range(2))
     heard = (SIMILARITY, IMITATION)
     decoder = (*(Stage(f"decoder.{i}", d, {}, heard) for i, d in enumerate((1, 3))), Stage("decoder.2", 4))
@@ -52,12 +41,23 @@ def prompt_layout(rows: int = 1) -> Layout:
 def bundle() -> Bundle:
     """What a store wants of a bundle: hashes. There are no files."""
     manifest = Manifest(
-        SCHEMA, "made up", "none", "caption", "host", "fp32", RuntimeVersion("no-such-package", ""),
-        {}, {}, "plan",
-        {"stem": Segment("segments/stem", {}, {})}, {"pos_q": Constant("constants.bin", 0, (1,))},
+        SCHEMA,
+        "made up",
+        "none",
+        "caption",
+        "host",
+        "fp32",
+        RuntimeVersion("no-such-package", ""),
+        {},
+        {},
+        "plan",
+        {"stem": Segment("segments/stem", {}, {})},
+        {"pos_q": Constant("constants.bin", 0, (1,))},
         {name: FileEntry(1, "aa") for name in ("segments/stem", "constants.bin", "golden/logs.json")},
-        layout(), SearchSettings(), Preprocess(8, 8),
-    )  # fmt: skip
+        layout(),
+        SearchSettings(),
+        Preprocess(8, 8),
+    )
     return Bundle(Path("nowhere"), manifest)
 
 
@@ -140,16 +140,11 @@ def policies(gaps: dict[str, Sequence[float]], count: int, seed: int = 0) -> lis
         elif i % 12 == 2:
             theta_decoder = patience(chance.choice((1, 2)))
             found.append(
-                Policy(
-                    "pabee",
-                    {"decoder": StackExit(theta_decoder, depth=decoder), "image": StackExit(depth=image)},
-                )
+                Policy("pabee", {"decoder": StackExit(theta_decoder, depth=decoder), "image": StackExit(depth=image)})
             )
         elif i % 12 == 8 and "enough" in gaps:
             rule = "gate" if chance.random() < 0.5 else "deecap"
-            found.append(
-                Policy(rule, {"image": StackExit(theta("enough")), "decoder": StackExit(0.3, depth=decoder)})
-            )
+            found.append(Policy(rule, {"image": StackExit(theta("enough")), "decoder": StackExit(0.3, depth=decoder)}))
         else:
             found.append(
                 Policy(

@@ -51,10 +51,7 @@ def test_every_rule_is_replayed_exactly(tmp_path: Path, bundle: Bundle) -> None:
     rules = ("calm-softmax", "deebert", "pabee", PLUGIN)
     some = [p for rule in rules for p in policies if p.rule == rule][::5]
     late = [
-        replace(
-            p.with_exit("decoder", theta=None, thetas=(None, p.stack_exit("decoder").theta)),
-            name=f"{p.name}-late",
-        )
+        replace(p.with_exit("decoder", theta=None, thetas=(None, p.stack_exit("decoder").theta)), name=f"{p.name}-late")
         for p in some
     ]
     others = [p for rule in ("mue", "calm-saturation", "uniform-skip") for p in policies if p.rule == rule]
@@ -76,9 +73,7 @@ def test_a_signal_that_was_not_traced_gives_no_candidates(bundle: Bundle) -> Non
     assert [p for p in found if p.rule == "mue"] == list(without)
     untested = [p for p in found if p.rule != "mue"]
     assert {p.rule for p in untested} == {"calm-saturation", "uniform-skip"}
-    assert all(
-        p.stack_exit("decoder").theta is None and p.stack_exit("image").theta is None for p in untested
-    )
+    assert all(p.stack_exit("decoder").theta is None and p.stack_exit("image").theta is None for p in untested)
 
 
 def test_a_rule_of_this_file_is_calibrated_exported_and_run(tmp_path: Path, bundle: Bundle) -> None:

@@ -53,9 +53,11 @@ def plan_of(made: Case) -> dict[str, Any]:
     s = made.settings
     return {
         "ends": {stack: list(ends) for stack, ends in made.request.ends.items()},
-        "beam": s.beam, "max_length": s.max_length, "min_length": s.min_length,
+        "beam": s.beam,
+        "max_length": s.max_length,
+        "min_length": s.min_length,
         "fill_rows": made.request.fill_rows,
-    }  # fmt: skip
+    }
 
 
 def model_folder(made: Case, folder: Path) -> Path:

@@ -39,11 +39,24 @@ from tools.verification.loop import AtBoundaries
 CASES = ("prompt", "joint", "text")
 SIDE = 32  # pixels; 2 × 2 patches
 CONFIG = OFAConfig(
-    vocab_size=60, encoder_layers=3, encoder_dim=32, encoder_ffn=48, encoder_heads=4,
-    decoder_layers=3, decoder_dim=32, decoder_ffn=48, decoder_heads=4,
-    trunk_blocks=(1, 1, 1), trunk_width=4, image_size=SIDE, orig_image_size=SIDE,
-    token_bucket_size=8, image_bucket_size=6, max_source_positions=32, max_target_positions=32,
-)  # fmt: skip
+    vocab_size=60,
+    encoder_layers=3,
+    encoder_dim=32,
+    encoder_ffn=48,
+    encoder_heads=4,
+    decoder_layers=3,
+    decoder_dim=32,
+    decoder_ffn=48,
+    decoder_heads=4,
+    trunk_blocks=(1, 1, 1),
+    trunk_width=4,
+    image_size=SIDE,
+    orig_image_size=SIDE,
+    token_bucket_size=8,
+    image_bucket_size=6,
+    max_source_positions=32,
+    max_target_positions=32,
+)
 NARROW = {"decoder_dim": 24, "decoder_heads": 3, "share_all_embeddings": False, "scale_resids": True}
 ENTANGLED = {"entangle_position_embedding": True, "disable_entangle": False}
 RELATIVE = {"decomposed": True, "image_relative_bias": True}
@@ -79,11 +92,7 @@ class Case:
 def make_case(name: str) -> Case:
     """The case of that name."""
     cases: dict[str, tuple[dict[str, Any], dict[str, tuple[int, ...]], int]] = {
-        "prompt": (
-            {"decomposed": True, "image_relative_bias": True},
-            {"image": (1, 3), "text": (1, 2, 3)},
-            3,
-        ),
+        "prompt": ({"decomposed": True, "image_relative_bias": True}, {"image": (1, 3), "text": (1, 2, 3)}, 3),
         "joint": (NARROW | ENTANGLED, {"encoder": (1, 3), "decoder": (1, 2, 3)}, 1),
         "text": ({"decomposed": True}, {"image": (1, 2, 3), "text": (1, 3)}, 3),
     }
@@ -162,8 +171,7 @@ def threshold_policies(name: str) -> tuple[Policy, ...]:
     case = make_case(name)
     full = _gaps(case, FULL)
     half, most = (
-        {stack: 1 - _between(full[stack], part) for stack in full if stack != "decoder"}
-        for part in (0.5, 0.8)
+        {stack: 1 - _between(full[stack], part) for stack in full if stack != "decoder"} for part in (0.5, 0.8)
     )
     # What the decoder scores depends on how far the encoder went and on the decoder's earlier exits.
     encoder = Policy("mue", {stack: StackExit(theta) for stack, theta in half.items()})
@@ -198,9 +206,7 @@ def policies(name: str) -> dict[str, ExitPolicy]:
     """Every policy under which a case is compared."""
     half, most, decayed = threshold_policies(name)
     others = {rule: _half_by(make_case(name), rule) for rule in RULES if _reads(make_case(name), rule)}
-    fixed = Policy(
-        "fixed", {"image": StackExit(depth=2), "text": StackExit(depth=1), "decoder": StackExit(depth=2)}
-    )
+    fixed = Policy("fixed", {"image": StackExit(depth=2), "text": StackExit(depth=1), "decoder": StackExit(depth=2)})
     skipping = Policy(
         "uniform-skip", {"image": StackExit(depth=1), "decoder": StackExit(depth=2 if name == "joint" else 1)}
     )
@@ -227,8 +233,7 @@ def _reads(case: Case, rule: str) -> bool:
 def _half_by(case: Case, rule: str) -> Policy:
     """The rule at a threshold that half of the first boundary's tests would pass."""
     runs = [
-        run(case.layout, case.settings, FULL, case.reference(picture), trace=True, heads=True)
-        for picture in pictures()
+        run(case.layout, case.settings, FULL, case.reference(picture), trace=True, heads=True) for picture in pictures()
     ]
     thetas: dict[str, float] = {}
     for stack in ("image", "decoder"):
@@ -237,9 +242,7 @@ def _half_by(case: Case, rule: str) -> Policy:
         gaps = [max(d.readings[signal][1]) for d in tests if signal in d.readings]
         if gaps and signal not in (None, SIMILARITY):
             thetas[stack] = 1 - _between(gaps, 0.5)
-    return Policy(
-        rule, {"image": StackExit(thetas.get("image")), "decoder": StackExit(thetas["decoder"])}, beta=1.0
-    )
+    return Policy(rule, {"image": StackExit(thetas.get("image")), "decoder": StackExit(thetas["decoder"])}, beta=1.0)
 
 
 def generated(case: Case, picture: NDArray[np.float32], policy: ExitPolicy) -> list[GeneratedHypothesis]:
@@ -247,10 +250,16 @@ def generated(case: Case, picture: NDArray[np.float32], policy: ExitPolicy) -> l
     s = case.settings
     tokens = torch.tensor([case.request.prompt or (*SHORTER, s.pad, s.pad)])
     return case.model.generate(
-        tokens, torch.from_numpy(picture), policy=AtBoundaries(policy, case.layout), kv="propagate",
-        beam=s.beam, max_length=s.max_length, min_length=s.min_length,
-        no_repeat_ngram=s.no_repeat_ngram, length_penalty=s.length_penalty,
-    )[0]  # fmt: skip
+        tokens,
+        torch.from_numpy(picture),
+        policy=AtBoundaries(policy, case.layout),
+        kv="propagate",
+        beam=s.beam,
+        max_length=s.max_length,
+        min_length=s.min_length,
+        no_repeat_ngram=s.no_repeat_ngram,
+        length_penalty=s.length_penalty,
+    )[0]
 
 
 def exit_scores(outcome: Outcome) -> dict[tuple[str, int, int], float]:

@@ -28,7 +28,7 @@ from tests.contract.adapters import (  # noqa: E402
     elsewhere,
     on,
     structures,
-)  # fmt: skip
+)
 from tests.contract.cuts import PREPROCESS, make_case  # noqa: E402
 
 POLICIES = ("never", "decayed", "up-and-down", "late", "calm-softmax", "calm-classifier")

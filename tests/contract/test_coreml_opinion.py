@@ -36,9 +36,7 @@ def inferred(program: Program, inputs: Mapping[str, Array]) -> dict[str, Any]:
         if isinstance(value.data, blob.Blob):
             shape = tuple(size or 0 for size in value.kind.shape)
             return np.array(blob.read(program.folder, value.data, value.kind.dtype, shape))
-        return (
-            value.data.item() if isinstance(value.data, np.ndarray) and not value.kind.shape else value.data
-        )
+        return value.data.item() if isinstance(value.data, np.ndarray) and not value.kind.shape else value.data
 
     def build(start: Any) -> Any:
         for op in function.operations:
@@ -50,9 +48,7 @@ def inferred(program: Program, inputs: Mapping[str, Array]) -> dict[str, Any]:
                 taken = [constant(x) if isinstance(x, Value) else values[x] for x in bound]
                 given[name] = taken if name == "values" else taken[0]
             made = getattr(mb, op.type)(**given)
-            for out, var in zip(
-                op.outputs, made if isinstance(made, (list, tuple)) else (made,), strict=True
-            ):
+            for out, var in zip(op.outputs, made if isinstance(made, (list, tuple)) else (made,), strict=True):
                 assert var.val is not None, f"coremltools infers no value of {op.type}"
                 values[out.name] = var.val
         return start

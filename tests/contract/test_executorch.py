@@ -132,9 +132,7 @@ def test_a_segment_in_parts_is_an_error(made: Made) -> None:
 
 
 def test_other_kinds_of_segments(tmp_path: Path) -> None:
-    pieces = {
-        f"{case}.{name}": make_case(case).cut.piece(name) for case, all_ in OTHERS.items() for name in all_
-    }
+    pieces = {f"{case}.{name}": make_case(case).cut.piece(name) for case, all_ in OTHERS.items() for name in all_}
     graphs = {method_name(k): executorch.traced(p, "xnnpack", "fp32")[0] for k, p in pieces.items()}
     edge = executorch.lower(graphs, "xnnpack", {})
     segments = {name: executorch.entry(piece, executorch.PROGRAM, 0) for name, piece in pieces.items()}
@@ -182,9 +180,7 @@ def expected_scores() -> list[float]:
     with torch.no_grad():
         x, *_ = case.cut.piece("stem").module.eval()(torch.from_numpy(pictures()[0]))
         for name in ("image.0", "image.1"):
-            rest = [
-                torch.randn(v.shape, generator=torch.Generator().manual_seed(1)) for v in _others(case, name)
-            ]
+            rest = [torch.randn(v.shape, generator=torch.Generator().manual_seed(1)) for v in _others(case, name)]
             x, score, _ = case.cut.piece(name).module.eval()(x, *rest)
             scores.append(float(score))
     return scores
@@ -330,9 +326,7 @@ def test_int8_segments(tmp_path: Path) -> None:
     edge = executorch.lower({"image_0": graph}, "xnnpack", {})
     assert executorch.delegation(edge, "image.0") == executorch.Lowered(1, {})
     executorch.save(edge, tmp_path / "int8.pte", planned=False)
-    found = ExecuTorchProgram(
-        tmp_path / "int8.pte", {"image.0": executorch.entry(piece, executorch.PROGRAM, 0)}, 1
-    )
+    found = ExecuTorchProgram(tmp_path / "int8.pte", {"image.0": executorch.entry(piece, executorch.PROGRAM, 0)}, 1)
     with torch.no_grad():
         y, score, _ = piece.module.eval()(*fed("image.0"))
     mine, close, _ = found.run("image.0", fed("image.0"))

@@ -26,7 +26,7 @@ from tests.contract.cuts import (
     pictures,
     policies,
     threshold_policies,
-)  # fmt: skip
+)
 
 TOLERANCE = 2e-5
 

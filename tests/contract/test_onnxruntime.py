@@ -25,7 +25,7 @@ from tests.contract.adapters import (  # noqa: E402
     elsewhere,
     on,
     signature,
-)  # fmt: skip
+)
 from tests.contract.cuts import Case, make_case, policies  # noqa: E402
 
 POLICIES = ("never", "half", "decayed", "fixed", "up-and-down", "late")

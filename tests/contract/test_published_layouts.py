@@ -101,8 +101,11 @@ def _captions_equal(folder: Path, bundle: Path) -> None:
             pixels = preprocess(Image.fromarray(picture), size.height, size.width, size.mean, size.std)
             settings = captioner.bundle.manifest.search
             best = model.generate(
-                prompt, torch.from_numpy(pixels), max_length=settings.max_length,
-                min_length=settings.min_length, no_repeat_ngram=settings.no_repeat_ngram,
-            )[0][0]  # fmt: skip
+                prompt,
+                torch.from_numpy(pixels),
+                max_length=settings.max_length,
+                min_length=settings.min_length,
+                no_repeat_ngram=settings.no_repeat_ngram,
+            )[0][0]
             assert found.tokens == best.tokens
             assert found.score == pytest.approx(best.score, abs=1e-4)

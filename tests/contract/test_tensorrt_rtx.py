@@ -44,9 +44,7 @@ def test_segments_build_with_their_signature(precision: str, tmp_path: Path) -> 
     found = rtx.build(files)
     assert found.keys() == pieces.keys()
     for name, built in found.items():
-        inputs, outputs = (
-            {k: tuple(v[0]) for k, v in side.items()} for side in (built["inputs"], built["outputs"])
-        )
+        inputs, outputs = ({k: tuple(v[0]) for k, v in side.items()} for side in (built["inputs"], built["outputs"]))
         assert Ports(inputs, outputs) == signature(pieces[name][1]), name
         assert built["bytes"] > 0
         types = {k: kind for side in (built["inputs"], built["outputs"]) for k, (_, kind) in side.items()}
@@ -55,13 +53,21 @@ def test_segments_build_with_their_signature(precision: str, tmp_path: Path) -> 
         assert states <= {"FLOAT" if precision == "fp32" else "HALF"}, name
 
 
-def model(nodes: list[onnx.NodeProto], inputs: list[tuple[str, int, list[int]]], out: list[int],
-          weights: list[onnx.TensorProto] | None = None, kind: int = TensorProto.FLOAT, opset: int = 20,
-          ) -> onnx.ModelProto:  # fmt: skip
+def model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[tuple[str, int, list[int]]],
+    out: list[int],
+    weights: list[onnx.TensorProto] | None = None,
+    kind: int = TensorProto.FLOAT,
+    opset: int = 20,
+) -> onnx.ModelProto:
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info(*entry) for entry in inputs],
-        [helper.make_tensor_value_info("out", kind, out)], weights or [],
-    )  # fmt: skip
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*entry) for entry in inputs],
+        [helper.make_tensor_value_info("out", kind, out)],
+        weights or [],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 

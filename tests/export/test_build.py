@@ -136,9 +136,7 @@ def test_the_model_says_what_its_decoder_is_fed(
         ({"with_caption": " {caption} {hypothesis}", "decoder": "statement", "around": [1, 1]}, "no caption"),
     ],
 )
-def test_a_field_that_nothing_fills_is_an_error(
-    tmp_path: Path, changes: dict[str, object], message: str
-) -> None:
+def test_a_field_that_nothing_fills_is_an_error(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     asked = {"template": " is it {hypothesis} ?", "answers": {"no": {"ids": [7]}}}
     (tmp_path / "prompts.json").write_text(json.dumps({"entail": asked | changes}))
     with pytest.raises(InputFileError, match=message):

@@ -29,9 +29,11 @@ def config() -> OFAConfig:
         values[f"{stack}_heads"] = c[f"{stack}_attention_heads"]
     return OFAConfig(
         **values,
-        trunk_blocks=tuple(c["resnet_layers"]), image_size=c["patch_image_size"],
-        orig_image_size=c["orig_patch_image_size"], type_embedding=c["add_type_embedding"],
-    )  # fmt: skip
+        trunk_blocks=tuple(c["resnet_layers"]),
+        image_size=c["patch_image_size"],
+        orig_image_size=c["orig_patch_image_size"],
+        type_embedding=c["add_type_embedding"],
+    )
 
 
 @cache

@@ -111,14 +111,7 @@ def test_what_a_server_can_do(server: Server, path: str, says: str) -> None:
 def test_addresses_that_lead_nowhere(server: Server) -> None:
     stopped = Server(b"")
     stopped.stop()
-    for address in (
-        stopped.url,
-        "http://",
-        "http://[",
-        "http://a b/",
-        "http://127.0.0.1:99999/",
-        "https://%00/",
-    ):
+    for address in (stopped.url, "http://", "http://[", "http://a b/", "http://127.0.0.1:99999/", "https://%00/"):
         with pytest.raises(InputFileError, match="cannot be fetched"):
             fetching.fetch(address, seconds=5)
 

@@ -64,14 +64,7 @@ def test_height_width_and_channels() -> None:
         np.testing.assert_allclose(pixels[0, channel], value, atol=1e-6)
 
 
-SIZES = [
-    (100, 80, 48, 48),
-    (7, 5, 48, 30),
-    (1, 1, 9, 9),
-    (640, 480, 48, 96),
-    (40, 30, 480, 480),
-    (61, 47, 61, 20),
-]
+SIZES = [(100, 80, 48, 48), (7, 5, 48, 30), (1, 1, 9, 9), (640, 480, 48, 96), (40, 30, 480, 480), (61, 47, 61, 20)]
 SIZES += [(150, 250, 240, 240), (30, 400, 20, 10)]
 
 
@@ -147,12 +140,7 @@ def test_gather_files_folders_and_stdin(tmp_path: Path) -> None:
     single = tmp_path / "any.name"
     listed = stdin(f"{folder / 'a.png'}\r\n\n{folder}\n".encode())
     in_folder = [folder / "a.png", folder / "b.JPG", folder / "c.webp"]
-    assert gathering.gather([single, str(folder), "-"], listed) == [
-        single,
-        *in_folder,
-        folder / "a.png",
-        *in_folder,
-    ]
+    assert gathering.gather([single, str(folder), "-"], listed) == [single, *in_folder, folder / "a.png", *in_folder]
     # The empty folder keeps its place, so that the caller reports it beside the captions.
     assert gathering.gather([empty, single]) == [empty, single]
     with pytest.raises(InputFileError, match="folder without pictures"):

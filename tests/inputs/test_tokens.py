@@ -58,9 +58,7 @@ def test_a_character_that_lacks_bytes_waits_until_the_caption_ends() -> None:
 
 def gpt2_pattern_by_hand(text: str) -> list[str]:
     """GPT-2's expression with ASCII letters and digits, for ASCII text only."""
-    return re.findall(
-        r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^ \t\n\r\f\vA-Za-z0-9]+|\s+(?!\S)|\s+", text
-    )
+    return re.findall(r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^ \t\n\r\f\vA-Za-z0-9]+|\s+(?!\S)|\s+", text)
 
 
 @settings(max_examples=500, deadline=None)

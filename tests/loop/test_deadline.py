@@ -145,8 +145,6 @@ def test_an_encoder_that_leaves_no_time_for_a_token_is_left() -> None:
 
 def test_a_clock_that_is_not_the_callers() -> None:
     runtime = Clocked(8)
-    loop = caption_loop(
-        layout(), FULL, BeamSearch(SearchSettings()), deadline=Deadline(runtime.now + 99, 0.05)
-    )
+    loop = caption_loop(layout(), FULL, BeamSearch(SearchSettings()), deadline=Deadline(runtime.now + 99, 0.05))
     with pytest.raises(UsageError, match="run without a deadline"):
         drive(loop, runtime)

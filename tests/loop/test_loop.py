@@ -100,9 +100,7 @@ def test_a_layer_that_ran_ahead_of_an_exit_counts_as_done() -> None:
 def test_run_ahead_is_offered_only_where_it_is_free() -> None:
     runtime = Scripted()
     run(ForcedExits({"image": 3, "text": 3}, (1, 1, 3, 3)), runtime)
-    offers = [
-        (r.run, r.then.run if r.then else None) for r in runtime.requests if r.run.startswith("decoder")
-    ]
+    offers = [(r.run, r.then.run if r.then else None) for r in runtime.requests if r.run.startswith("decoder")]
     assert offers[:2] == [("decoder.0", None), ("decoder.0", None)]  # no cross K/V of the next one yet
     assert offers[2:5] == [("decoder.0", None), ("decoder.1", None), ("decoder.2", None)]
     assert offers[5:] == [("decoder.0", "decoder.1"), ("decoder.1", "decoder.2"), ("decoder.2", None)]
@@ -111,9 +109,7 @@ def test_run_ahead_is_offered_only_where_it_is_free() -> None:
 def test_similarity_exits_by_modality() -> None:
     scores = {"image.0": 0.5, "image.1": 0.95, "decoder.0": 0.2, "decoder.1": 0.99}
     runtime = Scripted(score=lambda name: scores.get(name, 0.0))
-    policy = Policy(
-        "mue", {"image": StackExit(0.9), "text": StackExit(0.8), "decoder": StackExit(0.9)}, beta=1.0
-    )
+    policy = Policy("mue", {"image": StackExit(0.9), "text": StackExit(0.8), "decoder": StackExit(0.9)}, beta=1.0)
     outcome = run(policy, runtime)
     assert outcome.depths == {"image": 2, "text": 2}
     assert {s.depth for s in outcome.steps} == {2}
@@ -186,9 +182,7 @@ def test_scores_that_are_missing_are_no_exit(port: str) -> None:
         [([5, 2], [math.inf, -3.0], -3.0)], [([5, 2], [-0.1, -3.0], math.nan)], [],
     ],
 )  # fmt: skip
-def test_log_probabilities_that_are_none_are_an_error(
-    rows: list[tuple[list[int], list[float], float]],
-) -> None:
+def test_log_probabilities_that_are_none_are_an_error(rows: list[tuple[list[int], list[float], float]]) -> None:
     runtime = Broken("head")
     runtime.rows = rows
     with pytest.raises(VerificationError, match="log-probabilities of step 0"):

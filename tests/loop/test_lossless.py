@@ -56,9 +56,7 @@ def test_words_are_full_depths(bundle: Bundle) -> None:
         runtime.set_pixels(picture)
         full = run(at, settings, FULL, runtime, trace=True)
         wanted.append(full)
-        tests += [
-            ("decoder", max(d.distances)) for d in full.decisions if d.stack == "decoder" and d.depth < 3
-        ]
+        tests += [("decoder", max(d.distances)) for d in full.decisions if d.stack == "decoder" and d.depth < 3]
     policies: list[ExitPolicy] = [
         Policy("fixed", {"decoder": StackExit(depth=1), "image": StackExit(depth=1)}),
         Policy("fixed", {"decoder": StackExit(depth=2)}),

@@ -13,20 +13,18 @@ AT = replace(layout(), verify_rows=4)
 def seconds(decoder: float, head: float) -> dict[str, float]:
     layers = {f"{kind}.{j}": cost for kind, cost in (("decoder", 1.0), ("verify", 1.2)) for j in range(3)}
     return {name: decoder * cost for name, cost in layers.items()} | {
-        "embed": 0.0, "head": head, "verify_head": 1.2 * head, "stem": 99.0, "fill.1": 0.1, "cross_kv.0": 3.0,
-    }  # fmt: skip
+        "embed": 0.0,
+        "head": head,
+        "verify_head": 1.2 * head,
+        "stem": 99.0,
+        "fill.1": 0.1,
+        "cross_kv.0": 3.0,
+    }
 
 
 def caption(payoff: Payoff, kept: int) -> None:
     """A round of four drafts of one layer, of which so many are kept."""
-    for run in (
-        "stem",
-        "cross_kv.0",
-        *("embed", "decoder.0", "head") * 4,
-        "verify.1",
-        "verify.2",
-        "verify_head",
-    ):
+    for run in ("stem", "cross_kv.0", *("embed", "decoder.0", "head") * 4, "verify.1", "verify.2", "verify_head"):
         payoff.record(run)
     payoff.record_caption(kept)
 

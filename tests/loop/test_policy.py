@@ -36,9 +36,7 @@ def test_thresholds_of_one_and_more_never_exit(theta: float | None) -> None:
 
 
 def test_warm_up_and_minimum_depth() -> None:
-    policy = Policy(
-        "mue", {"image": StackExit(0.5), "decoder": StackExit(0.5)}, warmup=0.5, min_depth=2, beta=1.0
-    )
+    policy = Policy("mue", {"image": StackExit(0.5), "decoder": StackExit(0.5)}, warmup=0.5, min_depth=2, beta=1.0)
     assert policy.threshold("image", 1) == NEVER and policy.threshold("image", 2) == 0.5
     assert policy.threshold("decoder", 2, step=8, max_length=16) == NEVER
     assert policy.threshold("decoder", 2, step=9, max_length=16) == 0.5
@@ -83,9 +81,7 @@ def test_the_exit_test_is_strict_and_uses_the_gap() -> None:
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
-    policy = Policy(
-        "mue", {"image": StackExit(0.99), "decoder": StackExit(0.9)}, beta=0.95, name="fast", plan="abc"
-    )
+    policy = Policy("mue", {"image": StackExit(0.99), "decoder": StackExit(0.9)}, beta=0.95, name="fast", plan="abc")
     path = tmp_path / "policy.json"
     path.write_text(json.dumps(policy.to_json()))
     assert read(path) == policy

@@ -36,12 +36,25 @@ def profile(**changes: Any) -> Profile:
     m, pace = bundle().manifest, Paced(Clock())
     times = {name: SegmentTime(pace.seconds(name), 2 * pace.seconds(name), 1e-4, 20) for name in m.segments}
     made = Profile(
-        schema=SCHEMA, kind=MEASURED, bundle=m.name, target=m.target, precision=m.precision,
-        plan_hash=m.plan_hash, macs=total_macs(m), device="here", runtime="onnxruntime", threads=2,
-        date="2026-01-01", segments=times, loop_seconds_per_call=1e-5, caption_seconds=5e-3,
-        noise=Noise(1.1, 1.3), error=0.02, checks={"full depth": ProfileCheck(3, 0.2, 0.21)},
+        schema=SCHEMA,
+        kind=MEASURED,
+        bundle=m.name,
+        target=m.target,
+        precision=m.precision,
+        plan_hash=m.plan_hash,
+        macs=total_macs(m),
+        device="here",
+        runtime="onnxruntime",
+        threads=2,
+        date="2026-01-01",
+        segments=times,
+        loop_seconds_per_call=1e-5,
+        caption_seconds=5e-3,
+        noise=Noise(1.1, 1.3),
+        error=0.02,
+        checks={"full depth": ProfileCheck(3, 0.2, 0.21)},
         load=(0.5, 0.25),
-    )  # fmt: skip
+    )
     return replace(made, **changes)
 
 
@@ -51,9 +64,7 @@ def test_a_prediction_is_the_sum_of_what_ran() -> None:
     assert p.predict(["stem", "head", "head"]) == pytest.approx(5e-3 + 3 * 4e-3 + 3 * 1e-5)
 
 
-@pytest.mark.parametrize(
-    "policy", [Policy("never"), ForcedExits({"image": 1, "text": 3}, (1, 2, 1, 3, 1, 3, 3))]
-)
+@pytest.mark.parametrize("policy", [Policy("never"), ForcedExits({"image": 1, "text": 3}, (1, 2, 1, 3, 1, 3, 3))])
 def test_a_meter_agrees_with_the_clock(policy: Policy | ForcedExits) -> None:
     """Steady segments: what the meter says without looking at a clock is what the clock says."""
     m, runtime, p = bundle().manifest, Paced(Clock()), profile(loop_seconds_per_call=0.0)
@@ -76,9 +87,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def estimated() -> Profile:
-    return profile(
-        kind=ESTIMATE, noise=None, error=None, checks={}, threads=0, device="jetson", runtime="roof"
-    )
+    return profile(kind=ESTIMATE, noise=None, error=None, checks={}, threads=0, device="jetson", runtime="roof")
 
 
 def test_an_estimate_says_so() -> None:
@@ -95,10 +104,12 @@ def test_profiles_of_something_else_are_refused() -> None:
     segments = dict(profile().segments)
     del segments["fill.1"]
     for other, word in (
-        (profile(plan_hash="0" * 16), "plan 0000"), (profile(target="jetson"), "target jetson, not host"),
-        (profile(precision="int8"), "precision int8"), (profile(macs=5), "macs 5"),
+        (profile(plan_hash="0" * 16), "plan 0000"),
+        (profile(target="jetson"), "target jetson, not host"),
+        (profile(precision="int8"), "precision int8"),
+        (profile(macs=5), "macs 5"),
         (profile(segments=segments), r"no segment fill\.1"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UsageError, match=rf"{word}.*mue-edge profile made-bundle"):
             other.check_fits(opened)
     with pytest.raises(UsageError, match=r"threads 2, not 1.*mue-edge profile made-bundle --threads 1"):

@@ -102,9 +102,7 @@ def test_a_configuration_names_its_family(run: Runner, folder: Path, tmp_path: P
     data = captioned.pictures(tmp_path / "data", 1)
     (tmp_path / "config.json").write_text("{}")
     fresh = ("--config", tmp_path / "config.json", "--tokenizer", folder / "tokenizer.json")
-    assert "known families: ofa, toy" in run("train", *fresh, "--data", data, "--out", tmp_path / "x").error(
-        4
-    )
+    assert "known families: ofa, toy" in run("train", *fresh, "--data", data, "--out", tmp_path / "x").error(4)
 
 
 def test_what_a_family_lacks_is_said(
@@ -204,9 +202,7 @@ def alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     importlib.invalidate_caches()
 
 
-def test_ofa_under_another_name(
-    run: Runner, alias: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ofa_under_another_name(run: Runner, alias: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = checkpoints.fairseq(tmp_path / "a.pt", make(vocab_size=59457))
     words, out, shown = fairseq_folder(tmp_path / "BPE"), tmp_path / "model", picture(tmp_path / "a.png")
     asked = ("import", file, "--allow-pickle", "--tokenizer", words, "--mue", "--out", out)

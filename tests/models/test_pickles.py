@@ -30,20 +30,28 @@ def read(data: bytes) -> Any:
 
 def plain_values() -> st.SearchStrategy[Any]:
     atoms = (
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
-        | st.binary().map(bytearray) | st.complex_numbers(allow_nan=False)
-    )  # fmt: skip
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.text()
+        | st.binary()
+        | st.binary().map(bytearray)
+        | st.complex_numbers(allow_nan=False)
+    )
     keys = st.integers() | st.text() | st.tuples(st.integers(), st.text()) | st.binary()
     return st.recursive(
         atoms,
         lambda inner: (
-            st.lists(inner, max_size=4) | st.lists(inner, max_size=4).map(tuple)
-            | st.dictionaries(keys, inner, max_size=4) | st.sets(keys, max_size=4)
+            st.lists(inner, max_size=4)
+            | st.lists(inner, max_size=4).map(tuple)
+            | st.dictionaries(keys, inner, max_size=4)
+            | st.sets(keys, max_size=4)
             | st.frozensets(keys, max_size=4)
             | st.dictionaries(keys, inner, max_size=3).map(collections.OrderedDict)
         ),
         max_leaves=12,
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -119,10 +127,15 @@ class OwnList(list):  # type: ignore[type-arg]
 def test_all_else_is_inert_and_says_its_name(protocol: int) -> None:
     here = __name__
     for value, said in (
-        (Own(), f"{here}.Own"), (Colour.RED, f"{here}.Colour"), (OwnList([1, 2]), f"{here}.OwnList"),
-        (np.arange(3), None), (collections.defaultdict(list, a=1), "collections.defaultdict"),
-        (collections.deque([1]), "collections.deque"), (Own, f"{here}.Own"), (len, None),
-    ):  # fmt: skip
+        (Own(), f"{here}.Own"),
+        (Colour.RED, f"{here}.Colour"),
+        (OwnList([1, 2]), f"{here}.OwnList"),
+        (np.arange(3), None),
+        (collections.defaultdict(list, a=1), "collections.defaultdict"),
+        (collections.deque([1]), "collections.deque"),
+        (Own, f"{here}.Own"),
+        (len, None),
+    ):
         got = read(pickle.dumps({"value": value, "after": 1}, protocol=protocol))
         assert got["after"] == 1
         assert isinstance(got["value"], (Placeholder, Global))

@@ -39,12 +39,20 @@ def honest() -> dict[str, Tensor]:
         *(torch.int16, torch.int8, torch.uint8, torch.bool, torch.complex64, torch.complex128),
     )
     return {str(dtype): numbers(3, 5).to(dtype) for dtype in types} | {
-        "whole": base, "same": base, "row": base[2], "transposed": base.t(), "steps": base[1::2, ::3],
-        "reversed axes": base.reshape(2, 2, 6).permute(2, 0, 1), "number": torch.tensor(2.5),
-        "empty": torch.zeros(0, 3), "one column": base[:, :1], "repeated": torch.ones(1, 3).expand(4, 3),
-        "parameter": torch.nn.Parameter(numbers(2, 2).float()), "with an attribute": with_attribute,
+        "whole": base,
+        "same": base,
+        "row": base[2],
+        "transposed": base.t(),
+        "steps": base[1::2, ::3],
+        "reversed axes": base.reshape(2, 2, 6).permute(2, 0, 1),
+        "number": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+        "one column": base[:, :1],
+        "repeated": torch.ones(1, 3).expand(4, 3),
+        "parameter": torch.nn.Parameter(numbers(2, 2).float()),
+        "with an attribute": with_attribute,
         "not contiguous, half": numbers(4, 4).half()[:, 1:3],
-    }  # fmt: skip
+    }
 
 
 def equal(got: Tensor, expected: Tensor) -> bool:
@@ -130,9 +138,7 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path) -> None:
         file.tensor(file.content["optimizer"])
 
 
-def view(
-    offset: Any, shape: Any, stride: Any, count: Any = 6, kind: str = "FloatStorage", key: str = "0"
-) -> bytes:
+def view(offset: Any, shape: Any, stride: Any, count: Any = 6, kind: str = "FloatStorage", key: str = "0") -> bytes:
     storage = Raw(code(("storage", Raw(name("torch", kind)), key, "cpu", count)) + b"Q")
     return call(name("torch._utils", "_rebuild_tensor"), storage, offset, shape, stride)
 

@@ -20,9 +20,7 @@ from tests.loop.test_loop import Scripted, layout, run
 
 
 def test_calm_saturation_decays_by_its_own_formula() -> None:
-    policy = Policy(
-        "calm-saturation", {"image": StackExit(0.1), "decoder": StackExit(0.8)}, beta=0.5, tau=2.0
-    )
+    policy = Policy("calm-saturation", {"image": StackExit(0.1), "decoder": StackExit(0.8)}, beta=0.5, tau=2.0)
     for step in (0, 5, 16):
         wanted = 0.9 * 0.8 + 0.1 * math.exp(-2 * step / 17)
         assert policy.threshold("decoder", 1, step, 16) == pytest.approx(wanted)
@@ -78,9 +76,9 @@ def test_pabee_waits_until_the_word_has_stayed() -> None:
     assert [s.depth for s in run(late, runtime).steps] == [2, 3, 3, 2]
     assert len(runtime.runs("head")) == len(runtime.runs("decoder"))  # it had to hear the first layer too
     assert runtime.runs("image") == ["image.0"]
-    assert [
-        s.depth for s in run(Policy("pabee", {"decoder": StackExit(0.3, depth=1)}), Spelling(words)).steps
-    ] == [1] * 4
+    assert [s.depth for s in run(Policy("pabee", {"decoder": StackExit(0.3, depth=1)}), Spelling(words)).steps] == [
+        1
+    ] * 4
 
 
 def test_a_pabee_that_takes_over_has_heard_the_first_layers() -> None:
@@ -89,9 +87,7 @@ def test_a_pabee_that_takes_over_has_heard_the_first_layers() -> None:
         Policy("pabee", {"decoder": StackExit(patience(1))}),
     )
     runtime = Spelling([(5, 5, 5)])
-    loop = caption_loop(
-        layout(), slow, BeamSearch(SearchSettings()), deadline=Deadline(0.0, 100.0, faster=(fast,))
-    )
+    loop = caption_loop(layout(), slow, BeamSearch(SearchSettings()), deadline=Deadline(0.0, 100.0, faster=(fast,)))
     outcome = drive(loop, runtime)
     assert [s.depth for s in outcome.steps] == [3, 3]
     assert len(runtime.runs("head")) == len(runtime.runs("decoder"))
@@ -113,9 +109,7 @@ def test_uniform_skip_spreads_what_stays(ends: Sequence[int], layers: int, run: 
 
 def test_layers_that_are_left_out_cost_nothing() -> None:
     runtime = Scripted()
-    outcome = run(
-        Policy("uniform-skip", {"image": StackExit(depth=2), "decoder": StackExit(depth=2)}), runtime
-    )
+    outcome = run(Policy("uniform-skip", {"image": StackExit(depth=2), "decoder": StackExit(depth=2)}), runtime)
     assert runtime.runs("image") == ["image.1", "image.2"]
     assert runtime.runs("decoder") == ["decoder.1", "decoder.2"] * 4
     assert runtime.runs("cross_kv") == ["cross_kv.1", "cross_kv.2"] and runtime.runs("fill") == []
@@ -174,8 +168,9 @@ def test_a_gate_knows_the_depth_before_the_first_layer() -> None:
     layers = [r for r in runtime.requests if r.run.startswith("image")]
     # Nobody waits for a layer, and none is run ahead that will not be needed.
     assert [(r.run, r.read, r.then and r.then.run) for r in layers] == [
-        ("image.0", (), "image.1"), ("image.1", (), None),
-    ]  # fmt: skip
+        ("image.0", (), "image.1"),
+        ("image.1", (), None),
+    ]
     scores = [d.scores[0] for d in outcome.decisions if d.stack == "image"]
     assert scores == pytest.approx([1 / (1 + math.e**2), 1 / (1 + 1 / math.e)])
     assert caption(Policy("gate", {"image": StackExit(0.8)}), Gated()).depths["image"] == 3
@@ -186,11 +181,7 @@ def test_a_gate_knows_the_depth_before_the_first_layer() -> None:
 
 def test_a_trace_has_what_the_gate_says() -> None:
     outcome = caption(Policy("never"), Gated(), trace=True)
-    told = [
-        d.readings[DEPTH_GATE][0]
-        for d in outcome.decisions
-        if d.stack == "image" and DEPTH_GATE in d.readings
-    ]
+    told = [d.readings[DEPTH_GATE][0] for d in outcome.decisions if d.stack == "image" and DEPTH_GATE in d.readings]
     assert [round(scores[0], 2) for scores in told] == [0.12, 0.73]
 
 

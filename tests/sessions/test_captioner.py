@@ -55,10 +55,7 @@ def test_warming_up_learns_every_segment(captioner: Captioner) -> None:
     captioner.warm_up()
     known = {name for name in captioner.bundle.manifest.segments if captioner.speed.seconds(name) > 0}
     assert known == set(captioner.bundle.manifest.segments)
-    assert captioner.speed.remaining_steps(0, 17) == (
-        8.5,
-        17,
-    )  # a grey picture says nothing of captions' lengths
+    assert captioner.speed.remaining_steps(0, 17) == (8.5, 17)  # a grey picture says nothing of captions' lengths
 
 
 def test_a_slow_decoder_moves_it_to_the_faster_policy(captioner: Captioner) -> None:
@@ -89,9 +86,12 @@ def test_what_was_closed_says_so(tiny_bundle: Path) -> None:
     captioner.close()
     captioner.close()
     for use in (
-        lambda: captioner.caption(PICTURE), lambda: captioner.stream(PICTURE), captioner.warm_up,
-        lambda: next(going), lambda: captioner.caption("nowhere.png", lossless=True),
-    ):  # fmt: skip
+        lambda: captioner.caption(PICTURE),
+        lambda: captioner.stream(PICTURE),
+        captioner.warm_up,
+        lambda: next(going),
+        lambda: captioner.caption("nowhere.png", lossless=True),
+    ):
         with pytest.raises(UsageError, match="was closed"):
             use()
     assert captioner.policy().name == "full"  # what needs no runtime still works

@@ -40,8 +40,11 @@ def test_what_is_drawn() -> None:
     ]
     # The last step found nothing for the best hypothesis: it has no word.
     assert [(s.label, s.depth, s.score) for s in drawing.steps] == [
-        ("a", 2, 0.91), ("cat", 3, None), ("end", 2, None), ("", 3, None),
-    ]  # fmt: skip
+        ("a", 2, 0.91),
+        ("cat", 3, None),
+        ("end", 2, None),
+        ("", 3, None),
+    ]
     assert drawing.mean == 2.5
 
 

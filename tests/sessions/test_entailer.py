@@ -121,12 +121,7 @@ def captioned(tiny_captions_bundle: Path) -> Iterator[Entailer]:
 
 @pytest.mark.parametrize(
     "policy",
-    [
-        FULL,
-        Policy(
-            "fixed", {"image": StackExit(depth=1), "text": StackExit(depth=2), "decoder": StackExit(depth=2)}
-        ),
-    ],
+    [FULL, Policy("fixed", {"image": StackExit(depth=1), "text": StackExit(depth=2), "decoder": StackExit(depth=2)})],
 )
 @pytest.mark.parametrize("caption", [None, "D e-f", "a b c d e f"])
 def test_answers_with_a_caption_equal_the_models(
@@ -174,10 +169,7 @@ def test_captions_that_cannot_be_read(captioned: Entailer, entailer: Entailer, t
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (
-            {"prompt": ' can image and text1 " {caption} " imply " {hypothesis} "?'},
-            "holds {caption}, which nothing",
-        ),
+        ({"prompt": ' can image and text1 " {caption} " imply " {hypothesis} "?'}, "holds {caption}, which nothing"),
         ({"prompt": " does it show {statement}?"}, "has to hold {hypothesis} once"),
         ({"caption_prompt": " {hypothesis} {caption} {place}"}, "holds {place}, which nothing fills"),
         ({"caption_prompt": " {hypothesis}"}, "has to hold {caption} once"),
@@ -230,22 +222,15 @@ def test_words_that_the_model_lacks(entailer: Entailer, tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png")
     assert entailer.entail(file, "a b, xyz").unknown == ("xyz",)
     words = replace(
-        entailer.bundle.manifest,
-        words="a b c",
-        articles_in=("a d",),
-        caption_prompt=" {caption} {hypothesis}",
+        entailer.bundle.manifest, words="a b c", articles_in=("a d",), caption_prompt=" {caption} {hypothesis}"
     )
     entailer.bundle = replace(entailer.bundle, manifest=words)
     assert entailer.entail(file, "the b, d!", caption="C e").unknown == ("d", "e")
     assert entailer.source("the b") == entailer.source("b")
 
 
-@pytest.mark.parametrize(
-    ("statement", "message"), [(" ", "says nothing"), ("a " * 8, "export MODEL --text-length 12")]
-)
-def test_statements_that_cannot_be_judged(
-    entailer: Entailer, tmp_path: Path, statement: str, message: str
-) -> None:
+@pytest.mark.parametrize(("statement", "message"), [(" ", "says nothing"), ("a " * 8, "export MODEL --text-length 12")])
+def test_statements_that_cannot_be_judged(entailer: Entailer, tmp_path: Path, statement: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         entailer.entail(picture(tmp_path / "a.png"), statement)
 

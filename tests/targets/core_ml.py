@@ -50,15 +50,11 @@ def coremltools(compiler: Compiler) -> Any:
 
     units = SimpleNamespace(ALL="all", CPU_ONLY="cpu", CPU_AND_GPU="gpu", CPU_AND_NE="ane")
     utils = SimpleNamespace(compile_model=compiler)
-    return SimpleNamespace(
-        ComputeUnit=units, models=SimpleNamespace(CompiledMLModel=CompiledMLModel, utils=utils)
-    )
+    return SimpleNamespace(ComputeUnit=units, models=SimpleNamespace(CompiledMLModel=CompiledMLModel, utils=utils))
 
 
 def of_bytes(place: str, function: str | None, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """As `answers`, of arrays by type, shape and bytes."""
-    given = {
-        name: np.frombuffer(raw, dtype).reshape(shape).copy() for name, (dtype, shape, raw) in inputs.items()
-    }
+    given = {name: np.frombuffer(raw, dtype).reshape(shape).copy() for name, (dtype, shape, raw) in inputs.items()}
     found = answers(place, function, given).items()
     return {name: (str(x.dtype), x.shape, x.tobytes()) for name, x in found}

@@ -45,16 +45,24 @@ def measured(bundle: Bundle, call: float, layer: float) -> profile.Profile:
     m = bundle.manifest
     seconds = {n: call + layer * n.startswith(("image", "decoder")) for n in m.segments}
     return profile.Profile(
-        schema=profile.SCHEMA, kind=profile.MEASURED, bundle=m.name, target=m.target, precision=m.precision,
-        plan_hash=m.plan_hash, macs=profile.total_macs(m), device=machine.device(), runtime="made",
-        threads=1, date="", segments={n: profile.SegmentTime(s, s, 0.0, 9) for n, s in seconds.items()},
-        noise=profile.Noise(1.0, 1.0), error=0.0,
-    )  # fmt: skip
+        schema=profile.SCHEMA,
+        kind=profile.MEASURED,
+        bundle=m.name,
+        target=m.target,
+        precision=m.precision,
+        plan_hash=m.plan_hash,
+        macs=profile.total_macs(m),
+        device=machine.device(),
+        runtime="made",
+        threads=1,
+        date="",
+        segments={n: profile.SegmentTime(s, s, 0.0, 9) for n, s in seconds.items()},
+        noise=profile.Noise(1.0, 1.0),
+        error=0.0,
+    )
 
 
-def test_a_segment_a_layer_pays_where_calls_are_cheap(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_segment_a_layer_pays_where_calls_are_cheap(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """3 layers against 1 segment: 2 calls more, for half of the 2 layers that may have run for nothing."""
     manifest, plain = bundle.manifest, choice.target("jetson")
     assert manifest.layout.decoder.depth == 3
@@ -77,9 +85,10 @@ def test_what_was_chosen_is_kept_in_the_profile(bundle: Bundle) -> None:
     place = profile.path_of(bundle.path)
     assert choice.keep(bundle, signed, place) == {} == profile.chosen_of(bundle)
     record = {
-        "manifest_sha256": sha256(bundle.path / MANIFEST), "device": machine.device(),
+        "manifest_sha256": sha256(bundle.path / MANIFEST),
+        "device": machine.device(),
         "measured": {"chosen": {"waits": "spin"}},
-    }  # fmt: skip
+    }
     signed.write_text(json.dumps(record))
     assert choice.keep(bundle, signed, place) == {} and not place.exists()
     profile.write(place, measured(bundle, 0.1, 1.0))

@@ -45,8 +45,12 @@ def test_two_packages_of_several_functions(packages: Path) -> None:
         f"segments/{stage}.mlpackage/{MODEL}" for stage in ("encoder", "decoder")
     }
     assert [n for n in manifest.segments if n.startswith(("image", "decoder"))] == [
-        "image.0", "image.1", "image.2", "decoder.0", "decoder.1",
-    ]  # fmt: skip
+        "image.0",
+        "image.1",
+        "image.2",
+        "decoder.0",
+        "decoder.1",
+    ]
     image = manifest.segments["image.0"]
     assert image.inputs["x"].dtype == image.outputs["y"].dtype == "float16"
     assert image.outputs["score"].dtype == image.outputs["gap"].dtype == "float32"
@@ -171,9 +175,7 @@ def test_no_sign_off_without_core_ml(packages: Path) -> None:
         iphone.measure(runtime, [], [])
 
 
-def test_caption_through_the_evaluator(
-    packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_caption_through_the_evaluator(packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = Runner(capsys)("caption", packages, picture(tmp_path / "noise.png"))
     assert done.code == 0 and done.out.strip()
 

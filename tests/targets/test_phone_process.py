@@ -21,10 +21,7 @@ from mue_edge.targets.tensors import Constants, StepBiases
 from tests.targets.phone_process import Task, asked, outcome
 from tests.test_imports import BLOCKER, HEAVY
 
-POLICIES = (
-    Policy("never", name="full"),
-    Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.9)}, beta=1.0),
-)
+POLICIES = (Policy("never", name="full"), Policy("mue", {"image": StackExit(0.9), "decoder": StackExit(0.9)}, beta=1.0))
 # The app's modules that an iPhone imports beside what a caption does; Toga is another's.
 APP = tuple(f"mue_edge.apps.phone.{name}" for name in ("devices", "ios", "reader", "reading", "wording"))
 PHONE = BLOCKER.format(blocked={*HEAVY, "numpy", "click"}, modules=[])

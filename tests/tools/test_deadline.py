@@ -23,10 +23,7 @@ def test_passes_with_and_without_a_limit(tiny_bundle: Path, tmp_path: Path) -> N
     with targets.open(tiny_bundle, threads=1) as captioner:
         manifest = captioner.bundle.manifest
         quick = Policy(
-            "fixed",
-            {"image": StackExit(depth=1), "decoder": StackExit(depth=1)},
-            name="quick",
-            plan=manifest.plan_hash,
+            "fixed", {"image": StackExit(depth=1), "decoder": StackExit(depth=1)}, name="quick", plan=manifest.plan_hash
         )
         front = (quick.to_json(), *manifest.front)
         two = Captioner(replace(captioner.bundle, manifest=replace(manifest, front=front)), captioner.runtime)

@@ -56,9 +56,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Another repository, with one proof, one picture and one other file."""
     monkeypatch.setattr(reading, "ROOT", tmp_path)
     (tmp_path / "tools" / "proofs").mkdir(parents=True)
-    (tmp_path / "tools/proofs/a.py").write_text(
-        "N = 1\n\n\ndef render(r):\n    return 1\n\n\ndef measure(): ...\n"
-    )
+    (tmp_path / "tools/proofs/a.py").write_text("N = 1\n\n\ndef render(r):\n    return 1\n\n\ndef measure(): ...\n")
     (tmp_path / "a.webp").write_bytes(b"1")
     (tmp_path / "a.txt").write_text("1")
     return tmp_path

@@ -30,9 +30,11 @@ class Guesser:
         self._places = {part: i for i, part in enumerate(p for p, n in counts.items() if n >= LEAST)}
         torch.manual_seed(SEED)
         self._network = nn.Sequential(
-            nn.EmbeddingBag(len(self._places) + 1, HIDDEN, mode="sum"), nn.ReLU(),
-            nn.Dropout(0.3), nn.Linear(HIDDEN, len(LABELS)),
-        )  # fmt: skip
+            nn.EmbeddingBag(len(self._places) + 1, HIDDEN, mode="sum"),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Linear(HIDDEN, len(LABELS)),
+        )
         self._train(pairs)
 
     def __call__(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:

@@ -80,9 +80,7 @@ class Pairs:
     """Statements about the training pictures at `places`, as a function of the step; `weights` [C] make the
     labels even."""
 
-    def __init__(
-        self, data: Stickers, names: Names, batch: int, seed: int, places: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, data: Stickers, names: Names, batch: int, seed: int, places: NDArray[np.int64]) -> None:
         self.seed = seed
         self._names = names
         self._captions = [data.records[i].caption for i in data.rows("train").tolist()]

@@ -55,8 +55,9 @@ def measured(folder: Path, cache: Path, splits: tuple[str, ...] = SPLITS) -> dic
         far = _far(data, split, names)
         said_no = answered(model, said, answers, embedded(model, data, far), far, (layers, layers))[-1]
         found[split] = _figures(data, pairs, full, guess(pairs) == labels) | {
-            "by_depth": cells, "far": {"pairs": len(far), "no": float((said_no == LABELS.index("no")).mean())}
-        }  # fmt: skip
+            "by_depth": cells,
+            "far": {"pairs": len(far), "no": float((said_no == LABELS.index("no")).mean())},
+        }
     return found
 
 
@@ -66,9 +67,7 @@ def _far(data: Stickers, split: str, names: Names) -> list[Pair]:
     return [Pair(row, names.far(r.caption, unit("far", r.id)), "no") for row, r in records]
 
 
-def _figures(
-    data: Stickers, pairs: list[Pair], full: NDArray[np.bool_], guessed: NDArray[np.bool_]
-) -> dict[str, Any]:
+def _figures(data: Stickers, pairs: list[Pair], full: NDArray[np.bool_], guessed: NDArray[np.bool_]) -> dict[str, Any]:
     clusters, labels = [data.records[pair.row].emoji for pair in pairs], _labels(pairs)
 
     def shown(values: NDArray[Any]) -> dict[str, float]:

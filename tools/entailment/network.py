@@ -65,9 +65,7 @@ def cut(folder: Path, layers: int | None) -> Model:
     """A model of the task with its first decoder layers (None: all), the rest frozen, in eval mode."""
     whole = load(folder, models.read_config(folder))
     model = Model(_shorter(whole.config, layers))
-    model.load_state_dict(
-        {key: value for key, value in whole.state_dict().items() if key in model.state_dict()}
-    )
+    model.load_state_dict({key: value for key, value in whole.state_dict().items() if key in model.state_dict()})
     model.requires_grad_(False)
     model.decoder.requires_grad_(True)
     return model.eval()
@@ -86,9 +84,7 @@ def prompt_of(model: Model, tokenizer: Tokenizer, feed: str, names: Sequence[str
     made = prompts.make("entail", model.config, tokenizer)
     assert made is not None  # there is a tokenizer
     around = {"around": list(fed_of(tokenizer, feed))} if feed == "statement" else {}
-    return {
-        "entail": made["entail"] | {"decoder": feed, **around, "text_length": TEXT_LENGTH} | said_of(names)
-    }
+    return {"entail": made["entail"] | {"decoder": feed, **around, "text_length": TEXT_LENGTH} | said_of(names)}
 
 
 def said_of(names: Sequence[str]) -> dict[str, Any]:

@@ -49,17 +49,13 @@ def positions(model: Model, patches: int, words: int) -> Tensor:
     return torch.cat([image, encoder.text_positions(words)])[None]
 
 
-def logits(
-    decoder: Decoder, encoded: EncodedStatements, prompts: Sequence[Sequence[int]], answers: Tensor
-) -> Tensor:
+def logits(decoder: Decoder, encoded: EncodedStatements, prompts: Sequence[Sequence[int]], answers: Tensor) -> Tensor:
     """[L, B, C]: after each decoder layer, how well each of the answers (ids [C]) follows its prompt."""
     states = last_states(decoder, encoded, prompts)[1:]
     return nn.functional.linear(decoder.layer_norm(states), decoder.projection_weight[answers])
 
 
-def loss(
-    found: Tensor, labels: Tensor, weights: Tensor, over_layers: OverLayers = "mean"
-) -> tuple[Tensor, Tensor]:
+def loss(found: Tensor, labels: Tensor, weights: Tensor, over_layers: OverLayers = "mean") -> tuple[Tensor, Tensor]:
     """Cross entropy, a mean over statements, of all layers (`layer_weights` says how they are weighted), and
     the last layer's, detached.
 

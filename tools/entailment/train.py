@@ -37,13 +37,7 @@ SHALLOW_SHARE = 0.6  # of the steps: encoder depths drawn at random, so that ear
 
 
 def objective(
-    model: Model,
-    answers: Tensor,
-    kept: NDArray[np.float16],
-    pairs: Pairs,
-    said: Statements,
-    by: Loss,
-    step: int,
+    model: Model, answers: Tensor, kept: NDArray[np.float16], pairs: Pairs, said: Statements, by: Loss, step: int
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a step, at the encoder depths drawn for it, of one view of each of its pictures."""
     rng = torch.Generator().manual_seed(pairs.seed * 1_000_003 + step)
@@ -71,9 +65,14 @@ def embedded(model: Model, data: Stickers, pairs: list[Pair]) -> dict[int, Tenso
 
 @torch.inference_mode()
 def answered(
-    model: Model, said: Statements, answers: Tensor, seen: dict[int, Tensor], pairs: list[Pair],
-    depths: Depths, batch: int = 64,
-) -> NDArray[np.int64]:  # fmt: skip
+    model: Model,
+    said: Statements,
+    answers: Tensor,
+    seen: dict[int, Tensor],
+    pairs: list[Pair],
+    depths: Depths,
+    batch: int = 64,
+) -> NDArray[np.int64]:
     """The answer (its place in LABELS) after each decoder layer [L, n], the encoder at fixed depths."""
     found = []
     for start in range(0, len(pairs), batch):
@@ -90,12 +89,8 @@ def answered(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="For checkpoint, log, model.")
 @click.option("--steps", type=int, required=True, help="Of the whole schedule.")
 @click.option("--layers", type=click.IntRange(1), help="Of the decoder, the first ones.  [default: all]")
-@click.option(
-    "--start", type=click.Path(path_type=Path, exists=True), help="Go on from this model of the task."
-)
-@click.option(
-    "--loss", type=click.Choice(get_args(Loss)), default="mean", show_default=True, help="Over layers."
-)
+@click.option("--start", type=click.Path(path_type=Path, exists=True), help="Go on from this model of the task.")
+@click.option("--loss", type=click.Choice(get_args(Loss)), default="mean", show_default=True, help="Over layers.")
 @click.option("--batch", default=24, show_default=True, help="Pictures a step, with 6 statements each.")
 @click.option("--rate", default=1e-3, show_default=True, help="Highest learning rate.")
 @click.option(
@@ -105,17 +100,26 @@ def answered(
     show_default=True,
     help="What the decoder reads before it answers.",
 )
-@click.option(
-    "--pictures", default=PICTURES, show_default=True, help="Of the training split, in mixed order."
-)
+@click.option("--pictures", default=PICTURES, show_default=True, help="Of the training split, in mixed order.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--save-every", default=600.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 def main(
-    out: Path, steps: int, layers: int | None, start: Path | None, loss: Loss, batch: int, rate: float,
-    feed: str, pictures: int, seed: int, threads: int, save_every: float, cache: Path | None,
-) -> None:  # fmt: skip
+    out: Path,
+    steps: int,
+    layers: int | None,
+    start: Path | None,
+    loss: Loss,
+    batch: int,
+    rate: float,
+    feed: str,
+    pictures: int,
+    seed: int,
+    threads: int,
+    save_every: float,
+    cache: Path | None,
+) -> None:
     """Train the entailment model, or go on from OUT's checkpoint."""
     torch.set_num_threads(threads)
     cache = cache or default_cache()
@@ -128,9 +132,11 @@ def main(
     labels = np.array([LABELS.index(pair.label) for pair in held])
     full, seen = 2 * (model.config.encoder_layers,), embedded(model, data, held)
     trainer = Trainer(
-        model, nn.Module(), lambda step, _progress: objective(model, answers, kept, pairs, said, loss, step),
+        model,
+        nn.Module(),
+        lambda step, _progress: objective(model, answers, kept, pairs, said, loss, step),
         TrainingSettings(steps=steps, learning_rate=rate, save_every=save_every, ema=0.995, bf16=False),
-    )  # fmt: skip
+    )
     model.eval()  # there is no dropout, and the trunk keeps its statistics
 
     def report(trained: Trainer[Model]) -> dict[str, float]:

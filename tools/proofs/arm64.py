@@ -48,10 +48,7 @@ def measure() -> dict[str, Any]:
     figures["packages"] = dict(zip(WHEELS, _inside(CAPTIONING, "-c", script).split(), strict=True))
     for precision in ("fp32", "int8"):
         place = bundle_of("stickers", model_folder(), precision)
-        figures[precision] = {
-            "verify": {cpu: _verified(cpu, place) for cpu in CPUS},
-            "captions": _captions(place),
-        }
+        figures[precision] = {"verify": {cpu: _verified(cpu, place) for cpu in CPUS}, "captions": _captions(place)}
     return figures
 
 
@@ -65,28 +62,19 @@ def _verified(cpu: str, place: Path) -> dict[str, Any]:
 def _captions(place: Path) -> dict[str, Any]:
     """How many captions and exits are those of this machine."""
     files = _made("pictures", _write_pictures)
-    words = (
-        "-m",
-        "mue_edge",
-        "caption",
-        str(place),
-        str(files),
-        "--json",
-        "--policy",
-        POLICY,
-        "--threads",
-        "1",
-    )
+    words = ("-m", "mue_edge", "caption", str(place), str(files), "--json", "--policy", POLICY, "--threads", "1")
     here, there = (
         [json.loads(line) for line in text.splitlines()]
         for text in (_said(sys.executable, *words), _inside(CAPTIONING, *words))
     )
     pairs = list(zip(here, there, strict=True))
     return {
-        "pictures": len(pairs), "processor": CAPTIONING, "policy": POLICY,
+        "pictures": len(pairs),
+        "processor": CAPTIONING,
+        "policy": POLICY,
         "same_captions": sum(a["tokens"] == b["tokens"] for a, b in pairs),
         "same_exits": sum(a["exits"] == b["exits"] for a, b in pairs),
-    }  # fmt: skip
+    }
 
 
 def _write_pictures(folder: Path) -> None:
@@ -103,9 +91,7 @@ def _inside(cpu: str, *words: str) -> str:
         **os.environ, "PYTHONHOME": str(root / "usr"), "PYTHONPATH": f"{PYTHON_PATH}{os.pathsep}{wheels}",
         "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(PLACE / "user-cache"),
     }  # fmt: skip
-    return _said(
-        str(_qemu()), "-cpu", cpu, "-L", str(root), str(root / "usr" / "bin" / PYTHON), *words, env=env
-    )
+    return _said(str(_qemu()), "-cpu", cpu, "-L", str(root), str(root / "usr" / "bin" / PYTHON), *words, env=env)
 
 
 def _qemu() -> Path:
@@ -158,8 +144,20 @@ def _write_wheels(folder: Path) -> None:
 
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     wanted = [f"{name}=={installed(name)}" for name in WHEELS]
-    _said(sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), *platforms,
-          "--python-version", PYTHON.removeprefix("python"), "--only-binary=:all:", *wanted)  # fmt: skip
+    _said(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--target",
+        str(folder),
+        *platforms,
+        "--python-version",
+        PYTHON.removeprefix("python"),
+        "--only-binary=:all:",
+        *wanted,
+    )
 
 
 def _write_cpuinfo(root: Path, part: str, features: str) -> None:
@@ -184,17 +182,18 @@ def render(record: Record) -> str:
         for cpu, v in f[precision]["verify"].items():
             sums = ", ".join(f"{name} {times:.3f}" for name, times in v["sums"].items())
             captions = _render_captions(f[precision]["captions"], cpu)
-            rows.append([
-                precision, cpu, f"{v['replay_same_tokens']} of {v['logs']}", f"{v['max_score_error']:.1e}",
-                f"{v['free_same_exits']} of {v['logs']}", sums or "–", captions,
-            ])  # fmt: skip
-    head = [
-        "precision",
-        "processor",
-        "replays with equal tokens",
-        "largest score error",
-        "same exits, run freely",
-    ]
+            rows.append(
+                [
+                    precision,
+                    cpu,
+                    f"{v['replay_same_tokens']} of {v['logs']}",
+                    f"{v['max_score_error']:.1e}",
+                    f"{v['free_same_exits']} of {v['logs']}",
+                    sums or "–",
+                    captions,
+                ]
+            )
+    head = ["precision", "processor", "replays with equal tokens", "largest score error", "same exits, run freely"]
     packages = ", ".join(f"{name} {version}" for name, version in f["packages"].items())
     words = f"`mue-edge verify` of the `stickers` bundles; {f['qemu']}; {packages}:\n\n"
     return words + table([*head, "error / that of exact sums", "captions and exits as on x86-64"], rows)

@@ -63,16 +63,21 @@ def loaded(camera: Camera, seconds: float, *, budget: float | None) -> dict[str,
     first, last = (statistics.median(mb for _, mb in part) for part in (memory[:quarter], memory[-quarter:]))
     slope = np.polyfit(*zip(*memory[quarter:]), 1)[0] * 60
     return {
-        "frames_a_second": round(counts["frames"] / seconds, 1), "captioned": counts["captioned"],
-        "dropped": counts["dropped"], "unreadable": counts["unreadable"], "told": len(frames),
+        "frames_a_second": round(counts["frames"] / seconds, 1),
+        "captioned": counts["captioned"],
+        "dropped": counts["dropped"],
+        "unreadable": counts["unreadable"],
+        "told": len(frames),
         **{f"p{q}_ms": round(1000 * latencies[int(q / 100 * (len(latencies) - 1))], 2) for q in (50, 95, 99)},
         "within": None if budget is None else round(1 - counts["late"] / counts["captioned"], 4),
         "hurried": _share(bool(frame["hurry"]) for frame in frames),
         "cut_short": _share("ended early" in frame["hurry"] for frame in frames),
         "wordless": _share(not frame["text"] for frame in frames),
         "memory_mb": {"first_quarter": round(first, 1), "last_quarter": round(last, 1)},
-        "memory_mb_a_minute": round(float(slope), 3), "stop": stop, "load": machine.load_average(),
-    }  # fmt: skip
+        "memory_mb_a_minute": round(float(slope), 3),
+        "stop": stop,
+        "load": machine.load_average(),
+    }
 
 
 def _share(values: Iterator[bool]) -> float:
@@ -106,10 +111,11 @@ def figures(place: Path, pictures: Sequence[Any], seconds: float = SECONDS) -> d
         tight = free["p50_ms"] / 1000
         runs: dict[str, Any] = {}
         for name, page, budget, others in (
-            ("video, lines", False, BUDGET, 0), ("video, page", True, BUDGET, 0),
+            ("video, lines", False, BUDGET, 0),
+            ("video, page", True, BUDGET, 0),
             ("video, lines, two busy processes beside", False, BUDGET, 2),
             ("video, lines, the time of full depth", False, tight, 0),
-        ):  # fmt: skip
+        ):
             words = (*video, *speed, "--budget", f"{1000 * budget:g}ms")
             with busy(others) if others else nullcontext():
                 runs[name] = {"budget_ms": 1000 * budget}
@@ -122,9 +128,7 @@ def figures(place: Path, pictures: Sequence[Any], seconds: float = SECONDS) -> d
         }  # fmt: skip
 
 
-def _paths(
-    work: Path, pictures: Sequence[Any], common: tuple[str, ...], rate: float, seconds: float
-) -> dict[str, Any]:
+def _paths(work: Path, pictures: Sequence[Any], common: tuple[str, ...], rate: float, seconds: float) -> dict[str, Any]:
     paths = [work / f"{i}.png" for i in range(len(pictures))]
     for path, picture in zip(paths, pictures, strict=True):
         picture.save(path)
@@ -152,10 +156,7 @@ def ends(work: Path, shown: str, pictures: Sequence[Any], common: tuple[str, ...
     (filled / "a.png").unlink()
     filled.rmdir()
     found["a folder that is removed"] = camera.ended(time.perf_counter())
-    for name, end in (
-        ("a camera that is lost", "return False, None"),
-        ("a camera that hangs", "time.sleep(3600)"),
-    ):
+    for name, end in (("a camera that is lost", "return False, None"), ("a camera that hangs", "time.sleep(3600)")):
         shim = work / name.replace(" ", "-")
         shim.mkdir()
         (shim / "cv2.py").write_text(STAND_IN.format(end=end), encoding="utf-8")
@@ -176,14 +177,19 @@ def render(record: Record) -> str:
     f = record["figures"]
     rows = [
         [
-            name, f"{r['budget_ms']:.1f} ms", f"{r['frames_a_second']:.0f}", f"{r['captioned']:,}",
-            f"{r['within']:.1%}", f"{r['p50_ms']:.1f} / {r['p95_ms']:.1f} / {r['p99_ms']:.1f} ms",
-            f"{r['hurried']:.1%}", f"{r['wordless']:.1%}",
+            name,
+            f"{r['budget_ms']:.1f} ms",
+            f"{r['frames_a_second']:.0f}",
+            f"{r['captioned']:,}",
+            f"{r['within']:.1%}",
+            f"{r['p50_ms']:.1f} / {r['p95_ms']:.1f} / {r['p99_ms']:.1f} ms",
+            f"{r['hurried']:.1%}",
+            f"{r['wordless']:.1%}",
             f"{r['memory_mb']['first_quarter']:.0f} / {r['memory_mb']['last_quarter']:.0f} MB",
             f"{r['stop']['seconds']:.1f} s, {r['stop']['exit_code']}",
         ]
         for name, r in f["runs"].items()
-    ]  # fmt: skip
+    ]
     head = ["frames from, shown as", "budget", "frames a second", "captions", "within the budget"]
     head += ["p50 / p95 / p99", "hurried", "no word in time", "memory, first / last quarter"]
     full, times, seconds = f["full_depth"]["p50_ms"], f["times"], f["seconds"]

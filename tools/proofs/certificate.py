@@ -26,9 +26,7 @@ def measure() -> dict[str, Any]:
             tempfile.TemporaryDirectory() as folder,
             click.progressbar(length=len(certify), label="certificate, captions") as bar,
         ):
-            pools = certificate.pools(
-                captioner, Path(folder), chosen, certify, known, 2, lambda _: bar.update(1)
-            )
+            pools = certificate.pools(captioner, Path(folder), chosen, certify, known, 2, lambda _: bar.update(1))
     sources = {
         "simulated": (simulate.cases(), simulate.policies()),
         certify.source: (certificate.cases(pools, simulate.PLACES), list(pools.values())),
@@ -38,8 +36,7 @@ def measure() -> dict[str, Any]:
         with click.progressbar(length=simulate.REPETITIONS, label=f"certificate, {name}") as bar:
             figures[name] = simulate.figures(cases, policies, step=lambda bar=bar: bar.update(1))
     figures["simulated"]["binomial"] = [
-        simulate.record(simulate.binomial_coverage(drop, error, simulate.CLUSTERS))
-        for drop, error in simulate.PLACES
+        simulate.record(simulate.binomial_coverage(drop, error, simulate.CLUSTERS)) for drop, error in simulate.PLACES
     ]
     return figures
 
@@ -51,18 +48,27 @@ def render(record: Record) -> str:
         for covered, power in zip(f["coverage"], f["power"], strict=True):
             cases.append(
                 [
-                    name, covered["policy"], f"{covered['drop']:.2%}", f"{covered['error']:.2f}",
-                    f"{covered['rate']:.4f} ≤ {covered['allowed']:.4f}", f"{power['rate']:.4f}",
+                    name,
+                    covered["policy"],
+                    f"{covered['drop']:.2%}",
+                    f"{covered['error']:.2f}",
+                    f"{covered['rate']:.4f} ≤ {covered['allowed']:.4f}",
+                    f"{power['rate']:.4f}",
                     holds(covered["holds"] and power["holds"]),
                 ]
-            )  # fmt: skip
+            )
         w = f["walk"]
         walks.append(
             [
-                name, str(w["policies"]), f"{w['drop']:.2%}", f"{w['error']:.2f}",
-                f"{w['any_false']:.4f} ≤ {w['allowed']:.4f}", f"{w['some_true']:.4f}", holds(w["holds"]),
+                name,
+                str(w["policies"]),
+                f"{w['drop']:.2%}",
+                f"{w['error']:.2f}",
+                f"{w['any_false']:.4f} ≤ {w['allowed']:.4f}",
+                f"{w['some_true']:.4f}",
+                holds(w["holds"]),
             ]
-        )  # fmt: skip
+        )
     first = record["figures"]["simulated"]
     one, power = first["coverage"][0], first["power"][0]
     words = (

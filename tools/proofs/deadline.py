@@ -131,10 +131,11 @@ def _pass(
             one_more += done.deadline.finished <= limit + runtime.longest
     count = len(texts)
     record = {
-        "seconds_mean": statistics.fmean(seconds), "seconds_p99": sorted(seconds)[int(0.99 * count)],
+        "seconds_mean": statistics.fmean(seconds),
+        "seconds_p99": sorted(seconds)[int(0.99 * count)],
         "cider_d": statistics.fmean(shown.score(texts)),
         "exact_match": statistics.fmean(a == b for a, b in zip(texts, shown.wanted, strict=True)),
-    }  # fmt: skip
+    }
     if limit is None:
         return record
     counts = {"cut_short": cut, "hurried": hurried, "within": within, "within_one_segment": one_more}
@@ -163,14 +164,18 @@ def render(record: Record) -> str:
     f = record["figures"]
     rows = [
         [
-            kind, f"{1000 * due['limit']:.1f} ms", f"{1000 * due['seconds_mean']:.1f} ms",
-            f"{due['within']:.1%}", f"{due['within_one_segment']:.1%}", f"{due['cut_short']:.1%}",
+            kind,
+            f"{1000 * due['limit']:.1f} ms",
+            f"{1000 * due['seconds_mean']:.1f} ms",
+            f"{due['within']:.1%}",
+            f"{due['within_one_segment']:.1%}",
+            f"{due['cut_short']:.1%}",
             *(f"{due[q]:.{d}f} / {due['fixed_same_time'][q]:.{d}f}" for q, d in DIGITS.items()),
             yes_or_no(due["holds"]),
         ]
         for kind in ("bursts", "random")
         for due in f[kind]["deadline"]
-    ]  # fmt: skip
+    ]
     words = (
         f"{f['captions']} pictures of {f['pictures']}; a slow decoder call takes {f['slower']:.0f} times as "
         f"long; load of the machine {f['load']}.\n\n"

@@ -28,9 +28,15 @@ def render(record: Record) -> str:
         labels = ", ".join(f"{label} {value:.3f}" for label, value in f["by_label"].items())
         shown = (_render_interval(f[name]) for name in ("accuracy", "hypothesis_only", "difference"))
         rows.append(
-            [split, f"{f['pairs']} ({f['clusters']} emoji)", *shown, holds(f["difference"]["mean"] >= LEAST),
-             labels, f"{f['far']['no']:.3f} of {f['far']['pairs']}"]
-        )  # fmt: skip
+            [
+                split,
+                f"{f['pairs']} ({f['clusters']} emoji)",
+                *shown,
+                holds(f["difference"]["mean"] >= LEAST),
+                labels,
+                f"{f['far']['no']:.3f} of {f['far']['pairs']}",
+            ]
+        )
     head = ["split", "pairs", "accuracy", "from the statement alone", "difference", "≥ 0.1", "by answer"]
     head.append("denies another thing")
     return table(head, rows)

@@ -24,20 +24,22 @@ def measure() -> dict[str, Any]:
     model, out = random_model("ofa-base"), BUNDLES / "ofa-base-embedded"
     started = time.perf_counter()
     words = ["export", str(model), "--target", "embedded-linux", "--out", str(out), "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mue_edge", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE
-    )
+    done = subprocess.run([sys.executable, "-m", "mue_edge", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE)
     minutes, peak = (time.perf_counter() - started) / 60, peak_mb(resource.RUSAGE_CHILDREN)
     report, manifest = json.loads(done.stdout), open_bundle(out).manifest
     return {
-        "plan": dict(manifest.plan), "parameters": manifest.model["parameters"],
-        "methods": len(manifest.segments), "program_bytes": report["bytes"]["segments"],
+        "plan": dict(manifest.plan),
+        "parameters": manifest.model["parameters"],
+        "methods": len(manifest.segments),
+        "program_bytes": report["bytes"]["segments"],
         "weight_bytes": sum(segment.weight_bytes for segment in manifest.segments.values()),
         "delegates": {name: note["delegates"] for name, note in report["segments"].items()},
         "host": {name: note["host"] for name, note in report["segments"].items() if note["host"]},
-        "evidence": report["evidence"], "export_minutes": minutes, "export_peak_mb": peak,
+        "evidence": report["evidence"],
+        "export_minutes": minutes,
+        "export_peak_mb": peak,
         "loading": loading(out),
-    }  # fmt: skip
+    }
 
 
 def render(record: Record) -> str:

@@ -27,10 +27,12 @@ def render(record: Record) -> str:
     """The Android adapter over a JVM, against the host."""
     rows = [
         [
-            name, f"{f['equal']} of {f['pictures']}", f"{f['decoder_layers'] / f['tokens']:.2f}",
+            name,
+            f"{f['equal']} of {f['pictures']}",
+            f"{f['decoder_layers'] / f['tokens']:.2f}",
             f"{f['score_difference']:.1e}",
         ]
         for name, f in record["figures"]["policies"].items()
-    ]  # fmt: skip
+    ]
     head = ["policy", "captions and decisions equal to the host's", "decoder layers a token"]
     return table([*head, "largest difference of a score"], rows)

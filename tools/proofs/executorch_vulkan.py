@@ -15,21 +15,14 @@ from proving.rendering import Record
 def measure() -> dict[str, Any]:
     from mue_edge.apps.stickers import model_folder
 
-    words = [
-        "--target",
-        "android",
-        "--backend",
-        "vulkan",
-        "--out",
-        str(BUNDLES / "stickers-vulkan"),
-        "--json",
-    ]
+    words = ["--target", "android", "--backend", "vulkan", "--out", str(BUNDLES / "stickers-vulkan"), "--json"]
     command = [sys.executable, "-m", "mue_edge", "export", str(model_folder()), *words]
     report = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
     return {
-        "program_bytes": report["bytes"]["segments"], "evidence": report["evidence"],
+        "program_bytes": report["bytes"]["segments"],
+        "evidence": report["evidence"],
         "segments": report["segments"],
-    }  # fmt: skip
+    }
 
 
 def render(record: Record) -> str:

@@ -50,11 +50,7 @@ def render(record: Record) -> str:
         for model, segments in f["segments"].items()
     ]
     times = [
-        [
-            processor,
-            model,
-            *(_render_ratio(f["time"][model]["cpu_ratio"][name]) for name in (TWIN, USUAL, SEVEN)),
-        ]
+        [processor, model, *(_render_ratio(f["time"][model]["cpu_ratio"][name]) for name in (TWIN, USUAL, SEVEN))]
         for processor, f in figures.items()
         for model in f["segments"]
     ]
@@ -68,29 +64,18 @@ def render(record: Record) -> str:
         ]
         for processor, f in figures.items()
     ]
-    head = [
-        "processor",
-        "model",
-        "int8 segments",
-        "summed in integers",
-        "option set",
-        "usual kernels",
-    ]
+    head = ["processor", "model", "int8 segments", "summed in integers", "option set", "usual kernels"]
     return (
         "Error of a segment's output against float32, smallest to largest of all int8 segments (root mean "
         "square, as a share of the output):\n\n"
         + table([*head, "7-bit weights, usual kernels"], errors)
         + "\nExits and captions of `stickers` under `fast` and `balanced`:\n\n"
-        + table(
-            ["processor", "option set: as on the first processor", "usual kernels: as with the option"], exits
-        )
+        + table(["processor", "option set: as on the first processor", "usual kernels: as with the option"], exits)
         + "\nProcessor time of captions at full depth, as a share of that with the option set:\n\n"
         + table(["processor", "model", "option set again (A/A)", "usual kernels", "7-bit weights"], times)
         + "\nOne product of 36 rows and 256 x 256 weights with signed activations, as a share of the time "
         "with unsigned ones: "
-        + ", ".join(
-            f"{name} {_render_ratio(f['products']['int8']['cpu_ratio'])}" for name, f in figures.items()
-        )
+        + ", ".join(f"{name} {_render_ratio(f['products']['int8']['cpu_ratio'])}" for name, f in figures.items())
         + ".\n"
     )
 

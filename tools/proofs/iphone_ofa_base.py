@@ -20,11 +20,14 @@ def render(record: Record) -> str:
     f = record["figures"]
     rows = [
         [
-            f"`{name}`", str(p["functions"]), f"{p['separate_weights'] / 1e6:.1f} MB",
-            f"{p['weight_file'] / 1e6:.1f} MB", f"{p['weight_file'] / p['distinct_weights']:.3f}",
+            f"`{name}`",
+            str(p["functions"]),
+            f"{p['separate_weights'] / 1e6:.1f} MB",
+            f"{p['weight_file'] / 1e6:.1f} MB",
+            f"{p['weight_file'] / p['distinct_weights']:.3f}",
         ]
         for name, p in f["packages"].items()
-    ]  # fmt: skip
+    ]
     head = ["package", "functions", "weights apart", "weight file", "of distinct weights"]
     words = (
         f"Random weights of OFA-base's size ({f['parameters'] / 1e6:.1f} million), {f['height']} pixels, "

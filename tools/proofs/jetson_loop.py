@@ -18,10 +18,7 @@ def measure() -> dict[str, Any]:
     out = {p: made(BUNDLES / f"stickers-jetson-{p}", p) for p in ("fp32", "fp16", "int8")}
     pictures, captions = bundled(250)
     int8 = {p: recalibrated(out[p], pictures, captions) for p in ("fp32", "int8")}
-    return {
-        "fp16": looped(out["fp16"], "fp16", 200),
-        "int8": int8 | {"holds": int8_holds(int8["fp32"], int8["int8"])},
-    }
+    return {"fp16": looped(out["fp16"], "fp16", 200), "int8": int8 | {"holds": int8_holds(int8["fp32"], int8["int8"])}}
 
 
 def render(record: Record) -> str:

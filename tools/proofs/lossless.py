@@ -49,9 +49,14 @@ def measure() -> dict[str, Any]:
     base = seconds["full depth"]
     groups = [str(i) for i in range(len(base))]
     rows = [
-        {"system": name, "same": same.get(name, len(samples)), "calls": round(calls[name], 2),
-         "time": _interval(change_of_means(own, base, groups))} for name, own in seconds.items()
-    ]  # fmt: skip
+        {
+            "system": name,
+            "same": same.get(name, len(samples)),
+            "calls": round(calls[name], 2),
+            "time": _interval(change_of_means(own, base, groups)),
+        }
+        for name, own in seconds.items()
+    ]
     return {"pictures": len(samples), "timed": len(base), "rows": rows}
 
 
@@ -67,9 +72,7 @@ def _contenders(captioner: Captioner, payoff: Payoff) -> dict[str, Say]:
     return found | {f"drafts of {DRAFTS[1].name} while that pays": drafted(DRAFTS[1], payoff)}
 
 
-def _identity(
-    contenders: Mapping[str, Say], samples: Sequence[Sample]
-) -> tuple[dict[str, int], dict[str, float]]:
+def _identity(contenders: Mapping[str, Say], samples: Sequence[Sample]) -> tuple[dict[str, int], dict[str, float]]:
     """Pictures whose tokens are full depth's, and mean calls a caption, by system."""
     same, calls = dict.fromkeys(contenders, 0), dict.fromkeys(contenders, 0)
     with click.progressbar(samples, label="token by token") as bar:
@@ -107,7 +110,7 @@ def render(record: Record) -> str:
         f"{f['timed']} of them in turns.\n\n"
     )
     rows = [
-        [row["system"], f"{row['same']} of {f['pictures']}", f"{row['calls']:.1f}",
-         page.interval(row["time"], 1, 2)] for row in f["rows"]
-    ]  # fmt: skip
+        [row["system"], f"{row['same']} of {f['pictures']}", f"{row['calls']:.1f}", page.interval(row["time"], 1, 2)]
+        for row in f["rows"]
+    ]
     return words + table(["system", "same tokens", "calls a caption", "time"], rows)

@@ -14,9 +14,14 @@ RUNS = ROOT / "out" / "study"
 
 def measure() -> dict[str, Any]:
     return figures_of(
-        "tools.stickers.compare", "--full", str(RUNS / "stickers"),
-        "--one-layer", str(RUNS / "one-layer"), "--last-layer", str(RUNS / "last-layer"),
-    )  # fmt: skip
+        "tools.stickers.compare",
+        "--full",
+        str(RUNS / "stickers"),
+        "--one-layer",
+        str(RUNS / "one-layer"),
+        "--last-layer",
+        str(RUNS / "last-layer"),
+    )
 
 
 def render(record: Record) -> str:

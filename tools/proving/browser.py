@@ -40,9 +40,7 @@ def served(folder: Path) -> Iterator[tuple[str, Any]]:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None: ...
 
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def stop() -> None:
@@ -137,10 +135,7 @@ def figures(site: Path, pictures: Sequence[Image.Image], captions: int) -> dict[
         picture.save(out, "PNG")
         small[f"{i}.png"] = out.getvalue()
     large = photographs(pictures[:20])
-    with (
-        served(site) as (url, stop), chromium() as browser,
-        mue_edge.open(site / "bundle", threads=1) as captioner,
-    ):  # fmt: skip
+    with served(site) as (url, stop), chromium() as browser, mue_edge.open(site / "bundle", threads=1) as captioner:
         found: dict[str, Any] = {"chromium": browser.version, "site": sizes(site)}
         page = browser.new_context().new_page()
         page.set_default_timeout(WAIT)

@@ -46,8 +46,8 @@ class Camera:
     """The command, with what it says of frames."""
 
     def __init__(
-        self, *words: str, page: bool = False, shim: Path | None = None, stdin: Any = None, cwd: Path = ROOT,
-    ) -> None:  # fmt: skip
+        self, *words: str, page: bool = False, shim: Path | None = None, stdin: Any = None, cwd: Path = ROOT
+    ) -> None:
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the command
         path = [str(shim)] * (shim is not None)
         code = f"import sys; sys.path[:0] = {[*path, str(ROOT)]!r}; "

@@ -38,19 +38,23 @@ DECODERS = {
 }  # fmt: skip
 STATIC = ("decoder-1", "decoder-2")
 # Rules whose papers train the backbone by another loss than MuE's.
-OWN = {"decoder-depth": ("calm-softmax", "calm-saturation", "calm-classifier", "pabee"),
-       "decoder-last": ("deebert-ramps", "deecap")}  # fmt: skip
+OWN = {
+    "decoder-depth": ("calm-softmax", "calm-saturation", "calm-classifier", "pabee"),
+    "decoder-last": ("deebert-ramps", "deecap"),
+}
 
 
 def train() -> None:
     """Every decoder with every seed."""
     frozen(model_folder(), default_cache(), 1)  # the encoder's output is computed once, before they share it
-    trainings.run([
-        ["tools.stickers.small", *words, "--seed", str(seed),
-         "--out", str(PLACE / name / f"seed-{seed}")]
-        for name, words in DECODERS.items() for seed in range(SEEDS)
-        if not finished(PLACE / name / f"seed-{seed}")
-    ])  # fmt: skip
+    trainings.run(
+        [
+            ["tools.stickers.small", *words, "--seed", str(seed), "--out", str(PLACE / name / f"seed-{seed}")]
+            for name, words in DECODERS.items()
+            for seed in range(SEEDS)
+            if not finished(PLACE / name / f"seed-{seed}")
+        ]
+    )
 
 
 def with_heads(name: str) -> Path:
@@ -58,9 +62,12 @@ def with_heads(name: str) -> Path:
     out = PLACE / f"{name}-with-heads"
     for trained in sorted((PLACE / name).glob("seed-*")):
         missing_heads.completed(
-            trained / "model", out / trained.name, lambda _side: list(views(read(), FITTED)), progress,
+            trained / "model",
+            out / trained.name,
+            lambda _side: list(views(read(), FITTED)),
+            progress,
             seed=int(trained.name.removeprefix("seed-")),
-        )  # fmt: skip
+        )
     return out
 
 

@@ -20,9 +20,10 @@ PLACE = BUNDLES / "compared-entail"
 STEPS = 150
 # Folder → how it goes on from the bundled model: options of `tools.entailment.train`.
 MODELS = {
-    "entail-1": ["--layers", "1", "--loss", "last"], "entail-depth": ["--loss", "depth"],
+    "entail-1": ["--layers", "1", "--loss", "last"],
+    "entail-depth": ["--loss", "depth"],
     "entail-last": ["--loss", "last"],
-}  # fmt: skip
+}
 # Rules whose papers train the backbone by another loss than MuE's.
 OWN = {"entail-depth": ("calm-softmax", "pabee"), "entail-last": ("deebert-ramps", "deecap")}
 TUNE = 578  # statements, all that there are
@@ -32,15 +33,17 @@ FITTED, PICTURES = 56, 3  # batches that heads are fitted on, pictures in each w
 def train() -> None:
     """Models that go on from the bundled one, by the losses that papers name."""
     start = ["--start", str(model_folder()), "--steps", str(STEPS), "--batch", "16", "--rate", "2e-4"]
-    trainings.run([
-        ["tools.entailment.train", *start, *words, "--out", str(PLACE / name)]
-        for name, words in MODELS.items() if not _finished(PLACE / name)
-    ])  # fmt: skip
+    trainings.run(
+        [
+            ["tools.entailment.train", *start, *words, "--out", str(PLACE / name)]
+            for name, words in MODELS.items()
+            if not _finished(PLACE / name)
+        ]
+    )
 
 
 def _finished(folder: Path) -> bool:
-    return any("val_render accuracy, 1 decoder layers" in line and line["progress"] >= 1
-               for line in log_of(folder))  # fmt: skip
+    return any("val_render accuracy, 1 decoder layers" in line and line["progress"] >= 1 for line in log_of(folder))
 
 
 def shown(p: Preprocess) -> list[StatementBatch]:
@@ -62,9 +65,7 @@ def shown(p: Preprocess) -> list[StatementBatch]:
         batch = drawn(step)
         pixels = still(data, rows[batch.places], p)
         each = torch.arange(len(pixels)).repeat_interleave(len(batch.hypotheses) // len(pixels))
-        found.append(
-            StatementBatch(pixels[each], tuple(tuple(source_ids(tokenizer, h)) for h in batch.hypotheses))
-        )
+        found.append(StatementBatch(pixels[each], tuple(tuple(source_ids(tokenizer, h)) for h in batch.hypotheses)))
     return found
 
 

@@ -59,14 +59,15 @@ def measure(place: Path, how: str) -> dict[str, float]:
     shown, _ = golden.read(opened)
     runtime = methods.MethodsRuntime(opened, program)
     runtime.set_pixels(golden.pixels(shown[0], manifest.preprocess))
-    early = Policy(
-        "fixed", {"image": StackExit(depth=1), "text": StackExit(depth=1), "decoder": StackExit(depth=1)}
-    )
+    early = Policy("fixed", {"image": StackExit(depth=1), "text": StackExit(depth=1), "decoder": StackExit(depth=1)})
     run(manifest.layout, manifest.search, early, runtime)
     return {
-        "load_seconds": loaded, "methods": len(chosen), "mb_before": before, "loaded_mb": peak,
+        "load_seconds": loaded,
+        "methods": len(chosen),
+        "mb_before": before,
+        "loaded_mb": peak,
         "captioned_mb": peak_mb(),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

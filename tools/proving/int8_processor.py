@@ -53,9 +53,7 @@ class Listening(host.HostRuntime):
 
     def execute(self, request: Request) -> Answer:
         answer = super().execute(request)
-        self.fed[request.run] = {
-            port: self.arrays[source(request, port)].copy() for port in request.inputs
-        }
+        self.fed[request.run] = {port: self.arrays[source(request, port)].copy() for port in request.inputs}
         return answer
 
     def __init__(self, bundle: Bundle) -> None:
@@ -142,9 +140,7 @@ def products() -> dict[str, dict[str, Any]]:
     for kind, values in given.items():
         name, a = np.dtype(kind).name, values.astype(kind)
         ports = [
-            onnx.helper.make_tensor_value_info(
-                port, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(d)), [36, 256]
-            )
+            onnx.helper.make_tensor_value_info(port, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(d)), [36, 256])
             for port, d in (("a", kind), ("y", np.int32))
         ]
         node = onnx.helper.make_node("MatMulInteger", ["a", "b"], ["y"])

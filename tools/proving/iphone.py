@@ -34,9 +34,7 @@ from tools.verification.loop import AtBoundaries, prove, reference_log
 Tick = Callable[[int], None]
 
 
-def by_precision(
-    pictures: Sequence[Any], names: Sequence[str], tick: Tick = lambda done: None
-) -> dict[str, Any]:
+def by_precision(pictures: Sequence[Any], names: Sequence[str], tick: Tick = lambda done: None) -> dict[str, Any]:
     """Precision → sizes and graph error; for fp32 and fp16 the loop's criteria, for int8 and fp32 what their
     captions are worth. A fifth of the pictures sets thresholds, the others are compared."""
     model, prompt = models.load(model_folder()), read_prompt(model_folder(), "caption").ids
@@ -53,12 +51,10 @@ def by_precision(
     return found | {
         "int8_of_fp32_bytes": size["int8"] / size["fp32"],
         "int8_holds": int8_holds(found["fp32"]["recalibrated"], found["int8"]["recalibrated"]),
-    }  # fmt: skip
+    }
 
 
-def looped(
-    bundle: Bundle, model: Any, prompt: tuple[int, ...], pictures: Sequence[Any], tick: Tick
-) -> dict[str, Any]:
+def looped(bundle: Bundle, model: Any, prompt: tuple[int, ...], pictures: Sequence[Any], tick: Tick) -> dict[str, Any]:
     """Criteria (a) and (b), at full depth and with exits."""
     manifest, found = bundle.manifest, {}
     p, layout = manifest.preprocess, manifest.layout
@@ -89,11 +85,12 @@ def packages(bundle: Bundle) -> dict[str, Any]:
         found[Path(package).name] = {
             "bytes": sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
             "weight_file": (folder / MODEL).parent.joinpath("weights", "weight.bin").stat().st_size,
-            "distinct_weights": sum(distinct.values()), "functions": len(program.functions),
+            "distinct_weights": sum(distinct.values()),
+            "functions": len(program.functions),
             "separate_weights": sum(
                 s.weight_bytes for s in bundle.manifest.segments.values() if s.file == f"{package}/{MODEL}"
             ),
-        }  # fmt: skip
+        }
     return found
 
 
@@ -102,8 +99,19 @@ def exported(model: Path) -> dict[str, Any]:
     out, plan = BUNDLES / "ofa-base-iphone", BUNDLES / "short.json"
     plan.write_text(json.dumps({"max_length": 4}), encoding="utf-8")
     begun = time.perf_counter()
-    cli("export", str(model), "--target", "iphone", "--precision", "fp16", "--plan", str(plan),
-        "--out", str(out), "--json")  # fmt: skip
+    cli(
+        "export",
+        str(model),
+        "--target",
+        "iphone",
+        "--precision",
+        "fp16",
+        "--plan",
+        str(plan),
+        "--out",
+        str(out),
+        "--json",
+    )
     seconds = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     bundle = open_bundle(out)

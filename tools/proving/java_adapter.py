@@ -59,11 +59,7 @@ def logs(
     bundle: Bundle, runtime: Runtime, pixels: Sequence[Any], names: Sequence[str]
 ) -> Iterator[tuple[str, DecisionLog]]:
     """(policy's name, log) of every picture under every policy, always in the same order."""
-    layout, settings, known = (
-        bundle.manifest.layout,
-        bundle.manifest.search,
-        bundle.manifest.policies(),
-    )
+    layout, settings, known = (bundle.manifest.layout, bundle.manifest.search, bundle.manifest.policies())
     for picture in pixels:
         runtime.set_pixels(picture)
         for name in names:

@@ -32,11 +32,15 @@ def exported(model: str, out: Path, *options: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(ran.stdout)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
-        "seconds": round(seconds, 1), "cpu_seconds": round(_child_seconds() - spent, 1),
-        "load": machine.load_average(), "peak_bytes": peak, "bytes": report["bytes"],
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(_child_seconds() - spent, 1),
+        "load": machine.load_average(),
+        "peak_bytes": peak,
+        "bytes": report["bytes"],
         "full_depth": {k: report["full_depth"][k] for k in ("steps", "calls")},
-        "summary": report["summary"], "evidence": report["evidence"],
-    }  # fmt: skip
+        "summary": report["summary"],
+        "evidence": report["evidence"],
+    }
 
 
 def _child_seconds() -> float:
@@ -70,9 +74,8 @@ def gated(folder: Path) -> dict[str, Any]:
     graphs = onnx.Exporter().graphs(pieces, lambda what, done, total: None)
     shown = golden.pictures(planned.height, planned.width, 2)
     ranges = scan(
-        pieces, graphs, pieces.layout, request.search,
-        [pixels(picture, described.preprocess) for picture in shown],
-    )  # fmt: skip
+        pieces, graphs, pieces.layout, request.search, [pixels(picture, described.preprocess) for picture in shown]
+    )
     found: dict[str, Any] = {}
     for name in jetpack.names():
         profile = jetpack.profile(name)
@@ -117,10 +120,7 @@ def shown(count: int, bundle: Any) -> tuple[list[Any], list[Any]]:
     split = shipped.load("cal_render")
     chosen = np.linspace(0, len(split.entries) - 1, count).round().astype(int)
     p = bundle.manifest.preprocess
-    pixels = [
-        preprocess(Image.fromarray(split.pixels[i]), p.height, p.width, mean=p.mean, std=p.std)
-        for i in chosen
-    ]
+    pixels = [preprocess(Image.fromarray(split.pixels[i]), p.height, p.width, mean=p.mean, std=p.std) for i in chosen]
     return pixels, [split.entries[i] for i in chosen]
 
 

@@ -29,14 +29,10 @@ def looped(place: Path, pictures: list[Any]) -> dict[str, Any]:
     p = opened.manifest.preprocess
     pixels = [preprocess(x, p.height, p.width, mean=p.mean, std=p.std) for x in pictures]
     with torch.no_grad():
-        traced = [
-            reference_log(model, prompt, x, opened.manifest.search, Policy("never")) for x in pixels[:50]
-        ]
+        traced = [reference_log(model, prompt, x, opened.manifest.search, Policy("never")) for x in pixels[:50]]
         figures = {}
         for policy in (Policy("never", name="full"), median_policy(traced)):
             with click.progressbar(length=len(pixels), label=policy.name) as bar:
-                proof = prove(
-                    opened, runtime, model, prompt, pixels, policy, lambda done, bar=bar: bar.update(1)
-                )
+                proof = prove(opened, runtime, model, prompt, pixels, policy, lambda done, bar=bar: bar.update(1))
             figures[policy.name] = asdict(proof) | {"holds": proof.holds("fp32")}
     return figures

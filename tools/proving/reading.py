@@ -49,11 +49,10 @@ def entries(log: Path) -> tuple[str, ...]:
     lines = set(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else set()
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     tracked = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    known = {
-        _entry(Path(path)) for path in tracked if not path.startswith(APART) and Path(path).suffix != ".md"
-    }
-    return tuple(sorted(known & {_entry(path.relative_to(ROOT)) for path in map(_source, lines)
-                                 if path.is_relative_to(ROOT)}))  # fmt: skip
+    known = {_entry(Path(path)) for path in tracked if not path.startswith(APART) and Path(path).suffix != ".md"}
+    return tuple(
+        sorted(known & {_entry(path.relative_to(ROOT)) for path in map(_source, lines) if path.is_relative_to(ROOT)})
+    )
 
 
 def _source(line: str) -> Path:
@@ -103,7 +102,5 @@ def _content(path: Path) -> bytes:
     lines = data.decode().splitlines(keepends=True)
     for node in ast.parse(data).body:
         if isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith("render"):
-            lines[node.lineno - 1 : node.end_lineno] = [""] * (
-                (node.end_lineno or node.lineno) - node.lineno + 1
-            )
+            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
     return "".join(lines).encode()

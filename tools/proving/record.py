@@ -26,8 +26,7 @@ def read(name: str, folder: Path = FOLDER) -> dict[str, Any] | None:
     return {"figures": data, "uncommitted_changes": False} | data
 
 
-def write(name: str, command: str, covers: Mapping[str, str], figures: Any, folder: Path = FOLDER,
-          **more: Any) -> None:  # fmt: skip
+def write(name: str, command: str, covers: Mapping[str, str], figures: Any, folder: Path = FOLDER, **more: Any) -> None:
     """FOLDER/NAME.json: what was measured, by what, on what. `covers` are digests (see
     `reading`); `more` adds fields, or gives those of the time when measuring began."""
     from mue_edge.files import atomic_write
@@ -54,8 +53,6 @@ def git(*words: str) -> str:
 def source(record: dict[str, Any]) -> str:
     """Where figures come from, in one line; in a second one, that what they depend on is not what it was."""
     commit = record["commit"][:10] + " and later changes" * record["uncommitted_changes"]
-    words = (
-        f"From `evidence/{record['name']}.json` ({record['date']}, commit {commit}, {record['system']}).\n"
-    )
+    words = f"From `evidence/{record['name']}.json` ({record['date']}, commit {commit}, {record['system']}).\n"
     stale = f"\n*Measured at {record['commit'][:10]}; stale.*\n" if changed(record["covers"]) else ""
     return f"\n{words}{stale}"

@@ -27,9 +27,7 @@ def bench_table(figures: dict[str, Any]) -> str:
     labels = {name: SYSTEMS.get(name, f"`{name}`") for name in first["systems"] if name != "exits"}
     rows = [_bench_row(label, first["systems"][name], first) for name, label in labels.items()]
     for f in figures.values():
-        rows.append(
-            _bench_row(f"exits: {f['policy_origin'].removesuffix(', given')}", f["systems"]["exits"], f)
-        )
+        rows.append(_bench_row(f"exits: {f['policy_origin'].removesuffix(', given')}", f["systems"]["exits"], f))
     words = (
         f"`{first['bundle']}` on `{first['target']}`, {first['precision']}, greedy, {first['pictures']} "
         f"pictures, {first['rounds']} rounds:\n\n"
@@ -49,11 +47,13 @@ def int8_table(f: dict[str, Any]) -> str:
     """Criterion (c): both precisions with thresholds of their own scores."""
     rows = [
         [
-            name, f"{f[name]['image_layers']:.2f} / {f[name]['decoder_layers']:.2f}",
-            f"{f[name]['cider_d']:.3f}", f"{f[name]['exact_match']:.3f}",
+            name,
+            f"{f[name]['image_layers']:.2f} / {f[name]['decoder_layers']:.2f}",
+            f"{f[name]['cider_d']:.3f}",
+            f"{f[name]['exact_match']:.3f}",
         ]
         for name in ("fp32", "int8")
-    ]  # fmt: skip
+    ]
     head = ["precision", "image / decoder layers run", "CIDEr-D", "exact match"]
     verdict = "holds" if f["holds"] else "does **not** hold"
     words = f"\nCIDEr-D within 1 % and mean layers within 5 % of fp32's: {verdict}, on "
@@ -67,11 +67,12 @@ def loop_table(record: Record) -> str:
             "full depth" if name == "full" else "exits",
             f"{f['mean_image_layers']:.2f} / {f['mean_layers']:.2f}",
             f"{f['score_error_p99']:.1e} / {f['score_error_max']:.1e}",
-            f"{f['replay_same_tokens']} of {f['pictures']}", f"{f['free_same_captions']} of {f['pictures']}",
+            f"{f['replay_same_tokens']} of {f['pictures']}",
+            f"{f['free_same_captions']} of {f['pictures']}",
             holds(f["holds"]),
         ]
         for name, f in record["figures"].items()
-    ]  # fmt: skip
+    ]
     head = [
         "policy", "image / decoder layers run", "score error p99 / max", "replay: tokens equal",
         "free run: captions equal", "criteria hold",
@@ -83,14 +84,18 @@ def calibrated(record: Record, quality: str, drop: str) -> str:
     """What `mue-edge calibrate` said for several budgets, for a loss of `quality` below `drop`."""
     rows = [
         [
-            f"`{budget}`", f"{f['budget_ms']:.1f} ms", f"`{f['chosen']}`",
+            f"`{budget}`",
+            f"{f['budget_ms']:.1f} ms",
+            f"`{f['chosen']}`",
             f"{f['predicted_ms']:.2f} / {f['predicted_p95_ms']:.2f} ms",
-            f"{f['live_ms']:.2f} / {f['live_p95_ms']:.2f} ms", f"{f['live_of_full_depth']:.2f}",
-            f"{f['kept_tune']:.1%}", "yes" if f["certified"] else "no",
+            f"{f['live_ms']:.2f} / {f['live_p95_ms']:.2f} ms",
+            f"{f['live_of_full_depth']:.2f}",
+            f"{f['kept_tune']:.1%}",
+            "yes" if f["certified"] else "no",
             "–" if f["drop_bound_of_primary"] is None else f"{f['drop_bound_of_primary']:.1%}",
         ]
         for budget, f in record["figures"].items()
-    ]  # fmt: skip
+    ]
     head = ["budget", "that 95 % shall keep", "chosen", "predicted mean / p95", "live mean / p95"]
     head += ["live, of full depth", f"{quality} kept, tuning", f"certified < {drop}", "drop below, at 90 %"]
     return table(head, rows)
@@ -106,10 +111,7 @@ def saved(record: Record) -> str:
             row = next((r for r in f["rows"] if (r["share"], r["family"]) == (share, family)), None)
             cells += ["–", "–"] if row is None else _saving(row)
         rows.append(cells)
-    head = [
-        "mean time",
-        *(cell for title in FAMILIES.values() for cell in (title, "CIDEr-D kept; live time")),
-    ]
+    head = ["mean time", *(cell for title in FAMILIES.values() for cell in (title, "CIDEr-D kept; live time"))]
     twin = f["twin"]
     words = (
         f"Chosen on {f['tune']['pictures']} tuning pictures by predicted mean time, judged on "

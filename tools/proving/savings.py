@@ -42,12 +42,14 @@ def exits_alone(place: Path, kept: Path, limit: int | None = None) -> dict[str, 
     duels = savings.duels(found)
     figures["against_fixed_depths"] = [
         {
-            "fixed": d.fixed.policy.name, "kept": round(d.fixed.quality / found[0].quality, 4),
+            "fixed": d.fixed.policy.name,
+            "kept": round(d.fixed.quality / found[0].quality, 4),
             "exits": d.rival.policy.name if d.rival else None,
-            "time_ratio": None if d.ratio is None else round(d.ratio, 4), "won": d.won,
+            "time_ratio": None if d.ratio is None else round(d.ratio, 4),
+            "won": d.won,
         }
         for d in duels
-    ]  # fmt: skip
+    ]
     return figures | {"candidates": len(found)}
 
 
@@ -79,12 +81,15 @@ def exits_and_plans(model: Path, workdir: Path, limit: int | None = None) -> dic
     figures["base"] = dict(base_trial.options)
     figures["plans"] = [
         {
-            **trial.options, "problem": trial.measured.problem,
-            "full_depth": None if trial.measured.problem else {
+            **trial.options,
+            "problem": trial.measured.problem,
+            "full_depth": None
+            if trial.measured.problem
+            else {
                 "time": round(trial.measured.full.seconds / base_trial.measured.full.seconds, 4),
                 "quality": round(trial.measured.full.quality / top, 4),
             },
         }
         for trial in found.trials
-    ]  # fmt: skip
+    ]
     return figures | {"candidates": sum(len(all_of) for _, all_of, _ in fronts), "subset": SUBSET}

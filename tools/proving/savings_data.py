@@ -76,6 +76,4 @@ def opened(bundle: Path, kept: Path, known: Data) -> PolicyEvaluator:
             found, _ = measure.measure(captioner, shown, clock=profile.CPU, step=step)
         profile.write(path, found)
     times = profile.read(path)
-    return PolicyEvaluator(
-        captioner, times, kept / "traces", known.known, progress, workers=2, clock=profile.CPU
-    )
+    return PolicyEvaluator(captioner, times, kept / "traces", known.known, progress, workers=2, clock=profile.CPU)

@@ -45,9 +45,7 @@ class Choice:
     seconds: float
 
 
-def chosen(
-    fronts: Sequence[tuple[PolicyEvaluator, Sequence[PolicyOutcome], float]], full: float
-) -> list[Choice]:
+def chosen(fronts: Sequence[tuple[PolicyEvaluator, Sequence[PolicyOutcome], float]], full: float) -> list[Choice]:
     """By share and family the best on the tuning pictures, of all plans: (evaluator, outcomes, factor that
     brings its times to the yardstick of `full`, full depth's seconds)."""
     found = []
@@ -74,9 +72,7 @@ def ratios(seconds: np.ndarray[Any, Any]) -> list[dict[str, float]]:
     found = []
     for own in seconds:
         low, middle, high = statistics.quantiles(own / seconds[0], n=4)
-        found.append(
-            {"low": low, "median": middle, "high": high, "of_sums": float(own.sum() / seconds[0].sum())}
-        )
+        found.append({"low": low, "median": middle, "high": high, "of_sums": float(own.sum() / seconds[0].sum())})
     return [{key: round(value, 4) for key, value in each.items()} for each in found]
 
 
@@ -93,8 +89,7 @@ def shown(known: Data, choices: Sequence[Choice], base: Choice, pictures: int) -
     others = known.held
     drawn = [others.samples[i] for i in Clusters(others.clusters).drawn()[:pictures].tolist()]
     live_runs = {
-        (id(c.evaluator), c.judged.policy.name): (c.evaluator.session, c.judged.policy)
-        for c in [base, *choices]
+        (id(c.evaluator), c.judged.policy.name): (c.evaluator.session, c.judged.policy) for c in [base, *choices]
     }
     first = (id(base.evaluator), base.judged.policy.name)
     twin = (base.evaluator.session, base.judged.policy)
@@ -108,22 +103,29 @@ def shown(known: Data, choices: Sequence[Choice], base: Choice, pictures: int) -
         manifest = c.evaluator.manifest
         rows.append(
             {
-                "share": c.share, "family": c.family, "policy": c.judged.policy.to_json(),
+                "share": c.share,
+                "family": c.family,
+                "policy": c.judged.policy.to_json(),
                 # Where there is but one plan, it is not worth a word.
                 "plan": {k: manifest.plan[k] for k in ("height", "width", "precision", "ends")}
                 if len(by_plan) > 1
                 else {},
                 "layers": {stack: round(value, 3) for stack, value in c.judged.layers.items()},
-                "predicted": round(c.seconds / base.seconds, 4), "live": timed[own],
+                "predicted": round(c.seconds / base.seconds, 4),
+                "live": timed[own],
                 "kept_tune": round(c.judged.quality / base.judged.quality, 4),
                 "change_held": change(scores[own], scores[first], others.clusters),
             }
-        )  # fmt: skip
+        )
     return {
         "tune": {"source": known.tune.source, "pictures": len(known.tune)},
         "held": {
-            "source": others.source, "pictures": len(others), "clusters": Clusters(others.clusters).count,
+            "source": others.source,
+            "pictures": len(others),
+            "clusters": Clusters(others.clusters).count,
             "cider_d_base": round(float(Clusters(others.clusters).means(scores[first]).mean()), 4),
         },
-        "timed": len(drawn), "twin": times[-1], "rows": rows,
-    }  # fmt: skip
+        "timed": len(drawn),
+        "twin": times[-1],
+        "rows": rows,
+    }

@@ -33,9 +33,7 @@ def views(data: Stickers, count: int) -> Iterator[Tensor]:
     rows = np.random.default_rng(0).permutation(data.rows("train"))[:count]
     for part in np.array_split(rows, max(2, count // BATCH)):
         pixels = torch.from_numpy(data.pixels[part])
-        moved = augment.place(
-            pixels, augment.moves(len(part), rng), augment.warps(len(part), pixels.shape[1], rng)
-        )
+        moved = augment.place(pixels, augment.moves(len(part), rng), augment.warps(len(part), pixels.shape[1], rng))
         rgb = augment.recolour(augment.on_ground(moved, augment.grounds(len(part), rng)), rng)
         yield augment.normalise(augment.hide(augment.redraw(rgb, rng), rng))
 
@@ -57,12 +55,15 @@ def by_boundary(model: Any, heads: dict[str, Tensor], held: Steps) -> list[dict[
         weight, bias = heads[f"{depth}.weight"], heads[f"{depth}.bias"]
         rows.append(
             {
-                "after_layer": depth, "words": len(same), "kept": round(float(same.float().mean()), 4),
+                "after_layer": depth,
+                "words": len(same),
+                "kept": round(float(same.float().mean()), 4),
                 "similarity": auc(F.cosine_similarity(before.double(), here.double(), dim=-1), same),
                 "confidence": auc(here @ weight + bias, same),
-                "entropy": auc(-entropy, same), "margin": auc(held.margin[:, depth - 1], same),
+                "entropy": auc(-entropy, same),
+                "margin": auc(held.margin[:, depth - 1], same),
             }
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -14,17 +14,7 @@ from torch import Tensor
 from mue_edge.apps.stickers.dataset import Stickers
 from mue_edge.apps.stickers.evaluation import still
 from mue_edge.bundle.manifest import Preprocess
-from mue_edge.calibrate.data.augment import (
-    grounds,
-    hide,
-    moves,
-    normalise,
-    on_ground,
-    place,
-    recolour,
-    redraw,
-    warps,
-)
+from mue_edge.calibrate.data.augment import grounds, hide, moves, normalise, on_ground, place, recolour, redraw, warps
 from mue_edge.inputs.tokens import Tokenizer
 from tools.stickers.objective import Batch
 
@@ -50,8 +40,7 @@ class Rows:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.all = data.rows("train")
         self.ids = {
-            int(i): [tokenizer.bos, *tokenizer.encode(f" {data.records[i].caption}"), tokenizer.eos]
-            for i in self.all
+            int(i): [tokenizer.bos, *tokenizer.encode(f" {data.records[i].caption}"), tokenizer.eos] for i in self.all
         }
 
     def seed_of(self, step: int) -> int:
@@ -84,9 +73,7 @@ class Views:
             drawings[data.records[i].emoji].append(i)
         self.drawings = {i: drawings[data.records[i].emoji] for i in rows}
 
-    def __call__(
-        self, chosen: NDArray[np.int64], move: Tensor, rng: torch.Generator, *, whole: int = 0
-    ) -> Tensor:
+    def __call__(self, chosen: NDArray[np.int64], move: Tensor, rng: torch.Generator, *, whole: int = 0) -> Tensor:
         """Pixels [B, 3, H, W] of rows under moves [B, 2, 3].
 
         The first `whole` are not warped; of the rest, some are half of another drawing of the same emoji.
@@ -113,9 +100,7 @@ class Views:
 class StickerBatches:
     """Batches of the training split as a function of the step; each process has its own share."""
 
-    def __init__(
-        self, data: Stickers, tokenizer: Tokenizer, cache: Path, batch: int, seed: int, p: Preprocess
-    ) -> None:
+    def __init__(self, data: Stickers, tokenizer: Tokenizer, cache: Path, batch: int, seed: int, p: Preprocess) -> None:
         self.data, self.rows, self.views = data, Rows(data, tokenizer, batch, seed), Views(data, p)
         size = data.pixels.shape[1]
         self.teacher = np.load(cache / f"teacher-{size}.npy", mmap_mode="r")
@@ -139,6 +124,4 @@ class StickerBatches:
     def clean(self, count: int) -> list[Tensor]:
         """Batches of training pictures on white, unmoved: for BatchNorm's statistics."""
         order = np.random.default_rng(self.rows.seed).permutation(self.rows.all)[:count]
-        return [
-            still(self.data, rows, self.views.preprocess) for rows in np.array_split(order, -(-count // 128))
-        ]
+        return [still(self.data, rows, self.views.preprocess) for rows in np.array_split(order, -(-count // 128))]

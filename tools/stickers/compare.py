@@ -82,10 +82,7 @@ def arm(folder: Path, decoder_depths: tuple[int, ...], cache: Path | None, limit
     layers = models.describe(pupil.model).depths
     cells = list(dict.fromkeys((layers[0], depth or layers[1]) for depth in decoder_depths))
     splits = {split: Found(*caption(pupil, split, cells, cache=cache, limit=limit)) for split in PARTS}
-    record: dict[str, Any] = {
-        "model_sha256": sha256(place / "model.safetensors"),
-        "encoder_layers": layers[0],
-    }
+    record: dict[str, Any] = {"model_sha256": sha256(place / "model.safetensors"), "encoder_layers": layers[0]}
     record |= {"decoder_layers": layers[1]} | last_of_log(folder)
     return Arm(layers, splits | {UNION: splits[PARTS[0]] + splits[PARTS[1]]}, record)
 
@@ -156,9 +153,15 @@ def say(questions: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--limit", type=click.IntRange(2), help="Only so many pictures a split, to try it.")
 @click.option("--threads", default=1, show_default=True)
 def main(
-    full: Path, one_layer: Path, last_layer: Path,
-    cache: Path | None, out: Path, card: Path, limit: int | None, threads: int,
-) -> None:  # fmt: skip
+    full: Path,
+    one_layer: Path,
+    last_layer: Path,
+    cache: Path | None,
+    out: Path,
+    card: Path,
+    limit: int | None,
+    threads: int,
+) -> None:
     """Compare three training runs (folders of `train --out`) on the test splits."""
     if not available():
         raise missing_extra("pycocoevalcap", "evaluate")

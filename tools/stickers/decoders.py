@@ -109,9 +109,7 @@ def joined(model: Model, decoder: Decoder) -> Model:
     return made.eval()
 
 
-def train_arm(
-    arm: Arm, seed: int, folder: Path, still: Frozen, batch: int, settings: TrainingSettings
-) -> None:
+def train_arm(arm: Arm, seed: int, folder: Path, still: Frozen, batch: int, settings: TrainingSettings) -> None:
     """Train an arm to its end, or go on with it. Raises UsageError when its folder is of another run."""
     words = {"arm": asdict(arm), "seed": seed, "batch": batch, "views": len(still.kept.pictures)}
     claim(folder, words | {"settings": asdict(settings), "model_sha256": still.weights})
@@ -173,9 +171,7 @@ def reference(run: compare.Arm) -> list[dict[str, Any]]:
     rows = []
     for depth in dict.fromkeys((1, run.layers[1])):
         found = by_depth(run.splits[UNION].at((run.layers[0], depth)))
-        metrics = {
-            name: shown(estimate(t, found.clusters)) for name, t in found.metrics[found.deepest].items()
-        }
+        metrics = {name: shown(estimate(t, found.clusters)) for name, t in found.metrics[found.deepest].items()}
         rows.append({"decoder_depth": depth} | metrics)
     return rows
 
@@ -192,23 +188,30 @@ def chart(runs: list[dict[str, Any]]) -> str:
 @click.option("--rate", default=1.5e-3, show_default=True, help="Highest learning rate.")
 @click.option("--views", type=click.IntRange(1), default=1, show_default=True, help="Of a training picture.")
 @click.option("--save-every", default=30.0, show_default=True, help="Seconds between checkpoints.")
-@click.option(
-    "--runs", "place", type=click.Path(path_type=Path), default=Path("out") / "decoders", show_default=True
-)
+@click.option("--runs", "place", type=click.Path(path_type=Path), default=Path("out") / "decoders", show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "evidence/stickers-decoders.json")
 @click.option("--card", type=click.Path(path_type=Path, exists=True), default=CARD, help="The page to fill.")
-@click.option(
-    "--chart", "drawn", type=click.Path(path_type=Path), default=ROOT / "docs/stickers-decoders.svg"
-)
+@click.option("--chart", "drawn", type=click.Path(path_type=Path), default=ROOT / "docs/stickers-decoders.svg")
 @click.option("--model", type=click.Path(path_type=Path), help="Another model folder.  [default: bundled]")
 @click.option("--limit", type=click.IntRange(2), help="Measure only so many pictures a split, to try it.")
 @click.option("--threads", default=1, show_default=True)
 def main(
-    seeds: int, steps: int, batch: int, rate: float, views: int, save_every: float,
-    place: Path, cache: Path | None, out: Path, card: Path, drawn: Path,
-    model: Path | None, limit: int | None, threads: int,
-) -> None:  # fmt: skip
+    seeds: int,
+    steps: int,
+    batch: int,
+    rate: float,
+    views: int,
+    save_every: float,
+    place: Path,
+    cache: Path | None,
+    out: Path,
+    card: Path,
+    drawn: Path,
+    model: Path | None,
+    limit: int | None,
+    threads: int,
+) -> None:
     """Train the arms with every seed, or go on; then compare them on the test splits."""
     if not available():
         raise missing_extra("pycocoevalcap", "evaluate")

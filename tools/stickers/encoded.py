@@ -48,9 +48,7 @@ class Encoded:
         return EncoderOutput(hidden, (), torch.zeros(hidden.shape[:2], dtype=torch.bool), self.positions)
 
 
-def encoded(
-    model: Model, weights: str, prompt: list[int], data: Stickers, views: int, folder: Path
-) -> Encoded:
+def encoded(model: Model, weights: str, prompt: list[int], data: Stickers, views: int, folder: Path) -> Encoded:
     """The training pictures as `model` sees them, from `folder` where they have been computed before.
 
     `weights`: the hash of the model's file; it and that of the folder's records name what is kept.
@@ -84,16 +82,18 @@ def chunks(views: int, pictures: int) -> list[Chunk]:
     return [
         (view, places)
         for view in range(views)
-        for places in np.array_split(
-            np.random.default_rng(view).permutation(pictures), -(-pictures // _CHUNK)
-        )
+        for places in np.array_split(np.random.default_rng(view).permutation(pictures), -(-pictures // _CHUNK))
     ]
 
 
 def write(
-    path: Path, seen: Callable[[Tensor], Tensor], see: Views, jobs: Sequence[Chunk],
-    shape: tuple[int, int, int, int], label: str,
-) -> None:  # fmt: skip
+    path: Path,
+    seen: Callable[[Tensor], Tensor],
+    see: Views,
+    jobs: Sequence[Chunk],
+    shape: tuple[int, int, int, int],
+    label: str,
+) -> None:
     """What a network makes of pixels [B, 3, H, W], for augmented views of the training pictures: `shape`
     [V, N, P, d]. Every chunk's pictures and changes follow from its number, so that a kill changes nothing.
     """

@@ -87,23 +87,14 @@ def write(out: Path, card: Path, block: str, content: dict[str, Any]) -> None:
 @click.option("--limit", type=click.IntRange(2), help="Only so many pictures a split, to try it.")
 @click.option("--threads", default=1, show_default=True)
 def main(
-    model: Path | None,
-    cache: Path | None,
-    out: Path,
-    card: Path,
-    picture: Path,
-    limit: int | None,
-    threads: int,
+    model: Path | None, cache: Path | None, out: Path, card: Path, picture: Path, limit: int | None, threads: int
 ) -> None:
     """Evaluate the bundled model at all depths and write the evidence, the card's figures and pictures."""
     torch.set_num_threads(threads)
     folder = model or model_folder()
     pupil = learner(folder, None)
     cells = parse(["all"], models.describe(pupil.model).depths)
-    splits = {
-        split: figures.Found(*caption(pupil, split, cells, cache=cache, limit=limit))
-        for split in figures.SPLITS
-    }
+    splits = {split: figures.Found(*caption(pupil, split, cells, cache=cache, limit=limit)) for split in figures.SPLITS}
     content = header("stickers", COMMAND, COVERED)
     content |= {"model_sha256": sha256(folder / "model.safetensors")} | figures.content(splits)
     write(out, card, "stickers-card", content)

@@ -59,8 +59,7 @@ def content(splits: Mapping[str, Found]) -> dict[str, Any]:
             "split": UNION,
             "metric": main_metric(union),
             "cells": [
-                {"image_depth": cell[0], "decoder_depth": cell[1]}
-                | shown(union.change(cell, main_metric(union)))
+                {"image_depth": cell[0], "decoder_depth": cell[1]} | shown(union.change(cell, main_metric(union)))
                 for cell in early(render.deepest)
             ],
         },

@@ -90,9 +90,7 @@ def name_tables(modules: Path, words: dict[str, Words]) -> dict[str, dict[str, s
     own: dict[str, dict[str, str]] = {}
     for folder in sorted((modules / "@iconify-json").iterdir()):
         chars = _json(folder / "chars.json") if (folder / "chars.json").is_file() else {}
-        own[folder.name] = {
-            name: normal(code) for code, name in sorted(chars.items()) if normal(code) in words
-        }
+        own[folder.name] = {name: normal(code) for code, name in sorted(chars.items()) if normal(code) in words}
     shared: dict[str, str] = dict(by_slug)
     for name in ("fluent-emoji-flat", "twemoji", "noto", "openmoji"):
         for icon, emoji in own.get(name, {}).items():

@@ -72,9 +72,14 @@ def layer_weights(layers: int, over_layers: OverLayers) -> Tensor:
 
 
 def decoder_loss(
-    decoder: Decoder, encoded: EncoderOutput, tokens: Tensor,
-    *, label_smoothing: float = 0.0, last_layer_only: bool = False, over_layers: OverLayers = "mean",
-) -> tuple[Tensor, float]:  # fmt: skip
+    decoder: Decoder,
+    encoded: EncoderOutput,
+    tokens: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    last_layer_only: bool = False,
+    over_layers: OverLayers = "mean",
+) -> tuple[Tensor, float]:
     """Layer-wise loss of captions [B, L + 1] (a mean over words), and the last layer's a word."""
     lengths = tokens.ne(decoder.config.pad).sum(1)
     order, words = lengths.argsort(), int((lengths - 1).sum())
@@ -92,9 +97,16 @@ def decoder_loss(
 
 
 def losses(
-    model: Model, students: Students, prompt: Tensor, batch: Batch, depths: Depths,
-    *, label_smoothing: float = 0.0, distil: float = 0.0, last_layer_only: bool = False,
-) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    model: Model,
+    students: Students,
+    prompt: Tensor,
+    batch: Batch,
+    depths: Depths,
+    *,
+    label_smoothing: float = 0.0,
+    distil: float = 0.0,
+    last_layer_only: bool = False,
+) -> tuple[Tensor, dict[str, float]]:
     """Layer-wise loss (mean over layers and words) plus `distil` times the students' distance.
 
     With `last_layer_only` the decoder learns by its last layer, as one without exits does.
@@ -102,9 +114,8 @@ def losses(
     """
     encoded, trunk = encode(model, prompt, batch.pixels, depths)
     total, last = decoder_loss(
-        model.decoder, encoded, batch.tokens,
-        label_smoothing=label_smoothing, last_layer_only=last_layer_only,
-    )  # fmt: skip
+        model.decoder, encoded, batch.tokens, label_smoothing=label_smoothing, last_layer_only=last_layer_only
+    )
     distance = 0.0
     if distil and len(batch.features):
         apart = students(trunk, encoded.hidden, batch.features)

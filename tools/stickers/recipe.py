@@ -75,15 +75,24 @@ def build(cache: Path, size: int = SIZE, workers: int | None = None) -> Path:
         counts[name] += 1
         ident = name if counts[name] == 1 else f"{name}.{counts[name]}"
         records.append(
-            Record(ident, source.icon, word.caption, word.references, word.keywords, source.emoji,
-                   base_of(source.emoji), pictures.name, pictures.family, split, pictures.licence)
-        )  # fmt: skip
+            Record(
+                ident,
+                source.icon,
+                word.caption,
+                word.references,
+                word.keywords,
+                source.emoji,
+                base_of(source.emoji),
+                pictures.name,
+                pictures.family,
+                split,
+                pictures.licence,
+            )
+        )
     _write_pixels(scratch, cache / f"pixels-{size}.npy", (len(records), size, size, 4))
     index = cache / "index.json"
     partial = index.with_suffix(".partial")
-    partial.write_text(
-        json.dumps([asdict(r) for r in records], ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
-    )
+    partial.write_text(json.dumps([asdict(r) for r in records], ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     partial.replace(index)
     return index
 
@@ -103,9 +112,7 @@ def _write_pixels(raw: Path, path: Path, shape: tuple[int, int, int, int]) -> No
 
 @click.command()
 @click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    help="Folder for packages and pictures (default: .cache/stickers).",
+    "--cache", type=click.Path(path_type=Path), help="Folder for packages and pictures (default: .cache/stickers)."
 )
 @click.option("--size", default=SIZE, show_default=True, help="Side of the rendered pictures in pixels.")
 def main(cache: Path | None, size: int) -> None:

@@ -91,8 +91,7 @@ def draw(source: Source, size: int) -> NDArray[np.uint8]:
     scale = 2 * size / max(image.size)
     if scale != 1:
         image = image.resize(
-            (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
-            Image.Resampling.LANCZOS,
+            (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
         )
     square = Image.new("RGBA", (2 * size, 2 * size), (0, 0, 0, 0))
     square.paste(image, ((2 * size - image.width) // 2, (2 * size - image.height) // 2))

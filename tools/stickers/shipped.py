@@ -97,9 +97,7 @@ def write(data: Stickers, split: str, folder: Path) -> int:
             record = data.records[row]
             if record.set == VENDOR_SET:
                 raise InputFileError(f"{record.id}: pictures of {VENDOR_SET} are share-alike and not shipped")
-            entry = Entry(
-                f"{record.id}.webp", record.caption, record.references, record.emoji, record.base, record.set
-            )
+            entry = Entry(f"{record.id}.webp", record.caption, record.references, record.emoji, record.base, record.set)
             path = work / entry.image
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(compressed(on_white(data.pixels[row])))

@@ -42,9 +42,14 @@ def cut(model: Model, layers: int) -> Decoder:
 
 
 def tune(
-    layers: int | None, folder: Path, still: Frozen, settings: TrainingSettings = SETTINGS,
-    *, loss: Loss | None = None, seed: int = 0,
-) -> Path:  # fmt: skip
+    layers: int | None,
+    folder: Path,
+    still: Frozen,
+    settings: TrainingSettings = SETTINGS,
+    *,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Path:
     """Fine-tune the cut decoder in its folder, or the whole one with its exits, or go on; the model folder.
 
     `loss`: a cut decoder's is the last layer's, the whole one's every layer's, unless given. `seed`: of the
@@ -59,9 +64,13 @@ def tune(
     def objective(step: int, _progress: float) -> tuple[Tensor, dict[str, float]]:
         states, tokens = batches(step)
         total, last = decoder_loss(
-            decoder, states, tokens, label_smoothing=LABEL_SMOOTHING, last_layer_only=by == "last",
+            decoder,
+            states,
+            tokens,
+            label_smoothing=LABEL_SMOOTHING,
+            last_layer_only=by == "last",
             over_layers="mean" if by == "last" else by,
-        )  # fmt: skip
+        )
         return total, {"words": last}
 
     def report(trained: Trainer[Decoder]) -> dict[str, float]:
@@ -85,9 +94,7 @@ def tune(
 @click.option("--out", type=click.Path(path_type=Path), help="[default: out/decoder-LAYERS]")
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 @click.option("--threads", default=1, show_default=True)
-def main(
-    layers: int | None, loss: Loss | None, seed: int, out: Path | None, cache: Path | None, threads: int
-) -> None:
+def main(layers: int | None, loss: Loss | None, seed: int, out: Path | None, cache: Path | None, threads: int) -> None:
     """Fine-tune the bundled model or a smaller one, for `mue-edge compare --static`."""
     torch.set_num_threads(threads)
     still = frozen(model_folder(), cache or default_cache(), 1)

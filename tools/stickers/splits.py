@@ -63,9 +63,7 @@ def assign(items: Iterable[Item], vendor_families: frozenset[str]) -> list[str]:
             families[base_of(item.emoji)].add(item.family)
     splits = [_first(item, families, vendor_families) for item in rows]
     seen = {item.caption for item, split in zip(rows, splits, strict=True) if split == "train"}
-    unseen = [
-        split in HELD_OUT and item.caption not in seen for item, split in zip(rows, splits, strict=True)
-    ]
+    unseen = [split in HELD_OUT and item.caption not in seen for item, split in zip(rows, splits, strict=True)]
     return ["unused" if drop else split for split, drop in zip(splits, unseen, strict=True)]
 
 

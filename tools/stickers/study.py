@@ -213,9 +213,7 @@ def collect(arms: list[Arm], out: Path, cache: Path | None) -> None:
     atomic_write(CHART, chart(found))
     for entry in found:
         full = entry["figures"]["full"]["exact_match"]
-        click.echo(
-            f"{entry['name']}: exact match {full['mean']:.3f} ± {full['standard_error']:.3f} on {SPLIT}"
-        )
+        click.echo(f"{entry['name']}: exact match {full['mean']:.3f} ± {full['standard_error']:.3f} on {SPLIT}")
     left = [arm.name for arm in arms if arm not in ready]
     click.echo(f"written: {EVIDENCE}, {CHART}" + (f"; not finished: {', '.join(left)}" if left else ""))
 
@@ -236,9 +234,7 @@ def chart(arms: list[dict[str, Any]]) -> str:
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 @click.option("--collect", "collecting", is_flag=True, help="Train nothing: measure the finished arms.")
 @click.option("--threads", default=1, show_default=True, help="Of --collect.")
-def main(
-    only: tuple[str, ...], processes: int, out: Path, cache: Path | None, collecting: bool, threads: int
-) -> None:
+def main(only: tuple[str, ...], processes: int, out: Path, cache: Path | None, collecting: bool, threads: int) -> None:
     """Train the study's arms one after another, or go on; then measure them with --collect."""
     arms = [arm for arm in ARMS if not only or arm.name in only]
     if collecting:

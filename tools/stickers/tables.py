@@ -43,9 +43,7 @@ def stickers(content: dict[str, Any]) -> str:
         groups = content[f"test_render_exact_match_by_{what}"].items()
         parts.append(table([f"test_render by {what}", "exact match"], [[k, f"{v:.3f}"] for k, v in groups]))
     parts.append(changes(content["changes"], content["layers"]))
-    parts += [
-        grid(split, cells, n) for split, cells in content["by_depth"].items() for n in LABELS if n in cells[0]
-    ]
+    parts += [grid(split, cells, n) for split, cells in content["by_depth"].items() for n in LABELS if n in cells[0]]
     parts.append(examples("picture", content["test_render_examples"]))
     parts.append(
         "The first wrong ones of the same order, also [as pictures](failures.webp):\n\n"
@@ -57,13 +55,11 @@ def stickers(content: dict[str, Any]) -> str:
 def changes(found: dict[str, Any], layers: list[int]) -> str:
     """What leaving early costs, paired."""
     head = [
-        "encoder layers", "decoder layers",
+        "encoder layers",
+        "decoder layers",
         f"{LABELS[found['metric']]} on {found['split']} against {layers[0]} and {layers[1]}",
-    ]  # fmt: skip
-    rows = [
-        [str(c["image_depth"]), str(c["decoder_depth"]), f"{interval(c, 1, 100, '+')} %"]
-        for c in found["cells"]
     ]
+    rows = [[str(c["image_depth"]), str(c["decoder_depth"]), f"{interval(c, 1, 100, '+')} %"] for c in found["cells"]]
     return table(head, rows)
 
 
@@ -77,8 +73,7 @@ def grid(split: str, cells: list[dict[str, Any]], metric: str) -> str:
 
 def examples(title: str, rows: list[list[str]]) -> str:
     return table(
-        [title, "called", "model says"],
-        [[a, name, "the same" if said == name else said] for a, name, said in rows],
+        [title, "called", "model says"], [[a, name, "the same" if said == name else said] for a, name, said in rows]
     )
 
 

@@ -48,18 +48,36 @@ def configuration(
     """A small OFA with MuE's decomposed encoder; 36 patches at 96 pixels, heads of 32."""
     return replace(
         OFAConfig(),
-        vocab_size=vocab_size, encoder_dim=width, decoder_dim=width, encoder_ffn=4 * width,
-        decoder_ffn=4 * width, encoder_heads=width // 32, decoder_heads=width // 32,
-        decoder_layers=decoder_layers, trunk_blocks=trunk, trunk_width=32,
-        image_size=size, orig_image_size=size, token_bucket_size=32, image_bucket_size=size // 16 + 2,
-        max_source_positions=64, max_target_positions=64, decomposed=True,
-    )  # fmt: skip
+        vocab_size=vocab_size,
+        encoder_dim=width,
+        decoder_dim=width,
+        encoder_ffn=4 * width,
+        decoder_ffn=4 * width,
+        encoder_heads=width // 32,
+        decoder_heads=width // 32,
+        decoder_layers=decoder_layers,
+        trunk_blocks=trunk,
+        trunk_width=32,
+        image_size=size,
+        orig_image_size=size,
+        token_bucket_size=32,
+        image_bucket_size=size // 16 + 2,
+        max_source_positions=64,
+        max_target_positions=64,
+        decomposed=True,
+    )
 
 
 def objective(
-    model: Model, students: Students, prompt: list[int], batches: StickerBatches,
-    step: int, progress: float, *, last_layer_only: bool = False,
-) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    model: Model,
+    students: Students,
+    prompt: list[int],
+    batches: StickerBatches,
+    step: int,
+    progress: float,
+    *,
+    last_layer_only: bool = False,
+) -> tuple[Tensor, dict[str, float]]:
     """The loss of a step on its batch, at the encoder depths drawn for it."""
     rng = torch.Generator().manual_seed(batches.rows.seed_of(step) + 1)
     depths = sample_depths(model.config.encoder_layers, 0.0 if last_layer_only else SHALLOW_SHARE, rng)
@@ -67,9 +85,15 @@ def objective(
     batch = batches(step, with_teacher=weight > 0)
     source = torch.tensor([prompt])
     return losses(
-        model, students, source, batch, depths,
-        label_smoothing=LABEL_SMOOTHING, distil=weight, last_layer_only=last_layer_only,
-    )  # fmt: skip
+        model,
+        students,
+        source,
+        batch,
+        depths,
+        label_smoothing=LABEL_SMOOTHING,
+        distil=weight,
+        last_layer_only=last_layer_only,
+    )
 
 
 def write_model(
@@ -97,9 +121,7 @@ def exact_match(model: Model, tokenizer: Tokenizer, data: Stickers, split: str, 
     rows = data.rows(split)
     captions: list[str] = []
     for chunk in np.array_split(rows, -(-len(rows) // 64)):
-        captions += caption_texts(
-            tokenizer, greedy(model, prompt, still(data, chunk, model.config.preprocess))
-        )
+        captions += caption_texts(tokenizer, greedy(model, prompt, still(data, chunk, model.config.preprocess)))
     records = [data.records[i] for i in rows]
     found = tallies(captions, [names(r, "first") for r in records], STICKER_SCORES)
     return summary(found, [r.emoji for r in records]).metrics["exact_match"].mean
@@ -120,10 +142,20 @@ def exact_match(model: Model, tokenizer: Tokenizer, data: Stickers, split: str, 
 @click.option("--last-layer-only", is_flag=True, help="No layer-wise loss, encoders always full: to compare.")
 @click.option("--cache", type=click.Path(path_type=Path), help="The recipe's folder.")
 def main(
-    out: Path, minutes: float | None, steps: int | None, batch: int, rate: float,
-    seed: int, threads: int, save_every: float, width: int, trunk: tuple[int, int, int],
-    decoder_layers: int, last_layer_only: bool, cache: Path | None,
-) -> None:  # fmt: skip
+    out: Path,
+    minutes: float | None,
+    steps: int | None,
+    batch: int,
+    rate: float,
+    seed: int,
+    threads: int,
+    save_every: float,
+    width: int,
+    trunk: tuple[int, int, int],
+    decoder_layers: int,
+    last_layer_only: bool,
+    cache: Path | None,
+) -> None:
     """Train the sticker captioner from scratch, or go on from OUT's checkpoint."""
     torch.set_num_threads(threads)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -35,9 +35,7 @@ def policies(captioner: Captioner, tune: Samples) -> list[Policy]:
     traced = []
     for sample in tune.samples:
         captioner.runtime.set_pixels(captioner.pixels(sample.picture))
-        traced.append(
-            replay.run(captioner.layout, captioner.settings(), FULL, captioner.runtime, trace=True).decisions
-        )
+        traced.append(replay.run(captioner.layout, captioner.settings(), FULL, captioner.runtime, trace=True).decisions)
     picture = captioner.layout.picture
     known = candidates.distances(traced, picture.name).decoder
     found = []
@@ -53,9 +51,14 @@ def policies(captioner: Captioner, tune: Samples) -> list[Policy]:
 
 
 def pools(
-    captioner: Captioner, folder: Path, chosen: Sequence[Policy], part: Samples, known: Frequencies,
-    workers: int = 1, progress: Callable[[SampleRuns], None] | None = None,
-) -> dict[str, Pool]:  # fmt: skip
+    captioner: Captioner,
+    folder: Path,
+    chosen: Sequence[Policy],
+    part: Samples,
+    known: Frequencies,
+    workers: int = 1,
+    progress: Callable[[SampleRuns], None] | None = None,
+) -> dict[str, Pool]:
     """Each policy's scores on a part's pictures, by its name, from the one that runs most multiply-adds to
     the one that runs least. Answers are kept in `folder`."""
     assert part.references is not None
@@ -76,9 +79,7 @@ def pools(
 
 def cases(known: Mapping[str, Pool], places: Sequence[tuple[float, float]]) -> list[Case]:
     """For each (wished δ, ε) the policy whose true drop is nearest, each at most once."""
-    drops = {
-        name: observed_drop(pool.full, pool.exits, Clusters(pool.clusters)) for name, pool in known.items()
-    }
+    drops = {name: observed_drop(pool.full, pool.exits, Clusters(pool.clusters)) for name, pool in known.items()}
     left, found = {name for name, drop in drops.items() if drop > 0}, []
     for wished, error in places:
         name = min(sorted(left), key=lambda name: abs(drops[name] - wished))

@@ -73,10 +73,15 @@ def reference_log(
 ) -> DecisionLog:
     """The decisions of `Model.generate` on one picture."""
     best = model.generate(
-        torch.tensor([prompt]), torch.from_numpy(pixels), policy=policy, beam=settings.beam,
-        max_length=settings.max_length, min_length=settings.min_length,
-        no_repeat_ngram=settings.no_repeat_ngram, length_penalty=settings.length_penalty,
-    )[0][0]  # fmt: skip
+        torch.tensor([prompt]),
+        torch.from_numpy(pixels),
+        policy=policy,
+        beam=settings.beam,
+        max_length=settings.max_length,
+        min_length=settings.min_length,
+        no_repeat_ngram=settings.no_repeat_ngram,
+        length_penalty=settings.length_penalty,
+    )[0][0]
     scores = [
         ScoreEntry(stack, depth, 0, (score,))
         for stack, values in best.encoder_scores.items()
@@ -88,9 +93,14 @@ def reference_log(
 
 
 def prove(
-    bundle: Bundle, runtime: Runtime, model: Any, prompt: tuple[int, ...], pictures: Iterable[Pixels],
-    policy: Policy, progress: Callable[[int], None] = lambda done: None,
-) -> LoopProof:  # fmt: skip
+    bundle: Bundle,
+    runtime: Runtime,
+    model: Any,
+    prompt: tuple[int, ...],
+    pictures: Iterable[Pixels],
+    policy: Policy,
+    progress: Callable[[int], None] = lambda done: None,
+) -> LoopProof:
     """Compare on every picture ([1, 3, H, W] as the bundle takes them)."""
     layout, settings = bundle.manifest.layout, bundle.manifest.search
     errors: list[float] = []
@@ -113,9 +123,18 @@ def prove(
         image_layers.append(outcome.depths[layout.picture.name])
         progress(count)
     return LoopProof(
-        policy.to_json(), count, len(errors), max(errors), float(np.percentile(errors, 99)), replayed,
-        captions, same_exits, float(np.mean(layers)), float(np.mean(image_layers)), gaps,
-    )  # fmt: skip
+        policy.to_json(),
+        count,
+        len(errors),
+        max(errors),
+        float(np.percentile(errors, 99)),
+        replayed,
+        captions,
+        same_exits,
+        float(np.mean(layers)),
+        float(np.mean(image_layers)),
+        gaps,
+    )
 
 
 def first_difference(log: DecisionLog, outcome: Outcome) -> float | None:

@@ -63,17 +63,13 @@ def random_policies(tests: Sequence[tuple[str, float]], count: int, seed: int = 
     for stack, gap in sorted(tests):
         gaps.setdefault(stack, []).append(gap)
     for i in range(count):
-        exits = {
-            stack: StackExit(1 - chance.choice(own)) for stack, own in gaps.items() if chance.random() > 1 / 6
-        }
+        exits = {stack: StackExit(1 - chance.choice(own)) for stack, own in gaps.items() if chance.random() > 1 / 6}
         beta, tau = chance.uniform(0.7, 1), chance.uniform(0, 2)
         found.append(Policy("mue", exits, beta=beta, tau=tau, name=f"random {i}"))
     return found
 
 
-def prove(
-    bundle: Bundle, folder: Path, pixels: Sequence[object], count: int, told: Callable[[], None]
-) -> MemoProof:
+def prove(bundle: Bundle, folder: Path, pixels: Sequence[object], count: int, told: Callable[[], None]) -> MemoProof:
     """Every picture under `count` random policies, live and by a fresh memo in `folder`; `told` is called
     for each picture."""
     layout, settings = bundle.manifest.layout, bundle.manifest.search
@@ -112,15 +108,26 @@ def prove(
         for policy in policies
     ]
     return MemoProof(
-        len(pixels), count, settings.beam, different, sum(not _same(*pair) for pair in pairs),
+        len(pixels),
+        count,
+        settings.beam,
+        different,
+        sum(not _same(*pair) for pair in pairs),
         sum(theirs.calls < layout.calls(len(theirs.steps)) for _, theirs in pairs),
-        requests, ran, again, served_again + sum(f.live for f in found), nodes / len(pixels),
+        requests,
+        ran,
+        again,
+        served_again + sum(f.live for f in found),
+        nodes / len(pixels),
         sum(path.stat().st_size for path in folder.iterdir()) / len(pixels),
-        seconds["live"], seconds["memo"], seconds["served"], by_tests,
+        seconds["live"],
+        seconds["memo"],
+        seconds["served"],
+        by_tests,
         mean(step.depth for outcome in full for step in outcome.steps),
         mean(step.depth for _, outcome in pairs for step in outcome.steps),
         mean(depth for depths in guessed for depth in depths),
-    )  # fmt: skip
+    )
 
 
 def _full(layout: Layout, settings: SearchSettings, runtime: Runtime, picture: object) -> Outcome:
@@ -129,9 +136,13 @@ def _full(layout: Layout, settings: SearchSettings, runtime: Runtime, picture: o
 
 
 def _runs(
-    layout: Layout, settings: SearchSettings, policies: Sequence[Policy], runtime: Runtime,
-    seconds: dict[str, float], kind: str,
-) -> list[Outcome]:  # fmt: skip
+    layout: Layout,
+    settings: SearchSettings,
+    policies: Sequence[Policy],
+    runtime: Runtime,
+    seconds: dict[str, float],
+    kind: str,
+) -> list[Outcome]:
     """A run of each policy; adds its CPU time to `seconds`."""
     started = time.process_time()
     found = [run(layout, settings, policy, runtime) for policy in policies]
@@ -141,9 +152,4 @@ def _runs(
 
 def _same(mine: TracedRun, theirs: Outcome) -> bool:
     best, depths = theirs.hypotheses[0], tuple(step.depth for step in theirs.steps)
-    return (mine.tokens, mine.score, mine.depths, mine.decoder) == (
-        best.tokens,
-        best.score,
-        theirs.depths,
-        depths,
-    )
+    return (mine.tokens, mine.score, mine.depths, mine.decoder) == (best.tokens, best.score, theirs.depths, depths)

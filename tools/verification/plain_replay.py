@@ -48,9 +48,7 @@ def full_trace(outcome: Outcome) -> FullTrace:
 def guess(layout: Layout, trace: FullTrace, policy: ExitPolicy, max_length: int) -> Guess:
     """What the policy would do to the trace's sample."""
     depths = {s.name: _depth(policy, s, trace.encoder[s.name], 0, max_length) for s in layout.encoders}
-    decoder = tuple(
-        _depth(policy, layout.decoder, gaps, step, max_length) for step, gaps in enumerate(trace.decoder)
-    )
+    decoder = tuple(_depth(policy, layout.decoder, gaps, step, max_length) for step, gaps in enumerate(trace.decoder))
     return Guess(depths, decoder, segments(layout, depths, decoder))
 
 

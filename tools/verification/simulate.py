@@ -97,9 +97,7 @@ def pool(changed: float, drop: float, clusters: int = 3000, seed: int = 0) -> Po
     return Pool(full, exits, tuple(map(str, names)))
 
 
-def coverage(
-    known: Pool, error: float, count: int, repetitions: int = REPETITIONS, seed: int = 0
-) -> Coverage:
+def coverage(known: Pool, error: float, count: int, repetitions: int = REPETITIONS, seed: int = 0) -> Coverage:
     """δ at the pool's true drop (of a policy that loses something): the rate of false certificates."""
     groups = Clusters(known.clusters)
     full, exits = groups.means(known.full), groups.means(known.exits)
@@ -132,9 +130,12 @@ def policies(count: int = 12) -> list[Pool]:
 
 
 def walk(
-    pools: Sequence[Pool], repetitions: int = REPETITIONS, count: int = CLUSTERS, seed: int = 0,
+    pools: Sequence[Pool],
+    repetitions: int = REPETITIONS,
+    count: int = CLUSTERS,
+    seed: int = 0,
     step: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Whole runs of Pareto Testing: how often any false policy is certified, and how often some true one.
 
     `pools` are policies over the same pictures, from slow to fast; their late captions are simulated. The
@@ -202,24 +203,29 @@ def draw(
 
 
 def figures(
-    asked: Sequence[Case], pools: Sequence[Pool], repetitions: int = REPETITIONS,
+    asked: Sequence[Case],
+    pools: Sequence[Pool],
+    repetitions: int = REPETITIONS,
     step: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Coverage and power of each case, and the walk over `pools`; `step` is called once a walk."""
     drop, error = POWER_AT
     found: dict[str, Any] = {"coverage": [], "power": []}
     for one in asked:
         known = pairs(one.pool.full, one.pool.exits, one.pool.clusters)
         rate = power(known, drop, error, CLUSTERS, repetitions=repetitions)
-        found["coverage"].append(
-            {"policy": one.name} | record(coverage(one.pool, one.error, CLUSTERS, repetitions))
-        )
+        found["coverage"].append({"policy": one.name} | record(coverage(one.pool, one.error, CLUSTERS, repetitions)))
         found["power"].append(
             {
-                "policy": one.name, "drop": drop, "error": error, "clusters": CLUSTERS,
-                "repetitions": repetitions, "rate": rate, "holds": rate >= POWER,
+                "policy": one.name,
+                "drop": drop,
+                "error": error,
+                "clusters": CLUSTERS,
+                "repetitions": repetitions,
+                "rate": rate,
+                "holds": rate >= POWER,
             }
-        )  # fmt: skip
+        )
     return found | {"walk": walk(pools, repetitions, step=step)}
 
 

@@ -73,17 +73,11 @@ deadline_option = click.option(
     help="Hard limit a caption, like 50ms: short of time, exit sooner, and at last end the caption early.",
 )
 precision_option = click.option("--precision", help="fp32, int8: what the target has.")
-image_size_option = click.option(
-    "--image-size", metavar="N|HxW", help="Size of the network's input in pixels."
-)
+image_size_option = click.option("--image-size", metavar="N|HxW", help="Size of the network's input in pixels.")
 host_option = click.option("--host", default="127.0.0.1", help="Where to listen; 0.0.0.0 is everywhere.")
-format_option = click.option(
-    "--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]"
-)
+format_option = click.option("--format", "kind", help="folder, csv, tsv, jsonl, coco or ofa.  [default: recognised]")
 images_option = click.option("--images", type=Existing(), help="Where pictures are.  [default: the table's]")
-skip_bad_option = click.option(
-    "--skip-bad", is_flag=True, help="Leave out pictures that are missing or damaged."
-)
+skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out pictures that are missing or damaged.")
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1, LARGEST),
@@ -101,9 +95,7 @@ def json_option(what: str) -> Option:
 
 def out_folder(default: str, what: str = "") -> Option:
     """`--out` for a folder, whose default the command knows."""
-    return click.option(
-        "--out", type=click.Path(path_type=Path), metavar="DIR", help=f"{what}[default: {default}]"
-    )
+    return click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help=f"{what}[default: {default}]")
 
 
 def policy_option(default: str = "the bundle's chosen one", files: bool = True) -> Option:
@@ -146,8 +138,7 @@ class PictureOptions:
     """Which pictures policies are chosen on, and by how many processes."""
 
     data: str | None = option(
-        "Pictures, with or without captions; a bundled model's.  [default: the model's own]",
-        metavar="PATH|NAME",
+        "Pictures, with or without captions; a bundled model's.  [default: the model's own]", metavar="PATH|NAME"
     )
     kind: str | None = shared(format_option)
     images: Path | None = shared(images_option)

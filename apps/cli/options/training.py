@@ -28,9 +28,7 @@ class TrainingOptions:
     images: Path | None = shared(images_option)
     val: Path | None = option("Validation data.", type=Existing())
     val_images: Path | None = option("Where its pictures are.", type=Existing())
-    val_share: float = option(
-        "Without --val: this share of the pictures.", type=click.FloatRange(0, 0.5), default=0.05
-    )
+    val_share: float = option("Without --val: this share of the pictures.", type=click.FloatRange(0, 0.5), default=0.05)
     config: Path | None = option("No MODEL: config.json of an untrained one.", type=Existing())
     tokenizer: Path | None = option("With --config: tokenizer.json or vocabulary folder.", type=Existing())
     encoder: str | None = option(
@@ -44,9 +42,7 @@ class TrainingOptions:
     )
     epochs: float | None = option("Length of the schedule: epochs,", type=click.FloatRange(0, min_open=True))
     steps: int | None = option("or steps,", type=POSITIVE)
-    minutes: float | None = option(
-        "or minutes.  [default: 5 epochs]", type=click.FloatRange(0, min_open=True)
-    )
+    minutes: float | None = option("or minutes.  [default: 5 epochs]", type=click.FloatRange(0, min_open=True))
     batch: int = option("Captions a step, all processes.", type=POSITIVE, default=32)
     rate: float | None = option("Highest learning rate.  [default: 3e-5; untrained model: 1e-3]")
     warm_up: float = option("Share.", type=click.FloatRange(0.001, 0.9), default=0.06)
@@ -57,8 +53,7 @@ class TrainingOptions:
         default=0.999,
     )
     batchnorm: str | None = option(
-        "The trunk's statistics.  [default: frozen; untrained model: trained]",
-        type=click.Choice(["frozen", "trained"]),
+        "The trunk's statistics.  [default: frozen; untrained model: trained]", type=click.Choice(["frozen", "trained"])
     )
     bf16: bool | None = option(
         "bfloat16 autocast.  [default: where the processor has it]", "--bf16/--no-bf16", default=None

@@ -97,9 +97,7 @@ def from_json(data: Mapping[str, Any]) -> OFAConfig:
 
 def _size(layers: tuple[int, int], dim: int, heads: int, trunk: tuple[int, int, int]) -> OFAConfig:
     both = {"dim": dim, "ffn": 4 * dim, "heads": heads}
-    sizes: dict[str, Any] = {
-        f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in both.items()
-    }
+    sizes: dict[str, Any] = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in both.items()}
     return OFAConfig(encoder_layers=layers[0], decoder_layers=layers[1], trunk_blocks=trunk, **sizes)
 
 

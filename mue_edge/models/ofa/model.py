@@ -41,9 +41,7 @@ class Model(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config, self.encoder.embed_tokens)
 
-    def encode(
-        self, src_tokens: Tensor, patch_images: Tensor, *masks: Tensor, **settings: Any
-    ) -> EncoderOutput:
+    def encode(self, src_tokens: Tensor, patch_images: Tensor, *masks: Tensor, **settings: Any) -> EncoderOutput:
         """`Encoder.encode`, whose arguments these are."""
         return self.encoder.encode(src_tokens, patch_images, *masks, **settings)
 

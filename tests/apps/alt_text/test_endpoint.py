@@ -39,9 +39,7 @@ PICTURE = encoded()
 
 
 @contextlib.contextmanager
-def served(
-    limits: Limits | None = None, open_captioner: Callable[[], Captioner] = made_captioner
-) -> Iterator[str]:
+def served(limits: Limits | None = None, open_captioner: Callable[[], Captioner] = made_captioner) -> Iterator[str]:
     with serving.listen("127.0.0.1", 0) as listener:
         endpoint = Endpoint(open_captioner, None, limits or Limits())
         endpoint.start()
@@ -167,9 +165,7 @@ def test_slow_clients_are_told_and_leave_their_place(url: str) -> None:
 
 def half_sent(place: str, data: bytes, length: int) -> Any:
     client = connect(place)
-    client.sendall(
-        f"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode() + data
-    )
+    client.sendall(f"POST /caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode() + data)
     return client
 
 
@@ -179,10 +175,7 @@ def test_bodies_on_their_way_keep_nobody_waiting() -> None:
         assert ask(place, "/caption", PICTURE).status == 200
         for client in slow:
             client.sendall(PICTURE[9:])
-        assert Counter(everything(client)[:12] for client in slow).keys() <= {
-            b"HTTP/1.1 200",
-            b"HTTP/1.1 503",
-        }
+        assert Counter(everything(client)[:12] for client in slow).keys() <= {b"HTTP/1.1 200", b"HTTP/1.1 503"}
 
 
 def test_bodies_on_their_way_hold_no_more_than_a_full_queue() -> None:
@@ -245,9 +238,13 @@ def test_the_command_serves_writes_nothing_and_stops_on_sigint(tiny_bundle: Path
     command = [sys.executable, "-m", "mue_edge", "serve", "--bundle", str(tiny_bundle), "--port", "0"]
     root = Path(serving.__file__).resolve().parent.parent
     server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
+    )
     try:
         assert server.stdout is not None
         place = server.stdout.readline().split()[2].rstrip(";")

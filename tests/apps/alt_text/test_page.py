@@ -29,10 +29,7 @@ FORMS = {
     "equals, no value": ("<img src=a.png alt= >", '<img src=a.png alt="A &amp; B">'),
     "capitals": ("<IMG SRC='a.png' ALT=''/>", "<IMG SRC='a.png' alt=\"A &amp; B\"/>"),
     "self-closing": ("<img src='a.png'/>", "<img alt=\"A &amp; B\" src='a.png'/>"),
-    "several lines": (
-        "<img\n  src='a.png'\r\n  alt = ''\n>",
-        "<img\n  src='a.png'\r\n  alt=\"A &amp; B\"\n>",
-    ),
+    "several lines": ("<img\n  src='a.png'\r\n  alt = ''\n>", "<img\n  src='a.png'\r\n  alt=\"A &amp; B\"\n>"),
     "alt in a value": ('<img title="alt=" src="a.png">', '<img alt="A &amp; B" title="alt=" src="a.png">'),
     "data-alt": ('<img data-alt="" src="a.png">', '<img alt="A &amp; B" data-alt="" src="a.png">'),
     "bracket in a value": ('<img title="a > b" src=a.png>', '<img alt="A &amp; B" title="a > b" src=a.png>'),
@@ -114,11 +111,23 @@ def test_only_files_inside_of_the_folder_are_read(tmp_path: Path) -> None:
     html = "".join(
         f'<img src="{src}">'
         for src in (
-            "a%20b.png?x=1#y", "img/%C3%BC.png", "img/../a b.png", " a&#32;b.png ", "../secret.png",
-            "%2e%2e/secret.png", "way-out.png", "/a b.png", "//host/a.png", "file:///etc/passwd",
-            "data:image/png;base64,AA", "none.png", "", "http://[", "a\x00.png",
+            "a%20b.png?x=1#y",
+            "img/%C3%BC.png",
+            "img/../a b.png",
+            " a&#32;b.png ",
+            "../secret.png",
+            "%2e%2e/secret.png",
+            "way-out.png",
+            "/a b.png",
+            "//host/a.png",
+            "file:///etc/passwd",
+            "data:image/png;base64,AA",
+            "none.png",
+            "",
+            "http://[",
+            "a\x00.png",
         )
-    )  # fmt: skip
+    )
     page = made(folder, html)
     found = [page.local(image) for image in page.images]
     spaced, umlaut = folder / "a b.png", folder / "img" / "ü.png"
@@ -133,9 +142,9 @@ def test_only_files_inside_of_the_folder_are_read(tmp_path: Path) -> None:
 def test_a_base_moves_the_paths(tmp_path: Path) -> None:
     (tmp_path / "img").mkdir()
     (tmp_path / "img" / "a.png").write_bytes(b"x")
-    assert made(tmp_path, "<base href='img/'><img src=a.png>").local(
-        pages.read(tmp_path / "page.html").images[0]
-    ) == (tmp_path / "img" / "a.png")
+    assert made(tmp_path, "<base href='img/'><img src=a.png>").local(pages.read(tmp_path / "page.html").images[0]) == (
+        tmp_path / "img" / "a.png"
+    )
     page = made(tmp_path, "<base href='https://e.org/'><img src=img/a.png>")
     assert page.local(page.images[0]) == "it is not a local file"
 
@@ -155,9 +164,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=25))
-def test_whatever_the_page_only_alts_change(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
-) -> None:
+def test_whatever_the_page_only_alts_change(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     page = made(tmp_path_factory.getbasetemp(), "".join(parts))
     text = pages.filled(page, dict.fromkeys(range(len(page.images)), "alt > text"))
     again = made(tmp_path_factory.getbasetemp(), text)

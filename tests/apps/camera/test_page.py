@@ -79,9 +79,7 @@ def test_events_frames_and_the_slider() -> None:
         picture = ask(url, "/frame")
         assert picture.headers["content-type"] == "image/jpeg"
         assert Image.open(io.BytesIO(picture.body)).size == (64, 48)
-        assert (
-            ask(url, "/policy?name=fast", b"").json() == {"policy": "fast"} and watcher.policy.name == "fast"
-        )
+        assert ask(url, "/policy?name=fast", b"").json() == {"policy": "fast"} and watcher.policy.name == "fast"
         assert "(fast, full)" in ask(url, "/policy?name=/etc/passwd", b"").error(400)
         assert ask(url, "/policy?name=full").error(405)
         assert ask(url, "/policy?name=full", b"", Origin="https://evil.example").error(403)

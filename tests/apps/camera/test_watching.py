@@ -21,9 +21,7 @@ from tests.apps.camera.made import FAST, FULL, captioner, plain
 from tests.made_bundle import Clock
 
 
-def watched(
-    frames: list[Image.Image | Path], *, alike: float | None = 0.06
-) -> tuple[Watcher, list[SeenFrame]]:
+def watched(frames: list[Image.Image | Path], *, alike: float | None = 0.06) -> tuple[Watcher, list[SeenFrame]]:
     """Each frame is taken before the next one comes."""
     slot = Newest()
     watcher = Watcher(captioner(), slot, FULL, alike=alike, live=False)

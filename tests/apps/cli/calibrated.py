@@ -31,9 +31,20 @@ def elsewhere(path: Path, bundle: Path) -> Path:
     m = open_bundle(bundle).manifest
     times = {name: profile.SegmentTime(1e-3, 1e-3, 0.0, 9) for name in m.segments}
     made = profile.Profile(
-        profile.SCHEMA, profile.MEASURED, m.name, m.target, m.precision, m.plan_hash, profile.total_macs(m),
-        "another machine", m.runtime.name, 1, "2026-01-01T00:00:00+00:00", times,
-        noise=profile.Noise(1.0, 1.0), error=0.0,
-    )  # fmt: skip
+        profile.SCHEMA,
+        profile.MEASURED,
+        m.name,
+        m.target,
+        m.precision,
+        m.plan_hash,
+        profile.total_macs(m),
+        "another machine",
+        m.runtime.name,
+        1,
+        "2026-01-01T00:00:00+00:00",
+        times,
+        noise=profile.Noise(1.0, 1.0),
+        error=0.0,
+    )
     profile.write(path, made)
     return path

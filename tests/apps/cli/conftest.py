@@ -60,9 +60,14 @@ class Bundled:
 
 @pytest.fixture
 def bundled(
-    tiny_model_folder: Path, tiny_entail_folder: Path, tiny_bundle: Path, tiny_entail_bundle: Path,
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> Bundled:  # fmt: skip
+    tiny_model_folder: Path,
+    tiny_entail_folder: Path,
+    tiny_bundle: Path,
+    tiny_entail_bundle: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Bundled:
     """The current folder and the user's cache are empty; an export is a copy."""
     from mue_edge.apps import entailment, stickers
     from mue_edge.export import build

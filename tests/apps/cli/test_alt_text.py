@@ -72,9 +72,7 @@ def test_a_second_run_changes_and_costs_nothing(
     assert snapshot(pictures) == first and not calls
 
 
-def test_copies_renames_and_new_pictures(
-    run: Runner, tiny_bundle: Path, pictures: Path, calls: list[object]
-) -> None:
+def test_copies_renames_and_new_pictures(run: Runner, tiny_bundle: Path, pictures: Path, calls: list[object]) -> None:
     (pictures / "1b-damaged.png").unlink()
     shutil.copy(pictures / "0.png", pictures / "copy.png")
     run("alt-text", pictures, "--bundle", tiny_bundle)
@@ -91,9 +89,7 @@ def test_copies_renames_and_new_pictures(
     assert new["2.png"]["sha256"] != old["2.png"]["sha256"]
 
 
-def test_again_captions_all_but_a_persons_words(
-    run: Runner, tiny_bundle: Path, pictures: Path, early: Path
-) -> None:
+def test_again_captions_all_but_a_persons_words(run: Runner, tiny_bundle: Path, pictures: Path, early: Path) -> None:
     run("alt-text", pictures, "--bundle", tiny_bundle)
     table = rows(pictures / TABLE)
     table["1.png"] |= {"alt": "mine", "edited": True}

@@ -56,9 +56,7 @@ def test_a_twin_that_is_off_prints_nothing(
 
 
 def test_the_clock_itself(run: Runner, tiny_bundle: Path, pictures: Path) -> None:
-    done = run(
-        "bench", tiny_bundle, pictures / "0.png", "--rounds", "3", "--force", "--policy", "full", "--json"
-    )
+    done = run("bench", tiny_bundle, pictures / "0.png", "--rounds", "3", "--force", "--policy", "full", "--json")
     systems = done.json()["systems"]
     assert all(s["cpu_ms"] > 0 and s["cpu_ratio"]["median"] > 0 for s in systems.values())
     assert systems["exits"]["layers"] == systems["full depth"]["layers"]
@@ -109,9 +107,7 @@ def test_a_target_instead_of_a_bundle(
     assert "known targets" in run("bench", "--target", "toaster", "--model", tiny_model_folder).error(2)
 
 
-def test_another_model_is_no_rival(
-    run: Runner, tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_another_model_is_no_rival(run: Runner, tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     import shutil
 
     other = shutil.copytree(tiny_model_folder, tmp_path / "other")

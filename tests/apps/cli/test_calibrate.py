@@ -33,9 +33,7 @@ def elsewhere(bundle: Path, tmp_path: Path) -> Path:
     return calibrated.elsewhere(tmp_path / "elsewhere.json", bundle)
 
 
-def test_a_bundle_gets_a_front_and_a_report(
-    run: Runner, bundle: Path, pictures: Path, elsewhere: Path
-) -> None:
+def test_a_bundle_gets_a_front_and_a_report(run: Runner, bundle: Path, pictures: Path, elsewhere: Path) -> None:
     out = bundle.with_name("out")
     options = ("--data", pictures, "--profile", elsewhere, "--out", out, "--workers", "1")
     done = run("calibrate", bundle, "--budget", "80%", *options)
@@ -60,16 +58,7 @@ def test_a_bundle_gets_a_front_and_a_report(
 
 
 def test_a_bundle_is_calibrated_without_torch(bundle: Path, pictures: Path, elsewhere: Path) -> None:
-    words = [
-        "calibrate",
-        str(bundle),
-        "--budget",
-        "80%",
-        "--data",
-        str(pictures),
-        "--profile",
-        str(elsewhere),
-    ]
+    words = ["calibrate", str(bundle), "--budget", "80%", "--data", str(pictures), "--profile", str(elsewhere)]
     words += ["--out", str(bundle.with_name("out")), "--workers", "1"]
     code = "import sys; sys.modules['torch'] = None\nfrom mue_edge.apps.cli.main import main\n"
     code += f"main({words!r})"
@@ -165,24 +154,13 @@ def test_plans_are_tried_first(
         ((tiny_model_folder, "--precision", "int8"), "leave out"),
     ):
         refused = run(
-            "calibrate",
-            *options,
-            "--budget",
-            "50%",
-            "--data",
-            pictures,
-            "--out",
-            tmp_path / "x",
-            "--plans",
-            "2",
+            "calibrate", *options, "--budget", "50%", "--data", pictures, "--out", tmp_path / "x", "--plans", "2"
         )
         assert refused.code == 2
         assert words_said in refused.err
 
 
-def test_a_joint_encoder_leaves_early_where_that_pays(
-    run: Runner, tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_a_joint_encoder_leaves_early_where_that_pays(run: Runner, tiny_model_folder: Path, tmp_path: Path) -> None:
     """OFA's own encoder was not trained for exits: a plan has boundaries there only if asked to."""
     folder, bundle = tmp_path / "joint", tmp_path / "bundle"
     shutil.copytree(tiny_model_folder, folder)

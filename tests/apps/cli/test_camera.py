@@ -107,9 +107,7 @@ def pipe(descriptor: int, data: bytes) -> None:
         out.write(data)
 
 
-def test_a_lost_camera_ends_with_its_error(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_lost_camera_ends_with_its_error(run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr("mue_edge.apps.camera.video.POLL_SECONDS", 0.001)
@@ -147,9 +145,7 @@ def test_mistakes(run: Runner, tmp_path: Path) -> None:
     assert "no policy 'quick'" in done.error(2)
 
 
-def test_without_opencv_the_extra_is_named(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_opencv_the_extra_is_named(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert "mue-edge[camera]" in run("camera", "0").error(5)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
@@ -164,9 +160,13 @@ def test_a_page_is_served_until_a_signal(tiny_bundle: Path, tmp_path: Path, how:
     command = [sys.executable, "-m", "mue_edge", "camera", ".", "--bundle", str(tiny_bundle), "--port", "0"]
     root = str(Path(mue_edge.__file__).parent.parent)
     server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": root},
-    )  # fmt: skip
+    )
     try:
         assert server.stdout is not None
         place = server.stdout.readline().split()[5].rstrip(";")

@@ -155,13 +155,7 @@ def test_what_is_no_bundle(run: Runner, tiny_model_folder: Path, pictures: Path)
     error = run("caption", tiny_model_folder, pictures / "0.png").error(4)
     assert error.endswith(f"mue-edge export {tiny_model_folder}")
     error = run("caption", pictures / "nothing", pictures / "0.png").error(4)
-    for words in (
-        "manifest.json",
-        "(stickers, stickers-entail)",
-        "a picture",
-        "mue-edge list",
-        "mue-edge export",
-    ):
+    for words in ("manifest.json", "(stickers, stickers-entail)", "a picture", "mue-edge list", "mue-edge export"):
         assert words in error
 
 

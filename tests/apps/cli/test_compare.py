@@ -39,9 +39,7 @@ def test_methods_side_by_side(run: Runner, tiny_bundle: Path, pictures: Path, tm
     assert {"fixed depths", "mue, as published", "calm-softmax", "best"} < by_method
     assert {"static several", "pabee, own training"} < by_method
     assert record["trainings"] == {tiny_bundle.name: 1, "several": 2, "own": 1}
-    assert {row["method"]: row["own"] for row in record["rows"] if row["own"]} == {
-        "pabee, own training": "pabee"
-    }
+    assert {row["method"]: row["own"] for row in record["rows"] if row["own"]} == {"pabee, own training": "pabee"}
     assert all(len(row["by_seed"]) == len(row["policies"]) == 2 for row in record["rows"])
     full = record["full"]
     assert full["time"]["mean"] == full["macs"] == 1 and full["change"]["mean"] == 0

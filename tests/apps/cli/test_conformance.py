@@ -46,8 +46,14 @@ def test_a_kit_is_complete(kit: Path, logs: Any) -> None:
     assert len(list((kit / "pictures").glob("*.png"))) == 4
     assert len(logs["logs"]) == 8  # golden pictures, full depth and the median policy
     assert {call["run"].partition(".")[0] for log in logs["logs"] for call in log["calls"]} >= {
-        "stem", "image", "embed", "cross_kv", "decoder", "fill", "head"
-    }  # fmt: skip
+        "stem",
+        "image",
+        "embed",
+        "cross_kv",
+        "decoder",
+        "fill",
+        "head",
+    }
     assert early(logs)
 
 
@@ -141,9 +147,7 @@ def test_one_change_is_rejected(
         (None, "is not there"),
     ],
 )
-def test_files_that_are_no_logs(
-    run: Runner, tiny_bundle: Path, tmp_path: Path, text: str | None, words: str
-) -> None:
+def test_files_that_are_no_logs(run: Runner, tiny_bundle: Path, tmp_path: Path, text: str | None, words: str) -> None:
     path = tmp_path / "port.json"
     if text is not None:
         path.write_text(text)

@@ -117,9 +117,7 @@ def test_a_second_process_waits_for_the_first(bundled: Bundled, monkeypatch: pyt
 
     monkeypatch.setattr(build, "export", slow)
     monkeypatch.setattr(default_bundle, "say", lambda text: "waiting" in text and waits.set())
-    threads = [
-        threading.Thread(target=lambda: found.append(default_bundle.cached("stickers"))) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(default_bundle.cached("stickers"))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -213,9 +211,12 @@ def start(bundled: Bundled, model: Path, blocked: tuple[str, ...] = ()) -> subpr
     code = SCRIPT.format(blocked=blocked, model=str(model), picture=str(bundled.pictures / "0.png"))
     root = str(Path(mue_edge.__file__).parent.parent)
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": root},
-    )  # fmt: skip
+    )
 
 
 def test_two_processes_really(bundled: Bundled, tiny_model_folder: Path) -> None:

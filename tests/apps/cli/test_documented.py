@@ -42,7 +42,5 @@ def test_others_are_found() -> None:
 
 def test_tools_of_the_first_device_are_there() -> None:
     text = (ROOT / "docs" / "first-device.md").read_text(encoding="utf-8")
-    assert {ROOT / name for name in re.findall(r"python (tools/\w+\.py)", text)} == {
-        ROOT / "tools/gpu_check.py"
-    }
+    assert {ROOT / name for name in re.findall(r"python (tools/\w+\.py)", text)} == {ROOT / "tools/gpu_check.py"}
     assert (ROOT / "tools" / "gpu_check.py").is_file()

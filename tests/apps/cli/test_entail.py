@@ -84,9 +84,8 @@ def test_a_model_that_reads_captions_asks_for_one(
 
 
 def test_too_long_a_text_names_a_command_that_works(
-    run: Runner, tiny_captions_folder: Path, tiny_captions_bundle: Path, tiny_model_folder: Path,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    run: Runner, tiny_captions_folder: Path, tiny_captions_bundle: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
     file, words = picture(tmp_path / "a.png"), ("a", "--caption", "b " * 11)
     refused = run("entail", tiny_captions_bundle, file, *words).error(2)
     option = re.search(r"mue-edge export MODEL (--text-length) (\d+)", refused)
@@ -95,9 +94,10 @@ def test_too_long_a_text_names_a_command_that_works(
     assert run("export", tiny_captions_folder, "--out", more, *option.groups()).code == 0
     assert run("entail", more, file, *words).code == 0
     for folder, length, message in (
-        (tiny_model_folder, 20, "of models that judge statements"), (tiny_captions_folder, 6, "no room"),
+        (tiny_model_folder, 20, "of models that judge statements"),
+        (tiny_captions_folder, 6, "no room"),
         (tiny_captions_folder, 33, "positions for 32 tokens"),
-    ):  # fmt: skip
+    ):
         assert message in run("export", folder, "--out", tmp_path / "no", "--text-length", length).error(2)
     assert not (tmp_path / "no").exists()
 
@@ -132,9 +132,20 @@ def test_calibrate_bounds_accuracy(run: Runner, tiny_entail_bundle: Path, tmp_pa
     table = tmp_path / "t.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = run(
-        "calibrate", bundle, "--data", table, "--budget", "95%", "--out", tmp_path / "out",
-        "--workers", "1", "--clock", "cpu", "--json",
-    )  # fmt: skip
+        "calibrate",
+        bundle,
+        "--data",
+        table,
+        "--budget",
+        "95%",
+        "--out",
+        tmp_path / "out",
+        "--workers",
+        "1",
+        "--clock",
+        "cpu",
+        "--json",
+    )
     assert done.code == 0, done.err
     found = done.json()
     assert found["loss"] == "accuracy"

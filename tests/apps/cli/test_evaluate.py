@@ -32,15 +32,28 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tiny random model folder and the cache of a set of six pictures."""
     root = tmp_path_factory.mktemp("evaluate")
     letters = sorted(set("whatdoestheimagedescribe?".replace(" ", "")) | {"Ġ", "n", "k"})
-    tokenizer = Tokenizer(
-        ("<s>", "<pad>", "</s>", "<unk>", *letters), (), frozenset(range(4)), strip_punctuation=False
-    )
+    tokenizer = Tokenizer(("<s>", "<pad>", "</s>", "<unk>", *letters), (), frozenset(range(4)), strip_punctuation=False)
     config = replace(
-        OFAConfig(), vocab_size=len(tokenizer.pieces), encoder_layers=2, decoder_layers=2, encoder_dim=32,
-        decoder_dim=32, encoder_ffn=64, decoder_ffn=64, encoder_heads=2, decoder_heads=2,
-        trunk_blocks=(1, 1, 1), trunk_width=8, image_size=32, orig_image_size=32, token_bucket_size=8,
-        image_bucket_size=4, max_source_positions=64, max_target_positions=64, decomposed=True,
-    )  # fmt: skip
+        OFAConfig(),
+        vocab_size=len(tokenizer.pieces),
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_dim=32,
+        decoder_dim=32,
+        encoder_ffn=64,
+        decoder_ffn=64,
+        encoder_heads=2,
+        decoder_heads=2,
+        trunk_blocks=(1, 1, 1),
+        trunk_width=8,
+        image_size=32,
+        orig_image_size=32,
+        token_bucket_size=8,
+        image_bucket_size=4,
+        max_source_positions=64,
+        max_target_positions=64,
+        decomposed=True,
+    )
     torch.manual_seed(0)
     write_model(Model(config), tokenizer, root / "model")
     records = [
@@ -66,9 +79,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_figures_as_json(places: tuple[Path, Path]) -> None:
     model, cache = places
-    run = CliRunner().invoke(
-        command, [str(model), "--cache", str(cache), "--json", "--limit", "5", "--no-coco"]
-    )
+    run = CliRunner().invoke(command, [str(model), "--cache", str(cache), "--json", "--limit", "5", "--no-coco"])
     assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)
     assert found["samples"] == 5
@@ -81,17 +92,7 @@ def test_figures_as_json(places: tuple[Path, Path]) -> None:
 
 def test_table_and_captions(places: tuple[Path, Path]) -> None:
     model, cache = places
-    options = [
-        "--cache",
-        str(cache),
-        "--encoder-depth",
-        "1",
-        "--decoder-depth",
-        "1",
-        "--show",
-        "2",
-        "--no-coco",
-    ]
+    options = ["--cache", str(cache), "--encoder-depth", "1", "--decoder-depth", "1", "--show", "2", "--no-coco"]
     run = CliRunner().invoke(command, [str(model), *options])
     assert run.exit_code == 0, run.output
     assert "val_render: 6 pictures of 3 captions, 90% intervals" in run.stdout

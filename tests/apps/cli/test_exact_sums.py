@@ -60,9 +60,7 @@ class Saturating(host.HostRuntime):
         constants, segment = manifest.layout.constants()[run], manifest.segments[run]
         fed = {k: self.array(name, segment.inputs[k]) for k, name in constants.items()}
         model = onnx.load(str(self.bundle.path / segment.file))
-        found: NDArray[Any] = ReferenceEvaluator(model, new_ops=[MatMulInteger]).run(
-            [port], fed | dict(inputs)
-        )[0]
+        found: NDArray[Any] = ReferenceEvaluator(model, new_ops=[MatMulInteger]).run([port], fed | dict(inputs))[0]
         return found
 
 
@@ -78,24 +76,18 @@ def test_verify_finds_exact_sums_here(int8_bundle: Path, run: Runner) -> None:
     assert [s.segment for s in sums] == ["image.0", "decoder.0"]
     assert all("pos_q" not in s.inputs and s.error > 0 for s in sums)
     found = verify(bundle, targets.open_runtime(bundle, 1))
-    assert set(found.sums) == {"image.0", "decoder.0"} and all(
-        abs(times - 1) <= 0.05 for times in found.sums.values()
-    )
+    assert set(found.sums) == {"image.0", "decoder.0"} and all(abs(times - 1) <= 0.05 for times in found.sums.values())
     assert "decoder.0: error 1.0" in run("verify", int8_bundle).out
 
 
-def test_verify_fails_where_sums_saturate(
-    int8_bundle: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_fails_where_sums_saturate(int8_bundle: Path, run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "open_runtime", lambda bundle, threads=None: Saturating(bundle, threads))
     problem = run("verify", int8_bundle).error(6)
     for words in ("does not sum int8 products exactly", "decoder.0", "--precision fp32"):
         assert words in problem, problem
 
 
-def test_an_evaluator_that_does_not_saturate_passes(
-    int8_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluator_that_does_not_saturate_passes(int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `Saturating` fails by is saturation, not onnx's evaluator."""
     monkeypatch.setattr(
         "tests.apps.cli.test_exact_sums.saturated", lambda a, b: a.astype(np.int32) @ b.astype(np.int32)

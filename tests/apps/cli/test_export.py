@@ -56,27 +56,16 @@ def test_options_become_a_plan(
     plan = tmp_path / "plan.json"
     plan.write_text('{"beam": 2, "max_length": 5, "ends": {"decoder": [1, 3]}}')
     done = run(
-        "export",
-        tiny_model_folder,
-        "--plan",
-        plan,
-        "--beam",
-        "4",
-        "--image-size",
-        "32x64",
-        "--precision",
-        "int8",
+        "export", tiny_model_folder, "--plan", plan, "--beam", "4", "--image-size", "32x64", "--precision", "int8"
     )
     assert done.code == 0, done.err
     assert "mue-edge caption tiny-host PICTURE" in done.out and "level loop" in done.out
     run("export", tiny_model_folder, "--plan", "per-layer", "--out", "there")
     assert exported[0][1:4] == (
-        Path("tiny-host"), "host",
-        {
-            "beam": 4, "max_length": 5, "ends": {"decoder": [1, 3]}, "height": 32, "width": 64,
-            "precision": "int8",
-        },
-    )  # fmt: skip
+        Path("tiny-host"),
+        "host",
+        {"beam": 4, "max_length": 5, "ends": {"decoder": [1, 3]}, "height": 32, "width": 64, "precision": "int8"},
+    )
     assert exported[1][1:4] == (Path("there"), "host", {"ends": "per-layer"})
 
 
@@ -86,10 +75,7 @@ def test_what_cannot_run_here_is_not_timed(
     from mue_edge.bundle.folder import open_bundle
     from mue_edge.export import build
 
-    notes = {
-        "image.0": {"delegates": 1, "host": {}},
-        "head": {"delegates": 2, "host": {"aten_topk_default": 1}},
-    }
+    notes = {"image.0": {"delegates": 1, "host": {}}, "head": {"delegates": 2, "host": {"aten_topk_default": 1}}}
     made = build.Exported(open_bundle(tiny_bundle), None, None, notes)
     monkeypatch.setattr(build, "export", lambda *args: made)
     done = run("export", tiny_model_folder, "--target", "android", "--backend", "vulkan", "--out", "phone")
@@ -170,12 +156,7 @@ def test_demo_shows_both_ways(
 
 
 def test_demo_leaves_other_bundles_alone(
-    run: Runner,
-    tiny_bundle: Path,
-    tmp_path: Path,
-    exported: Calls,
-    monkeypatch: pytest.MonkeyPatch,
-    stickers: object,
+    run: Runner, tiny_bundle: Path, tmp_path: Path, exported: Calls, monkeypatch: pytest.MonkeyPatch, stickers: object
 ) -> None:
     from mue_edge.apps import stickers as shipped
 
@@ -198,8 +179,6 @@ def test_a_plan_that_is_missing_is_named_before_anything_heavy_is_loaded(
     assert "--plan nothere.json does not exist" in said
 
 
-def test_pictures_that_change_nothing_are_refused(
-    run: Runner, tiny_model_folder: Path, pictures: Path
-) -> None:
+def test_pictures_that_change_nothing_are_refused(run: Runner, tiny_model_folder: Path, pictures: Path) -> None:
     said = run("export", tiny_model_folder, "--pictures", pictures).error(2)
     assert "host scans no ranges" in said

@@ -49,9 +49,8 @@ def plain_weights() -> dict[str, bytes]:
     ids=lambda option: option[0] if option else "none",
 )  # fmt: skip
 def test_training_options_change_what_is_learnt(
-    run: Runner, places: tuple[Path, Path], tmp_path: Path, plain_weights: dict[str, bytes],
-    option: tuple[str, ...],
-) -> None:  # fmt: skip
+    run: Runner, places: tuple[Path, Path], tmp_path: Path, plain_weights: dict[str, bytes], option: tuple[str, ...]
+) -> None:
     base = ("--shallow", "0") if "--shallow" not in option else ()
     bits = ("--no-bf16",) if "--bf16" not in option else ()
     if not plain_weights:
@@ -60,9 +59,7 @@ def test_training_options_change_what_is_learnt(
     assert (found == plain_weights["plain"]) == (option == ())
 
 
-def test_a_schedule_in_minutes_ends_by_the_clock(
-    run: Runner, places: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_schedule_in_minutes_ends_by_the_clock(run: Runner, places: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(run, places, out, "--minutes", "0.02", "--no-bf16")
     assert (out / "loss.svg").is_file()

@@ -58,9 +58,8 @@ def test_no_command_is_imported_for_the_help(words: tuple[str, ...] | None) -> N
     if words is None:
         environment |= {"_MUE_EDGE_COMPLETE": "bash_complete", "COMP_WORDS": "mue-edge ", "COMP_CWORD": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTED, *(words or ())], env=environment, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", IMPORTED, *(words or ())], env=environment, capture_output=True, text=True, check=False
+    )
     assert words != ("--help",) or "alt-text" in done.stdout
     assert words is not None or done.stdout.splitlines()[:2] == ["plain,alt-text", "plain,bench"]
     modules = done.stderr.split()

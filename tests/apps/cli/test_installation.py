@@ -80,9 +80,7 @@ def test_an_extra_that_is_not_installed_asks_nothing(run: Runner, monkeypatch: p
     assert packages["numpy"]["state"] == "ok" and packages["numpy"]["unmet"] == []
 
 
-def test_an_extra_that_is_installed_is_named_with_its_cure(
-    run: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_extra_that_is_installed_is_named_with_its_cure(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     found(monkeypatch, numpy="1.26.4", torch="2.13.0", safetensors="0.4.5")
     done = run("doctor")
     assert done.code == 0  # the core is content

@@ -35,9 +35,14 @@ def test_nothing_at_hand(run: Runner, bundled: Bundled) -> None:
 
 
 def test_what_is_at_hand(
-    run: Runner, bundled: Bundled, tiny_bundle: Path, tiny_entail_bundle: Path, tiny_model_folder: Path,
-    tiny_entail_folder: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    run: Runner,
+    bundled: Bundled,
+    tiny_bundle: Path,
+    tiny_entail_bundle: Path,
+    tiny_model_folder: Path,
+    tiny_entail_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shutil.copytree(tiny_bundle, "mine")
     shutil.copytree(tiny_entail_bundle, "judge")
     shutil.copytree(tiny_model_folder, "model")
@@ -54,17 +59,30 @@ def test_what_is_at_hand(
     assert set(bundles) == {"mine", "judge", str(kept)} and set(models) == {"model", "judge-model"}
     size = sum(p.stat().st_size for p in tiny_bundle.rglob("*") if p.is_file() and p.name != "manifest.json")
     assert bundles["mine"] == {
-        "path": "mine", "name": "tiny", "task": "caption", "target": "host", "precision": "fp32",
-        "picture": "48x48", "bytes": size, "policy": "full", "evidence": "loop", "problem": "",
-    }  # fmt: skip
+        "path": "mine",
+        "name": "tiny",
+        "task": "caption",
+        "target": "host",
+        "precision": "fp32",
+        "picture": "48x48",
+        "bytes": size,
+        "policy": "full",
+        "evidence": "loop",
+        "problem": "",
+    }
     assert bundles["judge"]["task"] == "entail"
     weights = tiny_model_folder / "model.safetensors"
     parameters = models["model"].pop("parameters")
     assert 0 < parameters * 4 < weights.stat().st_size < parameters * 4 + 50_000
     assert models["model"] == {
-        "path": "model", "family": "ofa", "layers": "encoder 3, decoder 3", "bytes": weights.stat().st_size,
-        "picture": "48", "tasks": ["caption"], "problem": "",
-    }  # fmt: skip
+        "path": "model",
+        "family": "ofa",
+        "layers": "encoder 3, decoder 3",
+        "bytes": weights.stat().st_size,
+        "picture": "48",
+        "tasks": ["caption"],
+        "problem": "",
+    }
     assert models["judge-model"]["tasks"] == ["entail"]
     text = run("list").out
     for words in ("mine", str(kept), "judge-model", "encoder 3, decoder 3", "evidence", "48x48"):

@@ -24,11 +24,18 @@ def steady(error: float = 0.01) -> object:
     ) -> tuple[Profile, tuple[str, ...]]:
         m = session.bundle.manifest
         made = profile.blank(
-            m, kind=profile.MEASURED, device=machine.device(), runtime=m.runtime.name, threads=1, clock=clock,
+            m,
+            kind=profile.MEASURED,
+            device=machine.device(),
+            runtime=m.runtime.name,
+            threads=1,
+            clock=clock,
             segments={name: profile.SegmentTime(1e-3, 2e-3, 1e-4, captions) for name in m.segments},
-            caption_seconds=2e-3, noise=profile.Noise(1.0, 1.2), error=error,
+            caption_seconds=2e-3,
+            noise=profile.Noise(1.0, 1.2),
+            error=error,
             checks={"full depth": profile.ProfileCheck(100, 0.04, 0.05)},
-        )  # fmt: skip
+        )
         return made, ("stem", "image.0", "image.1", "image.2", "embed", "cross_kv.0", "decoder.0", "head")
 
     return measured
@@ -79,9 +86,7 @@ def test_the_table(run: Runner, copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "RESTLESS" not in done.out
 
 
-def test_a_restless_machine_is_said_to_be_one(
-    run: Runner, copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_restless_machine_is_said_to_be_one(run: Runner, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "measure", steady(error=0.5))
     assert "--clock cpu" in run("profile", copy).out
     assert "RESTLESS" in run("profile", copy, "--clock", "cpu").out

@@ -31,14 +31,22 @@ MAIN = "import sys; from mue_edge.apps.cli.main import main; main(sys.argv[1:])"
 
 
 def child(
-    *args: str | Path, code: str = MAIN, out: int | None = subprocess.PIPE,
-    before: Callable[[], None] | None = None, **environment: str,
-) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+    *args: str | Path,
+    code: str = MAIN,
+    out: int | None = subprocess.PIPE,
+    before: Callable[[], None] | None = None,
+    **environment: str,
+) -> subprocess.CompletedProcess[bytes]:
     """A command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, stdout=out, stderr=subprocess.PIPE,
-        env={**os.environ, **environment}, preexec_fn=before, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=ROOT,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        preexec_fn=before,
+        check=False,
+    )
 
 
 def sentence(done: subprocess.CompletedProcess[bytes], code: int) -> str:
@@ -197,9 +205,13 @@ def commands_of(text: str) -> list[list[str]]:
 
 
 def test_commands_that_are_printed_keep_their_words(
-    tiny_bundle: Path, tiny_model_folder: Path, tiny_entail_bundle: Path, tmp_path: Path, run: Runner,
+    tiny_bundle: Path,
+    tiny_model_folder: Path,
+    tiny_entail_bundle: Path,
+    tmp_path: Path,
+    run: Runner,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Folders with spaces, quotes and dollars: each is one word of the command that names it."""
     monkeypatch.chdir(tmp_path)
     here = tmp_path / "my sticker's $HOME"

@@ -68,14 +68,10 @@ def test_it_learns_and_says_what_comes_next(run: Runner, places: tuple[Path, Pat
     for name in ("layer 1", "layer 2", "val layer 1", "val layer 2", "label smoothing 0.1"):
         assert name in picture
     kept = ("tokenizer.json", "prompts.json")
-    assert all(
-        json.loads((out / "model" / n).read_text()) == json.loads((places[0] / n).read_text()) for n in kept
-    )
+    assert all(json.loads((out / "model" / n).read_text()) == json.loads((places[0] / n).read_text()) for n in kept)
 
 
-def test_a_killed_run_goes_on_to_the_same_losses(
-    run: Runner, places: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_killed_run_goes_on_to_the_same_losses(run: Runner, places: tuple[Path, Path], tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     more = ("--steps", "24", "--save-every", "0", "--threads", "1", "--augment", "--val", str(places[1]))
     assert run(*_command(places, whole, *more)).code == 0
@@ -102,9 +98,8 @@ def test_a_killed_run_goes_on_to_the_same_losses(
 def _torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.run(
-        [*launch, "-m", "mue_edge", *command],
-        cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [*launch, "-m", "mue_edge", *command], cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=300
+    )
 
 
 # With frozen BatchNorm only sums are ordered differently; trained, each process normalises its own half.
@@ -122,26 +117,13 @@ def test_two_processes_learn_what_one_does(
     assert _losses(two)[-1] < 0.8 * _losses(two)[0]
 
 
-def test_an_untrained_model_from_its_configuration(
-    run: Runner, places: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_an_untrained_model_from_its_configuration(run: Runner, places: tuple[Path, Path], tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     shape = captioned.configuration().to_json()
     del shape["vocab_size"]
     config.write_text(json.dumps(shape))
     out, words = tmp_path / "run", str(places[0] / "tokenizer.json")
-    plain = [
-        "--data",
-        str(places[1]),
-        "--out",
-        str(out),
-        "--batch",
-        "4",
-        "--steps",
-        "2",
-        "--encoder",
-        "joint",
-    ]
+    plain = ["--data", str(places[1]), "--out", str(out), "--batch", "4", "--steps", "2", "--encoder", "joint"]
     done = run("train", "--config", str(config), "--tokenizer", words, *plain, "--loss", "mean", "--augment")
     assert done.code == 0, done.err
     made = json.loads((out / "model" / "config.json").read_text())
@@ -166,9 +148,7 @@ def test_mistakes_are_one_line(run: Runner, places: tuple[Path, Path], tmp_path:
     assert done.err.count("note: ") == 2  # of training and of validation data
 
 
-def test_captions_over_the_limit_are_cut_and_counted(
-    run: Runner, places: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_captions_over_the_limit_are_cut_and_counted(run: Runner, places: tuple[Path, Path], tmp_path: Path) -> None:
     more = ("--steps", "1", "--max-tokens", "4", "--val", str(places[1]), "--cache-pictures", "0")
     done = run(*_command(places, tmp_path / "run", *more))
     assert done.code == 0, done.err
@@ -209,9 +189,7 @@ def test_heads_leave_the_network_as_it_is(run: Runner, places: tuple[Path, Path]
     assert kinds == {"confidence", "gate"}  # the first ones were kept
 
 
-def test_heads_of_a_model_that_judges_statements(
-    run: Runner, tiny_entail_folder: Path, tmp_path: Path
-) -> None:
+def test_heads_of_a_model_that_judges_statements(run: Runner, tiny_entail_folder: Path, tmp_path: Path) -> None:
     rows = []
     for i in range(40):
         picture(tmp_path / f"{i}.png", i)

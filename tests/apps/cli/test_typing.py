@@ -39,12 +39,7 @@ finally:
     ],
 )  # fmt: skip
 def test_what_was_meant(
-    args: tuple[str, ...],
-    wanted: str,
-    tiny_bundle: Path,
-    tiny_model_folder: Path,
-    tmp_path: Path,
-    run: Runner,
+    args: tuple[str, ...], wanted: str, tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path, run: Runner
 ) -> None:
     names = {"B": tiny_bundle, "M": tiny_model_folder, "P": picture(tmp_path / "p.png")}
     done = run(*(names.get(word, word) for word in args))
@@ -83,12 +78,14 @@ def test_a_name_of_nothing_fails_before_anything_heavy_is_loaded(
     (tmp_path / "t.csv").write_text("image,caption\np.png,a\n")
     names = {"M": str(tiny_model_folder), "D": "t.csv"}
     done = subprocess.run(
-        [sys.executable, "-c", HEAVY, *(names.get(word, word) for word in args)], cwd=tmp_path,
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode in (2, 4) and "nothere" in done.stderr and "Traceback" not in done.stderr, (
-        done.stderr
+        [sys.executable, "-c", HEAVY, *(names.get(word, word) for word in args)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    assert done.returncode in (2, 4) and "nothere" in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.strip() == ""
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
 
@@ -123,11 +120,6 @@ def test_completion(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_script_that_bash_reads() -> None:
     environment = {**os.environ, "_MUE_EDGE_COMPLETE": "bash_source"}
     done = subprocess.run(
-        [sys.executable, "-m", "mue_edge"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "mue_edge"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0 and "complete -o" in done.stdout and "mue-edge" in done.stdout

@@ -15,9 +15,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     if name == "toga_qt":
-        loads = subprocess.run(
-            [sys.executable, "-c", "import PySide6.QtWidgets"], capture_output=True, text=True
-        )
+        loads = subprocess.run([sys.executable, "-c", "import PySide6.QtWidgets"], capture_output=True, text=True)
         if loads.returncode:
             pytest.skip(f"Qt does not load here ({loads.stderr.strip().splitlines()[-1]}); docs/phone.md")
     return name

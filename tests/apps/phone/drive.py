@@ -74,14 +74,18 @@ def seen(screen: Screen) -> dict[str, Any]:
     native = None if DUMMY else screen.image._impl.native
     rows = [(r.children[0].text, r.children[1].value, r.children[2].text) for r in screen.rows.children]
     return {
-        "caption": screen.caption.text, "state": screen.state.text, "problem": screen.problem.text,
-        "rows": rows, "aloud": [screen.aloud.text, screen.aloud.enabled],
-        "choose": screen.choose.enabled, "asks": screen.question is not None,
+        "caption": screen.caption.text,
+        "state": screen.state.text,
+        "problem": screen.problem.text,
+        "rows": rows,
+        "aloud": [screen.aloud.text, screen.aloud.enabled],
+        "choose": screen.choose.enabled,
+        "asks": screen.question is not None,
         "policy": screen.named.text if screen.dial.children else None,
         "picture": screen.image.image and list(screen.image.image.size),
         "picture_name": native and native.accessibleName(),
         "bar_name": native and [r.children[1]._impl.native.accessibleName() for r in screen.rows.children],
-    }  # fmt: skip
+    }
 
 
 def press(widget: Any) -> None:

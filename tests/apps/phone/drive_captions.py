@@ -13,9 +13,7 @@ from tests.apps.phone.drive import Chosen, main, press, seen, until
 async def scenario(screen: Screen, device: Chosen) -> dict[str, Any]:
     question = screen.question
     assert question is not None
-    found: dict[str, Any] = {
-        "fields": len(question.content.children) // 2, "knows": screen.knows.text,
-    }  # fmt: skip
+    found: dict[str, Any] = {"fields": len(question.content.children) // 2, "knows": screen.knows.text}
 
     async def after(name: str, action: Any) -> None:
         told = len(device.announced)

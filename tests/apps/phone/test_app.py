@@ -85,9 +85,7 @@ def test_debians_packages_are_complete() -> None:
         pytest.skip("no objdump here, or no Linux")
     folder, needed = Path(qt.__file__).parent / "Qt", set[str]()
     for file in ("plugins/platforms/libqxcb.so", "lib/libQt6XcbQpa.so.6", "lib/libQt6Gui.so.6"):
-        said = subprocess.run(
-            [objdump, "-p", folder / file], capture_output=True, text=True, check=True
-        ).stdout
+        said = subprocess.run([objdump, "-p", folder / file], capture_output=True, text=True, check=True).stdout
         needed |= set(re.findall(r"NEEDED +(\S+)", said))
     always = r"(libQt6.*|libc|libm|libgcc_s|libstdc\+\+|libpthread|libdl|librt|ld-linux.*)\.so.*"
     # Several libraries in a package, or one that brings another along.

@@ -46,10 +46,7 @@ class Phone:
             getContentResolver=lambda: self, getPackageName=lambda: "org.my_company.captions"
         )
         self.app = SimpleNamespace(
-            _impl=self,
-            paths=SimpleNamespace(cache=cache),
-            app_id="org.my-company.captions",
-            camera=Camera(allowed),
+            _impl=self, paths=SimpleNamespace(cache=cache), app_id="org.my-company.captions", camera=Camera(allowed)
         )
         self.native = SimpleNamespace(getApplicationContext=lambda: self.context)
         self.answers = answers
@@ -224,10 +221,7 @@ def test_desktop_stops_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert device.voice == "espeak-ng" and not device.can_take
     for count, text in enumerate(("--help", "$(a moon)"), 1):
         device.say(text)
-        while (
-            not (tmp_path / "said").exists()
-            or len(said := (tmp_path / "said").read_text().splitlines()) < count
-        ):
+        while not (tmp_path / "said").exists() or len(said := (tmp_path / "said").read_text().splitlines()) < count:
             time.sleep(0.01)
     device.hush()
     pids = [int(line.split()[0]) for line in said]

@@ -22,9 +22,7 @@ from tests.apps.phone.driven import driven
 from tests.apps.phone.finished import finished
 
 FAST = Policy(
-    "fixed",
-    {"image": StackExit(depth=1), "text": StackExit(depth=1), "decoder": StackExit(depth=1)},
-    name="fast",
+    "fixed", {"image": StackExit(depth=1), "text": StackExit(depth=1), "decoder": StackExit(depth=1)}, name="fast"
 )
 FULL = Policy("never", name="full")
 
@@ -50,9 +48,7 @@ def plain(text: str) -> str:
     return text.replace("\n", " ")
 
 
-def test_statements_are_judged_and_read_aloud(
-    backend: str, bundle: Path, entailer: Entailer, tmp_path: Path
-) -> None:
+def test_statements_are_judged_and_read_aloud(backend: str, bundle: Path, entailer: Entailer, tmp_path: Path) -> None:
     pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
     first, second = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", seed=7)
     found = driven(backend, tmp_path, bundle, first, second, driver="drive_statements")
@@ -79,8 +75,10 @@ def test_statements_are_judged_and_read_aloud(
     asked = saw("asked", first, "a b")
     assert asked["problem"] == "" and " ms: picture " in asked["state"]
     assert [tuple(row) for row in asked["rows"]] == [
-        ("the picture", 3, "3 of 3"), ("the statement", 3, "3 of 3"), ("the answer", 3, "3 of 3"),
-    ]  # fmt: skip
+        ("the picture", 3, "3 of 3"),
+        ("the statement", 3, "3 of 3"),
+        ("the answer", 3, "3 of 3"),
+    ]
     other = saw("other picture", second, "a b")
     spoken = f"a b? {other['caption']}"
     assert (tmp_path / "spoken").read_text().strip() == spoken
@@ -93,11 +91,15 @@ def test_statements_are_judged_and_read_aloud(
     assert (fastest["policy"], fastest["problem"]) == ("Policy: fast", "")
     # What a screen reader says, in turn: nothing is said twice, although Enter was pressed twice.
     assert [plain(line) for line in found["announced"]] == [
-        "Now choose a picture.", "Now write a statement.", "the statement '' says nothing",
-        f"a b? {asked['caption']}", spoken,
+        "Now choose a picture.",
+        "Now write a statement.",
+        "the statement '' says nothing",
+        f"a b? {asked['caption']}",
+        spoken,
         f"a xyz? {unknown['caption']}. the model has no words for xyz",
-        plain(long["problem"]), f"a b? {fastest['caption']}",
-    ]  # fmt: skip
+        plain(long["problem"]),
+        f"a b? {fastest['caption']}",
+    ]
     if backend == "toga_qt":
         assert found["field_name"] == "Does the picture show this?"
         assert other["picture_name"] == f"The picture: {spoken}"
@@ -106,17 +108,22 @@ def test_statements_are_judged_and_read_aloud(
 
 def test_what_is_shown_of_an_answer(entailer: Entailer) -> None:
     found = Entailment(
-        "yes", {"no": 0.1, "yes": 0.846, "maybe": 0.054},
-        exits={"image": 2, "text": 1, "decoder": [1, 2, 3, 3]}, decisions=(),
-        seconds={"preprocess": 0.002, "total": 0.012}, calls=17,
-    )  # fmt: skip
+        "yes",
+        {"no": 0.1, "yes": 0.846, "maybe": 0.054},
+        exits={"image": 2, "text": 1, "decoder": [1, 2, 3, 3]},
+        decisions=(),
+        seconds={"preprocess": 0.002, "total": 0.012},
+        calls=17,
+    )
     shown = judged(found, "a red dog", entailer.layout, "a note")
     assert (shown.text, shown.spoken, shown.note) == ("yes", "a red dog? yes", "a note")
     assert shown.shares == "“a red dog”: no 10%, yes 85%, maybe 5%"
     assert shown.times == "12 ms: picture 2 ms, model 10 ms in 17 calls"
     assert shown.rows == (
-        DepthRow("the picture", 2, 3), DepthRow("the statement", 1, 3), DepthRow("the answer", 2.25, 3),
-    )  # fmt: skip
+        DepthRow("the picture", 2, 3),
+        DepthRow("the statement", 1, 3),
+        DepthRow("the answer", 2.25, 3),
+    )
     assert [row.count for row in shown.rows] == ["2 of 3", "1 of 3", "2.2 of 3"]
 
 
@@ -154,8 +161,10 @@ def test_a_caption_is_of_one_picture(backend: str, tiny_captions_bundle: Path, t
     assert found["knows"] == "This model knows red squares only."
     with targets.open_entailer(tiny_captions_bundle, threads=1) as opened:
         for name, file, caption in (
-            ("alone", first, None), ("captioned", first, "d e"), ("other picture", second, None),
-        ):  # fmt: skip
+            ("alone", first, None),
+            ("captioned", first, "d e"),
+            ("other picture", second, None),
+        ):
             judged = opened.entail(file, "a b", caption=caption)
             shares = ", ".join(f"{word} {share:.0%}" for word, share in judged.probabilities.items())
             assert plain(found[name]["state"]).startswith(f"“a b”: {shares}"), name
@@ -163,9 +172,8 @@ def test_a_caption_is_of_one_picture(backend: str, tiny_captions_bundle: Path, t
 
 
 def test_the_command_takes_both_kinds_of_bundles(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_entail_bundle: Path,
-    tiny_bundle: Path,
-) -> None:  # fmt: skip
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_entail_bundle: Path, tiny_bundle: Path
+) -> None:
     pytest.importorskip("toga", reason="Toga is not installed: pip install 'mue-edge[phone]'")
     from mue_edge.apps.cli.commands.apps import phone
     from mue_edge.apps.phone import app

@@ -28,21 +28,13 @@ FULL = Policy("never", name="full")
 # Of statements: fixed depths, thresholds that part texts, pictures and words, full depth.
 JUDGING = (
     Policy(
-        "fixed",
-        {"image": StackExit(depth=1), "text": StackExit(depth=2), "decoder": StackExit(depth=2)},
-        name="fixed",
+        "fixed", {"image": StackExit(depth=1), "text": StackExit(depth=2), "decoder": StackExit(depth=2)}, name="fixed"
     ),
     Policy(
-        "mue",
-        {"image": StackExit(0.6), "text": StackExit(0.5), "decoder": StackExit(0.5)},
-        beta=1.0,
-        name="earlier",
+        "mue", {"image": StackExit(0.6), "text": StackExit(0.5), "decoder": StackExit(0.5)}, beta=1.0, name="earlier"
     ),
     Policy(
-        "mue",
-        {"image": StackExit(0.8), "text": StackExit(0.65), "decoder": StackExit(0.7)},
-        beta=1.0,
-        name="early",
+        "mue", {"image": StackExit(0.8), "text": StackExit(0.65), "decoder": StackExit(0.7)}, beta=1.0, name="early"
     ),
     FULL,
 )
@@ -83,9 +75,8 @@ def tarballs() -> list[tuple[NpmPackage, Path]]:
 
 @pytest.fixture(scope="session")
 def tiny_site(
-    tiny_model_folder: Path, front: tuple[Policy, ...], tarballs: object,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:  # fmt: skip
+    tiny_model_folder: Path, front: tuple[Policy, ...], tarballs: object, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """`mue-edge export MODEL --target browser`: beams, decoder layers in groups. Read only."""
     from mue_edge.apps.cli import main as cli
     from mue_edge.apps.web import site
@@ -137,9 +128,7 @@ def beam_site(tiny_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def entail_site(
-    tiny_entail_bundle: Path,
-    tarballs: list[tuple[NpmPackage, Path]],
-    tmp_path_factory: pytest.TempPathFactory,
+    tiny_entail_bundle: Path, tarballs: list[tuple[NpmPackage, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A site around the tiny bundle that judges statements. Read only."""
     from mue_edge.apps.web import site
@@ -152,9 +141,7 @@ def entail_site(
 
 @pytest.fixture(scope="session")
 def captions_site(
-    tiny_captions_bundle: Path,
-    tarballs: list[tuple[NpmPackage, Path]],
-    tmp_path_factory: pytest.TempPathFactory,
+    tiny_captions_bundle: Path, tarballs: list[tuple[NpmPackage, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A site around the tiny bundle that reads captions beside statements. Read only."""
     from mue_edge.apps.web import site
@@ -167,9 +154,7 @@ def captions_site(
 
 @pytest.fixture(scope="session")
 def joint_site(
-    joint_entail_folder: Path,
-    tarballs: list[tuple[NpmPackage, Path]],
-    tmp_path_factory: pytest.TempPathFactory,
+    joint_entail_folder: Path, tarballs: list[tuple[NpmPackage, Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A site around a bundle whose joint encoder reads picture and statement in one sequence. Read only."""
     from mue_edge.apps.web import site

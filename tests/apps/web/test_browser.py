@@ -71,9 +71,7 @@ def captioned(page: Page, name: str, data: bytes) -> tuple[str, list[str]]:
     return page.inner_text("#caption"), page.locator("#exits td:last-child").all_inner_texts()
 
 
-def test_captions_equal_the_hosts_on_and_offline(
-    context: BrowserContext, tiny_site: Path, served: Server
-) -> None:
+def test_captions_equal_the_hosts_on_and_offline(context: BrowserContext, tiny_site: Path, served: Server) -> None:
     problems: list[str] = []
     page = opened(context, served.url, problems)
     with mue_edge.open(tiny_site / "bundle", threads=1) as captioner:
@@ -113,9 +111,7 @@ def settled(page: Page, act: Callable[[], object]) -> tuple[str, list[str], list
     done = page.evaluate("document.documentElement.dataset.done ?? 0")
     act()
     page.wait_for_selector(f'html[data-done]:not([data-done="{done}"])')
-    layers, shares = (
-        page.locator(f"#{rows} td:last-child").all_inner_texts() for rows in ("exits", "shares")
-    )
+    layers, shares = (page.locator(f"#{rows} td:last-child").all_inner_texts() for rows in ("exits", "shares"))
     return page.inner_text("#caption"), layers, [float(share.removesuffix(" %")) for share in shares]
 
 
@@ -148,9 +144,7 @@ def test_answers_equal_the_hosts(context: BrowserContext, entail_site: Path, ser
             press = functools.partial(page.keyboard.press, "ArrowLeft")
             assert settled(page, press) == wanted("11.png", STATEMENTS[-1], policy)
         field.fill("a xyz")
-        assert settled(page, page.get_by_role("button", name="Ask").click) == wanted(
-            "11.png", "a xyz", "earlier"
-        )
+        assert settled(page, page.get_by_role("button", name="Ask").click) == wanted("11.png", "a xyz", "earlier")
         assert page.inner_text("#note") == "The model has no words for xyz."
         field.fill("a " * 8)
         assert settled(page, lambda: field.press("Enter"))[0] == ""
@@ -161,9 +155,7 @@ def test_answers_equal_the_hosts(context: BrowserContext, entail_site: Path, ser
     assert problems == []
 
 
-def test_a_caption_of_the_picture(
-    context: BrowserContext, captions_site: Path, served_entail: Server
-) -> None:
+def test_a_caption_of_the_picture(context: BrowserContext, captions_site: Path, served_entail: Server) -> None:
     """A field for it only where the bundle reads one; another picture has another caption."""
     server, problems = Server(captions_site), list[str]()
     page = opened(context, server.url, problems)
@@ -244,9 +236,7 @@ def test_a_file_that_is_missing_is_named(
     server.stop()
 
 
-def test_a_page_whose_script_is_missing_says_so(
-    context: BrowserContext, tiny_site: Path, tmp_path: Path
-) -> None:
+def test_a_page_whose_script_is_missing_says_so(context: BrowserContext, tiny_site: Path, tmp_path: Path) -> None:
     site = Path(shutil.copytree(tiny_site, tmp_path / "site"))
     (site / "page" / "result.mjs").unlink()
     server = Server(site)
@@ -273,9 +263,7 @@ def test_what_the_page_can_do_without(
     server.stop()
 
 
-def test_a_server_that_hangs_on_an_icon_delays_nothing_for_ever(
-    context: BrowserContext, tiny_site: Path
-) -> None:
+def test_a_server_that_hangs_on_an_icon_delays_nothing_for_ever(context: BrowserContext, tiny_site: Path) -> None:
     server = Server(tiny_site, hanging="icon-512.png")
     page = opened(context, server.url)
     assert captioned(page, "fine.png", files()["11.png"])[0]
@@ -343,9 +331,13 @@ def test_several_pictures_in_order_copied_and_cancelled(
 
 
 def test_a_model_that_knows_little_says_so_and_opens_early(
-    context: BrowserContext, tiny_bundle: Path, front: tuple[Policy, ...],
-    tarballs: list[tuple[NpmPackage, Path]], served: Server, tmp_path: Path,
-) -> None:  # fmt: skip
+    context: BrowserContext,
+    tiny_bundle: Path,
+    front: tuple[Policy, ...],
+    tarballs: list[tuple[NpmPackage, Path]],
+    served: Server,
+    tmp_path: Path,
+) -> None:
     from mue_edge.apps.web import site
 
     shutil.copytree(tiny_bundle, tmp_path / "site" / "bundle")

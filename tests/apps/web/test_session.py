@@ -24,17 +24,19 @@ from tests.apps.web.conftest import STATEMENTS, noise
 def request_of(data: dict[str, Any]) -> Request:
     position = data["position"]
     return Request(
-        data["run"], data["inputs"], data["outputs"], tuple(data["read"]), tuple(data["ids"]),
-        tuple(data["gather"]), tuple(Store(s["port"], s["buffer"], tuple(s["rows"])) for s in data["store"]),
+        data["run"],
+        data["inputs"],
+        data["outputs"],
+        tuple(data["read"]),
+        tuple(data["ids"]),
+        tuple(data["gather"]),
+        tuple(Store(s["port"], s["buffer"], tuple(s["rows"])) for s in data["store"]),
         position and Position(position["step"], tuple(map(tuple, position["ancestry"]))),
-    )  # fmt: skip
+    )
 
 
 def answer_of(answer: Answer) -> dict[str, Any]:
-    return {
-        "scalars": dict(answer.scalars), "candidates": [list(row) for row in answer.candidates],
-        "now": answer.now,
-    }  # fmt: skip
+    return {"scalars": dict(answer.scalars), "candidates": [list(row) for row in answer.candidates], "now": answer.now}
 
 
 @pytest.fixture
@@ -86,9 +88,12 @@ def test_answers_equal_the_entailers(tiny_entail_bundle: Path) -> None:
             while "request" in step:
                 step = run.send(answer_of(entailer.runtime.execute(request_of(step["request"]))))
             assert step["entailment"] == {
-                "answer": wanted.answer, "probabilities": wanted.probabilities, "note": "",
-                "exits": wanted.exits, "calls": wanted.calls,
-            }  # fmt: skip
+                "answer": wanted.answer,
+                "probabilities": wanted.probabilities,
+                "note": "",
+                "exits": wanted.exits,
+                "calls": wanted.calls,
+            }
 
 
 def test_answers_with_a_caption_equal_the_entailers(tiny_captions_bundle: Path) -> None:
@@ -126,12 +131,15 @@ def test_statements_that_cannot_be_judged(tiny_entail_bundle: Path, session: Pag
 
 def test_what_the_slider_shows(session: PageSession) -> None:
     assert [(p["name"], p["opening"]) for p in session.policies()] == [
-        ("fixed", False), ("early", True), ("full", False),
-    ]  # fmt: skip
+        ("fixed", False),
+        ("early", True),
+        ("full", False),
+    ]
     assert session.stacks() == [
-        {"name": "image", "reads": "the picture", "layers": 3}, {"name": "text", "reads": "", "layers": 3},
+        {"name": "image", "reads": "the picture", "layers": 3},
+        {"name": "text", "reads": "", "layers": 3},
         {"name": "decoder", "reads": "", "layers": 3},
-    ]  # fmt: skip
+    ]
     with pytest.raises(UsageError, match="early"):
         session.caption("no such policy")
 

@@ -31,9 +31,10 @@ def test_the_page_needs_nothing_but_python() -> None:
     """MODULES is what the page's Python imports, without click, numpy and Pillow."""
     loaded = "import sys; found = {m for m in sys.modules if m.partition('.')[0] == 'mue_edge'}\n"
     run_blocked(
-        (*HEAVY, "numpy", "click", "PIL"), ["mue_edge.apps.web.session"],
+        (*HEAVY, "numpy", "click", "PIL"),
+        ["mue_edge.apps.web.session"],
         f"{loaded}assert found == set({site.MODULES!r}), found ^ set({site.MODULES!r})\n",
-    )  # fmt: skip
+    )
 
 
 def test_the_zip_imports_by_itself(tmp_path: Path) -> None:
@@ -42,9 +43,7 @@ def test_the_zip_imports_by_itself(tmp_path: Path) -> None:
     (tmp_path / "mue_edge.zip").write_bytes(data)
     code = f"import sys; sys.path.insert(0, {str(tmp_path / 'mue_edge.zip')!r}); "
     code += "import mue_edge.apps.web.session as s; print(s.__file__)"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.startswith(str(tmp_path))
 
 
@@ -68,17 +67,16 @@ def test_every_file_is_named(tiny_site: Path) -> None:
         assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["bytes"], entry["sha256"]), name
     assert index["packages"] == {"pyodide": "314.0.7", "onnxruntime-web": "1.30.0"}
     kept = (tiny_site / "sw.js").read_text()
-    assert all(
-        f'"{name}"' in kept for name in files if not name.startswith("bundle/golden/") and name != "sw.js"
-    )
+    assert all(f'"{name}"' in kept for name in files if not name.startswith("bundle/golden/") and name != "sw.js")
 
 
 def test_a_site_is_named_after_what_it_does(tiny_site: Path, entail_site: Path, captions_site: Path) -> None:
     """And says whether a caption may be given beside a statement."""
     for folder, task, reads, title in (
-        (tiny_site, "caption", "statements", "Captions"), (entail_site, "entail", "statements", "Statements"),
+        (tiny_site, "caption", "statements", "Captions"),
+        (entail_site, "entail", "statements", "Statements"),
         (captions_site, "entail", "captions", "Statements"),
-    ):  # fmt: skip
+    ):
         document = (folder / "index.html").read_text()
         assert f'data-task="{task}" data-reads="{reads}"' in document and "{{" not in document
         name = json.loads((folder / "app.webmanifest").read_text())["name"]

@@ -56,7 +56,13 @@ def test_a_small_true_difference_is_proved_and_a_column_stands_alone() -> None:
 
 def test_terms_out_of_range_are_refused() -> None:
     good = np.full((3, 1), 0.5)
-    for terms, mean, error in ((good * 3, 0.5, 0.1), (-good, 0.5, 0.1), (good * np.nan, 0.5, 0.1),
-                               (good[:0], 0.5, 0.1), (good, 1.0, 0.1), (good, 0.5, 0.0)):  # fmt: skip
+    for terms, mean, error in (
+        (good * 3, 0.5, 0.1),
+        (-good, 0.5, 0.1),
+        (good * np.nan, 0.5, 0.1),
+        (good[:0], 0.5, 0.1),
+        (good, 1.0, 0.1),
+        (good, 0.5, 0.0),
+    ):
         with pytest.raises(UsageError):
             p_values(terms, mean, error)

@@ -99,8 +99,10 @@ def test_the_primary_choice_is_tested_first_and_a_lone_one_at_the_whole_error() 
 
 
 def test_favourite_is_the_best_that_is_predicted_to_keep_the_budget() -> None:
-    slow, mid, fast = (candidate(name, 0.0, cost, late) for name, cost, late in
-                       (("slow", 3, 0.5), ("mid", 2, 0.07), ("fast", 1, 0.001)))  # fmt: skip
+    slow, mid, fast = (
+        candidate(name, 0.0, cost, late)
+        for name, cost, late in (("slow", 3, 0.5), ("mid", 2, 0.07), ("fast", 1, 0.001))
+    )
     better = [replace(c, quality=q) for c, q in ((slow, 6.0), (mid, 5.5), (fast, 5.0))]
     assert pareto_testing.favourite(better, BOTH).name == "mid"
     assert pareto_testing.favourite([better[0], replace(better[1], p_latency=0.2)], BOTH).name == "mid"
@@ -119,8 +121,7 @@ def test_one_false_claim_is_enough_to_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
-    [("estimate", "the times are an estimate"), ("simulation", "the times are a simulation")],
+    ("kind", "words"), [("estimate", "the times are an estimate"), ("simulation", "the times are a simulation")]
 )
 def test_no_certificate_of_latency_from_an_estimate(kind: str, words: str) -> None:
     untimed = {name: replace(step, seconds=None) for name, step in STEPS.items()}
@@ -135,10 +136,22 @@ def test_no_certificate_of_latency_from_an_estimate(kind: str, words: str) -> No
 
 def test_statement_says_what_was_shown_and_where_it_ends() -> None:
     words = run(frozen())[0].statement
-    for part in ("confidence 0.9", "'quick'", "less than 0.05 of full depth's CIDEr-D",
-                 "0.95 of the captions", "50 ms", "a board", "threads: 1", "load: idle", "clocks: fixed",
-                 "mean over clusters",
-                 "greedy", "fp32", "plan 1234", "void for any other"):  # fmt: skip
+    for part in (
+        "confidence 0.9",
+        "'quick'",
+        "less than 0.05 of full depth's CIDEr-D",
+        "0.95 of the captions",
+        "50 ms",
+        "a board",
+        "threads: 1",
+        "load: idle",
+        "clocks: fixed",
+        "mean over clusters",
+        "greedy",
+        "fp32",
+        "plan 1234",
+        "void for any other",
+    ):
         assert part in words
     assert "latency" not in run(frozen(QUALITY, None), STEPS)[0].statement
 

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mue_edge.calibrate.data.augment import (
-    grounds,
-    hide,
-    moves,
-    normalise,
-    on_ground,
-    place,
-    recolour,
-    redraw,
-    warps,
-)
+from mue_edge.calibrate.data.augment import grounds, hide, moves, normalise, on_ground, place, recolour, redraw, warps
 
 
 def _rng(seed: int = 0) -> torch.Generator:

@@ -23,9 +23,7 @@ def _found(examples: list[Example]) -> dict[str, tuple[str, ...]]:
 
 
 def test_csv_merges_the_rows_of_a_picture(tmp_path: Path) -> None:
-    table = _write(
-        tmp_path / "a.csv", '\ufeffimage,caption\n1.png,"a  cat, asleep"\n2.png,a dog\n1.png,cat\n'
-    )
+    table = _write(tmp_path / "a.csv", '\ufeffimage,caption\n1.png,"a  cat, asleep"\n2.png,a dog\n1.png,cat\n')
     expected = {str(tmp_path / "1.png"): ("a cat, asleep", "cat"), str(tmp_path / "2.png"): ("a dog",)}
     assert _found(read(table)) == expected
     assert read(table)[1].where == f"{table}, line 3"
@@ -38,12 +36,9 @@ def test_tsv_keeps_quotes_and_knows_other_columns(tmp_path: Path) -> None:
 
 def test_json_lines_take_texts_and_lists(tmp_path: Path) -> None:
     table = _write(
-        tmp_path / "a.jsonl",
-        '{"image": "1.png", "caption": ["a", "b"]}\n\n{"image": "1.png", "caption": "c"}',
+        tmp_path / "a.jsonl", '{"image": "1.png", "caption": ["a", "b"]}\n\n{"image": "1.png", "caption": "c"}'
     )
-    assert _found(read(table, images=tmp_path / "deep")) == {
-        str(tmp_path / "deep" / "1.png"): ("a", "b", "c")
-    }
+    assert _found(read(table, images=tmp_path / "deep")) == {str(tmp_path / "deep" / "1.png"): ("a", "b", "c")}
 
 
 def test_coco_joins_annotations_to_images(tmp_path: Path) -> None:
@@ -132,9 +127,7 @@ def test_foreign_bytes(tmp_path: Path) -> None:
 def test_clusters_are_read_where_they_are_named(tmp_path: Path) -> None:
     table = _write(tmp_path / "a.csv", "cluster,image,caption\nfilm,1.png,a\n,2.png,b\n")
     assert [e.cluster for e in read(table)] == ["film", "2.png"]
-    lines = (
-        '{"image": "1.png", "caption": "a", "cluster": "film"}\n{"image": "2.png", "caption": ["b", "c"]}\n'
-    )
+    lines = '{"image": "1.png", "caption": "a", "cluster": "film"}\n{"image": "2.png", "caption": ["b", "c"]}\n'
     assert [e.cluster for e in read(_write(tmp_path / "a.jsonl", lines))] == ["film", "2.png"]
     with pytest.raises(InputFileError, match="cluster is no text"):
         read(_write(tmp_path / "b.jsonl", '{"image": "1.png", "caption": "a", "cluster": 3}\n'))

@@ -79,9 +79,7 @@ def test_one_statement_beside_two_captions_is_two(tmp_path: Path) -> None:
     assert len(read(lines(tmp_path / "t.jsonl", rows), CAPTIONED)) == 2
 
 
-def test_statements_are_cleaned_as_the_model_wants_them_and_words_that_it_lacks_are_told(
-    tmp_path: Path,
-) -> None:
+def test_statements_are_cleaned_as_the_model_wants_them_and_words_that_it_lacks_are_told(tmp_path: Path) -> None:
     told = list[str]()
     asked = replace(ASKED, template=replace(CAPTIONED.template, articles_in=(), words="a b c the"))
     rows = [ROWS[1] | {"hypothesis": "the b, a d", "caption": "an E!"}, ROWS[2] | {"caption": "b"}]

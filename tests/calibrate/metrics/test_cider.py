@@ -11,9 +11,7 @@ from mue_edge.errors import InputFileError, UsageError
 
 WORDS = ("a", "cat", "dog", "sits", "runs", "on", "the", "mat", "snow", "red")
 CAPTION = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
-PICTURES = st.lists(
-    st.tuples(CAPTION, st.lists(CAPTION.filter(bool), min_size=1, max_size=2)), min_size=2, max_size=4
-)
+PICTURES = st.lists(st.tuples(CAPTION, st.lists(CAPTION.filter(bool), min_size=1, max_size=2)), min_size=2, max_size=4)
 
 
 def cider_d(caption: str, references: list[str], known: cider.Frequencies) -> float:
@@ -26,9 +24,7 @@ needs_package = pytest.mark.skipif(not coco_metrics.available(), reason="pycocoe
 @needs_package
 @settings(max_examples=40, deadline=None)
 @given(PICTURES)
-def test_equals_the_coco_tools_when_the_idf_is_the_evaluated_set_s(
-    pictures: list[tuple[str, list[str]]],
-) -> None:
+def test_equals_the_coco_tools_when_the_idf_is_the_evaluated_set_s(pictures: list[tuple[str, list[str]]]) -> None:
     from pycocoevalcap.cider.cider import Cider
 
     captions, references = [p[0] for p in pictures], [p[1] for p in pictures]

@@ -43,9 +43,7 @@ def test_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_java
 def test_with_java_words_are_coco_s_and_meteor_is_measured() -> None:
     references = [("it 's a man s cat",), ("woman medium-light skin tone",)]
-    found = measure(
-        {"a": ["It's a man s cat...", "woman: medium-light\nskin tone"], "b": ["", "woman"]}, references
-    )
+    found = measure({"a": ["It's a man s cat...", "woman: medium-light\nskin tone"], "b": ["", "woman"]}, references)
     assert found.words == "ptb"
     assert "SPICE" in found.notes[-1]
     assert found.scores["a"]["bleu_4"].total() == pytest.approx(1.0, abs=1e-6)
@@ -109,9 +107,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_package
 @needs_java
-def test_a_java_that_fails_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_java_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     from mue_edge.errors import EnvironmentLacksError
 
     folder = tmp_path_factory.mktemp("bin")

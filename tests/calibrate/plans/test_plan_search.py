@@ -15,13 +15,7 @@ import pytest
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.plans.plan_search import PlanSearch, search_plans, worth
 from mue_edge.calibrate.plans.plan_space import CUTS, PlanChoice, Space
-from mue_edge.calibrate.plans.plan_trial import (
-    Bench,
-    MeasuredPlan,
-    PlanPoint,
-    Reference,
-    policy_within,
-)
+from mue_edge.calibrate.plans.plan_trial import Bench, MeasuredPlan, PlanPoint, Reference, policy_within
 from mue_edge.calibrate.policies.evaluator import PolicyEvaluator
 from mue_edge.calibrate.traces.tracing import Sample
 from mue_edge.durations import Span
@@ -63,9 +57,7 @@ class Formula:
         time += 0.01 * sum(map(len, options["ends"].values()))
         quality = min(4.0, options["height"] / 24)
         fast, full = point(time / 2, 0.98 * quality, "fast"), point(time, quality, "full")
-        return MeasuredPlan(
-            (point(time / 4, 0.5 * quality, "least"), fast, full), (f"as {options['height']}",)
-        )
+        return MeasuredPlan((point(time / 4, 0.5 * quality, "least"), fast, full), (f"as {options['height']}",))
 
     def propose(self, fine: Path, coarse: Path, policy: Policy) -> Mapping[str, Sequence[int]]:
         assert fine != coarse
@@ -125,9 +117,7 @@ def test_a_budget_chooses_the_plan_and_what_is_planned_for(tmp_path: Path) -> No
     assert none.best is None and none.front
 
 
-def test_a_plan_that_cannot_be_had_is_a_trial_with_its_problem(
-    tmp_path: Path, model: Path, tune: Samples
-) -> None:
+def test_a_plan_that_cannot_be_had_is_a_trial_with_its_problem(tmp_path: Path, model: Path, tune: Samples) -> None:
     space = replace(SMALL, sizes=((96, 96), (112, 112)), cuts=("per-layer", "planned"))
     found = search(Formula(), tmp_path / "w", space, 8)
     problems = {t.choice.size for t in found.trials if t.measured.problem}
@@ -206,9 +196,7 @@ def test_two_real_trials_go_on_behind_a_kill(
     for trial in whole.trials:
         manifest = json.loads((trial.folder / "bundle/manifest.json").read_text())
         assert manifest["preprocess"]["height"] == 32
-        assert len(manifest["layout"]["stacks"][-1]["stages"]) == (
-            3 if trial.choice.cut == "per-layer" else 2
-        )
+        assert len(manifest["layout"]["stacks"][-1]["stages"]) == (3 if trial.choice.cut == "per-layer" else 2)
         times = [p.seconds for p in trial.measured.points]
         assert times and times == sorted(times)
 
@@ -247,16 +235,12 @@ def test_two_real_trials_go_on_behind_a_kill(
 
     # And what they measured is enough to plan boundaries.
     fine, coarse = (trial.folder for trial in whole.trials)
-    half = bench.propose(
-        fine, coarse, Policy("fixed", {"image": StackExit(depth=2), "decoder": StackExit(depth=1)})
-    )
+    half = bench.propose(fine, coarse, Policy("fixed", {"image": StackExit(depth=2), "decoder": StackExit(depth=1)}))
     assert half.keys() == {"image", "decoder"} and all(ends[-1] == 3 for ends in half.values())
     assert set(half["image"]) <= {2, 3} and set(half["decoder"]) <= {1, 3}
 
 
-def test_a_size_without_positions_is_found_out(
-    tmp_path: Path, tiny_model_folder: Path, tune: Samples
-) -> None:
+def test_a_size_without_positions_is_found_out(tmp_path: Path, tiny_model_folder: Path, tune: Samples) -> None:
     pytest.importorskip("onnxruntime")
     space = Space(((112, 112),), ("fp32",), ("per-layer",))
     with pytest.raises(UsageError, match="positions for 6 a side"):

@@ -36,9 +36,20 @@ def times(bundle: Bundle, boundary: float, loop: float = 0.0) -> Profile:
     seconds = {name: s.last - s.first + boundary if s.stack else 2.0 for name, s in m.segments.items()}
     segments = {name: SegmentTime(value, value, 0.0, 1) for name, value in seconds.items()}
     return Profile(
-        profile.SCHEMA, profile.ESTIMATE, m.name, m.target, m.precision, m.plan_hash,
-        profile.total_macs(m), "made", "made", 1, "", segments, loop,
-    )  # fmt: skip
+        profile.SCHEMA,
+        profile.ESTIMATE,
+        m.name,
+        m.target,
+        m.precision,
+        m.plan_hash,
+        profile.total_macs(m),
+        "made",
+        "made",
+        1,
+        "",
+        segments,
+        loop,
+    )
 
 
 def policy_at_two(bundle: Bundle, samples: list[Sample]) -> Policy:
@@ -51,9 +62,10 @@ def policy_at_two(bundle: Bundle, samples: list[Sample]) -> Policy:
         runtime.set_pixels(sample.picture)
         outcome = run(m.layout, m.search, Policy("never"), runtime, trace=True)
         gaps += [
-            gap for (stack, gap), d in zip(exit_distances(outcome.decisions), outcome.decisions, strict=True)
+            gap
+            for (stack, gap), d in zip(exit_distances(outcome.decisions), outcome.decisions, strict=True)
             if stack == "decoder" and d.depth == 2
-        ]  # fmt: skip
+        ]
     runtime.close()
     return Policy(
         "mue",
@@ -83,9 +95,7 @@ def test_a_planned_bundle_gives_the_same_captions_with_the_foretold_calls(
     options = {"ends": {stack: list(ends) for stack, ends in planned.items()}}
     made = export(tiny_model_folder, tmp_path / "planned", options=options).bundle
     after = runs(made, tmp_path / "coarse", policy, samples)
-    assert [(r.tokens, r.decoder, r.depths) for r in after] == [
-        (r.tokens, r.decoder, r.depths) for r in before
-    ]
+    assert [(r.tokens, r.decoder, r.depths) for r in after] == [(r.tokens, r.decoder, r.depths) for r in before]
     # Exits of this policy are on boundaries that were kept, so nothing is approximate.
     coarse = times(made, boundary=0.1, loop=0.05)
     assert sum(coarse.predict(r.segments) for r in after) < sum(map(fine.predict, captions))
@@ -93,9 +103,7 @@ def test_a_planned_bundle_gives_the_same_captions_with_the_foretold_calls(
     assert boundary_costs(bundle.manifest, fine, made.manifest, coarse) == pytest.approx(costs)
 
 
-def test_what_boundaries_cost_decides_how_many_there_are(
-    tmp_path: Path, bundle: Bundle, samples: list[Sample]
-) -> None:
+def test_what_boundaries_cost_decides_how_many_there_are(tmp_path: Path, bundle: Bundle, samples: list[Sample]) -> None:
     policy = policy_at_two(bundle, samples)
     captions = [run.segments for run in runs(bundle, tmp_path, policy, samples)]
     layout = bundle.manifest.layout

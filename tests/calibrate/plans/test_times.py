@@ -31,10 +31,23 @@ def profiled(runtime: Slowed) -> Profile:
     m = bundle().manifest
     segments = {name: SegmentTime(runtime.seconds(name), 1.0, 0.0, 9) for name in m.segments}
     return Profile(
-        profile.SCHEMA, MEASURED, m.name, m.target, m.precision, m.plan_hash, 0, "made", "made", 1, "",
-        segments, caption_seconds=5e-3 * runtime.factor, preprocess_seconds=0.01,
-        noise=Noise(1.0, 2.0), error=0.0,
-    )  # fmt: skip
+        profile.SCHEMA,
+        MEASURED,
+        m.name,
+        m.target,
+        m.precision,
+        m.plan_hash,
+        0,
+        "made",
+        "made",
+        1,
+        "",
+        segments,
+        caption_seconds=5e-3 * runtime.factor,
+        preprocess_seconds=0.01,
+        noise=Noise(1.0, 2.0),
+        error=0.0,
+    )
 
 
 def levelled(own: Slowed, times: Profile, quiet: Slowed, known: Profile) -> Profile:

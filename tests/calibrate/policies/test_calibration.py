@@ -67,10 +67,14 @@ def test_a_round_keeps_so_many_of_every_rule_though_others_are_better() -> None:
     """Of five margins that are equally good the fastest dominates all others."""
     made = made_calibration.search().full
     margins = [
-        replace(made, policy=Policy("calm-softmax", {"decoder": StackExit(0.9)}, name=f"m{i}"),
-                seconds=made.seconds * (0.1 + 0.1 * i), quality_lower_bound=made.quality_lower_bound)
+        replace(
+            made,
+            policy=Policy("calm-softmax", {"decoder": StackExit(0.9)}, name=f"m{i}"),
+            seconds=made.seconds * (0.1 + 0.1 * i),
+            quality_lower_bound=made.quality_lower_bound,
+        )
         for i in range(5)
-    ]  # fmt: skip
+    ]
     step = halving.Round(8, 0, 0, 3)
     for every_rule, names in ((False, {"full"}), (True, {"full", "m0", "m1", "m2"})):
         assert halving.survivors([made, *margins], step, every_rule=every_rule) == names

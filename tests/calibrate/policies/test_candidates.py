@@ -27,9 +27,7 @@ def _trace(scale: float) -> list[ExitDecision]:
         return ExitDecision(stack, depth, step, (1 - gap,), (gap,), 2.0, False)
 
     image = [decision("image", depth, 0, scale * 1e-3 / depth) for depth in (1, 2)]
-    return image + [
-        decision("decoder", depth, step, scale * 1e-2 / depth) for step in range(4) for depth in (1, 2)
-    ]
+    return image + [decision("decoder", depth, step, scale * 1e-2 / depth) for step in range(4) for depth in (1, 2)]
 
 
 def made(image: int, decoder: int) -> Layout:
@@ -126,8 +124,11 @@ def test_a_text_stack_leaves_alone_and_with_the_others() -> None:
     text = [ExitDecision("text", 1, 0, (1 - gap,), (gap,), 2.0, False) for gap in (0.1, 0.2, 0.3, 0.4)]
     found = list(with_text([Policy("fixed", {"image": StackExit(depth=1)}, name="fixed-1-3")], [text], TEXT))
     assert [p.name for p in found if p.rule == "fixed"] == [
-        "fixed-text1", "fixed-text2", "fixed-1-3-text1", "fixed-1-3-text2",
-    ]  # fmt: skip
+        "fixed-text1",
+        "fixed-text2",
+        "fixed-1-3-text1",
+        "fixed-1-3-text2",
+    ]
     alone = [p for p in found if p.rule == "mue"]
     assert alone[0].of("text").depth == 1
     assert [p.stack_exit("text").theta for p in alone[1:]] == pytest.approx([0.85, 0.75, 0.65])
@@ -137,9 +138,7 @@ def test_a_text_stack_leaves_alone_and_with_the_others() -> None:
 def test_rules_without_a_test_of_the_text_leave_it_at_a_depth() -> None:
     text = [ExitDecision("text", 1, 0, (0.5,), (0.5,), 0.0, False)]
     found = [
-        p
-        for p in with_text([Policy("gate", {"image": StackExit(0.5)}, name="gate")], [text], TEXT)
-        if p.rule == "gate"
+        p for p in with_text([Policy("gate", {"image": StackExit(0.5)}, name="gate")], [text], TEXT) if p.rule == "gate"
     ]
     assert [(p.stack_exit("text").depth, p.stack_exit("text").theta) for p in found] == [(1, None)]
 
@@ -152,7 +151,5 @@ def test_modalities_exit_at_the_middle_of_their_distances() -> None:
     assert [p.name for p in by_modality([trace])] == ["image only"]
     found = by_modality([[*trace, test("text", 1, 0.4), test("text", 2, 0.3)]])
     assert [p.name for p in found] == ["image only", "text only", "both"]
-    assert found[2].of("image").theta == pytest.approx(0.85) and found[2].of("text").theta == pytest.approx(
-        0.65
-    )
+    assert found[2].of("image").theta == pytest.approx(0.85) and found[2].of("text").theta == pytest.approx(0.65)
     assert found[2].of("decoder").theta is None

@@ -50,9 +50,7 @@ def chosen(entrants: list[Entrant], method: str, aim: Aim, seed: int = 0) -> str
 
 def test_methods_are_the_rules_that_have_candidates_and_the_static_models(entrants: list[Entrant]) -> None:
     names = [method.name for method in comparison.methods(entrants)]
-    assert names == [
-        "fixed depths", comparison.MUE, "mue, by boundary", "calm-softmax", "static small", "best",
-    ]  # fmt: skip
+    assert names == ["fixed depths", comparison.MUE, "mue, by boundary", "calm-softmax", "static small", "best"]
 
 
 def test_the_least_time_at_a_loss_and_the_best_quality_at_a_saving(entrants: list[Entrant]) -> None:
@@ -75,8 +73,9 @@ def test_a_model_of_a_rules_own_training_may_only_use_that_rule(entrants: list[E
     own = replace(entrants[1], name="weighted", rules=("calm-softmax", "pabee"))
     found = [m for m in comparison.methods([*entrants, own]) if m.own]
     assert [(m.name, m.own) for m in found] == [
-        ("calm-softmax, own training", "calm-softmax"), ("pabee, own training", "pabee"),
-    ]  # fmt: skip
+        ("calm-softmax, own training", "calm-softmax"),
+        ("pabee, own training", "pabee"),
+    ]
     assert chosen([*entrants, own], found[0].name, Aim(drop=0.05)) == "margin"
     assert chosen([*entrants, own], found[1].name, Aim(drop=0.05)) is None
     assert chosen([*entrants, own], "static small", Aim(drop=0.1)) == "full"

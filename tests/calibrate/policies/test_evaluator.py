@@ -29,9 +29,7 @@ def profile(tmp_path: Path) -> Profile:
     return made_calibration.evaluator(tmp_path).profile
 
 
-@pytest.mark.parametrize(
-    "noise", [None, Noise(1.0, 1.0), Noise(1.0, 1.3), Noise(26.0, 82.0), Noise(0.2, 0.21)]
-)
+@pytest.mark.parametrize("noise", [None, Noise(1.0, 1.0), Noise(1.0, 1.3), Noise(26.0, 82.0), Noise(0.2, 0.21)])
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.999])
 def test_a_quantile_is_the_least_budget_that_the_share_keeps(
     profile: Profile, noise: Noise | None, share: float
@@ -57,10 +55,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Policies' outcomes from their runs on each sample and from each policy's scores."""
 
     def evaluate(
-        policies: list[Policy],
-        runs: list[tuple[TracedRun, ...]],
-        clusters: list[str],
-        scores: list[list[float]],
+        policies: list[Policy], runs: list[tuple[TracedRun, ...]], clusters: list[str], scores: list[list[float]]
     ) -> list[PolicyOutcome]:
         found = [SampleRuns(str(i), own, 0, 0, 0) for i, own in enumerate(runs)]
         by_policy = iter(scores)

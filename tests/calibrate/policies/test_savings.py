@@ -29,8 +29,12 @@ ALL = [
 
 def test_published_policies_have_one_theta_a_stack_and_no_fixed_end() -> None:
     assert [savings.is_published_mue(p) for p in (FULL, OWN, ENDED, LATER, SHALLOW)] == [
-        True, True, False, False, False,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_the_best_within_a_time() -> None:

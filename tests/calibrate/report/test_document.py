@@ -65,12 +65,7 @@ def test_it_is_whole_and_needs_nothing_from_outside(here: PolicyEvaluator) -> No
     assert not re.search(r"https?:|@import|url\(", html)
     words = " ".join(checked.words)
     made = calibration(here, "quick")
-    for part in (
-        made.certificate.statement,
-        "mue-edge calibrate x --budget '30 ms'",
-        "decoder 1",
-        "0 of 3 late",
-    ):
+    for part in (made.certificate.statement, "mue-edge calibrate x --budget '30 ms'", "decoder 1", "0 of 3 late"):
         assert part in words, part
 
 

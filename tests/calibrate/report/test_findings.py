@@ -79,9 +79,7 @@ def test_points_carry_what_is_foretold_and_parts_add_up_to_it(here: PolicyEvalua
         assert sum(both[i] for both in found.parts.values()) == pytest.approx(point.mean)
     assert found.parts["picture"] == pytest.approx((1e-3 * noise, 1e-3 * noise))
     # One of eight captions gains 1 of 5 points.
-    assert found.chosen.kept == pytest.approx(41 / 40) and found.chosen.on_certify == pytest.approx(
-        (41 / 8, 41 / 40)
-    )
+    assert found.chosen.kept == pytest.approx(41 / 40) and found.chosen.on_certify == pytest.approx((41 / 8, 41 / 40))
     assert found.live == {} and found.fits == (found.full.p95 <= made.budget)
 
 

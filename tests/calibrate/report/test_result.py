@@ -24,11 +24,7 @@ from tests.calibrate.made_calibration import calibration, evaluator
 
 ASKED = {"model": "my model", "budget": "30ms", "kind": "csv", "max_drop": "10%", "device": None}
 FILES = {"plan.json", "front.json", "calibration.json", "pareto.png", "report.html"}
-LIVE = {
-    "full": np.array([0.02, 0.04]),
-    "safe": np.array([0.01, 0.03]),
-    "quick": np.array([0.01, 0.01]),
-}
+LIVE = {"full": np.array([0.02, 0.04]), "safe": np.array([0.01, 0.03]), "quick": np.array([0.01, 0.01])}
 
 
 @pytest.fixture
@@ -98,9 +94,7 @@ def test_the_terminal_says_it_in_short(tmp_path: Path, here: PolicyEvaluator) ->
     assert all(str(tmp_path / name) in said["files"] for name in FILES)
 
 
-def test_what_fits_what_is_not_certified_and_what_was_not_timed_is_said(
-    tmp_path: Path, here: PolicyEvaluator
-) -> None:
+def test_what_fits_what_is_not_certified_and_what_was_not_timed_is_said(tmp_path: Path, here: PolicyEvaluator) -> None:
     pytest.importorskip("matplotlib")
     generous = lines(tmp_path, replace(calibration(here, "full"), budget=1.0))
     assert "full depth keeps it already" in generous["budget"] and generous["fastest"].startswith("quick")

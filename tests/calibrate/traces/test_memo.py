@@ -116,9 +116,7 @@ def test_what_is_run_again_is_enough(at: object, rows: int) -> None:
     assert 0 < memo.again < memo.live - memo.again
 
 
-def alone(
-    cut: Layout, settings: SearchSettings, policy: ExitPolicy, pixels: bytes, trace: bool = False
-) -> Outcome:
+def alone(cut: Layout, settings: SearchSettings, policy: ExitPolicy, pixels: bytes, trace: bool = False) -> Outcome:
     """A run on a runtime that nothing else was run on."""
     runtime = Symbolic(cut.rows)
     runtime.set_pixels(pixels)
@@ -147,8 +145,11 @@ def test_deeper_encoders_need_no_second_stem() -> None:
             memo,
         )
     assert [r for r in under.executed if r in ("stem", "image.0", "image.1", "image.2")] == [
-        "stem", "image.0", "image.1", "image.2",
-    ]  # fmt: skip
+        "stem",
+        "image.0",
+        "image.1",
+        "image.2",
+    ]
     assert under.executed.count("text_stem") == 3  # after other requests, so these are other answers
 
 

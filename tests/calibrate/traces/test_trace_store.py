@@ -52,9 +52,7 @@ def test_records_keep_every_bit() -> None:
         rows = [(list(ids), list(values), eos) for ids, values, eos in back.candidates]
         assert rows == list(answer.candidates)
     assert math.isnan(unpack(pack(0, b"12345678", Answer({"score": [math.nan]})))[2].scalars["score"][0])
-    assert len(pack(0, b"12345678", Answer({"gap": [third]}))) < len(
-        pack(0, b"12345678", Answer({"gap": [0.1]}))
-    )
+    assert len(pack(0, b"12345678", Answer({"gap": [third]}))) < len(pack(0, b"12345678", Answer({"gap": [0.1]})))
 
 
 def test_a_second_opening_runs_nothing(tmp_path: Path, bundle: Bundle) -> None:
@@ -132,9 +130,7 @@ def test_one_sample_at_a_time_and_one_process_a_sample(tmp_path: Path, bundle: B
         second.runtime("a", b"x", Symbolic(2))
 
 
-def test_a_full_disk_leaves_a_sound_trace(
-    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_a_sound_trace(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     class Small(io.FileIO):
         room = 12000
 

@@ -55,9 +55,7 @@ def live(bundle: Bundle, policy: ExitPolicy, sample: Sample) -> tuple[Outcome, t
     return drive(loop, runtime, lambda request, _: calls.append(request.run)), tuple(calls)
 
 
-def test_runs_equal_live_runs(
-    tmp_path: Path, bundle: Bundle, samples: list[Sample], chosen: list[Policy]
-) -> None:
+def test_runs_equal_live_runs(tmp_path: Path, bundle: Bundle, samples: list[Sample], chosen: list[Policy]) -> None:
     found = list(traced_runs(bundle.path, tmp_path, chosen, samples))
     assert [f.sample for f in found] == [s.id for s in samples]
     depths = set()
@@ -76,9 +74,7 @@ def test_runs_equal_live_runs(
     assert not any(f.live for f in again)
 
 
-def test_workers_change_nothing(
-    tmp_path: Path, bundle: Bundle, samples: list[Sample], chosen: list[Policy]
-) -> None:
+def test_workers_change_nothing(tmp_path: Path, bundle: Bundle, samples: list[Sample], chosen: list[Policy]) -> None:
     one = list(traced_runs(bundle.path, tmp_path / "one", chosen, samples))
     two = list(traced_runs(bundle.path, tmp_path / "two", chosen, samples, workers=2))
     assert one == two
@@ -95,7 +91,5 @@ def test_a_picture_file_is_prepared_as_for_a_caption(tmp_path: Path, bundle: Bun
     captioner = Captioner(bundle, targets.open_runtime(bundle, 1))
     ready: Any = captioner.pixels(tmp_path / "p.png")
     ways: Sequence[Any] = (tmp_path / "p.png", (tmp_path / "p.png").read_bytes(), ready)
-    found = [
-        next(iter(traced_runs(bundle.path, tmp_path / "t", [FULL], [Sample("p", way)]))).runs for way in ways
-    ]
+    found = [next(iter(traced_runs(bundle.path, tmp_path / "t", [FULL], [Sample("p", way)]))).runs for way in ways]
     assert found[0] == found[1] == found[2]

@@ -104,9 +104,7 @@ def _damaged(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "gif", "bmp"])
-def test_a_picture_that_is_cut_short_is_found_at_the_start(
-    shown: Pictures, tmp_path: Path, kind: str
-) -> None:
+def test_a_picture_that_is_cut_short_is_found_at_the_start(shown: Pictures, tmp_path: Path, kind: str) -> None:
     half = Example("half", _damaged(tmp_path, kind), ("x",), "table, line 9")
     with pytest.raises(InputFileError, match=f"1 of 13 .*line 9: .*half\\.{kind}.*--skip-bad"):
         Pictures([half, *shown.examples], SIZE)
@@ -162,10 +160,7 @@ def test_a_bad_picture_stops_or_is_left_out(shown: Pictures, tmp_path: Path) -> 
 
 def test_captions_become_targets() -> None:
     tokenizer = captioned.tokenizer()
-    examples = [
-        Example("1", Path("1"), ("Red!", "green green"), "t"),
-        Example("2", Path("2"), ("xylitol",), "t"),
-    ]
+    examples = [Example("1", Path("1"), ("Red!", "green green"), "t"), Example("2", Path("2"), ("xylitol",), "t")]
     found, notes = targets(examples, tokenizer, 6)
     assert [t.row for t in found] == [0, 0, 1]
     assert tokenizer.caption(found[0].ids) == "red"
@@ -219,10 +214,9 @@ def test_the_loss_is_that_of_the_layers(places: tuple[Path, Path], shown: Pictur
         total, by_layer = training.loss(pupil.model, pupil.prompt, share.pixels, share.tokens)
         mean, _ = training.loss(pupil.model, pupil.prompt, share.pixels, share.tokens, over_layers="mean")
         drawn = [
-            float(training.loss(
-                pupil.model, pupil.prompt, share.pixels, share.tokens, shallow=1.0, rng=rng
-            )[0]) for _ in range(6)
-        ]  # fmt: skip
+            float(training.loss(pupil.model, pupil.prompt, share.pixels, share.tokens, shallow=1.0, rng=rng)[0])
+            for _ in range(6)
+        ]
         source = torch.tensor([pupil.prompt]).expand(6, -1)
         encoded = pupil.model.encode(source, share.pixels, decomposed=decomposed)  # type: ignore[operator]
         logits = pupil.model.decode(share.tokens[:, :-1], encoded)  # type: ignore[operator]
@@ -257,10 +251,7 @@ def test_batchnorm_is_frozen_unless_asked(
     places: tuple[Path, Path], shown: Pictures, tmp_path: Path, trained: bool
 ) -> None:
     _run(places, shown, tmp_path / "run", trained=trained)
-    before, after = (
-        models.load(places[0]).state_dict(),
-        models.load(tmp_path / "run/model").state_dict(),
-    )
+    before, after = (models.load(places[0]).state_dict(), models.load(tmp_path / "run/model").state_dict())
     name = "encoder.embed_images.bn1.running_mean"
     assert torch.equal(before[name], after[name]) is not trained
     assert not torch.equal(before["decoder.layers.0.fc1.weight"], after["decoder.layers.0.fc1.weight"])
@@ -281,9 +272,7 @@ def test_a_run_is_one_command(places: tuple[Path, Path], shown: Pictures, tmp_pa
         _run(places, shown, places[1], trained=False)
 
 
-def test_what_a_model_knew_is_not_what_it_knows(
-    places: tuple[Path, Path], shown: Pictures, tmp_path: Path
-) -> None:
+def test_what_a_model_knew_is_not_what_it_knows(places: tuple[Path, Path], shown: Pictures, tmp_path: Path) -> None:
     before = Path(shutil.copytree(places[0], tmp_path / "before"))
     asked = json.loads((before / "prompts.json").read_text())
     knowing = {"caption": asked["caption"] | {"knows": "red squares only"}}

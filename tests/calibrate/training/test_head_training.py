@@ -100,14 +100,10 @@ def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("kind", "module"), [("foresight", Imitation), ("ramps", Ramp)])
 @pytest.mark.parametrize("task", ["captions", "answers"])
-def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
-    kind: str, module: Any, task: str
-) -> None:
+def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(kind: str, module: Any, task: str) -> None:
     model = make(decomposed=True)
     teacher: Any = (
-        caption_teacher(model, PROMPT)
-        if task == "captions"
-        else answer_teacher(model, ANSWERS, TINY.bos, (1, 1))
+        caption_teacher(model, PROMPT) if task == "captions" else answer_teacher(model, ANSWERS, TINY.bos, (1, 1))
     )
     batches: list[Any] = [pictures(4, seed) if task == "captions" else pairs(4, seed) for seed in range(6)]
     found = train(kind, teacher, batches)
@@ -124,9 +120,7 @@ def test_what_the_head_reads_instead_brings_the_last_layers_word_nearer(
 
 @pytest.mark.parametrize("decomposed", [True, False])
 @pytest.mark.parametrize("fed", [(), (1, 1), (2, 1)])
-def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(
-    decomposed: bool, fed: tuple[int, ...]
-) -> None:
+def test_steps_of_answers_are_the_last_word_fed_at_the_depths_drawn(decomposed: bool, fed: tuple[int, ...]) -> None:
     """As one statement alone runs, whatever it is padded with in a batch."""
     model, batch = make(decomposed=decomposed), pairs(3, 1)
     teacher = answer_teacher(model, ANSWERS, TINY.bos, fed)
@@ -155,9 +149,7 @@ def test_what_an_encoder_depth_keeps_is_what_its_answer_is() -> None:
     for depth in range(1, TINY.encoder_layers + 1):
         found = []
         for i, ids in enumerate(batch.sources):
-            encoded = model.encoder.encode(
-                torch.tensor([ids]), batch.pixels[i : i + 1], depths={"image": depth}
-            )
+            encoded = model.encoder.encode(torch.tensor([ids]), batch.pixels[i : i + 1], depths={"image": depth})
             with torch.no_grad():
                 last = model.decoder.project(model.decoder.hidden_states(words[:1], encoded)[-1])
             found.append(int(last[0, -1, list(ANSWERS)].argmax()))
@@ -183,9 +175,7 @@ def test_heads_are_kept_beside_the_weights_and_checked(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="not finite"):
         heads.read(tmp_path, sizes)
     heads.write(tmp_path, {"crystal-ball": made["gate"]})
-    with pytest.raises(
-        InputFileError, match="kind 'crystal-ball'; known: confidence, gate, foresight, ramps"
-    ):
+    with pytest.raises(InputFileError, match="kind 'crystal-ball'; known: confidence, gate, foresight, ramps"):
         heads.read(tmp_path, sizes)
 
 

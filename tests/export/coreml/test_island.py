@@ -70,9 +70,7 @@ def test_cosine_similarity_is_forbidden() -> None:
 
 @pytest.mark.parametrize("mode", ["declared", "native"])
 @pytest.mark.parametrize("naive", [True, False])
-def test_scores_in_half_precision(
-    naive: bool, mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_in_half_precision(naive: bool, mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an island either form is useless: no score, or one that says nothing changed."""
     monkeypatch.setattr(coreml, "forbid", lambda program, name: None)
     coreml.save(coreml.converted(piece(naive), "fp16", "ios18", half), tmp_path / "all.mlpackage")
@@ -97,7 +95,5 @@ def test_the_island_keeps_scores(mode: Mode, tmp_path: Path) -> None:
 def test_everything_is_float32_in_fp32(tmp_path: Path) -> None:
     package = tmp_path / "plain.mlpackage"
     coreml.save(coreml.converted(piece(), "fp32", "ios18"), package)
-    dtypes: Callable[[Any], set[str]] = lambda f: {
-        o.kind.dtype for op in f.block.operations for o in op.outputs
-    }
+    dtypes: Callable[[Any], set[str]] = lambda f: {o.kind.dtype for op in f.block.operations for o in op.outputs}
     assert "float16" not in dtypes(read(package).functions["main"])

@@ -43,9 +43,7 @@ def stems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("precision", "mode", "error"),
     [("fp32", "fp32", 1e-5), ("fp16", "declared", 1e-2), ("fp16", "native", 1e-2)],
 )  # fmt: skip
-def test_a_picture_equals_its_numbers(
-    precision: str, mode: Mode, error: float, stems: dict[str, Path]
-) -> None:
+def test_a_picture_equals_its_numbers(precision: str, mode: Mode, error: float, stems: dict[str, Path]) -> None:
     numbers = torch.from_numpy(pixels(SHOWN, OTHER))
     shown, *_ = load(stems[f"{precision} picture"], mode=mode)({"pixels": PICTURE}).values()
     given, *_ = load(stems[f"{precision} numbers"], mode=mode)({"pixels": numbers}).values()
@@ -71,12 +69,8 @@ def test_numbers_are_refused(stems: dict[str, Path]) -> None:
         load(stems["fp32 picture"])({"pixels": PICTURE.float()})
 
 
-@pytest.mark.parametrize(
-    ("change", "words"), [("colorSpace", "not RGB"), ("width", r"picture of \(32, 30\)")]
-)
-def test_another_kind_of_picture_is_refused(
-    change: str, words: str, stems: dict[str, Path], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("change", "words"), [("colorSpace", "not RGB"), ("width", r"picture of \(32, 30\)")])
+def test_another_kind_of_picture_is_refused(change: str, words: str, stems: dict[str, Path], tmp_path: Path) -> None:
     source = stems["fp32 picture"]
     spec = coreml.ct.utils.load_spec(str(source))
     setattr(spec.description.input[0].type.imageType, change, 30)

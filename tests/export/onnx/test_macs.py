@@ -22,12 +22,14 @@ def graph(nodes: list[Any], given: dict[str, Any], weights: dict[str, tuple[int,
     kind = onnx.TensorProto.FLOAT
     return make.make_model(
         make.make_graph(
-            nodes, "g", [make.make_tensor_value_info(name, kind, shape) for name, shape in given.items()],
+            nodes,
+            "g",
+            [make.make_tensor_value_info(name, kind, shape) for name, shape in given.items()],
             [make.make_tensor_value_info("y", kind, None)],
             [onnx.numpy_helper.from_array(np.zeros(s, np.float32), name) for name, s in weights.items()],
         ),
         opset_imports=[make.make_opsetid("", 18)],
-    )  # fmt: skip
+    )
 
 
 def test_products_and_convolutions() -> None:
@@ -55,9 +57,7 @@ def test_what_cannot_be_counted_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("quantised", [False, True])
-def test_a_bundles_segments(
-    quantised: bool, tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_a_bundles_segments(quantised: bool, tiny_bundle: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     """The tiny model by hand: d = 16, ffn 24 and 20, 40 words, a 48 × 48 picture of 3 × 3 patches (the
     trunk's stride is 16), a prompt of 5 tokens, 17 cache slots, 2 heads of 8."""
     if quantised:

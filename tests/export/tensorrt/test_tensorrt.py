@@ -80,15 +80,10 @@ def test_what_the_host_reads_is_float32_and_the_rest_half() -> None:
     made, kept = typed(graphs_of("prompt"), "fp16", jetpack.profile("jetpack-6"), ranges_of("prompt"))
     assert kept == {}, "nothing in this model comes near the end of float16"
     for graph in made:
-        ports = {
-            v.name: v.type.tensor_type.elem_type
-            for v in (*graph.model.graph.input, *graph.model.graph.output)
-        }
+        ports = {v.name: v.type.tensor_type.elem_type for v in (*graph.model.graph.input, *graph.model.graph.output)}
         for port, kind in ports.items():
             host = port in half.HOST_PORTS
-            wanted = (
-                {TensorProto.FLOAT, TensorProto.INT64} if host or port == "ids" else {TensorProto.FLOAT16}
-            )
+            wanted = {TensorProto.FLOAT, TensorProto.INT64} if host or port == "ids" else {TensorProto.FLOAT16}
             assert kind in wanted, (graph.piece.name, port)
 
 
@@ -195,9 +190,7 @@ def dynamic(model: Any) -> None:
 def asymmetric(model: Any) -> None:
     model.graph.initializer.append(helper.make_tensor("s", TensorProto.FLOAT, [], [1.0]))
     model.graph.initializer.append(helper.make_tensor("z", TensorProto.INT8, [], [3]))
-    model.graph.node.insert(
-        0, helper.make_node("QuantizeLinear", [model.graph.input[0].name, "s", "z"], ["q"])
-    )
+    model.graph.node.insert(0, helper.make_node("QuantizeLinear", [model.graph.input[0].name, "s", "z"], ["q"]))
 
 
 def unknown_input(model: Any) -> None:
@@ -230,9 +223,7 @@ def test_jetpack_5_has_no_layer_norm() -> None:
     graph = next(g for g in graphs_of("prompt") if g.piece.name == "embed")
     old = jetpack.profile("jetpack-5")
     whole = lower.to_opset(graph.model, 18, 8)
-    with pytest.raises(
-        VerificationError, match=r"opset 18, at most 16.*LayerNormalization is not in the table"
-    ):
+    with pytest.raises(VerificationError, match=r"opset 18, at most 16.*LayerNormalization is not in the table"):
         gates.check(whole, "embed", old)
     apart = lower.to_opset(graph.model, old.opset, old.ir)
     assert "LayerNormalization" not in {n.op_type for n in apart.graph.node}
@@ -256,9 +247,7 @@ def five(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> A
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUE_EDGE_JETSON", "onnxruntime")
         out = tmp_path_factory.mktemp("jetson") / "five"
-        return export(
-            tiny_model_folder, out, "jetson", {"backend": "jetpack-5", "precision": "int8", "ends": "whole"}
-        )
+        return export(tiny_model_folder, out, "jetson", {"backend": "jetpack-5", "precision": "int8", "ends": "whole"})
 
 
 def test_jetpack_5_gets_a_script(five: Any) -> None:

@@ -31,10 +31,17 @@ def settings(config: OFAConfig) -> dict[str, Any]:
     values = {k: v for k, v in config.to_json().items() if k not in NOT_SAID | {"family"}}
     named = {FAIRSEQ_NAMES.get(name, name): value for name, value in values.items()}
     return named | {
-        "_name": "ofa_base", "arch": "ofa_base", "activation_fn": "gelu", "encoder_normalize_before": True,
-        "decoder_normalize_before": True, "dropout": 0.1, "encoder_layers_to_keep": None, "adapter": False,
-        "freeze_resnet": False, "code_layernorm_embedding": True,
-    }  # fmt: skip
+        "_name": "ofa_base",
+        "arch": "ofa_base",
+        "activation_fn": "gelu",
+        "encoder_normalize_before": True,
+        "decoder_normalize_before": True,
+        "dropout": 0.1,
+        "encoder_layers_to_keep": None,
+        "adapter": False,
+        "freeze_resnet": False,
+        "code_layernorm_embedding": True,
+    }
 
 
 def state(model: Model, *, tied: bool = True, buffers: bool = True) -> dict[str, Tensor]:
@@ -63,10 +70,17 @@ def state(model: Model, *, tied: bool = True, buffers: bool = True) -> dict[str,
 
 
 def fairseq(
-    path: Path, model: Model, *, where: str = "cfg", as_namespace: bool = True, half: bool = False,
-    ema: bool = False, weights: dict[str, Tensor] | None = None, task: dict[str, Any] | None = None,
+    path: Path,
+    model: Model,
+    *,
+    where: str = "cfg",
+    as_namespace: bool = True,
+    half: bool = False,
+    ema: bool = False,
+    weights: dict[str, Tensor] | None = None,
+    task: dict[str, Any] | None = None,
     **changes: Any,
-) -> Path:  # fmt: skip
+) -> Path:
     """A fairseq `.pt`: configuration in `where` ("cfg" or "args"), `changes` to its model's part and those of
     `task` to the task's."""
     tensors = OrderedDict(state(model) if weights is None else weights)
@@ -82,11 +96,15 @@ def fairseq(
         args, parts = Namespace(**args), Namespace(**parts)
     cfg = {"_name": None, "common": {"fp16": False}, "model": parts, "task": task}
     content = {
-        "args": args if where == "args" else None, "cfg": cfg if where == "cfg" else None, "model": tensors,
-        "criterion": None, "optimizer_history": [{"criterion_name": "none", "num_updates": 0}],
-        "task_state": {}, "extra_state": {"metrics": [], "train_iterator": {"epoch": 1}},
+        "args": args if where == "args" else None,
+        "cfg": cfg if where == "cfg" else None,
+        "model": tensors,
+        "criterion": None,
+        "optimizer_history": [{"criterion_name": "none", "num_updates": 0}],
+        "task_state": {},
+        "extra_state": {"metrics": [], "train_iterator": {"epoch": 1}},
         "last_optimizer_state": {"state": {0: {"step": 1, "exp_avg": torch.zeros(3)}}},
-    }  # fmt: skip
+    }
     if ema:
         content["extra_state"]["ema"] = {k: v + 1 for k, v in tensors.items()}  # type: ignore[index]
     torch.save(content, path)
@@ -128,7 +146,9 @@ def rename(key: str) -> str:
         port |= {"attn_ln": "self_attn_mid_layer_norm"}
     else:
         port |= {
-            "self_attn_ln": "self_attn_mid_layer_norm", "cross_attn_ln": "cross_attn_mid_layer_norm",
-            "encoder_attn_layer_norm": "cross_attn_layer_norm", "encoder_attn": "cross_attn",
-        }  # fmt: skip
+            "self_attn_ln": "self_attn_mid_layer_norm",
+            "cross_attn_ln": "cross_attn_mid_layer_norm",
+            "encoder_attn_layer_norm": "cross_attn_layer_norm",
+            "encoder_attn": "cross_attn",
+        }
     return f"{side}.{match[1]}{port.get(match[2], match[2])}{match[3]}"

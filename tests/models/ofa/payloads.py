@@ -53,10 +53,7 @@ def _chains(touch: str, module: str) -> dict[str, bytes]:
     system, namespace = Raw(name("os", "system")), Raw(name("argparse", "Namespace"))
     getattr_ = name("builtins", "getattr")
     mapped = Raw(call(name("builtins", "map"), system, [touch]))
-    rebuild, hidden = (
-        name("torch._tensor", "_rebuild_from_type_v2"),
-        zipped({"a/data.pkl": b"cos\nsystem\n."}),
-    )
+    rebuild, hidden = (name("torch._tensor", "_rebuild_from_type_v2"), zipped({"a/data.pkl": b"cos\nsystem\n."}))
     loaded = Raw(call(name("marshal", "loads"), b"c"))
     imported = Raw(call(name("builtins", "__import__"), "os"))
     called = Raw(call(name("os", "system"), touch))

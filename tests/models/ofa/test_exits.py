@@ -30,10 +30,7 @@ def test_flat_scores() -> None:
         exit_scores(BEFORE, AFTER, LIVE, over="sample", similarity="flat"),
         exit_scores(BEFORE, AFTER, LIVE, over="rows", similarity="flat"),
     ):
-        wanted = [
-            F.cosine_similarity(BEFORE[i][LIVE[i]].flatten(), AFTER[i][LIVE[i]].flatten(), 0)
-            for i in range(3)
-        ]
+        wanted = [F.cosine_similarity(BEFORE[i][LIVE[i]].flatten(), AFTER[i][LIVE[i]].flatten(), 0) for i in range(3)]
         assert found.tolist() == pytest.approx([float(w) for w in wanted], abs=1e-6)
 
 
@@ -94,9 +91,9 @@ def test_the_test_is_strict_and_one_never_exits() -> None:
         *inputs(1), decomposed=True, policy=Policy("mue", {"text": StackExit(math.nextafter(score, 0))})
     )
     assert at.exits["text"][0] > 1 == below.exits["text"][0]
-    assert model.encode(*inputs(1), decomposed=True, policy=Policy("mue", {"text": StackExit(1.0)})).exits[
-        "text"
-    ] == (3,)
+    assert model.encode(*inputs(1), decomposed=True, policy=Policy("mue", {"text": StackExit(1.0)})).exits["text"] == (
+        3,
+    )
 
 
 @torch.inference_mode()

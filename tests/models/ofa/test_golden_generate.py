@@ -67,9 +67,13 @@ def test_exits(variant: str, mode: Any, beam: int) -> None:
     expected = MUE_JSON[variant][f"kv_{mode}_beam{beam}"]
     network = model(image_relative_bias=variant == "enc_with_image_relpos")
     [found] = network.generate(
-        BASE["in.src_tokens"][:1], weights.images()[:1], decomposed=True, beam=beam, kv=mode,
+        BASE["in.src_tokens"][:1],
+        weights.images()[:1],
+        decomposed=True,
+        beam=beam,
+        kv=mode,
         policy=policy(variant, expected["decoder_thres"]),
-    )  # fmt: skip
+    )
     assert_same(found, expected["hyps"])
     assert list(found[0].exits) == expected["exits"]
     for ours, theirs in zip(found[0].exit_scores, expected["sims"], strict=True):
@@ -90,9 +94,8 @@ def test_logits_and_caches_step_by_step(variant: str, mode: Any) -> None:
     tokens, exits = expected["hyps"][0]["tokens"], expected["exits"]
     with torch.inference_mode():
         encoded = network.encode(
-            BASE["in.src_tokens"][:1], weights.images()[:1],
-            decomposed=True, policy=policy(variant, None),
-        )  # fmt: skip
+            BASE["in.src_tokens"][:1], weights.images()[:1], decomposed=True, policy=policy(variant, None)
+        )
         cache = DecoderCache(network.decoder, encoded, len(tokens), mode)
         for step, token in enumerate([0, *tokens[:-1]]):
             x = cache.step(torch.tensor([token]), lambda depth, a, b, leave=exits[step]: bool(depth == leave))

@@ -35,6 +35,8 @@ def test_logits_equal_the_original_codes(tmp_path: Path, variant: str, pickled: 
         logits = model.decode(wanted["in.decoder_input_ids"], encoded)
     seen, said = ~wanted["enc.padding_mask"], wanted["in.decoder_input_ids"].ne(1)
     for made, name, live in (
-        (encoded.hidden, "enc.out", seen), (states[0], "dec.hidden.0", said), (logits, "dec.logits", said),
-    ):  # fmt: skip
+        (encoded.hidden, "enc.out", seen),
+        (states[0], "dec.hidden.0", said),
+        (logits, "dec.logits", said),
+    ):
         torch.testing.assert_close(made[live], wanted[name][live], atol=tolerance, rtol=tolerance, msg=name)

@@ -44,14 +44,11 @@ def _no_gradients() -> Any:
         yield
 
 
-def decomposed(
-    variant: str, samples: slice, policy: Policy | None = None, options: Any = None
-) -> EncoderOutput:
+def decomposed(variant: str, samples: slice, policy: Policy | None = None, options: Any = None) -> EncoderOutput:
     network = model(image_relative_bias=VARIANTS[variant])
     return network.encode(
-        BASE["in.src_tokens"][samples], weights.images()[samples],
-        decomposed=True, policy=policy, options=options,
-    )  # fmt: skip
+        BASE["in.src_tokens"][samples], weights.images()[samples], decomposed=True, policy=policy, options=options
+    )
 
 
 def test_weights_and_images_are_those_of_the_vectors() -> None:
@@ -135,9 +132,7 @@ def test_decomposed_encoder_at_full_depth(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exits_of_the_decomposed_encoder(variant: str, options: Any) -> None:
     expected = weights.read("mue.json")[variant]["exit"]
-    policy = Policy(
-        "mue", {"image": StackExit(expected["img_thres"]), "text": StackExit(expected["txt_thres"])}
-    )
+    policy = Policy("mue", {"image": StackExit(expected["img_thres"]), "text": StackExit(expected["txt_thres"])})
     output = decomposed(variant, slice(1), policy, options)
     assert output.exits == {"image": (expected["exit_image"],), "text": (expected["exit_text"],)}
     close(output.hidden, MUE_VECTORS[f"{variant}.exit_out"])
@@ -150,9 +145,7 @@ def test_exits_of_the_decomposed_encoder(variant: str, options: Any) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_only_the_image_leaves(variant: str) -> None:
     expected = weights.read("mue.json")[variant]["exit_image_only"]
-    policy = Policy(
-        "mue", {"image": StackExit(expected["img_thres"]), "text": StackExit(expected["txt_thres"])}
-    )
+    policy = Policy("mue", {"image": StackExit(expected["img_thres"]), "text": StackExit(expected["txt_thres"])})
     output = decomposed(variant, slice(1), policy)
     assert output.exits == {"image": (expected["exit_image"],), "text": (expected["exit_text"],)}
     close(output.hidden, MUE_VECTORS[f"{variant}.exit_image_only_out"])

@@ -30,9 +30,8 @@ def test_answers_scored_together(case: str) -> None:
     expected = entailment[case]
     theta = None if case == "full" else expected["decoder_thres"]
     found = model().score(
-        *ONE, entailment["prompt"], entailment["candidates"], decomposed=True,
-        policy=encoder_policy(case, theta),
-    )  # fmt: skip
+        *ONE, entailment["prompt"], entailment["candidates"], decomposed=True, policy=encoder_policy(case, theta)
+    )
     assert found.scores == pytest.approx(expected["scores"], abs=1e-4)
     assert found.best == expected["answer"]
     assert found.exit == expected["exit_decoder"]

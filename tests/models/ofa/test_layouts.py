@@ -92,10 +92,13 @@ def test_bad_shards(tmp_path: Path, pickled: bool) -> None:
     for changes, said in (
         ({key: "../outside.safetensors"}, "not a file beside it"),
         ({key: str(tmp_path / "outside.safetensors")}, "not a file beside it"),
-        ({key: ".."}, "not a file beside it"), ({key: "a\\b"}, "not a file beside it"),
-        ({key: "absent.bin"}, "lacks absent.bin"), ({key: 5}, "no weight_map"), ({key: last}, key),
+        ({key: ".."}, "not a file beside it"),
+        ({key: "a\\b"}, "not a file beside it"),
+        ({key: "absent.bin"}, "lacks absent.bin"),
+        ({key: 5}, "no weight_map"),
+        ({key: last}, key),
         ({"encoder.new": last}, r"lacks 'encoder\.new'"),
-    ):  # fmt: skip
+    ):
         index.write_text(json.dumps({"weight_map": places | changes}))
         with pytest.raises(InputFileError, match=said):
             read(folder, allow_pickle=True)

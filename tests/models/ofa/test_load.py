@@ -61,10 +61,12 @@ def test_everything_that_does_not_fit_is_named(tmp_path: Path) -> None:
         mue_edge.models.load(write(tmp_path / "model", make(), weights))
     message = str(caught.value)
     for expected in (
-        "missing encoder.layers.1.fc1.bias", "missing decoder.pos_ln.weight", "surplus encoder.extra",
+        "missing encoder.layers.1.fc1.bias",
+        "missing decoder.pos_ln.weight",
+        "surplus encoder.extra",
         "decoder.layer_norm.bias has shape [3], expected [16]",
         "encoder.layer_norm.bias has type torch.int64",
-    ):  # fmt: skip
+    ):
         assert expected in message
 
 

@@ -44,8 +44,7 @@ def stepwise(model: Model, tokens: Tensor, encoded: Any) -> Tensor:
     """Logits of an incremental run over `tokens`, one row a sample."""
     cache = DecoderCache(model.decoder, encoded, tokens.shape[1], "propagate")
     steps = [
-        model.decoder.project(cache.step(tokens[:, t], DecoderExit(None, MUE, t, 16)))
-        for t in range(tokens.shape[1])
+        model.decoder.project(cache.step(tokens[:, t], DecoderExit(None, MUE, t, 16))) for t in range(tokens.shape[1])
     ]
     return torch.cat(steps, 1)
 
@@ -236,13 +235,7 @@ def test_chosen_depths_equal_the_layers_of_a_full_run() -> None:
 
 @pytest.mark.parametrize(
     ("size", "millions"),
-    [
-        ("ofa-tiny", 33.49),
-        ("ofa-medium", 92.89),
-        ("ofa-base", 182.24),
-        ("ofa-large", 472.98),
-        ("ofa-huge", 929.49),
-    ],
+    [("ofa-tiny", 33.49), ("ofa-medium", 92.89), ("ofa-base", 182.24), ("ofa-large", 472.98), ("ofa-huge", 929.49)],
 )
 def test_published_sizes(size: str, millions: float) -> None:
     config = SIZES[size]

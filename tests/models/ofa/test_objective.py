@@ -20,19 +20,32 @@ PROMPT = [0, 5, 6, 2]
 def model() -> Model:
     torch.manual_seed(0)
     config = replace(
-        OFAConfig(), vocab_size=40, encoder_layers=3, decoder_layers=3, encoder_dim=32, decoder_dim=32,
-        encoder_ffn=64, decoder_ffn=64, encoder_heads=2, decoder_heads=2, trunk_blocks=(1, 1, 1),
-        trunk_width=8, image_size=64, orig_image_size=64, token_bucket_size=8, image_bucket_size=6,
-        max_source_positions=32, max_target_positions=32, decomposed=True,
-    )  # fmt: skip
+        OFAConfig(),
+        vocab_size=40,
+        encoder_layers=3,
+        decoder_layers=3,
+        encoder_dim=32,
+        decoder_dim=32,
+        encoder_ffn=64,
+        decoder_ffn=64,
+        encoder_heads=2,
+        decoder_heads=2,
+        trunk_blocks=(1, 1, 1),
+        trunk_width=8,
+        image_size=64,
+        orig_image_size=64,
+        token_bucket_size=8,
+        image_bucket_size=6,
+        max_source_positions=32,
+        max_target_positions=32,
+        decomposed=True,
+    )
     return Model(config).eval()
 
 
 def _batch() -> Batch:
     rng = torch.Generator().manual_seed(1)
-    tokens = torch.tensor(
-        [[0, 7, 8, 9, 10, 2], [0, 11, 2, 1, 1, 1], [0, 12, 13, 2, 1, 1], [0, 14, 2, 1, 1, 1]]
-    )
+    tokens = torch.tensor([[0, 7, 8, 9, 10, 2], [0, 11, 2, 1, 1, 1], [0, 12, 13, 2, 1, 1], [0, 14, 2, 1, 1, 1]])
     return Batch(torch.randn(4, 3, 64, 64, generator=rng), tokens, torch.randn(2, 16, 5, generator=rng))
 
 

@@ -12,15 +12,32 @@ from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
 
 TINY = OFAConfig(
-    vocab_size=40, encoder_layers=3, encoder_dim=16, encoder_ffn=24, encoder_heads=2,
-    decoder_layers=3, decoder_dim=16, decoder_ffn=20, decoder_heads=2,
-    trunk_blocks=(1, 1, 1), trunk_width=4, image_size=48, orig_image_size=48,
-    token_bucket_size=4, image_bucket_size=6, max_source_positions=32, max_target_positions=32,
-)  # fmt: skip
+    vocab_size=40,
+    encoder_layers=3,
+    encoder_dim=16,
+    encoder_ffn=24,
+    encoder_heads=2,
+    decoder_layers=3,
+    decoder_dim=16,
+    decoder_ffn=20,
+    decoder_heads=2,
+    trunk_blocks=(1, 1, 1),
+    trunk_width=4,
+    image_size=48,
+    orig_image_size=48,
+    token_bucket_size=4,
+    image_bucket_size=6,
+    max_source_positions=32,
+    max_target_positions=32,
+)
 UNEQUAL = replace(
-    TINY, decoder_dim=24, decoder_heads=6, decoder_layers=2, share_all_embeddings=False,
+    TINY,
+    decoder_dim=24,
+    decoder_heads=6,
+    decoder_layers=2,
+    share_all_embeddings=False,
     share_decoder_input_output_embed=False,
-)  # fmt: skip
+)
 
 
 def make(config: OFAConfig = TINY, seed: int = 0, **changes: Any) -> Model:

@@ -42,9 +42,15 @@ class CrossKV(Segment):
 
 class Decoder(Segment):
     def forward(
-        self, x: Tensor, slots: Tensor, slot_bias: Tensor, own_bias: Tensor,
-        cross_k: Tensor, cross_v: Tensor, cross_bias: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+        self,
+        x: Tensor,
+        slots: Tensor,
+        slot_bias: Tensor,
+        own_bias: Tensor,
+        cross_k: Tensor,
+        cross_v: Tensor,
+        cross_bias: Tensor,
+    ) -> tuple[Tensor, ...]:
         y = before = x[None]
         rows = []
         for i, layer in enumerate(self.layers):
@@ -87,9 +93,7 @@ def cut(network: Toy, request: CutRequest) -> Cut:
         Piece("head", Head(network.head, top), {"y": y}, ("top_ids", "top_values", "logsumexp", "eos")),
     ]
     for j, span in spans[EYE]:
-        pieces.append(
-            Piece(f"{EYE}.{j}", Encoder(network.seeing[slice(*span)]), {"x": x}, scored, EYE, *span)
-        )
+        pieces.append(Piece(f"{EYE}.{j}", Encoder(network.seeing[slice(*span)]), {"x": x}, scored, EYE, *span))
     constants = {"cross_bias": torch.zeros(steps, 1, patches)}
     for j, span in spans["decoder"]:
         layers, n, of = network.speaking[slice(*span)], span[1] - span[0], ("decoder", *span)

@@ -31,36 +31,51 @@ def with_encoder(config: dict[str, Any], decomposed: bool) -> dict[str, Any]:
 
 
 def loss(
-    network: Toy, prompt: Sequence[int], pixels: Tensor, tokens: Tensor, *,
-    shallow: float = 0.0, rng: torch.Generator | None = None,
-    label_smoothing: float = 0.0, over_layers: str = "sum",
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    network: Toy,
+    prompt: Sequence[int],
+    pixels: Tensor,
+    tokens: Tensor,
+    *,
+    shallow: float = 0.0,
+    rng: torch.Generator | None = None,
+    label_smoothing: float = 0.0,
+    over_layers: str = "sum",
+) -> tuple[Tensor, Tensor]:
     depth = network.config.seeing
     if rng is not None and float(torch.rand((), generator=rng)) < shallow:
         depth = int(torch.randint(1, depth + 1, (), generator=rng))
     states = network.states(tokens[:, :-1], network.seen(pixels)[depth])[1:]
-    by_layer = torch.stack([
-        F.cross_entropy(
-            network.head(state).flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=1, reduction="sum",
-            label_smoothing=label_smoothing,
-        )
-        for state in states
-    ])  # fmt: skip
+    by_layer = torch.stack(
+        [
+            F.cross_entropy(
+                network.head(state).flatten(0, 1),
+                tokens[:, 1:].flatten(),
+                ignore_index=1,
+                reduction="sum",
+                label_smoothing=label_smoothing,
+            )
+            for state in states
+        ]
+    )
     return by_layer.sum() if over_layers == "sum" else by_layer.mean(), by_layer.detach()
 
 
 def greedy(
-    network: Toy, prompt: Sequence[int], pixels: Tensor, *, max_length: int = 24,
-    encoder_depth: int | None = None, decoder_depth: int | None = None,
-) -> list[list[int]]:  # fmt: skip
+    network: Toy,
+    prompt: Sequence[int],
+    pixels: Tensor,
+    *,
+    max_length: int = 24,
+    encoder_depth: int | None = None,
+    decoder_depth: int | None = None,
+) -> list[list[int]]:
     cell = encoder_depth or network.config.seeing, decoder_depth or network.config.speaking
     return greedy_by_depth(network, prompt, pixels, [cell], max_length=max_length)[cell]
 
 
 def greedy_by_depth(
-    network: Toy, prompt: Sequence[int], pixels: Tensor, cells: Sequence[Depths],
-    *, max_length: int = 24,
-) -> dict[Depths, list[list[int]]]:  # fmt: skip
+    network: Toy, prompt: Sequence[int], pixels: Tensor, cells: Sequence[Depths], *, max_length: int = 24
+) -> dict[Depths, list[list[int]]]:
     found = {cell: _fed(network, pixels, *cell, max_length).tolist() for cell in cells}
     ended = {cell: [[*row[1:], 2] for row in rows] for cell, rows in found.items()}
     return {cell: [row[: row.index(2)] for row in rows] for cell, rows in ended.items()}
@@ -77,9 +92,7 @@ def _fed(network: Toy, pixels: Tensor, seeing: int, speaking: int, steps: int) -
 
 
 @torch.no_grad()
-def steps(
-    network: Toy, prompt: Sequence[int], pixels: Tensor, rng: torch.Generator, max_length: int
-) -> Steps:
+def steps(network: Toy, prompt: Sequence[int], pixels: Tensor, rng: torch.Generator, max_length: int) -> Steps:
     c = network.config
     depth = int(torch.randint(1, c.seeing + 1, (), generator=rng))
     fed = _fed(network, pixels, depth, c.speaking, max_length)[:, :-1]

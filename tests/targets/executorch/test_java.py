@@ -106,9 +106,7 @@ def test_captions_and_logs_are_the_hosts(host: Bundle, recorded: Recorded, opene
     assert found == recorded.logs
     for mine, theirs in zip(found, wanted):
         assert (mine.tokens, mine.depths, mine.decoder) == (theirs.tokens, theirs.depths, theirs.decoder)
-        assert [min(s.scores) for s in mine.scores] == pytest.approx(
-            [min(s.scores) for s in theirs.scores], abs=1e-6
-        )
+        assert [min(s.scores) for s in mine.scores] == pytest.approx([min(s.scores) for s in theirs.scores], abs=1e-6)
     assert jpype.JClass("org.pytorch.executorch.Recording").threads == 3
 
 

@@ -31,10 +31,13 @@ def program(build: Build, inputs: Mapping[str, Array], *, half: bool = False) ->
         made = mb.program(input_specs=specs, opset_version=ct.target.iOS18)(named)
         kind = np.float16 if half else np.float32
         return ct.convert(
-            made, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS18,
+            made,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS18,
             inputs=[ct.TensorType(name, x.shape, dtype=kind) for name, x in inputs.items()],
-            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32, skip_model_load=True,
-        )  # fmt: skip
+            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
 
 
 def outputs(

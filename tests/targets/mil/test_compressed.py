@@ -28,9 +28,12 @@ def product(system: str) -> Any:
         specs = [mb.TensorSpec((COLUMNS, COLUMNS))]
         made = mb.program(input_specs=specs, opset_version=target)(lambda x: mb.linear(x=x, weight=WEIGHT))
         return ct.convert(
-            made, convert_to="mlprogram", minimum_deployment_target=target,
-            compute_precision=ct.precision.FLOAT32, skip_model_load=True,
-        )  # fmt: skip
+            made,
+            convert_to="mlprogram",
+            minimum_deployment_target=target,
+            compute_precision=ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
 
 
 def weight_of(model: Any, package: Path) -> np.ndarray:
@@ -49,9 +52,7 @@ def weight_of(model: Any, package: Path) -> np.ndarray:
         ("palette6", "ios17", "constexpr_lut_to_dense", 0.2),
     ],
 )
-def test_weights_are_decompressed(
-    precision: str, system: str, operation: str, error: float, tmp_path: Path
-) -> None:
+def test_weights_are_decompressed(precision: str, system: str, operation: str, error: float, tmp_path: Path) -> None:
     small = coreml.compressed(product(system), precision)
     found = weight_of(small, tmp_path / "small.mlpackage")
     used = {op.type for op in read(tmp_path / "small.mlpackage").functions["main"].operations}

@@ -161,9 +161,7 @@ def test_topk(ascending: bool, tmp_path: Path) -> None:
 def test_convolution_with_uneven_padding(tmp_path: Path) -> None:
     (found,) = outputs(tmp_path, conv, {"x": PICTURE})
     padded = F.pad(T(PICTURE), (2, 1, 1, 0))
-    np.testing.assert_allclose(
-        found, F.conv2d(padded, T(FILTERS), stride=(2, 1)).numpy(), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(found, F.conv2d(padded, T(FILTERS), stride=(2, 1)).numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_convolution_in_groups_and_dilated(tmp_path: Path) -> None:

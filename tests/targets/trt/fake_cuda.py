@@ -188,15 +188,20 @@ class FakeCuda:
         return (OK,)
 
     # --- copies
-    def cudaMemcpyAsync(
-        self, to: int, source: int, size: int, kind: cudaMemcpyKind, stream: Stream
-    ) -> tuple[Any, ...]:
+    def cudaMemcpyAsync(self, to: int, source: int, size: int, kind: cudaMemcpyKind, stream: Stream) -> tuple[Any, ...]:
         return self.cudaMemcpy2DAsync(to, size, source, size, size, 1, kind, stream)
 
     def cudaMemcpy2DAsync(
-        self, to: int, to_pitch: int, source: int, pitch: int, width: int, rows: int,
-        kind: cudaMemcpyKind, stream: Stream,
-    ) -> tuple[Any, ...]:  # fmt: skip
+        self,
+        to: int,
+        to_pitch: int,
+        source: int,
+        pitch: int,
+        width: int,
+        rows: int,
+        kind: cudaMemcpyKind,
+        stream: Stream,
+    ) -> tuple[Any, ...]:
         if width > min(to_pitch, pitch):
             raise Misuse("rows of a copy overlap")
         sides = {1: (self.device, self.host), 2: (self.host, self.device), 3: (self.device, self.device)}
@@ -266,9 +271,7 @@ class FakeCuda:
         for base, block in side.items():
             if base <= pointer and pointer + size <= base + len(block):
                 return pointer
-        raise Misuse(
-            f"{size} bytes at {pointer:#x} are not in live {'host' if side is self.host else 'device'} memory"
-        )
+        raise Misuse(f"{size} bytes at {pointer:#x} are not in live {'host' if side is self.host else 'device'} memory")
 
     def _release(self, side: dict[int, Any], pointer: int) -> tuple[Any, ...]:
         if pointer not in side:

@@ -52,9 +52,7 @@ class DataType(IntEnum):
     INT64 = 8
 
 
-_DTYPES = {
-    "tensor(float)": DataType.FLOAT, "tensor(float16)": DataType.HALF, "tensor(int64)": DataType.INT64
-}  # fmt: skip
+_DTYPES = {"tensor(float)": DataType.FLOAT, "tensor(float16)": DataType.HALF, "tensor(int64)": DataType.INT64}
 
 
 class HostMemory:
@@ -266,9 +264,7 @@ class _Context:
         if stream.captured is not None and engine.trt.uncapturable:
             return False
         addresses = dict(self.addresses)  # what later calls set does not count
-        spans = {
-            name: (addresses[name], addresses[name] + _bytes(*engine.ports[name])) for name in engine.ports
-        }
+        spans = {name: (addresses[name], addresses[name] + _bytes(*engine.ports[name])) for name in engine.ports}
         for out in set(engine.ports) - set(engine.inputs):
             for name, (first, end) in spans.items():
                 if name != out and first < spans[out][1] and spans[out][0] < end:
@@ -277,9 +273,7 @@ class _Context:
         def run() -> None:
             workspace = cuda.memory(*self.workspace)
             ctypes.memset(workspace, POISON, self.workspace[1])
-            feeds = {
-                name: _array(cuda, addresses[name], *engine.ports[name]).copy() for name in engine.inputs
-            }
+            feeds = {name: _array(cuda, addresses[name], *engine.ports[name]).copy() for name in engine.inputs}
             names = [name for name in engine.ports if name not in engine.inputs]
             for name, value in zip(names, engine.session.run(names, feeds)):
                 _array(cuda, addresses[name], *engine.ports[name])[...] = value

@@ -129,14 +129,17 @@ def recorded(board: Board, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[l
 
 
 def answered(source: str, path: list[Path], calls: dict[str, tuple[list[Any], list[Any]]]) -> Any:
-    environment = os.environ | {
-        "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))
-    }  # fmt: skip
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
     asked = json.dumps({name: arguments for name, (arguments, _) in calls.items()})
     done = subprocess.run(
         [sys.executable, without_gpu.__file__, source],
-        input=asked, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        input=asked,
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -148,9 +151,12 @@ def test_the_stand_in_and_ctypes_have_just_the_calls_that_the_adapter_makes(
     made = {
         node.args[0].value
         for node in (node for file in sources for node in ast.walk(ast.parse(file.read_text("utf-8"))))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "call"
-        and node.args and isinstance(node.args[0], ast.Constant)
-    }  # fmt: skip
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "call"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
     assert made == NAMES == recorded.keys()
     assert made == {*cudart._CALLS, "cudaGetDeviceProperties"} - {"cudaDeviceGetAttribute"}
 
@@ -191,9 +197,7 @@ def test_the_bindings_take_and_return_what_the_stand_in_does(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="wheels of Linux")
 @pytest.mark.parametrize("wheel", LIBRARIES)
-def test_ctypes_returns_what_the_bindings_do(
-    wheel: str, recorded: dict[str, tuple[list[Any], list[Any]]]
-) -> None:
+def test_ctypes_returns_what_the_bindings_do(wheel: str, recorded: dict[str, tuple[list[Any], list[Any]]]) -> None:
     library = next(fetched(wheel).rglob("libcudart.so.1?"))
     found = answered(str(library), [], recorded)
     for name, (_, values) in recorded.items():

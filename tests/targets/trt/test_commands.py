@@ -85,9 +85,7 @@ def test_what_the_sign_off_chose_is_used_here(
         assert board.cuda.flags == flags
 
 
-def test_profiles_wait_for_every_segment(
-    jetson_bundle: Bundle, board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_profiles_wait_for_every_segment(jetson_bundle: Bundle, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = board.runtime(jetson_bundle)
     seen = []
 
@@ -152,8 +150,7 @@ def test_power_is_that_of_the_rail_that_feeds_the_module(tmp_path: Path) -> None
 
 
 def test_power_of_agx_orin_is_the_sum_of_its_rails(tmp_path: Path) -> None:
-    sensors(tmp_path / "hwmon3", ("VDD_GPU_SOC", 19000, 200), ("VDD_CPU_CV", 19000, 100),
-            ("VIN_SYS_5V0", 5000, 800))  # fmt: skip
+    sensors(tmp_path / "hwmon3", ("VDD_GPU_SOC", 19000, 200), ("VDD_CPU_CV", 19000, 100), ("VIN_SYS_5V0", 5000, 800))
     sensors(tmp_path / "hwmon4", ("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 5000, 200), ("NC", 0, 0))
     assert power.watts(tmp_path) == pytest.approx(3.8 + 1.9 + 4.0)
     assert list(power.rails(tmp_path)) == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"]

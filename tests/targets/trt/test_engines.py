@@ -67,9 +67,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("message", CHANGES)
-def test_an_engine_of_another_machine_is_refused_and_rebuilt(
-    jetson_bundle: Bundle, board: Board, message: str
-) -> None:
+def test_an_engine_of_another_machine_is_refused_and_rebuilt(jetson_bundle: Bundle, board: Board, message: str) -> None:
     build(jetson_bundle)
     CHANGES[message](board)
     with pytest.raises(InputFileError, match=rf"{message}.*mue-edge build"):
@@ -80,9 +78,7 @@ def test_an_engine_of_another_machine_is_refused_and_rebuilt(
     TensorRTRuntime(jetson_bundle).close()
 
 
-def test_an_engine_of_another_export_is_not_taken(
-    jetson_bundle: Bundle, board: Board, tmp_path: Path
-) -> None:
+def test_an_engine_of_another_export_is_not_taken(jetson_bundle: Bundle, board: Board, tmp_path: Path) -> None:
     build(jetson_bundle)
     weights = next(name for name in jetson_bundle.manifest.files if name.endswith("weights.bin"))
     changed = dict(jetson_bundle.manifest.files)
@@ -162,9 +158,7 @@ def test_no_memory_during_a_build(jetson_bundle: Bundle, board: Board) -> None:
     with pytest.raises(EnvironmentLacksError, match=r"stem: Requested amount.*--workspace 256"):
         build(jetson_bundle)
     board.trt.refuse = "no implementation found"
-    with pytest.raises(
-        EnvironmentLacksError, match=r"no implementation found.*then try again: mue-edge build"
-    ):
+    with pytest.raises(EnvironmentLacksError, match=r"no implementation found.*then try again: mue-edge build"):
         build(jetson_bundle)
 
 
@@ -230,9 +224,7 @@ def test_a_graph_that_points_outside_is_not_parsed(jetson_folder: Path, board: B
             if entry.key == "location":
                 entry.value = "../constants.bin"
     (folder / file).write_bytes(model.SerializeToString())
-    entry = replace(
-        bundle.manifest.files[file], sha256=sha256(folder / file), bytes=(folder / file).stat().st_size
-    )
+    entry = replace(bundle.manifest.files[file], sha256=sha256(folder / file), bytes=(folder / file).stat().st_size)
     changed = replace(bundle.manifest, files={**bundle.manifest.files, file: entry})
     with pytest.raises(InputFileError, match="which the bundle does not list"):
         build(replace(bundle, manifest=changed))

@@ -34,9 +34,7 @@ class UpAndDown(ExitPolicy):
         return ALWAYS if depth >= wanted else NEVER
 
 
-def captioned(
-    bundle: Bundle, runtime: Runtime, policy: ExitPolicy, seed: int, trace: bool = False
-) -> Outcome:
+def captioned(bundle: Bundle, runtime: Runtime, policy: ExitPolicy, seed: int, trace: bool = False) -> Outcome:
     runtime.set_pixels(noise(seed))
     m = bundle.manifest
     return run(m.layout, m.search, policy, runtime, trace=trace)
@@ -46,9 +44,7 @@ def half(bundle: Bundle) -> Policy:
     """A policy that leaves about half of the tests."""
     host = HostRuntime(bundle, 1)
     tests = [
-        t
-        for seed in range(4)
-        for t in exit_distances(captioned(bundle, host, Policy("never"), seed, True).decisions)
+        t for seed in range(4) for t in exit_distances(captioned(bundle, host, Policy("never"), seed, True).decisions)
     ]
     host.close()
     return quantile_policy(tests, 0.5, "half")
@@ -60,9 +56,11 @@ def same(a: Outcome, b: Outcome) -> bool:
     scores = [[s for d in outcome.decisions for s in d.scores] for outcome in (a, b)]
     tokens = [[h.tokens for h in outcome.hypotheses] for outcome in (a, b)]
     return (
-        tokens[0] == tokens[1] and (a.depths, a.steps) == (b.depths, b.steps) and tests[0] == tests[1]
+        tokens[0] == tokens[1]
+        and (a.depths, a.steps) == (b.depths, b.steps)
+        and tests[0] == tests[1]
         and scores[0] == pytest.approx(scores[1], abs=1e-4)
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("look_ahead", [True, False])
@@ -77,14 +75,10 @@ def test_captions_equal_the_hosts(jetson_bundle: Bundle, board: Board, look_ahea
             depths |= {step.depth for step in found.steps}
     assert depths == {1, 2, 3}
     device.close()
-    assert not board.cuda.device and not board.cuda.host and not board.cuda.streams, (
-        "memory was not given back"
-    )
+    assert not board.cuda.device and not board.cuda.host and not board.cuda.streams, "memory was not given back"
 
 
-def test_the_next_segment_is_enqueued_before_the_scores_are_waited_for(
-    jetson_bundle: Bundle, board: Board
-) -> None:
+def test_the_next_segment_is_enqueued_before_the_scores_are_waited_for(jetson_bundle: Bundle, board: Board) -> None:
     device = board.runtime(jetson_bundle)
     tests = half(jetson_bundle)
     captioned(jetson_bundle, device, tests, 0)
@@ -103,9 +97,7 @@ def test_every_run_after_the_first_is_a_graph_of_its_buffers(jetson_bundle: Bund
         captioned(jetson_bundle, device, Policy("never"), seed)
     board.cuda.log.clear()
     captioned(jetson_bundle, device, Policy("never"), 3)
-    runs = {
-        what for kind, what in board.cuda.log if (kind == "enqueue" and "." in what) or what.endswith("head")
-    }
+    runs = {what for kind, what in board.cuda.log if (kind == "enqueue" and "." in what) or what.endswith("head")}
     assert runs and all(what.startswith("graph ") for what in runs)
     assert device.plainly_run() == {}
 
@@ -120,9 +112,7 @@ def test_what_cannot_be_captured_is_launched_plainly_and_told(jetson_bundle: Bun
     assert not any(what.startswith("graph ") for _, what in board.cuda.log)
 
 
-def test_a_request_that_changed_is_not_answered_by_what_ran_ahead(
-    jetson_bundle: Bundle, board: Board
-) -> None:
+def test_a_request_that_changed_is_not_answered_by_what_ran_ahead(jetson_bundle: Bundle, board: Board) -> None:
     device = board.runtime(jetson_bundle)
     device.set_pixels(noise(0))
     device.execute(Request("stem", {"pixels": "pixels"}, {"x": "image.0"}))
@@ -137,9 +127,7 @@ def test_a_request_that_changed_is_not_answered_by_what_ran_ahead(
     board.cuda.log.clear()
     again = device.execute(image(0, ("score", "gap")))
     assert any("image.0" in what for _, what in board.cuda.log)
-    assert again.scalars != first.scalars, (
-        "image.1 has overwritten its input's input: the answer is another one"
-    )
+    assert again.scalars != first.scalars, "image.1 has overwritten its input's input: the answer is another one"
 
 
 def test_profiles_wait_for_every_segment(jetson_bundle: Bundle, board: Board) -> None:

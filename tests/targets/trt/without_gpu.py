@@ -40,9 +40,15 @@ def main() -> None:
         found["handle"] = int(rt.cudaStream_t(5))
         found["constants"] = {
             name: int(getattr(rt, name))
-            for name in ("cudaDeviceScheduleAuto", "cudaDeviceScheduleSpin", "cudaDeviceScheduleBlockingSync",
-                         "cudaEventBlockingSync", "cudaEventDisableTiming", "cudaStreamNonBlocking")
-        }  # fmt: skip
+            for name in (
+                "cudaDeviceScheduleAuto",
+                "cudaDeviceScheduleSpin",
+                "cudaDeviceScheduleBlockingSync",
+                "cudaEventBlockingSync",
+                "cudaEventDisableTiming",
+                "cudaStreamNonBlocking",
+            )
+        }
         found["constants"] |= {
             f"{enum}.{member}": int(value)
             for enum in ("cudaMemcpyKind", "cudaStreamCaptureMode", "cudaError_t", "cudaDeviceAttr")

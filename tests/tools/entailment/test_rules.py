@@ -60,14 +60,7 @@ def test_a_far_name_is_of_another_kind_and_shares_no_word() -> None:
     assert {NAMES.far("black cat", p) for p in places} == {
         text for text, kind in KINDS.items() if kind in ("role", "family")
     }
-    assert {NAMES.far("man: beard", p) for p in places} == {
-        "cat",
-        "black cat",
-        "dog",
-        "couple",
-        "cook",
-        "guard",
-    }
+    assert {NAMES.far("man: beard", p) for p in places} == {"cat", "black cat", "dog", "couple", "cook", "guard"}
     assert not {h for name in KINDS for h in [NAMES.far(name, 0.3)] if h in flat(name, "yes")}
 
 
@@ -113,9 +106,7 @@ def test_the_bundled_model_reads_what_it_was_trained_on_as_it_is_and_nothing_in_
     names, template = set(train_captions()), read_prompt(model_folder(), "entail").template
     assert asked | said_of(sorted(names)) == asked
     for split in shipped.SPLITS:
-        names |= {
-            json.loads(line)["hypothesis"] for line in shipped.table(split).read_text("utf-8").splitlines()
-        }
+        names |= {json.loads(line)["hypothesis"] for line in shipped.table(split).read_text("utf-8").splitlines()}
     for name in names:
         assert template.clean(name) == template.clean(f"the {name}") == clean(name)
         assert unknown_words(template, name, tokenizer) == ()

@@ -53,9 +53,7 @@ def test_arms_begin_alike_in_what_they_share(still: Frozen) -> None:
 
 
 def test_arms_of_a_seed_see_the_same_batches(still: Frozen) -> None:
-    one, same, other = (
-        EncodedBatches(still.kept, still.data, still.learner.tokenizer, 4, seed) for seed in (1, 1, 2)
-    )
+    one, same, other = (EncodedBatches(still.kept, still.data, still.learner.tokenizer, 4, seed) for seed in (1, 1, 2))
     for step in (0, 3):
         assert torch.equal(one(step)[0].hidden, same(step)[0].hidden)
         assert torch.equal(one(step)[1], same(step)[1])
@@ -69,9 +67,7 @@ def plain(pictures: NDArray[np.uint8]) -> Tensor:
 class Plain(Views):
     """The pictures as they are."""
 
-    def __call__(
-        self, chosen: NDArray[np.int64], move: Tensor, rng: torch.Generator, *, whole: int = 0
-    ) -> Tensor:
+    def __call__(self, chosen: NDArray[np.int64], move: Tensor, rng: torch.Generator, *, whole: int = 0) -> Tensor:
         return plain(self.data.pixels[chosen])
 
 
@@ -80,8 +76,7 @@ def test_views_are_scaled_as_the_model_wants(still: Frozen) -> None:
     p = Preprocess(*data.pixels.shape[1:3], mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     rows, move = data.rows("train")[:4], augment.moves(4, torch.Generator().manual_seed(1))
     own, halves = (
-        Views(data, scale)(rows, move, torch.Generator().manual_seed(2))
-        for scale in (p, still.model.config.preprocess)
+        Views(data, scale)(rows, move, torch.Generator().manual_seed(2)) for scale in (p, still.model.config.preprocess)
     )
     assert torch.allclose(own, augment.normalise(halves / 2 + 0.5, p.mean, p.std), atol=1e-5)
     levels = plain(data.pixels[rows]) / 2 + 0.5
@@ -89,9 +84,7 @@ def test_views_are_scaled_as_the_model_wants(still: Frozen) -> None:
     assert torch.allclose(shown, augment.normalise(levels, p.mean, p.std), atol=1e-5)
 
 
-def test_what_is_kept_is_the_models_own_encoding(
-    places: Path, still: Frozen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_is_the_models_own_encoding(places: Path, still: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = EncodedBatches(still.kept, still.data, still.learner.tokenizer, 4, 0)
     _, tokens = batches(0)
     first = still.data.records[int(batches.rows.chosen(0)[0])].caption
@@ -170,8 +163,9 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(
     assert seen == [0, 1, 2, 3, 2, 3, 4, 5]
     one, other = (load_file(tmp_path / n / "model" / "model.safetensors") for n in ("whole", "stopped"))
     assert all(torch.equal(one[key], other[key]) for key in one)
-    logs = [[(line["step"], line["loss"]) for line in log_of(tmp_path / n) if "loss" in line]
-            for n in ("whole", "stopped")]  # fmt: skip
+    logs = [
+        [(line["step"], line["loss"]) for line in log_of(tmp_path / n) if "loss" in line] for n in ("whole", "stopped")
+    ]
     assert logs[0] == logs[1]
     assert len(logs[0]) == 3
 
@@ -191,12 +185,12 @@ def test_one_command(places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert done.exit_code == 0, done.output
     assert '"step"' not in done.output
     found = json.loads(out.read_text(encoding="utf-8"))
-    assert [(q["what"], len(q["by_seed"])) for q in found["questions"]] == [
-        ("one decoder layer", 2), ("full depth", 2),
-    ]  # fmt: skip
+    assert [(q["what"], len(q["by_seed"])) for q in found["questions"]] == [("one decoder layer", 2), ("full depth", 2)]
     assert [(r["name"], r["seed"], r["decoder_layers"]) for r in found["runs"]][1:4] == [
-        ("all-exits", 1, 2), ("one-layer", 0, 1), ("one-layer", 1, 1),
-    ]  # fmt: skip
+        ("all-exits", 1, 2),
+        ("one-layer", 0, 1),
+        ("one-layer", 1, 1),
+    ]
     assert [row["decoder_depth"] for row in found["bundled"]] == [1, 2]
     text = card.read_text(encoding="utf-8")
     assert f"| full depth | {UNION} |" in text

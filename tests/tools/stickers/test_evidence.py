@@ -31,10 +31,21 @@ NAMES = ["grinning face", "red apple on a plate", "flag: chad", "waving hand: da
 def _found(split: str, wrong: int = 1) -> Found:
     """Four pictures; at full depth (2, 2) `wrong` of them are called a pear, at one decoder layer two."""
     records = [
-        Record(f"{split}/{i}", "", name, (name,), (), "1f44b-1f3ff" if i == 3 else f"{i}", f"{i}",
-               "noto" if i % 2 else "twemoji", "", split, "MIT")
+        Record(
+            f"{split}/{i}",
+            "",
+            name,
+            (name,),
+            (),
+            "1f44b-1f3ff" if i == 3 else f"{i}",
+            f"{i}",
+            "noto" if i % 2 else "twemoji",
+            "",
+            split,
+            "MIT",
+        )
         for i, name in enumerate(NAMES)
-    ]  # fmt: skip
+    ]
     captioned = []
     for i, record in enumerate(records):
         said = {
@@ -60,17 +71,17 @@ def test_content_by_split_and_depth(content: dict[str, object]) -> None:
     union = found["splits"][figures.UNION]
     assert (union["samples"], union["clusters"]) == (8, 8)
     assert union["exact_match"]["low"] < 0.75 < union["exact_match"]["high"]
-    values = {
-        (c["image_depth"], c["decoder_depth"]): c["exact_match"] for c in found["by_depth"][figures.UNION]
-    }
+    values = {(c["image_depth"], c["decoder_depth"]): c["exact_match"] for c in found["by_depth"][figures.UNION]}
     assert values == {(1, 1): 0.5, (1, 2): 0.75, (2, 1): 0.5, (2, 2): 0.75}
     changes = {(c["image_depth"], c["decoder_depth"]): c for c in found["changes"]["cells"]}
     assert list(changes) == [(2, 1), (1, 2), (1, 1)]
     assert changes[1, 2]["mean"] == changes[1, 2]["high"] == 0.0
     assert changes[2, 1]["low"] < changes[2, 1]["mean"] < -0.2
     assert found["test_render_exact_match_by_kind"] == {
-        "anything else": 0.5, "flag": 1.0, "person with a skin tone": 1.0,
-    }  # fmt: skip
+        "anything else": 0.5,
+        "flag": 1.0,
+        "person with a skin tone": 1.0,
+    }
     assert found["test_render_exact_match_by_set"] == {"noto": 1.0, "twemoji": 0.5}
     assert found["test_render_failures"] == [["test_render/0", "grinning face", "a pear"]]
     assert len(found["test_render_examples"]) == 4
@@ -82,9 +93,7 @@ def test_halves_and_single_layers() -> None:
 
 
 def test_the_block_of_the_card(content: dict[str, object]) -> None:
-    page = (
-        "before\n<!-- evidence: stickers-card -->\nold 0.9\n<!-- /evidence -->\n<!-- evidence: other -->\nx\n"
-    )
+    page = "before\n<!-- evidence: stickers-card -->\nold 0.9\n<!-- /evidence -->\n<!-- evidence: other -->\nx\n"
     card = tables.with_block(page + "<!-- /evidence -->\n", "stickers-card", content)
     assert card.startswith("before\n") and "old" not in card and "\nx\n" in card
     assert "| flag | 1.000 |" in card
@@ -148,9 +157,7 @@ def test_runs_that_are_not_there(tmp_path: Path) -> None:
         arm(tmp_path, (0,), None, None)
     assert model_of(model_folder()) == model_folder() == model_of(model_folder().parent)
     assert last_of_log(tmp_path) == {}
-    (tmp_path / "log.jsonl").write_text(
-        '{"step": 1, "loss": 2.0}\n{"step": 2, "val": 0.5}\n', encoding="utf-8"
-    )
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "val": 0.5}\n', encoding="utf-8")
     assert last_of_log(tmp_path) == {"step": 2, "loss": 2.0, "val": 0.5}
     (tmp_path / "log.jsonl").write_text('{"step": 1\n', encoding="utf-8")
     with pytest.raises(InputFileError, match="not JSON"):

@@ -18,9 +18,7 @@ from tests.calibrate import captioned
 from tools.stickers import compare, evidence
 from tools.stickers.figures import SPLITS, UNION
 
-CARD = "".join(
-    f"<!-- evidence: {name} -->\n<!-- /evidence -->\n" for name in ("stickers-card", "stickers-comparison")
-)
+CARD = "".join(f"<!-- evidence: {name} -->\n<!-- /evidence -->\n" for name in ("stickers-card", "stickers-comparison"))
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tools.stickers.names import (
-    base_of,
-    caption_of,
-    code_points,
-    name_tables,
-    normal,
-    read_words,
-    slug,
-)
+from tools.stickers.names import base_of, caption_of, code_points, name_tables, normal, read_words, slug
 
 
 def test_spellings_of_an_emoji() -> None:
@@ -38,10 +30,7 @@ def _write(path: Path, content: object) -> None:
 def test_icons_find_their_emoji(tmp_path: Path) -> None:
     names = {"😀": "grinning face", "👋🏽": "waving hand: medium skin tone", "→": "arrow"}
     table = {text: {"tts": [name], "default": ["word"]} for text, name in names.items()}
-    _write(
-        tmp_path / "cldr-annotations-full/annotations/en/annotations.json",
-        {"annotations": {"annotations": table}},
-    )
+    _write(tmp_path / "cldr-annotations-full/annotations/en/annotations.json", {"annotations": {"annotations": table}})
     _write(
         tmp_path / "cldr-annotations-derived-full/annotationsDerived/en/annotations.json",
         {"annotationsDerived": {"annotations": {"🇰🇪": {"tts": ["flag: Kenya"]}}}},

@@ -15,15 +15,7 @@ from mue_edge.apps.stickers.dataset import Record, default_cache, read
 from mue_edge.errors import InputFileError
 from tools.stickers.demo_set import QUOTAS, TONED, choose
 from tools.stickers.names import TONES
-from tools.stickers.render import (
-    Source,
-    bitmap_sources,
-    digest,
-    draw,
-    iconify_sources,
-    nearly_empty,
-    on_white,
-)
+from tools.stickers.render import Source, bitmap_sources, digest, draw, iconify_sources, nearly_empty, on_white
 from tools.stickers.splits import Item, leaks, toned
 
 _CORNER = '<path fill="#f00" d="M0 0h8v8H0z"/>'  # the upper left quarter

@@ -67,9 +67,7 @@ def start(*words: str | Path) -> Result:
     return CliRunner().invoke(study.main, [str(word) for word in words])
 
 
-def test_arms_go_on_where_they_were_and_finished_ones_are_left_alone(
-    called: list[str], tmp_path: Path
-) -> None:
+def test_arms_go_on_where_they_were_and_finished_ones_are_left_alone(called: list[str], tmp_path: Path) -> None:
     out = tmp_path / "study"
     first = start("--out", out)
     assert isinstance(first.exception, MueEdgeError)
@@ -154,9 +152,12 @@ def test_training_takes_the_arms_arguments(arm: Arm, tmp_path: Path) -> None:
 
 def test_depths_by_name() -> None:
     assert study.cells((6, 6)) == {
-        "full": (6, 6), "half_decoder": (6, 3), "one_decoder_layer": (6, 1),
-        "half_encoder": (3, 6), "one_encoder_layer": (1, 6),
-    }  # fmt: skip
+        "full": (6, 6),
+        "half_decoder": (6, 3),
+        "one_decoder_layer": (6, 1),
+        "half_encoder": (3, 6),
+        "one_encoder_layer": (1, 6),
+    }
     assert study.cells((1, 1))["half_decoder"] == (1, 1)
 
 
@@ -171,9 +172,7 @@ def test_figures_are_of_val_render_at_each_depth(monkeypatch: pytest.MonkeyPatch
         pupil: object, split: str, depths: list[Depths], *, cache: Path | None
     ) -> tuple[list[Record], list[Captioned]]:
         asked.extend((split, *cell) for cell in depths)
-        said = {
-            r.id: {c: r.caption if r is cat or c[1] == 2 else "a cat" for c in depths} for r in (cat, dog)
-        }
+        said = {r.id: {c: r.caption if r is cat or c[1] == 2 else "a cat" for c in depths} for r in (cat, dog)}
         return [cat, dog], [Captioned(r.id, (r.caption,), r.emoji, said[r.id]) for r in (cat, dog)]
 
     monkeypatch.setattr(shutil, "which", lambda _name: None)  # words are cut without Java: quick

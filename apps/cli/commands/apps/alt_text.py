@@ -170,8 +170,6 @@ def _print(o: AltTextOptions, report: _Report) -> None:
     if report.page:
         click.echo(f"wrote {report.page}: alt text in {report.filled} {images}, every other byte as it was")
     if report.review:
-        click.echo(
-            f"wrote {report.review}; open it in a browser, save the corrections, then: {o.next_command}"
-        )
+        click.echo(f"wrote {report.review}; open it in a browser, save the corrections, then: {o.next_command}")
     else:
         click.echo(f"next: {command_line('alt-text', o.source, '--review', 'review.html')}")

@@ -96,9 +96,7 @@ def _stop_on_signals(watcher: Watcher) -> None:
         signal.signal(ending, stop)
 
 
-def _page(
-    page: contextlib.ExitStack, watcher: Watcher, title: str, o: CameraOptions
-) -> Callable[[SeenFrame], None]:
+def _page(page: contextlib.ExitStack, watcher: Watcher, title: str, o: CameraOptions) -> Callable[[SeenFrame], None]:
     """Start the page's server; returns what shows a frame on it."""
     from mue_edge.apps import serving
     from mue_edge.apps.camera.server import Live

@@ -31,9 +31,7 @@ def command(bundle: str, force: bool, workspace: int | None, as_json: bool) -> N
     target = opened.manifest.target
     build = getattr(importlib.import_module(targets.module_name(target)), "build", None)
     if build is None:
-        raise UsageError(
-            f"bundles for {target} need no build; next: {command_line('caption', opened.path, 'PICTURE')}"
-        )
+        raise UsageError(f"bundles for {target} need no build; next: {command_line('caption', opened.path, 'PICTURE')}")
     first = iter((0,))
     with bar("engines", len(opened.manifest.segments)) as step:  # the builder calls it before each segment
         engines = build(opened, force, workspace and workspace << 20, lambda name: step(next(first, 1), name))

@@ -117,9 +117,7 @@ def _plan(o: CalibrationOptions) -> dict[str, Any]:
     options: dict[str, Any] = room()[1].read(o.plan) if o.plan else {}
     options |= ({"precision": o.precision} if o.precision else {}) | parse_size(o.image_size)
     if options and o.plans is not None:
-        raise UsageError(
-            "--plans searches size, precision and cuts: leave out those that you name, or --plans"
-        )
+        raise UsageError("--plans searches size, precision and cuts: leave out those that you name, or --plans")
     return options
 
 

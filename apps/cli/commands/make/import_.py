@@ -32,9 +32,7 @@ class ImportOptions:
     out: Path = option("The model folder to write.", required=True)
     config: Path | None = option("Settings as JSON; they win over the file's.", type=Existing())
     tokenizer: Path | None = option("Folder with the vocabulary's files.", type=Existing())
-    task: str | None = option(
-        "Default: the checkpoint's, or caption.", type=click.Choice(["caption", "entail"])
-    )
+    task: str | None = option("Default: the checkpoint's, or caption.", type=click.Choice(["caption", "entail"]))
     prompt: str | None = option("Text for the encoder; for entailment with {hypothesis} (and {caption}).")
     image_size: int | None = option("Side of the pictures in pixels.  [default: the checkpoint's]")
     allow_pickle: bool = option("Read .pt and .bin files; nothing in them is run.")
@@ -42,13 +40,9 @@ class ImportOptions:
     decomposed: bool | None = option(
         "Decomposed or joint encoder.  [default: the checkpoint's]", "--mue/--no-mue", default=None
     )
-    size: str | None = option(
-        f"No checkpoint: untrained weights. Sizes: {SIZES}.", "--random", metavar="SIZE"
-    )
+    size: str | None = option(f"No checkpoint: untrained weights. Sizes: {SIZES}.", "--random", metavar="SIZE")
     seed: int = option("Of the untrained weights.", default=0)
-    family: str | None = option(
-        "Of models.  [default: the one that knows CHECKPOINT or SIZE]", metavar="NAME"
-    )
+    family: str | None = option("Of models.  [default: the one that knows CHECKPOINT or SIZE]", metavar="NAME")
 
 
 @click.command("import", help=HELP)

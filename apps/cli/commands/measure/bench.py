@@ -243,9 +243,7 @@ def _text(record: dict[str, Any]) -> Iterator[str]:
         same = f"{s['same_captions']} of {record['pictures']}"
         ratios = [str(Quartiles(**s[key])) for key in ("cpu_ratio", "wall_ratio")]
         cpu, wall = ("1", "1") if name == FULL else ratios
-        rows.append(
-            (name, layers, f"{s['steps']:.1f}", f"{s['calls']:.1f}", same, f"{s['cpu_ms']:.2f}", cpu, wall)
-        )
+        rows.append((name, layers, f"{s['steps']:.1f}", f"{s['calls']:.1f}", same, f"{s['cpu_ms']:.2f}", cpu, wall))
     yield from table(rows)
     if WHOLE not in record["systems"]:
         yield "(monolithic graphs were not measured: name the model with --model)"

@@ -36,12 +36,10 @@ METRICS = ("bleu_4", "meteor", "cider_d", "spice")
 class ComparisonOptions(common.PictureOptions):
     model: str = shared(common.model_argument)
     static: tuple[Path, ...] = option(
-        "A smaller model's folder, to compare with; may be repeated.",
-        type=click.Path(path_type=Path, exists=True),
+        "A smaller model's folder, to compare with; may be repeated.", type=click.Path(path_type=Path, exists=True)
     )
     own: tuple[str, ...] = option(
-        "The same network trained as these rules' papers train it; may be repeated.",
-        metavar="RULE[,RULE]=DIR",
+        "The same network trained as these rules' papers train it; may be repeated.", metavar="RULE[,RULE]=DIR"
     )
     target: str = shared(common.target_option())
     drops: str = option("Of quality: least time at each.", default="1%,3%,5%")

@@ -34,9 +34,7 @@ LOGS, GUIDE, PICTURES = "logs.json", "README.md", "pictures"
 @common.out_folder("BUNDLE-conformance", "The kit.  ")
 @common.max_pixels_option
 @common.threads_option()
-def command(
-    bundle: str, images: tuple[str, ...], check: str | None, out: Path | None, threads: int | None
-) -> None:
+def command(bundle: str, images: tuple[str, ...], check: str | None, out: Path | None, threads: int | None) -> None:
     """Write decision logs of a BUNDLE on IMAGES or its golden pictures, for every policy of its front.
 
     A port in another language captions the kit's pictures by the same policies and writes the same kind

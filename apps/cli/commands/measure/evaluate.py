@@ -47,10 +47,7 @@ class EvaluationOptions:
     decoder_depth: int | None = option("Decoder layers.  [default: all]", type=common.POSITIVE)
     confidence: float = option("Of the intervals.", type=click.FloatRange(0, 1, True, True), default=0.9)
     coco: bool = option(
-        "BLEU-4, METEOR, ROUGE-L, CIDEr-D (extra 'evaluate').",
-        "--coco/--no-coco",
-        default=True,
-        show_default=False,
+        "BLEU-4, METEOR, ROUGE-L, CIDEr-D (extra 'evaluate').", "--coco/--no-coco", default=True, show_default=False
     )
     heatmap: Path | None = option("Draw a metric by depths.", type=NewFile())
     metric: str | None = option("The one to draw.  [default: cider_d, else exact_match]")
@@ -104,9 +101,7 @@ def command(o: EvaluationOptions) -> None:
         click.echo(f"  {sign} {sample.id}: {caption!r} ({expected!r})")
 
 
-def _captions(
-    o: EvaluationOptions, model: Path
-) -> tuple[list[Captioned], Mapping[str, Score] | None, list[str]]:
+def _captions(o: EvaluationOptions, model: Path) -> tuple[list[Captioned], Mapping[str, Score] | None, list[str]]:
     """Captions, the scores beside COCO's (None: the general ones), and notes."""
     from mue_edge.calibrate.data.examples import read, without_missing
     from mue_edge.calibrate.data.pictures import Pictures

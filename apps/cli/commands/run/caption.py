@@ -33,18 +33,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class CaptionOptions:
     given: tuple[str, ...] = shared(
-        click.argument(
-            "given", shell_complete=pictures, nargs=-1, required=True, metavar="[BUNDLE] IMAGES..."
-        )
+        click.argument("given", shell_complete=pictures, nargs=-1, required=True, metavar="[BUNDLE] IMAGES...")
     )
     policy: str | None = shared(common.policy_option())
     as_json: bool = shared(common.json_option("One JSON object a picture and line."))
     beam: int | None = option("Beams, up to what the bundle was exported for.", type=common.POSITIVE)
     deadline: float | None = shared(common.deadline_option)
     lossless: bool = option("Full depth's caption: exits only draft it (greedy).")
-    profile: str | None = option(
-        "With --lossless: draft only while that pays by these times.", metavar="FILE"
-    )
+    profile: str | None = option("With --lossless: draft only while that pays by these times.", metavar="FILE")
     trace: bool = option("Read every exit score; draw the exits by layer and token.")
     svg: Path | None = option("With one picture: draw its exits to this file.", type=NewFile())
     threads: int | None = shared(common.threads_option())

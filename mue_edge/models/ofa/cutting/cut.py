@@ -258,9 +258,7 @@ def _add_decoder(parts: _Parts) -> None:
         stages.append(Stage(f"{DECODER}.{j}", last, signals=signals))
         if checked_rows:
             check = dec.DecoderSegment(layers)
-            parts.piece(
-                f"verify.{j}", check, _step_inputs(parts, n, checked_rows), (*SCORED, "kv_rows"), *span
-            )
+            parts.piece(f"verify.{j}", check, _step_inputs(parts, n, checked_rows), (*SCORED, "kv_rows"), *span)
     if checked_rows:
         checked = {"y": torch.zeros(checked_rows, dim)}
         parts.piece("verify_embed", dec.Embed(decoder, steps), {"ids": _ids(parts, checked_rows)}, ("x",))

@@ -68,9 +68,7 @@ def greedy_by_depth(
 
 
 @torch.no_grad()
-def steps(
-    model: Model, prompt: Sequence[int], pixels: Tensor, rng: torch.Generator, max_length: int
-) -> Steps:
+def steps(model: Model, prompt: Sequence[int], pixels: Tensor, rng: torch.Generator, max_length: int) -> Steps:
     """What every decoder layer makes of every word of greedy captions of pictures [B, 3, H, W], at full
     decoder depth and an encoder depth drawn from `rng`."""
     depth = int(torch.randint(1, model.config.encoder_layers + 1, (), generator=rng))
@@ -78,9 +76,7 @@ def steps(
     cross = _cross_keys_values(model, encoded, depth, len(prompt), model.config.decoder_layers)
     biases = _biases(model.decoder, encoded, max_length)
     words = _words(model.decoder, cross, biases, max_length, every_layer=True)
-    return Steps.joined(
-        [Steps.of(torch.cat(word.states, 1)[word.live], word.logits[word.live]) for word in words]
-    )
+    return Steps.joined([Steps.of(torch.cat(word.states, 1)[word.live], word.logits[word.live]) for word in words])
 
 
 def _encode(model: Model, prompt: Sequence[int], pixels: Tensor, depth: int) -> EncoderOutput:
@@ -89,9 +85,7 @@ def _encode(model: Model, prompt: Sequence[int], pixels: Tensor, depth: int) -> 
     return model.encoder.encode(source, pixels, depths={"image": depth, "encoder": depth})
 
 
-def _cross_keys_values(
-    model: Model, encoded: EncoderOutput, depth: int, words: int, layers: int
-) -> list[KeysValues]:
+def _cross_keys_values(model: Model, encoded: EncoderOutput, depth: int, words: int, layers: int) -> list[KeysValues]:
     """Of the first decoder layers [B, H, S, w], when the picture has exited after `depth` layers and the
     prompt of so many words after all."""
     state = encoded.layers[depth]

@@ -209,9 +209,7 @@ def _tie(weights: Mapping[str, Tensor], values: dict[str, Any], stated: Mapping[
         return a.shape != b.shape or not torch.equal(a.float(), b.float())
 
     contradictions = []
-    shared = values.setdefault(
-        "share_all_embeddings", not differ(encoder, decoder) and not differ(encoder, out)
-    )
+    shared = values.setdefault("share_all_embeddings", not differ(encoder, decoder) and not differ(encoder, out))
     if shared and differ(encoder, decoder):
         contradictions.append(
             "share_all_embeddings is True in the configuration, but decoder.embed_tokens.weight differs "
@@ -223,7 +221,5 @@ def _tie(weights: Mapping[str, Tensor], values: dict[str, Any], stated: Mapping[
     if values.setdefault("share_decoder_input_output_embed", not untied) and untied:
         name = "share_all_embeddings" if shared else "share_decoder_input_output_embed"
         source = "is True in the configuration" if name in stated else "follows from the input tables"
-        contradictions.append(
-            f"{name} {source}, but decoder.output_projection.weight differs from the input embedding"
-        )
+        contradictions.append(f"{name} {source}, but decoder.output_projection.weight differs from the input embedding")
     return contradictions

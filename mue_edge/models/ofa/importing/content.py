@@ -36,9 +36,7 @@ def content(request: ImportRequest) -> ModelContent:
         words, more = tokenizer.read(folder, config.vocab_size, codes=converted.codes, bins=converted.bins)
         notes += more
     else:
-        notes.append(
-            f"no vocabulary, so captions will be ids; --tokenizer DIR gives words: {tokenizer.WHERE}"
-        )
+        notes.append(f"no vocabulary, so captions will be ids; --tokenizer DIR gives words: {tokenizer.WHERE}")
     task = request.task or ("entail" if stored.task in ENTAIL_TASKS else "caption")
     if request.task is None and stored.task not in ("", *CAPTION_TASKS, *ENTAIL_TASKS):
         notes.append(

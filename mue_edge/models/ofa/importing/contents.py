@@ -89,9 +89,7 @@ def read(path: Path, *, allow_pickle: bool, ema: bool = False) -> Stored:
     file = torch_files.read(path)
     content = file.content
     if not isinstance(content, dict):
-        raise InputFileError(
-            f"{path} holds a {kind(content)}; a checkpoint holds a table of tensors ({_NOT_RUN})"
-        )
+        raise InputFileError(f"{path} holds a {kind(content)}; a checkpoint holds a table of tensors ({_NOT_RUN})")
     name = next((n for n in _TABLES if n in content and not isinstance(content[n], StoredTensor)), "")
     table = content[name] if name else content
     flat = isinstance(table, dict) and any("flat_param" in key for key in table if isinstance(key, str))

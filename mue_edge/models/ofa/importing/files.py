@@ -16,12 +16,7 @@ from mue_edge.reading import read_json
 
 _INDEX = ".index.json"
 # Hugging Face's names, the preferred first.
-_NAMES = (
-    "model.safetensors",
-    f"model.safetensors{_INDEX}",
-    "pytorch_model.bin",
-    f"pytorch_model.bin{_INDEX}",
-)
+_NAMES = ("model.safetensors", f"model.safetensors{_INDEX}", "pytorch_model.bin", f"pytorch_model.bin{_INDEX}")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _NAMED_AT_MOST = 12
 

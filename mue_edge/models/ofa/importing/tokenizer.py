@@ -90,8 +90,7 @@ def _hugging_face(folder: Path, size: int) -> tuple[Tokenizer, list[str]]:
     by_id = {i: name for name, i in (ids | added).items()}
     if max(by_id) >= size:
         raise InputFileError(
-            f"{folder}: the vocabulary has id {max(by_id)}, but the model only {size} ids; "
-            "this is not its vocabulary"
+            f"{folder}: the vocabulary has id {max(by_id)}, but the model only {size} ids; this is not its vocabulary"
         )
     for i, name in enumerate(_NAMES):
         if by_id.get(i) != name:
@@ -110,9 +109,7 @@ def _tokenizer(pieces: list[str], merges: Path, words: int, without_text: set[in
     if lines and lines[0].startswith("#version"):
         del lines[0]
     return Tokenizer(
-        tuple(pieces),
-        tuple(parse_merge(line, str(merges)) for line in lines),
-        frozenset(specials | without_text),
+        tuple(pieces), tuple(parse_merge(line, str(merges)) for line in lines), frozenset(specials | without_text)
     )
 
 

@@ -101,9 +101,7 @@ def convert(stored: Stored, *, decomposed: bool | None = None, image_size: int |
         rest = len(wrong) - _NAMED_AT_MOST
         wrong = [*wrong[:_NAMED_AT_MOST], f"and {rest} more tensors that do not fit"]
     if problems or wrong:
-        raise InputFileError(
-            f"{stored.source} does not fit its configuration: {'; '.join([*problems, *wrong])}"
-        )
+        raise InputFileError(f"{stored.source} does not fit its configuration: {'; '.join([*problems, *wrong])}")
     float32 = {key: weights[key].detach().to(torch.float32, copy=True).contiguous() for key in expected}
     if broken := [key for key, value in float32.items() if not bool(torch.isfinite(value).all())]:
         raise InputFileError(f"{stored.source} holds infinite or undefined numbers in {', '.join(broken)}")

@@ -82,13 +82,9 @@ class Decoder(nn.Module):
     def cross_bias(self, length: int, encoder_positions: Tensor) -> Tensor:
         """All layers' cross-attention bias [H, L, S]; `encoder_positions` [B, S, d] are equal over B."""
         words = self.position_vectors(length)
-        return self._absolute_bias(
-            words, encoder_positions[0], self.cross_pos_q_linear, self.cross_pos_k_linear
-        )
+        return self._absolute_bias(words, encoder_positions[0], self.cross_pos_q_linear, self.cross_pos_k_linear)
 
-    def _absolute_bias(
-        self, queries: Tensor, keys: Tensor, q_linear: nn.Linear, k_linear: nn.Linear
-    ) -> Tensor:
+    def _absolute_bias(self, queries: Tensor, keys: Tensor, q_linear: nn.Linear, k_linear: nn.Linear) -> Tensor:
         heads = self.config.decoder_heads
         q, k = pos.projected(queries, q_linear, heads), pos.projected(keys, k_linear, heads)
         return pos.absolute_bias(q, k, self.config.attn_scale_factor)

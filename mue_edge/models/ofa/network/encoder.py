@@ -119,9 +119,7 @@ class Encoder(nn.Module):
         buckets = pos.image_buckets(*grid, self.config.image_bucket_size, absolute.device)
         return lambda i: absolute + pos.relative_bias(tables[i], buckets)
 
-    def joint_bias(
-        self, image_positions: Tensor, text_positions: Tensor, grid: tuple[int, int]
-    ) -> BiasOfLayer:
+    def joint_bias(self, image_positions: Tensor, text_positions: Tensor, grid: tuple[int, int]) -> BiasOfLayer:
         """Layer index → [H, S, S]: absolute over all pairs, relative within each modality."""
         absolute = self.absolute_bias(torch.cat([image_positions, text_positions]))
         patches, words, c = len(image_positions), len(text_positions), self.config

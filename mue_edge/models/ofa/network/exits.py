@@ -57,8 +57,7 @@ def options_for(policy: ExitPolicy | None, options: MueOptions | None) -> MueOpt
             reason = "leaves no layer out"
         if reason:
             raise UsageError(
-                f"the torch model {reason} (rule {policy.rule!r}); "
-                "run this policy on a bundle: mue-edge export"
+                f"the torch model {reason} (rule {policy.rule!r}); run this policy on a bundle: mue-edge export"
             )
     if options is not None:
         return options
@@ -133,9 +132,7 @@ class StackRun:
         return self.states[min(depth, len(self.states) - 1)]
 
 
-def run_layers(
-    layers: nn.ModuleList, x: Tensor, bias: BiasOfLayer, mask: Tensor | None, depth: int | None
-) -> StackRun:
+def run_layers(layers: nn.ModuleList, x: Tensor, bias: BiasOfLayer, mask: Tensor | None, depth: int | None) -> StackRun:
     """The first `depth` layers (None: all), without tests. Raises UsageError for a depth that is absent."""
     if depth is not None and not 0 <= depth <= len(layers):
         raise UsageError(f"depth {depth} is not within 0 … {len(layers)} encoder layers")

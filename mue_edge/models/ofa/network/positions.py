@@ -34,9 +34,7 @@ def token_buckets(length: int, bucket_size: int, device: torch.device | None = N
     return buckets[index[:, None] - index[None, :] + length - 1]
 
 
-def image_position_ids(
-    height: int, width: int, bucket_size: int, device: torch.device | None = None
-) -> Tensor:
+def image_position_ids(height: int, width: int, bucket_size: int, device: torch.device | None = None) -> Tensor:
     """Row of the image position table for each patch, row-major: int64 [height * width]; 0 is not a patch."""
     rows = torch.arange(height, device=device)[:, None] * bucket_size
     return (rows + torch.arange(width, device=device) + 1).flatten()
@@ -99,6 +97,4 @@ def check_length(length: int, table: nn.Embedding, what: str) -> None:
     """Raise UsageError for a text that is longer than its position table."""
     limit = min(table.num_embeddings, MAX_TOKENS)
     if length > limit:
-        raise UsageError(
-            f"{what} of {length} tokens is longer than the {limit} that this model has positions for"
-        )
+        raise UsageError(f"{what} of {length} tokens is longer than the {limit} that this model has positions for")

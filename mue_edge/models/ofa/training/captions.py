@@ -32,9 +32,7 @@ def fresh(config: dict[str, Any], vocabulary: Path) -> tuple[Model, Tokenizer, d
         config = {"vocab_size": len(pieces.pieces)} | config
     shape = from_json(config)
     if len(pieces.pieces) != shape.vocab_size:
-        raise InputFileError(
-            f"{vocabulary} has {len(pieces.pieces)} pieces, the configuration {shape.vocab_size}"
-        )
+        raise InputFileError(f"{vocabulary} has {len(pieces.pieces)} pieces, the configuration {shape.vocab_size}")
     if (pieces.bos, pieces.pad, pieces.eos, pieces.unk) != (shape.bos, shape.pad, shape.eos, shape.unk):
         raise InputFileError(f"{vocabulary} and the configuration differ in bos, pad, eos or unk")
     texts = prompts.make("caption", shape, pieces)
@@ -78,9 +76,7 @@ def loss(
     return by_layer @ weights, by_layer.detach()
 
 
-def layerwise_loss(
-    decoder: Decoder, states: Sequence[Tensor], target: Tensor, label_smoothing: float = 0.0
-) -> Tensor:
+def layerwise_loss(decoder: Decoder, states: Sequence[Tensor], target: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """MuE's loss: every decoder layer learns to predict the words through the one shared head.
 
     Cross-entropy [N] (nats, summed over words) of N layers' states [B, L, d] against the next words [B, L],

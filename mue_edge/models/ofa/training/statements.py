@@ -37,9 +37,7 @@ def logits(model: Model, answers: Sequence[int], states: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def steps(
-    model: Model, answers: Sequence[int], pixels: Tensor, sources: Ids, fed: Ids, rng: torch.Generator
-) -> Steps:
+def steps(model: Model, answers: Sequence[int], pixels: Tensor, sources: Ids, fed: Ids, rng: torch.Generator) -> Steps:
     image, text = torch.randint(1, model.config.encoder_layers + 1, (2,), generator=rng).tolist()
     words = padded(sources, model.config.pad)
     exited = _exited(model, model.encoder.encode(words, pixels, depths={}), words.shape[1], image, text)

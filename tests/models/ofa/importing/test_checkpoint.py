@@ -78,9 +78,7 @@ def test_fairseq_files(tmp_path: Path, variant: str, capsys: pytest.CaptureFixtu
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "out"]
 
 
-@pytest.mark.parametrize(
-    "config", [UNEQUAL, replace(TINY, scale_resids=True, scale_heads=False, type_embedding=False)]
-)
+@pytest.mark.parametrize("config", [UNEQUAL, replace(TINY, scale_resids=True, scale_heads=False, type_embedding=False)])
 def test_other_configurations(tmp_path: Path, config: OFAConfig) -> None:
     source = make(config)
     run(checkpoints.fairseq(tmp_path / "a.pt", source), "--out", tmp_path / "out", "--allow-pickle")
@@ -165,17 +163,7 @@ def test_entailment(tmp_path: Path, wordy: Model, with_words: bool) -> None:
         "yes": {"ids": [4420], "means": "entailment"},
         "maybe": {"ids": [2085], "means": "neutral"},
     }
-    run(
-        path,
-        "--out",
-        tmp_path / "no",
-        "--allow-pickle",
-        "--task",
-        "entail",
-        "--prompt",
-        "the image",
-        expect=2,
-    )
+    run(path, "--out", tmp_path / "no", "--allow-pickle", "--task", "entail", "--prompt", "the image", expect=2)
 
 
 @pytest.mark.parametrize(
@@ -187,16 +175,16 @@ def test_entailment(tmp_path: Path, wordy: Model, with_words: bool) -> None:
     ],
 )
 def test_entailment_with_captions(
-    tmp_path: Path, wordy: Model, capsys: pytest.CaptureFixture[str], prompt: str | None, template: str,
+    tmp_path: Path,
+    wordy: Model,
+    capsys: pytest.CaptureFixture[str],
+    prompt: str | None,
+    template: str,
     with_caption: str,
-) -> None:  # fmt: skip
+) -> None:
     """As all published SNLI-VE trainings were: the checkpoint says so, and both texts are there."""
     path = checkpoints.fairseq(tmp_path / "a.pt", wordy, add_caption=True)
-    words = [
-        "--tokenizer",
-        fairseq_folder(tmp_path / "BPE"),
-        *([] if prompt is None else ["--prompt", prompt]),
-    ]
+    words = ["--tokenizer", fairseq_folder(tmp_path / "BPE"), *([] if prompt is None else ["--prompt", prompt])]
     run(path, "--out", tmp_path / "out", "--allow-pickle", "--task", "entail", *words)
     entail = json.loads((tmp_path / "out" / "prompts.json").read_text())["entail"]
     assert (entail["template"], entail["with_caption"]) == (template, with_caption)
@@ -280,30 +268,15 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Tensor]], None], str]] = {
     "missing table": (without("encoder.embed_tokens.weight"), "missing encoder.embed_tokens.weight"),
     "missing type": (without("encoder.type_embedding.weight"), "missing encoder.type_embedding.weight"),
     "surplus": (with_entry("encoder.extra", torch.zeros(2)), "surplus encoder.extra"),
-    "surplus layer": (
-        with_entry("encoder.layers.3.fc1.bias", torch.zeros(2)),
-        "surplus encoder.layers.3.fc1.bias",
-    ),
+    "surplus layer": (with_entry("encoder.layers.3.fc1.bias", torch.zeros(2)), "surplus encoder.layers.3.fc1.bias"),
     "misshaped": (with_entry(FC1, torch.zeros(24, 15)), rf"{FC1} has shape \[24, 15\], expected \[24, 16\]"),
-    "misshaped first": (
-        with_entry("encoder.layers.0.fc1.weight", torch.zeros(9, 16)),
-        r"expected \[24, 16\]",
-    ),
+    "misshaped first": (with_entry("encoder.layers.0.fc1.weight", torch.zeros(9, 16)), r"expected \[24, 16\]"),
     "integers": (with_entry(FC1, torch.zeros(24, 16, dtype=torch.int64)), "type torch.int64"),
     "not finite": (with_entry(FC1, torch.full((24, 16), torch.nan)), f"undefined numbers in {FC1}"),
-    "untied": (
-        with_entry("decoder.output_projection.weight", torch.zeros(40, 16)),
-        "output_projection.weight differs",
-    ),
-    "untied input": (
-        with_entry("decoder.embed_tokens.weight", torch.zeros(40, 16)),
-        "embed_tokens.weight differs",
-    ),
+    "untied": (with_entry("decoder.output_projection.weight", torch.zeros(40, 16)), "output_projection.weight differs"),
+    "untied input": (with_entry("decoder.embed_tokens.weight", torch.zeros(40, 16)), "embed_tokens.weight differs"),
     "odd name": (with_entry("a\nb", torch.zeros(1)), r"surplus 'a\\nb'"),
-    "both names": (
-        with_entry("encoder.layers.1.ffn_layer_norm.bias", torch.zeros(24)),
-        "twice, under fairseq's name",
-    ),
+    "both names": (with_entry("encoder.layers.1.ffn_layer_norm.bias", torch.zeros(24)), "twice, under fairseq's name"),
 }
 
 
@@ -327,9 +300,7 @@ def test_all_differences_are_named(tmp_path: Path) -> None:
     gone = [key for key in weights if ".layers.1." in key]
     for key in gone:
         del weights[key]
-    path = checkpoints.fairseq(
-        tmp_path / "a.pt", make(), weights=weights | {"x": torch.ones(1), "y": torch.ones(1)}
-    )
+    path = checkpoints.fairseq(tmp_path / "a.pt", make(), weights=weights | {"x": torch.ones(1), "y": torch.ones(1)})
     with pytest.raises(InputFileError) as caught:
         checkpoint.convert(read(path, allow_pickle=True))
     assert all(f"missing {key}" in str(caught.value) for key in gone)
@@ -403,9 +374,7 @@ def test_head_tensors_are_left_out_with_a_note(tmp_path: Path) -> None:
 # ---- no checkpoint -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"PK\x03\x04garbage", b"\x80\x02garbage", b"text", pickle.dumps([1])]
-)
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04garbage", b"\x80\x02garbage", b"text", pickle.dumps([1])])
 def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     for name in ("a.pt", "a.safetensors"):
         (tmp_path / name).write_bytes(content)

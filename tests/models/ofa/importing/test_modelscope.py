@@ -24,9 +24,7 @@ def wordy() -> Model:
     return make(vocab_size=59457)
 
 
-def written(
-    root: Path, model: Model, task: str = "", config: Any = None, **said: Any
-) -> tuple[Imported, Any]:
+def written(root: Path, model: Model, task: str = "", config: Any = None, **said: Any) -> tuple[Imported, Any]:
     """What import says of such a folder, and prompts.json."""
     root.mkdir(exist_ok=True)
     folder = checkpoints.hugging_face(root / "ms", model)

@@ -76,9 +76,14 @@ def content(weights: dict[str, Any], **changes: Any) -> dict[str, Any]:
     settings = checkpoints.settings(TINY)
     size = {"patch_image_size": settings.pop("patch_image_size")}
     return {
-        "args": None, "cfg": {"model": settings, "task": {"_name": "caption"} | size}, "model": weights,
-        "criterion": None, "optimizer_history": [{"num_updates": 0}], "task_state": {}, "extra_state": {},
-    } | changes  # fmt: skip
+        "args": None,
+        "cfg": {"model": settings, "task": {"_name": "caption"} | size},
+        "model": weights,
+        "criterion": None,
+        "optimizer_history": [{"num_updates": 0}],
+        "task_state": {},
+        "extra_state": {},
+    } | changes
 
 
 def everywhere_else(direct: Raw, payloads: list[Raw], weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -88,12 +93,14 @@ def everywhere_else(direct: Raw, payloads: list[Raw], weights: dict[str, Tensor]
     made["cfg"]["task"] |= {"selected_cols": direct, "data": payloads}
     made["cfg"] |= {"common": direct, "checkpoint": payloads}
     return made | {
-        "criterion": direct, "optimizer_history": [direct, {"lr_scheduler_state": payloads}],
+        "criterion": direct,
+        "optimizer_history": [direct, {"lr_scheduler_state": payloads}],
         "task_state": {"dictionary": direct, "all": payloads},
         "last_optimizer_state": {"state": {0: {"exp_avg": direct, "all": tuple(payloads)}}},
         "extra_state": {"best": direct, "ema": {"x": direct}, "metrics": [payloads, (direct,)]},
-        "fsdp_metadata": direct, "another": Raw(b"}" + direct.code + b"Ns"),
-    }  # fmt: skip
+        "fsdp_metadata": direct,
+        "another": Raw(b"}" + direct.code + b"Ns"),
+    }
 
 
 def test_what_is_not_needed_may_be_anything(tmp_path: Path, weights: dict[str, Tensor]) -> None:
@@ -195,10 +202,7 @@ def test_what_is_needed_is_refused_by_name(tmp_path: Path, place: str) -> None:
         assert problem.startswith(f"{path}") and "\n" not in problem, said
         assert PLACES[place] in problem, said
         home = said.partition(",")[0]
-        assert "." not in home or home.rpartition(".")[2][-20:] in problem or "storage" in place, (
-            said,
-            problem,
-        )
+        assert "." not in home or home.rpartition(".")[2][-20:] in problem or "storage" in place, (said, problem)
         assert [p.name for p in tmp_path.iterdir()] == ["a.pt"], said
 
 

@@ -19,9 +19,7 @@ EXAMPLES = {
     " yes": [4420],
     " no": [117],
     " maybe": [2085],
-    ' does the image describe " a man rides a horse "?': [
-        *(473, 5, 2274, 6190, 22, 10, 313, 9668, 10, 5253, 22, 116)
-    ],
+    ' does the image describe " a man rides a horse "?': [*(473, 5, 2274, 6190, 22, 10, 313, 9668, 10, 5253, 22, 116)],
 }
 PIECES = {99: "Ġwhat", 473: "Ġdoes", 5: "Ġthe", 2274: "Ġimage", 6190: "Ġdescribe", 116: "?", 4420: "Ġyes"}
 PIECES |= {117: "Ġno", 2085: "Ġmaybe", 22: 'Ġ"', 10: "Ġa", 313: "Ġman", 9668: "Ġrides", 5253: "Ġhorse"}
@@ -34,8 +32,7 @@ def fairseq_folder(folder: Path, source: Path = EXCERPT, entries: int = 50260) -
         shutil.copy(source / name, folder)
     numbers = json.loads((source / "encoder.json").read_text(encoding="utf-8"))
     lines = [
-        f"{numbers[PIECES[rank]]} 7" if rank in PIECES else f"madeupword{rank:05} 0"
-        for rank in range(4, entries + 4)
+        f"{numbers[PIECES[rank]]} 7" if rank in PIECES else f"madeupword{rank:05} 0" for rank in range(4, entries + 4)
     ]
     (folder / "dict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
@@ -44,12 +41,14 @@ def fairseq_folder(folder: Path, source: Path = EXCERPT, entries: int = 50260) -
 def check_examples(folder: Path) -> None:
     tok, notes = tokenizer.read(folder, OFA_VOCABULARY)
     assert {text: tok.encode(text) for text in EXAMPLES} == EXAMPLES
-    assert (
-        tok.decode([0, *EXAMPLES[" what does the image describe?"], 2, 1]) == " what does the image describe?"
-    )
+    assert tok.decode([0, *EXAMPLES[" what does the image describe?"], 2, 1]) == " what does the image describe?"
     assert (tok.pieces[50264], tok.pieces[50265], tok.pieces[58456], tok.pieces[58457], tok.pieces[-1]) == (
-        "<mask>", "<code_0>", "<code_8191>", "<bin_0>", "<bin_999>",
-    )  # fmt: skip
+        "<mask>",
+        "<code_0>",
+        "<code_8191>",
+        "<bin_0>",
+        "<bin_999>",
+    )
     assert tok.specials >= {0, 1, 2, 3, 50263, *range(50264, OFA_VOCABULARY)}
     assert notes == []
 
@@ -76,13 +75,9 @@ def test_ids_of_ofa_with_all_of_gpt2(tmp_path: Path) -> None:
 def hugging_face_folder(folder: Path) -> Path:
     folder.mkdir()
     names = {name: i for i, name in enumerate(["<s>", "<pad>", "</s>", "<unk>"])}
-    vocabulary = (
-        names | {piece: rank for rank, piece in PIECES.items()} | {"<mask>": 50264, "<code_0>": 50265}
-    )
+    vocabulary = names | {piece: rank for rank, piece in PIECES.items()} | {"<mask>": 50264, "<code_0>": 50265}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "added_tokens.json").write_text(
-        json.dumps({"<mask>": 50264, "<person>": 50000}), encoding="utf-8"
-    )
+    (folder / "added_tokens.json").write_text(json.dumps({"<mask>": 50264, "<person>": 50000}), encoding="utf-8")
     shutil.copy(EXCERPT / "vocab.bpe", folder / "merges.txt")
     return folder
 

@@ -31,9 +31,11 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Instances of classes whose modules are gone when the file is read, as OmegaConf's and fairseq's are."""
     made = {}
     for home, what, base in (
-        ("omegaconf.dictconfig", "DictConfig", object), ("fairseq.meters", "AverageMeter", object),
-        ("fairseq.data.dictionary", "Dictionary", list), ("fairseq.tasks.some", "State", dict),
-    ):  # fmt: skip
+        ("omegaconf.dictconfig", "DictConfig", object),
+        ("fairseq.meters", "AverageMeter", object),
+        ("fairseq.data.dictionary", "Dictionary", list),
+        ("fairseq.tasks.some", "State", dict),
+    ):
         kind = type(what, (base,), {"__module__": home, "__reduce_ex__": object.__reduce_ex__})
         parts = home.split(".")
         for end in range(1, len(parts) + 1):
@@ -59,12 +61,13 @@ def trained(absent: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, Any
     return {
         "args": None,
         "cfg": {"_name": None, "common": absent["DictConfig"], "model": Namespace(**model), "task": task},
-        "model": weights, "criterion": absent["State"],
+        "model": weights,
+        "criterion": absent["State"],
         "optimizer_history": [{"lr_scheduler_state": {"best": np.float64(0.5)}, "meter": meter}],
         "task_state": absent["Dictionary"],
         "extra_state": numbers | {"metrics": collections.defaultdict(list, a=[meter])},
         "last_optimizer_state": {"state": {i: {"exp_avg": torch.zeros(3)} for i in range(4)}},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
@@ -75,13 +78,14 @@ def test_a_trainer_s_file(
     source, path = make(), tmp_path / "a.pt"
     dtype = getattr(torch, kind)
     weights = {
-        key: value.to(dtype) if value.is_floating_point() else value
-        for key, value in checkpoints.state(source).items()
+        key: value.to(dtype) if value.is_floating_point() else value for key, value in checkpoints.state(source).items()
     }
     torch.save(
-        trained(absent, weights), path, pickle_protocol=4 if form == "protocol 4" else 2,
+        trained(absent, weights),
+        path,
+        pickle_protocol=4 if form == "protocol 4" else 2,
         _use_new_zipfile_serialization=form not in ("old", "numpy 1"),
-    )  # fmt: skip
+    )
     if form == "numpy 1":
         data = path.read_bytes()
         assert b"numpy._core." in data
@@ -112,9 +116,7 @@ def test_a_needed_setting_of_an_absent_class_is_named(tmp_path: Path, absent: di
     content = trained(absent, checkpoints.state(make()))
     content["cfg"]["model"].attn_scale_factor = absent["DictConfig"]
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(
-        InputFileError, match=r"cfg\.model\.attn_scale_factor .* omegaconf\.dictconfig\.DictConfig"
-    ):
+    with pytest.raises(InputFileError, match=r"cfg\.model\.attn_scale_factor .* omegaconf\.dictconfig\.DictConfig"):
         checkpoint.convert(read(tmp_path / "a.pt", allow_pickle=True))
 
 
