@@ -75,7 +75,7 @@ def verdict(pairs: Sequence[Duel], signals: Sequence[SignalQuality]) -> str:
     areas = [s.auc for s in signals if (s.stack, s.signal) == (DECODER, SIMILARITY) and s.auc is not None]
     if areas:
         reasons.append(
-            f"the decoder's similarity foretells with an AUC of {min(areas):.2f} to {max(areas):.2f} whether "
+            f"the decoder's similarity predicts with an AUC of {min(areas):.2f} to {max(areas):.2f} whether "
             "stopping keeps the caption (0.5 is a coin), so that exits by it are partly a mixture of depths"
         )
     return f"{words} They do not beat all: {'; '.join(reasons)}."

@@ -22,7 +22,7 @@ def holds(value: bool) -> str:
 
 
 def bench_table(figures: dict[str, Any]) -> str:
-    """One model: full depth, its twin, one graph a stack, and each policy's exits."""
+    """One model: full depth, its A/A control, one graph a stack, and each policy's exits."""
     first = next(iter(figures.values()))
     labels = {name: SYSTEMS.get(name, f"`{name}`") for name in first["systems"] if name != "exits"}
     rows = [_bench_row(label, first["systems"][name], first) for name, label in labels.items()]
@@ -117,7 +117,7 @@ def saved(record: Record) -> str:
         f"Chosen on {f['tune']['pictures']} tuning pictures by predicted mean time, judged on "
         f"{f['held']['pictures']} others (test_render and test_comp, {f['held']['clusters']} clusters; in "
         "brackets 90 % intervals). Live: CPU time over full depth's, ratio of sums, "
-        f"{f['timed']} pictures in turns; full depth's own twin: {twin['of_sums']:.3f}.\n\n"
+        f"{f['timed']} pictures in turns; full depth against itself (A/A control): {twin['of_sums']:.3f}.\n\n"
     )
     if "base" in f:
         base, ends = f["base"], f["base"]["ends"]
@@ -148,7 +148,7 @@ def methods(record: Record) -> str:
     words = (
         f"Chosen on {tune['pictures']} pictures of {tune['source']}, judged on {held['pictures']} of "
         f"{held['source']} ({held['clusters']} clusters); means over {f['seeds']} seeds, 90 % intervals. "
-        f"Time: {f['clock']} time of {f['timed']} captions in turns, full depth's twin "
+        f"Time: {f['clock']} time of {f['timed']} captions in turns, full depth against itself "
         f"{page.interval(f['twin'], 1, 2)}; load of the machine {f['load']}.\n\n"
     )
     return words + page.page(f) + _minutes(f)
