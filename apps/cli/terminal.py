@@ -5,17 +5,16 @@ from __future__ import annotations
 import codecs
 import io
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from mue_edge.loop.protocol import ExitDecision
+    pass
 
 # What stands for a character that an encoding lacks; others become "?".
 STAND_INS = {
@@ -65,11 +64,6 @@ def table(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def decisions_record(decisions: Iterable[ExitDecision]) -> list[dict[str, Any]]:
-    """Exit tests for JSON, which knows no infinity: null is a threshold that no score could pass."""
-    return [vars(d) | {"threshold": d.threshold if math.isfinite(d.threshold) else None} for d in decisions]
 
 
 @contextmanager

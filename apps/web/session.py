@@ -182,7 +182,7 @@ class CaptioningRun(PageRun):
 
 class JudgingRun(PageRun):
     """One statement, whose `source` JavaScript shows to its runtime first. At the end {"entailment": …},
-    whose unknown_words_note is empty or says which words the model lacks."""
+    whose note is empty or says which words the model lacks."""
 
     def __init__(self, entailer: Entailer, statement: str, policy: str | None, caption: str | None) -> None:
         self._manifest, self._source = entailer.bundle.manifest, entailer.source(statement, caption)

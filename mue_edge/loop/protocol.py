@@ -270,7 +270,7 @@ class DeadlineResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a caption's run decided; `pacing` is what a deadline did to it."""
+    """Everything that a caption's run decided; `deadline` is what a deadline did to it."""
 
     hypotheses: tuple[Hypothesis, ...]
     depths: Mapping[str, int]

@@ -183,7 +183,7 @@ def test_limits_hold_before_pixels_are_decoded(tmp_path: Path, monkeypatch: pyte
     def decode(*_: Any) -> None:
         raise AssertionError("pixels were decoded")
 
-    monkeypatch.setattr(image, "decoded", decode)
+    monkeypatch.setattr(image, "decode", decode)
     with pytest.raises(InputFileError, match="64 x 64 pixels"):
         image.load(path, max_pixels=64 * 64 - 1)
     with pytest.raises(InputFileError, match="more than 100 bytes"):

@@ -98,16 +98,16 @@ def test_a_policy_that_half_of_the_tests_would_pass() -> None:
     decisions = [decision("image", g) for g in (0.1, 0.2, 0.3, 0.4)]
     decisions += [decision("decoder", 0.01, 0.05), decision("decoder", 0.03, 0.02)]
     policy = quantile_policy(exit_distances(decisions), 0.5, "half", "a-plan")
-    assert policy.of("image").theta == pytest.approx(0.75)
-    assert policy.of("decoder").theta == pytest.approx(0.96)  # the worst row of a step counts
-    assert (policy.of("text").theta, policy.beta, policy.name, policy.plan) == (None, 1.0, "half", "a-plan")
+    assert policy.stack_exit("image").theta == pytest.approx(0.75)
+    assert policy.stack_exit("decoder").theta == pytest.approx(0.96)  # the worst row of a step counts
+    assert (policy.stack_exit("text").theta, policy.beta, policy.name, policy.plan) == (None, 1.0, "half", "a-plan")
     assert policy.threshold("decoder", 1, 9) == pytest.approx(0.96)
 
 
 def test_quantiles_lie_between_observed_gaps() -> None:
     tests = [("image", g / 10) for g in range(1, 8)]
     for quantile in (0.0, 0.3, 0.5, 1.0):
-        theta = quantile_policy(tests, quantile, "q").of("image").theta
+        theta = quantile_policy(tests, quantile, "q").stack_exit("image").theta
         assert theta is not None and min(abs(1 - theta - g) for _, g in tests) > 0.04
 
 

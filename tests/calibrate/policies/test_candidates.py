@@ -130,7 +130,7 @@ def test_a_text_stack_leaves_alone_and_with_the_others() -> None:
         "fixed-1-3-text2",
     ]
     alone = [p for p in found if p.rule == "mue"]
-    assert alone[0].of("text").depth == 1
+    assert alone[0].stack_exit("text").depth == 1
     assert [p.stack_exit("text").theta for p in alone[1:]] == pytest.approx([0.85, 0.75, 0.65])
     assert all(p.may_exit for p in found)
 
@@ -151,5 +151,7 @@ def test_modalities_exit_at_the_middle_of_their_distances() -> None:
     assert [p.name for p in by_modality([trace])] == ["image only"]
     found = by_modality([[*trace, test("text", 1, 0.4), test("text", 2, 0.3)]])
     assert [p.name for p in found] == ["image only", "text only", "both"]
-    assert found[2].of("image").theta == pytest.approx(0.85) and found[2].of("text").theta == pytest.approx(0.65)
-    assert found[2].of("decoder").theta is None
+    assert found[2].stack_exit("image").theta == pytest.approx(0.85) and found[2].stack_exit(
+        "text"
+    ).theta == pytest.approx(0.65)
+    assert found[2].stack_exit("decoder").theta is None

@@ -88,12 +88,12 @@ def test_the_island_keeps_scores(mode: Mode, tmp_path: Path) -> None:
     score, gap = scores(package, mode)
     wanted = truth(load(package, mode=mode)({"x": X})["y"])
     assert gap == pytest.approx(wanted, rel=1e-3) and score == pytest.approx(1 - wanted, abs=1e-6)
-    kinds = {op.type: op.outputs[0].kind.dtype for op in read(package).functions["main"].block.operations}
+    kinds = {op.type: op.outputs[0].kind.dtype for op in read(package).functions["main"].operations}
     assert kinds["linear"] == "float16" and kinds["reduce_sum"] == kinds["rsqrt"] == "float32"
 
 
 def test_everything_is_float32_in_fp32(tmp_path: Path) -> None:
     package = tmp_path / "plain.mlpackage"
     coreml.save(coreml.converted(piece(), "fp32", "ios18"), package)
-    dtypes: Callable[[Any], set[str]] = lambda f: {o.kind.dtype for op in f.block.operations for o in op.outputs}
+    dtypes: Callable[[Any], set[str]] = lambda f: {o.kind.dtype for op in f.operations for o in op.outputs}
     assert "float16" not in dtypes(read(package).functions["main"])

@@ -16,7 +16,7 @@ from mue_edge import targets
 from mue_edge.apps.cli import default_bundle as bundles
 from mue_edge.apps.cli.completion import pictures
 from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
-from mue_edge.apps.cli.terminal import decisions_record, say
+from mue_edge.apps.cli.terminal import say
 from mue_edge.errors import InputFileError, UsageError, command_line
 from mue_edge.files import atomic_write
 from mue_edge.inputs import gathering
@@ -186,5 +186,5 @@ def _record(file: Path | NamedPicture, result: Caption, trace: bool) -> dict[str
     if result.deadline:
         record["deadline"] = result.deadline.to_json()
     if trace:
-        record["decisions"] = decisions_record(result.decisions)
+        record["decisions"] = [decision.to_json() for decision in result.decisions]
     return record

@@ -11,7 +11,7 @@ import click
 from mue_edge import targets
 from mue_edge.apps.cli.default_bundle import bundle_folder
 from mue_edge.apps.cli.options import common
-from mue_edge.apps.cli.terminal import decisions_record, say
+from mue_edge.apps.cli.terminal import say
 from mue_edge.inputs.gathering import single_picture
 from mue_edge.inputs.statements import WANTS_CAPTION, unknown_words_note
 from mue_edge.loop.protocol import DECODER
@@ -48,7 +48,7 @@ def command(
     with targets.open_entailer(bundle_folder(bundle, "entail"), threads=threads) as entailer:
         chosen, picture = entailer.policy(policy), entailer.load(single_picture(image))
         if entailer.bundle.manifest.caption_prompt and caption is None:
-            say(f"note: {WANTS_CAPTION}; give single_picture with --caption TEXT")
+            say(f"note: {WANTS_CAPTION}; give one with --caption TEXT")
         entailer.warm_up()  # or the first answer's time would be that of loading segments
         for statement in statements:
             noted = unknown_words_note(entailer.unknown(statement, caption))
@@ -74,4 +74,4 @@ def _record(image: str, statement: str, result: Entailment, trace: bool) -> dict
     record: dict[str, Any] = {"file": str(Path(image)), "statement": statement, "answer": result.answer}
     record |= {"probabilities": dict(result.probabilities), "exits": dict(result.exits)}
     record |= {"seconds": dict(result.seconds), "calls": result.calls, "unknown": list(result.unknown)}
-    return record | ({"decisions": decisions_record(result.decisions)} if trace else {})
+    return record | ({"decisions": [decision.to_json() for decision in result.decisions]} if trace else {})
