@@ -301,7 +301,6 @@ def test_the_page_has_arrows() -> None:
 def test_rooms_are_small() -> None:
     """At most 16 files a folder."""
     files = Counter(path.parent.relative_to(ROOT).as_posix() for path in source_files())
-    files.pop("mue_edge/models/ofa")  # one network
     assert {folder: count for folder, count in files.items() if count > 16} == {}
 
 

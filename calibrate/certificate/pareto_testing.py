@@ -105,6 +105,11 @@ def freeze(
     names = [c.name for c in candidates]
     if not names or len(set(names)) < len(names) or "" in names:
         raise UsageError(f"candidates need distinct names, not {', '.join(names) or 'none'}")
+    for c in candidates:
+        if not all(map(math.isfinite, (c.p_quality, c.p_latency, c.cost, c.quality))):
+            raise UsageError(f"candidate {c.name!r} has figures that are no numbers")
+        if c.policy.get("plan", scope.plan) != scope.plan:
+            raise UsageError(f"candidate {c.name!r} belongs to plan {c.policy['plan']}, not {scope.plan}")
     frozen = Frozen(claim, scope, (), conditions, smallest_drop)
     listed = candidates if frozen.tests_latency else [replace(c, p_latency=0.0) for c in candidates]
     first = tuple(c for c in listed if c.name == primary)

@@ -192,6 +192,10 @@ def test_misuse_is_named() -> None:
     one = candidate("a", 0.1, 1)
     with pytest.raises(UsageError, match="distinct names"):
         freeze([one, one], QUALITY, SCOPE)
+    with pytest.raises(UsageError, match="belongs to plan 9"):
+        freeze([replace(one, policy={"plan": "9"})], QUALITY, SCOPE)
+    with pytest.raises(UsageError, match="no numbers"):
+        freeze([replace(one, cost=float("nan"))], QUALITY, SCOPE)
     with pytest.raises(UsageError, match="live seconds of every picture"):
         run(frozen(), STEPS | {"quick": held(4)})
     for bad in ({"max_drop": 0.0}, {"confidence": 1.0}, {"loss": "bleu"}, {"budget": -1.0}, {"share": 1.0}):

@@ -13,6 +13,7 @@ from mue_edge.errors import InputFileError
 from mue_edge.models import importing
 from mue_edge.models.importing import Imported, ImportRequest
 from mue_edge.models.ofa.model import Model
+from mue_edge.models.ofa.prompts import stated_by
 from tests.models.ofa import checkpoints
 from tests.models.ofa.importing.test_tokenizer import hugging_face_folder
 from tests.models.ofa.tiny import make
@@ -100,3 +101,10 @@ def test_a_file_without_a_model(tmp_path: Path, wordy: Model) -> None:
         (folder / "configuration.json").write_text(content)
         with pytest.raises(InputFileError, match="configuration"):
             importing.write(ImportRequest(folder), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [["none"], {}, 3])
+def test_a_prompt_type_of_another_kind(kind: Any) -> None:
+    """As a checkpoint's own settings may hold it."""
+    with pytest.raises(InputFileError, match=r"prompt_type .*; known: none, src, prev_output"):
+        stated_by({"prompt_type": kind})
