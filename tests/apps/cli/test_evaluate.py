@@ -20,7 +20,6 @@ from mue_edge.calibrate.metrics import coco_metrics
 from mue_edge.errors import UsageError
 from mue_edge.inputs.tokens import Tokenizer
 from mue_edge.models import load
-from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.model import Model
 from tests.apps.cli.run import picture
 from tests.calibrate import captioned
@@ -33,27 +32,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("evaluate")
     letters = sorted(set("whatdoestheimagedescribe?".replace(" ", "")) | {"Ġ", "n", "k"})
     tokenizer = Tokenizer(("<s>", "<pad>", "</s>", "<unk>", *letters), (), frozenset(range(4)), strip_punctuation=False)
-    config = replace(
-        OFAConfig(),
-        vocab_size=len(tokenizer.pieces),
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_dim=32,
-        decoder_dim=32,
-        encoder_ffn=64,
-        decoder_ffn=64,
-        encoder_heads=2,
-        decoder_heads=2,
-        trunk_blocks=(1, 1, 1),
-        trunk_width=8,
-        image_size=32,
-        orig_image_size=32,
-        token_bucket_size=8,
-        image_bucket_size=4,
-        max_source_positions=64,
-        max_target_positions=64,
-        decomposed=True,
-    )
+    config = replace(captioned.configuration(), vocab_size=len(tokenizer.pieces))
     torch.manual_seed(0)
     write_model(Model(config), tokenizer, root / "model")
     records = [
