@@ -43,11 +43,11 @@ class Edits:
 def page(title: str, table: Table, pictures: Mapping[str, Path], next_command: str) -> str:
     """The review page of a table's entries whose picture is there; those that the model was least sure of
     come first, each kind of bytes once."""
-    shown: dict[str, TableEntry] = {}
+    by_hash: dict[str, TableEntry] = {}
     for entry in table.values():
         if entry.file in pictures:
-            shown.setdefault(entry.sha256, entry)
-    ordered = sorted(shown.values(), key=lambda e: (e.edited, e.score is not None and e.score, e.file))
+            by_hash.setdefault(entry.sha256, entry)
+    ordered = sorted(by_hash.values(), key=lambda e: (e.edited, e.score is not None and e.score, e.file))
     script, style = (Path(__file__).with_name(f"review.{kind}").read_text("utf-8") for kind in ("js", "css"))
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     intro = f"{len(ordered)} pictures, those first that the model was least sure of. Correct what is wrong, save,"
@@ -94,10 +94,10 @@ def _card(number: int, entry: TableEntry, path: Path) -> Html:
 
 def _thumbnail(path: Path) -> Html:
     try:
-        shown = image.load(path).rgb
+        loaded = image.load(path).rgb
     except InputFileError:
         return tag("span", "cannot be shown")
-    shown.thumbnail((SIDE, SIDE))
+    loaded.thumbnail((SIDE, SIDE))
     data = io.BytesIO()
-    shown.save(data, "WEBP", quality=80)
+    loaded.save(data, "WEBP", quality=80)
     return picture(data.getvalue(), "image/webp", "")  # what it shows stands in the field beside it

@@ -104,14 +104,14 @@ def front_to_full(outcomes: Sequence[PolicyOutcome]) -> tuple[PolicyOutcome, ...
     return (*(o for o in front if o is not full), full)
 
 
-def budget_of(profile: Profile, found: PolicySearch, loss: str, span: Span, share: float) -> tuple[float, float]:
+def budget_of(profile: Profile, search: PolicySearch, loss: str, span: Span, share: float) -> tuple[float, float]:
     """(budget, floor) in seconds. Raises CannotBeMetError for a budget below the floor."""
-    tails = [quantile_seconds(o.seconds, profile, share) for o in found.pareto_front]
+    tails = [quantile_seconds(o.seconds, profile, share) for o in search.pareto_front]
     floor, whole = min(tails), tails[-1]
-    least = found.pareto_front[tails.index(floor)]
+    least = search.pareto_front[tails.index(floor)]
     budget = span.of(whole)
-    if not found.within(profile, budget, share):
-        kept = least.quality / found.full.quality if found.full.quality else 0.0
+    if not search.within(profile, budget, share):
+        kept = least.quality / search.full.quality if search.full.quality else 0.0
         raise CannotBeMetError(
             f"{1000 * budget:.3g} ms for {share:.0%} of the captions cannot be met here: the least is "
             f"{1000 * floor:.3g} ms, by {least.policy.name}, which keeps {kept:.1%} of full depth's "
@@ -127,22 +127,22 @@ def frozen_candidates(
     certify: Samples,
     conditions: Conditions,
     claim: Claim,
-    found: PolicySearch,
+    search: PolicySearch,
 ) -> Frozen:
     """The front with what *tune* predicts of each, in walking order, before *certify* is opened: first the
     favourite of those that keep the budget."""
     clusters, count = Clusters(tune.clusters), Clusters(certify.clusters).count
     front, budget = [], claim.budget or 0.0
-    for o in found.pareto_front:
-        scores, policy = HeldOutScores(found.full.scores, o.scores), o.policy.to_json()
+    for o in search.pareto_front:
+        scores, policy = HeldOutScores(search.full.scores, o.scores), o.policy.to_json()
         p_quality = pareto_testing.predicted_quality_p(scores, clusters, claim, count)
         late = late_fraction(o.seconds, evaluator.profile, budget)
         p_latency = pareto_testing.predicted_latency_p(late, claim, count)
         bound = o.quality_lower_bound
         front.append(Candidate(o.policy.name, policy, p_quality, o.mean_seconds, bound, p_latency))
-    fitting = {o.policy.name for o in found.within(evaluator.profile, budget, claim.share)}
+    fitting = {o.policy.name for o in search.within(evaluator.profile, budget, claim.share)}
     primary = pareto_testing.favourite([c for c in front if c.name in fitting], claim)
-    scope, smallest = evaluator.scope(certify), found.smallest_drop
+    scope, smallest = evaluator.scope(certify), search.smallest_drop
     return pareto_testing.freeze(front, claim, scope, conditions, smallest, primary.name, MOST_CANDIDATES)
 
 
@@ -162,11 +162,11 @@ def calibrate(
     loss = evaluator.loss(tune)
     draft, traces = claim_of(1.0, loss), evaluator.decisions(tune)
     outcomes = halving.evaluated_candidates(evaluator, tune, traces)
-    found = policy_search(outcomes, tune, certify, draft, say)
-    budget, floor = budget_of(evaluator.profile, found, loss, span, draft.share)
+    search = policy_search(outcomes, tune, certify, draft, say)
+    budget, floor = budget_of(evaluator.profile, search, loss, span, draft.share)
     claim = claim_of(budget, loss)
-    frozen = frozen_candidates(evaluator, tune, certify, conditions, claim, found)
-    by_name = {o.policy.name: o for o in found.outcomes}
+    frozen = frozen_candidates(evaluator, tune, certify, conditions, claim, search)
+    by_name = {o.policy.name: o for o in search.outcomes}
     certifier = Certifier(evaluator, certify, conditions, claim, by_name)
     certificate = pareto_testing.certify(frozen, certify.clusters, certifier.measure, lambda c: -c.quality)
     primary = by_name[frozen.candidates[0].name]
@@ -179,7 +179,7 @@ def calibrate(
         budget=budget,
         floor=floor,
         traces=traces,
-        search=found,
+        search=search,
         primary=primary,
         chosen=by_name[certificate.chosen] if certificate.chosen else primary,
         fastest=min(certified, key=lambda o: o.mean_seconds, default=None),
