@@ -75,8 +75,8 @@ def bar(label: str, length: int) -> Iterator[Callable[..., None]]:
         return
     with click.progressbar(
         length=length, label=label, file=sys.stderr, item_show_func=lambda word: word or ""
-    ) as progress_bar:
-        yield lambda steps=1, word="": progress_bar.update(steps, word)
+    ) as shown:
+        yield lambda steps=1, word="": shown.update(steps, word)
 
 
 def with_bar(label: str) -> Callable[[Sequence[Item]], Iterator[Item]]:
