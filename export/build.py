@@ -140,7 +140,7 @@ def export(
         )
         written = fmt.write(pieces, manifest, work, report)
         runtime = RuntimeVersion(target.runtime, written.versions or target.versions)
-        manifest = replace(manifest, segments=written.segments, runtime=runtime)
+        manifest = replace(manifest, segments=written.segments, fused=written.fused, runtime=runtime)
         report("golden answers", 0, 1)
         golden.write(work, manifest, TorchRuntime(pieces), sources)
         _write_sums(fmt, pieces, manifest, work)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mue_edge.arrays import Array
-from mue_edge.bundle.manifest import Manifest, Port, Segment
+from mue_edge.bundle.manifest import FusedSegment, Manifest, Port, Segment
 from mue_edge.export import lacking
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets import Target
@@ -33,7 +33,7 @@ Call = Callable[[str, Sequence[Array]], Sequence[Array]]
 
 @dataclass(frozen=True)
 class Written:
-    """The manifest's entries. notes: what a report says of single segments. summary: its lines for the whole.
+    """The manifest's entries of segments and fused ones. notes: what a report says of single segments. summary: its lines for the whole.
     versions: of the runtime, where the target's range is too wide. evidence: what the manifest says beside
     the versions."""
 
@@ -42,6 +42,7 @@ class Written:
     summary: tuple[str, ...] = ()
     versions: str = ""
     evidence: Mapping[str, str] = field(default_factory=dict)
+    fused: Mapping[str, FusedSegment] = field(default_factory=dict)
 
 
 class Format(Protocol):

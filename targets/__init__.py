@@ -69,6 +69,7 @@ class Target:
     backends: tuple[str, ...] = ()
     outputs: str = "caller"
     site: str = ""
+    fuses: bool = False
     refused: dict[str, str] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)

@@ -4,7 +4,7 @@ Adapters that are fed from the host's memory derive from this; how a segment run
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from mue_edge.arrays import Array, np
 from mue_edge.bundle.folder import Bundle
@@ -41,8 +41,12 @@ class Buffers(HostInputs):
         self._write(name)[...] = value
 
     def after(self, request: Request) -> Answer:
-        """Cache rows to their slots; the scalars that the loop asked for."""
+        """What comes after a run: cache rows go to their slots, and the loop is told what it asked for."""
         self.store(request)
+        return self.answer(request)
+
+    def answer(self, request: Request) -> Answer:
+        """The scalars that the loop asked for."""
         return answer_of(request, {port: self.arrays[request.outputs[port]] for port in request.read})
 
     def _write(self, name: str) -> Array:
@@ -72,6 +76,11 @@ def source(request: Request, port: str) -> str:
     """The buffer that an input port is fed from: gathered rows go in through one of their own."""
     gathered = request.gather and port == "x"
     return f"{request.run.partition('.')[0]}_x" if gathered else request.inputs[port]
+
+
+def sources(request: Request) -> Mapping[str, str]:
+    """Each input port's `source`."""
+    return {port: source(request, port) for port in request.inputs} if request.gather else request.inputs
 
 
 def slots_port(bundle: Bundle, request: Request) -> Port:

@@ -6,6 +6,7 @@ Sessions share one memory arena, do not spin while idle, and keep their weights 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ import numpy as np
 
 from mue_edge.arrays import Array
 from mue_edge.bundle.folder import Bundle
-from mue_edge.bundle.manifest import Port
+from mue_edge.bundle.manifest import Port, Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
 from mue_edge.loop.protocol import DECODER, Answer, Request
 from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
-from mue_edge.targets.buffers import Buffers, source
+from mue_edge.targets.buffers import Buffers, sources
+from mue_edge.targets.fusing import Fuser
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.
@@ -34,7 +36,11 @@ _PRODUCT = bytes.fromhex(
 
 class HostRuntime(Buffers):
     """A bundle on ONNX Runtime. Not for several threads at once: buffers are shared by all calls. providers:
-    execution providers in the order of preference; those that it was not built with are left out."""
+    execution providers in the order of preference; those that it was not built with are left out.
+
+    Requests that read nothing wait for the next one that does, so that fused segments can run in their place.
+    stepwise: run every segment by itself and at once, for profiles and where the clock decides.
+    """
 
     def __init__(
         self, bundle: Bundle, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
@@ -46,14 +52,33 @@ class HostRuntime(Buffers):
         self._sessions: dict[str, Any] = {}
         self._values: dict[str, Any] = {}
         self._bindings: dict[tuple[str, ...], Any] = {}
+        self._fuser = Fuser(bundle.manifest.fused)
+        self._queue: list[Request] = []
+        self.stepwise = not bundle.manifest.fused
+
+    def set_pixels(self, pixels: object) -> None:
+        self._queue.clear()  # of a caption that was not finished
+        super().set_pixels(pixels)
 
     def execute(self, request: Request) -> Answer:
-        key = (request.run, *request.inputs.values())
-        if key not in self._bindings:
-            self._bindings[key] = self._bind(request)
-        self.before(request)
-        self._sessions[request.run].run_with_iobinding(self._bindings[key])
-        return self.after(request)
+        if self.stepwise and not self._queue:
+            binding = self._binding(request.run, sources(request), request.outputs)
+            self.before(request)
+            self._sessions[request.run].run_with_iobinding(binding)
+            return self.after(request)
+        self._queue.append(request)
+        if not request.read and not self.stepwise:
+            return Answer(now=time.perf_counter())
+        queue, self._queue = self._queue, []
+        for group in self._fuser.groups(queue):
+            binding = self._binding(group.run, group.inputs, group.outputs)
+            for member in group.members:
+                self.write_inputs(member)
+            self._sessions[group.run].run_with_iobinding(binding)
+            for member in group.members:
+                self.keep(member)
+                self.store(member)
+        return self.answer(request)
 
     def call(self, run: str, port: str, inputs: Mapping[str, Array]) -> Array:
         """One output of a segment of a stack for these inputs; the bundle's constants may be left out."""
@@ -67,15 +92,25 @@ class HostRuntime(Buffers):
         for dropped in (self._bindings, self._sessions, self._values, self.arrays):
             dropped.clear()
 
-    def _bind(self, request: Request) -> Any:
-        binding = self._session(request.run).io_binding()
-        segment = self.bundle.manifest.segments[request.run]
-        for port in request.inputs:
-            binding.bind_ortvalue_input(port, self._value(source(request, port), segment.inputs[port]))
+    def _binding(self, run: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Any:
+        """A segment's, fused or not, to these buffers, which are made at first use."""
+        key = (run, *inputs.values())
+        if key not in self._bindings:
+            self._bindings[key] = self._bind(run, inputs, outputs)
+        return self._bindings[key]
+
+    def _bind(self, run: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Any:
+        binding, segment = self._session(run).io_binding(), self._segment(run)
+        for port, name in inputs.items():
+            binding.bind_ortvalue_input(port, self._value(name, segment.inputs[port]))
         for port, shape in segment.outputs.items():
-            name = request.outputs.get(port, f"unused.{port}")
+            name = outputs.get(port, f"unused.{port}")
             binding.bind_ortvalue_output(port, self._value(name, shape))
         return binding
+
+    def _segment(self, name: str) -> Segment:
+        manifest = self.bundle.manifest
+        return manifest.fused[name].graph if name in manifest.fused else manifest.segments[name]
 
     def _value(self, name: str, port: Port) -> Any:
         """The buffer of that name as ONNX Runtime's tensor on the same memory."""
@@ -89,7 +124,7 @@ class HostRuntime(Buffers):
 
     def _session(self, name: str) -> Any:
         if name not in self._sessions:
-            file = self.bundle.manifest.segments[name].file
+            file = self._segment(name).file
             onnx_guard.check(self.bundle, file)
             path, options = str(self.bundle.path / file), self._options(name)
             try:
@@ -105,7 +140,7 @@ class HostRuntime(Buffers):
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        decoder = manifest.segments[name].stack == DECODER or name == "head"
+        decoder = self._segment(name).stack == DECODER or name.endswith("head")
         if decoder and manifest.layout.rows == 1 and not name.startswith("verify"):
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.
             options.add_session_config_entry("session.disable_prepacking", "1")

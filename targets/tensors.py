@@ -132,10 +132,18 @@ class HostInputs(ABC):
         """Copy kv_rows [n, rows, 2, d] to slots [n, 2, M, d] of the cache."""
 
     def before(self, request: Request) -> None:
-        """Write what a run needs in its input buffers: exit states, ids, gathered rows, biases."""
-        ports = self.bundle.manifest.segments[request.run].inputs
+        """What comes before a run: exit states are kept, and its inputs written."""
+        self.keep(request)
+        self.write_inputs(request)
+
+    def keep(self, request: Request) -> None:
+        """Keep the states that the head reads, if its request says so."""
         if request.store and request.run == "head":
             self._keep(request.store[0])
+
+    def write_inputs(self, request: Request) -> None:
+        """Write what a run needs in its input buffers: ids, gathered rows, biases."""
+        ports = self.bundle.manifest.segments[request.run].inputs
         if request.ids:
             self.fill(request.inputs["ids"], ports["ids"], request.ids)
         if request.gather:

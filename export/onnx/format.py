@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,11 +24,12 @@ from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Manifest, Port, Segment
 from mue_edge.export.exact import sums as sums  # part of the format: see `formats`
 from mue_edge.export.formats import Call, Progress, Written, quiet
+from mue_edge.export.onnx.fused import write_fused
 from mue_edge.export.onnx.graphs import Graph, copy_of
 from mue_edge.export.onnx.macs import count
 from mue_edge.export.onnx.quantise import int8
 from mue_edge.models.cut import Cut, Piece
-from mue_edge.targets import host
+from mue_edge.targets import host, target
 
 PACKAGES = ("onnxruntime", "torch")
 OPSET = 18
@@ -41,7 +43,9 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
     graphs = Exporter().graphs(cut, progress)
     if manifest.precision == "int8":
         graphs = [Graph(piece, int8(piece, model)) for piece, model in graphs]
-    return Written(write_segments(graphs, folder))
+    segments = write_segments(graphs, folder)
+    fused = write_fused(replace(manifest, segments=segments), folder) if target(manifest.target).fuses else {}
+    return Written(segments, fused=fused)
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:

@@ -94,9 +94,13 @@ def checked_manifest(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
         _check_file(folder, name, entry)
-    for name, segment in manifest.segments.items():
+    graphs = {**manifest.segments, **{name: fused.graph for name, fused in manifest.fused.items()}}
+    for name, segment in graphs.items():
         if segment.file not in manifest.files:
             raise InputFileError(f"{folder}: segment {name} names {segment.file!r}, which the manifest does not list")
+    for name, fused in manifest.fused.items():
+        if len(fused.members) < 2 or not manifest.segments.keys() >= set(fused.members) or name in manifest.segments:
+            raise InputFileError(f"{folder}: the fused segment {name} is not one of several segments of the bundle")
     for name, constant in manifest.constants.items():
         file = manifest.files.get(constant.file)
         if file is None or not 0 <= constant.offset <= file.bytes:

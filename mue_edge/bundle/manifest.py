@@ -57,6 +57,19 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class FusedSegment:
+    """One graph that does what several segments do, one after the other.
+
+    members: these segments. graph: its ports are theirs, as MEMBER:PORT. wires: every other input of theirs →
+    the port that it is the same as: of an earlier member's output, or an input of the graph.
+    """
+
+    members: tuple[str, ...]
+    wires: Mapping[str, str]
+    graph: Segment
+
+
+@dataclass(frozen=True)
 class Constant:
     """A tensor in a file of the bundle; with `index` it is a table whose rows the int32 constant of
     that name picks: value[..., i, j] = table[index[i, j]] (expanded once, when it is first used)."""
@@ -120,6 +133,7 @@ class Manifest:
     `answers` are the words of `search.answers`. `caption_prompt` is the text around {caption} and
     {hypothesis}, of a model that was trained with captions of the pictures. `articles_in` and `words`: see
     `statements.Template`. `knows` tells users how little the model was trained on; it may be empty.
+    `fused`: graphs over the same weights that runtimes may run in the place of several segments.
     """
 
     schema: int
@@ -147,6 +161,7 @@ class Manifest:
     articles_in: tuple[str, ...] | None = None
     words: str = ""
     knows: str = ""
+    fused: Mapping[str, FusedSegment] = field(default_factory=dict)
 
     @property
     def initial_policy(self) -> str:

@@ -1,0 +1,113 @@
+"""Which of the requests that nobody waits for run as one graph.
+
+A request that reads nothing may wait until one comes that reads: then its runtime asks here which of a bundle's
+fused segments do what those in the queue ask for. What a fused run leaves in the buffers is what the single
+ones would have left, but for scores that nobody read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mue_edge.bundle.manifest import FusedSegment
+from mue_edge.loop.protocol import Request
+from mue_edge.loop.signals import PORTS
+from mue_edge.targets.buffers import sources
+
+# Segments that prepare what others need; they come between these in the loop's order.
+PREPARATIONS = ("cross_kv", "fill")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Requests that run as one: `run` is a segment or, with several members, a fused one; inputs and outputs
+    are its ports with their buffers."""
+
+    run: str
+    members: tuple[Request, ...]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+class Fuser:
+    """Groups requests by the fused segments of a bundle, the longest first; remembers which fit."""
+
+    def __init__(self, fused: Mapping[str, FusedSegment]) -> None:
+        self._by_first: dict[str, list[tuple[str, FusedSegment]]] = {}
+        for name, segment in sorted(fused.items(), key=lambda item: -len(item[1].members)):
+            self._by_first.setdefault(segment.members[0], []).append((name, segment))
+        self._fits: dict[tuple[str, ...], tuple[Mapping[str, str], Mapping[str, str]] | None] = {}
+
+    def groups(self, requests: Sequence[Request]) -> list[Group]:
+        """All requests, in an order in which they do the same."""
+        queue, groups = preparations_first(requests), list[Group]()
+        while queue:
+            group = self._longest(queue)
+            groups.append(group)
+            del queue[: len(group.members)]
+        return groups
+
+    def _longest(self, queue: Sequence[Request]) -> Group:
+        for name, segment in self._by_first.get(queue[0].run, ()):
+            members = tuple(queue[: len(segment.members)])
+            if tuple(request.run for request in members) != segment.members:
+                continue
+            key = (name, *members[-1].read, *(buffer for request in members for buffer in request.inputs.values()))
+            if key not in self._fits:
+                self._fits[key] = _buffers(segment, members)
+            if (buffers := self._fits[key]) is not None:
+                return Group(name, members, *buffers)
+        return Group(queue[0].run, (queue[0],), sources(queue[0]), queue[0].outputs)
+
+
+def preparations_first(requests: Sequence[Request]) -> list[Request]:
+    """The requests with preparations moved ahead of those that have no buffer in common with them."""
+    queue: list[Request] = []
+    for request in requests:
+        at = len(queue)
+        if _prepares(request):
+            while at and not _prepares(queue[at - 1]) and not _conflict(queue[at - 1], request):
+                at -= 1
+        queue.insert(at, request)
+    return queue
+
+
+def _prepares(request: Request) -> bool:
+    return request.run.partition(".")[0] in PREPARATIONS
+
+
+def _conflict(first: Request, second: Request) -> bool:
+    """Whether one writes what the other reads or writes."""
+    reads, writes = _reads(first), _writes(first)
+    later_reads, later_writes = _reads(second), _writes(second)
+    return not (writes.isdisjoint(later_reads | later_writes) and later_writes.isdisjoint(reads))
+
+
+def _reads(request: Request) -> set[str]:
+    return {*request.inputs.values(), *(store.port for store in request.store)}
+
+
+def _writes(request: Request) -> set[str]:
+    return {*request.outputs.values(), *(store.buffer for store in request.store)}
+
+
+def _buffers(fused: FusedSegment, members: Sequence[Request]) -> tuple[Mapping[str, str], Mapping[str, str]] | None:
+    """The graph's ports with their buffers; None if it does not do what these requests ask for."""
+    holds: dict[str, str] = {}  # buffer → the port whose value it has
+    inputs, written = dict[str, str](), dict[str, str]()
+    for request in members:
+        for port, buffer in request.inputs.items():
+            name = f"{request.run}:{port}"
+            source = fused.wires.get(name, name)
+            if holds.setdefault(buffer, source) != source:
+                return None
+            if name in fused.graph.inputs:
+                inputs[name] = buffer
+        for port, buffer in request.outputs.items():
+            written[buffer] = holds[buffer] = f"{request.run}:{port}"
+    needed = {port for port in written.values() if port.partition(":")[2] not in PORTS}
+    needed |= {f"{members[-1].run}:{port}" for port in members[-1].read}
+    outputs = {port: buffer for buffer, port in written.items() if port in fused.graph.outputs}
+    complete = needed <= outputs.keys() and inputs.keys() == fused.graph.inputs.keys()
+    return (inputs, outputs) if complete else None
