@@ -33,7 +33,7 @@ Call = Callable[[str, Sequence[Array]], Sequence[Array]]
 
 @dataclass(frozen=True)
 class Written:
-    """The manifest's entries of segments and fused ones. notes: what a report says of single segments. summary: its lines for the whole.
+    """The manifest's entries. notes: what a report says of single segments. summary: its lines for the whole.
     versions: of the runtime, where the target's range is too wide. evidence: what the manifest says beside
     the versions."""
 

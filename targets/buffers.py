@@ -37,7 +37,8 @@ class Buffers(HostInputs):
         return self.arrays[name]
 
     def fill(self, name: str, port: Port, value: object) -> None:
-        self.array(name, port)
+        if name not in self.arrays:
+            self.array(name, port)
         self._write(name)[...] = value
 
     def after(self, request: Request) -> Answer:

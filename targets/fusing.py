@@ -17,48 +17,53 @@ from mue_edge.targets.buffers import sources
 
 # Segments that prepare what others need; they come between these in the loop's order.
 PREPARATIONS = ("cross_kv", "fill")
+# Of inputs and of outputs: port → buffer.
+Ports = tuple[Mapping[str, str], Mapping[str, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Requests that run as one: `run` is a segment or, with several members, a fused one; inputs and outputs
-    are its ports with their buffers."""
+    """Requests that run as one, by their numbers: `run` is a segment or, with several members, a fused one;
+    inputs and outputs are its ports with their buffers."""
 
     run: str
-    members: tuple[Request, ...]
+    members: tuple[int, ...]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
 
 
 class Fuser:
-    """Groups requests by the fused segments of a bundle, the longest first; remembers which fit."""
+    """Groups requests by the fused segments of a bundle, the longest first; remembers what it has grouped."""
 
     def __init__(self, fused: Mapping[str, FusedSegment]) -> None:
-        self._by_first: dict[str, list[tuple[str, FusedSegment]]] = {}
-        for name, segment in sorted(fused.items(), key=lambda item: -len(item[1].members)):
-            self._by_first.setdefault(segment.members[0], []).append((name, segment))
-        self._fits: dict[tuple[str, ...], tuple[Mapping[str, str], Mapping[str, str]] | None] = {}
+        self._fused = sorted(fused.items(), key=lambda item: -len(item[1].members))
+        self._groups: dict[tuple[str, ...], list[Group]] = {}
 
     def groups(self, requests: Sequence[Request]) -> list[Group]:
         """All requests, in an order in which they do the same."""
+        names = [name for request in requests for name in (request.run, *request.inputs.values())]
+        key = (*names, *requests[-1].read)
+        if key not in self._groups:
+            self._groups[key] = self._new_groups(requests)
+        return self._groups[key]
+
+    def _new_groups(self, requests: Sequence[Request]) -> list[Group]:
         queue, groups = preparations_first(requests), list[Group]()
-        while queue:
-            group = self._longest(queue)
-            groups.append(group)
-            del queue[: len(group.members)]
+        numbers = [next(i for i, request in enumerate(requests) if request is queued) for queued in queue]
+        while len(queue):
+            run, count, ports = self._longest(queue)
+            groups.append(Group(run, tuple(numbers[:count]), *ports))
+            del queue[:count], numbers[:count]
         return groups
 
-    def _longest(self, queue: Sequence[Request]) -> Group:
-        for name, segment in self._by_first.get(queue[0].run, ()):
-            members = tuple(queue[: len(segment.members)])
-            if tuple(request.run for request in members) != segment.members:
-                continue
-            key = (name, *members[-1].read, *(buffer for request in members for buffer in request.inputs.values()))
-            if key not in self._fits:
-                self._fits[key] = _buffers(segment, members)
-            if (buffers := self._fits[key]) is not None:
-                return Group(name, members, *buffers)
-        return Group(queue[0].run, (queue[0],), sources(queue[0]), queue[0].outputs)
+    def _longest(self, queue: Sequence[Request]) -> tuple[str, int, Ports]:
+        """The longest segment that the queue begins with, how many requests it is, and its ports."""
+        runs = tuple(request.run for request in queue)
+        for name, segment in self._fused:
+            count = len(segment.members)
+            if runs[:count] == segment.members and (ports := _buffers(segment, queue[:count])) is not None:
+                return name, count, ports
+        return runs[0], 1, (sources(queue[0]), queue[0].outputs)
 
 
 def preparations_first(requests: Sequence[Request]) -> list[Request]:
@@ -92,7 +97,7 @@ def _writes(request: Request) -> set[str]:
     return {*request.outputs.values(), *(store.buffer for store in request.store)}
 
 
-def _buffers(fused: FusedSegment, members: Sequence[Request]) -> tuple[Mapping[str, str], Mapping[str, str]] | None:
+def _buffers(fused: FusedSegment, members: Sequence[Request]) -> Ports | None:
     """The graph's ports with their buffers; None if it does not do what these requests ask for."""
     holds: dict[str, str] = {}  # buffer → the port whose value it has
     inputs, written = dict[str, str](), dict[str, str]()

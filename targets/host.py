@@ -61,21 +61,22 @@ class HostRuntime(Buffers):
         super().set_pixels(pixels)
 
     def execute(self, request: Request) -> Answer:
-        if self.stepwise and not self._queue:
+        if not request.read and not self.stepwise:
+            self._queue.append(request)
+            return Answer(now=time.perf_counter())
+        if not self._queue:
             binding = self._binding(request.run, sources(request), request.outputs)
             self.before(request)
             self._sessions[request.run].run_with_iobinding(binding)
             return self.after(request)
-        self._queue.append(request)
-        if not request.read and not self.stepwise:
-            return Answer(now=time.perf_counter())
-        queue, self._queue = self._queue, []
+        queue, self._queue = [*self._queue, request], []
         for group in self._fuser.groups(queue):
             binding = self._binding(group.run, group.inputs, group.outputs)
-            for member in group.members:
+            members = [queue[i] for i in group.members]
+            for member in members:
                 self.write_inputs(member)
             self._sessions[group.run].run_with_iobinding(binding)
-            for member in group.members:
+            for member in members:
                 self.keep(member)
                 self.store(member)
         return self.answer(request)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 
 from mue_edge.errors import VerificationError
@@ -124,10 +123,6 @@ class Run:
         self.controller.after_segment(request.run, answer.now)
         return answer
 
-    def _next(self, stack: Stack, i: int) -> int | None:
-        """The segment after segment i (−1: the first) under the policy that decides now."""
-        return next((j for j in self.controller.policy.stages(stack.name, stack.ends) if j > i), None)
-
     def _encode(self, stack: Stack) -> Generator[Request, Answer, str]:
         self.controller.begin(stack)
         first, stem_ports = f"{stack.name}.0", self.tests.stem_ports(stack)
@@ -138,25 +133,31 @@ class Run:
             inputs = {"patches": PATCHES, **INPUTS[TEXT]}
             yield from self._send(Request(stack.joins, inputs, {"x": first, "all_live": LIVE_TOKENS}))
         self.tests.begin(answer.scalars)
-        i, number = self._next(stack, -1), 0
+        i, number = self.controller.next_segment(stack, -1), 0
         while i is not None:
+            if self.tests.idle(stack, 0, i):
+                yield from self._send(self._encoder_request(stack, i, number))
+                number, self.depths[stack.name] = number + 1, self.depths[stack.name] + stack.layers(i)
+                i = self.controller.next_segment(stack, i)
+                continue
             ports = self.tests.ports(stack, 0, i)
             exits = self.tests.exits_by_stem(stack, i, self.controller.threshold(stack, 0, i))
-            after = None if exits else self._next(stack, i)
+            after = None if exits else self.controller.next_segment(stack, i)
             then = None if after is None else self._encoder_request(stack, after, number + 1)
-            request = self._encoder_request(stack, i, number)
-            answer = yield from self._send(replace(request, read=ports, then=then))
+            answer = yield from self._send(self._encoder_request(stack, i, number, ports, then))
             number, self.depths[stack.name] = number + 1, self.depths[stack.name] + stack.layers(i)
             test = self.tests.read(stack, 0, i, 1, answer.scalars)
-            i = None if self.tests.should_exit(test) else self._next(stack, i)
+            i = None if self.tests.should_exit(test) else self.controller.next_segment(stack, i)
         return f"{stack.name}.{number % 2}"
 
-    def _encoder_request(self, stack: Stack, i: int, number: int) -> Request:
+    def _encoder_request(
+        self, stack: Stack, i: int, number: int, read: tuple[str, ...] = (), then: Request | None = None
+    ) -> Request:
         """Of segment i, which is the one that runs as `number` of its stack, counted from 0."""
         stage = stack.stages[i]
         inputs = {"x": f"{stack.name}.{number % 2}"} | dict(stage.constants)
         outputs = {"y": f"{stack.name}.{(number + 1) % 2}"} | _signal_buffers(ENCODER_SIGNALS, stage.signals)
-        return Request(stage.name, inputs, outputs)
+        return Request(stage.name, inputs, outputs, read, then=then)
 
     def _constant_depth(self, stack: Stack) -> int:
         """Where a constant text is exited: its distances are known, so no segment runs."""
@@ -174,22 +175,27 @@ class Run:
         decoder, cache, t = self.layout.decoder, self.cache, self.cache.step
         self.controller.begin(decoder, t)
         self.tests.begin()
+        self.position = Position(t, tuple(cache.ancestry))
         live = len(self.search.tokens)
         last_ids = [row[-1] for row in self.search.tokens]
         ids = self.embed_ids(last_ids, [t] * live, self.layout.rows)
         yield from self._send(Request("embed", {"ids": "last_ids"}, {"x": f"{DECODER}.0"}, ids=ids))
-        then: Request | None = None
         ran: list[int] = []
-        j = self._next(decoder, -1)
+        j = self.controller.next_segment(decoder, -1)
         while j is not None:
             yield from self._prepare(j)
-            request = then or self._decoder_request(j, len(ran))
-            after = self._next(decoder, j)
+            if self.tests.idle(decoder, t, j):
+                yield from self._send(self._decoder_request(j, len(ran)))
+                cache.mark(j)
+                ran.append(j)
+                j = self.controller.next_segment(decoder, j)
+                continue
+            after = self.controller.next_segment(decoder, j)
             # A head in between would come between a request and the one that was run ahead.
             ahead = after in self.cross and not cache.pending(after) and not self.tests.may_run_head
             then = self._decoder_request(after, len(ran) + 1) if ahead and after is not None else None
             ports = self.tests.ports(decoder, t, j)
-            answer = yield from self._send(replace(request, read=ports, then=then))
+            answer = yield from self._send(self._decoder_request(j, len(ran), ports, then))
             ran_ahead = answer.ran_ahead
             cache.mark(j)
             ran.append(j)
@@ -198,7 +204,7 @@ class Run:
             for states in self.tests.head_inputs(test):
                 answer = self.head_answers[states] = yield from self._head(ran, states, live)
                 self.tests.add_candidates(test, states, answer.candidates[:live])
-            exits, j = self.tests.should_exit(test), self._next(decoder, j)
+            exits, j = self.tests.should_exit(test), self.controller.next_segment(decoder, j)
             if exits:
                 if ran_ahead and after is not None and decoder.layers(after) == 1:
                     # It wrote exactly the rows that propagation would. A segment of several layers
@@ -249,13 +255,12 @@ class Run:
             outputs = {"k": f"cross_k.{j}", "v": f"cross_v.{j}"}
             yield from self._send(Request(f"cross_kv.{j}", self.memory, outputs))
 
-    def _decoder_request(self, j: int, number: int) -> Request:
+    def _decoder_request(self, j: int, number: int, read: tuple[str, ...] = (), then: Request | None = None) -> Request:
         """Of segment j, which is the one that runs as `number` of the step, counted from 0."""
         stage, cache = self.layout.decoder.stages[j], self.cache
         inputs, outputs = _decoder_buffers(j, number, stage.signals)
-        store = (Store("kv_rows", f"slots.{j}", cache.slots()),)
-        position = Position(cache.step, tuple(cache.ancestry))
-        return Request(stage.name, inputs, outputs, store=store, position=position)
+        store = (Store("kv_rows", inputs["slots"], cache.slots()),)
+        return Request(stage.name, inputs, outputs, read, store=store, position=self.position, then=then)
 
 
 def check_candidates(rows: Sequence[Candidates], live: int, step: int) -> None:

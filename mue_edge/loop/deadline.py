@@ -53,11 +53,21 @@ class PolicyController:
         self.max_length = max_length
         self._current = len(policies) - 1
         self._known_thresholds: dict[tuple[int, str, int], list[float]] = {}
+        self._following: dict[tuple[int, str], list[int | None]] = {}
 
     @property
     def policy(self) -> ExitPolicy:
         """The policy that decides now."""
         return self.policies[self._current]
+
+    def next_segment(self, stack: Stack, i: int) -> int | None:
+        """The segment after segment i (−1: the first) under the present policy."""
+        key = self._current, stack.name
+        if key not in self._following:
+            stages = self.policy.stages(stack.name, stack.ends)
+            after = [next((j for j in stages if j > i), None) for i in range(-1, len(stack.ends))]
+            self._following[key] = after
+        return self._following[key][i + 1]
 
     def threshold(self, stack: Stack, step: int, i: int) -> float:
         """Of the present policy's test after segment i; the last segment has none."""

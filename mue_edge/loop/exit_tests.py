@@ -52,6 +52,11 @@ class ExitTests:
     def __init__(self, layout: Layout, controller: PolicyController, *, trace: bool, heads: bool) -> None:
         self._decoder, self._controller = layout.decoder, controller
         self._trace, self._heads = trace, heads
+        self._signals = {stack.name: self._signals_of(stack) for stack in layout.stacks}
+        # Whether a test may need the head before the step's last segment.
+        self.may_run_head = heads or any(SIGNALS[name].from_head for name in self._signals[DECODER])
+        # One policy decides, without a clock, and nobody else wants to know anything.
+        self._plain = not trace and not self.may_run_head and type(controller) is PolicyController
         self.decisions: list[ExitDecision] = []
         self.begin()
 
@@ -61,16 +66,15 @@ class ExitTests:
         self._candidates: list[Sequence[Candidates]] = []
         self._segments = 0
 
-    @property
-    def may_run_head(self) -> bool:
-        """Whether a test may need the head before the step's last segment."""
-        return self._heads or any(SIGNALS[name].from_head for name in self._signals(self._decoder))
-
     def stem_ports(self, stack: Stack) -> dict[str, bool]:
         """What the stack's stem puts out for its tests, and whether anybody reads it."""
         available = {name for stage in stack.stages for name in stage.signals if SIGNALS[name].from_stem}
-        tested = available if self._trace else available & self._signals(stack)
+        tested = available if self._trace else available & self._signals[stack.name]
         return {port: name in tested for name in sorted(available) for port in SIGNALS[name].ports}
+
+    def idle(self, stack: Stack, step: int, i: int) -> bool:
+        """Whether the stack goes on after segment i whatever that puts out, and nothing of it is read."""
+        return self._plain and i + 1 < len(stack.stages) and self._controller.threshold(stack, step, i) == math.inf
 
     def ports(self, stack: Stack, step: int, i: int) -> tuple[str, ...]:
         """Ports of the signals that are to be read after segment i."""
@@ -120,8 +124,9 @@ class ExitTests:
         if runs_head(self._controller.policy, DECODER, test.threshold):
             return (self.head_input(test.i),)
         # A policy that may take over needs the candidates from before it did.
-        needs_history = any(SIGNALS[name].needs_history for name in self._signals(test.stack))
-        return ("y",) if needs_history and len(self._controller.policies) > 1 else ()
+        if len(self._controller.policies) == 1:
+            return ()
+        return ("y",) if any(SIGNALS[name].needs_history for name in self._signals[DECODER]) else ()
 
     def head_input(self, i: int) -> str:
         """The states that the head reads if the step is exited after decoder segment i."""
@@ -166,7 +171,8 @@ class ExitTests:
             )
         return exits
 
-    def _signals(self, stack: Stack) -> set[str]:
+    def _signals_of(self, stack: Stack) -> set[str]:
+        """Signals that any of the policies tests there."""
         names = {policy.signal(stack.name) for policy in self._controller.policies}
         return {name for name in names if name is not None}
 

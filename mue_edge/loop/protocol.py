@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from mue_edge.loop.search import Hypothesis
@@ -65,12 +66,12 @@ class Stack:
     distances: tuple[float, ...] = ()
     trained: bool = True
 
-    @property
+    @cached_property
     def ends(self) -> tuple[int, ...]:
         """The depths at which its segments end; of a constant text, all."""
         return tuple(stage.depth for stage in self.stages) or tuple(range(1, len(self.distances) + 1))
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Its layers."""
         return self.ends[-1]

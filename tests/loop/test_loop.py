@@ -99,11 +99,18 @@ def test_a_layer_that_ran_ahead_of_an_exit_counts_as_done() -> None:
 
 def test_run_ahead_is_offered_only_where_it_is_free() -> None:
     runtime = Scripted()
-    run(ForcedExits({"image": 3, "text": 3}, (1, 1, 3, 3)), runtime)
+    run(ForcedExits({"image": 3, "text": 3}, (1, 1, 3, 3)), runtime, trace=True)
     offers = [(r.run, r.then.run if r.then else None) for r in runtime.requests if r.run.startswith("decoder")]
     assert offers[:2] == [("decoder.0", None), ("decoder.0", None)]  # no cross K/V of the next one yet
     assert offers[2:5] == [("decoder.0", None), ("decoder.1", None), ("decoder.2", None)]
     assert offers[5:] == [("decoder.0", "decoder.1"), ("decoder.1", "decoder.2"), ("decoder.2", None)]
+
+
+def test_a_request_that_nobody_waits_for_offers_nothing_to_run_ahead() -> None:
+    runtime = Scripted()
+    run(Policy("never"), runtime)
+    assert {r.read for r in runtime.requests} == {(), HEAD_PORTS}
+    assert all(r.then is None for r in runtime.requests)
 
 
 def test_similarity_exits_by_modality() -> None:
