@@ -46,9 +46,9 @@ class Buffers(HostInputs):
         self.store(request)
         return self.answer(request)
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request, ran: tuple[tuple[str, float], ...] | None = None) -> Answer:
         """The scalars that the loop asked for."""
-        return answer_of(request, {port: self.arrays[request.outputs[port]] for port in request.read})
+        return answer_of(request, {port: self.arrays[request.outputs[port]] for port in request.read}, ran=ran)
 
     def _write(self, name: str) -> Array:
         self.written.add(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class HostRuntime(Buffers):
     execution providers in the order of preference; those that it was not built with are left out.
 
     Requests that read nothing wait for the next one that does, so that fused segments can run in their place.
-    stepwise: run every segment by itself and at once, for profiles and where the clock decides.
+    stepwise: run every segment by itself and at once (see `driver.stepwise`). clock: of what `Answer.ran` says.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class HostRuntime(Buffers):
         self._fuser = Fuser(bundle.manifest.fused)
         self._queue: list[Request] = []
         self.stepwise = not bundle.manifest.fused
+        self.clock: Callable[[], float] = time.perf_counter
 
     def set_pixels(self, pixels: object) -> None:
         self._queue.clear()  # of a caption that was not finished
@@ -63,14 +64,15 @@ class HostRuntime(Buffers):
     def execute(self, request: Request) -> Answer:
         if not request.read and not self.stepwise:
             self._queue.append(request)
-            return Answer(now=time.perf_counter())
-        if not self._queue:
+            return Answer(now=time.perf_counter(), ran=())
+        if not self._queue:  # no graph of several segments begins with one that is read
             binding = self._binding(request.run, sources(request), request.outputs)
             self.before(request)
             self._sessions[request.run].run_with_iobinding(binding)
             return self.after(request)
-        queue, self._queue = [*self._queue, request], []
+        queue, self._queue, ran = [*self._queue, request], [], list[tuple[str, float]]()
         for group in self._fuser.groups(queue):
+            begin = self.clock()
             binding = self._binding(group.run, group.inputs, group.outputs)
             members = [queue[i] for i in group.members]
             for member in members:
@@ -79,7 +81,8 @@ class HostRuntime(Buffers):
             for member in members:
                 self.keep(member)
                 self.store(member)
-        return self.answer(request)
+            ran.append((group.run, self.clock() - begin))
+        return self.answer(request, tuple(ran))
 
     def call(self, run: str, port: str, inputs: Mapping[str, Array]) -> Array:
         """One output of a segment of a stack for these inputs; the bundle's constants may be left out."""

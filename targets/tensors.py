@@ -196,11 +196,18 @@ class HostInputs(ABC):
                 self._positions[name] = key
 
 
-def answer_of(request: Request, values: Mapping[str, Any], *, ran_ahead: bool = False) -> Answer:
+def answer_of(
+    request: Request,
+    values: Mapping[str, Any],
+    *,
+    ran_ahead: bool = False,
+    ran: tuple[tuple[str, float], ...] | None = None,
+) -> Answer:
     """What the loop is told of a segment's outputs: values of output ports, as arrays or torch tensors."""
     now = time.perf_counter()
     if request.read != HEAD_PORTS:
-        return Answer({port: values[port].tolist() for port in request.read}, now=now, ran_ahead=ran_ahead)
+        scalars = {port: values[port].tolist() for port in request.read}
+        return Answer(scalars, now=now, ran_ahead=ran_ahead, ran=ran)
     ids, logits, total, eos = (values[port] for port in HEAD_PORTS)
     rows = zip(ids.tolist(), (logits - total[:, None]).tolist(), (eos - total).tolist())
-    return Answer(candidates=list(rows), now=now, ran_ahead=ran_ahead)
+    return Answer(candidates=list(rows), now=now, ran_ahead=ran_ahead, ran=ran)

@@ -17,6 +17,7 @@ from mue_edge.calibrate.certificate.claim import Scope
 from mue_edge.calibrate.data.samples import Samples
 from mue_edge.calibrate.metrics.cider import Frequencies, Scorer
 from mue_edge.calibrate.metrics.clusters import Clusters
+from mue_edge.calibrate.policies.predicted_times import FusedSavings
 from mue_edge.calibrate.traces.tracing import Progress, Sample, TracedRun, traced_decisions, traced_runs
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER, ExitDecision
@@ -108,9 +109,10 @@ class PolicyEvaluator:
         scores = [np.asarray(score(of_policy), dtype=np.float64) for of_policy in captions]
         extra = self.profile.preprocess_seconds or 0.0
         predicted = cache(lambda segments: self.profile.predict(segments) + extra)  # policies share runs
-        outcomes = []
+        savings, outcomes = FusedSavings(self.manifest, self.profile), []
         for i, policy in enumerate(policies):
-            seconds = np.asarray([predicted(run.segments) for run in runs[i]])
+            saved = [savings.seconds(policy, run.depths, run.decoder) for run in runs[i]]
+            seconds = np.asarray([predicted(run.segments) for run in runs[i]]) - saved
             quality = float(clusters.means(scores[i]).mean())
             bound = quality_lower_bound(scores[i], scores[0], clusters)
             outcomes.append(PolicyOutcome(policy, runs[i], captions[i], scores[i], seconds, quality, bound))

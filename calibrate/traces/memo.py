@@ -70,6 +70,8 @@ class MemoEngine:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        if hasattr(runtime, "stepwise"):
+            runtime.stepwise = True  # what is kept of a segment is what it gives by itself
         self.contents: dict[Cell, object] = {}
         self._owner: object = None
 

@@ -27,13 +27,24 @@ def write_fused(manifest: Manifest, folder: Path) -> dict[str, FusedSegment]:
     tested = {stage.name for stack in layout.stacks for stage in stack.stages[:-1]}
     for requests in stretches(layout, manifest.search):
         members = tuple(_runs(requests))
-        name, file = f"{members[0]}_{members[-1]}", f"segments/{members[0]}_{members[-1]}.onnx"
+        name = name_of(members)
+        file = f"segments/{name}.onnx"
         models = [onnx.load(str(folder / segments[run].file), load_external_data=False) for run in members]
         wires, outputs = wiring(requests, keeps_signals=members[-1] in tested)
         model = merged(members, models, wires, outputs)
         (folder / file).write_bytes(model.SerializeToString())
         entries[name] = FusedSegment(members, wires, _entry(segments, file, members, model.graph))
     return entries
+
+
+def name_of(members: Sequence[str]) -> str:
+    """Such as embed+decoder.0-5+head."""
+    kinds: dict[str, list[str]] = {}
+    for member in members:
+        kind, _, number = member.partition(".")
+        kinds.setdefault(kind, []).append(number)
+    spans = {kind: "-".join(dict.fromkeys((numbers[0], numbers[-1]))) for kind, numbers in kinds.items()}
+    return "+".join(f"{kind}.{span}" if span else kind for kind, span in spans.items())
 
 
 def stretches(layout: Layout, settings: SearchSettings) -> list[list[Request]]:

@@ -196,12 +196,14 @@ class Request:
 class Answer:
     """`scalars` holds what was read of a signal's ports, a value a row; `candidates` what the head
     was read for, a row for the search each (log-probability = value − logsumexp). `now` is a
-    monotonic clock in seconds."""
+    monotonic clock in seconds. `ran`: of a runtime that lets requests wait, what it ran in their place and for
+    this one, with its seconds; None where each request is run at once."""
 
     scalars: Mapping[str, Sequence[float]] = field(default_factory=dict)
     candidates: Sequence[tuple[Sequence[int], Sequence[float], float]] = ()
     now: float = 0.0
     ran_ahead: bool = False
+    ran: tuple[tuple[str, float], ...] | None = None
 
 
 @dataclass(frozen=True)

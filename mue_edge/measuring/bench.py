@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Runtime, Stopwatch, drive
+from mue_edge.loop.driver import Runtime, Stopwatch, drive, stepwise
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import Answer, Layout, Request
 from mue_edge.loop.replay import exit_distances, quantile_policy, run
@@ -163,7 +163,8 @@ def segment_costs(
             calls[request.run.partition(".")[0]] += 1
 
         runtime.set_pixels(pixels)
-        drive(caption_loop(layout, Policy("never"), BeamSearch(settings)), runtime, count)
+        with stepwise(runtime):
+            drive(caption_loop(layout, Policy("never"), BeamSearch(settings)), runtime, count)
         return {kind: SegmentCost(calls[kind], seconds) for kind, seconds in watch.seconds.items()}
 
     for pixels in pictures:  # loads the segments

@@ -12,8 +12,7 @@ import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,9 +23,9 @@ from mue_edge.errors import VerificationError
 from mue_edge.inputs.image import PictureSource
 from mue_edge.loop import search
 from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Runtime, drive, set_inputs
+from mue_edge.loop.driver import Runtime, drive, set_inputs, stepwise
 from mue_edge.loop.lossless import lossless_loop
-from mue_edge.loop.policy import ForcedExits
+from mue_edge.loop.policy import NEVER, ExitPolicy, ForcedExits
 from mue_edge.loop.protocol import Answer, Request
 from mue_edge.measuring import profile
 from mue_edge.measuring.profile import Noise, Profile, ProfileCheck, SegmentTime
@@ -35,6 +34,8 @@ from mue_edge.sessions.session import Session
 FULL, SHALLOW, MIXED = "full depth", "shallowest", "mixed"
 # Mixed twice: they are what policies do.
 TURNS = (FULL, SHALLOW, MIXED, MIXED)
+# Thresholds of captions at full depth by fused segments: no test, and one at every boundary that none passes.
+FUSED = (NEVER, 1 - 1e-12)
 WARM_UP = 64
 # Pictures stay in memory, so that reading them does not disturb what is timed.
 MAX_PICTURES = 64
@@ -83,12 +84,17 @@ def measure(
     fitted: list[_TimedCaption] = []
     checked: list[_TimedCaption] = []
     turns: list[str] = []
-    with _stepwise(session.runtime):
+    with stepwise(session.runtime):
         captioning.warm_up()
+        if m.fused:  # loads them
+            captioning.fused()
+            captioning.fused_seconds.clear()
         for i in range(captions + captions // 2):
             turns = turns or captioning.random.sample(TURNS, len(TURNS))
             check = i % 3 == 2
             (checked if check else fitted).append(captioning.caption(turns.pop(), timed=not check))
+            if m.fused and i % len(TURNS) == 0:
+                captioning.fused()
             step()
     blank = profile.blank(
         m,
@@ -103,20 +109,9 @@ def measure(
         load=tuple(filter(math.isfinite, (load, machine.load_average()))),
     )
     full = sorted((c for c in fitted if c.kind == FULL), key=lambda c: len(c.runs))
-    return _fit(blank, m.segments, fitted, checked), full[len(full) // 2].runs
-
-
-@contextmanager
-def _stepwise(runtime: Any) -> Iterator[None]:
-    """A runtime with a queue waits for every segment, or its time would be counted to a later one."""
-    if not hasattr(runtime, "stepwise"):
-        yield
-        return
-    runtime.stepwise = True
-    try:
-        yield
-    finally:
-        runtime.stepwise = False
+    _check_reached(captioning.fused_seconds, m.fused)
+    fused = {name: _segment_time(captioning.fused_seconds[name]) for name in m.fused}
+    return replace(_fit(blank, m.segments, fitted, checked), fused=fused), full[len(full) // 2].runs
 
 
 @dataclass(frozen=True)
@@ -144,12 +139,23 @@ class _TimedRuntime:
         return answer
 
 
+@dataclass(frozen=True)
+class _NeverPassed(ExitPolicy):
+    """Tests with one threshold everywhere."""
+
+    value: float
+
+    def threshold(self, stack: str, depth: int, step: int = 0, max_length: int = 16) -> float:
+        return self.value
+
+
 class _Captioning:
     """Captions of drawn inputs, by a clock."""
 
     def __init__(self, session: Session, inputs: NetworkInputs, draw: random.Random, clock: str) -> None:
         self._session, self._inputs, self.random = session, inputs, draw
         self._now = time.process_time if clock == profile.CPU else time.perf_counter
+        self.fused_seconds: dict[str, list[float]] = defaultdict(list)
 
     def warm_up(self) -> None:
         """Until every segment was loaded: the first call of each takes its session's making."""
@@ -180,6 +186,23 @@ class _Captioning:
         set_inputs(session.runtime, picture, source)
         drive(loop, runtime, lambda request, _: runs.append(request.run))
         return _TimedCaption(kind, tuple(runs), now() - begin, tuple(clocked.calls))
+
+    def fused(self) -> None:
+        """Captions at full depth by fused segments, whose times are kept."""
+        session = self._session
+        runtime: Any = session.runtime
+
+        def record(request: Request, answer: Answer) -> None:
+            for run, seconds in answer.ran or ():
+                self.fused_seconds[run].append(seconds)
+
+        runtime.stepwise, runtime.clock = False, self._now
+        for threshold in FUSED:
+            source = self.random.choice(self._inputs.sources) if self._inputs.sources else ()
+            set_inputs(runtime, self.random.choice(self._inputs.pixels), source)
+            begun = search.new_search(session.settings(), source)
+            drive(caption_loop(session.layout, _NeverPassed(threshold), begun), runtime, record)
+        runtime.stepwise = True
 
     def _exits(self, kind: str) -> ForcedExits:
         """Depths at which this caption exits its stacks, of those that the plan has boundaries at."""

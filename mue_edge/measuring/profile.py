@@ -71,6 +71,7 @@ class Profile:
     preprocess_seconds: reading and resizing a picture, which is not in predictions; None if no picture
     was read. error: median relative error on live captions that took no part in the fit; checks:
     the same captions by kind. macs: of all segments. load: load average before and after.
+    fused: of segments that run in the place of several, and of these only; none in an estimate.
     chosen: what is best there, by `verify --device`: "waits", "unit.STACK", "plan.STACK".
     """
 
@@ -97,6 +98,7 @@ class Profile:
     versions: Mapping[str, str] = field(default_factory=dict)
     load: tuple[float, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
+    fused: Mapping[str, SegmentTime] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -127,6 +129,8 @@ class Profile:
             pairs.append(("threads", self.threads, threads))
         problems = [f"{name} {own}, not {other}" for name, own, other in pairs if own != other]
         problems += [f"no segment {name}" for name in m.segments if name not in self.segments]
+        if self.kind == MEASURED:
+            problems += [f"no segment {name}" for name in m.fused if name not in self.fused]
         if problems:
             options = () if threads is None else ("--threads", threads)
             raise UsageError(
@@ -195,14 +199,15 @@ def read(path: str | Path) -> Profile:
 
 
 def _check(p: Profile, path: str | Path) -> None:
-    times = [t for s in p.segments.values() for t in (s.median, s.p95, s.spread, float(s.calls))]
+    timed = [*p.segments.values(), *p.fused.values()]
+    times = [t for s in timed for t in (s.median, s.p95, s.spread, float(s.calls))]
     times += [p.loop_seconds_per_call, p.caption_seconds, p.preprocess_seconds or 0.0, p.error or 0.0]
     noisy = p.noise is not None and p.error is not None
     problems = {
         f"kind {p.kind!r} is neither {MEASURED!r} nor {ESTIMATE!r}": p.kind not in (MEASURED, ESTIMATE),
         f"clock {p.clock!r} is neither {WALL!r} nor {CPU!r}": p.clock not in (WALL, CPU),
         "a time is negative": min(times) < 0,
-        "a segment's 95th percentile is below its median": any(s.p95 < s.median for s in p.segments.values()),
+        "a segment's 95th percentile is below its median": any(s.p95 < s.median for s in timed),
         f"noise and error belong to every {MEASURED!r} profile and to no {ESTIMATE!r}": (noisy != (p.kind == MEASURED)),
         "the noise's quantiles are not in order": p.noise and not 0 < p.noise.p50 <= p.noise.p95,
     }

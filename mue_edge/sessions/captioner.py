@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import UsageError
 from mue_edge.loop.caption_loop import caption_loop
 from mue_edge.loop.deadline import Deadline
-from mue_edge.loop.driver import Runtime, Stopwatch, drive
+from mue_edge.loop.driver import Runtime, Stopwatch, drive, stepwise
 from mue_edge.loop.lossless import Payoff, lossless_loop
 from mue_edge.loop.policy import ALWAYS, NEVER, ExitPolicy, Policy
 from mue_edge.loop.protocol import DECODER, Answer, DeadlineResult, Outcome, Request
@@ -114,17 +115,20 @@ class Captioner(Session):
             else:
                 decisive = FULL if lossless else chosen
                 loop, last = caption_loop(self.layout, decisive, search, trace=trace, deadline=due), "head"
+            # The clock must tell what each segment took.
+            timed = nullcontext() if due is None else stepwise(self.runtime)
             try:
-                request = next(loop)
-                while True:
-                    answer = self.runtime.execute(request)
-                    watch(request, answer)
-                    if payoff is not None:
-                        payoff.record(request.run)
-                    token_ended = request.run == last
-                    request = loop.send(answer)
-                    if token_ended:
-                        yield self.tokenizer.caption(search.tokens[0][1:], ended=False)
+                with timed:
+                    request = next(loop)
+                    while True:
+                        answer = self.runtime.execute(request)
+                        watch(request, answer)
+                        if payoff is not None:
+                            payoff.record(request.run)
+                        token_ended = request.run == last
+                        request = loop.send(answer)
+                        if token_ended:
+                            yield self.tokenizer.caption(search.tokens[0][1:], ended=False)
             except StopIteration as end:
                 outcome: Outcome = end.value
             if payoff is not None:
@@ -153,9 +157,10 @@ class Captioner(Session):
             self.speed.record(request.run, max(0.0, answer.now - last))
             last = answer.now
 
-        for _ in range(WARM_UP):
-            last = time.perf_counter()
-            drive(caption_loop(self.layout, AlternatingExits(), BeamSearch(self.settings())), self.runtime, learn)
+        with stepwise(self.runtime):
+            for _ in range(WARM_UP):
+                last = time.perf_counter()
+                drive(caption_loop(self.layout, AlternatingExits(), BeamSearch(self.settings())), self.runtime, learn)
 
     def settings(self, beam: int | None = None) -> SearchSettings:
         """The search of the bundle, with another beam. Raises UsageError for one that it cannot run."""
