@@ -16,7 +16,7 @@ from mue_edge.arrays import Array
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Port, Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
-from mue_edge.loop.protocol import DECODER, Answer, Request
+from mue_edge.loop.protocol import Answer, Request
 from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers, sources
@@ -130,7 +130,7 @@ class HostRuntime(Buffers):
         if name not in self._sessions:
             file = self._segment(name).file
             onnx_guard.check(self.bundle, file)
-            path, options = str(self.bundle.path / file), self._options(name)
+            path, options = str(self.bundle.path / file), self._options()
             try:
                 session = self._ort.InferenceSession(path, options, providers=self._providers)
             except Exception as problem:  # ONNX Runtime's own exceptions share no base class
@@ -138,16 +138,11 @@ class HostRuntime(Buffers):
             self._sessions[name] = session
         return self._sessions[name]
 
-    def _options(self, name: str) -> Any:
-        manifest = self.bundle.manifest
-        options = session_options(manifest.precision)
+    def _options(self) -> Any:
+        options = session_options(self.bundle.manifest.precision)
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        decoder = self._segment(name).stack == DECODER or name.endswith("head")
-        if decoder and manifest.layout.rows == 1 and not name.startswith("verify"):
-            # A matrix-vector product gains nothing from packing and would copy the mapped weights.
-            options.add_session_config_entry("session.disable_prepacking", "1")
         return options
 
 
