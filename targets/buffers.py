@@ -66,11 +66,16 @@ class Buffers(HostInputs):
         self._write(source(request, "x"))[: len(request.gather)] = states[list(request.gather)]
 
     def _store_rows(self, request: Request, store: Store) -> None:
+        slots, rows = self.rows_to_slots(request, store)
+        slots[...] = rows
+
+    def rows_to_slots(self, request: Request, store: Store) -> tuple[Array, Array]:
+        """Where a run's cache rows go, [n, 2, rows, d], and the rows: views of the buffers."""
         # Skipped by all steps so far, the buffer is filled before the segment first runs.
         self.array(store.buffer, slots_port(self.bundle, request))
         rows = self.arrays[request.outputs["kv_rows"]][:, : len(store.rows)]
         first, last = store.rows[0], store.rows[-1] + 1  # always contiguous
-        self._write(store.buffer)[:, :, first:last] = rows.transpose(0, 2, 1, 3)
+        return self._write(store.buffer)[:, :, first:last], rows.transpose(0, 2, 1, 3)
 
 
 def source(request: Request, port: str) -> str:

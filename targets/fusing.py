@@ -7,7 +7,7 @@ ones would have left, but for scores that nobody read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mue_edge.bundle.manifest import FusedSegment
@@ -17,64 +17,66 @@ from mue_edge.targets.buffers import sources
 
 # Segments that prepare what others need; they come between these in the loop's order.
 PREPARATIONS = ("cross_kv", "fill")
+# Orders of requests that are remembered.
+MAX_ORDERS = 4096
 # Of inputs and of outputs: port → buffer.
 Ports = tuple[Mapping[str, str], Mapping[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """Requests that run as one, by their numbers: `run` is a segment or, with several members, a fused one;
-    inputs and outputs are its ports with their buffers."""
+class Run:
+    """A segment, fused or not, on buffers: its ports' names → theirs. The same one is the same object."""
 
-    run: str
-    members: tuple[int, ...]
+    name: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
 
 
 class Fuser:
-    """Groups requests by the fused segments of a bundle, the longest first; remembers what it has grouped."""
+    """Turns requests into runs by the fused segments of a bundle, the longest first; remembers what it made."""
 
     def __init__(self, fused: Mapping[str, FusedSegment]) -> None:
         self._fused = sorted(fused.items(), key=lambda item: -len(item[1].members))
-        self._groups: dict[tuple[str, ...], list[Group]] = {}
+        self._runs: dict[tuple[str, ...], Run] = {}
+        self._orders: dict[tuple[str, ...], list[tuple[Run, tuple[int, ...]]]] = {}
 
-    def groups(self, requests: Sequence[Request]) -> list[Group]:
-        """All requests, in an order in which they do the same."""
+    def runs(self, requests: Sequence[Request]) -> list[tuple[Run, tuple[int, ...]]]:
+        """Runs that together do what the requests ask for, each with the numbers of its requests."""
         names = [name for request in requests for name in (request.run, *request.inputs.values())]
         key = (*names, *requests[-1].read)
-        if key not in self._groups:
-            self._groups[key] = self._new_groups(requests)
-        return self._groups[key]
+        if key not in self._orders:
+            if len(self._orders) >= MAX_ORDERS:
+                self._orders.clear()
+            self._orders[key] = list(self._split(requests))
+        return self._orders[key]
 
-    def _new_groups(self, requests: Sequence[Request]) -> list[Group]:
-        queue, groups = preparations_first(requests), list[Group]()
-        numbers = [next(i for i, request in enumerate(requests) if request is queued) for queued in queue]
-        while len(queue):
-            run, count, ports = self._longest(queue)
-            groups.append(Group(run, tuple(numbers[:count]), *ports))
-            del queue[:count], numbers[:count]
-        return groups
+    def _split(self, requests: Sequence[Request]) -> Iterator[tuple[Run, tuple[int, ...]]]:
+        queue = preparations_first(requests)
+        while queue:
+            name, count, ports = self._longest([requests[i] for i in queue])
+            key = (name, *ports[0].values(), *ports[1].values())
+            yield self._runs.setdefault(key, Run(name, *ports)), tuple(queue[:count])
+            del queue[:count]
 
     def _longest(self, queue: Sequence[Request]) -> tuple[str, int, Ports]:
         """The longest segment that the queue begins with, how many requests it is, and its ports."""
-        runs = tuple(request.run for request in queue)
+        names = tuple(request.run for request in queue)
         for name, segment in self._fused:
             count = len(segment.members)
-            if runs[:count] == segment.members and (ports := _buffers(segment, queue[:count])) is not None:
+            if names[:count] == segment.members and (ports := _buffers(segment, queue[:count])) is not None:
                 return name, count, ports
-        return runs[0], 1, (sources(queue[0]), queue[0].outputs)
+        return names[0], 1, (sources(queue[0]), queue[0].outputs)
 
 
-def preparations_first(requests: Sequence[Request]) -> list[Request]:
-    """The requests with preparations moved ahead of those that have no buffer in common with them."""
-    queue: list[Request] = []
-    for request in requests:
+def preparations_first(requests: Sequence[Request]) -> list[int]:
+    """The requests' numbers, those of preparations ahead of those that have no buffer in common with them."""
+    queue: list[int] = []
+    for number, request in enumerate(requests):
         at = len(queue)
         if _prepares(request):
-            while at and not _prepares(queue[at - 1]) and not _conflict(queue[at - 1], request):
+            while at and not _prepares(requests[queue[at - 1]]) and not _conflict(requests[queue[at - 1]], request):
                 at -= 1
-        queue.insert(at, request)
+        queue.insert(at, number)
     return queue
 
 

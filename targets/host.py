@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
 from mue_edge.loop.protocol import Answer, Request
 from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
-from mue_edge.targets.buffers import Buffers, sources
-from mue_edge.targets.fusing import Fuser
+from mue_edge.targets.buffers import Buffers
+from mue_edge.targets.fusing import Fuser, Run
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.
@@ -32,6 +33,18 @@ _PRODUCT = bytes.fromhex(
     "08083a5e0a180a01610a0162120179220d4d61744d756c496e74656765721201675a140a0161120f0a0d080212090a0312016d0a"
     "0208405a130a0162120e0a0c080312080a0208400a02081062140a0179120f0a0d080612090a0312016d0a02081042040a00100d"
 )
+
+
+Copy = tuple[Array, Array]  # to, from
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A session with its buffers; step → what a step of one row copies before and after the run."""
+
+    session: Any
+    binding: Any
+    copies: dict[int, tuple[list[Copy], list[Copy]]] = field(default_factory=dict)
 
 
 class HostRuntime(Buffers):
@@ -51,7 +64,7 @@ class HostRuntime(Buffers):
         self.threads = threads or default_threads()
         self._sessions: dict[str, Any] = {}
         self._values: dict[str, Any] = {}
-        self._bindings: dict[tuple[str, ...], Any] = {}
+        self._bound: dict[Run, _Bound] = {}
         self._fuser = Fuser(bundle.manifest.fused)
         self._queue: list[Request] = []
         self.stepwise = not bundle.manifest.fused
@@ -61,28 +74,60 @@ class HostRuntime(Buffers):
         self._queue.clear()  # of a caption that was not finished
         super().set_pixels(pixels)
 
+    def set_source(self, ids: Sequence[int]) -> None:
+        super().set_source(ids)
+        for bound in self._bound.values():
+            bound.copies.clear()
+
     def execute(self, request: Request) -> Answer:
         if not request.read and not self.stepwise:
             self._queue.append(request)
             return Answer(now=time.perf_counter(), ran=())
-        if not self._queue:  # no graph of several segments begins with one that is read
-            binding = self._binding(request.run, sources(request), request.outputs)
-            self.before(request)
-            self._sessions[request.run].run_with_iobinding(binding)
-            return self.after(request)
         queue, self._queue, ran = [*self._queue, request], [], list[tuple[str, float]]()
-        for group in self._fuser.groups(queue):
+        for run, numbers in self._fuser.runs(queue):
             begin = self.clock()
-            binding = self._binding(group.run, group.inputs, group.outputs)
-            members = [queue[i] for i in group.members]
+            if run not in self._bound:
+                self._bound[run] = self._bind(run)
+            self._run(self._bound[run], [queue[i] for i in numbers])
+            ran.append((run.name, self.clock() - begin))
+        return self.answer(request, None if self.stepwise else tuple(ran))
+
+    def _run(self, bound: _Bound, members: Sequence[Request]) -> None:
+        """Run a segment for these requests. What a step of one row copies follows from the step, so those copies
+        are looked up once."""
+        position = next((m.position for m in members if m.position is not None), None)
+        if position is None or position.together or len(position.ancestry) > 1:
             for member in members:
                 self.write_inputs(member)
-            self._sessions[group.run].run_with_iobinding(binding)
+            bound.session.run_with_iobinding(bound.binding)
             for member in members:
                 self.keep(member)
                 self.store(member)
-            ran.append((group.run, self.clock() - begin))
-        return self.answer(request, tuple(ran))
+            return
+        if position.step not in bound.copies:
+            bound.copies[position.step] = self._step_copies(members)
+        before, after = bound.copies[position.step]
+        for member in members:
+            if member.ids:
+                self.write_inputs(member)
+        for target, value in before:
+            target[...] = value
+        self._positions.clear()  # the buffers hold other biases now
+        bound.session.run_with_iobinding(bound.binding)
+        for target, value in after:
+            target[...] = value
+        for member in members:
+            self.keep(member)
+
+    def _step_copies(self, members: Sequence[Request]) -> tuple[list[Copy], list[Copy]]:
+        """Of a step of one row: biases before the run, and cache rows after it."""
+        before, after = dict[str, Copy](), list[Copy]()
+        for member in members:
+            if member.position is not None:
+                values = self.biases(member, member.position)
+                before |= {name: (self.arrays[name], value) for name, value in values.items()}
+            after += [self.rows_to_slots(member, store) for store in member.store if store.port == "kv_rows"]
+        return list(before.values()), after
 
     def call(self, run: str, port: str, inputs: Mapping[str, Array]) -> Array:
         """One output of a segment of a stack for these inputs; the bundle's constants may be left out."""
@@ -93,24 +138,18 @@ class HostRuntime(Buffers):
         return output
 
     def close(self) -> None:
-        for dropped in (self._bindings, self._sessions, self._values, self.arrays):
+        for dropped in (self._bound, self._sessions, self._values, self.arrays):
             dropped.clear()
 
-    def _binding(self, run: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Any:
-        """A segment's, fused or not, to these buffers, which are made at first use."""
-        key = (run, *inputs.values())
-        if key not in self._bindings:
-            self._bindings[key] = self._bind(run, inputs, outputs)
-        return self._bindings[key]
-
-    def _bind(self, run: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Any:
-        binding, segment = self._session(run).io_binding(), self._segment(run)
-        for port, name in inputs.items():
+    def _bind(self, run: Run) -> _Bound:
+        session, segment = self._session(run.name), self._segment(run.name)
+        binding = session.io_binding()
+        for port, name in run.inputs.items():
             binding.bind_ortvalue_input(port, self._value(name, segment.inputs[port]))
         for port, shape in segment.outputs.items():
-            name = outputs.get(port, f"unused.{port}")
+            name = run.outputs.get(port, f"unused.{port}")
             binding.bind_ortvalue_output(port, self._value(name, shape))
-        return binding
+        return _Bound(session, binding)
 
     def _segment(self, name: str) -> Segment:
         manifest = self.bundle.manifest

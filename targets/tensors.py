@@ -105,6 +105,9 @@ class StepBiases:
         return out
 
 
+BIASES = ("slot_bias", "own_bias", "cross_bias")
+
+
 class HostInputs(ABC):
     """What the host writes into a bundle's buffers, wherever an adapter has these."""
 
@@ -185,10 +188,16 @@ class HostInputs(ABC):
         self._biases.hidden = np.array([0.0] * patches + masked, np.float32)
         self._positions.clear()
 
+    def biases(self, request: Request, position: Position) -> dict[str, Floats]:
+        """Buffer → the step's position bias that a segment reads there."""
+        segment = int(request.run.partition(".")[2])
+        rows = self.bundle.manifest.segments[request.run].inputs["own_bias"].shape[-1]
+        return {request.inputs[port]: self._biases.bias(port, segment, position, rows) for port in BIASES}
+
     def _write_biases(self, request: Request, position: Position, ports: Mapping[str, Port]) -> None:
         """Position biases of a step, where the buffers do not hold them already."""
         segment, rows = int(request.run.partition(".")[2]), ports["own_bias"].shape[-1]
-        for port in ("slot_bias", "own_bias", "cross_bias"):
+        for port in BIASES:
             name = request.inputs[port]
             key = position if port == "slot_bias" or position.together else position.step
             if self._positions.get(name) != key:

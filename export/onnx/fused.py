@@ -49,7 +49,8 @@ def name_of(members: Sequence[str]) -> str:
 
 def stretches(layout: Layout, settings: SearchSettings) -> list[list[Request]]:
     """The requests of each fused segment, as the loop makes them at full depth."""
-    queue = preparations_first(list(_first_word(layout, settings)))
+    requests = list(_first_word(layout, settings))
+    queue = [requests[i] for i in preparations_first(requests)]
     runs = _runs(queue)
     decoder = [stage.name for stage in layout.decoder.stages]
     wanted = [[stage.name for stage in stack.stages] for stack in layout.encoders]

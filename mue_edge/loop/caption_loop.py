@@ -8,8 +8,9 @@ conformance test.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
-from functools import cache
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from functools import cache, lru_cache
 
 from mue_edge.errors import VerificationError
 from mue_edge.loop.cache import Cache
@@ -183,7 +184,8 @@ class Run:
         ran: list[int] = []
         j = self.controller.next_segment(decoder, -1)
         while j is not None:
-            yield from self._prepare(j)
+            if j not in self.cross or cache.pending(j):
+                yield from self._prepare(j)
             if self.tests.idle(decoder, t, j):
                 yield from self._send(self._decoder_request(j, len(ran)))
                 cache.mark(j)
@@ -257,10 +259,9 @@ class Run:
 
     def _decoder_request(self, j: int, number: int, read: tuple[str, ...] = (), then: Request | None = None) -> Request:
         """Of segment j, which is the one that runs as `number` of the step, counted from 0."""
-        stage, cache = self.layout.decoder.stages[j], self.cache
-        inputs, outputs = _decoder_buffers(j, number, stage.signals)
-        store = (Store("kv_rows", inputs["slots"], cache.slots()),)
-        return Request(stage.name, inputs, outputs, read, store=store, position=self.position, then=then)
+        stage = self.layout.decoder.stages[j]
+        request = _step_request(stage.name, j, number, stage.signals, self.cache.slots(), self.position, read)
+        return request if then is None else replace(request, then=then)
 
 
 def check_candidates(rows: Sequence[Candidates], live: int, step: int) -> None:
@@ -278,9 +279,17 @@ def _signal_buffers(kind: str, signals: tuple[str, ...]) -> dict[str, str]:
     return {port: f"{kind}_{port}" for port in ports}
 
 
-@cache
-def _decoder_buffers(j: int, number: int, signals: tuple[str, ...]) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Buffers of decoder segment j's inputs and outputs; kept, since every step needs them."""
+@lru_cache(maxsize=1 << 12)
+def _step_request(
+    run: str,
+    j: int,
+    number: int,
+    signals: tuple[str, ...],
+    slots: tuple[int, ...],
+    position: Position,
+    read: tuple[str, ...],
+) -> Request:
+    """Of decoder segment j; kept, since every caption makes the same ones."""
     inputs = {
         "x": f"{DECODER}.{number % 2}",
         "slots": f"slots.{j}",
@@ -291,4 +300,5 @@ def _decoder_buffers(j: int, number: int, signals: tuple[str, ...]) -> tuple[Map
         "cross_bias": "cross_bias",
     }
     outputs = {"y": f"{DECODER}.{(number + 1) % 2}"} | _signal_buffers(DECODER, signals)
-    return inputs, outputs | {"kv_rows": f"kv_rows.{j}"}
+    outputs |= {"kv_rows": f"kv_rows.{j}"}
+    return Request(run, inputs, outputs, read, store=(Store("kv_rows", inputs["slots"], slots),), position=position)
