@@ -106,10 +106,12 @@ def _buffers(fused: FusedSegment, members: Sequence[Request]) -> Ports | None:
     for request in members:
         for port, buffer in request.inputs.items():
             name = f"{request.run}:{port}"
-            source = fused.wires.get(name, name)
-            if holds.setdefault(buffer, source) != source:
+            if name in fused.wires:
+                if holds.get(buffer) != fused.wires[name]:
+                    return None
+            elif holds.setdefault(buffer, name) != name:
                 return None
-            if name in fused.graph.inputs:
+            else:
                 inputs[name] = buffer
         for port, buffer in request.outputs.items():
             written[buffer] = holds[buffer] = f"{request.run}:{port}"

@@ -20,6 +20,10 @@ from mue_edge.loop.search import BeamSearch, SearchSettings
 from mue_edge.loop.signals import PORTS
 from mue_edge.targets.fusing import preparations_first
 
+# Each session packs its own copy of the weights, which costs memory where several hold the same ones. A call costs some
+# 20 µs, as much as reading 0.4 MB: next to more than this it is nothing.
+MAX_BYTES = 64 << 20
+
 
 def write_fused(manifest: Manifest, folder: Path) -> dict[str, FusedSegment]:
     """Write `folder`/segments/NAME.onnx of every fused segment; returns the manifest's entries."""
@@ -27,6 +31,8 @@ def write_fused(manifest: Manifest, folder: Path) -> dict[str, FusedSegment]:
     tested = {stage.name for stack in layout.stacks for stage in stack.stages[:-1]}
     for requests in stretches(layout, manifest.search):
         members = tuple(_runs(requests))
+        if sum(segments[run].weight_bytes for run in members) > MAX_BYTES:
+            continue
         name = name_of(members)
         file = f"segments/{name}.onnx"
         models = [onnx.load(str(folder / segments[run].file), load_external_data=False) for run in members]
