@@ -24,7 +24,7 @@ Ports = tuple[Mapping[str, str], Mapping[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class GraphRun:
     """A segment, fused or not, on buffers: its ports' names → theirs. The same one is the same object."""
 
     name: str
@@ -37,10 +37,10 @@ class Fuser:
 
     def __init__(self, fused: Mapping[str, FusedSegment]) -> None:
         self._fused = sorted(fused.items(), key=lambda item: -len(item[1].members))
-        self._runs: dict[tuple[str, ...], Run] = {}
-        self._orders: dict[tuple[str, ...], list[tuple[Run, tuple[int, ...]]]] = {}
+        self._runs: dict[tuple[str, ...], GraphRun] = {}
+        self._orders: dict[tuple[str, ...], list[tuple[GraphRun, tuple[int, ...]]]] = {}
 
-    def runs(self, requests: Sequence[Request]) -> list[tuple[Run, tuple[int, ...]]]:
+    def runs(self, requests: Sequence[Request]) -> list[tuple[GraphRun, tuple[int, ...]]]:
         """Runs that together do what the requests ask for, each with the numbers of its requests."""
         names = [name for request in requests for name in (request.run, *request.inputs.values())]
         key = (*names, *requests[-1].read)
@@ -50,12 +50,12 @@ class Fuser:
             self._orders[key] = list(self._split(requests))
         return self._orders[key]
 
-    def _split(self, requests: Sequence[Request]) -> Iterator[tuple[Run, tuple[int, ...]]]:
+    def _split(self, requests: Sequence[Request]) -> Iterator[tuple[GraphRun, tuple[int, ...]]]:
         queue = preparations_first(requests)
         while queue:
             name, count, ports = self._longest([requests[i] for i in queue])
             key = (name, *ports[0].values(), *ports[1].values())
-            yield self._runs.setdefault(key, Run(name, *ports)), tuple(queue[:count])
+            yield self._runs.setdefault(key, GraphRun(name, *ports)), tuple(queue[:count])
             del queue[:count]
 
     def _longest(self, queue: Sequence[Request]) -> tuple[str, int, Ports]:

@@ -21,7 +21,7 @@ from mue_edge.loop.protocol import Answer, Request
 from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers
-from mue_edge.targets.fusing import Fuser, Run
+from mue_edge.targets.fusing import Fuser, GraphRun
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.
@@ -64,7 +64,7 @@ class HostRuntime(Buffers):
         self.threads = threads or default_threads()
         self._sessions: dict[str, Any] = {}
         self._values: dict[str, Any] = {}
-        self._bound: dict[Run, _Bound] = {}
+        self._bound: dict[GraphRun, _Bound] = {}
         self._fuser = Fuser(bundle.manifest.fused)
         self._queue: list[Request] = []
         self.stepwise = not bundle.manifest.fused
@@ -141,7 +141,7 @@ class HostRuntime(Buffers):
         for dropped in (self._bound, self._sessions, self._values, self.arrays):
             dropped.clear()
 
-    def _bind(self, run: Run) -> _Bound:
+    def _bind(self, run: GraphRun) -> _Bound:
         session, segment = self._session(run.name), self._segment(run.name)
         binding = session.io_binding()
         for port, name in run.inputs.items():
