@@ -1,6 +1,6 @@
 """What users would run instead of a bundle: the model whole, by another runtime, in a process of its own.
 
-A rival is a module of this room, named as the package that it runs on, with an `Engine` (`decoding`)."""
+A rival is a module of this room with an `Engine` (`decoding`), and a line of RIVALS."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from importlib.util import find_spec
 
 from mue_edge.errors import missing_extra
 
-RIVALS = ("onnxruntime", "openvino", "torch")
+# Rival → the packages that it needs.
+RIVALS = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino", "nncf"), "torch": ("torch",)}
 
 
 def check_installed(names: tuple[str, ...]) -> None:
-    """Raises EnvironmentLacksError for a rival whose package is not here."""
-    for name in names:
-        if find_spec(name) is None:
-            raise missing_extra(name, "rivals")
+    """Raises EnvironmentLacksError for a rival whose packages are not here."""
+    for package in (package for name in names for package in RIVALS[name]):
+        if find_spec(package) is None:
+            raise missing_extra(package, "rivals")

@@ -50,19 +50,20 @@ def _greedy(engine: Engine, s: SearchSettings) -> tuple[int, ...]:
 def _beams(engine: Engine, settings: SearchSettings) -> tuple[int, ...]:
     search, parents = BeamSearch(settings), [*range(settings.beam)]
     while True:
-        logits = engine.step([words[-1] for words in search.tokens], parents)
-        rows = search.advance(_candidates(logits, settings))
+        ids = [words[-1] for words in search.tokens]
+        # With few words to choose from, fewer rows than beams may live.
+        spare = settings.beam - len(ids)
+        logits = engine.step(ids + ids[-1:] * spare, parents + parents[-1:] * spare)
+        rows = search.advance(_candidates(logits[: len(ids)], settings))
         if rows is None:
             return search.hypotheses()[0].tokens
-        # With few candidates a search may have fewer rows than beams; the last one stands in.
-        parents = [*rows, *rows[-1:] * (settings.beam - len(rows))]
-        search.tokens += search.tokens[-1:] * (settings.beam - len(rows))
+        parents = rows
 
 
 def _candidates(logits: Floats, settings: SearchSettings) -> list[Row]:
     """Each row's best words with their log-probabilities, and that of eos."""
-    logprobs = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
-    logprobs -= logits.max(1, keepdims=True)
+    logits = logits - logits.max(1, keepdims=True)
+    logprobs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     count = min(settings.candidate_count, logits.shape[1])
     rows = []
     for row in logprobs:

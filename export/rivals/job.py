@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RivalJob:
-    """The model, what it is asked (ids), and how, as the bundle is; graphs: the folder of the ONNX files."""
+    """The model, what it is asked (ids), and how, as the bundle is; graphs: the folder of the ONNX files;
+    precision: fp32 or int8."""
 
     model: Path
     graphs: Path
     prompt: tuple[int, ...]
     preprocess: Preprocess
     search: SearchSettings
+    precision: str
     threads: int
+
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """The file of "stem", "encoder" or "decoder", weights inside."""
+        return self.graphs / f"{name}.{precision}.onnx"
 
     def pieces(self) -> tuple[Piece, Piece, Piece]:
         """Stem, encoder and decoder as torch modules (`Family.whole`). Raises UsageError for a family without."""
@@ -37,7 +43,7 @@ class RivalJob:
 
 
 def make(model: Path, manifest: Manifest, graphs: Path, rivals: Sequence[str], threads: int) -> RivalJob:
-    """The job of a bundle's model, with the graphs that the rivals read: of an int8 bundle in int8.
+    """The job of a bundle's model, with the graphs that the rivals read: of an int8 bundle in int8 too.
 
     Raises UsageError for a bundle that writes no captions, EnvironmentLacksError without the extra export.
     """
@@ -50,12 +56,13 @@ def make(model: Path, manifest: Manifest, graphs: Path, rivals: Sequence[str], t
     prompt = read_prompt(model, manifest.task).ids
     if prompt is None or manifest.search.answers:
         raise UsageError(f"rivals write captions; {manifest.name} is for the task {manifest.task!r}")
-    job = RivalJob(model, graphs, prompt, manifest.preprocess, manifest.search, threads)
+    precision = "int8" if manifest.precision == "int8" else "fp32"
+    job = RivalJob(model, graphs, prompt, manifest.preprocess, manifest.search, precision, threads)
     for piece in job.pieces() if set(rivals) - {"torch"} else ():
         graph = trace(piece, _varying(piece, manifest.search.max_length))
-        if manifest.precision == "int8":
-            graph = int8(piece, graph)
-        (graphs / f"{piece.name}.onnx").write_bytes(graph.SerializeToString())
+        job.graph(piece.name).write_bytes(graph.SerializeToString())
+        if precision == "int8" and "onnxruntime" in rivals:
+            job.graph(piece.name, precision).write_bytes(int8(piece, graph).SerializeToString())
     return job
 
 

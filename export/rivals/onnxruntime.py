@@ -13,18 +13,18 @@ from mue_edge.export.rivals.job import RivalJob
 
 
 class Engine:
-    # Arrays in and out were faster than bound values, and packed weights than mapped ones.
-    settings = "all graph optimisations, weights packed, no spinning, arrays in and out"
-
     def __init__(self, job: RivalJob) -> None:
         import onnxruntime as ort
 
+        # Arrays in and out were faster than bound values, and packed weights than mapped ones.
+        self.settings = "all graph optimisations, weights packed, no spinning, arrays in and out"
+        self.settings += ", dynamic int8" * (job.precision == "int8")
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads, options.inter_op_num_threads = job.threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._stem, self._encoder, self._decoder = (
-            ort.InferenceSession(job.graphs / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+            ort.InferenceSession(job.graph(name, job.precision), options, providers=["CPUExecutionProvider"])
             for name in ("stem", "encoder", "decoder")
         )
         self._encoded = [port.name for port in self._encoder.get_outputs()]

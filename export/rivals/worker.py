@@ -36,11 +36,12 @@ class RivalDone:
 class Worker:
     """The rival `name` at work; `close` ends its process, whatever state it is in."""
 
-    def __init__(self, name: str, job: RivalJob) -> None:
-        """Raises EnvironmentLacksError for a rival that cannot be opened here."""
+    def __init__(self, name: str, job: RivalJob, room: str = "mue_edge.export.rivals") -> None:
+        """room: the package with the rival's module. Raises EnvironmentLacksError for a rival that cannot be
+        opened here."""
         self._name, context = name, get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, job), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, f"{room}.{name}", job), daemon=True)
         self._process.start()
         theirs.close()
         try:
@@ -86,17 +87,16 @@ class Worker:
     def _lost(self, how: str) -> EnvironmentLacksError:
         self.close()
         return EnvironmentLacksError(
-            f"the rival {self._name} {how}; what it printed is above. Leave it out, or try: "
-            f"pip install --upgrade {self._name}"
+            f"the rival {self._name} {how}; leave it out, or try: pip install --upgrade {self._name}"
         )
 
 
-def _serve(pipe: Connection, name: str, job: RivalJob) -> None:
+def _serve(pipe: Connection, module: str, job: RivalJob) -> None:
     """Answer until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end's affair
-    os.dup2(2, 1)  # what runtimes print is no part of a command's output
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what runtimes print is no part of a command's output
     try:
-        engine: Engine = importlib.import_module(f"mue_edge.export.rivals.{name}").Engine(job)
+        engine: Engine = importlib.import_module(module).Engine(job)
         pipe.send(f"{engine.settings}, {job.threads} thread{'s' * (job.threads > 1)}")
         while True:
             pipe.send(_done(engine, job, *pipe.recv()))
@@ -105,7 +105,7 @@ def _serve(pipe: Connection, name: str, job: RivalJob) -> None:
     except MueEdgeError as problem:
         pipe.send(problem)
     except Exception as problem:  # a runtime's own exceptions share no base class
-        pipe.send(EnvironmentLacksError(f"the rival {name} failed: {type(problem).__name__}: {problem}"))
+        pipe.send(EnvironmentLacksError(f"the rival {module} failed: {type(problem).__name__}: {problem}"))
 
 
 def _done(engine: Engine, job: RivalJob, what: str, picture: Path) -> RivalDone:

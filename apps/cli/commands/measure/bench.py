@@ -6,11 +6,9 @@ import io
 import json
 import os
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,21 @@ from PIL import Image
 from mue_edge import machine, targets
 from mue_edge.apps.cli.catalogue import DEFAULT, resolve_model
 from mue_edge.apps.cli.completion import models
+from mue_edge.apps.cli.contenders import (
+    CONTROL,
+    EXITS,
+    FULL,
+    LOSSLESS,
+    SESSIONS,
+    WHOLE,
+    Contender,
+    check_equal,
+    measure,
+    systems_record,
+)
 from mue_edge.apps.cli.exporting import export
 from mue_edge.apps.cli.options import NewFile, common, option, shared, takes
-from mue_edge.apps.cli.rivals import STEM, Rivalry, rival_rows, rivalry
+from mue_edge.apps.cli.rivals import Rivalry, rival_rows, rivalry
 from mue_edge.apps.cli.terminal import print_result, table
 from mue_edge.bundle.folder import Bundle, open_bundle
 from mue_edge.errors import UsageError, VerificationError
@@ -31,34 +41,13 @@ from mue_edge.export.rivals import RIVALS
 from mue_edge.files import atomic_write, sha256
 from mue_edge.inputs import gathering
 from mue_edge.inputs.image import NamedPicture
-from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Runtime, drive
-from mue_edge.loop.lossless import lossless_loop
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import DECODER, Outcome
-from mue_edge.loop.replay import run
-from mue_edge.loop.search import BeamSearch
 from mue_edge.measuring import bench
-from mue_edge.measuring.bench import Quartiles, TimeSample
+from mue_edge.measuring.bench import Quartiles
 from mue_edge.targets import golden
 
-# Names of the systems in records and tables; the twin is the A/A control.
-FULL, CONTROL, EXITS, WHOLE, LOSSLESS = "full depth", "twin", "exits", "monolithic", "lossless"
-# Allocation luck alone moves a session's time by some percent, so sessions are made anew this often.
-SESSIONS = 3
 # What --target is compared with.
 OTHER = "host"
-# The network's input for a picture, by its number.
-Read = Callable[[int], object]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One system: a bundle, and the policy that it runs with."""
-
-    bundle: Bundle
-    policy: Policy
-    lossless: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +64,7 @@ class BenchOptions:
         "What BUNDLE was made from: also measure it with one graph a stack, or by the rivals.", metavar="FOLDER|NAME"
     )
     rival: tuple[str, ...] = option(
-        "Also measure --model whole by this runtime, in a process of its own.", type=click.Choice(RIVALS)
+        "Also measure --model whole by this runtime, in a process of its own.", type=click.Choice(list(RIVALS))
     )
     threads: int = shared(common.threads_option(1))
     lossless: bool = option("Also measure lossless captions, drafted by the policy.")
@@ -147,7 +136,7 @@ def _record(
             i %= len(pictures)
             return pictures[i] if rivals is None else captioner.pixels(rivals.files[i])
 
-        outcomes, samples = _measure(o, contenders, read, len(pictures), rivals)
+        outcomes, samples = measure(contenders, read, len(pictures), rounds=o.rounds, threads=o.threads, rivals=rivals)
     problem = bench.control_problem(bench.ratios(samples[CONTROL], samples[FULL]))
     if problem is not None and not o.force:
         raise VerificationError(
@@ -156,13 +145,13 @@ def _record(
             "wait until it is quiet, take more --rounds, or see the noise with --force"
         )
     m = opened.manifest
-    _check_equal(outcomes, m.precision)
+    check_equal(outcomes, m.precision)
     about = {"bundle": m.name, "target": m.target, "precision": m.precision, "beam": m.search.beam}
     about |= {"plan": m.plan_hash, "pictures": len(pictures), "rounds": o.rounds, "sessions": SESSIONS}
     about |= {"threads": o.threads, "policy": policy.to_json(), "policy_origin": origin}
     about |= {"load_average": [load, machine.load_average()], "cores": os.cpu_count()}
     about |= {"versions": machine.versions(), "noisy": problem}
-    about |= {"systems": _systems(outcomes, samples)}
+    about |= {"systems": systems_record(outcomes, samples)}
     if rivals is not None:
         own = [name for name in (FULL, EXITS, LOSSLESS) if name in outcomes]
         about["rivals"] = rivals.record(own, [run.hypotheses[0].tokens for run in outcomes[FULL]], samples)
@@ -212,80 +201,6 @@ def _rivals(
     """The rivals that are asked for, each once."""
     names = tuple(dict.fromkeys(o.rival))
     return rivalry(names, _model_of(bundle, model), bundle, sources, work, o.threads)
-
-
-def _measure(
-    o: BenchOptions, contenders: Mapping[str, Contender], read: Read, pictures: int, rivals: Rivalry | None = None
-) -> tuple[dict[str, list[Outcome]], dict[str, list[TimeSample]]]:
-    """What every system decides on every picture, and its samples, and those of rivals, over all sessions."""
-    outcomes: dict[str, list[Outcome]] = {}
-    samples: dict[str, list[TimeSample]] = defaultdict(list)
-    for session in range(SESSIONS):
-        with ExitStack() as stack:
-            own: dict[str, Callable[[int], Outcome]] = {}
-            for name, contender in contenders.items():
-                runtime = stack.enter_context(closing(targets.open_runtime(contender.bundle, o.threads)))
-                own[name] = partial(_caption, contender, runtime, read)
-            outcomes = outcomes or {name: list(map(run, range(pictures))) for name, run in own.items()}
-            systems: dict[str, bench.System] = {**own}
-            if rivals is not None:
-                runtime = stack.enter_context(closing(targets.open_runtime(contenders[FULL].bundle, o.threads)))
-                systems |= rivals.systems(stack)
-                systems[STEM] = partial(_stem, contenders[FULL], runtime, read)
-            part = range(session * o.rounds // SESSIONS, (session + 1) * o.rounds // SESSIONS)
-            for name, times in bench.interleave(systems, FULL, part, seed=session).items():
-                samples[name] += times
-    return outcomes, samples
-
-
-def _caption(contender: Contender, runtime: Runtime, read: Read, i: int) -> Outcome:
-    layout, settings = contender.bundle.manifest.layout, contender.bundle.manifest.search
-    runtime.set_pixels(read(i))
-    if contender.lossless:
-        return drive(lossless_loop(layout, contender.policy, BeamSearch(settings)), runtime)
-    return run(layout, settings, contender.policy, runtime)
-
-
-def _stem(contender: Contender, runtime: Runtime, read: Read, i: int) -> None:
-    """A caption's first request."""
-    manifest = contender.bundle.manifest
-    runtime.set_pixels(read(i))
-    runtime.execute(next(caption_loop(manifest.layout, contender.policy, BeamSearch(manifest.search))))
-
-
-def _check_equal(outcomes: Mapping[str, Sequence[Outcome]], precision: str) -> None:
-    """Systems at full depth must give the same tokens: the control always, lossless captions and the
-    monolithic graphs in fp32."""
-    for name in (CONTROL, WHOLE, LOSSLESS) if precision == "fp32" else (CONTROL,):
-        if name in outcomes and _same(outcomes[name], outcomes[FULL]) < len(outcomes[FULL]):
-            raise VerificationError(
-                f"{name} and {FULL} give different captions, so their times cannot be compared; "
-                "check the bundle with: mue-edge verify BUNDLE"
-            )
-
-
-def _same(a: Sequence[Outcome], b: Sequence[Outcome]) -> int:
-    return sum(x.hypotheses[0].tokens == y.hypotheses[0].tokens for x, y in zip(a, b))
-
-
-def _systems(
-    outcomes: Mapping[str, Sequence[Outcome]], samples: Mapping[str, Sequence[TimeSample]]
-) -> dict[str, dict[str, Any]]:
-    """What is recorded of every system; means over pictures."""
-    record = {}
-    for name, runs in outcomes.items():
-        steps = [s.depth for run in runs for s in run.steps]
-        layers = {stack: sum(run.depths[stack] for run in runs) / len(runs) for stack in runs[0].depths}
-        record[name] = {
-            "layers": layers | {DECODER: sum(steps) / len(steps)},
-            "steps": len(steps) / len(runs),
-            "calls": sum(run.calls for run in runs) / len(runs),
-            "same_captions": _same(runs, outcomes[FULL]),
-            "cpu_ms": bench.quartiles([s.cpu * 1000 for s in samples[name]]).median,
-            "cpu_ratio": asdict(bench.ratios(samples[name], samples[FULL])),
-            "wall_ratio": asdict(bench.ratios(samples[name], samples[FULL], "wall")),
-        }
-    return record
 
 
 def _text(record: dict[str, Any]) -> Iterator[str]:
