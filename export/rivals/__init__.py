@@ -1,6 +1,6 @@
 """What users would run instead of a bundle: the model whole, by another runtime, in a process of its own.
 
-A rival is a module of this room with an `Engine` (`decoding`), and a line of RIVALS."""
+A rival is a module of this room with a `RIVAL`, and a line of RIVALS."""
 
 from __future__ import annotations
 

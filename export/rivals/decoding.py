@@ -11,7 +11,7 @@ from mue_edge.arrays import Floats
 from mue_edge.loop.search import BeamSearch, Row, SearchSettings, banned_tokens
 
 
-class Engine(Protocol):
+class RivalEngine(Protocol):
     """A model that runs whole; settings: in words, what it was set to."""
 
     settings: str
@@ -27,13 +27,13 @@ class Engine(Protocol):
         descends from."""
 
 
-def caption(engine: Engine, pixels: Floats, settings: SearchSettings) -> tuple[int, ...]:
+def caption(engine: RivalEngine, pixels: Floats, settings: SearchSettings) -> tuple[int, ...]:
     """The ids of the best caption, as `Hypothesis.tokens`."""
     engine.encode(pixels)
     return _greedy(engine, settings) if settings.beam == 1 else _beams(engine, settings)
 
 
-def _greedy(engine: Engine, s: SearchSettings) -> tuple[int, ...]:
+def _greedy(engine: RivalEngine, s: SearchSettings) -> tuple[int, ...]:
     """A beam of one needs no probabilities: the best word of those that are allowed."""
     tokens = [s.bos]
     for step in range(s.max_length + 1):
@@ -47,7 +47,7 @@ def _greedy(engine: Engine, s: SearchSettings) -> tuple[int, ...]:
     return tuple(tokens[1:])
 
 
-def _beams(engine: Engine, settings: SearchSettings) -> tuple[int, ...]:
+def _beams(engine: RivalEngine, settings: SearchSettings) -> tuple[int, ...]:
     search, parents = BeamSearch(settings), [*range(settings.beam)]
     while True:
         ids = [words[-1] for words in search.tokens]

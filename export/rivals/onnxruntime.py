@@ -12,7 +12,7 @@ from mue_edge.arrays import Floats
 from mue_edge.export.rivals.job import RivalJob
 
 
-class Engine:
+class OnnxRuntimeRival:
     def __init__(self, job: RivalJob) -> None:
         import onnxruntime as ort
 
@@ -53,3 +53,6 @@ class Engine:
 def _no_words(shape: Sequence[Any]) -> Floats:
     rows, heads, _, width = shape
     return np.zeros((rows, heads, 0, width), np.float32)
+
+
+RIVAL = OnnxRuntimeRival

@@ -10,7 +10,7 @@ from mue_edge.arrays import Floats
 from mue_edge.export.rivals.job import RivalJob
 
 
-class Engine:
+class OpenVinoRival:
     def __init__(self, job: RivalJob) -> None:
         import openvino as ov
         from openvino._offline_transformations import apply_make_stateful_transformation
@@ -45,3 +45,6 @@ class Engine:
         self._decoder.infer(fed, share_outputs=True)
         logits: Floats = self._decoder.get_tensor("logits").data.copy()
         return logits
+
+
+RIVAL = OpenVinoRival

@@ -11,7 +11,7 @@ from mue_edge.arrays import Floats
 from mue_edge.export.rivals.job import RivalJob
 
 
-class Engine:
+class TorchRival:
     settings = "eager, float32, inference mode"
 
     def __init__(self, job: RivalJob) -> None:
@@ -37,3 +37,6 @@ class Engine:
         logits, *self._past = self._pieces[2].module(torch.tensor(ids), *rows, *self._encoded, *self._past)
         own: Floats = logits.numpy()
         return own
+
+
+RIVAL = TorchRival

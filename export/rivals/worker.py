@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mue_edge.arrays import Floats
 from mue_edge.errors import EnvironmentLacksError, MueEdgeError
-from mue_edge.export.rivals.decoding import Engine, caption
+from mue_edge.export.rivals.decoding import RivalEngine, caption
 from mue_edge.export.rivals.job import RivalJob
 from mue_edge.inputs.image import network_input
 from mue_edge.measuring.bench import TimeSample, sample
@@ -96,7 +96,7 @@ def _serve(pipe: Connection, module: str, job: RivalJob) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end's affair
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what runtimes print is no part of a command's output
     try:
-        engine: Engine = importlib.import_module(module).Engine(job)
+        engine: RivalEngine = importlib.import_module(module).RIVAL(job)
         pipe.send(f"{engine.settings}, {job.threads} thread{'s' * (job.threads > 1)}")
         while True:
             pipe.send(_done(engine, job, *pipe.recv()))
@@ -108,7 +108,7 @@ def _serve(pipe: Connection, module: str, job: RivalJob) -> None:
         pipe.send(EnvironmentLacksError(f"the rival {module} failed: {type(problem).__name__}: {problem}"))
 
 
-def _done(engine: Engine, job: RivalJob, what: str, picture: Path) -> RivalDone:
+def _done(engine: RivalEngine, job: RivalJob, what: str, picture: Path) -> RivalDone:
     tokens: tuple[int, ...] = ()
 
     def work() -> None:

@@ -36,15 +36,15 @@ def manifest(tiny_bundle: Path) -> Manifest:
     return open_bundle(tiny_bundle).manifest
 
 
-def engine(name: str, job: RivalJob) -> decoding.Engine:
+def engine(name: str, job: RivalJob) -> decoding.RivalEngine:
     if name == "openvino":
         pytest.importorskip("openvino")
-    module = __import__(f"mue_edge.export.rivals.{name}", fromlist=["Engine"])
-    opened: decoding.Engine = module.Engine(job)
+    module = __import__(f"mue_edge.export.rivals.{name}", fromlist=["RIVAL"])
+    opened: decoding.RivalEngine = module.RIVAL(job)
     return opened
 
 
-def captions(job: RivalJob, rival: decoding.Engine) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def captions(job: RivalJob, rival: decoding.RivalEngine) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Of random pictures: what the rival writes, and what the network in torch does."""
     network: Any = models.load(job.model)
     source, p, s = torch.tensor([job.prompt]), job.preprocess, job.search

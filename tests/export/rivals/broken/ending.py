@@ -3,6 +3,9 @@
 import os
 
 
-class Engine:
+class Ending:
     def __init__(self, job: object) -> None:
         os._exit(3)
+
+
+RIVAL = Ending

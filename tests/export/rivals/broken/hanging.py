@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 
-class Engine:
+class Hanging:
     settings = "hanging"
 
     def __init__(self, job: object) -> None:
@@ -17,3 +17,6 @@ class Engine:
         raise ValueError("no such thing")
 
     def step(self, *fed: Any) -> None: ...
+
+
+RIVAL = Hanging
