@@ -31,7 +31,7 @@ class RivalJob:
     threads: int
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
-        """The file of "stem", "encoder" or "decoder", weights inside."""
+        """The file of one of PARTS, weights inside."""
         return self.graphs / f"{name}.{precision}.onnx"
 
     def pieces(self) -> tuple[Piece, Piece, Piece]:

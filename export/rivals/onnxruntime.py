@@ -10,6 +10,7 @@ import numpy as np
 
 from mue_edge.arrays import Floats
 from mue_edge.export.rivals.job import RivalJob
+from mue_edge.models.family import PARTS
 
 
 class OnnxRuntimeRival:
@@ -25,7 +26,7 @@ class OnnxRuntimeRival:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._stem, self._encoder, self._decoder = (
             ort.InferenceSession(job.graph(name, job.precision), options, providers=["CPUExecutionProvider"])
-            for name in ("stem", "encoder", "decoder")
+            for name in PARTS
         )
         self._encoded = [port.name for port in self._encoder.get_outputs()]
         ports = self._decoder.get_inputs()

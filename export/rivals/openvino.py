@@ -8,6 +8,7 @@ import numpy as np
 
 from mue_edge.arrays import Floats
 from mue_edge.export.rivals.job import RivalJob
+from mue_edge.models.family import PARTS
 
 
 class OpenVinoRival:
@@ -18,19 +19,19 @@ class OpenVinoRival:
         core, hints = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": job.threads}
         hints |= {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         self.settings = "INFERENCE_PRECISION_HINT f32, PERFORMANCE_HINT LATENCY, one stream, keys and values as state"
-        graphs = {name: core.read_model(job.graph(name)) for name in ("stem", "encoder", "decoder")}
+        graphs = [core.read_model(job.graph(name)) for name in PARTS]
         if job.precision == "int8":  # ONNX Runtime's int8 graphs run more slowly here than float ones
             import nncf
 
             self.settings += ", weights in int8 by NNCF"
-            graphs = {name: nncf.compress_weights(graph) for name, graph in graphs.items()}
-        past = [p.any_name for p in graphs["decoder"].inputs if p.any_name.startswith("past_")]
-        kept = {name: name.replace("past_", "present_") for name in past}
-        apply_make_stateful_transformation(graphs["decoder"], kept)
-        requests = (core.compile_model(graph, "CPU", hints).create_infer_request() for graph in graphs.values())
+            graphs = [nncf.compress_weights(graph) for graph in graphs]
+        _, encoder, decoder = graphs
+        past = [port.any_name for port in decoder.inputs if port.any_name.startswith("past_")]
+        apply_make_stateful_transformation(decoder, {name: name.replace("past_", "present_") for name in past})
+        requests = (core.compile_model(graph, "CPU", hints).create_infer_request() for graph in graphs)
         self._stem, self._encoder, self._decoder = requests
         self._parents = job.search.beam > 1
-        for port in graphs["encoder"].outputs:  # of fixed size: the decoder reads them where they are
+        for port in encoder.outputs:  # of fixed size: the decoder reads them where they are
             self._decoder.set_tensor(port.any_name, self._encoder.get_tensor(port.any_name))
 
     def stem(self, pixels: Floats) -> object:

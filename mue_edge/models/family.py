@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # The class of a family's networks. It has a class attribute `family`: the family's name.
 Network = TypeVar("Network", bound="nn.Module")
 Judge = TypeVar("Judge", bound="nn.Module", contravariant=True)
+# What a network is in when it is run whole.
+PARTS = ("stem", "encoder", "decoder")
 # Layers of the picture's encoder, and of the decoder.
 Depths = tuple[int, int]
 Words = Sequence[int]  # ids of a text
@@ -215,7 +217,7 @@ class Family(Protocol[Network]):
     def whole(self) -> Callable[[Network, CutRequest], tuple[Piece, Piece, Piece]] | None:
         """Optional: a network run whole, its own layers without a cut: what bundles are compared with.
 
-        Its stem: pixels → anything. Its encoder, stem included: pixels → what the decoder reads of them. Its
+        PARTS are stem: pixels → anything; encoder, stem included: pixels → what the decoder reads of them;
         decoder: ids [B], with beams `parents` [B] (the row that each descends from), the encoder's outputs,
         `past_…` [B, H, t, w] → logits [B, V], `present_…` [B, H, t + 1, w]. Raises UsageError for what it does
         not write.

@@ -37,8 +37,6 @@ def manifest(tiny_bundle: Path) -> Manifest:
 
 
 def engine(name: str, job: RivalJob) -> decoding.RivalEngine:
-    if name == "openvino":
-        pytest.importorskip("openvino")
     module = __import__(f"mue_edge.export.rivals.{name}", fromlist=["RIVAL"])
     opened: decoding.RivalEngine = module.RIVAL(job)
     return opened
