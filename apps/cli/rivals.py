@@ -57,6 +57,7 @@ class Rivalry:
                 "same_captions": sum(a == b for a, b in zip(self.tokens[name], tokens)),
                 "cpu_ms": _median_ms(samples[name]),
                 "stem_cpu_ms": _median_ms(samples[f"{name} {STEM}"]),
+                "stem_cpu_ratio": asdict(bench.ratios(samples[STEM], samples[f"{name} {STEM}"])),
                 "ratios": {system: _ratios(samples, system, name) for system in systems},
             }
             for name in self.names
@@ -99,7 +100,8 @@ def rival_rows(record: Mapping[str, Any], pictures: int) -> Iterator[str]:
             lines.append((f"{system} ÷ {name}", f"{rival['cpu_ms']:.2f}", same, *values))
     yield from table(lines)
     for name, rival in record.items():
-        yield f"{name} {rival['version']}: {rival['settings']}"
+        stem = f"stem {rival['stem_cpu_ms']:.2f} ms, the bundle's ÷ it {Quartiles(**rival['stem_cpu_ratio'])}"
+        yield f"{name} {rival['version']}: {rival['settings']}; {stem}"
 
 
 def _ratios(samples: Samples, system: str, rival: str) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def test_rivals_stand_beside_full_depth(
     assert set(record["systems"]) == {"full depth", "twin", "exits"}
     rival = record["rivals"]["torch"]
     assert (rival["cpu_ms"], rival["stem_cpu_ms"], rival["settings"]) == (4000, 3000, "as torch is")
-    assert rival["same_captions"] == 0
+    assert rival["same_captions"] == 0 and rival["stem_cpu_ratio"]["median"] == 0.5 / 3
     medians = {key: ratio["median"] for key, ratio in rival["ratios"]["full depth"].items()}
     assert medians == {"cpu": 0.5, "cpu_without_stem": 1.5, "wall": 0.4}
     assert rival["ratios"]["exits"]["cpu_without_stem"]["median"] == 0.5
