@@ -17,7 +17,7 @@ $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[dev,camera,phone,executorch,coreml,stickers,evaluate,calibrate]'
+	$(PIP) --editable '.[dev,camera,phone,executorch,coreml,stickers,evaluate,calibrate,rivals]'
 	-$(PIP) --editable '.[rtx]' || echo 'TensorRT-RTX has no wheel here: its proxy build is not tested'
 	touch $@
 

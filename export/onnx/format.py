@@ -82,7 +82,7 @@ class Exporter:
         key = (type(module), tuple(piece.outputs), *shapes)
         if key in self._seen:
             return _reweighted(*self._seen[key], state)
-        model = _trace(piece)
+        model = trace(piece)
         names = _plain_weights(model, state)
         if names is not None:
             self._seen[key] = (model, names)
@@ -101,7 +101,8 @@ def _read_operators_once() -> None:
         operators.get_torchlib_ops = functools.cache(read)
 
 
-def _trace(piece: Piece) -> onnx.ModelProto:
+def trace(piece: Piece, varying: Any = None) -> onnx.ModelProto:
+    """The ONNX model of a piece; varying: `dynamic_shapes` of torch.export, where sizes are not fixed."""
     with quiet():
         program = torch.onnx.export(
             piece.module.eval(),
@@ -111,6 +112,7 @@ def _trace(piece: Piece) -> onnx.ModelProto:
             input_names=list(piece.inputs),
             output_names=list(piece.outputs),
             verbose=False,
+            dynamic_shapes=varying,
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto

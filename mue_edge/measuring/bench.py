@@ -61,10 +61,11 @@ class Quartiles:
 
 
 def sample(work: Callable[[], object]) -> TimeSample:
-    """The time of one run."""
+    """The time of one run: what it says itself, if it ran elsewhere."""
     wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return TimeSample(time.process_time() - cpu, time.perf_counter() - wall)
+    done = work()
+    own = TimeSample(time.process_time() - cpu, time.perf_counter() - wall)
+    return done if isinstance(done, TimeSample) else own
 
 
 def interleave(

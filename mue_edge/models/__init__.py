@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mue_edge.inputs.tokens import Tokenizer
+    from mue_edge.models.cut import CutRequest, Piece
 
 # Name → the module that holds its FAMILY (`mue_edge.models.family`).
 FAMILIES = {"ofa": "mue_edge.models.ofa.family"}
@@ -127,6 +128,14 @@ def judging(network: nn.Module) -> Judging[Any]:
     """How networks of this one's family answer statements. Raises UsageError where they do not."""
     family = family_of(network)
     return family.judging or _lacks(family, "judging", "judge statements here")
+
+
+def whole(network: nn.Module, request: CutRequest) -> tuple[Piece, Piece, Piece]:
+    """Its stem, encoder and decoder without a cut (`Family.whole`). Raises UsageError where there are none."""
+    family = family_of(network)
+    parts = family.whole or _lacks(family, "whole", "be run whole, so they have no rivals")
+    pieces: tuple[Piece, Piece, Piece] = parts(network, request)
+    return pieces
 
 
 def _training(family: Family[Any]) -> Training[Any]:

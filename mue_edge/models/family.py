@@ -9,7 +9,7 @@ decoder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mue_edge.inputs.tokens import Tokenizer
-    from mue_edge.models.cut import Cut, CutRequest, StackShape
+    from mue_edge.models.cut import Cut, CutRequest, Piece, StackShape
     from mue_edge.models.heads import Heads, Steps
     from mue_edge.models.importing import ImportRequest, ModelContent
 
 # The class of a family's networks. It has a class attribute `family`: the family's name.
 Network = TypeVar("Network", bound="nn.Module")
 Judge = TypeVar("Judge", bound="nn.Module", contravariant=True)
+# What a network is in when it is run whole.
+PARTS = ("stem", "encoder", "decoder")
 # Layers of the picture's encoder, and of the decoder.
 Depths = tuple[int, int]
 Words = Sequence[int]  # ids of a text
@@ -209,6 +211,16 @@ class Family(Protocol[Network]):
         """The segments of a network, the constants that they are fed, and the layout that drives them.
 
         Raises UsageError for what cannot be cut as requested.
+        """
+
+    @property
+    def whole(self) -> Callable[[Network, CutRequest], tuple[Piece, Piece, Piece]] | None:
+        """Optional: a network run whole, its own layers without a cut: what bundles are compared with.
+
+        PARTS are stem: pixels → anything; encoder, stem included: pixels → what the decoder reads of them;
+        decoder: ids [B], with beams `parents` [B] (the row that each descends from), the encoder's outputs,
+        `past_…` [B, H, t, w] → logits [B, V], `present_…` [B, H, t + 1, w]. Raises UsageError for what it does
+        not write.
         """
 
     @property

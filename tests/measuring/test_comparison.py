@@ -45,6 +45,11 @@ def test_the_control_decides(ratio: Quartiles, fine: bool) -> None:
     assert (control_problem(ratio) is None) is fine
 
 
+def test_a_system_elsewhere_says_its_own_time() -> None:
+    assert bench.sample(lambda: TimeSample(3, 4)) == TimeSample(3, 4)
+    assert isinstance(bench.sample(lambda: 5), TimeSample)
+
+
 def test_systems_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(bench.time, "process_time", lambda: clock[0])

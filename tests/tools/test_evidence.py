@@ -11,7 +11,7 @@ import pytest
 from pages import names as blocks
 
 from proofs import load, names
-from proving import ROOT, reading, record
+from proving import ROOT, reading, record, rendering
 from tools import evidence, readme
 
 ELSEWHERE = {"executorch-kotlin"}  # tools/kotlin_adapter.py writes it
@@ -62,6 +62,20 @@ def test_pages_are_rendered_without_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tools", capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_rows_that_a_rival_wins_are_in_bold() -> None:
+    def of(cpu: float) -> dict[str, dict[str, float]]:
+        return {key: {"median": cpu, "low": cpu, "high": cpu} for key in ("cpu", "cpu_without_stem", "wall")}
+
+    rival = {"version": "1", "settings": "as it is", "same_captions": 3}
+    rivals = {"fast": rival | {"ratios": {"exits": of(1.5)}}, "slow": rival | {"ratios": {"full depth": of(0.5)}}}
+    twin = {"twin": {"cpu_ratio": of(1)["cpu"]}}
+    f = {"pictures": 4, "rounds": 5, "policy_origin": "balanced, given", "systems": twin, "rivals": rivals}
+    lines = rendering.rivals_table({"small": f}).splitlines()
+    assert sum("**" in line for line in lines) == 1
+    assert "| small | **exits: balanced ÷ fast** | 1.500 [1.500–1.500] |" in lines[2]
+    assert lines[3].endswith("| 3 of 4 |") and "- slow 1: as it is" in lines
 
 
 def stored(folder: Path, name: str, covers: dict[str, str]) -> None:

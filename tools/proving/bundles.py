@@ -14,13 +14,13 @@ from proving.reading import changed, digests, note, noted
 BUNDLES = ROOT / ".cache" / "bundles"
 
 
-def bundle(beam: int) -> Path:
+def bundle(beam: int, precision: str = "fp32") -> Path:
     """The bundled model, exported for a beam, in the cache."""
     from mue_edge.apps.stickers import model_folder
     from mue_edge.export.build import export
 
-    out = BUNDLES / f"stickers-beam{beam}"
-    export(model_folder(), out, "host", {"beam": beam}, name="stickers")
+    out = BUNDLES / f"stickers-beam{beam}{'' if precision == 'fp32' else f'-{precision}'}"
+    export(model_folder(), out, "host", {"beam": beam, "precision": precision}, name="stickers")
     return out
 
 

@@ -38,9 +38,30 @@ def bench_table(figures: dict[str, Any]) -> str:
 
 def _bench_row(label: str, s: dict[str, Any], record: dict[str, Any]) -> list[str]:
     layers = ", ".join(f"{stack} {value:.2f}" for stack, value in s["layers"].items())
-    r = s["cpu_ratio"]
-    ratio = "1" if label == SYSTEMS["full depth"] else f"{r['median']:.3f} [{r['low']:.3f}–{r['high']:.3f}]"
+    ratio = "1" if label == SYSTEMS["full depth"] else _interval(s["cpu_ratio"])
     return [label, layers, f"{s['calls']:.1f}", f"{s['same_captions']} of {record['pictures']}", ratio]
+
+
+def _interval(r: dict[str, float]) -> str:
+    return f"{r['median']:.3f} [{r['low']:.3f}–{r['high']:.3f}]"
+
+
+def rivals_table(figures: dict[str, Any]) -> str:
+    """A row for each model, precision, system and rival; where the rival takes less time, its row is in bold."""
+    rows, settings, words = [], {}, []
+    for model, f in figures.items():
+        control = _interval(f["systems"]["twin"]["cpu_ratio"])
+        words.append(f"{model}: {f['pictures']} pictures, {f['rounds']} rounds, A/A control {control}")
+        for name, rival in f["rivals"].items():
+            settings[f"{name} {rival['version']}: {rival['settings']}"] = None
+            for system, ratios in rival["ratios"].items():
+                label = f"exits: {f['policy_origin'].removesuffix(', given')}" if system == "exits" else system
+                values = [_interval(ratios[key]) for key in ("cpu", "cpu_without_stem", "wall")]
+                mark = "**" if ratios["cpu"]["median"] > 1 else ""
+                same = f"{rival['same_captions']} of {f['pictures']}"
+                rows.append([model, f"{mark}{label} ÷ {name}{mark}", *values, same])
+    head = ["model", "system ÷ rival", "CPU time", "without stem", "wall-clock", "captions as at full depth"]
+    return table(head, rows) + "\n" + "; ".join(words) + ".\n\n" + "".join(f"- {line}\n" for line in settings)
 
 
 def int8_table(f: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from mue_edge.models.ofa.config import NAME, SIZES, from_json
 from mue_edge.reading import read_json
 
 if TYPE_CHECKING:
-    from mue_edge.models.cut import Cut, CutRequest, StackShape
+    from mue_edge.models.cut import Cut, CutRequest, Piece, StackShape
     from mue_edge.models.importing import ImportRequest, ModelContent
     from mue_edge.models.ofa.model import Model
 
@@ -65,6 +65,12 @@ class _OFA:
         from mue_edge.models.ofa.cutting.cut import cut
 
         return cut(network, request)
+
+    @property
+    def whole(self) -> Callable[[Model, CutRequest], tuple[Piece, Piece, Piece]]:
+        from mue_edge.models.ofa.cutting.whole import whole
+
+        return whole
 
     @property
     def training(self) -> Training[Model]:

@@ -32,7 +32,7 @@ class _Family:
 
     name, sizes = "toy", ("toy-small",)
     checkpoints = "a toy's folder"
-    training, judging = training, None
+    training, judging, whole = training, None, None
 
     def recognises(self, checkpoint: Path, config: Path | None) -> bool:
         try:

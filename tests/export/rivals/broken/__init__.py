@@ -1,0 +1,1 @@
+"""Rivals that do not work, each in its way."""
