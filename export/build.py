@@ -155,7 +155,7 @@ def export(
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)
         graph_error = _check_graphs(fmt, pieces, manifest, work, tells["checking segments"])
-        del model, pieces  # their memory is the loop's now
+        del model, pieces  # the loop's runtime needs the memory
         verified, costs = None, SegmentCosts()
         if graph_error is not None:
             step = steps(tells["verifying"], "verifying", [2.0] * shown + [1.0] * shown)

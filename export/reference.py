@@ -127,7 +127,7 @@ def encoding_once(cut: Cut) -> RunPiece:
         if piece.name not in names:
             return outputs(piece, inputs)
         own = (x for port, x in zip(piece.inputs, inputs) if port not in constants.get(piece.name, {}))
-        key = (piece.name, *(sha256(x.contiguous().numpy()).hexdigest() for x in own))
+        key = (piece.name, *(sha256(x.contiguous().numpy().data).hexdigest() for x in own))
         if key not in kept:
             kept[key] = outputs(piece, inputs)
         return kept[key]

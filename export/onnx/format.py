@@ -5,6 +5,7 @@ every weight as it is (else the piece is traced by itself)."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import importlib
@@ -56,6 +57,8 @@ def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Wri
 
 def caller(manifest: Manifest, folder: Path) -> Call:
     options = host.session_options(manifest.precision)
+    # A session runs once: packing would cost more than it saves, and copy the weights.
+    options.add_session_config_entry("session.disable_prepacking", "1")
 
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]
@@ -119,9 +122,11 @@ def _read_operators_once() -> None:
 
 def _trace(piece: Piece, state: Mapping[str, torch.Tensor]) -> tuple[onnx.ModelProto, bool]:
     """The model of a piece, and whether it is plain: then its weights are left out (`Exporter.structure`)."""
+    # The tracer keeps some weights for ever, and with one of them the whole mapped file: it is given copies.
+    module = copy.deepcopy(piece.module.eval())
     with quiet():
         program = torch.onnx.export(
-            piece.module.eval(),
+            module,
             tuple(piece.inputs.values()),
             dynamo=True,
             opset_version=OPSET,
@@ -130,19 +135,21 @@ def _trace(piece: Piece, state: Mapping[str, torch.Tensor]) -> tuple[onnx.ModelP
             verbose=False,
         )
     assert program is not None
-    initializers = program.model.graph.initializers
+    initializers: dict[str, Any] = dict(program.model.graph.initializers)
     plain = all(_is_plain(value.const_value, state.get(name)) for name, value in initializers.items())
-    for name in set(initializers) & set(state) if plain else ():
-        tensor = initializers[name].const_value
-        initializers[name].const_value = onnx_ir.ExternalTensor(
-            WEIGHTS, None, None, tensor.dtype, shape=tensor.shape, name=name
-        )
+    for name in initializers.keys() & state.keys() if plain else ():
+        weight = initializers[name].const_value
+        hollow = onnx_ir.ExternalTensor(WEIGHTS, None, None, weight.dtype, shape=weight.shape, name=name)
+        initializers[name].const_value = hollow
     model: onnx.ModelProto = program.model_proto
+    for weight in module.state_dict().values():
+        if weight.untyped_storage().resizable():
+            weight.untyped_storage().resize_(0)
     graph = model.graph
     # The exporter's stack traces would hold paths of this machine.
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     return model, plain
 
 
@@ -150,8 +157,9 @@ def _is_plain(tensor: Any, weight: torch.Tensor | None) -> bool:
     """Whether it is that weight as it is, or too small to hold one. Else a weight was folded into something
     else: then the graph holds floats that are no weight, or a weight under its name with other values."""
     if weight is not None:
-        return np.array_equal(tensor.numpy(), weight.numpy())
-    return tensor.dtype != onnx_ir.DataType.FLOAT or tensor.size <= 1
+        raw = getattr(tensor, "raw", None)
+        return isinstance(raw, torch.Tensor) and torch.equal(raw, weight)
+    return bool(tensor.dtype != onnx_ir.DataType.FLOAT or tensor.size <= 1)
 
 
 def _move_weights(piece: Piece, model: onnx.ModelProto, file: BinaryIO, places: dict[bytes, int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mue_edge import targets
 from mue_edge.errors import UsageError
 from tests.apps.cli.run import Runner, picture
 
@@ -23,13 +25,17 @@ def exported(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Instead of tracing for seconds, the export room hands out the tiny bundle; its calls are kept."""
     from mue_edge.bundle.folder import open_bundle
     from mue_edge.export import build
-    from mue_edge.targets.verify import Verified
+    from mue_edge.measuring.bench import SegmentCosts
+    from mue_edge.targets.verify import verify
 
     calls: Calls = []
+    costs = SegmentCosts()
+    with contextlib.closing(targets.open_runtime(open_bundle(tiny_bundle), 1)) as runtime:
+        verified = verify(open_bundle(tiny_bundle), runtime, costs.begin)
 
     def export(folder: Path, out: Path, target: str, options: Any, *rest: Any) -> build.Exported:
         calls.append((folder, out, target, options, *rest))
-        return build.Exported(open_bundle(tiny_bundle), 1e-6, Verified(8, 9, 1e-7, 1e-8, 8, 8, 8))
+        return build.Exported(open_bundle(tiny_bundle), 1e-6, verified, costs=costs.medians())
 
     monkeypatch.setattr(build, "export", export)
     return calls
