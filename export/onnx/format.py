@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import hashlib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,6 +100,7 @@ class Exporter:
         if key in self._seen:
             return copy_of(self._seen[key])
         model, plain = _trace(piece, state)
+        gc.collect()  # the tracer's copies of the weights
         if plain:
             self._seen[key] = copy_of(model)
         return model
@@ -142,9 +144,6 @@ def _trace(piece: Piece, state: Mapping[str, torch.Tensor]) -> tuple[onnx.ModelP
         hollow = onnx_ir.ExternalTensor(WEIGHTS, None, None, weight.dtype, shape=weight.shape, name=name)
         initializers[name].const_value = hollow
     model: onnx.ModelProto = program.model_proto
-    for weight in module.state_dict().values():
-        if weight.untyped_storage().resizable():
-            weight.untyped_storage().resize_(0)
     graph = model.graph
     # The exporter's stack traces would hold paths of this machine.
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
