@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mue_edge import models, targets
-from mue_edge.bundle.folder import Bundle, open_bundle, write_manifest
+from mue_edge.bundle.folder import Bundle, checked_manifest, open_bundle, write_manifest
 from mue_edge.bundle.manifest import (
     MANIFEST,
     SCHEMA,
@@ -30,11 +30,13 @@ from mue_edge.bundle.manifest import (
 from mue_edge.bundle.policy_files import from_json as policy_from_json
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.export import formats, golden, plan
+from mue_edge.export.progress import TOTAL, Progress, phases, steps
 from mue_edge.export.prompts import Prompt, read_prompt, task_of
-from mue_edge.export.reference import TorchRuntime, check_graphs
+from mue_edge.export.reference import TorchRuntime, check_graphs, encoding_once
 from mue_edge.files import atomic_folder, sha256
 from mue_edge.inputs import image, tokens
 from mue_edge.inputs.statements import source_ids
+from mue_edge.measuring.bench import SegmentCost, SegmentCosts
 from mue_edge.models.cut import Cut
 from mue_edge.models.family import Description
 from mue_edge.reading import read_json
@@ -44,18 +46,22 @@ from mue_edge.targets.verify import Verified, verify
 CONSTANTS = "constants.bin"
 
 FULL = {"rule": "never", "name": "full"}
+# What a golden answer takes of a whole caption, if its picture's states are known already.
+GOLDEN_AGAIN = 0.3
 
 
 @dataclass(frozen=True)
 class Exported:
     """What was made: the bundle, and what verification found; None where this machine cannot run it.
-    notes: what the format says of single segments; summary: its lines for the report."""
+    notes: what the format says of single segments; summary: its lines for the report; costs: kind of segment
+    → its part of a golden caption at full depth, where this machine runs it."""
 
     bundle: Bundle
     graph_error: float | None
     loop: Verified | None
     notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     summary: tuple[str, ...] = ()
+    costs: Mapping[str, SegmentCost] = field(default_factory=dict)
 
 
 def read_policies(folder: Path) -> tuple[dict[str, Any], ...]:
@@ -85,7 +91,7 @@ def export(
     out: Path,
     target_name: str = "host",
     options: Mapping[str, Any] | None = None,
-    progress: formats.Progress | None = None,
+    progress: Progress | None = None,
     name: str | None = None,
     pictures: Sequence[image.PictureSource] = (),
 ) -> Exported:
@@ -93,6 +99,7 @@ def export(
     model, by default the folder's. pictures: what a format scans ranges on."""
     report = progress or (lambda what, done, total: None)
     target = targets.target(target_name)
+    report("cutting", 0, 1)
     model = models.load(folder)
     family, description = models.family_of(model), models.describe(model)
     wanted = dict(options or {})
@@ -104,11 +111,12 @@ def export(
     _check_text_length(folder, prompt, compiled, description)
     answers = tuple(prompt.answers.values())
     request = plan.cut_request(compiled, prompt.ids, description, answers, prompt.fed)
-    report("cutting", 0, 1)
     preprocess = replace(description.preprocess, height=compiled.height, width=compiled.width)
     fmt = formats.of(target)
     samples = _samples(pictures, getattr(fmt, "PICTURES", 0), preprocess)
-    sources = golden.sources(compiled.text_length, request.search, description.vocab_size)
+    entry = _model_entry(model, folder)
+    shown, tells = golden.count_for(entry["parameters"]), phases(report, _work(entry["parameters"]))
+    sources = golden.sources(compiled.text_length, request.search, description.vocab_size, shown)
     pieces = replace(family.cut(model, request), samples=samples, sources=sources)
     with atomic_folder(out, MANIFEST) as work:
         constants = _write_constants(pieces, work)
@@ -122,7 +130,7 @@ def export(
             target=target.name,
             precision=compiled.precision,
             runtime=RuntimeVersion(target.runtime, target.versions),
-            model=_model_entry(model, folder),
+            model=entry,
             plan=compiled.to_json(),
             plan_hash=plan_hash(compiled.to_json()),
             segments={},
@@ -138,20 +146,37 @@ def export(
             caption_prompt=prompt.with_caption,
             **{field: getattr(prompt, field) for field in ("articles_in", "words", "knows")},
         )
-        written = fmt.write(pieces, manifest, work, report)
+        written = fmt.write(pieces, manifest, work, tells["converting"])
         runtime = RuntimeVersion(target.runtime, written.versions or target.versions)
         manifest = replace(manifest, segments=written.segments, fused=written.fused, runtime=runtime)
-        report("golden answers", 0, 1)
-        golden.write(work, manifest, TorchRuntime(pieces), sources)
+        step = steps(tells["golden answers"], "golden answers", [1.0] * shown + [GOLDEN_AGAIN] * shown)
+        golden.write(work, manifest, TorchRuntime(pieces, encoding_once(pieces)), sources, step)
         _write_sums(fmt, pieces, manifest, work)
         manifest = replace(manifest, files=_files(work))
         write_manifest(work, manifest)
-        report("verifying", 0, 1)
-        graph_error, verified = _verify(fmt, pieces, manifest, work)
+        graph_error = _check_graphs(fmt, pieces, manifest, work, tells["checking segments"])
+        del model, pieces  # the loop's runtime needs the memory
+        verified, costs = None, SegmentCosts()
+        if graph_error is not None:
+            step = steps(tells["verifying"], "verifying", [2.0] * shown + [1.0] * shown)
+            verified = _verify(work, costs, step)
         evidence = _evidence(fmt, compiled.precision, graph_error, verified)
         evidence = replace(evidence, versions={**evidence.versions, **written.evidence})
         write_manifest(work, replace(manifest, evidence=evidence))
-    return Exported(open_bundle(out), graph_error, verified, written.notes, written.summary)
+    report("", TOTAL, TOTAL)
+    return Exported(open_bundle(out), graph_error, verified, written.notes, written.summary, costs.medians())
+
+
+def _work(parameters: int) -> dict[str, float]:
+    """Phase → about how many seconds of CPU it takes: tracing much the same for all models, captions by size."""
+    caption, shown = 1.5e-8 * parameters, golden.count_for(parameters)
+    golden_answers, verifying = (1 + GOLDEN_AGAIN) * shown * caption, 3 * shown * caption
+    return {
+        "converting": 8 + 2 * caption,
+        "golden answers": golden_answers,
+        "checking segments": 2 * caption,
+        "verifying": verifying,
+    }
 
 
 def _check_text_length(folder: Path, prompt: Prompt, compiled: plan.Plan, model: Description) -> None:
@@ -185,15 +210,22 @@ def _samples(files: Sequence[image.PictureSource], count: int, p: Preprocess) ->
     return tuple(image.network_input(p, file) for file in chosen)
 
 
-def _verify(fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path) -> tuple[float | None, Verified | None]:
-    """The verification levels `graph` and `loop`, if what was written runs here."""
+def _check_graphs(
+    fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path, progress: Progress
+) -> float | None:
+    """The verification level `graph`, if what was written runs here."""
     call = fmt.caller(manifest, folder)
     if call is None:
-        return None, None
-    graph_error = check_graphs(pieces, call, manifest.preprocess, strict=manifest.precision == "fp32")
-    bundle = open_bundle(folder, paranoid=True)
+        return None
+    step = steps(progress, "checking segments", [manifest.segments[piece.name].macs for piece in pieces.pieces])
+    return check_graphs(pieces, call, manifest.preprocess, strict=manifest.precision == "fp32", step=step)
+
+
+def _verify(folder: Path, costs: SegmentCosts, step: Callable[[], object]) -> Verified:
+    """The verification level `loop`. The files were hashed a moment ago."""
+    bundle = Bundle(folder, checked_manifest(folder))
     with closing(targets.open_runtime(bundle)) as runtime:
-        return graph_error, verify(bundle, runtime)
+        return verify(bundle, runtime, costs.begin, step)
 
 
 def _write_sums(fmt: formats.Format, pieces: Cut, manifest: Manifest, folder: Path) -> None:

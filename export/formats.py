@@ -22,11 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import FusedSegment, Manifest, Port, Segment
 from mue_edge.export import lacking
+from mue_edge.export.progress import Progress
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets import Target
 from mue_edge.targets.executorch.methods import Methods
 
-Progress = Callable[[str, int, int], None]
 # Runs the segment of that name: inputs and outputs in the ports' order.
 Call = Callable[[str, Sequence[Array]], Sequence[Array]]
 

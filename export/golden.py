@@ -5,7 +5,7 @@ every machine."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,15 @@ from mue_edge.loop.search import SearchSettings
 from mue_edge.loop.signals import SIMILARITY
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
 
-COUNT = 4
+# Every segment runs for any picture; more of them show that rounding does not move a token.
+COUNT, COUNT_OF_LARGE = 4, 2
+# Parameters; from here a caption takes seconds.
+LARGE = 50_000_000
+
+
+def count_for(parameters: int) -> int:
+    """How many pictures the golden answers of a model have."""
+    return COUNT if parameters < LARGE else COUNT_OF_LARGE
 
 
 def pictures(height: int, width: int, count: int = COUNT) -> Array:
@@ -36,7 +44,7 @@ def pictures(height: int, width: int, count: int = COUNT) -> Array:
     return out.round().astype(np.uint8)
 
 
-def sources(length: int, settings: SearchSettings, vocabulary: int, count: int = COUNT) -> tuple[tuple[int, ...], ...]:
+def sources(length: int, settings: SearchSettings, vocabulary: int, count: int) -> tuple[tuple[int, ...], ...]:
     """Made texts of rising lengths up to `length`, bos … eos, one a picture; empty where there is no text."""
     if not length:
         return ((),) * count
@@ -46,11 +54,17 @@ def sources(length: int, settings: SearchSettings, vocabulary: int, count: int =
     return tuple((settings.bos, *ids, settings.eos) for ids in words)
 
 
-def write(folder: Path, manifest: Manifest, reference: Runtime, texts: Sequence[tuple[int, ...]]) -> None:
+def write(
+    folder: Path,
+    manifest: Manifest,
+    reference: Runtime,
+    texts: Sequence[tuple[int, ...]],
+    step: Callable[[], object] = lambda: None,
+) -> None:
     """Write into a bundle in the making the reference's logs at full depth, and with thresholds at the median
-    distance, so that about half exit. texts: what comes with each picture."""
+    distance, so that about half exit. texts: what comes with each picture; step: called after each log."""
     preprocess = manifest.preprocess
-    images = pictures(preprocess.height, preprocess.width)
+    images = pictures(preprocess.height, preprocess.width, len(texts))
     golden: list[Golden] = []
 
     def caption_all(policy: Policy) -> None:
@@ -58,6 +72,7 @@ def write(folder: Path, manifest: Manifest, reference: Runtime, texts: Sequence[
             set_inputs(reference, pixels(picture, preprocess), text)
             outcome = run(manifest.layout, manifest.search, policy, reference, trace=True, source=text)
             golden.append(Golden(i, policy.to_json(), decision_log(outcome), text))
+            step()
 
     caption_all(Policy("never", name="full"))
     caption_all(median_policy([entry.log for entry in golden]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -115,14 +116,36 @@ class TorchRuntime:
             self._buffers[request.inputs[port]] = value
 
 
+def encoding_once(cut: Cut) -> RunPiece:
+    """Runs a piece's torch module, but the encoders' pieces only where their inputs are new: policies that
+    differ in the decoder, or leave an encoder earlier, see the same states."""
+    constants, kept = cut.layout.constants(), dict[tuple[str, ...], tuple[Tensor, ...]]()
+    names = {name for stack in cut.layout.encoders for name in (stack.stem, stack.joins)}
+    names |= {stage.name for stack in cut.layout.encoders for stage in stack.stages}
+
+    def run_piece(piece: Piece, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        if piece.name not in names:
+            return outputs(piece, inputs)
+        own = (x for port, x in zip(piece.inputs, inputs) if port not in constants.get(piece.name, {}))
+        key = (piece.name, *(sha256(x.contiguous().numpy().data).hexdigest() for x in own))
+        if key not in kept:
+            kept[key] = outputs(piece, inputs)
+        return kept[key]
+
+    return run_piece
+
+
 def expand(table: Table) -> Tensor:
     """[n, H, i, j] of a table."""
     return torch.from_numpy(table.rows)[:, torch.from_numpy(table.index).long()].permute(0, 3, 1, 2)
 
 
-def check_graphs(cut: Cut, call: Call, preprocess: Preprocess, *, strict: bool) -> float:
+def check_graphs(
+    cut: Cut, call: Call, preprocess: Preprocess, *, strict: bool, step: Callable[[], object] = lambda: None
+) -> float:
     """Largest error of any output of any segment that `call` runs, relative to max(1, |output|); pixels are
-    of random grey levels. Raises VerificationError above TOLERANCE if `strict` (fp32)."""
+    of random grey levels; step: called after each segment. Raises VerificationError above TOLERANCE if
+    `strict` (fp32)."""
     worst = 0.0
     for piece in cut.pieces:
         inputs = [
@@ -140,6 +163,7 @@ def check_graphs(cut: Cut, call: Call, preprocess: Preprocess, *, strict: bool) 
                 raise VerificationError(
                     f"segment {piece.name}: output {port} differs from torch by {error:.1e} (allowed {TOLERANCE:.0e})"
                 )
+        step()
     return worst
 
 

@@ -19,9 +19,9 @@ from mue_edge.bundle.manifest import MANIFEST
 from mue_edge.bundle.policy_files import from_json
 from mue_edge.errors import VerificationError
 from mue_edge.files import atomic_write, sha256
-from mue_edge.loop.driver import Runtime, set_inputs
+from mue_edge.loop.driver import Runtime, Watcher, set_inputs
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.replay import decision_log, replay, run
+from mue_edge.loop.replay import compare, decision_log, replay, run
 from mue_edge.targets import golden
 
 # A replayed score may differ by this much; other precisions report and do not promise.
@@ -53,9 +53,19 @@ def shown(bundle: Bundle, runtime: Runtime) -> Iterator[golden.Golden]:
         yield entry
 
 
-def verify(bundle: Bundle, runtime: Runtime) -> Verified:
-    """Replay and rerun every golden log. Raises VerificationError when an fp32 bundle differs, and when
-    integer products of an int8 one are not summed exactly."""
+def verify(
+    bundle: Bundle,
+    runtime: Runtime,
+    watch: Callable[[], Watcher | None] = lambda: None,
+    step: Callable[[], object] = lambda: None,
+) -> Verified:
+    """Replay and rerun every golden log. watch: makes the watcher of a free run at full depth; step: called
+    after each log. Raises VerificationError when an fp32 bundle differs, and when integer products of an int8
+    one are not summed exactly.
+
+    Where exits are tested, a free run that leaves where the log did is its own replay. Full depth is run once
+    more with nothing read between the segments, as devices run it.
+    """
     manifest = bundle.manifest
     sums = check_sums(bundle, runtime)
     layout, settings = manifest.layout, manifest.search
@@ -63,12 +73,21 @@ def verify(bundle: Bundle, runtime: Runtime) -> Verified:
     logs = same = free = exits = 0
     for entry in shown(bundle, runtime):
         logs += 1
-        difference = replay(entry.log, layout, settings, runtime, source=entry.source)
+        policy = from_json(entry.policy)
+        tested = policy.may_exit
+        watcher = None if tested else watch()
+        outcome = run(layout, settings, policy, runtime, trace=tested, source=entry.source, watch=watcher)
+        again = decision_log(outcome)
+        same_exits = (again.depths, again.decoder) == (dict(entry.log.depths), entry.log.decoder)
+        if tested and same_exits:
+            difference = compare(entry.log, again)
+        else:
+            difference = replay(entry.log, layout, settings, runtime, source=entry.source)
         errors += difference.score_errors
         same += difference.same_tokens
-        again = decision_log(run(layout, settings, from_json(entry.policy), runtime, source=entry.source))
         free += again.tokens == entry.log.tokens
-        exits += (again.depths, again.decoder) == (dict(entry.log.depths), entry.log.decoder)
+        exits += same_exits
+        step()
     worst, p99 = max(errors), float(np.percentile(errors, 99))
     tolerance = SCORE_TOLERANCE.get(manifest.precision)
     if tolerance is not None and (same < logs or worst > tolerance):

@@ -108,9 +108,6 @@ def export_progress() -> Callable[[str, int, int], None] | None:
         return None
 
     def show(what: str, done: int, total: int) -> None:
-        share = f"{done + 1}/{total} " if total > 1 else ""
-        click.echo(f"\r\x1b[K{share}{what}", nl=False, err=True)
-        if what == "verifying":
-            click.echo("\r\x1b[K", nl=False, err=True)
+        click.echo("\r\x1b[K" if done == total else f"\r\x1b[K{done / total:4.0%} {what}", nl=False, err=True)
 
     return show

@@ -23,7 +23,8 @@ from mue_edge.bundle.manifest import Manifest, Port, Preprocess, Segment
 from mue_edge.errors import UsageError, VerificationError, missing_extra
 from mue_edge.export.coreml.island import FLOAT32, Island
 from mue_edge.export.coreml.lints import lint
-from mue_edge.export.formats import Call, Progress, Written, calls, entry, quiet
+from mue_edge.export.formats import Call, Written, calls, entry, quiet
+from mue_edge.export.progress import Progress
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets.coreml.packages import LEVELS, MODEL, package_of
 from mue_edge.targets.coreml.runtime import Evaluated, levels

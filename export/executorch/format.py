@@ -17,7 +17,8 @@ from mue_edge import schema
 from mue_edge.bundle.manifest import Manifest, Segment
 from mue_edge.errors import UsageError, VerificationError, missing_extra
 from mue_edge.export.executorch import linear_int8, xnnpack
-from mue_edge.export.formats import Call, Progress, Written, calls, entry, quiet
+from mue_edge.export.formats import Call, Written, calls, entry, quiet
+from mue_edge.export.progress import Progress
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets import target
 from mue_edge.targets.executorch.methods import method_name

@@ -5,29 +5,33 @@ every weight as it is (else the piece is traced by itself)."""
 
 from __future__ import annotations
 
+import copy
 import functools
+import gc
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxscript  # noqa: F401  torch's exporter wants it: say so before it traces
 import torch
 from onnx import numpy_helper
-from onnx.external_data_helper import set_external_data
+from onnx.external_data_helper import set_external_data, uses_external_data
 
 from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Manifest, Port, Segment
 from mue_edge.export.exact import sums as sums  # part of the format: see `formats`
-from mue_edge.export.formats import Call, Progress, Written, quiet
+from mue_edge.export.formats import Call, Written, quiet
 from mue_edge.export.onnx.fused import write_fused
 from mue_edge.export.onnx.graphs import Graph, copy_of
 from mue_edge.export.onnx.macs import count
-from mue_edge.export.onnx.quantise import int8
+from mue_edge.export.onnx.quantise import in_int8, int8
+from mue_edge.export.progress import Progress
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets import host, target
 
@@ -40,16 +44,26 @@ PAGE = 4096
 
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
-    graphs = Exporter().graphs(cut, progress)
-    if manifest.precision == "int8":
-        graphs = [Graph(piece, int8(piece, model)) for piece, model in graphs]
-    segments = write_segments(graphs, folder)
+    exporter, total = Exporter(), len(cut.pieces)
+
+    def graphs() -> Iterator[Graph]:
+        """One after the other, so that the weights of one piece at most are in memory twice."""
+        for i, piece in enumerate(cut.pieces):
+            progress(piece.name, i, total)
+            if manifest.precision == "int8" and in_int8(piece):
+                yield Graph(piece, int8(exporter.graph(piece)))
+            else:
+                yield Graph(piece, exporter.structure(piece))
+
+    segments = write_segments(graphs(), folder)
     fused = write_fused(replace(manifest, segments=segments), folder) if target(manifest.target).fuses else {}
     return Written(segments, fused=fused)
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:
     options = host.session_options(manifest.precision)
+    # A session runs once: packing would cost more than it saves, and copy the weights.
+    options.add_session_config_entry("session.disable_prepacking", "1")
 
     def call(name: str, inputs: Sequence[Array]) -> Sequence[Array]:
         segment = manifest.segments[name]
@@ -65,7 +79,7 @@ class Exporter:
 
     def __init__(self) -> None:
         _read_operators_once()
-        self._seen: dict[tuple[Any, ...], tuple[onnx.ModelProto, list[str]]] = {}
+        self._seen: dict[tuple[Any, ...], onnx.ModelProto] = {}
 
     def graphs(self, cut: Cut, progress: Progress) -> list[Graph]:
         graphs = []
@@ -76,17 +90,28 @@ class Exporter:
 
     def graph(self, piece: Piece) -> onnx.ModelProto:
         """The ONNX model of a piece, weights inside; ports named as the piece says."""
-        module = piece.module.eval()
-        state = {k: v.detach() for k, v in module.state_dict().items()}
-        shapes = (tuple((k, tuple(v.shape)) for k, v in tensors.items()) for tensors in (piece.inputs, state))
-        key = (type(module), tuple(piece.outputs), *shapes)
-        if key in self._seen:
-            return _reweighted(*self._seen[key], state)
-        model = trace(piece)
-        names = _plain_weights(model, state)
-        if names is not None:
-            self._seen[key] = (model, names)
+        model, state = self.structure(piece), _state(piece)
+        for tensor in model.graph.initializer:
+            if uses_external_data(tensor):
+                tensor.CopyFrom(numpy_helper.from_array(state[tensor.name].numpy(), tensor.name))
         return model
+
+    def structure(self, piece: Piece) -> onnx.ModelProto:
+        """The same without the weights that it has as they are in the piece: external data that lies nowhere."""
+        state = _state(piece)
+        shapes = (tuple((k, tuple(v.shape)) for k, v in tensors.items()) for tensors in (piece.inputs, state))
+        key = (type(piece.module), tuple(piece.outputs), *shapes)
+        if key in self._seen:
+            return copy_of(self._seen[key])
+        model, plain = _trace(piece, state)
+        gc.collect()  # the tracer's copies of the weights
+        if plain:
+            self._seen[key] = copy_of(model)
+        return model
+
+
+def _state(piece: Piece) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in piece.module.eval().state_dict().items()}
 
 
 def _read_operators_once() -> None:
@@ -102,10 +127,17 @@ def _read_operators_once() -> None:
 
 
 def trace(piece: Piece, varying: Any = None) -> onnx.ModelProto:
-    """The ONNX model of a piece; varying: `dynamic_shapes` of torch.export, where sizes are not fixed."""
+    """The ONNX model of a piece, weights inside; varying: torch.export's `dynamic_shapes`, where sizes vary."""
+    return _trace(piece, {}, varying)[0]
+
+
+def _trace(piece: Piece, state: Mapping[str, torch.Tensor], varying: Any = None) -> tuple[onnx.ModelProto, bool]:
+    """The model of a piece, and whether it is plain: then its weights are left out (`Exporter.structure`)."""
+    # The tracer keeps some weights for ever, and with one of them the whole mapped file: it is given copies.
+    module = copy.deepcopy(piece.module.eval())
     with quiet():
         program = torch.onnx.export(
-            piece.module.eval(),
+            module,
             tuple(piece.inputs.values()),
             dynamo=True,
             opset_version=OPSET,
@@ -115,43 +147,43 @@ def trace(piece: Piece, varying: Any = None) -> onnx.ModelProto:
             dynamic_shapes=varying,
         )
     assert program is not None
+    initializers: dict[str, Any] = dict(program.model.graph.initializers)
+    plain = all(_is_plain(value.const_value, state.get(name)) for name, value in initializers.items())
+    for name in initializers.keys() & state.keys() if plain else ():
+        weight = initializers[name].const_value
+        hollow = onnx_ir.ExternalTensor(WEIGHTS, None, None, weight.dtype, shape=weight.shape, name=name)
+        initializers[name].const_value = hollow
     model: onnx.ModelProto = program.model_proto
     graph = model.graph
     # The exporter's stack traces would hold paths of this machine.
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    return model
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model, plain
 
 
-def _plain_weights(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) -> list[str] | None:
-    """The weights that the graph uses, or None if one was folded into something else: then the graph
-    holds a float tensor that is no weight (or a weight under its name with other values)."""
-    names = []
-    for tensor in model.graph.initializer:
-        if tensor.name in state:
-            if not np.array_equal(numpy_helper.to_array(tensor), state[tensor.name].numpy()):
-                return None
-            names.append(tensor.name)
-        elif tensor.data_type == onnx.TensorProto.FLOAT and int(np.prod(tensor.dims)) > 1:
-            return None
-    return names
+def _is_plain(tensor: Any, weight: torch.Tensor | None) -> bool:
+    """Whether it is that weight as it is, or too small to hold one. Else a weight was folded into something
+    else: then the graph holds floats that are no weight, or a weight under its name with other values."""
+    if weight is not None:
+        raw = getattr(tensor, "raw", None)
+        return isinstance(raw, torch.Tensor) and torch.equal(raw, weight)
+    return bool(tensor.dtype != onnx_ir.DataType.FLOAT or tensor.size <= 1)
 
 
-def _reweighted(model: onnx.ModelProto, names: Sequence[str], state: Mapping[str, torch.Tensor]) -> onnx.ModelProto:
-    out = copy_of(model)
-    for tensor in out.graph.initializer:
-        if tensor.name in names:
-            tensor.CopyFrom(numpy_helper.from_array(state[tensor.name].numpy(), tensor.name))
-    return out
-
-
-def _move_weights(model: onnx.ModelProto, file: BinaryIO, places: dict[bytes, int]) -> int:
+def _move_weights(piece: Piece, model: onnx.ModelProto, file: BinaryIO, places: dict[bytes, int]) -> int:
     """Point a model's large tensors into the shared file, where each distinct content lies once, at the start
     of a page; places: hash → where. Returns the bytes that the model refers to."""
-    total = 0
+    total, state = 0, _state(piece)
     for tensor in model.graph.initializer:
-        raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
+        raw: bytes | memoryview
+        if uses_external_data(tensor):
+            weight = state[tensor.name].contiguous().numpy()
+            raw = weight.reshape(-1).view(np.uint8).data  # not a copy
+            if len(raw) < EXTERNAL_BYTES:
+                tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+        else:
+            raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
         if len(raw) < EXTERNAL_BYTES:
             continue
         digest = hashlib.sha256(raw).digest()
@@ -161,20 +193,20 @@ def _move_weights(model: onnx.ModelProto, file: BinaryIO, places: dict[bytes, in
             file.write(raw)
         for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
             tensor.ClearField(field)
-        tensor.raw_data = raw  # set_external_data wants it there
+        tensor.raw_data = b""  # set_external_data wants it there
         set_external_data(tensor, WEIGHTS, offset=places[digest], length=len(raw))
         tensor.ClearField("raw_data")
         total += len(raw)
     return total
 
 
-def write_segments(graphs: Sequence[Graph], folder: Path) -> dict[str, Segment]:
+def write_segments(graphs: Iterable[Graph], folder: Path) -> dict[str, Segment]:
     """Write `folder`/segments/NAME.onnx and the shared weights; returns the manifest's entries."""
     (folder / "segments").mkdir(parents=True, exist_ok=True)
     entries, places = {}, dict[bytes, int]()
     with (folder / "segments" / WEIGHTS).open("wb") as file:
         for piece, model in graphs:
-            size, name = _move_weights(model, file, places), f"segments/{piece.name}.onnx"
+            size, name = _move_weights(piece, model, file, places), f"segments/{piece.name}.onnx"
             (folder / name).write_bytes(model.SerializeToString())
             ports, macs = (_ports(model.graph.input), _ports(model.graph.output)), count(model, piece.name)
             entries[piece.name] = Segment(name, *ports, piece.stack, piece.first, piece.last, size, macs)

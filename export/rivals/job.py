@@ -49,7 +49,7 @@ def make(model: Path, manifest: Manifest, graphs: Path, rivals: Sequence[str], t
     """
     try:
         from mue_edge.export.onnx.format import trace
-        from mue_edge.export.onnx.quantise import int8
+        from mue_edge.export.onnx.quantise import in_int8, int8
         from mue_edge.export.prompts import read_prompt
     except ImportError as problem:
         raise lacking(problem) from problem
@@ -62,7 +62,7 @@ def make(model: Path, manifest: Manifest, graphs: Path, rivals: Sequence[str], t
         graph = trace(piece, _varying(piece, manifest.search.max_length))
         job.graph(piece.name).write_bytes(graph.SerializeToString())
         if precision == "int8" and "onnxruntime" in rivals:
-            job.graph(piece.name, precision).write_bytes(int8(piece, graph).SerializeToString())
+            job.graph(piece.name, precision).write_bytes((int8(graph) if in_int8(piece) else graph).SerializeToString())
     return job
 
 

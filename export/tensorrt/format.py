@@ -12,11 +12,12 @@ from mue_edge.arrays import Array
 from mue_edge.bundle.manifest import Manifest, Port, Segment
 from mue_edge.errors import VerificationError
 from mue_edge.export import golden, report
-from mue_edge.export.formats import Call, Progress, Written
+from mue_edge.export.formats import Call, Written
 from mue_edge.export.onnx import format as onnx
 from mue_edge.export.onnx import lower, qdq
 from mue_edge.export.onnx.graphs import Graph
 from mue_edge.export.onnx.half import half, wide_kinds
+from mue_edge.export.progress import Progress
 from mue_edge.export.ranges import Ranges, scan
 from mue_edge.export.tensorrt import gates, jetpack, rtx, trtexec
 from mue_edge.export.tensorrt.jetpack import JetPackProfile

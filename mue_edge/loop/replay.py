@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Runtime, drive
+from mue_edge.loop.driver import Runtime, Watcher, drive
 from mue_edge.loop.policy import ExitPolicy, ForcedExits, Policy, StackExit
 from mue_edge.loop.protocol import ExitDecision, Layout, Outcome
 from mue_edge.loop.search import SearchSettings, new_search
@@ -56,10 +56,11 @@ def run(
     trace: bool = False,
     heads: bool = False,
     source: Sequence[int] = (),
+    watch: Watcher | None = None,
 ) -> Outcome:
     """One caption of the picture that the runtime holds, or one answer to the text `source` that it holds."""
     search = new_search(settings, source)
-    return drive(caption_loop(layout, policy, search, trace=trace, heads=heads), runtime)
+    return drive(caption_loop(layout, policy, search, trace=trace, heads=heads), runtime, watch)
 
 
 def decision_log(outcome: Outcome) -> DecisionLog:
@@ -85,13 +86,18 @@ def replay(
     forced = ForcedExits(log.depths, log.decoder, policy)
     heads = any(SIGNALS[entry.signal].from_head for entry in log.scores)
     outcome = run(layout, settings, forced, runtime, trace=True, heads=heads, source=source)
-    scores = {(e.stack, e.depth, e.step, e.signal): e.scores for e in decision_log(outcome).scores}
+    return compare(log, decision_log(outcome))
+
+
+def compare(log: DecisionLog, again: DecisionLog) -> Difference:
+    """How the log of another run, with the same exits, differs."""
+    scores = {(e.stack, e.depth, e.step, e.signal): e.scores for e in again.scores}
     errors = []
     for entry in log.scores:
         replayed = scores.get((entry.stack, entry.depth, entry.step, entry.signal))
         if replayed:
             errors.append(abs(min(entry.scores) - min(replayed)))
-    return Difference(outcome.hypotheses[0].tokens == log.tokens, tuple(errors))
+    return Difference(again.tokens == log.tokens, tuple(errors))
 
 
 def quantile_policy(tests: Iterable[tuple[str, float]], quantile: float, name: str, plan: str | None = None) -> Policy:

@@ -21,12 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Runtime, Stopwatch, drive, stepwise
+from mue_edge.loop.driver import Stopwatch, Watcher, kind_of
 from mue_edge.loop.policy import Policy
-from mue_edge.loop.protocol import Answer, Layout, Request
+from mue_edge.loop.protocol import Answer, Request
 from mue_edge.loop.replay import exit_distances, quantile_policy, run
-from mue_edge.loop.search import BeamSearch, SearchSettings
 from mue_edge.sessions.captioner import Captioner
 from mue_edge.sessions.session import Session
 
@@ -145,38 +143,39 @@ def control_problem(ratio: Quartiles) -> str | None:
 
 @dataclass(frozen=True)
 class SegmentCost:
-    """One kind of segment in a caption at full depth: calls, and median wall-clock seconds of them all."""
+    """One kind of segment in a caption: calls, and median wall-clock seconds of them all."""
 
-    calls: int
+    calls: float
     seconds: float
 
 
-def segment_costs(
-    layout: Layout, settings: SearchSettings, runtime: Runtime, pictures: Sequence[object], runs: int = 5
-) -> dict[str, SegmentCost]:
-    """Where the time of a full-depth caption goes, by kind of segment; medians over pictures × runs."""
+class SegmentCosts:
+    """Watches captions: where their time goes, by kind of segment. The first one, which loads the segments, is
+    left out where others follow."""
 
-    def caption(pixels: object) -> dict[str, SegmentCost]:
+    def __init__(self) -> None:
+        self._captions: list[tuple[Stopwatch, Counter[str]]] = []
+
+    def begin(self) -> Watcher:
+        """The watcher of the next caption, which begins now."""
         watch, calls = Stopwatch(), Counter[str]()
+        self._captions.append((watch, calls))
 
         def count(request: Request, answer: Answer) -> None:
             watch(request, answer)
-            calls[request.run.partition(".")[0]] += 1
+            names = [request.run] if answer.ran is None else [name for name, _ in answer.ran]
+            calls.update(map(kind_of, names))
 
-        runtime.set_pixels(pixels)
-        with stepwise(runtime):
-            drive(caption_loop(layout, Policy("never"), BeamSearch(settings)), runtime, count)
-        return {kind: SegmentCost(calls[kind], seconds) for kind, seconds in watch.seconds.items()}
+        return count
 
-    for pixels in pictures:  # loads the segments
-        caption(pixels)
-    captions = [caption(pixels) for _ in range(runs) for pixels in pictures]
-    costs = {}
-    for kind in dict.fromkeys(kind for costs_of_one in captions for kind in costs_of_one):
-        own = [c[kind] for c in captions if kind in c]
-        calls = round(statistics.median(cost.calls for cost in own))
-        costs[kind] = SegmentCost(calls, statistics.median(cost.seconds for cost in own))
-    return costs
+    def medians(self) -> dict[str, SegmentCost]:
+        """Kind of segment → the medians over the captions that ran it."""
+        captions = self._captions[1:] or self._captions
+        costs = {}
+        for kind in dict.fromkeys(kind for _, calls in captions for kind in calls):
+            own = [(calls[kind], watch.seconds[kind]) for watch, calls in captions if calls[kind]]
+            costs[kind] = SegmentCost(*(statistics.median(column) for column in zip(*own)))
+        return costs
 
 
 def exiting_policy(captioner: Captioner, pictures: Sequence[object]) -> tuple[Policy, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from pathlib import Path
@@ -23,6 +22,7 @@ from mue_edge.export.build import export, read_policies  # noqa: E402
 from mue_edge.export.onnx import format as exporter  # noqa: E402
 from mue_edge.export.plan import make  # noqa: E402
 from mue_edge.export.prompts import read_prompt  # noqa: E402
+from mue_edge.models.cut import Piece  # noqa: E402
 from mue_edge.targets.verify import verify  # noqa: E402
 
 
@@ -79,10 +79,14 @@ def test_a_damaged_weight_is_noticed_by_the_replay(tiny_bundle: Path, tmp_path: 
 def test_a_wrong_graph_leaves_no_bundle(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(model: object, names: object, state: dict[str, object]) -> object:
-        return copy.deepcopy(model)  # every layer with the first one's weights
+    true, first = exporter._state, dict[object, dict[str, torch.Tensor]]()
 
-    monkeypatch.setattr(exporter, "_reweighted", wrong)
+    def wrong(piece: Piece) -> dict[str, torch.Tensor]:
+        """Every layer with the first one's weights."""
+        state = true(piece)
+        return first.setdefault((type(piece.module), *((k, v.shape) for k, v in state.items())), state)
+
+    monkeypatch.setattr(exporter, "_state", wrong)
     with pytest.raises(VerificationError, match="differs from torch"):
         export(tiny_model_folder, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mue_edge import targets
 from mue_edge.errors import UsageError
 from tests.apps.cli.run import Runner, picture
 
@@ -23,13 +25,17 @@ def exported(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Instead of tracing for seconds, the export room hands out the tiny bundle; its calls are kept."""
     from mue_edge.bundle.folder import open_bundle
     from mue_edge.export import build
-    from mue_edge.targets.verify import Verified
+    from mue_edge.measuring.bench import SegmentCosts
+    from mue_edge.targets.verify import verify
 
     calls: Calls = []
+    costs = SegmentCosts()
+    with contextlib.closing(targets.open_runtime(open_bundle(tiny_bundle), 1)) as runtime:
+        verified = verify(open_bundle(tiny_bundle), runtime, costs.begin)
 
     def export(folder: Path, out: Path, target: str, options: Any, *rest: Any) -> build.Exported:
         calls.append((folder, out, target, options, *rest))
-        return build.Exported(open_bundle(tiny_bundle), 1e-6, Verified(8, 9, 1e-7, 1e-8, 8, 8, 8))
+        return build.Exported(open_bundle(tiny_bundle), 1e-6, verified, costs=costs.medians())
 
     monkeypatch.setattr(build, "export", export)
     return calls
@@ -44,7 +50,7 @@ def test_the_report_adds_up(run: Runner, tiny_model_folder: Path, tiny_bundle: P
     assert report["bytes"]["embed + head"] == 40 * 16 * 4  # the tied table, once
     full = report["full_depth"]
     assert full["calls"] == sum(s["calls"] for s in full["segments"].values())
-    assert full["segments"]["decoder"]["calls"] == 3 * full["steps"]
+    assert full["segments"]["embed+decoder+head"]["calls"] == full["steps"]
     assert all(s["seconds"] > 0 for s in full["segments"].values())
     assert report["evidence"]["rung"] == "loop"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import shlex
 from collections.abc import Iterator
@@ -15,16 +14,14 @@ import click
 from mue_edge import targets
 from mue_edge.apps.cli import exporting
 from mue_edge.apps.cli.catalogue import demo_pictures, range_pictures, resolve_model, usage
-from mue_edge.apps.cli.exporting import golden_pixels
 from mue_edge.apps.cli.options import check_exists, common, option, shared, takes
 from mue_edge.apps.cli.terminal import print_result
-from mue_edge.bundle.folder import Bundle, open_bundle
+from mue_edge.bundle.folder import open_bundle
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import UsageError, command_line
 from mue_edge.export import room
 from mue_edge.files import atomic_folder
 from mue_edge.inputs import gathering
-from mue_edge.measuring import bench
 from mue_edge.targets import target
 
 if TYPE_CHECKING:
@@ -111,17 +108,14 @@ def _report(exported: Exported) -> dict[str, Any]:
     if exported.loop is None:
         return report
     evidence |= {"graph_max_error": exported.graph_error, **vars(exported.loop)}
-    return report | {"full_depth": _full_depth(exported.bundle)}
+    return report | {"full_depth": _full_depth(exported)}
 
 
-def _full_depth(bundle: Bundle) -> dict[str, Any]:
-    manifest = bundle.manifest
-    with contextlib.closing(targets.open_runtime(bundle)) as runtime:
-        pixels = golden_pixels(bundle)
-        costs = bench.segment_costs(manifest.layout, manifest.search, runtime, pixels, runs=3)
-    steps = costs["head"].calls
-    segments = {kind: vars(cost) for kind, cost in costs.items()}
-    return {"steps": steps, "calls": manifest.layout.calls(steps), "segments": segments}
+def _full_depth(exported: Exported) -> dict[str, Any]:
+    segments = {kind: vars(cost) for kind, cost in exported.costs.items()}
+    steps = sum(cost.calls for kind, cost in exported.costs.items() if kind.endswith("head"))
+    calls = sum(cost.calls for cost in exported.costs.values())
+    return {"steps": round(steps), "calls": round(calls), "segments": segments}
 
 
 def _text(folder: Path, exported: Exported, report: dict[str, Any]) -> Iterator[str]:

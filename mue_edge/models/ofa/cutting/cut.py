@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mue_edge.errors import UsageError
 from mue_edge.loop.protocol import CONSTANT, DECODER, LIVE_TOKENS, PICTURE, TEXT, WORDS, Layout, Stack, Stage
@@ -89,7 +90,8 @@ class _Parts:
     def __init__(self, model: Model, request: CutRequest) -> None:
         self.model, self.request, self.config = model, request, model.config
         self.pixels = torch.zeros(1, 3, request.height, request.width)
-        _, self.grid = model.encoder.embed_patches(self.pixels)
+        with FakeTensorMode(allow_non_fake_inputs=True):  # shapes only: the trunk computes nothing
+            _, self.grid = model.encoder.embed_patches(torch.empty(self.pixels.shape))
         self.prompt = None if request.prompt is None else torch.tensor([request.prompt])
         self.words = request.text_length if self.prompt is None else self.prompt.shape[1]
         self.image_positions = model.encoder.image_positions(self.grid)

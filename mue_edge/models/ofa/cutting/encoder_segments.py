@@ -74,7 +74,8 @@ class Stem(nn.Module):
     def __init__(self, encoder: Encoder, words: Tensor | None = None, gate: Gate | None = None) -> None:
         super().__init__()
         self.gate = gate
-        self.encoder = copy.deepcopy(encoder)
+        layers = {id(module): module for name, module in encoder.named_children() if name != "embed_images"}
+        self.encoder = copy.deepcopy(encoder, layers)  # only the trunk is copied
         _fold_batch_norms(self.encoder.embed_images)
         self.words = None if words is None else nn.Parameter(words, requires_grad=False)
 
