@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import click
 
+from mue_edge import targets
+from mue_edge.apps.cli import default_bundle
 from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.machine import default_threads
 
 
 @dataclass(frozen=True)
-class ServeOptions(common.SessionOptions):
+class ServeOptions:
+    bundle: str | None = shared(common.bundle_option)
+    policy: str | None = shared(common.policy_option())
+    workers: int = option(
+        "Processes that caption, so many pictures at once; they share the weights.", type=common.THREADS, default=1
+    )
+    threads: int | None = option("Threads of a worker.  [default: the cores, shared out]", type=common.THREADS)
     deadline: float | None = shared(common.deadline_option)
     host: str = shared(common.host_option)
     port: int = shared(common.port_option(8321))
@@ -31,20 +42,27 @@ def command(o: ServeOptions) -> None:
     a trusted network before it.
     """
     from mue_edge.apps import serving
-    from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
+    from mue_edge.apps.alt_text.answering import Captioning, Limits
+    from mue_edge.apps.alt_text.endpoint import Endpoint
+    from mue_edge.apps.workers import Workers
     from mue_edge.inputs import image
 
     with serving.listen(o.host, o.port) as listener:
         pixels = image.pixel_limit()
         limits = Limits(pixels=pixels, waiting=o.waiting, body=o.max_bytes, deadline=o.deadline)
-        endpoint = Endpoint(o.open, o.policy, limits)
-        endpoint.start()
-        url = serving.url(listener)
+        folder = default_bundle.bundle_folder(o.bundle, "caption")
+        manifest = open_bundle(folder).manifest  # hashed here, if it must be, so that no worker does it
+        threads = o.threads or max(1, default_threads() // o.workers)
+        opening = Captioning(functools.partial(targets.open, folder, threads=threads), o.policy, limits)
+        with Workers(opening, o.workers) as workers:
+            workers.start()
+            endpoint = Endpoint(manifest, workers, o.policy, limits)
+            url = serving.url(listener)
 
-        def ready() -> None:
-            click.echo(f"serving at {url}; try: curl --data-binary @picture.png {url}caption")
-            if not serving.is_loopback(listener):
-                say("note: whoever reaches this machine can use it")
+            def ready() -> None:
+                click.echo(f"serving at {url}; try: curl --data-binary @picture.png {url}caption")
+                if not serving.is_loopback(listener):
+                    say("note: whoever reaches this machine can use it")
 
-        serving.serve(endpoint.app(listener), listener, ready)
+            serving.serve(endpoint.app(listener), listener, ready, endpoint.stop)
     click.echo("stopped")
