@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -169,6 +170,7 @@ def serve(
     stopping: Callable[[], object] = _nothing,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests under way get STOP_SECONDS to end, and `stopping` may end some."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises what it caught again
         _Server(app, ready, stopping).run([listener])
 

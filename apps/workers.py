@@ -44,12 +44,13 @@ class Workers:
         self._threads = ThreadPoolExecutor(count, "worker")  # a thread waits for each busy worker
 
     def start(self) -> None:
-        """Start them. Raises what `opening` raises."""
-        for worker in self._workers:
-            worker.start()
-            self._free.put(worker)
-        for worker in self._workers:
-            worker.wait()
+        """Start them, the first one alone: what it makes for all is there then. Raises what `opening` raises."""
+        for starting in (self._workers[:1], self._workers[1:]):
+            for worker in starting:
+                worker.start()
+                self._free.put(worker)
+            for worker in starting:
+                worker.wait()
 
     def submit(self, *job: Any) -> Future[Any]:
         """The answer to a job. It raises MueEdgeErrors that the worker raised, WorkerDiedError if it died, and

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,16 @@ from mue_edge.loop.protocol import DECODER, Answer, Request
 from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers, source
+from mue_edge.targets.packed import packed_segment
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.
 AS_WRITTEN = ("session.disable_quant_qdq", "1")
 # With "1", int8 weights become uint8 when a session is made, on any x86: slower products, but exact sums.
 EXACT_SUMS = "session.x64quantprecision"
+# Bytes that the arena reserves at first; untouched ones cost nothing. Where all fits, segments use the same memory in
+# turn; chunks that are added one by one are each too small for what comes next.
+_ARENA = 256 << 20
 # A graph y [m, 16] = MatMulInteger(a [m, 64] uint8, b [64, 16] int8), for devices without onnx.
 _PRODUCT = bytes.fromhex(
     "08083a5e0a180a01610a0162120179220d4d61744d756c496e74656765721201675a140a0161120f0a0d080212090a0312016d0a"
@@ -46,6 +51,11 @@ class HostRuntime(Buffers):
         self._sessions: dict[str, Any] = {}
         self._values: dict[str, Any] = {}
         self._bindings: dict[tuple[str, ...], Any] = {}
+        self._shared: Path | None = None
+
+    def share_packed(self, folder: Path) -> None:
+        """Keep the packed weights of sessions in this folder, where processes with the same bundle share them."""
+        self._shared = folder
 
     def execute(self, request: Request) -> Answer:
         key = (request.run, *request.inputs.values())
@@ -92,6 +102,9 @@ class HostRuntime(Buffers):
             file = self.bundle.manifest.segments[name].file
             onnx_guard.check(self.bundle, file)
             path, options = str(self.bundle.path / file), self._options(name)
+            if self._shared is not None and not self._maps_weights(name):
+                path, options = packed_segment(self._ort, path, options, self._shared / name), self._options(name)
+                options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done
             try:
                 session = self._ort.InferenceSession(path, options, providers=self._providers)
             except Exception as problem:  # ONNX Runtime's own exceptions share no base class
@@ -100,16 +113,20 @@ class HostRuntime(Buffers):
         return self._sessions[name]
 
     def _options(self, name: str) -> Any:
-        manifest = self.bundle.manifest
-        options = session_options(manifest.precision)
+        options = session_options(self.bundle.manifest.precision)
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        decoder = manifest.segments[name].stack == DECODER or name == "head"
-        if decoder and manifest.layout.rows == 1 and not name.startswith("verify"):
-            # A matrix-vector product gains nothing from packing and would copy the mapped weights.
+        if self._maps_weights(name):
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options
+
+    def _maps_weights(self, name: str) -> bool:
+        """Whether a segment uses weights as they lie in their file: a matrix-vector product gains nothing from packing
+        and would copy them."""
+        manifest = self.bundle.manifest
+        decoder = manifest.segments[name].stack == DECODER or name == "head"
+        return decoder and manifest.layout.rows == 1 and not name.startswith("verify")
 
 
 def session_options(precision: str = "fp32") -> Any:
@@ -142,7 +159,7 @@ def onnxruntime() -> Any:
     except ImportError as problem:
         raise missing_extra("onnxruntime", "host") from problem
     info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(info, None)
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg({"initial_chunk_size_bytes": _ARENA}))
     return ort
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mue_edge.apps.alt_text.table import clean
 from mue_edge.inputs import image
 from mue_edge.machine import return_large_blocks
 from mue_edge.sessions.captioner import Captioner
+from mue_edge.targets.host import HostRuntime
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Captioning:
-    """What opens a worker. policy: what captions unless a request names another, as `Captioner.policy` takes it."""
+    """What opens a worker. policy: what captions unless a request names another, as `Captioner.policy` takes it.
+    shared: a folder for what several workers need once, None for one."""
 
     open: Callable[[], Captioner]
     policy: str | None
     limits: Limits
+    shared: Path | None = None
 
     def __call__(self) -> Callable[[bytes, str | None], dict[str, Any]]:
         """Open the bundle and load its segments, so that mistakes show at once and no caption pays for it."""
         return_large_blocks()
         captioner = self.open()
+        if self.shared is not None and isinstance(captioner.runtime, HostRuntime):
+            captioner.runtime.share_packed(self.shared)
         chosen = captioner.policy(self.policy)
         captioner.warm_up()
 

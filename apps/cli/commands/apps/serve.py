@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -47,22 +50,26 @@ def command(o: ServeOptions) -> None:
     from mue_edge.apps.workers import Workers
     from mue_edge.inputs import image
 
-    with serving.listen(o.host, o.port) as listener:
-        pixels = image.pixel_limit()
-        limits = Limits(pixels=pixels, waiting=o.waiting, body=o.max_bytes, deadline=o.deadline)
+    limits = Limits(pixels=image.pixel_limit(), waiting=o.waiting, body=o.max_bytes, deadline=o.deadline)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(serving.listen(o.host, o.port))
         folder = default_bundle.bundle_folder(o.bundle, "caption")
         manifest = open_bundle(folder).manifest  # hashed here, if it must be, so that no worker does it
         threads = o.threads or max(1, default_threads() // o.workers)
-        opening = Captioning(functools.partial(targets.open, folder, threads=threads), o.policy, limits)
-        with Workers(opening, o.workers) as workers:
-            workers.start()
-            endpoint = Endpoint(manifest, workers, o.policy, limits)
-            url = serving.url(listener)
+        shared = None
+        if o.workers > 1:
+            place = tempfile.TemporaryDirectory(prefix="mue-edge-serve-", ignore_cleanup_errors=True)
+            shared = Path(stack.enter_context(place))
+        opening = Captioning(functools.partial(targets.open, folder, threads=threads), o.policy, limits, shared)
+        workers = stack.enter_context(Workers(opening, o.workers))
+        workers.start()
+        endpoint = Endpoint(manifest, workers, o.policy, limits)
+        url = serving.url(listener)
 
-            def ready() -> None:
-                click.echo(f"serving at {url}; try: curl --data-binary @picture.png {url}caption")
-                if not serving.is_loopback(listener):
-                    say("note: whoever reaches this machine can use it")
+        def ready() -> None:
+            click.echo(f"serving at {url}; try: curl --data-binary @picture.png {url}caption")
+            if not serving.is_loopback(listener):
+                say("note: whoever reaches this machine can use it")
 
-            serving.serve(endpoint.app(listener), listener, ready, endpoint.stop)
+        serving.serve(endpoint.app(listener), listener, ready, endpoint.stop)
     click.echo("stopped")
