@@ -32,11 +32,12 @@ from starlette.routing import Route
 
 from mue_edge.apps.alt_text import forms
 from mue_edge.apps.alt_text.answering import Limits
-from mue_edge.apps.serving import application
+from mue_edge.apps.serving import STOP_SECONDS, application
 from mue_edge.apps.workers import WorkerDiedError, Workers
 from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import InputFileError, UsageError
 
+GRACE_SECONDS = STOP_SECONDS - 1  # then there is time to tell the others
 WANTED = (
     "send the picture's bytes as the body (curl --data-binary @picture.png) or a form with a file "
     "(curl -F picture=@picture.png): JPEG, PNG, WebP, GIF or BMP"
@@ -68,9 +69,10 @@ class Endpoint:
         return application(routes, listener, lifespan=life)
 
     def stop(self) -> None:
-        """Refuse who waits and who comes; what is captioned goes on."""
+        """Refuse who waits and who comes; what is captioned has GRACE_SECONDS to end."""
         self._stopping = True
         self._workers.refuse()
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._workers.close)
 
     async def index(self, request: Request) -> Response:
         """What can be asked here."""
@@ -100,7 +102,7 @@ class Endpoint:
                 self._present -= 1
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        except asyncio.CancelledError as problem:  # by `stop`, or by the server, whose time is over
+        except asyncio.CancelledError as problem:  # by `stop`
             raise _busy("the server is stopping") from problem
         finally:
             self._held -= Counter({client: len(body)})

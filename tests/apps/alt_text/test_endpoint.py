@@ -338,8 +338,7 @@ def test_sigterm_answers_everybody_and_ends_busy_workers(tiny_bundle: Path, tmp_
         server.send_signal(signal.SIGTERM)
         replies = [done.result() for done in as_completed(asked)]
         out, err = server.communicate(timeout=60)
-    assert (server.returncode, out) == (0, "stopped\n"), err
-    print(err)
+    assert (server.returncode, out, err) == (0, "stopped\n", "")
     assert all("stopping" in reply.error(503) for reply in replies)
     assert not any(map(lives, workers)) and not list((tmp_path / "temporary").glob("mue-edge*"))
 
