@@ -87,7 +87,7 @@ class _Worker:
 
     def __init__(self, opening: Opening) -> None:
         self._opening, self._changing, self._closed = opening, threading.Lock(), False
-        self._process: BaseProcess
+        self._process: BaseProcess | None = None
         self._pipe: Connection
         self._open = False
 
@@ -96,9 +96,10 @@ class _Worker:
             if self._closed:
                 raise WorkerDiedError("the server is stopping")
             self._pipe, its_end = SPAWN.Pipe()
-            self._process, self._open = SPAWN.Process(target=_work, args=(its_end, self._opening), daemon=True), False
+            process = SPAWN.Process(target=_work, args=(its_end, self._opening), daemon=True)
             with its_end, _signals_blocked():
-                self._process.start()
+                process.start()
+            self._process, self._open = process, False
 
     def wait(self) -> None:
         """Until it is open."""
@@ -107,7 +108,7 @@ class _Worker:
             self._open = True
 
     def ask(self, job: tuple[Any, ...]) -> Any:
-        if not self._process.is_alive():  # it died at rest
+        if self._process is None or not self._process.is_alive():  # it died at rest
             self.start()
         try:
             self.wait()
@@ -123,7 +124,7 @@ class _Worker:
     def close(self) -> None:
         with self._changing:
             self._closed = True
-            if hasattr(self, "_process"):
+            if self._process is not None:
                 self._process.kill()
                 self._process.join()
 
