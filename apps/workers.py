@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import Any
 
-from mue_edge.errors import MueEdgeError
+from mue_edge.errors import EnvironmentLacksError, MueEdgeError
 
 SPAWN = get_context("spawn")
 # What a terminal or a supervisor sends to all processes of a group: the server says when its workers end.
@@ -44,13 +44,19 @@ class Workers:
         self._threads = ThreadPoolExecutor(count, "worker")  # a thread waits for each busy worker
 
     def start(self) -> None:
-        """Start them, the first one alone: what it makes for all is there then. Raises what `opening` raises."""
+        """Start them, the first one alone: what it makes for all is there then. Raises what `opening` raises,
+        and EnvironmentLacksError if a worker dies in it."""
         for starting in (self._workers[:1], self._workers[1:]):
             for worker in starting:
                 worker.start()
                 self._free.put(worker)
-            for worker in starting:
-                worker.wait()
+            try:
+                for worker in starting:
+                    worker.wait()
+            except (EOFError, OSError) as problem:
+                raise EnvironmentLacksError(
+                    "a worker process died while it started (out of memory?); try fewer --workers"
+                ) from problem
 
     def submit(self, *job: Any) -> Future[Any]:
         """The answer to a job. It raises MueEdgeErrors that the worker raised, WorkerDiedError if it died, and
