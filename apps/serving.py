@@ -1,14 +1,15 @@
 """What the applications' pages and endpoints share: a socket that is bound to loopback unless asked, a server
 that patience cannot exhaust, and guards against other pages of the same browser.
 
-A connection serves one request, whose head must arrive within HEAD_SECONDS. Requests whose Host is not this
-machine (DNS rebinding) and those that another page sends are refused. Errors are JSON.
+A connection serves one request, whose head must arrive within HEAD_SECONDS; a client has at most half of them.
+Requests whose Host is not this machine (DNS rebinding) and those that another page sends are refused. Errors are JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -120,11 +121,15 @@ class Guard:
 
 
 class Impatient(H11Protocol):
-    """Hangs up on a connection whose first request's head does not come (and there is no second request)."""
+    """Hangs up on a connection whose first request's head does not come (and there is no second request), and on a
+    client that has too many of them."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._late = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+        clients = [c.client[0] for c in self.connections if isinstance(c, H11Protocol) and c.client]
+        if self.client and clients.count(self.client[0]) > MAX_CONNECTIONS // 2:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._late.cancel()
@@ -136,32 +141,45 @@ class Impatient(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Calls `ready` once it listens, so that its address can be printed."""
+    """Calls `ready` once it listens, so that its address can be printed, and `stopping` once it stops to."""
 
-    def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, ready: Callable[[], object], stopping: Callable[[], object]) -> None:
         protocol: dict[str, Any] = {"http": Impatient, "ws": "none", "lifespan": "on", "loop": "asyncio"}
         limits: dict[str, Any] = {"limit_concurrency": MAX_CONNECTIONS}
         limits |= {"timeout_graceful_shutdown": STOP_SECONDS}
         quiet: dict[str, Any] = {"log_level": "error", "access_log": False, "server_header": False}
         super().__init__(uvicorn.Config(app, **protocol, **limits, **quiet))
-        self._ready = ready
+        self._ready, self._stopping = ready, stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping()
+        await super().shutdown(sockets)
 
-def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way get STOP_SECONDS to end."""
+
+def _nothing() -> None: ...
+
+
+def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    ready: Callable[[], object] = _nothing,
+    stopping: Callable[[], object] = _nothing,
+) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way get STOP_SECONDS to end, and `stopping` may end some."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises what it caught again
-        _Server(app, ready).run([listener])
+        _Server(app, ready, stopping).run([listener])
 
 
 @contextlib.contextmanager
-def running(app: ASGIApp, listener: socket.socket) -> Iterator[str]:
+def running(app: ASGIApp, listener: socket.socket, stopping: Callable[[], object] = _nothing) -> Iterator[str]:
     """Serve beside the block, in a thread, at this address."""
     started = threading.Event()
-    server = _Server(app, started.set)
+    server = _Server(app, started.set, stopping)
     thread = threading.Thread(target=server.run, args=([listener],), name="web", daemon=True)
     thread.start()
     if not started.wait(30):

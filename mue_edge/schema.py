@@ -7,6 +7,7 @@ Understands int, float, str, bool, None, unions with None, tuples of one kind (`
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from mue_edge.errors import InputFileError
 from mue_edge.reading import finite
 
 T = TypeVar("T")
+_hints = functools.cache(typing.get_type_hints)  # of a class: strings are evaluated once
 
 
 def decode(kind: type[T], data: object, where: str) -> T:
@@ -67,7 +69,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
 
 def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
     _check(isinstance(data, dict), where, "an object", data)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(data) - set(fields))
     if unknown:

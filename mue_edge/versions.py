@@ -7,7 +7,6 @@ extras; markers that join comparisons of `extra`, `python_version`, `sys_platfor
 
 from __future__ import annotations
 
-import importlib.metadata
 import operator
 import platform
 import re
@@ -89,8 +88,10 @@ def requirements() -> list[Requirement]:
         by_extra = {"": project["dependencies"], **project["optional-dependencies"]}
         all_of_them = [parse(text, extra) for extra, texts in by_extra.items() for text in texts]
     else:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            all_of_them = [parse(text) for text in importlib.metadata.requires(NAME) or []]
+        from importlib import metadata
+
+        with suppress(metadata.PackageNotFoundError):
+            all_of_them = [parse(text) for text in metadata.requires(NAME) or []]
     return [requirement for requirement in all_of_them if requirement.package != NAME]
 
 
@@ -120,7 +121,9 @@ def applies(marker: str) -> bool:
 
 def installed(package: str) -> str | None:
     """Version of an installed distribution, or None."""
+    from importlib import metadata  # a fifteenth of the time of a caption, which needs none of it
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None

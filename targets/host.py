@@ -9,6 +9,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,21 @@ from mue_edge.arrays import Array
 from mue_edge.bundle.folder import Bundle
 from mue_edge.bundle.manifest import Port, Segment
 from mue_edge.errors import EnvironmentLacksError, InputFileError, missing_extra
-from mue_edge.loop.protocol import Answer, Request
+from mue_edge.loop.protocol import DECODER, Answer, Request
 from mue_edge.machine import default_threads
 from mue_edge.targets import onnx_guard
 from mue_edge.targets.buffers import Buffers
 from mue_edge.targets.fusing import Fuser, GraphRun
+from mue_edge.targets.packed import packed_segment
 
 # Q/DQ pairs are computed as the graph says: ONNX Runtime's fused form of a half-precision convolution between
 # them gives other values.
 AS_WRITTEN = ("session.disable_quant_qdq", "1")
 # With "1", int8 weights become uint8 when a session is made, on any x86: slower products, but exact sums.
 EXACT_SUMS = "session.x64quantprecision"
+# Bytes that the arena reserves at first; untouched ones cost nothing. Where all fits, segments use the same memory in
+# turn; chunks that are added one by one are each too small for what comes next.
+_ARENA = 256 << 20
 # A graph y [m, 16] = MatMulInteger(a [m, 64] uint8, b [64, 16] int8), for devices without onnx.
 _PRODUCT = bytes.fromhex(
     "08083a5e0a180a01610a0162120179220d4d61744d756c496e74656765721201675a140a0161120f0a0d080212090a0312016d0a"
@@ -67,8 +72,13 @@ class HostRuntime(Buffers):
         self._bound: dict[GraphRun, _Bound] = {}
         self._fuser = Fuser(bundle.manifest.fused)
         self._queue: list[Request] = []
+        self._shared: Path | None = None
         self.stepwise = not bundle.manifest.fused
         self.clock: Callable[[], float] = time.perf_counter
+
+    def share_packed(self, folder: Path) -> None:
+        """Keep the packed weights of sessions in this folder, where processes with the same bundle share them."""
+        self._shared = folder
 
     def set_pixels(self, pixels: object) -> None:
         self._queue.clear()  # of a caption that was not finished
@@ -169,7 +179,10 @@ class HostRuntime(Buffers):
         if name not in self._sessions:
             file = self._segment(name).file
             onnx_guard.check(self.bundle, file)
-            path, options = str(self.bundle.path / file), self._options()
+            path, options = str(self.bundle.path / file), self._options(name)
+            if self._shared is not None:
+                path, options = packed_segment(self._ort, path, options, self._shared / name), self._options(name)
+                options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done
             try:
                 session = self._ort.InferenceSession(path, options, providers=self._providers)
             except Exception as problem:  # ONNX Runtime's own exceptions share no base class
@@ -177,11 +190,13 @@ class HostRuntime(Buffers):
             self._sessions[name] = session
         return self._sessions[name]
 
-    def _options(self) -> Any:
+    def _options(self, name: str) -> Any:
         options = session_options(self.bundle.manifest.precision)
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A plan of all its activations in one block would not fit where those of other sessions lay.
+        options.enable_mem_pattern = self._segment(name).stack == DECODER or name.endswith("head")
         return options
 
 
@@ -215,7 +230,7 @@ def onnxruntime() -> Any:
     except ImportError as problem:
         raise missing_extra("onnxruntime", "host") from problem
     info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(info, None)
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg({"initial_chunk_size_bytes": _ARENA}))
     return ort
 
 

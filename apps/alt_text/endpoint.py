@@ -9,9 +9,9 @@
 
 The policy may also stand in a form's field `policy`.
 
-One picture is decoded and captioned at a time; up to `waiting` more wait, and whose body arrives then gets
-503 with Retry-After. Bodies on their way keep nobody waiting; all bodies together hold no more memory than
-the largest ones of a full queue would, beside one decoded picture.
+Pictures are decoded and captioned by worker processes, one at a time each; up to `waiting` more wait, and whose
+body arrives then gets 503 with Retry-After. Bodies on their way keep nobody waiting; all bodies together hold no more
+memory than the largest ones of a full queue would, those of one client half of it, beside a decoded picture a worker.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ import asyncio
 import contextlib
 import math
 import socket
-import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
@@ -33,64 +31,48 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mue_edge.apps.alt_text import forms
-from mue_edge.apps.alt_text.table import clean
-from mue_edge.apps.serving import application
+from mue_edge.apps.alt_text.answering import Limits
+from mue_edge.apps.serving import STOP_SECONDS, application
+from mue_edge.apps.workers import WorkerDiedError, Workers
+from mue_edge.bundle.manifest import Manifest
 from mue_edge.errors import InputFileError, UsageError
-from mue_edge.inputs import image
-from mue_edge.sessions.captioner import Captioner
 
+GRACE_SECONDS = STOP_SECONDS - 1  # then there is time to tell the others
 WANTED = (
     "send the picture's bytes as the body (curl --data-binary @picture.png) or a form with a file "
     "(curl -F picture=@picture.png): JPEG, PNG, WebP, GIF or BMP"
 )
 
 
-@dataclass(frozen=True)
-class Limits:
-    """waiting: requests beside the one that is captioned. body: bytes. pixels: of a picture. body_seconds:
-    for the whole body to arrive. deadline: seconds a caption, or None."""
-
-    waiting: int = 16
-    body: int = 16 << 20
-    pixels: int = image.MAX_PIXELS
-    body_seconds: float = 20.0
-    deadline: float | None = None
-
-
 class Endpoint:
-    """A captioner behind a queue. `open_captioner` and all captions run in one thread of its own."""
+    """A queue before workers, which caption as `Captioning` does. manifest: of their bundle; policy: theirs."""
 
-    def __init__(self, open_captioner: Callable[[], Captioner], policy: str | None, limits: Limits) -> None:
-        self._open, self._policy, self.limits = open_captioner, policy, limits
-        self._worker = ThreadPoolExecutor(1, "captioner")
-        self._captioner: Captioner | None = None
+    def __init__(self, manifest: Manifest, workers: Workers, policy: str | None, limits: Limits) -> None:
+        self._manifest, self._workers, self._policy, self.limits = manifest, workers, policy, limits
+        self._names = list(manifest.policies())
         self._present = 0  # whose body has arrived
-        self._held, self._room = 0, (limits.waiting + 1) * limits.body  # bytes of bodies
+        self._held: Counter[str] = Counter()  # bytes of bodies, by client
+        self._room = (limits.waiting + workers.count) * limits.body
         self._mean = 0.1
+        self._stopping = False
 
     def app(self, listener: socket.socket) -> Starlette:
-        """The application; a bundle that cannot be opened or a policy that it lacks is raised by `start`."""
+        """The application. When it has ended, the workers have."""
 
         @contextlib.asynccontextmanager
         async def life(app: Starlette) -> AsyncIterator[None]:
             yield
-            self._worker.submit(self._opened().close)
-            self._worker.shutdown()
+            self._workers.close()
 
         routes = [Route("/", self.index), Route("/health", self.health)]
         routes.append(Route("/caption", self.caption, methods=["POST"]))
         return application(routes, listener, lifespan=life)
 
-    def start(self) -> None:
-        """Open the bundle and load its segments, so that mistakes show at once and no caption pays for it."""
-
-        def opened() -> Captioner:
-            captioner = self._open()
-            captioner.policy(self._policy)
-            captioner.warm_up()
-            return captioner
-
-        self._captioner = self._worker.submit(opened).result()
+    def stop(self) -> None:
+        """Refuse who waits and who comes; what is captioned has GRACE_SECONDS to end."""
+        self._stopping = True
+        self._workers.refuse()
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._workers.close)
 
     async def index(self, request: Request) -> Response:
         """What can be asked here."""
@@ -101,17 +83,17 @@ class Endpoint:
 
     async def health(self, request: Request) -> Response:
         """The bundle, its policies, and who is there."""
-        manifest = self._opened().bundle.manifest
-        about = {"status": "ok", "bundle": manifest.name, "policies": list(manifest.policies())}
-        return JSONResponse(about | {"policy": self._policy or manifest.chosen, "present": self._present})
+        about = {"status": "ok", "bundle": self._manifest.name, "policies": self._names}
+        about |= {"policy": self._policy or self._manifest.chosen}
+        return JSONResponse(about | {"workers": self._workers.count, "present": self._present})
 
     async def caption(self, request: Request) -> Response:
         """One picture's alt text."""
-        body = bytearray()
+        body, client = bytearray(), request.client.host if request.client else ""
         try:
-            await self._receive(request, body)
-            if self._present > self.limits.waiting:
-                again = math.ceil(self._present * self._mean)
+            await self._receive(request, client, body)
+            if self._present >= self.limits.waiting + self._workers.count:
+                again = math.ceil(self._present * self._mean / self._workers.count)
                 raise _busy(f"{self._present} requests are waiting", again)
             self._present += 1
             try:
@@ -120,8 +102,10 @@ class Endpoint:
                 self._present -= 1
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+        except asyncio.CancelledError as problem:  # by `stop`
+            raise _busy("the server is stopping") from problem
         finally:
-            self._held -= len(body)
+            self._held -= Counter({client: len(body)})
 
     async def _answer(self, request: Request, body: bytes) -> dict[str, Any]:
         """The caption of a body that has arrived. Raises HTTPException for what is no picture."""
@@ -129,12 +113,20 @@ class Endpoint:
         if forms.is_form(kind):
             body, fields = forms.read(kind, body)
             policy = policy or fields.get("policy")
+        if policy is not None and policy not in self._names:  # a path is no name: no file is read for a client
+            raise UsageError(f"no policy {policy!r} in the bundle's front ({', '.join(self._names)})")
+        if self._stopping:
+            raise _busy("the server is stopping")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, self._one, body, policy)
+            record: dict[str, Any] = await asyncio.wrap_future(self._workers.submit(body, policy))
         except InputFileError as problem:
             raise HTTPException(415, f"{problem}; {WANTED}") from problem
+        except WorkerDiedError as problem:
+            raise _busy(str(problem)) from problem
+        self._mean += 0.2 * (record["seconds"] - self._mean)
+        return record
 
-    async def _receive(self, request: Request, body: bytearray) -> None:
+    async def _receive(self, request: Request, client: str, body: bytearray) -> None:
         """The request's body, to its end: who is cut off while sending sees no answer. Raises
         HTTPException."""
         limit, size = self.limits.body, 0
@@ -147,9 +139,9 @@ class Endpoint:
             nonlocal size
             async for chunk in request.stream():
                 size += len(chunk)
-                if size <= limit and self._held + len(chunk) <= self._room:
+                if size <= limit and self._has_room(client, len(chunk)):
                     body.extend(chunk)
-                    self._held += len(chunk)
+                    self._held[client] += len(chunk)
 
         try:
             await asyncio.wait_for(receive(), self.limits.body_seconds)
@@ -163,26 +155,9 @@ class Endpoint:
         if not size:
             raise HTTPException(400, f"the body is empty; {WANTED}")
 
-    def _one(self, data: bytes, policy: str | None) -> dict[str, Any]:
-        """In the worker's thread: decode, caption. Raises what `image.load` and `policy` raise."""
-        started, captioner = time.perf_counter(), self._opened()
-        names = captioner.bundle.manifest.policies()
-        if policy is not None and policy not in names:  # a path is no name: no file is read for a client
-            raise UsageError(f"no policy {policy!r} in the bundle's front ({', '.join(names)})")
-        chosen = captioner.policy(policy or self._policy)
-        preprocess = captioner.bundle.manifest.preprocess
-        picture = image.load_for_network(preprocess, data, max_pixels=self.limits.pixels)
-        result = captioner.caption(picture, policy=chosen, deadline=self.limits.deadline)
-        taken = time.perf_counter() - started
-        self._mean += 0.2 * (taken - self._mean)
-        caption = {"alt": clean(result.text), "score": result.score, "policy": chosen.name or chosen.rule}
-        layers = {"exits": dict(result.exits), "decoder_layers": result.decoder_layers}
-        cut_short = bool(result.deadline and result.deadline.cut_short)
-        return caption | layers | {"seconds": taken, "cut_short": cut_short}
-
-    def _opened(self) -> Captioner:
-        assert self._captioner is not None, "start() comes first"
-        return self._captioner
+    def _has_room(self, client: str, size: int) -> bool:
+        share = max(self.limits.body, self._room // 2)
+        return self._held.total() + size <= self._room and self._held[client] + size <= share
 
 
 def _busy(reason: str, seconds: int = 1) -> HTTPException:

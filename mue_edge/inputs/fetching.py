@@ -14,19 +14,13 @@ from urllib.parse import quote
 
 import mue_edge
 from mue_edge.errors import InputFileError
+from mue_edge.inputs.gathering import is_address
 
 MAX_FETCHED = 32 << 20
 SECONDS = 30.0
 _BLOCK = 64 << 10
-_SCHEMES = ("http", "https")
 # What an address may hold as it is; the rest, such as letters beyond ASCII, is written in percent signs.
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
-
-
-def is_address(argument: str) -> bool:
-    """Whether an argument is an http or https address."""
-    scheme, colon, _ = argument.partition("://")
-    return bool(colon) and scheme.lower() in _SCHEMES
 
 
 def fetch(address: str, *, max_bytes: int = MAX_FETCHED, seconds: float = SECONDS) -> bytes:

@@ -11,10 +11,10 @@ from typing import TextIO
 
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.files import open_regular
-from mue_edge.inputs import fetching
 from mue_edge.inputs.image import MAX_BYTES, SUFFIXES, NamedPicture, is_folder, kind_of, size_of
 
 MAX_PATHS = 1_000_000
+_SCHEMES = ("http", "https")
 
 
 def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list[Path | NamedPicture]:
@@ -43,7 +43,7 @@ def gather(arguments: Iterable[str | Path], stdin: TextIO | None = None) -> list
 
 def single_picture(argument: str) -> Path | NamedPicture:
     """The picture of an argument that takes one. Raises InputFileError for a list of several."""
-    if argument != "-" and not fetching.is_address(argument):
+    if argument != "-" and not is_address(argument):
         return Path(argument)
     pictures = _named(argument, None)
     if len(pictures) != 1:
@@ -54,7 +54,7 @@ def single_picture(argument: str) -> Path | NamedPicture:
 def is_picture_argument(argument: str) -> bool:
     """Whether one of a command's arguments is for `gather`: "-", an address, a folder with pictures, or a
     file that is one by its first bytes or its name, so that a damaged one counts."""
-    if argument == "-" or fetching.is_address(argument):
+    if argument == "-" or is_address(argument):
         return True
     path = Path(argument)
     if is_folder(path):
@@ -83,8 +83,10 @@ def unknown_input(what: str) -> InputFileError:
 
 
 def _named(argument: str, stdin: TextIO | None) -> list[Path | NamedPicture]:
-    if fetching.is_address(argument):
-        return [NamedPicture(argument, partial(fetching.fetch, argument))]
+    if is_address(argument):
+        from mue_edge.inputs.fetching import fetch
+
+        return [NamedPicture(argument, partial(fetch, argument))]
     if argument != "-":
         return [*_pictures_in(Path(argument))]
     stream = sys.stdin if stdin is None else stdin
@@ -109,3 +111,9 @@ def _pictures_in(path: Path) -> list[Path]:
     except OSError as problem:
         raise InputFileError(f"the folder {path} cannot be read: {problem.strerror}") from problem
     return [f for f in files if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")] or [path]
+
+
+def is_address(argument: str) -> bool:
+    """Whether an argument is an http or https address."""
+    scheme, colon, _ = argument.partition("://")
+    return bool(colon) and scheme.lower() in _SCHEMES

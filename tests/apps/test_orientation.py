@@ -15,18 +15,14 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("onnxruntime")
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
 
 import mue_edge
-from mue_edge.apps import serving
-from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
+from mue_edge.apps.alt_text.answering import Captioning, Limits
 from mue_edge.apps.phone.reader import BackgroundReader
 from mue_edge.targets.host import HostRuntime
 from tests.apps.cli.run import Runner, stdin
 from tests.apps.phone.driven import driven
 from tests.apps.phone.finished import finished
-from tests.apps.served import ask
 from tests.turned import STORED, smooth, stored
 
 KINDS = ("JPEG", "PNG", "WEBP")
@@ -130,11 +126,9 @@ def alt_text_page(run: Runner, bundle: Path, files: list[Path], patch: pytest.Mo
 
 
 def serve(run: Runner, bundle: Path, files: list[Path], patch: pytest.MonkeyPatch) -> list[str]:
-    with serving.listen("127.0.0.1", 0) as listener:
-        endpoint = Endpoint(lambda: mue_edge.open(bundle, threads=1), None, Limits())
-        endpoint.start()
-        with serving.running(endpoint.app(listener), listener) as url:
-            return [ask(url, "/caption", file.read_bytes()).json()["alt"] for file in files]
+    """What a worker does, in this process."""
+    answer = Captioning(lambda: mue_edge.open(bundle, threads=1), None, Limits())()
+    return [answer(file.read_bytes(), None)["alt"] for file in files]
 
 
 def camera_list(run: Runner, bundle: Path, files: list[Path], patch: pytest.MonkeyPatch) -> list[str]:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from mue_edge.apps import serving
 from mue_edge.errors import UsageError
-from tests.apps.served import ask, connect, everything
+from tests.apps.served import OTHER, ask, connect, everything
 
 
 async def fine(request: Request) -> Response:
@@ -72,6 +72,18 @@ def test_a_request_that_never_comes_is_dropped(url: str, monkeypatch: pytest.Mon
     rubbish = connect(url)
     rubbish.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
     assert everything(rubbish).startswith(b"HTTP/1.1 400")
+
+
+def test_a_client_has_half_of_the_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 6)
+    silent = [connect(url) for _ in range(4)]
+    assert everything(silent.pop()) == b""
+    try:
+        assert ask(url, "/", source=OTHER).status == 200
+    except OSError as problem:
+        pytest.skip(f"this system has one loopback address: {problem}")
+    for client in silent:
+        client.close()
 
 
 def test_a_port_that_is_taken() -> None:

@@ -11,9 +11,10 @@ import pytest
 import mue_edge
 from mue_edge import targets
 from mue_edge.bundle.folder import open_bundle
-from mue_edge.errors import InputFileError, UsageError
+from mue_edge.errors import EnvironmentLacksError, InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.loop.replay import decision_log, run
+from mue_edge.targets.host import HostRuntime
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -43,6 +44,26 @@ def test_two_captions_do_not_influence_one_another(tiny_bundle: Path) -> None:
     log(2, early)
     log(3, Policy("fixed", {"image": StackExit(depth=2), "decoder": StackExit(depth=2)}))
     assert log(1, Policy("never")) == first
+
+
+def test_packed_weights_are_made_once_and_compute_the_same(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+
+    def log(shared: Path | None) -> object:
+        runtime = HostRuntime(bundle, 1)
+        if shared is not None:
+            runtime.share_packed(shared)
+        runtime.set_pixels(noise())
+        layout, settings = bundle.manifest.layout, bundle.manifest.search
+        return decision_log(run(layout, settings, Policy("never"), runtime, trace=True))
+
+    plain = log(None)
+    assert log(tmp_path) == plain
+    made = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    assert made and log(tmp_path) == plain
+    assert made == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    with pytest.raises(EnvironmentLacksError, match="cannot be packed into"):
+        log(tmp_path / "no-such-folder")
 
 
 def test_pixels_of_another_shape_are_refused(tiny_bundle: Path) -> None:

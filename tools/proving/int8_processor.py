@@ -36,8 +36,8 @@ class Exact(host.HostRuntime):
 
     asked = "1"
 
-    def _options(self) -> Any:
-        options = super()._options()
+    def _options(self, name: str) -> Any:
+        options = super()._options(name)
         options.add_session_config_entry(host.EXACT_SUMS, self.asked)
         return options
 

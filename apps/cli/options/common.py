@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mue_edge.apps.cli.catalogue import DEFAULT
 from mue_edge.apps.cli.completion import models, policies, targets
 from mue_edge.apps.cli.options import Existing, option, shared
 from mue_edge.durations import seconds
+from mue_edge.machine import return_large_blocks
 
 if TYPE_CHECKING:
     from mue_edge.sessions.captioner import Captioner
@@ -24,13 +24,11 @@ Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 POSITIVE = click.IntRange(1)
 THREADS = click.IntRange(1, 256)
 LARGEST = 178_000_000  # Pillow itself opens none above
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3), as glibc's malloc.h numbers them
-_LARGE = 8 << 20
 
 
 def _limit_pixels(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
     """Until the command ends, for this process and its workers."""
-    _return_large_blocks()
+    return_large_blocks()
     if value is None:
         return
     from mue_edge.inputs.image import LIMIT_VARIABLE
@@ -44,20 +42,6 @@ def _limit_pixels(context: click.Context, parameter: click.Parameter, value: int
             os.environ[LIMIT_VARIABLE] = before
 
     context.call_on_close(restore)
-
-
-def _return_large_blocks() -> None:
-    """Have glibc give freed blocks of 8 MiB and more back to the system, as Pillow's of a large picture.
-
-    By itself it raises that size up to 32 MiB by what was freed, and keeps twice as much (mallopt(3),
-    M_MMAP_THRESHOLD): some 80 MB stay after a picture of 20 million pixels.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # macOS, musl; Windows takes no None
-        return
-    mallopt(_MMAP_THRESHOLD, _LARGE)
-    mallopt(_TRIM_THRESHOLD, _LARGE)
 
 
 model_argument = click.argument("model", shell_complete=models, default=DEFAULT)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from mue_edge.apps import serving
-from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
+from mue_edge.apps.alt_text.answering import Captioning, Limits
+from mue_edge.apps.alt_text.endpoint import Endpoint
+from mue_edge.apps.workers import SPAWN, Workers
 from mue_edge.errors import UsageError
 from mue_edge.sessions.captioner import Captioner
-from tests.apps.served import ask, connect, everything, made_captioner
+from tests.apps.served import OTHER, ask, connect, everything, held_captioner, made_captioner
 
 
 def encoded(width: int = 20, height: int = 10, kind: str = "PNG") -> bytes:
@@ -39,12 +43,26 @@ PICTURE = encoded()
 
 
 @contextlib.contextmanager
-def served(limits: Limits | None = None, open_captioner: Callable[[], Captioner] = made_captioner) -> Iterator[str]:
-    with serving.listen("127.0.0.1", 0) as listener:
-        endpoint = Endpoint(open_captioner, None, limits or Limits())
-        endpoint.start()
-        with serving.running(endpoint.app(listener), listener) as url:
+def served(
+    limits: Limits | None = None, open_captioner: Callable[[], Captioner] = made_captioner, count: int = 1
+) -> Iterator[str]:
+    limits, manifest = limits or Limits(), made_captioner().bundle.manifest
+    with (
+        serving.listen("127.0.0.1", 0) as listener,
+        Workers(Captioning(open_captioner, None, limits), count) as workers,
+    ):
+        workers.start()
+        endpoint = Endpoint(manifest, workers, None, limits)
+        with serving.running(endpoint.app(listener), listener, endpoint.stop) as url:
             yield url
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what will come, or has failed after a minute."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -181,38 +199,39 @@ def test_bodies_on_their_way_keep_nobody_waiting() -> None:
 def test_bodies_on_their_way_hold_no_more_than_a_full_queue() -> None:
     with served(Limits(waiting=1, body=50_000, body_seconds=3.0)) as place:
         slow = [half_sent(place, b"x" * 49_000, 50_000) for _ in range(3)]
-        until = time.monotonic() + 30
-        while (reply := ask(place, "/caption", b"x" * 3_000)).status != 503 and time.monotonic() < until:
-            time.sleep(0.01)
+        until(lambda: ask(place, "/caption", b"x" * 3_000).status == 503)
+        reply = ask(place, "/caption", b"x" * 3_000)
         assert "on their way" in reply.error(503) and int(reply.headers["retry-after"]) >= 1
         assert [everything(client)[:12] for client in slow] == [b"HTTP/1.1 408"] * 3
         assert ask(place, "/caption", PICTURE).status == 200
 
 
-class Held(Captioner):
-    """Captions when it is let."""
+@pytest.fixture
+def other_client(url: str) -> str:
+    """An address of another client."""
+    try:
+        ask(url, "/health", source=OTHER)
+    except OSError:
+        pytest.skip("this system has one loopback address")
+    return OTHER
 
-    gate: threading.Event
 
-    def caption(self, picture: Any, **options: Any) -> Any:
-        assert self.gate.wait(30)
-        return super().caption(picture, **options)
+def test_half_sent_bodies_of_a_client_leave_room_for_others(other_client: str) -> None:
+    with served(Limits(body=50_000, body_seconds=60.0)) as place:
+        slow = [half_sent(place, b"x" * 49_000, 50_000) for _ in range(17)]
+        until(lambda: ask(place, "/caption", b"x" * 40_000).status == 503)
+        assert "on their way" in ask(place, "/caption", b"x" * 40_000).error(503)
+        assert "not a picture" in ask(place, "/caption", b"x" * 40_000, source=other_client).error(415)
+        for client in slow:
+            client.close()
 
 
 def test_a_full_queue_says_when_to_come_again() -> None:
-    gate = threading.Event()
-
-    def held() -> Captioner:
-        made = made_captioner()
-        captioner = Held(made.bundle, made.runtime)
-        captioner.gate = gate
-        return captioner
-
+    gate = SPAWN.Event()
+    held = functools.partial(held_captioner, gate)
     with served(Limits(waiting=4), held) as place, ThreadPoolExecutor(100) as pool:
         asked = [pool.submit(ask, place, "/caption", PICTURE) for _ in range(100)]
-        until = time.monotonic() + 30
-        while sum(a.done() for a in asked) < 95 and time.monotonic() < until:
-            time.sleep(0.01)
+        until(lambda: sum(a.done() for a in asked) >= 95)
         refused = [a.result() for a in asked if a.done()]
         assert ask(place, "/health").json()["present"] == 5
         gate.set()
@@ -230,28 +249,104 @@ def test_a_hundred_at_once_with_room(url: str) -> None:
 
 
 def test_an_unknown_policy_shows_before_anything_is_served() -> None:
-    with pytest.raises(UsageError, match="no policy 'quick'"):
-        Endpoint(made_captioner, "quick", Limits()).start()
+    with (
+        pytest.raises(UsageError, match="no policy 'quick'"),
+        Workers(Captioning(made_captioner, "quick", Limits())) as workers,
+    ):
+        workers.start()
+
+
+def test_requests_run_in_parallel_and_the_server_answers_meanwhile() -> None:
+    held = functools.partial(held_captioner, SPAWN.Barrier(3))  # opens when all three are captioned at once
+    with served(Limits(waiting=0), held, 3) as place, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(ask, place, "/caption", PICTURE) for _ in range(2)]
+        until(lambda: ask(place, "/health").json()["present"] == 2)
+        assert "no policy" in ask(place, "/caption?policy=quick", PICTURE).error(400)
+        assert ask(place, "/health").json()["workers"] == 3
+        asked.append(pool.submit(ask, place, "/caption", PICTURE))
+        assert [a.result().status for a in asked] == [200] * 3
+
+
+def test_a_worker_that_dies_is_replaced_and_no_other_request_fails() -> None:
+    gate, others = SPAWN.Event(), set(multiprocessing.active_children())
+    with served(Limits(), functools.partial(held_captioner, gate), 2) as place, ThreadPoolExecutor(3) as pool:
+
+        def workers() -> list[BaseProcess]:
+            return [process for process in multiprocessing.active_children() if process not in others]
+
+        asked = [pool.submit(ask, place, "/caption", PICTURE) for _ in range(3)]  # two run, one waits
+        until(lambda: ask(place, "/health").json()["present"] == 3)
+        first = workers()
+        first[0].kill()
+        until(lambda: any(a.done() for a in asked) and len(set(workers()) - set(first)) == 1)
+        gate.set()
+        replies = [a.result() for a in asked]
+        assert Counter(r.status for r in replies) == {200: 2, 503: 1}
+        assert "died" in next(r for r in replies if r.status == 503).error(503)
+        for process in workers():  # who dies at rest is missed by nobody
+            process.kill()
+            process.join()
+        assert [ask(place, "/caption", PICTURE).status for _ in range(3)] == [200] * 3
+
+
+def command(bundle: Path, folder: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """`mue-edge serve` in a folder, and where it serves."""
+    line = [sys.executable, "-m", "mue_edge", "serve", "--bundle", str(bundle), "--port", "0", *options]
+    root = Path(serving.__file__).resolve().parent.parent
+    (folder / "temporary").mkdir()
+    env = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(folder / "temporary")}
+    server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=env)
+    assert server.stdout is not None
+    return server, server.stdout.readline().split()[2].rstrip(";")
 
 
 def test_the_command_serves_writes_nothing_and_stops_on_sigint(tiny_bundle: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mue_edge", "serve", "--bundle", str(tiny_bundle), "--port", "0"]
-    root = Path(serving.__file__).resolve().parent.parent
-    server = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
+    server, place = command(tiny_bundle, tmp_path)
     try:
-        assert server.stdout is not None
-        place = server.stdout.readline().split()[2].rstrip(";")
         assert ask(place, "/caption", PICTURE).json()["alt"]
         assert ask(place, "/caption", b"junk").status == 415
     finally:
         server.send_signal(signal.SIGINT)
-        out, err = server.communicate(timeout=30)
+        out, err = server.communicate(timeout=60)
     assert (server.returncode, out, err) == (0, "stopped\n", "")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
+
+
+def workers_of(server: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not tell a process's children")
+    pids = [int(pid) for pid in children.read_text().split()]
+    return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def lives(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_sigterm_answers_everybody_and_ends_busy_workers(tiny_bundle: Path, tmp_path: Path) -> None:
+    server, place = command(tiny_bundle, tmp_path, "--workers", "2", "--waiting", "2")
+    with ThreadPoolExecutor(4) as pool:
+        workers = workers_of(server)
+        assert len(workers) == 2 and ask(place, "/caption", PICTURE).status == 200
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)  # as a supervisor does that signals a whole group
+            os.kill(pid, signal.SIGSTOP)
+        asked = [pool.submit(ask, place, "/caption", PICTURE) for _ in range(4)]
+        until(lambda: bool(ask(place, "/health").json()["present"] == 4))
+        server.send_signal(signal.SIGTERM)
+        replies = [done.result() for done in as_completed(asked)]
+        out, err = server.communicate(timeout=60)
+    assert (server.returncode, out, err) == (0, "stopped\n", "")
+    assert all("stopping" in reply.error(503) for reply in replies)
+    assert not any(map(lives, workers)) and not list((tmp_path / "temporary").glob("mue-edge*"))
+
+
+def test_workers_end_with_a_server_that_was_killed(tiny_bundle: Path, tmp_path: Path) -> None:
+    server, _ = command(tiny_bundle, tmp_path)
+    workers = workers_of(server)
+    assert workers and all(map(lives, workers))
+    server.kill()
+    server.communicate(timeout=60)
+    until(lambda: not any(map(lives, workers)))

@@ -101,7 +101,7 @@ def test_exact_sums_are_asked_for_where_kernels_saturate(
     int8_bundle: Path, monkeypatch: pytest.MonkeyPatch, here: bool
 ) -> None:
     monkeypatch.setattr(host, "saturates", lambda: here)
-    options = host.HostRuntime(open_bundle(int8_bundle), 1)._options()
+    options = host.HostRuntime(open_bundle(int8_bundle), 1)._options("decoder.0")
     assert options.get_session_config_entry("session.x64quantprecision") == "01"[here]
 
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
+from mue_edge import targets
+from mue_edge.apps.cli import default_bundle
 from mue_edge.apps.cli.options import common, option, shared, takes
 from mue_edge.apps.cli.terminal import say
+from mue_edge.bundle.folder import open_bundle
+from mue_edge.machine import default_threads
 
 
 @dataclass(frozen=True)
-class ServeOptions(common.SessionOptions):
+class ServeOptions:
+    bundle: str | None = shared(common.bundle_option)
+    policy: str | None = shared(common.policy_option())
+    workers: int = option(
+        "Processes that caption, so many pictures at once; they share the weights.", type=common.THREADS, default=1
+    )
+    threads: int | None = option("Threads of a worker.  [default: the cores, shared out]", type=common.THREADS)
     deadline: float | None = shared(common.deadline_option)
     host: str = shared(common.host_option)
     port: int = shared(common.port_option(8321))
@@ -31,14 +45,25 @@ def command(o: ServeOptions) -> None:
     a trusted network before it.
     """
     from mue_edge.apps import serving
-    from mue_edge.apps.alt_text.endpoint import Endpoint, Limits
+    from mue_edge.apps.alt_text.answering import Captioning, Limits
+    from mue_edge.apps.alt_text.endpoint import Endpoint
+    from mue_edge.apps.workers import Workers
     from mue_edge.inputs import image
 
-    with serving.listen(o.host, o.port) as listener:
-        pixels = image.pixel_limit()
-        limits = Limits(pixels=pixels, waiting=o.waiting, body=o.max_bytes, deadline=o.deadline)
-        endpoint = Endpoint(o.open, o.policy, limits)
-        endpoint.start()
+    limits = Limits(pixels=image.pixel_limit(), waiting=o.waiting, body=o.max_bytes, deadline=o.deadline)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(serving.listen(o.host, o.port))
+        folder = default_bundle.bundle_folder(o.bundle, "caption")
+        manifest = open_bundle(folder).manifest  # hashed here, if it must be, so that no worker does it
+        threads = o.threads or max(1, default_threads() // o.workers)
+        shared = None
+        if o.workers > 1:
+            place = tempfile.TemporaryDirectory(prefix="mue-edge-serve-", ignore_cleanup_errors=True)
+            shared = Path(stack.enter_context(place))
+        opening = Captioning(functools.partial(targets.open, folder, threads=threads), o.policy, limits, shared)
+        workers = stack.enter_context(Workers(opening, o.workers))
+        workers.start()
+        endpoint = Endpoint(manifest, workers, o.policy, limits)
         url = serving.url(listener)
 
         def ready() -> None:
@@ -46,5 +71,5 @@ def command(o: ServeOptions) -> None:
             if not serving.is_loopback(listener):
                 say("note: whoever reaches this machine can use it")
 
-        serving.serve(endpoint.app(listener), listener, ready)
+        serving.serve(endpoint.app(listener), listener, ready, endpoint.stop)
     click.echo("stopped")

@@ -22,8 +22,6 @@ from mue_edge.files import atomic_write
 from mue_edge.inputs import gathering
 from mue_edge.loop.lossless import Payoff
 from mue_edge.loop.policy import Policy
-from mue_edge.measuring import profile
-from mue_edge.sessions import draw
 from mue_edge.sessions.captioner import Caption, Captioner
 
 if TYPE_CHECKING:
@@ -102,6 +100,8 @@ def _split(given: Sequence[str]) -> tuple[Path, Sequence[str]]:
 
 
 def _payoff(captioner: Captioner, file: str) -> Payoff:
+    from mue_edge.measuring import profile
+
     times = profile.read(file)
     times.check_fits(captioner.bundle)
     return Payoff(captioner.layout, times.call_seconds)
@@ -167,6 +167,8 @@ def _draw(
     o: CaptionOptions, captioner: Captioner, result: Caption, picture: LoadedPicture, file: Path | NamedPicture
 ) -> None:
     """What the clock changed, on standard error, or the exits, as they are asked for."""
+    from mue_edge.sessions import draw
+
     if not o.trace and result.deadline and (result.deadline.cut_short or result.deadline.hurried):
         say(f"note: {file}: {draw.deadline_summary(result.deadline)}")
     drawing = draw.drawing_of(result, captioner.layout, captioner.tokenizer)
