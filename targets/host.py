@@ -109,6 +109,8 @@ class HostRuntime(Buffers):
         if decoder and manifest.layout.rows == 1 and not name.startswith("verify"):
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.
             options.add_session_config_entry("session.disable_prepacking", "1")
+        # A plan of all its activations in one block would not fit where those of other sessions lay.
+        options.enable_mem_pattern = decoder
         return options
 
 
