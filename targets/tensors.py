@@ -7,6 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mue_edge.arrays import Array, Floats, np
@@ -22,7 +23,7 @@ class Constants:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._raw: dict[str, bytes] = {}
+        self._files: dict[str, Path] = {}
         self._expanded: dict[str, Floats] = {}
 
     def __getitem__(self, name: str) -> Floats:
@@ -46,11 +47,12 @@ class Constants:
         return table
 
     def _read(self, constant: Constant) -> Array:
-        if constant.file not in self._raw:
-            self._raw[constant.file] = self._bundle.file(constant.file).read_bytes()
+        if constant.file not in self._files:  # its hash is checked once
+            self._files[constant.file] = self._bundle.file(constant.file)
         dtype = np.dtype(constant.dtype)
-        size = math.prod(constant.shape) * dtype.itemsize
-        raw = self._raw[constant.file][constant.offset : constant.offset + size]
+        with self._files[constant.file].open("rb") as file:
+            file.seek(constant.offset)
+            raw = file.read(math.prod(constant.shape) * dtype.itemsize)
         return np.array(np.frombuffer(raw, dtype)).reshape(constant.shape)
 
 

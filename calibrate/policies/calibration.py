@@ -1,7 +1,7 @@
 """From a bundle, a budget and pictures to a front of policies, a choice and its certificate.
 
 The order is the certificate's: traces of *tune* → candidates, evaluated by predicted time and quality →
-primary choice and frozen candidates → *certify*, opened once, policy by policy, with live times.
+primary choice and frozen candidates → *certify*, opened once: all of them together, then the live times of each that the walk comes to.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Calibration:
     `budget` and `floor` (the least that any candidate needs) in seconds; `traces`: the decisions of full
     depth on *tune*, a picture each; `primary` was chosen on *tune*; `chosen` is what the certificate says, or
     `primary` where it says nothing. `drop_bound`: primary's drop is below it with the claim's confidence.
-    `certify_outcomes`: of full depth, the primary and all tested policies on *certify*, by name.
+    `certify_outcomes`: of full depth and the frozen candidates on *certify*, by name.
     """
 
     evaluator: PolicyEvaluator
@@ -167,7 +167,7 @@ def calibrate(
     claim = claim_of(budget, loss)
     frozen = frozen_candidates(evaluator, tune, certify, conditions, claim, search)
     by_name = {o.policy.name: o for o in search.outcomes}
-    certifier = Certifier(evaluator, certify, conditions, claim, by_name)
+    certifier = Certifier(evaluator, certify, frozen, by_name)
     certificate = pareto_testing.certify(frozen, certify.clusters, certifier.measure, lambda c: -c.quality)
     primary = by_name[frozen.candidates[0].name]
     certified = [by_name[test.name] for test in certificate.certified]

@@ -15,7 +15,7 @@ picture. Nothing is run ahead. Standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
@@ -58,11 +58,13 @@ class Tree:
 
 @dataclass(eq=False, slots=True)
 class _Step:
-    """A request of the present run. `reads`: its cells, with the step of this run that wrote each."""
+    """A request of the present run; once a run turns live, the cells that it reads, with the step of this run
+    that wrote each, and those that it writes."""
 
     request: Request
     node: object
     reads: list[tuple[Cell, int]] = field(default_factory=list)
+    writes: tuple[Cell, ...] = ()
 
 
 class MemoEngine:
@@ -90,11 +92,15 @@ class MemoEngine:
     def run(self, step: _Step, read: tuple[str, ...]) -> Answer:
         """Run a step whose cells are there."""
         answer = self.runtime.execute(replace(step.request, read=read, then=None))
-        for cell in _reads(step.request):
-            if cell[0].startswith("decoder.") and step.request.run.startswith("decoder."):
-                self.contents.pop(cell, None)
-        self.contents |= dict.fromkeys(_writes(step.request), step.node)
+        if step.request.run.startswith("decoder."):
+            self.contents.pop((step.request.inputs["x"], WHOLE), None)
+        self.wrote(step)
         return answer
+
+    def wrote(self, step: _Step) -> None:
+        """A step's cells hold its node."""
+        for cell in step.writes:
+            self.contents[cell] = step.node
 
     def lacks(self, steps: Sequence[_Step]) -> list[int]:
         """The steps to run again before the last one, in order."""
@@ -104,14 +110,13 @@ class MemoEngine:
         grown = True
         while grown:
             grown = False
-            for i in range(last, -1, -1):
-                for cell, j in steps[i].reads if i in again else ():
-                    lost = self.contents.get(cell) is not steps[j].node or first.get(cell, last) < j
-                    if lost and j not in again:
-                        grown = True
-                        again.add(j)
-                        for written in _writes(steps[j].request):
-                            first[written] = min(j, first.get(written, last))
+            for cell, j in [read for i in again for read in steps[i].reads]:
+                lost = self.contents.get(cell) is not steps[j].node or first.get(cell, last) < j
+                if lost and j not in again:
+                    grown = True
+                    again.add(j)
+                    for written in steps[j].writes:
+                        first[written] = min(j, first.get(written, last))
         return sorted(again - {last})
 
 
@@ -185,8 +190,8 @@ class MemoRuntime:
             raise
         self.again += len(again)
         self.live += len(again) + 1
-        step.node = node = self.tree.add(self._node, key, Answer(answer.scalars, answer.candidates))
-        engine.contents |= dict.fromkeys(_writes(request), node)
+        step.node = node = self.tree.add(self._node, key, answer)
+        engine.wrote(step)
         return node
 
     def _link(self) -> None:
@@ -194,7 +199,9 @@ class MemoRuntime:
         for i in range(self._linked, len(self._steps)):
             step, writer = self._steps[i], self._writer
             step.reads = [(cell, writer[cell]) for cell in _reads(step.request) if cell in writer]
-            writer |= dict.fromkeys(_writes(step.request), i)
+            step.writes = _writes(step.request)
+            for cell in step.writes:
+                writer[cell] = i
         self._linked = len(self._steps)
 
 
@@ -216,20 +223,20 @@ def _all(request: Request) -> tuple[str, ...]:
     return scores + tuple(port for port in request.read if port not in scores)
 
 
-def _reads(request: Request) -> Iterator[Cell]:
+def _reads(request: Request) -> list[Cell]:
     """Cells that go in. Slots outside a row's ancestry are masked, so they do not count."""
+    cells: list[Cell] = []
     for port, buffer in request.inputs.items():
-        rows: Iterable[int] = (WHOLE,)
         if port == "slots" and request.position is not None:
-            rows = set().union(*request.position.ancestry)
+            cells += [(buffer, row) for row in set().union(*request.position.ancestry)]
         elif buffer == EXIT_STATES:
-            rows = request.gather
-        yield from ((buffer, row) for row in rows)
-    for store in request.store:
-        if store.port not in request.outputs:  # a buffer that is kept
-            yield store.port, WHOLE
+            cells += [(buffer, row) for row in request.gather]
+        else:
+            cells.append((buffer, WHOLE))
+    # A buffer that is kept.
+    return cells + [(store.port, WHOLE) for store in request.store if store.port not in request.outputs]
 
 
-def _writes(request: Request) -> Iterator[Cell]:
-    yield from ((buffer, WHOLE) for buffer in request.outputs.values())
-    yield from ((store.buffer, row) for store in request.store for row in store.rows)
+def _writes(request: Request) -> tuple[Cell, ...]:
+    whole = [(buffer, WHOLE) for buffer in request.outputs.values()]
+    return (*whole, *((store.buffer, row) for store in request.store for row in store.rows))
