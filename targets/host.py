@@ -105,8 +105,9 @@ class HostRuntime(Buffers):
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        screened = name == "head" and manifest.plan.get("screened")  # its 8-bit kernel is slow but packed
         decoder = manifest.segments[name].stack == DECODER or name == "head"
-        if decoder and manifest.layout.rows == 1 and not name.startswith("verify"):
+        if decoder and not screened and manifest.layout.rows == 1 and not name.startswith("verify"):
             # A matrix-vector product gains nothing from packing and would copy the mapped weights.
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options

@@ -26,6 +26,7 @@ from mue_edge.export.formats import Call, Progress, Written, quiet
 from mue_edge.export.onnx.graphs import Graph, copy_of
 from mue_edge.export.onnx.macs import count
 from mue_edge.export.onnx.quantise import int8
+from mue_edge.export.onnx.screened import SUMMARY, VERSIONS, screened
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets import host
 
@@ -39,9 +40,15 @@ PAGE = 4096
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
     graphs = Exporter().graphs(cut, progress)
+    screens = bool(manifest.plan.get("screened"))
+    if screens:
+        graphs = [Graph(p, screened(m, manifest.search.eos) if p.name == "head" else m) for p, m in graphs]
     if manifest.precision == "int8":
-        graphs = [Graph(piece, int8(piece, model)) for piece, model in graphs]
-    return Written(write_segments(graphs, folder))
+        graphs = [Graph(p, m if screens and p.name == "head" else int8(p, m)) for p, m in graphs]
+    segments = write_segments(graphs, folder)
+    if not screens:
+        return Written(segments)
+    return Written(segments, summary=(SUMMARY,), versions=VERSIONS)
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:

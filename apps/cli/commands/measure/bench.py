@@ -162,7 +162,7 @@ def _monolithic(bundle: Bundle, model: str | None) -> Iterator[Bundle | None]:
     if sha256(folder / "model.safetensors") != manifest.model.get("sha256"):
         raise UsageError(f"{model} is not the model that {bundle.path} was made from")
     with tempfile.TemporaryDirectory() as work:
-        options = {**manifest.plan, "ends": "whole"}
+        options = {"screened": False, **manifest.plan, "ends": "whole"}
         yield room()[0].export(folder, Path(work) / "whole", manifest.target, options).bundle
 
 
