@@ -1,10 +1,12 @@
 """The vocabulary head of a greedy bundle, screened: 8-bit logits of all words choose candidates, whose exact
 logits are computed; where that is not proved to give the best words, the plain head runs inside the graph.
 
-Proof. Let h be the normed state, h̃ that state rounded to 127 steps of each block's largest magnitude (so that
-kernels which round like this themselves change it no more), w a word's row and w̃ its 8-bit row. Then
+Proof. Kernels round a state as they do a word's row w to the 8-bit w̃: in every block of b values to 127 steps of the
+largest magnitude. So the normed state h is handed in as two: h̃, rounded like that already, which they change no
+more, and the rest r = h − h̃, which then loses at most √b/254 of its norm. Of the rows only the difference from
+their mean m is rounded, since that is smaller. The screen is (h̃ + r̃)·w̃ + h·m, and
 
-    h·w ≤ h̃·w̃ + ‖h‖·‖w − w̃‖ + ‖h − h̃‖·‖w̃‖.
+    h·w ≤ (h̃ + r̃)·w̃ + h·m + ‖h‖·‖w − m − w̃‖ + √b/254·‖r‖·‖w̃‖.
 
 Candidates are the words with the largest right sides; every other word's is at most the last candidate's. If the
 k-th best exact logit is larger, the k best candidates are the whole vocabulary's. The bound is also checked on the
@@ -13,6 +15,7 @@ candidates: a kernel that computes otherwise is noticed there, and costs time on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,11 +27,11 @@ from mue_edge.export.onnx.graphs import constant, copy_of, replace
 
 # ONNX Runtime's MatMulNBits takes 8 bits on CPUs from here on.
 VERSIONS = ">=1.22,<2"
-CANDIDATES = 256
+CANDIDATES = 128
 SUMMARY = f"head: screened (8-bit logits choose {CANDIDATES} words, whose exact logits are computed)"
 BLOCK, SMALLEST_BLOCK = 256, 16
-# Steps from zero to a block's largest magnitude, and the least that one may be.
-MOST, TINY = 127, 1e-30
+# Steps from zero to a block's largest magnitude.
+MOST = 127
 # Sums of d products in float32 are off by less than d · 2⁻²⁴ of ‖h‖·‖w‖: less than this for d up to 2,000.
 ROUNDING = 1.25e-4
 
@@ -38,17 +41,19 @@ screen (float h, float table) => (bool certain) {{
     magnitudes = Abs(blocks)
     peaks = ReduceMax(magnitudes, last_axis)
     steps = Div(peaks, most)
-    safe_steps = Max(steps, least_step)
-    quotients = Div(blocks, safe_steps)
+    quotients = Div(blocks, steps)
     whole = Round(quotients)
-    rounded_blocks = Mul(whole, safe_steps)
-    rounded = Reshape(rounded_blocks, state_shape)
-    lost = Sub(h, rounded)
+    rounded_blocks = Mul(whole, steps)
+    lost_blocks = Sub(blocks, rounded_blocks)
+    both_blocks = Concat <axis = 0> (rounded_blocks, lost_blocks)
+    both = Reshape(both_blocks, both_shape)
     norm = ReduceL2(h, last_axis)
-    lost_norm = ReduceL2(lost, last_axis)
+    lost_norm = ReduceL2(lost_blocks)
     norms = Concat <axis = 1> (norm, lost_norm)
-    logits = com.microsoft.MatMulNBits <K = {width}, N = {words}, bits = 8, block_size = {block}, accuracy_level = 4>
-        (rounded, rows, scales)
+    parts = com.microsoft.MatMulNBits <K = {width}, N = {words}, bits = 8, block_size = {block}, accuracy_level = 4>
+        (both, rows, scales)
+    mean_logit = MatMul(h, mean)
+    logits = Gemm(ones, parts, mean_logit)
     bounds = Gemm(norms, errors, logits)
     largest, unsorted = TopK(bounds, candidate_count)
     chosen, order = TopK <largest = 0> (unsorted, candidate_count)
@@ -64,7 +69,7 @@ screen (float h, float table) => (bool certain) {{
     spare = Sub(room, error)
     least_spare = ReduceMin <keepdims = 0> (spare)
     holds = GreaterOrEqual(least_spare, zero)
-    candidates, eos_row = Split <axis = 1> (exact, parts)
+    candidates, eos_row = Split <axis = 1> (exact, split)
     top_values, places = TopK(candidates, top_count)
     top_ids = GatherElements <axis = 1> (chosen, places)
     least = ReduceMin <keepdims = 0> (top_values)
@@ -108,17 +113,13 @@ def screened(model: ModelProto, eos: int) -> ModelProto:
         raise UsageError(f"a head {width} wide cannot be screened: 16 must divide that; use --head full")
     (top,) = (v.type.tensor_type.shape.dim[1].dim_value for v in graph.output if v.name == "top_ids")
     names = dict(zip(("h", "table"), product.input))
-    numbers = {
-        "block_shape": [width // block, block],
-        "state_shape": [1, width],
-        "column_shape": [width, 1],
-        "row_shape": [1, words],
-    }
-    numbers |= {"candidate_count": [count], "parts": [count, 1], "top_count": [top], "eos_id": [[eos]]}
-    numbers |= {"first_axis": [0], "last_axis": [-1]}
-    floats = {name: np.float32(value) for name, value in (("most", MOST), ("least_step", TINY), ("zero", 0))}
-    for name, value in {**_eight_bits(table, block), **floats, **numbers}.items():
-        names[name] = constant(graph, f"screen.{name}", np.asarray(value, getattr(value, "dtype", np.int64)))
+    numbers: dict[str, Any] = {"candidate_count": [count], "split": [count, 1], "top_count": [top], "eos_id": [[eos]]}
+    numbers |= {"block_shape": [width // block, block], "both_shape": [2, width], "column_shape": [width, 1]}
+    numbers |= {"row_shape": [1, words], "first_axis": [0], "last_axis": [-1]}
+    floats: dict[str, Any] = {"most": MOST, "zero": 0, "ones": [[1, 1]]}
+    tables = _eight_bits(table, block) | {name: np.array(value, np.float32) for name, value in floats.items()}
+    tables |= {name: np.array(value, np.int64) for name, value in numbers.items()}
+    names |= {name: constant(graph, f"screen.{name}", value) for name, value in tables.items()}
     screen = _nodes(_SCREEN.format(width=width, words=words, block=block), "screen", names)
     full = _nodes(_FULL, "full", names | {"logits": product.output[0]}) + nodes[at + 1 :]
     _rename(full, {value.name: f"full.{value.name}" for value in graph.output})
@@ -128,7 +129,7 @@ def screened(model: ModelProto, eos: int) -> ModelProto:
     choice = helper.make_node("If", ["screen.certain"], ports, "choice", **branches)
     replace(graph.node, [*nodes[:at], *screen, choice])
     del graph.value_info[:]
-    graph.value_info.append(helper.make_tensor_value_info("screen.logits", TensorProto.FLOAT, [1, words]))
+    graph.value_info.append(helper.make_tensor_value_info("screen.parts", TensorProto.FLOAT, [2, words]))
     out.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return out
 
@@ -156,18 +157,20 @@ def _branch(nodes: Sequence[NodeProto], prefix: str, graph: onnx.GraphProto) -> 
 
 
 def _eight_bits(table: Floats, block: int) -> dict[str, Array]:
-    """Rows as MatMulNBits takes them (unsigned, 128 is zero), their scales, and the errors [2, words] that the
-    norms of the state and of what it lost are multiplied by."""
+    """The rows' mean, their differences from it as MatMulNBits takes them (unsigned, 128 is zero) and the scales of
+    those; and the errors [2, words] that the norms of the state and of its rest are multiplied by."""
     words, width = table.shape
-    parts = table.reshape(words, width // block, block)
-    scales = np.maximum(np.abs(parts).max(2) / np.float32(MOST), np.float32(TINY))
-    rows, errors = np.empty(parts.shape, np.uint8), np.empty((2, words), np.float32)
+    mean = table.mean(0, dtype=np.float64).astype(np.float32)
+    rows, scales = np.empty((words, width // block, block), np.uint8), np.empty((words, width // block), np.float32)
+    errors = np.empty((2, words), np.float32)
     for at in range(0, words, 4096):  # in pieces, to save memory
         some = slice(at, at + 4096)
-        exact, scale = parts[some].astype(np.float64), scales[some, :, None]
-        steps = np.rint(exact / scale)
+        exact = (table[some].astype(np.float64) - mean).reshape(-1, width // block, block)
+        scales[some] = np.maximum(np.abs(exact).max(2) / MOST, np.finfo(np.float32).tiny)
+        steps = np.rint(exact / scales[some, :, None]).clip(-MOST, MOST)
         rows[some] = steps + 128
-        near = steps * scale
-        own, kept, lost = (np.sqrt(np.square(x).sum((1, 2))) for x in (exact, near, exact - near))
-        errors[:, some] = lost + ROUNDING * (own + kept), kept
-    return {"rows": rows, "scales": scales.reshape(-1), "errors": errors}
+        near = steps * scales[some, :, None]
+        kept, lost = (np.sqrt(np.square(x).sum((1, 2))) for x in (near, exact - near))
+        own = np.linalg.norm(table[some].astype(np.float64), axis=1) + np.linalg.norm(mean)
+        errors[:, some] = lost + ROUNDING * (own + kept), kept * np.sqrt(block) / (2 * MOST)
+    return {"mean": mean[:, None], "rows": rows, "scales": scales.reshape(-1), "errors": errors}
