@@ -44,7 +44,7 @@ class ExportOptions:
     beam: int | None = option("Beams that the decoder's graphs take.")
     head: str | None = option(
         "Whether 8 bits choose the words whose exact scores are computed.  [default: screened on the target host "
-        "for captions without beams from 16,000 words on]",
+        "for captions without beams from 8,000 words on]",
         type=click.Choice(["full", "screened"]),
     )
     lossless: bool = option("Also what `caption --lossless` needs (host, fp32, greedy).")
