@@ -105,10 +105,12 @@ class HostRuntime(Buffers):
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        screened = name == "head" and manifest.plan.get("screened")  # its 8-bit kernel is slow but packed
+        screened = name == "head" and manifest.plan.get("screened")
+        integer = screened or (manifest.precision == "int8" and not name.startswith("fill"))
         decoder = manifest.segments[name].stack == DECODER or name == "head"
-        if decoder and not screened and manifest.layout.rows == 1 and not name.startswith("verify"):
-            # A matrix-vector product gains nothing from packing and would copy the mapped weights.
+        if decoder and not integer and manifest.layout.rows == 1 and not name.startswith("verify"):
+            # A float matrix-vector product gains nothing from packing and would copy the mapped weights. Integer
+            # kernels on unpacked weights take up to three times as long.
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options
 
