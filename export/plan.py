@@ -10,7 +10,7 @@ from typing import Any
 from mue_edge import schema
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.search import SearchSettings
-from mue_edge.models import family_of
+from mue_edge.models import describe, family_of
 from mue_edge.models.cut import CutRequest
 from mue_edge.models.family import Description
 from mue_edge.reading import read_json
@@ -18,6 +18,8 @@ from mue_edge.targets import Target
 
 # A boundary after every layer; or none at all, which is full depth only: what exits are compared with.
 NAMED = ("per-layer", "whole")
+# Fewer words gain little: at some 2,000 the plain head is as fast as the screened one.
+SCREENED_WORDS = 8_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Plan:
     """`ends`: stack → layers after which a segment ends (a test may stop there); empty means the
     target's default. `fill_rows` pending rows are filled in one call, `verify_rows` drafts checked in one (0:
     none can be). `backend` is what the runtime hands segments to; empty where the target has no choice.
-    `text_length` tokens of a source text that comes with the picture; 0 where the text is constant."""
+    `text_length` tokens of a source text that comes with the picture; 0 where the text is constant.
+    `screened`: 8-bit logits choose the words whose exact ones the head computes (`export/onnx/screened.py`)."""
 
     height: int
     width: int
@@ -41,11 +44,12 @@ class Plan:
     verify_rows: int = 0
     task: str = "caption"
     text_length: int = 0
+    screened: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """JSON data with every field, so that the hash does not depend on defaults; what came later than the
         first bundles is left out where it is off."""
-        later = ("verify_rows", "text_length")
+        later = ("verify_rows", "text_length", "screened")
         return {k: schema.encode(v) for k, v in vars(self).items() if k not in later or v}
 
 
@@ -102,6 +106,14 @@ def make(model: Any, target: Target, size: tuple[int, int], options: Mapping[str
         raise UsageError("plan: verify_rows goes from 0 to 16")
     if not 1 <= plan.beam <= 32 or plan.fill_rows < 1 or min(plan.height, plan.width) < 16:
         raise UsageError("plan: beam goes from 1 to 32, fill_rows from 1, height and width from 16")
+    can_screen = target.name == "host" and plan.beam == 1 and plan.task == "caption"
+    if plan.screened and not can_screen:
+        raise UsageError(
+            "a screened head needs the target host, one beam and captions: other runtimes lack the kernel, beams "
+            "compare exact probabilities, and an answer is chosen among few words"
+        )
+    if "screened" not in options and can_screen:
+        plan = replace(plan, screened=describe(model).vocab_size >= SCREENED_WORDS)
     ends = {stack: tuple(plan.ends.get(stack, e)) for stack, e in default_ends(model, target).items()}
     surplus = set(plan.ends) - set(ends)
     if surplus:

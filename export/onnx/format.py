@@ -31,6 +31,7 @@ from mue_edge.export.onnx.fused import write_fused
 from mue_edge.export.onnx.graphs import Graph, copy_of
 from mue_edge.export.onnx.macs import count
 from mue_edge.export.onnx.quantise import in_int8, int8
+from mue_edge.export.onnx.screened import SUMMARY, VERSIONS, screened
 from mue_edge.export.progress import Progress
 from mue_edge.models.cut import Cut, Piece
 from mue_edge.targets import host, target
@@ -45,19 +46,24 @@ PAGE = 4096
 
 def write(cut: Cut, manifest: Manifest, folder: Path, progress: Progress) -> Written:
     exporter, total = Exporter(), len(cut.pieces)
+    screens = bool(manifest.plan.get("screened"))
 
     def graphs() -> Iterator[Graph]:
         """One after the other, so that the weights of one piece at most are in memory twice."""
         for i, piece in enumerate(cut.pieces):
             progress(piece.name, i, total)
-            if manifest.precision == "int8" and in_int8(piece):
+            if screens and piece.name == "head":
+                yield Graph(piece, screened(exporter.graph(piece), manifest.search.eos))
+            elif manifest.precision == "int8" and in_int8(piece):
                 yield Graph(piece, int8(exporter.graph(piece)))
             else:
                 yield Graph(piece, exporter.structure(piece))
 
     segments = write_segments(graphs(), folder)
     fused = write_fused(replace(manifest, segments=segments), folder) if target(manifest.target).fuses else {}
-    return Written(segments, fused=fused)
+    if not screens:
+        return Written(segments, fused=fused)
+    return Written(segments, summary=(SUMMARY,), versions=VERSIONS, fused=fused)
 
 
 def caller(manifest: Manifest, folder: Path) -> Call:

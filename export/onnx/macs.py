@@ -19,6 +19,7 @@ _COUNTS: dict[str, Callable[[list[Shape], Shape, onnx.NodeProto], int]] = {
     "Gemm": lambda inputs, out, node: math.prod(out) * inputs[0][0 if _flag(node, "transA") else 1],
     "Conv": lambda inputs, out, node: math.prod(out) * math.prod(inputs[1][1:]),
 }
+_COUNTS["MatMulNBits"] = _COUNTS["MatMul"]
 _COUNTS |= {f"{kind}Integer": _COUNTS[kind] for kind in ("MatMul", "Conv")}
 # These multiply too, but no segment has had them: better an error than a count that leaves them out.
 _UNKNOWN = frozenset({"Attention", "ConvTranspose", "Einsum", "GRU", "LSTM", "QLinearConv", "QLinearMatMul"})

@@ -43,3 +43,18 @@ def test_the_backend_is_part_of_the_plan() -> None:
         plan.make(model, android, (48, 48), {"backend": "abacus"})
     with pytest.raises(UsageError, match="it has: none to choose from"):
         plan.make(model, target("host"), (48, 48), {"backend": "vulkan"})
+
+
+def test_large_vocabularies_are_screened_where_that_is_exact() -> None:
+    large, host = make(decomposed=True, vocab_size=plan.SCREENED_WORDS), target("host")
+    assert plan.make(large, host, (48, 48), {}).to_json()["screened"] is True
+    for options in ({"screened": False}, {"beam": 2}, {"task": "entail"}):
+        assert "screened" not in plan.make(large, host, (48, 48), options).to_json()
+    for name in ("browser", "android", "iphone", "jetson"):
+        assert not plan.make(large, target(name), (48, 48), {}).screened
+    small = make(decomposed=True)
+    assert not plan.make(small, host, (48, 48), {}).screened
+    assert plan.make(small, host, (48, 48), {"screened": True}).screened
+    for name, options in (("browser", {}), ("host", {"beam": 2}), ("host", {"task": "entail"})):
+        with pytest.raises(UsageError, match="screened head needs the target host, one beam and captions"):
+            plan.make(small, target(name), (48, 48), options | {"screened": True})

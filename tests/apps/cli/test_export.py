@@ -73,6 +73,9 @@ def test_options_become_a_plan(
         {"beam": 4, "max_length": 5, "ends": {"decoder": [1, 3]}, "height": 32, "width": 64, "precision": "int8"},
     )
     assert exported[1][1:4] == (Path("there"), "host", {"ends": "per-layer"})
+    for head in ("screened", "full"):
+        run("export", tiny_model_folder, "--head", head)
+        assert exported[-1][3] == {"screened": head == "screened"}
 
 
 def test_what_cannot_run_here_is_not_timed(
@@ -134,6 +137,7 @@ def test_monolithic_graphs_keep_the_plan(
     assert systems["monolithic"]["same_captions"] == 4
     options = exported[0][3]
     assert options["ends"] == "whole" and options["max_length"] == 16 and options["height"] == 48
+    assert options["screened"] is False  # as the bundle, whatever new exports of so many words get
 
 
 @pytest.fixture

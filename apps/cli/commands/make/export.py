@@ -39,6 +39,11 @@ class ExportOptions:
     precision: str | None = shared(common.precision_option)
     backend: str | None = option("What the runtime hands segments to, where the target has a choice.")
     beam: int | None = option("Beams that the decoder's graphs take.")
+    head: str | None = option(
+        "Whether 8 bits choose the words whose exact scores are computed.  [default: screened on the target host "
+        "for captions without beams from 8,000 words on]",
+        type=click.Choice(["full", "screened"]),
+    )
     lossless: bool = option("Also what `caption --lossless` needs (host, fp32, greedy).")
     image_size: str | None = shared(common.image_size_option)
     text_length: int | None = option(
@@ -68,6 +73,8 @@ def command(o: ExportOptions) -> None:
     options: dict[str, Any] = plans.read(o.plan) if o.plan else {}
     named = {key: getattr(o, key) for key in ("precision", "backend", "beam", "text_length")}
     options |= {k: v for k, v in named.items() if v is not None} | size
+    if o.head:
+        options["screened"] = o.head == "screened"
     if o.lossless:
         options.setdefault("verify_rows", VERIFY_ROWS)
     name = Path(o.model).resolve().name

@@ -190,7 +190,7 @@ def _model_of(bundle: Bundle, model: str | None) -> Path:
 
 def _monolithic(bundle: Bundle, model: str, work: Path) -> Bundle:
     """The same model and plan with one graph a stack."""
-    folder, options = _model_of(bundle, model), {**bundle.manifest.plan, "ends": "whole"}
+    folder, options = _model_of(bundle, model), {"screened": False, **bundle.manifest.plan, "ends": "whole"}
     whole: Bundle = room()[0].export(folder, work / "whole", bundle.manifest.target, options).bundle
     return whole
 
