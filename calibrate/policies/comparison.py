@@ -178,11 +178,14 @@ def compare(
     certify: Samples,
     modalities: Sequence[PolicyOutcome] = (),
     timed: int = TIMED,
+    *,
+    projected: bool = False,
 ) -> Comparison:
     """What methods choose on *tune*, judged on *certify*.
 
     seeds: the models of each seed, the one with exits first; most are the same ones every time. modalities:
-    policies of that model that are measured as they are. timed: pictures whose captions are timed.
+    policies of that model that are measured as they are. timed: pictures whose captions are timed. projected:
+    nothing is timed, times are those that the profiles predict of all pictures.
     """
     first, listed = seeds[0][0], methods(seeds[0])
     clusters = Clusters(tune.clusters)
@@ -200,12 +203,14 @@ def compare(
     plain = [Pick(first, outcome) for outcome in modalities]
     everything = {pick.key: pick for pick in [*bases, *plain, *(p for own in picks.values() for p in own)]}
     outcomes = _outcomes(everything, certify)
-    part = certify.rows(Clusters(certify.clusters).drawn()[:timed].tolist(), certify.source)
     # Full depth once more at the end: its time against itself.
-    runs = [(p.entrant.evaluator.session, p.outcome.policy) for p in [*everything.values(), bases[0]]]
-    evaluator = first.evaluator
-    with evaluator.progress("in turns", len(part.samples)) as step:
-        seconds = bench.policy_seconds(runs, part.samples, clock=evaluator.clock, progress=step)
+    runs = [*everything.values(), bases[0]]
+    part = certify
+    if projected:
+        seconds = np.array([outcomes[pick.key].seconds for pick in runs])
+    else:
+        part = certify.rows(Clusters(certify.clusters).drawn()[:timed].tolist(), certify.source)
+        seconds = _live(first.evaluator, runs, part)
     times = dict(zip(everything, seconds, strict=False))
     table = ComparisonTable(outcomes, times, bases, certify.clusters, part.clusters)
     published = {aim: chosen for (method, aim), chosen in picks.items() if method.name == MUE}
@@ -224,6 +229,13 @@ def compare(
     )
 
 
+def _live(evaluator: PolicyEvaluator, picks: Sequence[Pick], part: Samples) -> NDArray[np.float64]:
+    """Seconds [picks, pictures], all picks in turns."""
+    runs = [(pick.entrant.evaluator.session, pick.outcome.policy) for pick in picks]
+    with evaluator.progress("in turns", len(part.samples)) as step:
+        return bench.policy_seconds(runs, part.samples, clock=evaluator.clock, progress=step)
+
+
 def _outcomes(picks: Mapping[tuple[int, str], Pick], certify: Samples) -> dict[tuple[int, str], PolicyOutcome]:
     """Every pick on the held-out pictures, a model at a time."""
     outcomes: dict[tuple[int, str], PolicyOutcome] = {}
@@ -237,7 +249,7 @@ def _outcomes(picks: Mapping[tuple[int, str], Pick], certify: Samples) -> dict[t
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """Rows of picks' outcomes on the held-out pictures and of their live seconds on some of them. `clusters`:
+    """Rows of picks' outcomes on the held-out pictures and of their seconds on some of them. `clusters`:
     of all those pictures; `timed`: of those that were timed."""
 
     outcomes: Mapping[tuple[int, str], PolicyOutcome]

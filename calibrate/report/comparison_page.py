@@ -46,16 +46,43 @@ def _encoded(value: Any) -> Any:
     return round(value, 5) if isinstance(value, float) else value
 
 
+def projection(content: Mapping[str, Any]) -> str:
+    """That times are a projection, and of what; empty where they were measured."""
+    if "projection" not in content:
+        return ""
+    large = content["projection"]
+    return (
+        f"**A projection.** No such model ran: times are predicted as if the head had {large['words']:,} words, a "
+        f"call of it costing {large['layers']:.2f} decoder layers, as measured on {content['device']} on random "
+        f"weights of {large['size']}'s shape (a layer against itself: {large['twin']:.2f}). Quality, layers and MACs "
+        "are those of the model as it is.\n"
+    )
+
+
+def winners(contents: Mapping[str, Mapping[str, Any]], most: int = 3) -> str:
+    """Of several records by heading, the best methods on the one backbone for each aim, as `page` sorts them."""
+    lines = []
+    for aim in dict.fromkeys(row["aim"] for content in contents.values() for row in content["rows"]):
+        cells = []
+        for content in contents.values():
+            rows = [r for r in _sorted(content, aim) if r["method"] != "best"][:most]
+            cells.append("; ".join(f"{r['method']} ({_time(r)}, {_percent(r['change'])} %)" for r in rows) or "–")
+        lines.append([aim, *cells])
+    return table(["aim", *contents], lines)
+
+
+def _sorted(content: Mapping[str, Any], aim: str) -> list[Mapping[str, Any]]:
+    """An aim's rows but those of rules' own trainings, the best first."""
+    rows = [row for row in content["rows"] if row["own"] is None and row["aim"] == aim]
+    return sorted(rows, key=lambda row: row["time"]["mean"] if "loss" in aim else -row["change"]["mean"])
+
+
 def page(content: Mapping[str, Any]) -> str:
     """The tables of a record, an aim each: rules on one backbone, and static models."""
-    rows = [row for row in content["rows"] if row["own"] is None]
-    aims = list(dict.fromkeys(row["aim"] for row in rows))
     parts = []
-    for aim in aims:
-        own = [row for row in rows if row["aim"] == aim]
-        own.sort(key=lambda row: row["time"]["mean"] if "loss" in aim else -row["change"]["mean"])
+    for aim in dict.fromkeys(row["aim"] for row in content["rows"] if row["own"] is None):
         missing = [n["method"] for n in content["none"] if n["aim"] == aim and OWN not in n["method"]]
-        parts.append(f"**{aim}**\n\n" + _methods([content["full"], *own]))
+        parts.append(f"**{aim}**\n\n" + _methods([content["full"], *_sorted(content, aim)]))
         if missing:
             parts[-1] += f"\nNo candidate reaches this under every seed: {', '.join(missing)}.\n"
     return "\n".join(parts)

@@ -3,7 +3,9 @@
 - confidence, of CALM's classifier (Schuster et al. 2022): for each decoder boundary a vector and a bias whose
   sigmoid says how sure the arg-max there is. CALM learns the event "arg-max here = the last layer's". Where
   captions were trained on it hardly ever fails, so that a head would learn from very few steps; the margin
-  between the two likeliest words, which says the same, is to be had of every step.
+  between the two likeliest words, which says the same, is to be had of every step. A vector alone cannot see
+  words compete. So the model's most frequent words have rows too, few enough to cost a ninth of a layer's
+  weights, and how sure the choice between them is are two more features; the vector says what they do not.
 - gate (after ECO-M2F, Yao et al. 2024; `rules/gate.py`): from the stem's mean features, for every encoder
   depth the probability that the answer is full depth's.
 - foresight, of DeeCap (Fei et al. 2022; `rules/deecap.py`): at every decoder boundary a network that imitates
@@ -35,9 +37,12 @@ from mue_edge.calibrate.policies.signals import area
 from mue_edge.calibrate.training.teachers import Teacher
 from mue_edge.errors import UsageError
 from mue_edge.models.heads import HIDDEN, Steps
+from mue_edge.models.outputs import sureness
 
 HELD_OUT = 0.2  # of the batches: to measure the AUC on
-CONFIDENCE_RIDGE = 1e-2  # of the squared weights, on features of mean 0 and spread 1
+CONFIDENCE_RIDGE = 1e-2  # of the vector's squared weights, on features of mean 0 and spread 1
+WORDS = 1.5  # rows of frequent words, in units of the width: a layer has 14·width² weights and more
+ROWS_FITTED = 4096  # states that the rows are fitted to
 GATE_STEPS, GATE_RATE, GATE_DECAY = 400, 3e-3, 3e-2
 MAP_EPOCHS, MAP_BATCH, MAP_RATE, MAP_DECAY = 12, 256, 1e-3, 1e-2
 T = TypeVar("T")
@@ -79,11 +84,12 @@ def train(
     rng = torch.Generator().manual_seed(seed)
     test, fit = map(Steps.joined, _collected(batches, lambda batch: teacher.steps(batch, rng), progress))
     teacher.model.requires_grad_(False)
-    tensors: dict[str, Tensor] = {}
+    tensors = _frequent_words(teacher, fit, rng) if kind == "confidence" else {}
+    words = dict(tensors)
     boundaries = []
     for depth in range(1, fit.states.shape[1] - 1):
         if kind == "confidence":
-            own, same, signs = _confidence(depth, fit, test)
+            own, same, signs = _confidence(depth, fit, test, words)
         else:
             own, same, signs = _mapped(kind, teacher, depth, fit, test, rng)
         tensors |= {f"{depth}.{name}": value.detach() for name, value in own.items()}
@@ -151,25 +157,52 @@ def _train_gate(teacher: Teacher, batches: Iterable[Any], seed: int, progress: C
     return Trained(tensors, "picture", tuple(results))
 
 
-def _confidence(depth: int, fit: Steps, test: Steps) -> Fitted:
-    """Logistic regression of margins on states."""
+@torch.no_grad()
+def _frequent_words(teacher: Teacher, fit: Steps, rng: torch.Generator) -> dict[str, Tensor]:
+    """Rows and biases on normalised states that give the logits of the model's most frequent words; by least
+    squares, so that no family need say how its head is made."""
+    width = fit.states.shape[-1]
+    never = teacher.logits(fit.states[0, -1]).isinf()  # what is no answer
+    counts = torch.zeros(len(never))
+    for part in torch.split(fit.states[:, -1], MAP_BATCH):
+        counts += torch.bincount(teacher.logits(part).argmax(-1), minlength=len(counts))
+    most = min(int(WORDS * width), int((~never).sum()))
+    words = counts.masked_fill(never, -1).argsort(descending=True, stable=True)[:most]
+    states = fit.states[:, 1:].flatten(0, 1)
+    states = states[torch.randperm(len(states), generator=rng)[:ROWS_FITTED]]
+    wanted = torch.cat([teacher.logits(part)[:, words] for part in torch.split(states, MAP_BATCH)])
+    normal = F.pad(F.layer_norm(states, (width,)), (0, 1), value=1.0)
+    rows = torch.linalg.lstsq(normal, wanted, driver="gelsd").solution.T
+    return {"words.weight": rows[:, :-1].contiguous(), "words.bias": rows[:, -1].contiguous()}
+
+
+def _sureness(states: Tensor, words: Mapping[str, Tensor]) -> Tensor:
+    """Of a choice between the words [N, T]."""
+    normal = F.layer_norm(states, states.shape[-1:])
+    return sureness(F.linear(normal, words["words.weight"], words["words.bias"]))
+
+
+def _confidence(depth: int, fit: Steps, test: Steps, words: Mapping[str, Tensor]) -> Fitted:
+    """Logistic regression of margins on states and the choice between the words."""
     states, mean, spread = _standardised(fit.states[:, depth])
-    weight, bias = torch.zeros(states.shape[1], requires_grad=True), torch.zeros((), requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    sure, sure_mean, sure_spread = _standardised(_sureness(fit.states[:, depth], words))
+    weight, bias, slopes = (torch.zeros(n, requires_grad=True) for n in (states.shape[1:], (), sure.shape[1:]))
+    optimiser = torch.optim.LBFGS([weight, bias, slopes], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        error = F.binary_cross_entropy_with_logits(states @ weight + bias, fit.margin[:, depth - 1])
+        logits = states @ weight + bias + sure @ slopes
+        error = F.binary_cross_entropy_with_logits(logits, fit.margin[:, depth - 1])
         total: Tensor = error + CONFIDENCE_RIDGE * weight.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    plain = weight.detach() / spread
-    head = {"weight": plain, "bias": bias.detach() - plain @ mean}
+    plain, steep = weight.detach() / spread, slopes.detach() / sure_spread
+    head = {"weight": plain, "bias": bias.detach() - plain @ mean - steep @ sure_mean, "sure": steep}
     before, here = test.states[:, depth - 1], test.states[:, depth]
     signs = {
-        "head": here @ head["weight"] + head["bias"],
+        "head": here @ head["weight"] + head["bias"] + _sureness(here, words) @ steep,
         "similarity": F.cosine_similarity(before, here, dim=-1),
         "margin": test.margin[:, depth - 1],
     }

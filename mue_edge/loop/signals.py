@@ -100,7 +100,7 @@ def patience(stages: int) -> float:
 SIGNALS: dict[str, Signal] = {
     # Cosine of the states before and after the stage's last layer.
     SIMILARITY: Signal(lambda score, distance: (score, distance), ("score", "gap")),
-    # How sure the arg-max here is, by a trained vector of the states (`mue-edge train --heads`).
+    # How sure the arg-max here is, by a trained head on the states (`mue-edge train --heads`).
     CONFIDENCE: Signal(_sigmoid, ("logit",)),
     MARGIN: Signal(_margin),
     ENTROPY: Signal(_entropy),

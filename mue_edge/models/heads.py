@@ -20,6 +20,8 @@ FILE = "heads.safetensors"
 # Kind → name → tensor.
 Heads = dict[str, dict[str, Tensor]]
 HIDDEN = 64  # units of the gate
+TEMPERATURES = (2.0, 8.0)  # at 1 a choice is nearly always sure
+FREE = -1  # a length that the file chooses
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,41 @@ def _of_decoder(boundary: Callable[[int], Shapes]) -> Callable[[Sizes], Shapes]:
     return shapes
 
 
+def _confidence(s: Sizes) -> Shapes:
+    """For every decoder boundary a vector, a bias and the weights of how sure a choice between a few words is
+    at each of TEMPERATURES; all boundaries share these words' rows."""
+    own = _of_decoder(lambda d: {"weight": (d,), "bias": (), "sure": (len(TEMPERATURES),)})
+    return own(s) | {"words.weight": (FREE, s.decoder_dim), "words.bias": (FREE,)}
+
+
 def _imitation(d: int) -> Shapes:
     """A network that imitates the last layer's state, and what mixes the two."""
     return {"inner.weight": (d, d), "inner.bias": (d,), "outer.weight": (d, d), "mix.weight": (d, d), "mix.bias": (d,)}
 
 
-# "confidence": a vector and a bias; "ramps": a linear map of the states.
+# "ramps": a linear map of the states.
 KINDS: Mapping[str, Callable[[Sizes], Shapes]] = {
-    "confidence": _of_decoder(lambda d: {"weight": (d,), "bias": ()}),
+    "confidence": _confidence,
     "gate": _gate,
     "foresight": _of_decoder(_imitation),
     "ramps": _of_decoder(lambda d: {"weight": (d, d), "bias": (d,)}),
 }
+# What earlier versions wrote; it is read as it is.
+EARLIER = {"confidence": _of_decoder(lambda d: {"weight": (d,), "bias": ()})}
 
 
 def of_depth(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """The tensors of one boundary."""
+    """The tensors of one boundary, and those that all boundaries share."""
     start = f"{depth}."
-    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+    shared = {name: value for name, value in tensors.items() if not name.partition(".")[0].isdigit()}
+    return shared | {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def _fit(parts: Mapping[str, Tensor], shapes: Shapes) -> bool:
+    """Whether tensors have these shapes, all that are FREE the same length."""
+    free = [n for name in shapes.keys() & parts.keys() for n, m in zip(parts[name].shape, shapes[name]) if m == FREE]
+    wanted = {name: tuple(max(free, default=m) if m == FREE else m for m in shape) for name, shape in shapes.items()}
+    return {name: tuple(value.shape) for name, value in parts.items()} == wanted
 
 
 def read(folder: Path, sizes: Sizes) -> Heads:
@@ -88,7 +107,7 @@ def read(folder: Path, sizes: Sizes) -> Heads:
     for kind, parts in heads.items():
         if kind not in KINDS:
             raise InputFileError(f"{path} holds heads of the kind {kind!r}; known: {', '.join(KINDS)}")
-        if {name: tuple(value.shape) for name, value in parts.items()} != KINDS[kind](sizes):
+        if not any(_fit(parts, shapes(sizes)) for shapes in (KINDS[kind], EARLIER.get(kind, KINDS[kind]))):
             raise InputFileError(
                 f"the {kind} heads of {path} are not those of a model with {sizes.encoder_layers} + "
                 f"{sizes.decoder_layers} layers of {sizes.encoder_dim} and {sizes.decoder_dim} channels; "

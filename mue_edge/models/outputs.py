@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mue_edge.models.heads import TEMPERATURES
+
 
 def similarity(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and distance over the last dimension, in float32: 1 − cos = ‖a/‖a‖ − b/‖b‖‖² / 2.
@@ -33,3 +35,10 @@ def candidates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     # Written out: some converters have no logsumexp.
     total = torch.log(torch.exp(logits - values[:, :1]).sum(-1)) + values[:, 0]
     return ids, values, total
+
+
+def sureness(logits: Tensor) -> Tensor:
+    """Of a choice by logits [Q, N], at each of TEMPERATURES [Q, T]: the sum of squared probabilities, 1 for one
+    word, 1/n for n alike. XNNPACK, which shall have the whole segment, knows no top-k."""
+    likely = [torch.softmax(logits * (1 / temperature), -1).float() for temperature in TEMPERATURES]
+    return torch.stack([(p * p).sum(-1) for p in likely], -1)

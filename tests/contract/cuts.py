@@ -27,7 +27,7 @@ from mue_edge.loop.replay import run
 from mue_edge.loop.search import SearchSettings
 from mue_edge.loop.signals import SIGNALS, SIMILARITY
 from mue_edge.models.cut import Cut, CutRequest
-from mue_edge.models.heads import KINDS, Heads
+from mue_edge.models.heads import FREE, KINDS, Heads
 from mue_edge.models.ofa.config import OFAConfig
 from mue_edge.models.ofa.cutting.cut import cut
 from mue_edge.models.ofa.decoding.generate import GeneratedHypothesis
@@ -112,7 +112,8 @@ def heads(config: OFAConfig) -> Heads:
     generator, sizes = torch.Generator().manual_seed(5), head_sizes(config)
     return {
         kind: {
-            name: torch.randn(shape, generator=generator) / max(1, *shape[-1:], 1) ** 0.5
+            name: torch.randn([9 if n == FREE else n for n in shape], generator=generator)
+            / max(1, *shape[-1:], 1) ** 0.5
             for name, shape in shapes(sizes).items()
         }
         for kind, shapes in KINDS.items()

@@ -85,8 +85,8 @@ def _minutes() -> dict[str, float]:
     return json.loads(SPENT.read_text(encoding="utf-8")) if SPENT.is_file() else {}
 
 
-def captions() -> dict[str, Any]:
-    """The captioning task on the bundled model's pictures."""
+def captions(vocabulary: int | None = None) -> dict[str, Any]:
+    """The captioning task on the bundled model's pictures; as if its head had so many words."""
     train()
     out = PLACE / "captions"
     words = [word for name in STATIC for word in ("--static", str(PLACE / name))]
@@ -95,8 +95,10 @@ def captions() -> dict[str, Any]:
             words += ["--own", f"{','.join(rules)}={with_heads(name)}"]
         whole = with_heads("decoder-all")
     with counted("comparison"):
+        words += [] if vocabulary is None else ["--vocabulary", str(vocabulary)]
         cli("compare", str(whole), *words, "--data", "stickers", "--tune", str(TUNE), "--out", str(out))
     logs = [log_of(file.parent)[-1]["seconds"] for file in PLACE.glob("decoder-*/seed-*/log.jsonl")]
     trained = sum(logs) / (os.cpu_count() or 1) / 60  # as many at once as there are cores
-    figures: dict[str, Any] = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    record = out / ("comparison.json" if vocabulary is None else f"comparison-{vocabulary}.json")
+    figures: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     return figures | {"minutes": {"trainings": trained} | _minutes()}

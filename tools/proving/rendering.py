@@ -204,3 +204,13 @@ def signals(record: Record) -> str:
     from mue_edge.calibrate.report import comparison_page as page
 
     return page.signals(record["figures"])
+
+
+def vocabularies(record: Record) -> str:
+    """The best rules with the model's own head, and with a large one."""
+    from mue_edge.calibrate.report import comparison_page as page
+
+    own, large = record["figures"]["own"], record["figures"]["large"]
+    words = large["projection"]["words"]
+    heading = {"its own words, measured": own, f"{words:,} words, projected": large}
+    return f"{page.projection(large)}\n{page.winners(heading)}"

@@ -22,7 +22,8 @@ from mue_edge.calibrate.data import augment
 from mue_edge.calibrate.policies.signals import area
 from mue_edge.calibrate.training import head_training, teachers
 from mue_edge.calibrate.training.caption_training import LONGEST, learner
-from mue_edge.models.heads import Steps
+from mue_edge.models.heads import Steps, of_depth
+from mue_edge.models.ofa.cutting.decoder_segments import Confidence
 
 FITTED, BATCH = 4000, 100  # pictures that heads are fitted on, and in one batch
 
@@ -52,14 +53,13 @@ def by_boundary(model: Any, heads: dict[str, Tensor], held: Steps) -> list[dict[
         before, here, same = held.states[:, depth - 1], held.states[:, depth], held.same[:, depth - 1]
         likely = torch.softmax(model.decoder.project(here), -1)
         entropy = -(likely * torch.log(likely + 1e-12)).sum(-1)
-        weight, bias = heads[f"{depth}.weight"], heads[f"{depth}.bias"]
         rows.append(
             {
                 "after_layer": depth,
                 "words": len(same),
                 "kept": round(float(same.float().mean()), 4),
                 "similarity": auc(F.cosine_similarity(before.double(), here.double(), dim=-1), same),
-                "confidence": auc(here @ weight + bias, same),
+                "confidence": auc(Confidence(of_depth(heads, depth))(here), same),
                 "entropy": auc(-entropy, same),
                 "margin": auc(held.margin[:, depth - 1], same),
             }

@@ -12,6 +12,9 @@ from safetensors.torch import load_file
 
 from mue_edge.apps.cli.commands.measure import compare
 from mue_edge.calibrate.data.samples import of_pictures
+from mue_edge.calibrate.plans import vocabulary
+from mue_edge.calibrate.plans.vocabulary import LargeHead
+from mue_edge.calibrate.report import comparison_page
 from mue_edge.models.heads import KINDS
 from tests.apps.cli import calibrated
 from tests.apps.cli.run import Runner
@@ -22,7 +25,9 @@ def pictures(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return calibrated.captioned(tmp_path_factory.mktemp("pictures"), tiny_bundle, 60)
 
 
-def test_methods_side_by_side(run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path) -> None:
+def test_methods_side_by_side(
+    run: Runner, tiny_bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, several, own = tmp_path / "out", tmp_path / "several", tmp_path / "own"
     for folder in (several / "seed-0", several / "seed-1", own):
         shutil.copytree(tiny_bundle, folder)
@@ -53,6 +58,22 @@ def test_methods_side_by_side(run: Runner, tiny_bundle: Path, pictures: Path, tm
     assert again.code == 0, again.err
     chosen = [(row["method"], row["aim"], row["policies"]) for row in record["rows"]]
     assert [(r["method"], r["aim"], r["policies"]) for r in json.loads(again.out)["rows"]] == chosen
+    # A head of 40 layers beside it: no policy that saves time reads it between layers.
+    monkeypatch.setattr(vocabulary, "measured", lambda words, step: LargeHead(words, 40.0, "ofa-base", 1.0))
+    large = run(*words, "--vocabulary", 59_457, "--json")
+    assert large.code == 0, large.err
+    projected = json.loads((out / "comparison-59457.json").read_text())
+    assert projected == json.loads(large.out) and json.loads((out / "comparison.json").read_text()) != projected
+    assert projected["projection"] == {"words": 59_457, "layers": 40.0, "size": "ofa-base", "twin": 1.0}
+    assert "**A projection.**" in (out / "comparison-59457.md").read_text()
+    assert "projection" not in record and "**A projection.**" not in (out / "comparison.md").read_text()
+    full = projected["full"]
+    assert full["time"]["mean"] == 1 and projected["twin"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    saving = [row for row in projected["rows"] if row["aim"] == "−20% time" and row["own"] is None]
+    rules = {policy["rule"] for row in saving for policy in row["policies"]}
+    assert saving and not {"calm-softmax", "deebert", "pabee", "gate"} & rules
+    winners = comparison_page.winners({"2,058": record, "59,457": projected})
+    assert winners.startswith("| aim | 2,058 | 59,457 |") and "| −20% time | " in winners
 
 
 def test_heads_that_a_model_lacks_are_trained_on_the_tuning_pictures(

@@ -18,7 +18,7 @@ from mue_edge.calibrate.training.teachers import StatementBatch, answer_teacher,
 from mue_edge.errors import InputFileError, UsageError
 from mue_edge.loop.policy import Policy, StackExit
 from mue_edge.models import heads
-from mue_edge.models.ofa.cutting.decoder_segments import Imitation, Ramp
+from mue_edge.models.ofa.cutting.decoder_segments import Confidence, Imitation, Ramp, Words
 from mue_edge.models.ofa.cutting.encoder_segments import Gate, Stem
 from mue_edge.models.ofa.decoding.greedy import greedy
 from mue_edge.models.ofa.model import head_sizes
@@ -64,12 +64,44 @@ def test_a_head_learns_the_margin() -> None:
     assert set(found.boundaries[0].auc) == {"head", "similarity", "margin"}
     held = training.steps(model, PROMPT, batches[0], torch.Generator().manual_seed(0), 24)
     for depth in (1, 2):
-        weight, bias = found.tensors[f"{depth}.weight"], found.tensors[f"{depth}.bias"]
-        told = torch.sigmoid(held.states[:, depth] @ weight + bias)
+        told = torch.sigmoid(Confidence(heads.of_depth(found.tensors, depth))(held.states[:, depth]))
         both = torch.corrcoef(torch.stack([told, held.margin[:, depth - 1]]))
         assert both[0, 1] > 0.5, depth
     with pytest.raises(UsageError, match="at least two batches"):
         train("confidence", caption_teacher(model, PROMPT), batches[:1])
+
+
+@pytest.mark.parametrize("task", ["captions", "answers"])
+def test_the_few_words_are_the_most_frequent_and_have_the_heads_logits(task: str) -> None:
+    model = make(decomposed=True)
+    teacher: Any = (
+        caption_teacher(model, PROMPT) if task == "captions" else answer_teacher(model, ANSWERS, TINY.bos, (1, 1))
+    )
+    batches: list[Any] = [pictures(16, seed) if task == "captions" else pairs(96, seed) for seed in range(3)]
+    tensors = train("confidence", teacher, batches).tensors
+    shown = teacher.steps(batches[0], torch.Generator().manual_seed(9)).states[:, 1]
+    logits = teacher.logits(shown)
+    rows, most = tensors["words.weight"], len(ANSWERS) if task == "answers" else TINY.decoder_dim * 3 // 2
+    assert len(rows) == min(most, int(logits[0].isfinite().sum()))
+    mine = Words(heads.of_depth(tensors, 1)).eval()
+    found = mine.rows(mine.norm(shown))
+    # Each row is one word's: the nearest column of the head's logits is it.
+    apart = torch.cdist(found.T, logits[:, logits[0].isfinite()].T)
+    assert apart.min(1).values.max() < 1e-2 * apart.median()
+    assert len(set(apart.argmin(1).tolist())) == len(rows)
+
+
+def test_heads_of_before_the_few_words_are_read(tmp_path: Path) -> None:
+    sizes = heads.Sizes(3, 4, 3, 4)
+    made = {f"{k}.{name}": torch.randn(shape) for k in (1, 2) for name, shape in (("weight", (4,)), ("bias", ()))}
+    heads.write(tmp_path, {"confidence": made})
+    again = heads.read(tmp_path, sizes)["confidence"]
+    y = torch.randn(5, 4)
+    told = Confidence(heads.of_depth(again, 2))(y)
+    torch.testing.assert_close(told, y @ made["2.weight"] + made["2.bias"])
+    heads.write(tmp_path, {"confidence": made | {"1.sure": torch.zeros(2)}})
+    with pytest.raises(InputFileError, match="confidence heads"):
+        heads.read(tmp_path, sizes)
 
 
 def test_a_gate_learns_which_depth_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +193,7 @@ def test_heads_are_kept_beside_the_weights_and_checked(tmp_path: Path) -> None:
     sizes, other = heads.Sizes(3, 4, 3, 4), heads.Sizes(3, 4, 4, 4)
     assert heads.read(tmp_path, sizes) == {}
     made = {
-        kind: {name: torch.randn(shape) for name, shape in shapes(sizes).items()}
+        kind: {name: torch.randn([7 if n == heads.FREE else n for n in shape]) for name, shape in shapes(sizes).items()}
         for kind, shapes in heads.KINDS.items()
     }
     heads.write(tmp_path, made)

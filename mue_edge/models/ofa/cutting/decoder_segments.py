@@ -16,7 +16,7 @@ from mue_edge.models.ofa.cutting.encoder_segments import Attend
 from mue_edge.models.ofa.network.decoder import Decoder
 from mue_edge.models.ofa.network.encoder import Encoder
 from mue_edge.models.ofa.network.layers import DecoderLayer, each, normed
-from mue_edge.models.outputs import candidates, similarity
+from mue_edge.models.outputs import candidates, similarity, sureness
 
 
 class CrossKV(nn.Module):
@@ -39,9 +39,10 @@ class CrossKV(nn.Module):
 
 
 class Confidence(nn.Module):
-    """States [Q, d] after a layer → logit [Q] of how sure the arg-max there is.
+    """States [Q, d] after a layer → logit [Q] of how sure the arg-max there is: a vector's, and how sure a choice
+    between a few words would be, if the heads know some.
 
-    Written like the similarity, without a matrix product: so every target keeps it in float32.
+    The vector is written like the similarity, without a matrix product: so every target keeps it in float32.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -49,9 +50,26 @@ class Confidence(nn.Module):
         self.weight, self.bias = (
             nn.Parameter(tensors[name].clone(), requires_grad=False) for name in ("weight", "bias")
         )
+        self.words = Words(tensors) if "sure" in tensors else None
 
     def forward(self, y: Tensor) -> Tensor:
-        return (y.float() * self.weight).sum(-1) + self.bias
+        logit = (y.float() * self.weight).sum(-1) + self.bias
+        return logit if self.words is None else logit + self.words(y)
+
+
+class Words(nn.Module):
+    """States [Q, d] → [Q]: how sure a choice between a few words is, at each temperature, weighted."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        rows, width = tensors["words.weight"].shape
+        self.norm, self.rows = nn.LayerNorm(width), nn.Linear(width, rows)
+        self.rows.load_state_dict({name: tensors[f"words.{name}"] for name in ("weight", "bias")})
+        self.weights = nn.Parameter(tensors["sure"].clone(), requires_grad=False)
+
+    def forward(self, y: Tensor) -> Tensor:
+        weighted: Tensor = (sureness(self.rows(self.norm(y))) * self.weights).sum(-1)
+        return weighted
 
 
 class Imitation(nn.Module):
