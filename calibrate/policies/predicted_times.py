@@ -46,16 +46,19 @@ class FusedSavings:
             if depths[stack.name] == stack.depth and not self._tests(policy, stack, 0)
         )
         stack = stacks[-1]
-        stages = tuple(stage.name for stage in stack.stages)
-        runs_all = len(policy.stages(stack.name, stack.ends)) == len(stages)
+        names = tuple(stage.name for stage in stack.stages)
+        ran = policy.stages(stack.name, stack.ends)
+        deepest = sum(map(stack.layers, ran))
         for step, depth in enumerate(decoder):
-            whole = runs_all and depth == stack.depth
-            if whole and not self._tests(policy, stack, step):
-                total += saved(("embed", *stages, "head"), 0.0)
+            if depth == stack.depth and not self._tests(policy, stack, step):
+                total += saved(("embed", *names, "head"), 0.0)
                 if step == 0:
-                    total += saved(tuple(f"cross_kv.{j}" for j in range(len(stages))), 0.0)
-            else:
-                total += saved(("embed", stages[0]), 0.0) + (saved((stages[-1], "head"), 0.0) if whole else 0.0)
+                    total += saved(tuple(f"cross_kv.{j}" for j in range(len(names))), 0.0)
+                continue
+            if ran[0] == 0:
+                total += saved(("embed", names[0]), 0.0)
+            if depth == deepest and ran[-1] + 1 == len(names) > 1:
+                total += saved((names[-1], "head"), 0.0)
         return total
 
     def _tests(self, policy: Policy, stack: Stack, step: int) -> bool:
