@@ -74,8 +74,9 @@ class Stem(nn.Module):
     def __init__(self, encoder: Encoder, words: Tensor | None = None, gate: Gate | None = None) -> None:
         super().__init__()
         self.gate = gate
-        layers = {id(module): module for name, module in encoder.named_children() if name != "embed_images"}
-        self.encoder = copy.deepcopy(encoder, layers)  # only the trunk is copied
+        kept = {id(module): module for name, module in encoder.named_children() if name != "embed_images"}
+        self.encoder = copy.deepcopy(encoder, kept)  # only the trunk is copied
+        del self.encoder.layers, self.encoder.embed_tokens  # large, and no part of a stem
         _fold_batch_norms(self.encoder.embed_images)
         self.words = None if words is None else nn.Parameter(words, requires_grad=False)
 
