@@ -1,8 +1,7 @@
 """From a bundle, a budget and pictures to a front of policies, a choice and its certificate.
 
 The order is the certificate's: traces of *tune* → candidates, evaluated by predicted time and quality →
-primary choice and frozen candidates → *certify*, opened once: all of them together, then the live times of each
-that the walk comes to.
+primary choice and frozen candidates → *certify*, opened once: all together, then live times as the walk goes.
 """
 
 from __future__ import annotations
