@@ -58,7 +58,7 @@ def test_methods_side_by_side(
     assert again.code == 0, again.err
     chosen = [(row["method"], row["aim"], row["policies"]) for row in record["rows"]]
     assert [(r["method"], r["aim"], r["policies"]) for r in json.loads(again.out)["rows"]] == chosen
-    # Beside it with a head of 40 layers, which patience runs after two layers at least and full depth once.
+    # Beside it with a head of 40 layers.
     monkeypatch.setattr(vocabulary, "measured", lambda words, step: LargeHead(words, 40.0, "ofa-base", 1.0))
     large = run(*words, "--vocabulary", 59_457, "--json")
     assert large.code == 0, large.err
@@ -69,8 +69,6 @@ def test_methods_side_by_side(
     assert "projection" not in record and "**A projection.**" not in (out / "comparison.md").read_text()
     full = projected["full"]
     assert full["time"]["mean"] == 1 and projected["twin"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
-    patience, fixed = (min(projected["fronts"][name])[0] for name in ("pabee", "fixed depths"))
-    assert patience > 1.5 > 1 >= fixed and min(record["fronts"]["pabee"])[0] < 1.5
     winners = comparison_page.winners({"2,058": record, "59,457": projected})
     assert winners.startswith("| aim | 2,058 | 59,457 |") and "| ≤ 50% loss | " in winners
 
