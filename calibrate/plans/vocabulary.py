@@ -68,7 +68,6 @@ def _system(piece: Piece) -> bench.System:
 
     options, draw = host.session_options(), np.random.default_rng(0)
     options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.disable_prepacking", "1")  # as for one row of any decoder
     session = host.onnxruntime().InferenceSession(Exporter().graph(piece).SerializeToString(), options)
     inputs = {name: draw.normal(0, 0.1, value.shape).astype(np.float32) for name, value in piece.inputs.items()}
     return lambda _round: session.run(None, inputs)
