@@ -133,7 +133,7 @@ def _rename(graph: onnx.GraphProto, run: str, names: Mapping[str, str]) -> None:
     for tensor in graph.initializer:
         tensor.name = f"{run}/{tensor.name}"
     for node in graph.node:
-        node.name = f"{run}/{node.name}"
+        node.name = node.name and f"{run}/{node.name}"
         for field in (node.input, node.output):
             replace(field, [name and names.get(name, f"{run}/{name}") for name in field])
         for attribute in node.attribute:

@@ -27,7 +27,8 @@ def captioned(folder: Path, bundle: Path, count: int) -> Path:
 
 
 def elsewhere(path: Path, bundle: Path) -> Path:
-    """A profile of another machine: every segment takes a millisecond, so that nothing depends on a clock."""
+    """A profile of another machine: every segment takes a millisecond, so that nothing depends on a clock; what
+    runs in the place of several takes as long as they do."""
     m = open_bundle(bundle).manifest
     times = {name: profile.SegmentTime(1e-3, 1e-3, 0.0, 9) for name in m.segments}
     made = profile.Profile(
@@ -45,6 +46,7 @@ def elsewhere(path: Path, bundle: Path) -> Path:
         times,
         noise=profile.Noise(1.0, 1.0),
         error=0.0,
+        fused={name: profile.SegmentTime(k, k, 0.0, 9) for name, f in m.fused.items() for k in [1e-3 * len(f.members)]},
     )
     profile.write(path, made)
     return path
