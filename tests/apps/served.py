@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from multiprocessing.synchronize import Barrier, Event
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,17 +24,32 @@ def made_captioner() -> Captioner:
     return Captioner(words, Paced(Clock()))
 
 
-class HeldCaptioner(Captioner):
-    """Captions when the gate opens, be it by an event or by so many captions that are under way."""
+@dataclass(frozen=True)
+class FileGate:
+    """Lets processes wait for a file. (Whoever sets an Event waits for its waiters, also for one that was killed.)"""
 
-    gate: Event | Barrier
+    path: Path
+
+    def wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self.path.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def set(self) -> None:
+        self.path.touch()
+
+
+class HeldCaptioner(Captioner):
+    """Captions when the gate opens, be it by a file or by so many captions that are under way."""
+
+    gate: FileGate | Barrier
 
     def caption(self, picture: Any, **options: Any) -> Any:
         self.gate.wait(60)
         return super().caption(picture, **options)
 
 
-def held_captioner(gate: Event | Barrier) -> Captioner:
+def held_captioner(gate: FileGate | Barrier) -> Captioner:
     made = made_captioner()
     captioner = HeldCaptioner(made.bundle, made.runtime)
     captioner.gate = gate

@@ -30,7 +30,7 @@ from mue_edge.apps.alt_text.endpoint import Endpoint
 from mue_edge.apps.workers import SPAWN, Workers
 from mue_edge.errors import UsageError
 from mue_edge.sessions.captioner import Captioner
-from tests.apps.served import OTHER, ask, connect, everything, held_captioner, made_captioner
+from tests.apps.served import OTHER, FileGate, ask, connect, everything, held_captioner, made_captioner
 
 
 def encoded(width: int = 20, height: int = 10, kind: str = "PNG") -> bytes:
@@ -226,8 +226,8 @@ def test_half_sent_bodies_of_a_client_leave_room_for_others(other_client: str) -
             client.close()
 
 
-def test_a_full_queue_says_when_to_come_again() -> None:
-    gate = SPAWN.Event()
+def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
+    gate = FileGate(tmp_path / "open")
     held = functools.partial(held_captioner, gate)
     with served(Limits(waiting=4), held) as place, ThreadPoolExecutor(100) as pool:
         asked = [pool.submit(ask, place, "/caption", PICTURE) for _ in range(100)]
@@ -267,8 +267,8 @@ def test_requests_run_in_parallel_and_the_server_answers_meanwhile() -> None:
         assert [a.result().status for a in asked] == [200] * 3
 
 
-def test_a_worker_that_dies_is_replaced_and_no_other_request_fails() -> None:
-    gate, others = SPAWN.Event(), set(multiprocessing.active_children())
+def test_a_worker_that_dies_is_replaced_and_no_other_request_fails(tmp_path: Path) -> None:
+    gate, others = FileGate(tmp_path / "open"), set(multiprocessing.active_children())
     with served(Limits(), functools.partial(held_captioner, gate), 2) as place, ThreadPoolExecutor(3) as pool:
 
         def workers() -> list[BaseProcess]:
