@@ -16,6 +16,7 @@ ort = pytest.importorskip("onnxruntime", reason="pip install 'mue-edge[export]'"
 
 from mue_edge.bundle.folder import open_bundle  # noqa: E402
 from mue_edge.loop.driver import Runtime  # noqa: E402
+from mue_edge.loop.replay import run  # noqa: E402
 from mue_edge.rules import RULES  # noqa: E402
 from mue_edge.targets.host import HostRuntime  # noqa: E402
 from tests.contract.adapters import (  # noqa: E402
@@ -26,7 +27,7 @@ from tests.contract.adapters import (  # noqa: E402
     on,
     signature,
 )
-from tests.contract.cuts import Case, make_case, policies  # noqa: E402
+from tests.contract.cuts import Case, make_case, pictures, policies  # noqa: E402
 
 POLICIES = ("never", "half", "decayed", "fixed", "up-and-down", "late")
 
@@ -77,6 +78,14 @@ def test_host_loop_equals_reference(name: str, onnx_folders: dict[str, Path]) ->
     assert {"calm-softmax", "deebert", "pabee"} < set(rules)
     assert name != "prompt" or {"calm-classifier", "gate"} < set(rules)
     assert_loop_equals_reference(case, with_picture, (*POLICIES, *rules))
+    # Without a trace little is read, and stretches without a test run as one.
+    for rule in (*POLICIES, *rules):
+        for picture in pictures():
+            traced, plain = (
+                run(case.layout, case.settings, policies(name)[rule], with_picture(picture), trace=trace)
+                for trace in (True, False)
+            )
+            assert (plain.depths, plain.steps, plain.hypotheses) == (traced.depths, traced.steps, traced.hypotheses)
     runtime.close()
 
 
