@@ -19,7 +19,6 @@ from mue_edge.measuring import bench
 from mue_edge.measuring.profile import Profile
 from mue_edge.models.cut import CutRequest, Piece
 
-SIZE = "ofa-base"
 HEAD, LAYER, TWIN = "head", f"{DECODER}.1", "twin"
 ROUNDS = 12
 PROMPT = (0, 4, 2)
@@ -36,9 +35,12 @@ class LargeHead:
     twin: float
 
 
-def measured(words: int, size: str = SIZE, step: Callable[[], object] = lambda: None) -> LargeHead:
+def measured(words: int, size: str = "", step: Callable[[], object] = lambda: None) -> LargeHead:
     """By ONNX Runtime here, on one thread, by CPU time; in proportion where `size` has other words. `step` is
-    called after each of ROUNDS."""
+    called after each of ROUNDS. size: of a random model; by default the first family's base size."""
+    from mue_edge import models
+
+    size = size or next(known for family in models.families() for known in family.sizes if known.endswith("-base"))
     pieces, own = _pieces(size)
     systems = {name: _system(pieces[name]) for name in (HEAD, LAYER)} | {TWIN: _system(pieces[LAYER])}
     samples = bench.interleave(systems, LAYER, range(ROUNDS), step=step)

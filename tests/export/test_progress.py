@@ -32,4 +32,4 @@ def test_an_export_tells_of_every_part(tiny_model_folder: Path, tmp_path: Path) 
     whats = [what for what, _, _ in told]
     assert {"cutting", "decoder.1", "golden answers", "checking segments", "verifying"} <= set(whats)
     assert whats.count("verifying") == 1 + 8 == whats.count("golden answers")
-    assert set(exported.costs) >= {"stem", "image", "decoder", "head"}
+    assert set(exported.costs) == {"stem", "image", "cross_kv", "embed+decoder+head"}

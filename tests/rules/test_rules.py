@@ -121,8 +121,8 @@ def test_layers_that_are_left_out_cost_nothing() -> None:
     heads = [r for r in runtime.requests if r.run == "head"]
     assert {r.inputs["y"] for r in heads} == {"decoder.0"} and not any(r.store for r in heads)
     assert next(r for r in runtime.requests if r.run == "cross_kv.1").inputs["image_x"] == "image.0"
-    offers = [r.then.run if r.then else None for r in runtime.requests if r.run == "decoder.1"]
-    assert offers == [None, "decoder.2", "decoder.2", "decoder.2"]
+    # Nobody waits for anything, so nothing is offered to run ahead.
+    assert all(r.then is None for r in runtime.requests)
 
 
 def test_a_slower_policy_fills_the_rows_that_were_left_out() -> None:
