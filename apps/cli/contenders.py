@@ -14,7 +14,7 @@ from mue_edge.apps.cli.rivals import STEM, Rivalry
 from mue_edge.bundle.folder import Bundle
 from mue_edge.errors import VerificationError
 from mue_edge.loop.caption_loop import caption_loop
-from mue_edge.loop.driver import Runtime, drive
+from mue_edge.loop.driver import Runtime, drive, stepwise
 from mue_edge.loop.lossless import lossless_loop
 from mue_edge.loop.policy import Policy
 from mue_edge.loop.protocol import DECODER, Outcome
@@ -82,7 +82,8 @@ def _stem(contender: Contender, runtime: Runtime, read: Read, i: int) -> None:
     """A caption's first request."""
     manifest = contender.bundle.manifest
     runtime.set_pixels(read(i))
-    runtime.execute(next(caption_loop(manifest.layout, contender.policy, BeamSearch(manifest.search))))
+    with stepwise(runtime):  # else nothing would run yet
+        runtime.execute(next(caption_loop(manifest.layout, contender.policy, BeamSearch(manifest.search))))
 
 
 def check_equal(outcomes: Mapping[str, Sequence[Outcome]], precision: str) -> None:
