@@ -38,15 +38,15 @@ class Rivalry:
     def systems(self, stack: ExitStack) -> dict[str, Callable[[int], TimeSample]]:
         """Each rival and its stem in a new process, until the stack ends. Raises EnvironmentLacksError for one
         that does not work here."""
-        found: dict[str, Callable[[int], TimeSample]] = {}
+        systems: dict[str, Callable[[int], TimeSample]] = {}
         for name in self.names:
             worker = stack.enter_context(closing(Worker(name, self.job)))
             if name not in self.tokens:
                 self.settings[name] = worker.settings
                 self.tokens[name] = [worker.caption(file).tokens for file in self.files]
             for label, work in ((name, worker.caption), (f"{name} {STEM}", worker.stem)):
-                found[label] = lambda i, work=work: work(self.files[i % len(self.files)]).time  # type: ignore[misc]
-        return found
+                systems[label] = lambda i, work=work: work(self.files[i % len(self.files)]).time  # type: ignore[misc]
+        return systems
 
     def record(self, systems: Sequence[str], tokens: Sequence[Tokens], samples: Samples) -> dict[str, Any]:
         """Of every rival: settings, captions equal to `tokens`, times, and the systems' times over its own."""

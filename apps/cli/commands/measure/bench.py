@@ -170,12 +170,12 @@ def _other(opened: Bundle, against: str, full: Policy, exits: Policy) -> dict[st
 
 def _golden_files(bundle: Bundle) -> list[NamedPicture]:
     """A bundle's golden pictures as files that are not on disk."""
-    found = []
+    files = []
     for i, picture in enumerate(golden.read(bundle)[0]):
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "PNG")
-        found.append(NamedPicture(f"golden picture {i}", file.getvalue))
-    return found
+        files.append(NamedPicture(f"golden picture {i}", file.getvalue))
+    return files
 
 
 def _model_of(bundle: Bundle, model: str | None) -> Path:
