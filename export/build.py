@@ -115,8 +115,8 @@ def export(
     fmt = formats.of(target)
     samples = _samples(pictures, getattr(fmt, "PICTURES", 0), preprocess)
     entry = _model_entry(model, folder)
-    shown, tells = golden.count_for(entry["parameters"]), phases(report, _work(entry["parameters"]))
-    sources = golden.sources(compiled.text_length, request.search, description.vocab_size, shown)
+    tells = phases(report, _work(entry["parameters"]))
+    sources = golden.sources(compiled.text_length, request.search, description.vocab_size)
     pieces = replace(family.cut(model, request), samples=samples, sources=sources)
     with atomic_folder(out, MANIFEST) as work:
         constants = _write_constants(pieces, work)
@@ -149,7 +149,7 @@ def export(
         written = fmt.write(pieces, manifest, work, tells["converting"])
         runtime = RuntimeVersion(target.runtime, written.versions or target.versions)
         manifest = replace(manifest, segments=written.segments, fused=written.fused, runtime=runtime)
-        step = steps(tells["golden answers"], "golden answers", [1.0] * shown + [GOLDEN_AGAIN] * shown)
+        step = steps(tells["golden answers"], "golden answers", [1.0] * golden.COUNT + [GOLDEN_AGAIN] * golden.COUNT)
         golden.write(work, manifest, TorchRuntime(pieces, encoding_once(pieces)), sources, step)
         _write_sums(fmt, pieces, manifest, work)
         manifest = replace(manifest, files=_files(work))
@@ -158,7 +158,7 @@ def export(
         del model, pieces  # the loop's runtime needs the memory
         verified, costs = None, SegmentCosts()
         if graph_error is not None:
-            step = steps(tells["verifying"], "verifying", [2.0] * shown + [1.0] * shown)
+            step = steps(tells["verifying"], "verifying", [2.0] * golden.COUNT + [1.0] * golden.COUNT)
             verified = _verify(work, costs, step)
         evidence = _evidence(fmt, compiled.precision, graph_error, verified)
         evidence = replace(evidence, versions={**evidence.versions, **written.evidence})
@@ -169,8 +169,8 @@ def export(
 
 def _work(parameters: int) -> dict[str, float]:
     """Phase → about how many seconds of CPU it takes: tracing much the same for all models, captions by size."""
-    caption, shown = 1.5e-8 * parameters, golden.count_for(parameters)
-    golden_answers, verifying = (1 + GOLDEN_AGAIN) * shown * caption, 3 * shown * caption
+    caption, count = 1.5e-8 * parameters, golden.COUNT
+    golden_answers, verifying = (1 + GOLDEN_AGAIN) * count * caption, 3 * count * caption
     return {
         "converting": 8 + 2 * caption,
         "golden answers": golden_answers,

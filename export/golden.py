@@ -21,14 +21,7 @@ from mue_edge.loop.signals import SIMILARITY
 from mue_edge.targets.golden import LOGS, PICTURES, Golden, pixels
 
 # Every segment runs for any picture; more of them show that rounding does not move a token.
-COUNT, COUNT_OF_LARGE = 4, 2
-# Parameters; from here a caption takes seconds.
-LARGE = 50_000_000
-
-
-def count_for(parameters: int) -> int:
-    """How many pictures the golden answers of a model have."""
-    return COUNT if parameters < LARGE else COUNT_OF_LARGE
+COUNT = 4
 
 
 def pictures(height: int, width: int, count: int = COUNT) -> Array:
@@ -44,7 +37,7 @@ def pictures(height: int, width: int, count: int = COUNT) -> Array:
     return out.round().astype(np.uint8)
 
 
-def sources(length: int, settings: SearchSettings, vocabulary: int, count: int) -> tuple[tuple[int, ...], ...]:
+def sources(length: int, settings: SearchSettings, vocabulary: int, count: int = COUNT) -> tuple[tuple[int, ...], ...]:
     """Made texts of rising lengths up to `length`, bos … eos, one a picture; empty where there is no text."""
     if not length:
         return ((),) * count

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from mue_edge.export import golden, reference  # noqa: E402
+from mue_edge.export import reference  # noqa: E402
 from mue_edge.export.formats import outputs  # noqa: E402
 from mue_edge.loop.driver import set_inputs  # noqa: E402
 from mue_edge.loop.policy import Policy, StackExit  # noqa: E402
@@ -46,7 +46,3 @@ def test_encoders_run_once_for_a_picture(name: str, monkeypatch: pytest.MonkeyPa
     encoders = [stage.name for stack in made.layout.encoders for stage in stack.stages]
     assert encoders and {calls[piece] for piece in ("stem", *encoders)} == {2}
     assert calls["head"] > 2
-
-
-def test_large_models_have_fewer_golden_pictures() -> None:
-    assert golden.count_for(golden.LARGE - 1) == golden.COUNT > golden.count_for(golden.LARGE) > 1
